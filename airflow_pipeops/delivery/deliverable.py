@@ -1,0 +1,155 @@
+"""The thing that a team ships, and the Airflow assets that connect its pipelines."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import Asset, AssetWatcher
+
+from airflow_pipeops.delivery.records import KINDS
+from airflow_pipeops.exceptions import InvalidInput
+
+if TYPE_CHECKING:
+    from airflow.triggers.base import BaseEventTrigger
+
+_NAME = re.compile(r"[a-z]([-a-z0-9]{0,51}[a-z0-9])?")
+
+#: Kinds of record that happen in an environment, and so have one asset per environment.
+_PER_ENVIRONMENT = frozenset({"change", "release", "incident"})
+
+
+class Deliverable:
+    """A service, a model, a prompt: what a team ships.
+
+    ::
+
+        model = Deliverable("flight-delay", environments=("staging", "production"))
+
+        with DAG("retrain", schedule=model.retrain): ...
+        with DAG("guard", schedule=model.released("production")): ...
+
+    :param name: as in Kubernetes: lower-case letters, digits and dashes, at most 53.
+    :param environments: in promotion order.
+    :raises InvalidInput: for a name or environment that is not of that form.
+    """
+
+    def __init__(self, name: str, *, environments: tuple[str, ...] = ("staging", "production")) -> None:
+        for field, value in (("name", name), *(("environments", item) for item in environments)):
+            if not isinstance(value, str) or not _NAME.fullmatch(value):
+                raise InvalidInput(
+                    f"{field} {value!r} is not a valid name",
+                    field=field,
+                    value=value,
+                    remedy="Use lower-case letters, digits and dashes, starting with a letter, at most 53 characters.",
+                )
+        self.name = name
+        self.environments = tuple(environments)
+
+    def __repr__(self) -> str:
+        return f"Deliverable({self.name!r}, environments={self.environments!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Deliverable) and (self.name, self.environments) == (
+            other.name,
+            other.environments,
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.environments))
+
+    def asset(self, kind: str, environment: str | None = None) -> Asset:
+        """Return the asset whose events carry the records of one kind.
+
+        :param kind: a record kind.
+        :param environment: needed for ``change``, ``release`` and ``incident``, refused for all others.
+        """
+        if kind not in KINDS:
+            raise InvalidInput(
+                f"record kind {kind!r} is unknown",
+                field="kind",
+                value=kind,
+                remedy=f"Use one of {', '.join(KINDS)}.",
+            )
+        if kind not in _PER_ENVIRONMENT:
+            return self._asset(kind)
+        if environment not in self.environments:
+            raise InvalidInput(
+                f"deliverable {self.name!r} has no environment {environment!r}",
+                field="environment",
+                value=environment,
+                remedy=f"Use one of {', '.join(self.environments)}.",
+            )
+        return self._asset(kind, environment)
+
+    @property
+    def commit(self) -> Asset:
+        """A commit was taken up by a pipeline. Partitioned by commit SHA."""
+        return self.asset("commit")
+
+    @property
+    def image(self) -> Asset:
+        """An image or artifact was built. Partitioned by commit SHA."""
+        return self.asset("image")
+
+    @property
+    def data(self) -> Asset:
+        """A batch of data was accepted."""
+        return self.asset("dataset")
+
+    @property
+    def model(self) -> Asset:
+        """A model version was registered. Partitioned by commit SHA where it is known."""
+        return self.asset("model")
+
+    @property
+    def drift(self) -> Asset:
+        """A batch was compared with its reference."""
+        return self.asset("drift")
+
+    @property
+    def decision(self) -> Asset:
+        """A policy decided, whatever it decided."""
+        return self.asset("decision")
+
+    @property
+    def retrain(self) -> Asset:
+        """A policy decided to retrain."""
+        return self._asset("retrain")
+
+    def changed(self, environment: str) -> Asset:
+        """The desired state of an environment was changed in Git."""
+        return self.asset("change", environment)
+
+    def released(self, environment: str) -> Asset:
+        """A change is live and healthy in an environment."""
+        return self.asset("release", environment)
+
+    def incident(self, environment: str) -> Asset:
+        """A release went bad in an environment."""
+        return self.asset("incident", environment)
+
+    def signal(self, name: str, trigger: BaseEventTrigger) -> Asset:
+        """Return an asset fed by a watcher: something outside happened (a push, a new file, a drifted application).
+
+        A signal starts DAGs; it is not a record. The DAG that it starts turns it into records.
+
+        :param name: what happened, for example ``push``.
+        :param trigger: the event trigger that notices it.
+        """
+        uri = f"pipeops://{self.name}/signal/{name}"
+        return Asset(
+            name=f"{self.name}.{name}",
+            uri=uri,
+            group="pipeops",
+            watchers=[AssetWatcher(name=f"{self.name}-{name}", trigger=trigger)],
+        )
+
+    def _asset(self, *path: str) -> Asset:
+        extra: dict[str, Any] = {}
+        return Asset(
+            name=".".join((self.name, *path)),
+            uri=f"pipeops://{'/'.join((self.name, *path))}",
+            group="pipeops",
+            extra=extra,
+        )

@@ -1,0 +1,149 @@
+"""The base of every operator here: errors that do not retry in vain, and records emitted as asset events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException
+
+from airflow_pipeops.delivery.records import Evidence, Record
+from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
+
+if TYPE_CHECKING:
+    from airflow.sdk import Asset, Context
+
+    from airflow_pipeops.delivery.deliverable import Deliverable
+
+#: Born from code: their asset events carry the commit SHA as partition key.
+_PARTITIONED = frozenset({"commit", "image", "model"})
+
+
+@contextmanager
+def no_retry() -> Iterator[None]:
+    """Turn errors that no retry can mend into :class:`AirflowFailException`, which Airflow does not retry."""
+    try:
+        yield
+    except PipeOpsError as error:
+        if error.retryable:
+            raise
+        raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+
+
+class DeliveryOperator(BaseOperator):
+    """Base of the operators that may emit a record about a deliverable.
+
+    :param deliverable: what the record is about; without it, nothing is recorded.
+    :param environment: where it happens, for the kinds that happen somewhere.
+    :param parents: ids of the records that this one is made from; usually ``upstream.output["record_id"]``.
+        Empty values are left out, so that a skipped upstream does no harm.
+    """
+
+    template_fields: Sequence[str] = ("parents",)
+
+    #: Kinds of record that this operator may emit.
+    emits: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(
+        self,
+        *,
+        deliverable: Deliverable | None = None,
+        environment: str | None = None,
+        parents: Sequence[Any] = (),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.deliverable = deliverable
+        self.environment = environment
+        self.parents = parents
+        if deliverable is not None:
+            self.outlets = [
+                *self.outlets,
+                *(asset for kind in self.emits for asset in self.record_assets(kind)),
+            ]
+
+    def record_assets(self, kind: str) -> list[Asset]:
+        """Return the assets on which a record of this kind may be emitted."""
+        assert self.deliverable is not None
+        return [
+            self.deliverable.asset(
+                kind, self.environment if kind in ("change", "release", "incident") else None
+            )
+        ]
+
+    def emit(
+        self,
+        context: Context,
+        kind: str,
+        body: Mapping[str, Any],
+        *,
+        commit: str | None = None,
+        parents: Sequence[str] = (),
+        evidence: Sequence[Evidence] = (),
+        asset: Asset | None = None,
+    ) -> str | None:
+        """Emit a record as the event of its asset, when the task succeeds.
+
+        :param kind: one of :attr:`emits`.
+        :param parents: further parents, beside those given to the operator.
+        :param asset: another asset than the kind's own, for example :attr:`Deliverable.retrain`.
+        :return: the record's id; ``None`` without a deliverable.
+        """
+        if self.deliverable is None:
+            return None
+        record = Record(
+            kind=kind,
+            deliverable=self.deliverable.name,
+            body=body,
+            parents=parent_ids([*self.parents, *parents]),
+            environment=self.environment,
+            commit=commit,
+            at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            source=source_of(context),
+            evidence=tuple(evidence),
+        )
+        emit_record(context, asset or self.record_assets(kind)[0], record)
+        self.log.info("Recorded %s %s of %s", kind, record.id[:12], self.deliverable.name)
+        return record.id
+
+
+def emit_record(context: Context, asset: Asset, record: Record) -> None:
+    """Attach a record to a task's outlet event; Airflow writes it when the task succeeds."""
+    accessor = context["outlet_events"][asset]
+    accessor.extra = record.to_extra()
+    if record.commit and record.kind in _PARTITIONED:
+        accessor.add_partitions(record.commit)
+
+
+def source_of(context: Context) -> dict[str, Any]:
+    """Return which DAG, run, task and map index is running."""
+    ti = context["ti"]
+    return {"dag": ti.dag_id, "run": ti.run_id, "task": ti.task_id, "map_index": ti.map_index}
+
+
+def idempotency_key(context: Context) -> str:
+    """Return the key under which every attempt of this task acts on the outside: dag/run/task/map index."""
+    source = source_of(context)
+    return "/".join(str(source[part]) for part in ("dag", "run", "task", "map_index"))
+
+
+def parent_ids(values: Sequence[Any]) -> tuple[str, ...]:
+    """Flatten and de-duplicate parent ids, leaving out the empty ones, in the order given."""
+    found: dict[str, None] = {}
+    for value in values:
+        if not value:
+            continue
+        if isinstance(value, str):
+            found[value] = None
+        elif isinstance(value, Mapping):
+            raise InvalidInput(
+                "a parent is a record id, not an object",
+                field="parents",
+                remedy='Pass task.output["record_id"].',
+            )
+        else:
+            found.update(dict.fromkeys(parent_ids(list(value))))
+    return tuple(found)

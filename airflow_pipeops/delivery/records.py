@@ -1,0 +1,191 @@
+"""Records: immutable, content-addressed facts about a deliverable.
+
+A record is JSON. Its id is the SHA-256 of its canonical form, and it names its parents by their ids, as commits do
+in Git, so a set of records is a Merkle graph: nobody can change one without changing the ids of all that follow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_pipeops.exceptions import InvalidInput
+
+#: Version of the shape below. A reader refuses what it does not know.
+SCHEMA = "pipeops/v1"
+
+#: What a record can be about, in the order in which a delivery usually meets them.
+KINDS = (
+    "commit",
+    "dataset",
+    "validation",
+    "image",
+    "model",
+    "evaluation",
+    "drift",
+    "decision",
+    "change",
+    "release",
+    "incident",
+)
+
+#: Larger contents belong into evidence: a stored file, named here by URI and digest.
+MAX_BYTES = 16 * 1024
+
+_ID = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A stored file that backs a record.
+
+    :param name: short name, for example ``drift.html``.
+    :param uri: where it is.
+    :param sha256: hex digest of its bytes.
+    :param media_type: for example ``text/html``.
+    """
+
+    name: str
+    uri: str
+    sha256: str
+    media_type: str = "application/octet-stream"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {"name": self.name, "uri": self.uri, "sha256": self.sha256, "media_type": self.media_type}
+
+
+@dataclass(frozen=True)
+class Record:
+    """One fact.
+
+    :param kind: one of :data:`KINDS`.
+    :param deliverable: name of the deliverable.
+    :param body: the fact itself; JSON values only.
+    :param parents: ids of the records it was made from.
+    :param environment: where a change, release or incident happened.
+    :param commit: full SHA of the commit it was born from, if any.
+    :param at: when, as an ISO-8601 UTC time.
+    :param source: which DAG, run, task and map index said so.
+    :param evidence: stored files that back it.
+    :raises InvalidInput: for an unknown kind, a malformed parent id, or a content over :data:`MAX_BYTES`.
+    """
+
+    kind: str
+    deliverable: str
+    body: Mapping[str, Any]
+    parents: tuple[str, ...] = ()
+    environment: str | None = None
+    commit: str | None = None
+    at: str = ""
+    source: Mapping[str, Any] = field(default_factory=dict)
+    evidence: tuple[Evidence, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise InvalidInput(
+                f"record kind {self.kind!r} is unknown",
+                field="kind",
+                value=self.kind,
+                remedy=f"Use one of {', '.join(KINDS)}.",
+            )
+        for parent in self.parents:
+            if not _ID.fullmatch(parent):
+                raise InvalidInput(
+                    f"parent {parent!r} is not a record id",
+                    field="parents",
+                    value=parent,
+                    remedy="Pass the record_id that the upstream task returned (64 hex digits).",
+                )
+        size = len(self.canonical())
+        if size > MAX_BYTES:
+            raise InvalidInput(
+                f"a {self.kind} record of {size:,} bytes exceeds the limit of {MAX_BYTES:,}",
+                field="body",
+                value=size,
+                remedy="Store the large part as evidence and keep its URI and digest.",
+            )
+
+    def canonical(self) -> bytes:
+        """Return the canonical JSON: keys sorted, no spaces, UTF-8, no NaN."""
+        try:
+            text = json.dumps(
+                self._content(), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+            )
+        except (TypeError, ValueError) as error:
+            raise InvalidInput(
+                f"the body of a {self.kind} record is not JSON: {error}",
+                field="body",
+                remedy="Use strings, finite numbers, booleans, null, lists and objects only.",
+            ) from error
+        return text.encode()
+
+    @property
+    def id(self) -> str:
+        """SHA-256 of the canonical form, as 64 hex digits."""
+        return hashlib.sha256(self.canonical()).hexdigest()
+
+    def to_extra(self) -> dict[str, Any]:
+        """Return the JSON form that travels as the ``extra`` of an asset event."""
+        return {**self._content(), "id": self.id}
+
+    @classmethod
+    def from_extra(cls, extra: Mapping[str, Any]) -> Record:
+        """Read a record back.
+
+        :raises InvalidInput: if it is of another schema, incomplete, or its id does not match its content.
+        """
+        if extra.get("schema") != SCHEMA:
+            raise InvalidInput(
+                f"not a record: schema is {extra.get('schema')!r}", field="schema", value=extra.get("schema")
+            )
+        try:
+            record = cls(
+                kind=extra["kind"],
+                deliverable=extra["deliverable"],
+                body=extra["body"],
+                parents=tuple(extra["parents"]),
+                environment=extra["environment"],
+                commit=extra["commit"],
+                at=extra["at"],
+                source=extra["source"],
+                evidence=tuple(Evidence(**item) for item in extra["evidence"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise InvalidInput(f"a record is incomplete: {error}", field="extra") from error
+        if extra.get("id") != record.id:
+            raise InvalidInput(
+                f"record {extra.get('id')!r} has been altered: its content hashes to {record.id}",
+                field="id",
+                value=extra.get("id"),
+            )
+        return record
+
+    def _content(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "kind": self.kind,
+            "deliverable": self.deliverable,
+            "environment": self.environment,
+            "commit": self.commit,
+            "at": self.at,
+            "source": dict(self.source),
+            "body": dict(self.body),
+            "parents": list(self.parents),
+            "evidence": [item.to_json() for item in self.evidence],
+        }
+
+
+def readable(extras: Sequence[Mapping[str, Any]]) -> list[Record]:
+    """Return the records among the ``extra`` values of asset events, leaving out what is none or was altered."""
+    records = []
+    for extra in extras:
+        try:
+            records.append(Record.from_extra(extra))
+        except InvalidInput:
+            continue
+    return records

@@ -1,0 +1,61 @@
+"""Connection to a folder or an object-store prefix."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseHook
+
+from airflow_pipeops.exceptions import InvalidInput
+
+if TYPE_CHECKING:
+    from airflow.sdk import ObjectStoragePath
+
+
+class StorageHook(BaseHook):
+    """A folder (``file:///srv/data``) or an object-store prefix (``s3://bucket/prefix``).
+
+    :param storage_conn_id: connection of type ``pipeops_storage``.
+    """
+
+    conn_name_attr = "storage_conn_id"
+    default_conn_name = "pipeops_data"
+    conn_type = "pipeops_storage"
+    hook_name = "Folder or object storage"
+
+    def __init__(self, storage_conn_id: str = default_conn_name, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.storage_conn_id = storage_conn_id
+
+    def get_conn(self) -> ObjectStoragePath:
+        """Return the root of the storage."""
+        return root(self.storage_conn_id, self.get_connection(self.storage_conn_id))
+
+    def test_connection(self) -> tuple[bool, str]:
+        """List the root once."""
+        try:
+            path = self.get_conn()
+            if not path.exists():
+                return False, f"{path} does not exist"
+            next(iter(path.iterdir()), None)
+        except Exception as error:
+            return False, str(error)
+        return True, f"{path} can be listed"
+
+
+def root(conn_id: str, connection: Any) -> ObjectStoragePath:
+    """Return the root that a connection names.
+
+    :raises InvalidInput: if the connection names no URI with a scheme.
+    """
+    from airflow.sdk import ObjectStoragePath
+
+    uri = connection.host or connection.extra_dejson.get("uri") or ""
+    if "://" not in uri:
+        raise InvalidInput(
+            f"connection {conn_id!r} has no storage URI in its host field",
+            field=f"{conn_id}.host",
+            value=uri or None,
+            remedy="Set the host to a URI such as file:///srv/data or s3://bucket/prefix.",
+        )
+    return ObjectStoragePath(uri, conn_id=connection.extra_dejson.get("storage_conn_id") or None)

@@ -1,0 +1,136 @@
+"""Every error that airflow-pipeops raises.
+
+The tree (``*`` is worth retrying; all others say the same thing on every attempt)::
+
+    PipeOpsError
+      x InvalidInput            a value given by a person or a file is wrong
+        + MissingExtra          an optional library is not installed
+      x SystemFailure           an outside system did not do its part
+        + Unreachable *         no answer, a 5xx, a time-out
+        + AccessDenied          401, or 403: the credential or its permissions
+        + NotFound              the named object is not there
+        + BadResponse *         an answer that makes no sense
+        + Conflict *            somebody else changed the same thing first
+      x GateFailed              the judgement is "no", and was reached properly
+        + TestsFailed
+        + DataRejected
+        + ModelRejected
+        + DriftFound
+      x ReleaseFailed           the desired state did not come to life
+        + SyncFailed
+        + WaitTimeout
+      x BuildFailed
+
+Airflow retry policies match on these types. An operator turns an error that is not worth retrying into
+``AirflowFailException`` (see :func:`airflow_pipeops.delivery.operators.no_retry`).
+"""
+
+from __future__ import annotations
+
+
+class PipeOpsError(Exception):
+    """Root of all errors here.
+
+    :param message: what happened, in one sentence, without secrets.
+    :param remedy: what the reader can do about it.
+    """
+
+    #: Whether a later attempt may succeed without anybody changing anything.
+    retryable = False
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        self.message = message
+        self.remedy = remedy
+        super().__init__(f"{message.rstrip('.')}. {remedy}" if remedy else message)
+
+
+class InvalidInput(PipeOpsError):
+    """A value from a person, a connection or a file is wrong; nothing was touched.
+
+    :param field: the name under which the reader knows the value.
+    :param value: the offending value (never a secret), or ``None`` where it is missing.
+    """
+
+    def __init__(self, message: str, *, field: str = "", value: object = None, remedy: str = "") -> None:
+        self.field = field
+        self.value = value
+        super().__init__(message, remedy=remedy)
+
+
+class MissingExtra(InvalidInput):
+    """An optional library is needed and not installed."""
+
+    def __init__(self, library: str, extra: str) -> None:
+        super().__init__(
+            f"the library {library!r} is not installed",
+            field=library,
+            remedy=f"Install it with: pip install 'airflow-pipeops[{extra}]'",
+        )
+
+
+class SystemFailure(PipeOpsError):
+    """An outside system (Git, Argo CD, a registry, a store) did not do its part."""
+
+
+class Unreachable(SystemFailure):
+    """No usable answer: connection refused, time-out, 429 or 5xx."""
+
+    retryable = True
+
+
+class AccessDenied(SystemFailure):
+    """The credential is wrong, expired, or lacks a permission."""
+
+
+class NotFound(SystemFailure):
+    """The named object does not exist, or the credential may not see it."""
+
+
+class BadResponse(SystemFailure):
+    """The other side answered with something that makes no sense (truncated, of another schema)."""
+
+    retryable = True
+
+
+class Conflict(SystemFailure):
+    """Somebody else changed the same thing first, more often than we are willing to try again."""
+
+    retryable = True
+
+
+class GateFailed(PipeOpsError):
+    """A gate judged, and said no."""
+
+
+class TestsFailed(GateFailed):
+    """Tests of a source tree failed."""
+
+    __test__ = False  # pytest would otherwise try to collect it
+
+
+class DataRejected(GateFailed):
+    """A data-quality gate refused a batch."""
+
+
+class ModelRejected(GateFailed):
+    """A challenger was not better than the champion."""
+
+
+class DriftFound(GateFailed):
+    """A drift gate refused a batch."""
+
+
+class ReleaseFailed(PipeOpsError):
+    """The desired state did not come to life."""
+
+
+class SyncFailed(ReleaseFailed):
+    """The GitOps controller tried and failed, or says it will not try."""
+
+
+class WaitTimeout(ReleaseFailed):
+    """The deadline passed first; the message names the rule the wait last stood at."""
+
+
+class BuildFailed(PipeOpsError):
+    """An image or artifact could not be built."""

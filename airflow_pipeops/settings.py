@@ -1,0 +1,18 @@
+"""The ``[pipeops]`` section of Airflow's configuration, read when asked and never at import."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def evidence_uri() -> str:
+    """Return where evidence is kept: ``[pipeops] evidence_uri``, else ``$AIRFLOW_HOME/pipeops/evidence``."""
+    from airflow.sdk.configuration import conf
+
+    configured = conf.get("pipeops", "evidence_uri", fallback="")
+    if configured:
+        return str(configured)
+    import os
+
+    home = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser()
+    return (home / "pipeops" / "evidence").as_uri()
