@@ -147,3 +147,36 @@ def parent_ids(values: Sequence[Any]) -> tuple[str, ...]:
         else:
             found.update(dict.fromkeys(parent_ids(list(value))))
     return tuple(found)
+
+
+class RecordOperator(DeliveryOperator):
+    """Emit one record whose facts other tasks found, for example an incident.
+
+    :param kind: kind of the record.
+    :param body: its facts; templated.
+    :param commit: SHA of the commit it was born from, if any; templated.
+    """
+
+    template_fields: Sequence[str] = ("body", "commit", *DeliveryOperator.template_fields)
+    ui_color = "#e8f1ff"
+
+    def __init__(
+        self, *, kind: str, body: Mapping[str, Any], commit: str | None = None, **kwargs: Any
+    ) -> None:
+        self.emits = (kind,)  # type: ignore[misc]  # one operator for all kinds
+        super().__init__(**kwargs)
+        self.kind = kind
+        self.body = body
+        self.commit = commit
+        if self.deliverable is None:
+            raise InvalidInput(
+                "a record needs its deliverable",
+                field="deliverable",
+                remedy="Pass deliverable=Deliverable(...).",
+            )
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Emit the record and return its body with the ``record_id``."""
+        with no_retry():
+            record_id = self.emit(context, self.kind, self.body, commit=self.commit or None)
+        return {**self.body, "record_id": record_id}

@@ -1,0 +1,27 @@
+# The two commands of the README:  make demo   and   make test
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint install-demo install-dev clean
+
+demo: install-demo
+	@$(BIN)/python -m airflow_pipeops.demo $(ARGS)
+
+test: install-dev
+	@.ci/test $(BIN)
+
+lint: install-dev
+	@.ci/lint $(BIN)
+
+install-demo: $(VENV)/.demo
+install-dev: $(VENV)/.dev
+
+$(VENV)/.demo: pyproject.toml .ci/constraints.txt
+	@.ci/install $(PYTHON) $(VENV) demo
+$(VENV)/.dev: pyproject.toml .ci/constraints.txt
+	@.ci/install $(PYTHON) $(VENV) dev
+
+clean:
+	rm -rf $(VENV) .demo dist

@@ -1,0 +1,44 @@
+"""Read back what travels on assets: the records of a deliverable, and the signals that started a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from airflow_pipeops.delivery.records import Record, readable
+
+if TYPE_CHECKING:
+    from airflow.sdk import Asset, Context
+
+
+def records_on(context: Context, *assets: Asset) -> list[Record]:
+    """Return the records on the task's inlets, oldest first. What is no record, or was altered, is left out.
+
+    :param assets: each must be among the task's ``inlets``.
+    """
+    events: Iterable[Any] = (event for asset in assets for event in context["inlet_events"][asset])
+    ordered = sorted(events, key=lambda event: event.timestamp)
+    return readable([event.extra or {} for event in ordered])
+
+
+def triggering_records(context: Context, *kinds: str) -> list[Record]:
+    """Return the records among the asset events that started this run, oldest first.
+
+    One run may stand for several events, so a caller must not look at the newest alone without saying so.
+
+    :param kinds: only these kinds; without any, all.
+    """
+    found = readable([event.extra or {} for event in _triggering(context)])
+    return [record for record in found if not kinds or record.kind in kinds]
+
+
+def triggering_signals(context: Context) -> list[dict[str, Any]]:
+    """Return the payloads of the watcher events that started this run, oldest first."""
+    extras = [event.extra or {} for event in _triggering(context)]
+    return [dict(extra["payload"]) for extra in extras if extra.get("from_trigger") and extra.get("payload")]
+
+
+def _triggering(context: Context) -> list[Any]:
+    by_asset = context.get("triggering_asset_events") or {}
+    events = [event for asset in by_asset for event in by_asset[asset]]
+    return sorted(events, key=lambda event: event.timestamp)

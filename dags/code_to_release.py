@@ -1,0 +1,109 @@
+"""A commit becomes a release.
+
+::
+
+    git push ─▶ commit ─▶ test ─▶ build ─▶ promote to staging ─▶ staging is live ─▶ smoke test
+                                           (Git commit)          (that revision,        │
+                                                                  synced + healthy)     ▼
+                release record ◀─ production is live ◀─ promote to production ◀─ a person approves
+                                                        (Git commit)
+
+Nothing is deployed by this DAG: it commits the desired state, and waits until Argo CD has brought exactly that
+revision to life. Environments differ by connections only.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.sdk import DAG
+from airflow_pipeops.argocd.sensors import ArgoCDAppSensor
+from airflow_pipeops.build.operators import BuildImageOperator, RunTestsOperator, SmokeTestOperator
+from airflow_pipeops.gitops.operators import GitOpsCommitOperator, ResolveCommitOperator
+from airflow_pipeops.gitops.triggers import GitPushTrigger
+
+from airflow_pipeops.delivery.deliverable import Deliverable
+
+CODE, DESIRED_STATE = "pipeops_app_repo", "pipeops_gitops_repo"
+
+service = Deliverable("delay-api", environments=("staging", "production"))
+pushed = service.signal("push", GitPushTrigger(git_conn_id=CODE))
+
+
+def promote(environment: str, image: BuildImageOperator, **kwargs) -> GitOpsCommitOperator:
+    """Commit the image's digest to an environment's overlay."""
+    return GitOpsCommitOperator(
+        task_id=f"promote_to_{environment}",
+        git_conn_id=DESIRED_STATE,
+        file=f"apps/{service.name}/overlays/{environment}/kustomization.yaml",
+        set={
+            f"images[name={service.name}].digest": image.output["digest"],
+            f"replicas[name={service.name}].count": 1,
+        },
+        message=f"Deploy {service.name} {{{{ ti.xcom_pull('commit')['commit'][:8] }}}} to {environment}",
+        deliverable=service,
+        environment=environment,
+        **kwargs,
+    )
+
+
+def live(environment: str, change: GitOpsCommitOperator) -> ArgoCDAppSensor:
+    """Wait until the change is live in an environment, and record the release."""
+    return ArgoCDAppSensor(
+        task_id=f"{environment}_is_live",
+        app=f"{service.name}-{environment}",
+        revision=change.output["commit"],
+        git_conn_id=DESIRED_STATE,
+        timeout=timedelta(minutes=10),
+        deliverable=service,
+        environment=environment,
+        parents=[change.output["record_id"]],
+    )
+
+
+with DAG(
+    "code_to_release",
+    description="A commit is tested, built, promoted through Git, verified, approved and released.",
+    schedule=pushed,
+    catchup=False,
+    max_active_runs=1,  # one release train at a time; commits that arrive meanwhile go with the next
+    default_args={"retries": 2, "retry_delay": timedelta(seconds=5)},
+    tags=["pipeops", "code"],
+    doc_md=__doc__,
+):
+    commit = ResolveCommitOperator(task_id="commit", git_conn_id=CODE, deliverable=service)
+    test = RunTestsOperator(
+        task_id="test",
+        git_conn_id=CODE,
+        commit=commit.output["commit"],
+        deliverable=service,
+        parents=[commit.output["record_id"]],
+    )
+    build = BuildImageOperator(
+        task_id="build",
+        git_conn_id=CODE,
+        commit=commit.output["commit"],
+        image=service.name,
+        deliverable=service,
+        parents=[test.output["record_id"]],
+    )
+
+    to_staging = promote("staging", build, parents=[build.output["record_id"]])
+    staging = live("staging", to_staging)
+    smoke_test = SmokeTestOperator(
+        task_id="smoke_test",
+        http_conn_id="delay_api_staging",
+        checks=[{"path": "/healthz", "status": 200}, {"path": "/version", "status": 200}],
+    )
+    approve = ApprovalOperator(
+        task_id="approve",
+        subject=f"Release {service.name} {{{{ ti.xcom_pull('commit')['commit'][:8] }}}} to production?",
+        body="**{{ ti.xcom_pull('commit')['subject'] }}** by {{ ti.xcom_pull('commit')['author'] }}\n\n"
+        "{{ ti.xcom_pull('test')['passed'] }} tests passed; healthy in staging and answering.",
+        fail_on_reject=True,  # a rejection is not a green run
+    )
+    to_production = promote("production", build, parents=[staging.output["record_id"]])
+    production = live("production", to_production)
+
+    test >> build >> to_staging >> staging >> smoke_test >> approve >> to_production >> production

@@ -1,0 +1,66 @@
+"""Live state that differs from Git becomes an event, and is healed or reported.
+
+::
+
+    Argo CD: OutOfSync at an unchanged revision ─▶ record what differs ─▶ policy ─┬─▶ report
+                                                                                 └─▶ sync ─▶ live again?
+
+The watcher fires once for each new difference, not for as long as it lasts. The DAG's parameter ``policy`` is ``heal``
+or ``report``; with ``report`` a person decides what becomes of it.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from airflow.sdk import DAG, Param, task
+from airflow_pipeops.argocd.operators import ArgoCDSyncOperator
+from airflow_pipeops.argocd.sensors import ArgoCDAppSensor
+from airflow_pipeops.argocd.triggers import ArgoCDDriftTrigger
+
+from airflow_pipeops.delivery.deliverable import Deliverable
+from airflow_pipeops.delivery.operators import RecordOperator
+
+service = Deliverable("delay-api", environments=("staging", "production"))
+APP = f"{service.name}-production"
+drifted = service.signal("live-drift", ArgoCDDriftTrigger(argocd_conn_id="argocd_default", apps=[APP]))
+
+with DAG(
+    "desired_state_drift",
+    description="Live state that differs from Git is recorded, then healed or reported by policy.",
+    schedule=drifted,
+    catchup=False,
+    max_active_runs=1,
+    default_args={"retries": 2, "retry_delay": timedelta(seconds=5)},
+    params={"policy": Param("heal", enum=["heal", "report"], description="What to do about a difference.")},
+    tags=["pipeops", "infrastructure"],
+    doc_md=__doc__,
+):
+
+    @task
+    def difference(**context) -> dict:
+        """Return the newest difference the watcher saw; a run by hand looks at the application now."""
+        from airflow_pipeops.argocd.hook import ArgoCDHook
+
+        from airflow_pipeops.delivery.events import triggering_signals
+
+        signals = triggering_signals(context)
+        return signals[-1] if signals else ArgoCDHook().difference(APP)
+
+    @task.short_circuit
+    def should_heal(found: dict, **context) -> bool:
+        """Heal, if there is a difference and the policy says so."""
+        return bool(found["resources"]) and context["params"]["policy"] == "heal"
+
+    found = difference()
+    record = RecordOperator(
+        task_id="record",
+        kind="drift",
+        body={"subject": "desired state", "app": APP, "resources": found["resources"]},
+        deliverable=service,
+    )
+    heal = ArgoCDSyncOperator(task_id="heal", app=APP, revision=found["revision"])
+    healed = ArgoCDAppSensor(
+        task_id="healed", app=APP, revision=found["revision"], timeout=timedelta(minutes=10)
+    )
+    record >> should_heal(found) >> heal >> healed

@@ -1,0 +1,95 @@
+"""Each new batch of data is compared with the champion's reference; a policy decides whether to retrain.
+
+::
+
+    new batch ─▶ champion? ─▶ quality ─┬─▶ drift ───────────┐
+                             (gate)    └─▶ champion's score ┴─▶ policy ─▶ hold | investigate | retrain
+                                                                                               │
+                                                                            starts data_to_model
+
+Drift alone never retrains: bad data vetoes, and a measured loss counts more than a moved column.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from airflow.sdk import DAG, task
+from airflow_pipeops.drift.governor import RetrainPolicy
+from airflow_pipeops.drift.operators import DataDriftOperator, RetrainGovernorOperator
+from airflow_pipeops.models.operators import MeasureModelOperator
+from airflow_pipeops.validation.operators import ValidateDataOperator
+from airflow_pipeops.validation.triggers import DataBatchTrigger
+
+from airflow_pipeops.delivery.deliverable import Deliverable
+
+DOMAIN = "airflow_pipeops.demo.flights"
+
+model = Deliverable("flight-delay", environments=("staging", "production"))
+arrived = model.signal("batch", DataBatchTrigger(storage_conn_id="pipeops_data"))
+
+with DAG(
+    "drift_to_retrain",
+    description="Compares each new batch with the champion's reference and decides whether to retrain.",
+    schedule=arrived,
+    catchup=False,
+    max_active_runs=1,  # each decision sees the ones before it
+    default_args={"retries": 2, "retry_delay": timedelta(seconds=5)},
+    tags=["pipeops", "model", "drift"],
+    doc_md=__doc__,
+):
+
+    @task.short_circuit
+    def compare(**context) -> dict | None:
+        """Return the new batches and the champion's reference; skip the rest while there is no champion."""
+        from airflow_pipeops.models.hook import MLflowHook
+
+        from airflow_pipeops.delivery.events import triggering_signals
+
+        batches = [signal["uri"] for signal in triggering_signals(context)]
+        champion = MLflowHook().get_registry().by_alias(model.name, "champion")
+        if not batches or champion is None:
+            return None
+        return {"batches": batches, "reference": champion.reference_uri, "version": champion.version}
+
+    compared = compare()
+    quality = ValidateDataOperator(
+        task_id="quality",
+        data=compared["batches"],
+        expectations=f"{DOMAIN}:EXPECTATIONS",
+        on_failure="record",
+        deliverable=model,
+    )
+    drift = DataDriftOperator(
+        task_id="drift",
+        reference=compared["reference"],
+        current=compared["batches"],
+        columns=f"{DOMAIN}:FEATURES",
+        deliverable=model,
+        parents=[quality.output["record_id"]],
+    )
+    score = MeasureModelOperator(
+        task_id="champion_score",
+        model=model.name,
+        data=compared["batches"],
+        scorer=f"{DOMAIN}:score",
+        deliverable=model,
+        parents=[quality.output["record_id"]],
+    )
+    decide = RetrainGovernorOperator(
+        task_id="decide",
+        quality=quality.output,
+        drift=drift.output,
+        performance=score.output,
+        policy=RetrainPolicy(),
+        deliverable=model,
+        parents=[quality.output["record_id"], drift.output["record_id"], score.output["record_id"]],
+        trigger_rule="none_failed",
+    )
+
+    @task.short_circuit(ignore_downstream_trigger_rules=False)
+    def usable(found: dict) -> bool:
+        """Do not compare data that failed its gate; the policy vetoes it."""
+        return found["passed"]
+
+    quality >> usable(quality.output) >> [drift, score] >> decide

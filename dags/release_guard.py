@@ -1,0 +1,104 @@
+"""After each release: watch production; if it degrades, revert by Git, verify, and record the incident.
+
+::
+
+    released ─▶ watch ─┬─▶ steady: nothing to do
+                       └─▶ degraded ─▶ revert (Git commit) ─▶ previous state is live ─▶ incident record
+
+A rollback is a Git commit, so that cluster and repository agree. A release that is itself a revert is not reverted
+again: two bad states in a row are for a person.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from airflow.sdk import DAG, TaskGroup, task
+from airflow_pipeops.argocd.sensors import ArgoCDAppSensor, ArgoCDSteadySensor
+from airflow_pipeops.gitops.operators import GitOpsRevertOperator
+
+from airflow_pipeops.delivery.deliverable import Deliverable
+from airflow_pipeops.delivery.operators import RecordOperator
+
+DESIRED_STATE = "pipeops_gitops_repo"
+PRODUCTION = "production"
+
+service = Deliverable("delay-api", environments=("staging", PRODUCTION))
+model = Deliverable("flight-delay", environments=("staging", PRODUCTION))
+
+
+@task.short_circuit(ignore_downstream_trigger_rules=False)
+def released(name: str, **context) -> dict | None:
+    """Return the newest release of one deliverable that started this run, unless it was itself a revert."""
+    from airflow_pipeops.delivery.events import triggering_records
+
+    mine = [item for item in triggering_records(context, "release") if item.deliverable == name]
+    if not mine or mine[-1].source["dag"] == context["dag"].dag_id:
+        return None
+    return {"record_id": mine[-1].id, **mine[-1].body}
+
+
+@task.short_circuit
+def degraded(watch: dict) -> bool:
+    """Go on only if production degraded."""
+    return watch["verdict"] == "degraded"
+
+
+def guard(deliverable: Deliverable) -> None:
+    """Watch one deliverable in production."""
+    app = f"{deliverable.name}-{PRODUCTION}"
+    release = released(deliverable.name)
+    watch = ArgoCDSteadySensor(
+        task_id="watch",
+        app=app,
+        revision=release["revision"],
+        duration=timedelta(seconds=45),
+        grace=timedelta(seconds=5),
+    )
+    revert = GitOpsRevertOperator(
+        task_id="revert",
+        git_conn_id=DESIRED_STATE,
+        commit=release["revision"],
+        reason=watch.output["reason"],
+        deliverable=deliverable,
+        environment=PRODUCTION,
+        parents=[release["record_id"]],
+    )
+    recovered = ArgoCDAppSensor(
+        task_id="recovered",
+        app=app,
+        revision=revert.output["commit"],
+        git_conn_id=DESIRED_STATE,
+        timeout=timedelta(minutes=10),
+        deliverable=deliverable,
+        environment=PRODUCTION,
+        parents=[revert.output["record_id"]],
+    )
+    incident = RecordOperator(
+        task_id="incident",
+        kind="incident",
+        body={
+            "app": app,
+            "what": watch.output["reason"],
+            "bad_revision": release["revision"],
+            "restored_by": revert.output["commit"],
+        },
+        deliverable=deliverable,
+        environment=PRODUCTION,
+        parents=[release["record_id"], revert.output["record_id"]],
+    )
+    watch >> degraded(watch.output) >> revert >> recovered >> incident
+
+
+with DAG(
+    "release_guard",
+    description="Watches production after each release, and reverts by Git when it degrades.",
+    schedule=(service.released(PRODUCTION) | model.released(PRODUCTION)),
+    catchup=False,
+    default_args={"retries": 2, "retry_delay": timedelta(seconds=5)},
+    tags=["pipeops", "guard"],
+    doc_md=__doc__,
+):
+    for deliverable in (service, model):
+        with TaskGroup(deliverable.name.replace("-", "_")):
+            guard(deliverable)

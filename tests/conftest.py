@@ -1,0 +1,38 @@
+"""Shared fixtures: a task context without an Airflow database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+
+@dataclass
+class FakeTaskInstance:
+    """The few facts of a task instance that an operator reads."""
+
+    dag_id: str = "dag"
+    run_id: str = "run-1"
+    task_id: str = "task"
+    map_index: int = -1
+    xcoms: dict[str, Any] = field(default_factory=dict)
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.xcoms[key] = value
+
+
+@pytest.fixture
+def context() -> dict[str, Any]:
+    """A task context with real outlet-event accessors and no inlets."""
+    from airflow.sdk.execution_time.context import OutletEventAccessors
+
+    return {
+        "ti": FakeTaskInstance(),
+        "outlet_events": OutletEventAccessors(),
+        "inlet_events": {},
+        "triggering_asset_events": {},
+        "params": {},
+        "dag_run": SimpleNamespace(run_id="run-1", conf={}),
+    }

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from airflow_pipeops.delivery.deliverable import Deliverable
+from airflow_pipeops.delivery.operators import DeliveryOperator, RecordOperator, no_retry, parent_ids
+from airflow_pipeops.delivery.records import Record
+from airflow_pipeops.exceptions import DataRejected, InvalidInput, Unreachable
+
+service = Deliverable("svc")
+SHA = "a" * 40
+
+
+class Emitter(DeliveryOperator):
+    emits = ("image", "release")
+
+    def execute(self, context):
+        return self.emit(context, "image", {"digest": "sha256:1"}, commit=SHA)
+
+
+def emitted(context, asset) -> tuple[Record, set[str]]:
+    accessor = context["outlet_events"][asset]
+    return Record.from_extra(accessor.extra), accessor.partition_keys
+
+
+def test_a_record_born_from_code_travels_under_its_commit(context) -> None:
+    op = Emitter(
+        task_id="t", deliverable=service, environment="staging", parents=["b" * 64, None, ["c" * 64, ""]]
+    )
+    identifier = op.execute(context)
+    record, keys = emitted(context, service.image)
+    assert record.id == identifier
+    assert record.parents == ("b" * 64, "c" * 64)
+    assert record.source == {"dag": "dag", "run": "run-1", "task": "task", "map_index": -1}
+    assert keys == {SHA}
+
+
+def test_outlets_are_the_assets_of_what_it_emits() -> None:
+    op = Emitter(task_id="t", deliverable=service, environment="staging")
+    assert {asset.uri for asset in op.outlets} == {"pipeops://svc/image", "pipeops://svc/release/staging"}
+    assert Emitter(task_id="t").outlets == []
+
+
+def test_without_a_deliverable_nothing_is_recorded(context) -> None:
+    assert Emitter(task_id="t").execute(context) is None
+    assert len(context["outlet_events"]) == 0
+
+
+def test_a_release_needs_an_environment_at_parse_time() -> None:
+    with pytest.raises(InvalidInput, match="no environment None"):
+        Emitter(task_id="t", deliverable=service)
+
+
+def test_an_incident_is_recorded_where_it_happened(context) -> None:
+    op = RecordOperator(
+        task_id="t", kind="incident", body={"what": "x"}, deliverable=service, environment="production"
+    )
+    result = op.execute(context)
+    record, keys = emitted(context, service.incident("production"))
+    assert result["record_id"] == record.id
+    assert record.environment == "production"
+    assert not keys
+
+
+def test_errors_that_no_retry_can_mend_do_not_retry() -> None:
+    with pytest.raises(AirflowFailException, match="DataRejected: 3 expectations failed"), no_retry():
+        raise DataRejected("3 expectations failed")
+    with pytest.raises(Unreachable), no_retry():
+        raise Unreachable("no answer")
+
+
+def test_a_parent_that_is_no_id_says_what_to_pass() -> None:
+    with pytest.raises(InvalidInput, match="record_id"):
+        parent_ids([{"record_id": "x"}])
+
+
+@pytest.mark.parametrize("name", ["", "Upper", "under_score", "-dash", "dash-", "x" * 54, "with space"])
+def test_names_are_checked(name: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        Deliverable(name)
+    assert caught.value.field == "name"
+
+
+def test_assets_are_equal_wherever_they_are_named() -> None:
+    assert Deliverable("svc").released("production") == service.released("production")
+    with pytest.raises(InvalidInput, match="Use one of staging, production"):
+        service.released("prod")

@@ -1,0 +1,48 @@
+"""Airflow parses DAG files all day: what they import must stay light."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+
+import pytest
+
+from airflow_pipeops.bundles import example_dags
+
+HEAVY = [
+    "pandas", "numpy", "evidently", "great_expectations", "mlflow", "sklearn", "scipy", "pyarrow", "kubernetes",
+    "argo_workflows", "starlette", "uvicorn", "matplotlib", "duckdb",
+]  # fmt: skip
+
+
+def imports_of(source: str) -> list[str]:
+    """Modules of this package that a DAG file imports at its top."""
+    return [
+        node.module
+        for node in ast.parse(source).body
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("airflow_pipeops")
+    ]
+
+
+MODULES = sorted({module for path in example_dags().glob("*.py") for module in imports_of(path.read_text())})
+
+
+def test_dag_files_import_something_of_ours() -> None:
+    assert len(MODULES) > 5
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_heavy_library_comes_along(module: str) -> None:
+    program = (
+        "import importlib, json, sys\n"
+        "from airflow.sdk import DAG, task, Asset, AssetWatcher, BaseOperator, BaseSensorOperator, BaseHook\n"
+        "import airflow.triggers.base\n"
+        "before = set(sys.modules)\n"
+        f"importlib.import_module({module!r})\n"
+        "print(json.dumps(sorted({name.partition('.')[0] for name in set(sys.modules) - before})))"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    came = set(json.loads(run.stdout.splitlines()[-1]))
+    assert not came & set(HEAVY)
