@@ -150,7 +150,7 @@ def get_provider_info() -> dict[str, Any]:
                 "description": "Settings of airflow-pipeops.",
                 "options": {
                     "evidence_uri": {
-                        "description": "Folder or object-store prefix for the files that back records (reports, test results). "
+                        "description": "Folder or object-store prefix for the files that back records. "
                         "By default a folder below AIRFLOW_HOME, which suits one machine only.",
                         "version_added": "0.1.0",
                         "type": "string",

@@ -6,12 +6,14 @@ import importlib
 import importlib.metadata
 import json
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import airflow
 import jsonschema
 import pytest
 from airflow.sdk import Asset
 
+from airflow_pipeops.assets import sanitize_uri
 from airflow_pipeops.provider_info import get_provider_info
 
 INFO = get_provider_info()
@@ -54,8 +56,4 @@ def test_secrets_in_forms_are_marked() -> None:
 def test_airflow_knows_the_asset_scheme() -> None:
     assert Asset("a", uri="pipeops://svc/release/production").uri == "pipeops://svc/release/production"
     with pytest.raises(ValueError, match="pipeops://<deliverable>/<kind>"):
-        from urllib.parse import urlsplit
-
-        from airflow_pipeops.assets import sanitize_uri
-
         sanitize_uri(urlsplit("pipeops://svc"))
