@@ -1,0 +1,175 @@
+"""A batch of data, or a decision to retrain, becomes a model in production.
+
+::
+
+    new batch, or ─▶ plan ─▶ validate ─▶ features ─▶ train ─▶ evaluate against the champion ─▶ better? ─▶ register
+    retrain decision                                                                             │          │
+                                                        recorded, not promoted ◀─────────────────┘          ▼
+                                                                                  promote to staging (Git commit)
+    champion alias ◀─ production is live ◀─ promote to production ◀─ approve ◀─ verify with real requests ◀─┘
+                                            (Git commit)        (policy or person)
+
+The champion is what production runs. A new batch starts training only while there is no champion; after that the
+retrain policy decides (see ``drift_to_retrain``), or a person who triggers this DAG.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.sdk import DAG, Param, task
+
+from airflow_pipeops.argocd.sensors import ArgoCDAppSensor
+from airflow_pipeops.delivery.deliverable import Deliverable
+from airflow_pipeops.gitops.operators import GitOpsCommitOperator
+from airflow_pipeops.models.operators import (
+    BuildFeaturesOperator,
+    EvaluateModelOperator,
+    RegisterModelOperator,
+    SetModelAliasOperator,
+    TrainModelOperator,
+    VerifyModelOperator,
+)
+from airflow_pipeops.validation.operators import ValidateDataOperator
+from airflow_pipeops.validation.triggers import DataBatchTrigger
+
+DOMAIN = "airflow_pipeops.demo.flights"
+DESIRED_STATE = "pipeops_gitops_repo"
+BATCHES = 2  # months of data that a model learns from
+
+model = Deliverable("flight-delay", environments=("staging", "production"))
+arrived = model.signal("batch", DataBatchTrigger(storage_conn_id="pipeops_data"))
+
+
+def promote(environment: str, registered: RegisterModelOperator, **kwargs) -> GitOpsCommitOperator:
+    """Commit the model's address, version and digest to an environment's overlay."""
+    overlay = f"apps/{model.name}/overlays/{environment}"
+    env = "spec.template.spec.containers[name=server].env"
+    return GitOpsCommitOperator(
+        task_id=f"promote_to_{environment}",
+        git_conn_id=DESIRED_STATE,
+        file=f"{overlay}/model.yaml",
+        set={
+            f"{env}[name=MODEL_URI].value": registered.output["artifact_uri"],
+            f"{env}[name=MODEL_SHA256].value": registered.output["sha256"],
+            f"{env}[name=MODEL_VERSION].value": registered.output["version"],
+            "spec.replicas": 1,
+        },
+        message=f"Deploy {model.name} version {{{{ ti.xcom_pull('register')['version'] }}}} to {environment}",
+        deliverable=model,
+        environment=environment,
+        **kwargs,
+    )
+
+
+def live(environment: str, change: GitOpsCommitOperator) -> ArgoCDAppSensor:
+    """Wait until the change is live in an environment, and record the release."""
+    return ArgoCDAppSensor(
+        task_id=f"{environment}_is_live",
+        app=f"{model.name}-{environment}",
+        revision=change.output["commit"],
+        git_conn_id=DESIRED_STATE,
+        timeout=timedelta(minutes=10),
+        deliverable=model,
+        environment=environment,
+        parents=[change.output["record_id"]],
+    )
+
+
+with DAG(
+    "data_to_model",
+    description="Data becomes a model: validated, trained, compared with the champion, promoted through Git.",
+    schedule=(arrived | model.retrain),
+    catchup=False,
+    max_active_runs=1,
+    default_args={"retries": 2, "retry_delay": timedelta(seconds=5)},
+    params={
+        "approval": Param("policy", enum=["policy", "person"], description="Who approves production."),
+        "policy_gain": Param(0.01, type="number", description="The policy approves from this gain on."),
+    },
+    tags=["pipeops", "model"],
+    doc_md=__doc__,
+):
+
+    @task.short_circuit
+    def plan(**context) -> dict | None:
+        """Return the data to learn from: if a policy or a person asks, or while there is no champion."""
+        from airflow_pipeops.delivery.events import triggering_records, triggering_signals
+        from airflow_pipeops.delivery.storage import StorageHook
+        from airflow_pipeops.models.hook import MLflowHook
+
+        decisions = triggering_records(context, "decision")
+        champion = MLflowHook().get_registry().by_alias(model.name, "champion")
+        if triggering_signals(context) and not decisions and champion is not None:
+            return None  # the batch waits for the retrain policy
+        batches = sorted(str(path) for path in StorageHook("pipeops_data").get_conn().iterdir() if path.suffix == ".parquet")
+        return {"data": batches[-BATCHES:], "parents": [decision.id for decision in decisions]}
+
+    @task.short_circuit(ignore_downstream_trigger_rules=True)
+    def better(evaluation: dict) -> bool:
+        """Stop here unless the challenger is better; the evaluation is recorded either way."""
+        return evaluation["promote"]
+
+    @task.branch
+    def who_approves(evaluation: dict, **context) -> str:
+        """Let the policy approve a clear gain; ask a person otherwise."""
+        gain = evaluation["gain"]
+        clear = gain is None or gain >= context["params"]["policy_gain"]
+        return "approve_by_policy" if context["params"]["approval"] == "policy" and clear else "approve"
+
+    planned = plan()
+    validate = ValidateDataOperator(
+        task_id="validate",
+        data=planned["data"],
+        expectations=f"{DOMAIN}:EXPECTATIONS",
+        deliverable=model,
+        parents=[planned["parents"]],
+    )
+    features = BuildFeaturesOperator(task_id="features", data=planned["data"], transform=f"{DOMAIN}:features")
+    train = TrainModelOperator(task_id="train", trainer=f"{DOMAIN}:train", data=features.output["uri"], name=model.name)
+    evaluate = EvaluateModelOperator(
+        task_id="evaluate",
+        model=model.name,
+        challenger=train.output,
+        scorer=f"{DOMAIN}:score",
+        deliverable=model,
+        parents=[validate.output["record_id"]],
+    )
+    register = RegisterModelOperator(
+        task_id="register",
+        model=model.name,
+        challenger=train.output,
+        deliverable=model,
+        parents=[evaluate.output["record_id"], validate.output["dataset_record_id"]],
+    )
+    to_staging = promote("staging", register, parents=[register.output["record_id"]])
+    staging = live("staging", to_staging)
+    verify = VerifyModelOperator(
+        task_id="verify",
+        http_conn_id="flight_delay_staging",
+        model=model.name,
+        version=register.output["version"],
+        artifact_uri=register.output["artifact_uri"],
+        sha256=register.output["sha256"],
+        data=train.output["holdout_uri"],
+    )
+    approve = ApprovalOperator(
+        task_id="approve",
+        subject=f"Release {model.name} version {{{{ ti.xcom_pull('register')['version'] }}}} to production?",
+        body="{{ ti.xcom_pull('evaluate')['reason'] }}",
+        fail_on_reject=True,
+    )
+    approve_by_policy = EmptyOperator(task_id="approve_by_policy")
+    to_production = promote(
+        "production", register, parents=[staging.output["record_id"]], trigger_rule="none_failed_min_one_success"
+    )
+    production = live("production", to_production)
+    champion = SetModelAliasOperator(
+        task_id="champion", model=model.name, version=register.output["version"], alias="champion"
+    )
+
+    validate >> features
+    evaluate >> better(evaluate.output) >> register >> to_staging >> staging >> verify
+    verify >> who_approves(evaluate.output) >> [approve, approve_by_policy] >> to_production >> production >> champion
