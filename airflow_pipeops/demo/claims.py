@@ -44,7 +44,9 @@ class Claims:
 
     def equal(self, text: str, found: object, expected: object) -> bool:
         """Claim that two values are the same."""
-        return self.check(text, found == expected, found if found == expected else f"{found!r}, expected {expected!r}")
+        return self.check(
+            text, found == expected, found if found == expected else f"{found!r}, expected {expected!r}"
+        )
 
     @property
     def all(self) -> list[Claim]:

@@ -1,0 +1,139 @@
+"""The service's track: a first release, a commit that staging stops, an incident that is reverted, live drift."""
+
+from __future__ import annotations
+
+import yaml
+
+from airflow_pipeops.demo.teller import Teller
+
+NAME = "delay-api"
+
+
+class ServiceTrack:
+    """Ships the application repository's commits.
+
+    :param teller: shared with the model's track.
+    """
+
+    def __init__(self, teller: Teller) -> None:
+        self.teller = teller
+        self.claims = teller.claims
+
+    def run(self) -> None:
+        """Tell the track."""
+        self.good_release(1)
+        self.stopped_in_staging(3)
+        self.incident(4)
+        self.live_drift()
+
+    def push(self, number: int) -> tuple[str, str]:
+        """Push the next version; return its commit and the run that it started."""
+        known = self.teller.runs("code_to_release")
+        sha = self.teller.stack.seeds.push_version(number)
+        self.teller.say(f"    service: commit {sha[:8]} pushed")
+        return sha, self.teller.new_run("code_to_release", known)
+
+    def good_release(self, number: int) -> None:
+        """Push a good commit, approve it, and find it in production."""
+        self.teller.chapter("Service: a commit becomes a release")
+        sha, run = self.push(number)
+        self.teller.approve("code_to_release", run, "service")
+        state = self.teller.follow("code_to_release", run, "service")
+        self.claims.equal("a push alone started the first release, and it succeeded", state, "success")
+        version = self.version("production")
+        self.claims.equal("production answers with the first version", version, f"{number}")
+        built = self.teller.api.xcom("code_to_release", run, "build")["digest"]
+        self.claims.equal(
+            "Git's production overlay names the digest that was built", self.digest("production"), built
+        )
+        self.claims.equal(
+            "the release was made from the pushed commit",
+            self.teller.api.xcom("code_to_release", run, "commit")["commit"],
+            sha,
+        )
+
+    def stopped_in_staging(self, number: int) -> None:
+        """Push a commit that passes its tests and cannot come up: it must not reach production."""
+        self.teller.chapter("Service: a broken commit stops in staging")
+        before = self.digest("production"), self.version("production")
+        _, run = self.push(number)
+        state = self.teller.follow("code_to_release", run, "service")
+        states = {
+            task["task_id"]: task["state"] for task in self.teller.api.task_instances("code_to_release", run)
+        }
+        self.claims.equal("the broken commit's run failed", state, "failed")
+        self.claims.equal("its own tests had passed", states["test"], "success")
+        self.claims.equal("the wait for staging is what stopped it", states["staging_is_live"], "failed")
+        health = self.teller.argocd("GET", "/api/v1/applications/delay-api-staging").json()["status"][
+            "health"
+        ]["status"]
+        self.claims.equal("staging is Degraded", health, "Degraded")
+        self.claims.equal(
+            "production's desired state and version are untouched",
+            (self.digest("production"), self.version("production")),
+            before,
+        )
+
+    def incident(self, number: int) -> None:
+        """Release a commit that goes bad in production by itself: the guard must revert it."""
+        self.teller.chapter("Service: an incident in production is reverted by Git")
+        before = self.digest("production"), self.version("production")
+        known = self.teller.runs("release_guard")
+        _, run = self.push(number)
+        self.teller.approve("code_to_release", run, "service")
+        self.teller.follow("code_to_release", run, "service")
+        self.claims.equal(
+            "the bad commit had reached production",
+            self.teller.api.run("code_to_release", run)["state"],
+            "success",
+        )
+        guard = self.guard_of(run, known)
+        state = self.teller.follow("release_guard", guard, "guard")
+        self.claims.equal("the guard ended its work", state, "success")
+        self.claims.equal("the guard reverted to the digest before", self.digest("production"), before[0])
+        version = self.teller.wait("production answers again", lambda: self.version("production"))
+        self.claims.equal("production answers with the version before", version, before[1])
+        self.claims.check(
+            "the revert is a commit that says so",
+            "Revert" in (log := self.teller.git("log", "--format=%s", "-10", "main")),
+            log,
+        )
+
+    def guard_of(self, run: str, known: set[str]) -> str:
+        """Return the guard's run that a release of ours started (the model's releases start others)."""
+
+        def look() -> str | None:
+            for candidate in self.teller.api.runs("release_guard"):
+                identifier = candidate["dag_run_id"]
+                if identifier not in known and run in self.teller.api.upstream_runs(
+                    "release_guard", identifier
+                ):
+                    return identifier
+            return None
+
+        return self.teller.wait("the guard starts by itself", look)
+
+    def live_drift(self) -> None:
+        """Change a live object behind Git's back: it must be noticed and healed."""
+        self.teller.chapter("Infrastructure: somebody changes production behind Git's back")
+        known = self.teller.runs("desired_state_drift")
+        self.teller.stack.scale_behind_git(f"{NAME}-production", replicas=0)
+        self.claims.equal("production is down", self.version("production"), None)
+        run = self.teller.new_run("desired_state_drift", known)
+        state = self.teller.follow("desired_state_drift", run, "drift")
+        self.claims.equal("the difference became an event, and was healed", state, "success")
+        self.claims.check(
+            "production answers again", self.version("production") is not None, self.version("production")
+        )
+
+    def version(self, environment: str) -> str | None:
+        """Return the version that an environment's endpoint answers with."""
+        found = self.teller.endpoint(f"{NAME}-{environment}", "/version")
+        return str(found["version"]) if found else None
+
+    def digest(self, environment: str) -> str:
+        """Return the image digest that Git wants in an environment."""
+        overlay = yaml.safe_load(
+            self.teller.desired(f"apps/{NAME}/overlays/{environment}/kustomization.yaml")
+        )
+        return overlay["images"][0]["digest"]

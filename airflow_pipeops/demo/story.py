@@ -1,0 +1,111 @@
+"""The story of the demo: code, infrastructure and a model ship through one delivery graph.
+
+Two tracks run side by side, as teams do: the service's and the model's. Each claim is checked against a running
+endpoint, Git, the registry or the ledger; nothing is claimed because a task was green.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airflow_pipeops.demo.claims import Claims
+from airflow_pipeops.demo.model_track import ModelTrack
+from airflow_pipeops.demo.passport import latest_release, ledger, lines, passport
+from airflow_pipeops.demo.service_track import ServiceTrack
+from airflow_pipeops.demo.teller import Teller
+
+if TYPE_CHECKING:
+    from airflow_pipeops.demo.stack import Stack
+
+DAGS = ("code_to_release", "data_to_model", "drift_to_retrain", "release_guard", "desired_state_drift")
+
+
+def run(stack: Stack, *, claims_file: Path | None = None, say=print) -> bool:
+    """Tell the story on a running stack.
+
+    :param claims_file: where to write the claims as JSON.
+    :param say: prints one line.
+    :return: whether every claim holds.
+    """
+    started = time.monotonic()
+    claims = Claims(say)
+    teller = Teller(stack, claims, say)
+    peak = _MemoryPeak(stack)
+    with peak, ThreadPoolExecutor(max_workers=2) as pool:
+        teller.chapter("The desired state is a Git repository; four applications follow it")
+        teller.create_applications()
+        for dag in DAGS:
+            teller.api.unpause(dag)
+        tracks = [pool.submit(ServiceTrack(teller).run), pool.submit(ModelTrack(teller).run)]
+        for track in tracks:
+            track.result()
+    seconds = time.monotonic() - started
+
+    teller.chapter("What is live, and what it was made from")
+    records = ledger(teller.api.asset_events())
+    for deliverable in ("delay-api", "flight-delay"):
+        release = latest_release(records, deliverable)
+        if release is None:
+            claims.check(f"{deliverable} has a release record", False, "none")
+            continue
+        found = passport(records, release)
+        claims.check(
+            f"the passport of {deliverable} in production has no gap", found.complete, len(found.gaps)
+        )
+        for line in lines(found):
+            say(f"    {line}")
+    for line in table(records):
+        say(f"    {line}")
+    say(
+        f"The story took {seconds / 60:.1f} minutes; all processes together needed {peak.bytes / 2**30:.1f} GiB at most."
+    )
+    if claims_file is not None:
+        claims.write(claims_file, seconds=round(seconds), peak_memory_bytes=peak.bytes, records=len(records))
+    return claims.hold
+
+
+def table(records: list) -> list[str]:
+    """Return what happened, a line for each release, decision, evaluation and incident."""
+    rows = []
+    for record in records:
+        if record.kind in ("release", "decision", "evaluation", "incident") or "desired state" in str(
+            record.body.get("subject")
+        ):
+            body = record.body
+            told = (
+                body.get("reason")
+                or body.get("what")
+                or "; ".join(body.get("reasons", ()))
+                or body.get("app", "")
+            )
+            label = body.get("action") or record.environment or record.kind
+            rows.append(
+                f"{record.at[11:19]}  {record.deliverable:13} {record.kind:10} {label:11} {str(told)[:110]}"
+            )
+    return rows
+
+
+class _MemoryPeak:
+    """Samples the memory of the stack every few seconds."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.bytes = 0
+        self._stack = stack
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+
+    def __enter__(self) -> _MemoryPeak:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        while not self._done.wait(5):
+            self.bytes = max(self.bytes, self._stack.memory())

@@ -1,0 +1,132 @@
+"""What both tracks of the story share: following runs, approving, reading endpoints and Git."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+if TYPE_CHECKING:
+    from airflow_pipeops.demo.claims import Claims
+    from airflow_pipeops.demo.stack import Stack
+
+#: A run of the demo's DAGs takes a minute or two; what takes longer than this will not come.
+PATIENCE = 300.0
+_ENDED = frozenset({"success", "failed"})
+
+
+class StoryBroken(Exception):
+    """The story cannot go on: something that had to happen did not."""
+
+
+class Teller:
+    """Knows the stack, and says what happens.
+
+    :param stack: the running stack.
+    :param claims: where claims are kept.
+    :param say: prints one line.
+    """
+
+    def __init__(self, stack: Stack, claims: Claims, say: Callable[[str], None]) -> None:
+        self.stack = stack
+        self.api = stack.api
+        self.claims = claims
+        self.say = say
+
+    def chapter(self, title: str) -> None:
+        """Begin a part of the story."""
+        self.say(f"\n── {title}")
+
+    def create_applications(self) -> None:
+        """Create the four Argo CD applications, as a platform team would once."""
+        for manifest in self.stack.seeds.applications():
+            answer = self.argocd("POST", "/api/v1/applications", json=manifest)
+            if answer.status_code not in (200, 409):
+                raise StoryBroken(
+                    f"Argo CD refused application {manifest['metadata']['name']}: {answer.text}"
+                )
+
+    def argocd(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
+        """Call the sandbox as its administrator."""
+        headers = {"Authorization": f"Bearer {self.stack.sandbox_token('admin')}"}
+        return httpx.request(method, self.stack.sandbox_url + path, headers=headers, timeout=30, **kwargs)
+
+    def wait(self, what: str, look: Callable[[], Any], patience: float = PATIENCE) -> Any:
+        """Look until there is something to see.
+
+        :raises StoryBroken: when patience ends first.
+        """
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline:
+            if (found := look()) is not None:
+                return found
+            time.sleep(0.5)
+        raise StoryBroken(f"waited {patience:.0f} s in vain: {what}")
+
+    def runs(self, dag: str) -> set[str]:
+        """Return the ids of a DAG's runs so far."""
+        return {run["dag_run_id"] for run in self.api.runs(dag)}
+
+    def new_run(self, dag: str, known: set[str]) -> str:
+        """Wait for a run that was not there before: started by an event, not by us."""
+
+        def look() -> str | None:
+            fresh = [run for run in self.api.runs(dag) if run["dag_run_id"] not in known]
+            return fresh[0]["dag_run_id"] if fresh else None
+
+        return self.wait(f"a run of {dag} starts by itself", look)
+
+    def follow(
+        self, dag: str, run: str, label: str, *, until: Callable[[dict[str, str]], bool] | None = None
+    ) -> str:
+        """Say each task that ends, until the run ends.
+
+        :param until: ends the watch earlier, on the states of the tasks.
+        :return: the run's state.
+        """
+        told: dict[str, str] = {}
+
+        def look() -> str | None:
+            state = self.api.run(dag, run)["state"]
+            states = {task["task_id"]: task["state"] for task in self.api.task_instances(dag, run)}
+            for task, now in states.items():
+                if (
+                    now in ("success", "failed", "upstream_failed", "awaiting_input")
+                    and told.get(task) != now
+                ):
+                    told[task] = now
+                    mark = {"success": "✓", "awaiting_input": "… a person is asked:"}.get(now, "✗")
+                    self.say(f"    {label}: {mark} {task}")
+            return state if state in _ENDED or (until and until(states)) else None
+
+        return self.wait(f"{dag} {run} ends", look)
+
+    def approve(self, dag: str, run: str, label: str) -> None:
+        """Follow a run to its approval, and approve."""
+        state = self.follow(dag, run, label, until=lambda states: states.get("approve") == "awaiting_input")
+        if state in _ENDED:
+            raise StoryBroken(f"{dag} ended as {state} before it asked for approval")
+        self.api.respond(dag, run, "approve", "Approve")
+
+    def endpoint(self, name: str, path: str) -> Any:
+        """Get JSON from a deliverable's endpoint; ``None`` while there is no usable answer.
+
+        :param name: for example ``delay-api-production``.
+        """
+        try:
+            answer = httpx.get(self.stack.endpoint(name) + path, timeout=5)
+        except httpx.HTTPError:
+            return None
+        return answer.json() if answer.status_code == 200 else None
+
+    def desired(self, path: str) -> str:
+        """Return a file of the desired state, at the tip of its branch."""
+        return self.git("show", f"main:{path}")
+
+    def git(self, *arguments: str) -> str:
+        """Run Git on the desired-state repository."""
+        command = ["git", "-C", str(self.stack.seeds.deploy_repository), *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout

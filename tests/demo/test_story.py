@@ -1,0 +1,160 @@
+"""The demo, end to end, on a real Airflow: the headless story, then a person in a browser on the same stack."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import httpx
+import pytest
+
+pytestmark = [pytest.mark.demo, pytest.mark.timeout(1500)]
+ROOT = Path(__file__).parents[2]
+PORT = 18080
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory) -> Iterator[SimpleNamespace]:
+    """The demo after its story, still up."""
+    home = tmp_path_factory.mktemp("demo") / "home"
+    claims, log = home.parent / "claims.json", home.parent / "demo.log"
+    command = [
+        sys.executable,
+        "-m",
+        "airflow_pipeops.demo",
+        "--home",
+        str(home),
+        "--port",
+        str(PORT),
+        "--claims",
+        str(claims),
+    ]
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    deadline = time.monotonic() + 1200
+    while process.poll() is None and "Ctrl-C" not in log.read_text() and time.monotonic() < deadline:
+        time.sleep(1)
+    text = log.read_text()
+    if claims.exists() and (copy := os.environ.get("PIPEOPS_CLAIMS")):
+        shutil.copy(claims, copy)
+    yield SimpleNamespace(
+        process=process, home=home, claims=claims, output=text, url=f"http://127.0.0.1:{PORT}"
+    )
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGINT)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(60)
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_every_claim_of_the_story_holds(demo) -> None:
+    assert demo.claims.exists(), demo.output[-6000:]
+    found = json.loads(demo.claims.read_text())
+    broken = [claim for claim in found["claims"] if not claim["holds"]]
+    assert not broken, json.dumps(broken, indent=1) + demo.output[-6000:]
+    assert found["hold"]
+    assert len(found["claims"]) >= 25
+    assert found["peak_memory_bytes"] < 4 * 2**30
+
+
+def test_no_secret_is_in_a_log(demo) -> None:
+    """Neither the sandbox's tokens nor the passwords appear in what any process printed or any task logged."""
+    secrets = list(json.loads((demo.home / "sandbox" / "tokens.json").read_text()).values())
+    logs = [path for path in (demo.home / "logs").rglob("*") if path.is_file()]
+    logs += [path for path in (demo.home / "airflow" / "logs").rglob("*.log") if path.is_file()]
+    assert len(logs) > 20
+    for path in logs:
+        text = path.read_text(errors="replace")
+        assert not [secret for secret in secrets if secret in text], path
+
+
+@pytest.fixture(scope="module")
+def page(demo):
+    """A browser page, logged in to Airflow as a person would."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    login = re.search(r"login:? +(\S+) */ *(\S+)", demo.output, re.IGNORECASE)
+    assert login, demo.output[-2000:]
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(
+            executable_path=os.environ.get("PIPEOPS_CHROMIUM") or shutil.which("chromium"),
+            args=[
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-background-networking",
+                "--disable-component-update",
+            ],
+        )
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        page.goto(demo.url)
+        page.fill("input[name=username]", login.group(1))
+        page.fill("input[name=password]", login.group(2))
+        page.click("button[type=submit]")
+        page.wait_for_url(re.compile(r"^(?!.*login).*$"), timeout=30_000)
+        yield page
+        browser.close()
+
+
+def shot(page, name: str) -> None:
+    """Keep a screenshot, where somebody wants to look at it."""
+    if folder := os.environ.get("PIPEOPS_SCREENSHOTS"):
+        page.screenshot(path=str(Path(folder) / f"{name}.png"))
+
+
+@pytest.mark.browser
+def test_the_five_dags_are_there_and_well(demo, page) -> None:
+    page.goto(f"{demo.url}/dags")
+    for dag in (
+        "code_to_release",
+        "data_to_model",
+        "drift_to_retrain",
+        "release_guard",
+        "desired_state_drift",
+    ):
+        page.get_by_text(dag, exact=True).first.wait_for(timeout=30_000)
+    shot(page, "dags")
+    assert page.get_by_text("Import Error").count() == 0
+
+
+@pytest.mark.browser
+def test_a_person_triggers_approves_and_sees_it_succeed(demo, page) -> None:
+    page.goto(f"{demo.url}/dags/code_to_release")
+    page.get_by_role("button", name="Trigger").first.click()
+    page.get_by_role("dialog").get_by_role("button", name="Trigger").click()
+    page.goto(f"{demo.url}/required_actions?response_received=false")
+    link = page.get_by_role("link", name=re.compile("Release delay-api"))
+    deadline = time.monotonic() + 180
+    while link.count() == 0 and time.monotonic() < deadline:
+        page.wait_for_timeout(1000)
+        page.reload()
+        page.wait_for_load_state("networkidle")
+    shot(page, "required-actions")
+    link.first.click()
+    page.get_by_role("button", name="Approve").click()
+    run = re.search(r"/runs/([^/]+)", page.url)
+    assert run, page.url
+    page.goto(f"{demo.url}/dags/code_to_release/runs/{run.group(1)}")
+    page.get_by_text("Success", exact=True).first.wait_for(timeout=180_000)
+    shot(page, "run")
+
+
+def test_ctrl_c_stops_every_process(demo) -> None:
+    """Last: end the demo, and find nothing of it left."""
+    os.killpg(demo.process.pid, signal.SIGINT)
+    assert demo.process.wait(90) in (0, 130)
+    with pytest.raises(httpx.HTTPError):
+        httpx.get(demo.url, timeout=5)
+    left = subprocess.run(["pgrep", "-f", str(demo.home)], capture_output=True, text=True)
+    assert left.stdout.split() == []
