@@ -59,11 +59,11 @@ class DeliveryOperator(BaseOperator):
         self.deliverable = deliverable
         self.environment = environment
         self.parents = parents
+        self._emitted: list[Asset] = []
+        self._may_emit: list[Asset] = []
         if deliverable is not None:
-            self.outlets = [
-                *self.outlets,
-                *(asset for kind in self.emits for asset in self.record_assets(kind)),
-            ]
+            self._may_emit = [asset for kind in self.emits for asset in self.record_assets(kind)]
+            self.outlets = [*self.outlets, *self._may_emit]
 
     def record_assets(self, kind: str) -> list[Asset]:
         """Return the assets on which a record of this kind may be emitted."""
@@ -105,9 +105,17 @@ class DeliveryOperator(BaseOperator):
             source=source_of(context),
             evidence=tuple(evidence),
         )
-        emit_record(context, asset or self.record_assets(kind)[0], record)
+        target = asset or self.record_assets(kind)[0]
+        emit_record(context, target, record)
+        self._emitted.append(target)
         self.log.info("Recorded %s %s of %s", kind, record.id[:12], self.deliverable.name)
         return record.id
+
+    def post_execute(self, context: Context, result: Any = None) -> None:
+        """Leave out the outlets on which nothing was emitted: Airflow would write an empty event for each."""
+        self.outlets = [
+            asset for asset in self.outlets if asset not in self._may_emit or asset in self._emitted
+        ]
 
 
 def emit_record(context: Context, asset: Asset, record: Record) -> None:

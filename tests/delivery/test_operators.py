@@ -86,3 +86,9 @@ def test_assets_are_equal_wherever_they_are_named() -> None:
     assert Deliverable("svc").released("production") == service.released("production")
     with pytest.raises(InvalidInput, match="Use one of staging, production"):
         service.released("prod")
+
+
+def test_an_outlet_without_a_record_gets_no_event(context) -> None:
+    op = Emitter(task_id="t", deliverable=service, environment="staging")
+    op.post_execute(context, op.execute(context))
+    assert op.outlets == [service.image]
