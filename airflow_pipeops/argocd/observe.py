@@ -57,6 +57,9 @@ def observe(application: Any, *, refreshed: bool = False) -> Observed:
         images=tuple(_texts(_map(status.get("summary")).get("images"))),
         deployed=deployed,
         deployed_id=deployed_id,
+        replaced=tuple(
+            revision for item in _maps(status.get("history"))[:-1] for revision in _revisions(item)
+        ),
         deleting=bool(metadata.get("deletionTimestamp")),
         ignored=f"annotation {SKIP_RECONCILE} is true" if annotations.get(SKIP_RECONCILE) == "true" else "",
         automatic=automatic,

@@ -14,9 +14,9 @@ class Look:
 
     def __init__(self, observed: Observed, expectation: Expectation, memory: Memory) -> None:
         self.o, self.e, self.m = observed, expectation, memory
-        self.wanted, self.problem = _wanted(observed.sources, expectation)
+        self.wanted, self.problem = wanted_of(observed.sources, expectation)
         operation = observed.operation
-        self.ghost = bool(operation and _is_ghost(operation, observed.compared_at))
+        self.ghost = bool(operation and is_ghost(operation, observed.compared_at))
         #: The operation that counts: a dry run changes nothing, and a ghost will never end.
         self.operation = None if operation is None or operation.dry_run or self.ghost else operation
         op = self.operation
@@ -84,7 +84,7 @@ class Look:
         return f"{self.o.health}|{','.join(self.o.desired)}|{op.finished_at if op else None}|{self.o.health_since}"
 
 
-def _wanted(sources: tuple[Source, ...], e: Expectation) -> tuple[dict[int, str], tuple[str, str] | None]:
+def wanted_of(sources: tuple[Source, ...], e: Expectation) -> tuple[dict[int, str], tuple[str, str] | None]:
     """Return the expected revision per source index, or which rule says that this can never be met, and why."""
     wanted: dict[int, str] = {}
     if e.match == "any" or e.basis == "idle":
@@ -127,7 +127,8 @@ def _names(sources: tuple[Source, ...]) -> str:
     return ", ".join(source.repo for source in sources) or "none"
 
 
-def _is_ghost(operation: Operation, compared_at: float | None) -> bool:
+def is_ghost(operation: Operation, compared_at: float | None) -> bool:
+    """Whether an operation shows as running and nobody works on it any more."""
     if operation.queued or operation.phase != "Running":
         return False
     begun = operation.started_at

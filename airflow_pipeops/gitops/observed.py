@@ -114,6 +114,8 @@ class Observed:
     :param compared_at: when the controller began its last comparison.
     :param health_since: when the application's health last changed.
     :param refreshed: this look is the answer to a refresh that the controller acknowledged.
+    :param deployed: revisions of the newest entry of the history (whole, successful synchronisations), and ``deployed_id``
+        its number; ``replaced``: revisions of the entries before it.
     :param ignored: why the controller ignores this application; empty if it does not.
     :param automatic: the controller synchronises by itself.
     :param owner: kind of the object that generates this application, for example ``ApplicationSet``.
@@ -136,6 +138,7 @@ class Observed:
     images: tuple[str, ...] = ()
     deployed: tuple[str, ...] = ()
     deployed_id: int | None = None
+    replaced: tuple[str, ...] = ()
     deleting: bool = False
     ignored: str = ""
     automatic: bool = False

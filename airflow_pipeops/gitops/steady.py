@@ -17,11 +17,13 @@ class Watch:
     :param duration: how long to watch.
     :param grace: for how long, without a gap, it may be anything but Healthy.
     :param blind_grace: for how long, without a gap, nothing at all may be seen.
+    :param revision: the release that is watched; by default whichever is there at the first look.
     """
 
     duration: float
     grace: float
     blind_grace: float = 600.0
+    revision: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,12 @@ def judge(
 def _ended(observed: Observed, watch: Watch, memory: SteadyMemory, release: str) -> Outcome:
     now, longest, since = memory.now, memory.longest, memory.unhealthy_since
     watched = now - (memory.started_at if memory.started_at is not None else now)
-    if release != memory.release:
+    late = (
+        bool(watch.revision)
+        and watch.revision in observed.replaced
+        and watch.revision not in observed.deployed
+    )
+    if late or release != memory.release:
         newer = short(release.partition(":")[2])
         return Outcome("steady", "superseded", f"a newer release, {newer}, has taken its place", longest)
     if since is not None and now - since >= watch.grace:

@@ -1,0 +1,69 @@
+"""What an answer of Argo CD other than 200 means."""
+
+from __future__ import annotations
+
+import json
+
+from airflow_pipeops.exceptions import (
+    AccessDenied,
+    Conflict,
+    InvalidInput,
+    NotFound,
+    PipeOpsError,
+    SyncFailed,
+    Unreachable,
+)
+
+
+def error_of(status: int, content: bytes, about: str, url: str) -> PipeOpsError:
+    """Turn an answer other than 200 into an error of ours."""
+    code, message = _grpc(content)
+    said = f": {message}" if message else ""
+    if status == 401:
+        return AccessDenied(
+            f"{url} refuses the token (401){said}", remedy="Put a valid, unexpired token into the connection."
+        )
+    if status == 403:
+        return _forbidden(about, message)
+    if status == 404:
+        return NotFound(f"{about} does not exist{said}", remedy="Check its name, project and namespace.")
+    if status == 409 or "another operation is already in progress" in message:
+        return Conflict(f"{about} is busy or was changed by somebody else{said}")
+    if status >= 500 or status == 408:
+        return Unreachable(f"{url} could not answer about {about} (HTTP {status}){said}")
+    if 300 <= status < 400:
+        return InvalidInput(
+            f"{url} redirects elsewhere (HTTP {status})",
+            field="host",
+            value=url,
+            remedy="Give the final URL, most often https.",
+        )
+    if code == 9:
+        return SyncFailed(f"the server will not act on {about}{said}")
+    return InvalidInput(
+        f"the server refuses the request about {about} (HTTP {status}){said}", field="request"
+    )
+
+
+def _forbidden(about: str, message: str) -> PipeOpsError:
+    if "sync window" in message:
+        return SyncFailed(
+            f"{about}: {message}", remedy="Wait until the sync window opens, or override it in Argo CD."
+        )
+    return AccessDenied(
+        f"{about} does not exist, or the token lacks a permission on it (403): {message or 'permission denied'}",
+        remedy="Check name and project, and the token's role: 'applications, get' to look, 'applications, sync' to sync.",
+    )
+
+
+def _grpc(content: bytes) -> tuple[int | None, str]:
+    """Return code and message of a grpc-gateway error body; the beginning of any other body."""
+    try:
+        body = json.loads(content)
+    except ValueError:
+        return None, content[:200].decode("utf-8", "replace").strip()
+    if not isinstance(body, dict):
+        return None, ""
+    code = body.get("code", body.get("grpc_code"))
+    message = body.get("message") or body.get("error") or ""
+    return (code if isinstance(code, int) else None), str(message)[:1000]

@@ -1,0 +1,212 @@
+"""Start a synchronisation of an Argo CD application, once, and wait for its end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_pipeops.argocd.observe import CORRELATION, observe
+from airflow_pipeops.argocd.wait import Decided
+from airflow_pipeops.argocd.waiting import ArgoCDOperator, ArgoCDWaitOperator
+from airflow_pipeops.delivery.operators import idempotency_key, no_retry
+from airflow_pipeops.exceptions import Conflict, InvalidInput, Unreachable, WaitTimeout
+from airflow_pipeops.gitops.observed import Observed, Operation, is_sha, shorts
+from airflow_pipeops.gitops.verdict import Expectation, Memory
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+#: How often a synchronisation that met another one waits for that one and is asked for again.
+_ROUNDS = 20
+
+
+class ArgoCDSyncOperator(ArgoCDWaitOperator):
+    """Synchronise an application to a revision, and wait until that operation has succeeded and the application is healthy.
+
+    Safe to try again: the operation carries the task's identity (DAG, run, task, map index), and is looked up before
+    another is started, so a worker that dies finds its running or finished operation again. An operation of somebody
+    else at the same revision is joined; any other is waited for.
+
+    Returns ``{app, revision, attached, health, sync, rule, reason, url, operation_id}``.
+
+    :param revision: full commit id; for an application with several sources a dict from source (index from 0, or URL) to
+        revision. Empty: what Argo CD compares with now, made explicit. Templated.
+    :param prune: remove what is no longer desired. By default as the application's own policy says.
+    :param only: synchronise only these objects, each ``{group, kind, name, namespace}``. Such a partial
+        synchronisation is never joined.
+    """
+
+    template_fields: Sequence[str] = ("revision", *ArgoCDOperator.template_fields)
+
+    def __init__(
+        self,
+        *,
+        revision: str | Mapping[str, str] = "",
+        prune: bool | None = None,
+        only: Sequence[Mapping[str, str]] = (),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.revision = revision
+        self.prune = prune
+        self.only = [dict(item) for item in only]
+        for item in self.only:
+            if not item.get("kind") or not item.get("name"):
+                raise InvalidInput(
+                    f"a resource is {item!r}",
+                    field="resources",
+                    value=item,
+                    remedy="Give at least its kind and name.",
+                )
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Find our operation, join one, or start one; then wait."""
+        with no_retry():
+            return self._start(context, None, 0)
+
+    def execute_idle(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Go on when the operation of somebody else has ended."""
+        with no_retry():
+            decided = self.resumed(event)
+            self.demand(decided)
+            return self._start(context, decided.memory, 0)
+
+    def execute_complete(
+        self, context: Context, event: Mapping[str, Any] | None = None, *, attached: bool = False
+    ) -> dict[str, Any]:
+        """Go on when the operation was judged."""
+        with no_retry():
+            return self._finish(context, self.resumed(event), attached)
+
+    def _start(self, context: Context, memory: Memory | None, round_: int) -> dict[str, Any]:
+        hook, key = self.hook(), idempotency_key(context)
+        observed = observe(hook.application(self.app))
+        wanted = self._wanted(observed)
+        operation = observed.operation
+        if operation is not None and operation.ids.get(CORRELATION) == key and not operation.failed:
+            self.log.info("Found our own operation again: %s", operation.phase or "queued")
+            return self._await(context, wanted, key, attached=True)
+        if operation is not None and self._busy(operation, observed):
+            if not self.only and not operation.dry_run and operation.at == _in_order(wanted, observed):
+                self.log.info(
+                    "Joining the operation of %s at %s",
+                    operation.initiated_by or "somebody",
+                    shorts(operation.at),
+                )
+                return self._await(context, wanted, "", attached=True)
+            return self._await_idle(context, memory, round_)
+        try:
+            hook.run(lambda client: client.sync(hook.ref(self.app), self._request(observed, wanted, key)))
+        except Conflict:
+            return self._await_idle(context, memory, round_)
+        except Unreachable:
+            # The server may have acted before the answer was lost.
+            again = observe(hook.application(self.app)).operation
+            if again is None or again.ids.get(CORRELATION) != key:
+                raise
+        return self._await(context, wanted, key, attached=False)
+
+    def _await(
+        self, context: Context, wanted: Mapping[str, str], key: str, *, attached: bool
+    ) -> dict[str, Any]:
+        expectation = self.within(
+            Expectation(
+                revisions=dict(wanted),
+                basis="applied",
+                match="contains" if self.git_conn_id else "exact",
+                oracle=bool(self.git_conn_id),
+                operation_id=key,
+            )
+        )
+        # A deferral carries no arguments of ours but through the name of the method that it goes on with.
+        method = "execute_attached" if attached else "execute_complete"
+        return self._finish(context, self.wait(expectation, method), attached)
+
+    def execute_attached(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Go on when an operation that was found or joined was judged."""
+        return self.execute_complete(context, event, attached=True)
+
+    def _await_idle(self, context: Context, memory: Memory | None, round_: int) -> dict[str, Any]:
+        begun = memory.started_at if memory and memory.started_at is not None else None
+        if round_ >= _ROUNDS or (begun is not None and time.time() - begun > self.timeout.total_seconds()):
+            raise WaitTimeout(f"{self.app} was never idle long enough to start a synchronisation")
+        self.log.info("Waiting for the operation in progress to end")
+        # The deadline counts from the first round; what was seen of the application before says nothing any more.
+        kept = Memory(now=memory.now, started_at=memory.started_at) if memory else None
+        decided = self.wait(self.within(Expectation(basis="idle", match="any")), "execute_idle", kept)
+        self.demand(decided)
+        time.sleep(
+            min(round_, 5)
+        )  # it looks idle, and was refused: the server knows of one that does not show yet
+        return self._start(context, decided.memory, round_ + 1)
+
+    def _finish(self, context: Context, decided: Decided, attached: bool) -> dict[str, Any]:
+        self.demand(decided)
+        applied = list(decided.verdict.details.get("applied") or ())
+        return {
+            "app": self.app,
+            "revision": applied[0] if len(applied) == 1 else applied,
+            "attached": attached,
+            "health": decided.summary["health"],
+            "sync": decided.summary["sync"],
+            "rule": decided.verdict.rule,
+            "reason": decided.verdict.reason,
+            "url": self.argocd_url,
+            "operation_id": idempotency_key(context),
+        }
+
+    @staticmethod
+    def _busy(operation: Operation, observed: Observed) -> bool:
+        from airflow_pipeops.gitops.look import is_ghost
+
+        running = operation.queued or operation.phase in ("Running", "Terminating")
+        return running and not is_ghost(operation, observed.compared_at)
+
+    def _wanted(self, observed: Observed) -> dict[str, str]:
+        """Return the revision per source index."""
+        from airflow_pipeops.argocd.sensors import revisions_of
+        from airflow_pipeops.gitops.look import wanted_of
+
+        if self.revision:
+            wanted, problem = wanted_of(observed.sources, Expectation(revisions=revisions_of(self.revision)))
+            if problem:
+                raise InvalidInput(problem[1], field="revision", value=self.revision)
+            return {str(index): revision for index, revision in wanted.items()}
+        if len(observed.desired) != len(observed.sources) or not any(map(is_sha, observed.desired)):
+            raise InvalidInput(
+                f"Argo CD has not compared {self.app} with any commit yet",
+                field="revision",
+                remedy="Give a revision.",
+            )
+        return {str(index): revision for index, revision in enumerate(observed.desired)}
+
+    def _request(self, observed: Observed, wanted: Mapping[str, str], key: str) -> dict[str, Any]:
+        """Return the body of the call. Options and retries are left out: they would replace the application's own."""
+        revisions = dict(wanted)
+        if observed.automatic:
+            # Argo CD refuses an explicit commit under auto-sync: what may be asked for is what it follows anyway.
+            current = {str(index): revision for index, revision in enumerate(observed.desired)}
+            if any(current.get(index) != revision for index, revision in wanted.items()):
+                raise InvalidInput(
+                    f"auto-sync of {self.app} is on, and it follows {shorts(observed.desired)}",
+                    field="revision",
+                    value=self.revision,
+                    remedy="Commit the desired state to Git and wait with ArgoCDAppSensor, or switch auto-sync off.",
+                )
+            revisions = {index: observed.sources[int(index)].target or "HEAD" for index in wanted}
+        body: dict[str, Any] = {"infos": [{"name": CORRELATION, "value": key}]}
+        if len(observed.sources) == 1:
+            body["revision"] = revisions["0"]
+        else:
+            body["revisions"] = list(revisions.values())
+            body["sourcePositions"] = [int(index) + 1 for index in revisions]
+        if self.prune is not None:
+            body["prune"] = self.prune
+        if self.only:
+            body["resources"] = self.only
+        return body
+
+
+def _in_order(wanted: Mapping[str, str], observed: Observed) -> tuple[str, ...]:
+    return tuple(wanted.get(str(index), "") for index in range(len(observed.sources)))

@@ -1,0 +1,204 @@
+"""The base of the operators that wait for an application: deferred, or in the worker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.configuration import conf
+
+from airflow_pipeops import exceptions
+from airflow_pipeops.argocd.ancestry import git_oracle
+from airflow_pipeops.argocd.hook import ArgoCDHook
+from airflow_pipeops.argocd.links import ArgoCDAppLink, app_url
+from airflow_pipeops.argocd.triggers import ArgoCDWaitTrigger
+from airflow_pipeops.argocd.wait import Decided, Wait
+from airflow_pipeops.delivery.operators import DeliveryOperator
+from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
+from airflow_pipeops.gitops.verdict import Expectation, Memory, Verdict
+
+if TYPE_CHECKING:
+    from airflow_pipeops.argocd.client import ArgoCDClient
+
+#: Added to the deadline where Airflow enforces it: our own comes first and says why.
+_MARGIN = timedelta(minutes=5)
+
+
+class ArgoCDOperator(DeliveryOperator):
+    """What all operators of one Argo CD application share.
+
+    :param app: name of the application.
+    :param argocd_conn_id: the Argo CD connection.
+    :param project: its project; by default that of the connection.
+    :param app_namespace: its namespace, where that is not Argo CD's own.
+    :param poll_interval: between two looks.
+    :param deferrable: wait in the triggerer; by default ``[operators] default_deferrable``.
+    """
+
+    template_fields: Sequence[str] = ("app", "project", "app_namespace", *DeliveryOperator.template_fields)
+    operator_extra_links = (ArgoCDAppLink(),)
+    ui_color = "#fdeee8"
+
+    def __init__(
+        self,
+        *,
+        app: str,
+        argocd_conn_id: str = ArgoCDHook.default_conn_name,
+        project: str = "",
+        app_namespace: str = "",
+        poll_interval: timedelta = timedelta(seconds=5),
+        deferrable: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.app = app
+        self.argocd_conn_id = argocd_conn_id
+        self.project = project
+        self.app_namespace = app_namespace
+        self.poll_interval = positive("poll_interval", poll_interval)
+        self.deferrable = (
+            conf.getboolean("operators", "default_deferrable", fallback=False)
+            if deferrable is None
+            else deferrable
+        )
+        self.argocd_url = ""
+
+    def hook(self) -> ArgoCDHook:
+        """Return the hook, and set the link to the application."""
+        hook = ArgoCDHook(
+            self.argocd_conn_id, project=self.project or "", app_namespace=self.app_namespace or ""
+        )
+        self.argocd_url = app_url(hook.settings()["url"], self.app_namespace or "", hook.ref(self.app).name)
+        return hook
+
+
+class ArgoCDWaitOperator(ArgoCDOperator):
+    """Wait until an expectation about an application comes true.
+
+    :param timeout: for the whole wait.
+    :param settle: for which health must hold.
+    :param degraded_grace: for which it may be Degraded.
+    :param git_conn_id: repository of the desired state; with it, a newer commit that contains the expected one is as good.
+    """
+
+    def __init__(
+        self,
+        *,
+        timeout: timedelta = timedelta(minutes=30),
+        settle: timedelta = timedelta(seconds=5),
+        degraded_grace: timedelta = timedelta(seconds=60),
+        git_conn_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.timeout = positive("timeout", timeout)
+        self.settle = positive("settle", settle, zero=True)
+        self.degraded_grace = positive("degraded_grace", degraded_grace, zero=True)
+        self.git_conn_id = git_conn_id
+
+    def within(self, expectation: Expectation) -> Expectation:
+        """Return an expectation with the operator's durations."""
+        return replace(
+            expectation,
+            timeout=self.timeout.total_seconds(),
+            settle=self.settle.total_seconds(),
+            degraded_grace=self.degraded_grace.total_seconds(),
+        )
+
+    def wait(self, expectation: Expectation, method: str, memory: Memory | None = None) -> Decided:
+        """Wait; deferred unless the first look decides.
+
+        :param method: name of the method that goes on after a deferral, with the trigger's event.
+        """
+        hook = self.hook()
+        oracle = git_oracle(self.git_conn_id)
+
+        async def look(client: ArgoCDClient) -> Decided:
+            waiting = Wait(
+                client,
+                hook.ref(self.app),
+                expectation,
+                memory,
+                oracle=oracle,
+                poll_interval=self.poll_interval.total_seconds(),
+                on_change=self._log_verdict,
+            )
+            # Looking first spares a deferral where it is done already, and the race of a trigger that fires at once.
+            return await (waiting.once() if self.deferrable else waiting.until_decided())
+
+        decided = hook.run(look)
+        if decided.verdict.state == "wait":
+            self.defer(
+                trigger=ArgoCDWaitTrigger(
+                    argocd_conn_id=self.argocd_conn_id,
+                    app=self.app,
+                    project=self.project or "",
+                    app_namespace=self.app_namespace or "",
+                    git_conn_id=self.git_conn_id,
+                    expectation=decided.expectation.to_json(),
+                    memory=decided.memory.to_json(),
+                    poll_interval=self.poll_interval.total_seconds(),
+                ),
+                method_name=method,
+                timeout=self.timeout + _MARGIN,
+            )
+        return decided
+
+    def resumed(self, event: Mapping[str, Any] | None) -> Decided:
+        """Read a trigger's event.
+
+        :raises PipeOpsError: the error that ended the trigger, if one did.
+        """
+        raise_error_of(event)
+        assert event is not None
+        decided = Decided.from_json(event)
+        self._log_verdict(decided.verdict)
+        return decided
+
+    def demand(self, decided: Decided) -> None:
+        """Raise what a failed verdict stands for, with everything that a person looks up next."""
+        hook = self.hook()
+        namespace = str(decided.summary.get("namespace") or self.app_namespace or "")
+        self.argocd_url = app_url(hook.settings()["url"], namespace, self.app)
+        if decided.verdict.state == "done":
+            for note in decided.verdict.details.get("warnings") or ():
+                self.log.warning("%s", note)
+            return
+        from airflow_pipeops.argocd.report import explain
+
+        try:
+            message = hook.run(lambda client: explain(client, hook.ref(self.app), decided, self.argocd_url))
+        except PipeOpsError:
+            message = f"Argo CD app {self.app}: {decided.verdict.reason} (rule {decided.verdict.rule})"
+        raise decided.error(message)
+
+    def _log_verdict(self, verdict: Verdict) -> None:
+        self.log.info("%s: %s (%s)", verdict.state, verdict.reason, verdict.rule)
+
+
+def raise_error_of(event: Mapping[str, Any] | None) -> None:
+    """Raise the error that a trigger ended with, if it did."""
+    if not event:
+        raise exceptions.BadResponse("the trigger ended without an event")
+    if "error" in event:
+        kind = getattr(exceptions, str(event.get("type")), exceptions.SystemFailure)
+        raise (
+            kind if isinstance(kind, type) and issubclass(kind, PipeOpsError) else exceptions.SystemFailure
+        )(event["error"])
+
+
+def positive(field: str, value: timedelta, *, zero: bool = False) -> timedelta:
+    """Return a duration that is one.
+
+    :raises InvalidInput: for anything else.
+    """
+    if isinstance(value, timedelta) and (value > timedelta(0) or (zero and not value)):
+        return value
+    raise InvalidInput(
+        f"{field} is {value!r}",
+        field=field,
+        value=value,
+        remedy="Give a positive timedelta, e.g. timedelta(minutes=5).",
+    )
