@@ -26,7 +26,7 @@ class _AppTrigger(BaseTrigger):
     def __init__(
         self, *, argocd_conn_id: str, app: str, project: str = "", app_namespace: str = "", **more: Any
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # Airflow leaves it untyped
         self.argocd_conn_id, self.app = argocd_conn_id, app
         self.project, self.app_namespace = project, app_namespace
         self.more = more
@@ -50,7 +50,7 @@ class _AppTrigger(BaseTrigger):
             payload = {"error": str(error), "type": type(error).__name__}
         dwell = float(self.more.get("dwell", DWELL))
         await asyncio.sleep(max(0.0, dwell - (time.monotonic() - started)))
-        yield TriggerEvent(payload)
+        yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
 
     async def outcome(self, client: ArgoCDClient, hook: ArgoCDHook) -> dict[str, Any]:
         """Watch, and return the event's payload."""
@@ -132,7 +132,7 @@ class ArgoCDDriftTrigger(BaseEventTrigger):
         app_namespace: str = "",
         poll_interval: float = 15.0,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # Airflow leaves it untyped
         if not apps and not selector and not project:
             raise InvalidInput(
                 "no application is named", field="apps", remedy="Give apps, a selector or a project."
@@ -166,7 +166,7 @@ class ArgoCDDriftTrigger(BaseEventTrigger):
                     while True:
                         for app in await self._names(client):
                             async for payload in self._look(client, hook, app, memories):
-                                yield TriggerEvent(payload)
+                                yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
                         await self._pause()
             except PipeOpsError as error:
                 # A watcher has nobody to fail: it says so and goes on, slowly where only a person can mend it.

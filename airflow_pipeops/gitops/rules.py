@@ -195,9 +195,11 @@ def _sync_error(k: Look) -> Verdict | None:
 
 
 def _applied_elsewhere(k: Look) -> Verdict | None:
-    if k.e.basis != "applied" or k.applied_ok:
-        return None
     op = k.operation
+    if k.e.basis != "applied" or (op is not None and k.applied_ok and op.phase == "Succeeded"):
+        return None
+    if op is not None and k.applied_ok:
+        return _wait("operation_running", f"the synchronisation at {shorts(op.at)} shows as {op.phase or 'nothing'} yet")
     if op is not None and op.phase == "Succeeded" and (k.ours or not k.e.operation_id):
         return _fail(
             "applied_elsewhere",

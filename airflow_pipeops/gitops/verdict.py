@@ -41,8 +41,8 @@ def decide(
         verdict, memory = _troubled(observed, expectation, memory)
         details: dict[str, Any] = {"trouble": observed.kind, "message": observed.message}
     else:
-        look = Look(observed, expectation, memory)
-        memory = _remember(look)
+        memory = replace(memory, acknowledged=memory.acknowledged + observed.refreshed)
+        memory = _remember(Look(observed, expectation, memory))
         look = Look(observed, expectation, memory)
         verdict = next(filter(None, (rule(look) for rule in RULES)))
         details = details_of(look)
@@ -92,12 +92,11 @@ def _remember(look: Look) -> Memory:
     since = {name: memory.since.get(name, memory.now) for name in active}
     ended = look.operation.finished_at if look.operation else None
     asks = 0 if ended != memory.finished_at else memory.asks
-    acknowledged = memory.acknowledged + observed.refreshed
     lost = memory.lost_after
     if look.desired_ok:
         lost = None
     elif memory.met and lost is None:
-        lost = acknowledged
+        lost = memory.acknowledged
     return replace(
         memory,
         uid=memory.uid or observed.uid,
@@ -107,7 +106,6 @@ def _remember(look: Look) -> Memory:
         if memory.looked
         else (observed.operation.started_at if observed.operation else None),
         finished_at=ended,
-        acknowledged=acknowledged,
         lost_after=lost,
         met=memory.met or (look.desired_ok and bool(look.wanted)),
         own_seen=memory.own_seen or look.ours,
