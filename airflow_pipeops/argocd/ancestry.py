@@ -25,4 +25,4 @@ def git_oracle(git_conn_id: str | None) -> Oracle | None:
 def _is_ancestor(git_conn_id: str, expected: str, revision: str) -> bool:
     from airflow_pipeops.gitops.hook import GitHook
 
-    return bool(GitHook(git_conn_id).repository().is_ancestor(expected, revision))
+    return bool(GitHook(git_conn_id).get_conn().is_ancestor(expected, revision))

@@ -62,7 +62,9 @@ class Repository:
     def __init__(self, folder: Path) -> None:
         self.bare, self.tree = folder / "desired.git", folder / "tree"
         subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(self.bare)], check=True)
-        subprocess.run(["git", "clone", "-q", str(self.bare), str(self.tree)], check=True, capture_output=True)
+        subprocess.run(
+            ["git", "clone", "-q", str(self.bare), str(self.tree)], check=True, capture_output=True
+        )
         self._git("checkout", "-q", "-B", "main")
 
     @property
@@ -81,7 +83,9 @@ class Repository:
         return self._git("rev-parse", "HEAD")
 
     def _git(self, *arguments: str) -> str:
-        done = subprocess.run(["git", "-C", str(self.tree), *arguments], check=True, capture_output=True, text=True)
+        done = subprocess.run(
+            ["git", "-C", str(self.tree), *arguments], check=True, capture_output=True, text=True
+        )
         return done.stdout.strip()
 
 
@@ -111,7 +115,11 @@ class Sandbox:
                 "metadata": {"name": name, "namespace": "argocd"},
                 "spec": {
                     "project": "default",
-                    "source": {"repoURL": self.repository.url, "path": path or name, "targetRevision": "main"},
+                    "source": {
+                        "repoURL": self.repository.url,
+                        "path": path or name,
+                        "targetRevision": "main",
+                    },
                     "destination": {"server": "https://kubernetes.default.svc", "namespace": name},
                     "syncPolicy": {} if automated is None else {"automated": automated},
                 },
@@ -126,12 +134,16 @@ class Sandbox:
         """Switch all faults off."""
         self.call("DELETE", "/sandbox/admin/faults")
 
-    def patch(self, app: str, patch: dict[str, Any], *, kind: str = "ConfigMap", name: str = "settings") -> None:
+    def patch(
+        self, app: str, patch: dict[str, Any], *, kind: str = "ConfigMap", name: str = "settings"
+    ) -> None:
         """Change a live object behind Git's back."""
         key = {"group": "", "kind": kind, "namespace": app, "name": name}
         self.call("PATCH", "/sandbox/admin/live", {**key, "patch": patch})
 
-    def until(self, app: str, check: Callable[[dict[str, Any]], bool], seconds: float = 30.0) -> dict[str, Any]:
+    def until(
+        self, app: str, check: Callable[[dict[str, Any]], bool], seconds: float = 30.0
+    ) -> dict[str, Any]:
         """Return the application once it is as wanted."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -148,8 +160,24 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     repository = Repository(folder)
     repository.commit({"README.md": "desired state"}, "Begin")
     (folder / "artifacts").mkdir()
-    command = [sys.executable, "-m", "airflow_pipeops.sandbox", "serve", "--port", "0", "--reconcile-interval", "1"]
-    command += ["--state", str(folder / "state"), "--artifacts", str(folder / "artifacts"), "--host-image", "airflow-pipeops"]
+    command = [
+        sys.executable,
+        "-m",
+        "airflow_pipeops.sandbox",
+        "serve",
+        "--port",
+        "0",
+        "--reconcile-interval",
+        "1",
+    ]
+    command += [
+        "--state",
+        str(folder / "state"),
+        "--artifacts",
+        str(folder / "artifacts"),
+        "--host-image",
+        "airflow-pipeops",
+    ]
     root = Path(__file__).parents[2]
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
@@ -172,7 +200,12 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
 
 
 def _connect(monkeypatch: pytest.MonkeyPatch, url: str, token: str, **extra: Any) -> None:
-    connection = {"conn_type": "argocd", "host": url, "password": token, "extra": {"project": "default", **extra}}
+    connection = {
+        "conn_type": "argocd",
+        "host": url,
+        "password": token,
+        "extra": {"project": "default", **extra},
+    }
     monkeypatch.setenv("AIRFLOW_CONN_ARGOCD_DEFAULT", json.dumps(connection))
 
 

@@ -27,7 +27,9 @@ APP = AppRef("api", "ml", "team")
 
 def run(script: Any, work: Callable[[ArgoCDClient], Awaitable[Any]], **options: Any) -> Any:
     async def inside() -> Any:
-        async with ArgoCDClient(script.url, "s3cr3t-token", **{"pause": 0.01, "timeout": 1.0, **options}) as client:
+        async with ArgoCDClient(
+            script.url, "s3cr3t-token", **{"pause": 0.01, "timeout": 1.0, **options}
+        ) as client:
             return await work(client)
 
     return asyncio.run(inside())
@@ -94,7 +96,12 @@ def test_a_refused_token_is_never_tried_again(script: Any, status: int) -> None:
 def test_a_write_is_tried_again_only_if_the_server_cannot_have_acted(script: Any) -> None:
     script.answers = [(429, b""), (200, {"ok": 1})]
     assert run(script, lambda client: client.sync(APP, {"revision": "x"})) == {"ok": 1}
-    assert json.loads(script.requests[-1][2]) == {"revision": "x", "name": "api", "project": "ml", "appNamespace": "team"}
+    assert json.loads(script.requests[-1][2]) == {
+        "revision": "x",
+        "name": "api",
+        "project": "ml",
+        "appNamespace": "team",
+    }
     assert script.headers[-1]["Content-Type"] == "application/json"
     script.answers, script.requests = [(503, b"")], []
     with pytest.raises(Unreachable):
@@ -134,7 +141,10 @@ def test_a_ca_file_that_is_none(script: Any) -> None:
 
 def test_tls_is_verified_by_default() -> None:
     assert ArgoCDClient("https://x")._tls() is True
-    assert isinstance(ArgoCDClient("https://x", ca_file=ssl.get_default_verify_paths().cafile or _certificates())._tls(), ssl.SSLContext)
+    assert isinstance(
+        ArgoCDClient("https://x", ca_file=ssl.get_default_verify_paths().cafile or _certificates())._tls(),
+        ssl.SSLContext,
+    )
     assert ArgoCDClient("https://x", verify_tls=False)._tls() is False
 
 
@@ -160,7 +170,7 @@ def test_watch_reads_both_forms_and_raises_what_the_stream_says(script: Any) -> 
     assert run(script, collect) == ["MODIFIED", "MODIFIED"]
 
 
-@pytest.mark.parametrize("body", [b"", b'data: {"resul', b'data: {}\n\0'])
+@pytest.mark.parametrize("body", [b"", b'data: {"resul', b"data: {}\n\0"])
 def test_watch_that_ends_or_is_cut_is_unreachable(script: Any, body: bytes) -> None:
     script.answers = [(200, body)]
 

@@ -35,7 +35,9 @@ def test_round_trip(connected: Any, manifests: Any) -> None:
             assert refreshed is not None
             observed = observe(refreshed, refreshed=True)
             assert (observed.desired, observed.sync, observed.refreshed) == ((first,), "OutOfSync", True)
-            assert [app["metadata"]["name"] for app in await client.applications(project="default", name=name)] == [name]
+            assert [
+                app["metadata"]["name"] for app in await client.applications(project="default", name=name)
+            ] == [name]
             await client.sync(ref, {"revision": first})
             async for event in client.watch(name=name, project="default"):
                 state = observe(event["application"])
@@ -81,7 +83,12 @@ def test_auto_sync_refuses_another_revision(connected: Any, manifests: Any) -> N
 
 def test_connection_test_names_what_is_lacking(connected: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def trial(token: str) -> tuple[bool, str]:
-        connection = {"conn_type": "argocd", "host": connected.url, "password": token, "extra": {"project": "default"}}
+        connection = {
+            "conn_type": "argocd",
+            "host": connected.url,
+            "password": token,
+            "extra": {"project": "default"},
+        }
         monkeypatch.setenv("AIRFLOW_CONN_ARGOCD_DEFAULT", json.dumps(connection))
         return ArgoCDHook().test_connection()
 
@@ -102,8 +109,12 @@ def test_connection_without_host(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "no host" in words
 
 
-@pytest.mark.parametrize(("extra", "field"), [({"timeout": "soon"}, "timeout"), ({"verify_tls": "maybe"}, "verify_tls")])
-def test_connection_with_a_wrong_value(extra: dict[str, Any], field: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("extra", "field"), [({"timeout": "soon"}, "timeout"), ({"verify_tls": "maybe"}, "verify_tls")]
+)
+def test_connection_with_a_wrong_value(
+    extra: dict[str, Any], field: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     connection = {"conn_type": "argocd", "host": "https://x", "extra": extra}
     monkeypatch.setenv("AIRFLOW_CONN_ARGOCD_DEFAULT", json.dumps(connection))
     with pytest.raises(InvalidInput) as caught:

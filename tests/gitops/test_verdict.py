@@ -64,7 +64,10 @@ def judge(observed: Any, expectation: Expectation | None = None, *, times: tuple
 
 
 out_of_sync = {"sync": "OutOfSync", "resources": (Resource("Deployment", "api", sync="OutOfSync"),)}
-degraded = {"health": "Degraded", "resources": (Resource("Deployment", "api", health="Degraded", message="probe failed"),)}
+degraded = {
+    "health": "Degraded",
+    "resources": (Resource("Deployment", "api", health="Degraded", message="probe failed"),),
+}
 contains = {"match": "contains", "oracle": True}
 
 CASES: dict[str, tuple[Any, Expectation, tuple[float, ...], str, str]] = {
@@ -116,7 +119,13 @@ CASES: dict[str, tuple[Any, Expectation, tuple[float, ...], str, str]] = {
     # expectations that can never be met
     "no_revision": (seen(), expect(revisions={}), (0,), "failed", "revision_missing"),
     "branch_is_no_revision": (seen(), expect(revisions={"*": "main"}), (0,), "failed", "revision_not_sha"),
-    "short_sha_is_no_revision": (seen(), expect(revisions={"*": NEW[:8]}), (0,), "failed", "revision_not_sha"),
+    "short_sha_is_no_revision": (
+        seen(),
+        expect(revisions={"*": NEW[:8]}),
+        (0,),
+        "failed",
+        "revision_not_sha",
+    ),
     "unknown_source": (seen(), expect(revisions={"https://x/y": NEW}), (0,), "failed", "source_unknown"),
     "unknown_index": (seen(), expect(revisions={"1": NEW}), (0,), "failed", "source_unknown"),
     "ambiguous_source": (
@@ -127,7 +136,13 @@ CASES: dict[str, tuple[Any, Expectation, tuple[float, ...], str, str]] = {
         "source_ambiguous",
     ),
     "hydrator": (seen(hydrated=True), expect(), (0,), "failed", "hydrator"),
-    "pinned_elsewhere": (seen(sources=(Source(REPO, OLD),), desired=(OLD,)), expect(), (0,), "failed", "pinned_elsewhere"),
+    "pinned_elsewhere": (
+        seen(sources=(Source(REPO, OLD),), desired=(OLD,)),
+        expect(),
+        (0,),
+        "failed",
+        "pinned_elsewhere",
+    ),
     "pinned_to_it": (seen(sources=(Source(REPO, NEW),)), expect(), (0,), "done", "healthy"),
     "pinned_unknown_yet": (
         seen(sources=(Source(REPO, NEWER),), desired=(NEWER,)),
@@ -144,7 +159,13 @@ CASES: dict[str, tuple[Any, Expectation, tuple[float, ...], str, str]] = {
         "wait",
         "not_compared",
     ),
-    "contains": (seen(desired=(NEWER,)), expect(**contains, contained={f"{NEW}..{NEWER}": True}), (0,), "done", "healthy"),
+    "contains": (
+        seen(desired=(NEWER,)),
+        expect(**contains, contained={f"{NEW}..{NEWER}": True}),
+        (0,),
+        "done",
+        "healthy",
+    ),
     "contains_not": (
         seen(desired=(OLD,)),
         expect(**contains, contained={f"{NEW}..{OLD}": False}),
@@ -196,8 +217,20 @@ CASES: dict[str, tuple[Any, Expectation, tuple[float, ...], str, str]] = {
         "not_compared",
     ),
     # operations
-    "queued": (seen(operation=operation("", queued=True, finished_at=None)), expect(), (0,), "wait", "operation_running"),
-    "running_post_sync_hook": (seen(operation=operation("Running")), expect(), (0, 100), "wait", "operation_running"),
+    "queued": (
+        seen(operation=operation("", queued=True, finished_at=None)),
+        expect(),
+        (0,),
+        "wait",
+        "operation_running",
+    ),
+    "running_post_sync_hook": (
+        seen(operation=operation("Running")),
+        expect(),
+        (0, 100),
+        "wait",
+        "operation_running",
+    ),
     "terminating": (seen(operation=operation("Terminating")), expect(), (0,), "wait", "operation_running"),
     "retrying": (
         seen(operation=operation("Running", finished_at=T - 5, message="Retrying attempt #1"), **out_of_sync),
@@ -241,9 +274,27 @@ CASES: dict[str, tuple[Any, Expectation, tuple[float, ...], str, str]] = {
         "wait",
         "operation_running",
     ),
-    "failed_at_it": (seen(operation=operation("Failed"), **out_of_sync), expect(), (0,), "failed", "operation_failed"),
-    "error_at_it": (seen(operation=operation("Error"), **out_of_sync), expect(), (0,), "failed", "operation_failed"),
-    "failed_hook_under_a_green_dashboard": (seen(operation=operation("Failed")), expect(), (0,), "failed", "operation_failed"),
+    "failed_at_it": (
+        seen(operation=operation("Failed"), **out_of_sync),
+        expect(),
+        (0,),
+        "failed",
+        "operation_failed",
+    ),
+    "error_at_it": (
+        seen(operation=operation("Error"), **out_of_sync),
+        expect(),
+        (0,),
+        "failed",
+        "operation_failed",
+    ),
+    "failed_hook_under_a_green_dashboard": (
+        seen(operation=operation("Failed")),
+        expect(),
+        (0,),
+        "failed",
+        "operation_failed",
+    ),
     "older_failed_auto_sync_will_start": (
         seen(operation=operation("Failed", OLD), **out_of_sync),
         expect(),
@@ -280,7 +331,13 @@ CASES: dict[str, tuple[Any, Expectation, tuple[float, ...], str, str]] = {
         "failed",
         "manual_sync_needed",
     ),
-    "dry_run_does_not_count": (seen(operation=operation("Failed", dry_run=True)), expect(), (0,), "done", "healthy"),
+    "dry_run_does_not_count": (
+        seen(operation=operation("Failed", dry_run=True)),
+        expect(),
+        (0,),
+        "done",
+        "healthy",
+    ),
     "sync_error_names_it": (
         seen(conditions=(Condition("SyncError", f"Failed last sync attempt to [{NEW}]: x"),), **out_of_sync),
         expect(),
@@ -305,7 +362,13 @@ CASES: dict[str, tuple[Any, Expectation, tuple[float, ...], str, str]] = {
     # sync status
     "unknown_sync": (seen(sync="Unknown"), expect(), (0,), "wait", "sync_unknown"),
     "out_of_sync_auto": (seen(operation=None, **out_of_sync), expect(), (0,), "wait", "out_of_sync"),
-    "out_of_sync_manual": (seen(operation=None, automatic=False, **out_of_sync), expect(), (0,), "failed", "manual_sync_needed"),
+    "out_of_sync_manual": (
+        seen(operation=None, automatic=False, **out_of_sync),
+        expect(),
+        (0,),
+        "failed",
+        "manual_sync_needed",
+    ),
     "out_of_sync_manual_wait": (
         seen(operation=None, automatic=False, **out_of_sync),
         expect(on_manual="wait"),
@@ -328,7 +391,13 @@ CASES: dict[str, tuple[Any, Expectation, tuple[float, ...], str, str]] = {
         "failed",
         "out_of_sync_after_sync",
     ),
-    "perpetual_difference_accept": (seen(**out_of_sync), expect(on_out_of_sync="accept"), (0,), "done", "healthy"),
+    "perpetual_difference_accept": (
+        seen(**out_of_sync),
+        expect(on_out_of_sync="accept"),
+        (0,),
+        "done",
+        "healthy",
+    ),
     "prune_pending": (
         seen(sync="OutOfSync", resources=(Resource("ConfigMap", "old", sync="OutOfSync", prune=True),)),
         expect(on_out_of_sync="fail"),
@@ -352,14 +421,32 @@ CASES: dict[str, tuple[Any, Expectation, tuple[float, ...], str, str]] = {
         "wait",
         "stale",
     ),
-    "compared_before_the_end": (seen(operation=operation(finished_at=T + 3)), expect(), (0, 100), "wait", "stale"),
+    "compared_before_the_end": (
+        seen(operation=operation(finished_at=T + 3)),
+        expect(),
+        (0, 100),
+        "wait",
+        "stale",
+    ),
     "never_compared": (seen(compared_at=None, refreshed=False), expect(), (0, 100), "wait", "stale"),
     "not_refreshed": (seen(refreshed=False), expect(), (0, 100), "wait", "stale"),
     "refresh_not_needed": (seen(refreshed=False), expect(require_refresh=False), (0,), "done", "healthy"),
     # health
     "settling": (seen(health_since=T - 1, operation=None), expect(), (0, 3), "wait", "settling"),
-    "settled_by_our_clock": (seen(health_since=T - 1, operation=None), expect(), (0, 3, 5), "done", "healthy"),
-    "settling_after_operation": (seen(operation=operation(finished_at=T - 1)), expect(), (0,), "wait", "settling"),
+    "settled_by_our_clock": (
+        seen(health_since=T - 1, operation=None),
+        expect(),
+        (0, 3, 5),
+        "done",
+        "healthy",
+    ),
+    "settling_after_operation": (
+        seen(operation=operation(finished_at=T - 1)),
+        expect(),
+        (0,),
+        "wait",
+        "settling",
+    ),
     "progressing": (seen(health="Progressing"), expect(), (0, 1000), "wait", "progressing"),
     "missing_health": (seen(health="Missing"), expect(), (0,), "wait", "progressing"),
     "unknown_health": (seen(health="Unknown"), expect(), (0,), "wait", "progressing"),
@@ -415,7 +502,13 @@ CASES: dict[str, tuple[Any, Expectation, tuple[float, ...], str, str]] = {
         "applied_elsewhere",
     ),
     "idle": (seen(), Expectation(basis="idle"), (0,), "done", "idle"),
-    "not_idle": (seen(operation=operation("Running")), Expectation(basis="idle"), (0,), "wait", "operation_running"),
+    "not_idle": (
+        seen(operation=operation("Running")),
+        Expectation(basis="idle"),
+        (0,),
+        "wait",
+        "operation_running",
+    ),
     "ghost_is_idle": (
         seen(operation=operation("Running", queued=False, finished_at=T)),
         Expectation(basis="idle"),
@@ -455,7 +548,9 @@ TRUTH = [
 
 
 @pytest.mark.parametrize(("desired", "sync", "phase", "applied", "fresh", "health", "state"), TRUTH)
-def test_truth_table(desired: bool, sync: str, phase: str | None, applied: bool, fresh: bool, health: str, state: str) -> None:
+def test_truth_table(
+    desired: bool, sync: str, phase: str | None, applied: bool, fresh: bool, health: str, state: str
+) -> None:
     op = operation(phase, NEW if applied else OLD) if phase else None
     if op and not fresh:
         op = replace(op, finished_at=T)
@@ -493,7 +588,9 @@ def test_a_flap_starts_the_degraded_grace_anew() -> None:
 def test_a_flap_between_two_looks_starts_the_settle_window_anew() -> None:
     memory = Memory()
     for time, since in [(0, T - 1), (4, T + 3), (6, T + 3)]:
-        verdict, memory = decide(seen(health_since=since, compared_at=T, operation=None), expect(), memory, time)
+        verdict, memory = decide(
+            seen(health_since=since, compared_at=T, operation=None), expect(), memory, time
+        )
     assert verdict.rule == "settling"
 
 
@@ -518,7 +615,10 @@ def test_deadline_names_the_last_rule_and_for_how_long() -> None:
 
 
 def test_notes_ride_along() -> None:
-    assert "nobody works on it" in judge(seen(operation=operation("Running", queued=False, finished_at=T))).details["warnings"][0]
+    assert (
+        "nobody works on it"
+        in judge(seen(operation=operation("Running", queued=False, finished_at=T))).details["warnings"][0]
+    )
     assert "matched exactly" in judge(seen(), expect(match="contains")).details["warnings"][0]
     assert "earlier" in judge(seen(operation=operation("Failed", OLD))).details["warnings"][0]
 

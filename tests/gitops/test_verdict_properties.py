@@ -17,7 +17,13 @@ times = st.none() | st.integers(0, 400).map(float)
 phases = st.sampled_from(["", "Running", "Terminating", "Succeeded", "Failed", "Error", "odd"])
 healths = st.sampled_from(["Healthy", "Progressing", "Degraded", "Suspended", "Missing", "Unknown", "odd"])
 resources = st.lists(
-    st.builds(Resource, st.just("Deployment"), st.just("api"), sync=st.sampled_from(["", "OutOfSync", "SyncFailed"]), health=healths),
+    st.builds(
+        Resource,
+        st.just("Deployment"),
+        st.just("api"),
+        sync=st.sampled_from(["", "OutOfSync", "SyncFailed"]),
+        health=healths,
+    ),
     max_size=2,
 ).map(tuple)
 operations = st.none() | st.builds(
@@ -38,7 +44,9 @@ looks = st.builds(
     Observed,
     name=st.just("api"),
     uid=st.sampled_from(["u1", "u1", "u1", ""]),
-    sources=st.lists(st.builds(Source, st.sampled_from(["r", "s"]), st.sampled_from(["main", SHAS[0]])), max_size=2).map(tuple),
+    sources=st.lists(
+        st.builds(Source, st.sampled_from(["r", "s"]), st.sampled_from(["main", SHAS[0]])), max_size=2
+    ).map(tuple),
     desired=revisions,
     sync=st.sampled_from(["Synced", "OutOfSync", "Unknown"]),
     health=healths,
@@ -46,17 +54,24 @@ looks = st.builds(
     compared_at=times,
     operation=operations,
     conditions=st.lists(
-        st.builds(Condition, st.sampled_from(["SyncError", "ComparisonError", "InvalidSpecError"]), st.just(SHAS[0])), max_size=1
+        st.builds(
+            Condition, st.sampled_from(["SyncError", "ComparisonError", "InvalidSpecError"]), st.just(SHAS[0])
+        ),
+        max_size=1,
     ).map(tuple),
     resources=resources,
     deleting=st.sampled_from([False, False, False, True]),
     automatic=st.booleans(),
     refreshed=st.booleans(),
 )
-troubles = st.builds(Trouble, st.sampled_from(["denied", "missing", "unreachable", "nonsense", "odd"]), st.text(max_size=5))
+troubles = st.builds(
+    Trouble, st.sampled_from(["denied", "missing", "unreachable", "nonsense", "odd"]), st.text(max_size=5)
+)
 expectations = st.builds(
     Expectation,
-    revisions=st.sampled_from([{"*": SHAS[0]}, {"*": SHAS[0]}, {"0": SHAS[0], "1": SHAS[1]}, {}, {"*": "main"}, {"9" * 99: "x"}]),
+    revisions=st.sampled_from(
+        [{"*": SHAS[0]}, {"*": SHAS[0]}, {"0": SHAS[0], "1": SHAS[1]}, {}, {"*": "main"}, {"9" * 99: "x"}]
+    ),
     match=st.sampled_from(["exact", "contains", "any"]),
     basis=st.sampled_from(["desired", "desired", "applied", "idle"]),
     oracle=st.booleans(),
@@ -66,7 +81,9 @@ expectations = st.builds(
     settle=st.sampled_from([0.0, 5.0]),
     timeout=st.sampled_from([None, 50.0]),
 )
-steps = st.lists(st.tuples(st.floats(-5, 40) | st.just(float("nan")), looks | troubles), min_size=1, max_size=8)
+steps = st.lists(
+    st.tuples(st.floats(-5, 40) | st.just(float("nan")), looks | troubles), min_size=1, max_size=8
+)
 
 
 def acceptable(expectation: Expectation, revision: str) -> bool:
@@ -105,7 +122,12 @@ def test_done_is_never_said_of_anything_but_the_live_healthy_and_freshly_compare
         assert not observed.deleting
         op = observed.operation
         counts = op is not None and not op.dry_run
-        if counts and op is not None and op.phase in ("Succeeded", "Failed", "Error") and op.finished_at is not None:
+        if (
+            counts
+            and op is not None
+            and op.phase in ("Succeeded", "Failed", "Error")
+            and op.finished_at is not None
+        ):
             assert observed.compared_at is not None
             assert observed.compared_at > op.finished_at
         if counts and op is not None:
@@ -122,13 +144,17 @@ def test_done_is_never_said_of_anything_but_the_live_healthy_and_freshly_compare
 
 @settings(max_examples=300, deadline=None)
 @given(steps, expectations)
-def test_a_deferral_between_any_two_looks_changes_nothing(sequence: list[Any], expectation: Expectation) -> None:
+def test_a_deferral_between_any_two_looks_changes_nothing(
+    sequence: list[Any], expectation: Expectation
+) -> None:
     one, other, now = Memory(), Memory(), 0.0
     for step, observed in sequence:
         now += step
         verdict, one = decide(observed, expectation, one, now)
         revived = Expectation.from_json(json.loads(json.dumps(expectation.to_json())))
-        again, other = decide(observed, revived, Memory.from_json(json.loads(json.dumps(other.to_json()))), now)
+        again, other = decide(
+            observed, revived, Memory.from_json(json.loads(json.dumps(other.to_json()))), now
+        )
         assert again == verdict
         assert Verdict.from_json(json.loads(json.dumps(verdict.to_json()))) == verdict
         assert other == one
