@@ -1,0 +1,133 @@
+"""A Great Expectations suite from plain JSON, checked before any data is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_pipeops.exceptions import InvalidInput
+from airflow_pipeops.importing import load
+
+SEVERITIES = ("critical", "warning", "info")
+
+Plain = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """One expectation.
+
+    :param type: as Great Expectations calls it, for example ``expect_column_values_to_not_be_null``.
+    :param kwargs: its arguments.
+    :param severity: only ``critical`` fails a gate; ``warning`` and ``info`` are reported.
+    """
+
+    type: str
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    severity: str = "critical"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that it looks at."""
+        named = [self.kwargs[key] for key in ("column", "column_A", "column_B") if key in self.kwargs]
+        return (*named, *self.kwargs.get("column_list", ()))
+
+
+def expectations(given: str | Iterable[Plain] | Callable[[], Iterable[Plain]]) -> list[Expectation]:
+    """Read expectations from plain JSON or an import path.
+
+    :param given: list of ``{"type", "kwargs", "severity"}``; or ``"module:name"`` of such a list or of a function that
+        returns one.
+    :raises InvalidInput: for anything else, naming the entry.
+    """
+    found = load(given, "expectations") if isinstance(given, str) else given
+    if callable(found):
+        found = found()
+    if isinstance(found, (str, Mapping)) or not isinstance(found, Iterable):
+        raise InvalidInput(
+            "expectations is not a list",
+            field="expectations",
+            remedy='Give a list of {"type", "kwargs", "severity"}.',
+        )
+    read = [_entry(entry, f"expectations[{number}]") for number, entry in enumerate(found)]
+    if not read:
+        raise InvalidInput(
+            "there are no expectations",
+            field="expectations",
+            value=[],
+            remedy="A gate that checks nothing passes everything: give at least one.",
+        )
+    return read
+
+
+def _entry(entry: Any, name: str) -> Expectation:
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("type"), str):
+        raise InvalidInput(
+            f"{name} has no type", field=name, remedy='Write {"type": "expect_...", "kwargs": {...}}.'
+        )
+    unknown = sorted(set(entry) - {"type", "kwargs", "severity", "id", "meta", "rendered_content"})
+    kwargs, severity = entry.get("kwargs") or {}, str(entry.get("severity") or "critical").lower()
+    if unknown or not isinstance(kwargs, Mapping):
+        raise InvalidInput(
+            f"{name} has the unknown fields {', '.join(unknown)}"
+            if unknown
+            else f"{name}.kwargs is not an object",
+            field=name,
+            remedy="Arguments of the expectation belong into kwargs.",
+        )
+    if severity not in SEVERITIES:
+        raise InvalidInput(
+            f"{name}.severity {severity!r} is unknown",
+            field=f"{name}.severity",
+            value=severity,
+            remedy=f"Use one of {', '.join(SEVERITIES)}.",
+        )
+    return Expectation(entry["type"], dict(kwargs), severity)
+
+
+def build(wanted: list[Expectation]) -> list[Any]:
+    """Return the Great Expectations objects, in the same order; each carries its number in its ``meta``.
+
+    :raises InvalidInput: for an unknown type or wrong arguments, naming the entry.
+    """
+    return [_build(number, expectation) for number, expectation in enumerate(wanted)]
+
+
+def _build(number: int, wanted: Expectation) -> Any:
+    from great_expectations.exceptions.exceptions import ExpectationNotFoundError
+    from great_expectations.expectations.registry import get_expectation_impl
+
+    name = f"expectations[{number}]"
+    try:
+        kind: Any = get_expectation_impl(_snake(wanted.type))
+    except ExpectationNotFoundError as error:
+        raise InvalidInput(
+            f"{name}: Great Expectations knows no {wanted.type!r}",
+            field=f"{name}.type",
+            value=wanted.type,
+            remedy="Check the spelling, for example expect_column_values_to_not_be_null.",
+        ) from error
+    try:
+        return kind(**wanted.kwargs, severity=wanted.severity, meta={"number": number})
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(
+            f"{name}: wrong arguments for {wanted.type}: {_problems(error)}",
+            field=f"{name}.kwargs",
+            value=sorted(wanted.kwargs),
+            remedy="See the expectation's page in the Great Expectations gallery.",
+        ) from error
+
+
+def _problems(error: Exception) -> str:
+    errors = getattr(error, "errors", None)
+    if not callable(errors):
+        return str(error)
+    return "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in errors())
+
+
+def _snake(name: str) -> str:
+    """Accept the class name too: ``ExpectColumnToExist`` is ``expect_column_to_exist``."""
+    if "_" in name:
+        return name
+    return "".join(f"_{char.lower()}" if char.isupper() else char for char in name).lstrip("_")
