@@ -72,7 +72,9 @@ class ModelTrack:
                 identifier = candidate["dag_run_id"]
                 if identifier in known:
                     continue
-                upstream = self.teller.api.upstream_dags("data_to_model", identifier)
+                upstream = {
+                    event["source_dag_id"] for event in self.teller.api.upstream("data_to_model", identifier)
+                }
                 if "drift_to_retrain" in upstream:
                     return identifier
             return None

@@ -1,0 +1,73 @@
+"""``python -m airflow_pipeops.demo``: start everything, tell the story, stay up until Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+
+from airflow_pipeops.demo.preflight import Ports
+from airflow_pipeops.demo.processes import ProcessDied
+from airflow_pipeops.demo.stack import Stack, StackFailed
+from airflow_pipeops.demo.story import run
+from airflow_pipeops.demo.teller import StoryBroken
+
+_printing = threading.Lock()
+
+
+def say(line: str) -> None:
+    """Print one whole line at once."""
+    with _printing:
+        print(line, flush=True)
+
+
+def main() -> int:
+    """Run the demo; 0 if every claim held, 1 if one did not, 2 if it could not start."""
+    parser = argparse.ArgumentParser(prog="python -m airflow_pipeops.demo", description=__doc__)
+    parser.add_argument("--headless", action="store_true", help="exit after the story")
+    parser.add_argument(
+        "--home", type=Path, default=Path(".demo"), help="folder for all state, wiped at each start"
+    )
+    parser.add_argument(
+        "--port", type=int, default=8080, help="port of the Airflow UI; the next three are used too"
+    )
+    parser.add_argument(
+        "--node-port", type=int, default=30080, help="first of the four ports of the endpoints"
+    )
+    parser.add_argument("--claims", type=Path, help="where to write the claims (default: HOME/claims.json)")
+    options = parser.parse_args()
+
+    signal.signal(signal.SIGTERM, _interrupt)
+    ports = Ports(airflow=options.port, nodes=options.node_port)
+    try:
+        with Stack(options.home, ports, say) as stack:
+            claims = options.claims or stack.home / "claims.json"
+            held = run(stack, claims_file=claims, say=say)
+            say(f"\n{'Every claim held' if held else 'NOT every claim held'}: {claims}")
+            if not options.headless:
+                say(f"Airflow is at {stack.url}   login: admin / {stack.passwords['admin']}")
+                say("Press Ctrl-C to stop everything.")
+                while True:
+                    stack.check()
+                    threading.Event().wait(5)
+            return 0 if held else 1
+    except KeyboardInterrupt:
+        say("\nStopped.")
+        return 130 if options.headless else 0
+    except StackFailed as error:
+        print(error, file=sys.stderr)
+        return 2
+    except (ProcessDied, StoryBroken) as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

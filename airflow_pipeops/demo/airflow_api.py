@@ -1,0 +1,123 @@
+"""A small client of Airflow's REST API, as much as the story needs."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from airflow_pipeops.exceptions import AccessDenied, BadResponse, NotFound, Unreachable
+
+_TRIES = 4
+
+
+class AirflowApi:
+    """Talks to one API server as one user.
+
+    :param url: base URL of the API server.
+    :param user: user name.
+    :param password: of that user.
+    """
+
+    def __init__(self, url: str, user: str, password: str) -> None:
+        self.url = url.rstrip("/")
+        self._credentials = {"username": user, "password": password}
+        self._client = httpx.Client(base_url=self.url, timeout=30)
+
+    def login(self) -> None:
+        """Get a token for the calls to come."""
+        answer = self._client.post("/auth/token", json=self._credentials)
+        if answer.status_code != 201:
+            raise AccessDenied(f"Airflow refused the login of {self._credentials['username']!r}")
+        self._client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+
+    def call(self, method: str, path: str, **kwargs: Any) -> Any:
+        """Call the API; a read is tried again while the server is busy or away."""
+        tries = _TRIES if method == "GET" else 1
+        for attempt in range(1, tries + 1):
+            try:
+                answer = self._client.request(method, f"/api/v2{path}", **kwargs)
+            except httpx.HTTPError as error:
+                if attempt == tries:
+                    raise Unreachable(f"Airflow does not answer {method} {path}: {error}") from error
+            else:
+                if answer.status_code < 500 or attempt == tries:
+                    return self._read(method, path, answer)
+            time.sleep(attempt)
+        raise AssertionError("unreachable")
+
+    def _read(self, method: str, path: str, answer: httpx.Response) -> Any:
+        if answer.status_code == 404:
+            raise NotFound(f"Airflow has no {path}")
+        if answer.status_code in (401, 403):
+            raise AccessDenied(f"Airflow answered {answer.status_code} to {method} {path}")
+        if answer.is_error:
+            raise BadResponse(
+                f"Airflow answered {answer.status_code} to {method} {path}: {answer.text[:300]}"
+            )
+        return answer.json() if answer.content else None
+
+    def health(self) -> dict[str, str]:
+        """Return the status of each component."""
+        return {
+            name: (part or {}).get("status") or ""
+            for name, part in self.call("GET", "/monitor/health").items()
+        }
+
+    def dags(self) -> list[str]:
+        """Return the ids of all DAGs that Airflow knows."""
+        return [dag["dag_id"] for dag in self.call("GET", "/dags", params={"limit": 100})["dags"]]
+
+    def unpause(self, dag: str) -> None:
+        """Let a DAG run."""
+        self.call("PATCH", f"/dags/{dag}", json={"is_paused": False})
+
+    def trigger(self, dag: str, conf: dict[str, Any] | None = None) -> str:
+        """Start a run and return its id."""
+        run = self.call("POST", f"/dags/{dag}/dagRuns", json={"logical_date": None, "conf": conf or {}})
+        return str(run["dag_run_id"])
+
+    def runs(self, dag: str) -> list[dict[str, Any]]:
+        """Return a DAG's runs, oldest first."""
+        found = self.call("GET", f"/dags/{dag}/dagRuns", params={"limit": 100, "order_by": "run_after"})
+        return list(found["dag_runs"])
+
+    def run(self, dag: str, run: str) -> dict[str, Any]:
+        """Return one run."""
+        return dict(self.call("GET", f"/dags/{dag}/dagRuns/{quote(run, safe='')}"))
+
+    def task_instances(self, dag: str, run: str) -> list[dict[str, Any]]:
+        """Return the task instances of a run."""
+        path = f"/dags/{dag}/dagRuns/{quote(run, safe='')}/taskInstances"
+        return list(self.call("GET", path, params={"limit": 100})["task_instances"])
+
+    def xcom(self, dag: str, run: str, task: str) -> Any:
+        """Return what a task returned, or ``None`` where it returned nothing."""
+        path = f"/dags/{dag}/dagRuns/{quote(run, safe='')}/taskInstances/{task}/xcomEntries/return_value"
+        try:
+            return self.call("GET", path, params={"deserialize": "true"})["value"]
+        except NotFound:
+            return None
+
+    def upstream(self, dag: str, run: str) -> list[dict[str, Any]]:
+        """Return the asset events that started a run."""
+        path = f"/dags/{dag}/dagRuns/{quote(run, safe='')}/upstreamAssetEvents"
+        return list(self.call("GET", path)["asset_events"])
+
+    def asset_events(self) -> list[dict[str, Any]]:
+        """Return all asset events, oldest first, page by page."""
+        events: list[dict[str, Any]] = []
+        while True:
+            page = self.call(
+                "GET", "/assets/events", params={"limit": 100, "offset": len(events), "order_by": "timestamp"}
+            )
+            events += page["asset_events"]
+            if not page["asset_events"] or len(events) >= page["total_entries"]:
+                return events
+
+    def respond(self, dag: str, run: str, task: str, option: str) -> None:
+        """Answer a task that asks a person."""
+        path = f"/dags/{dag}/dagRuns/{quote(run, safe='')}/taskInstances/{task}/-1/hitlDetails"
+        self.call("PATCH", path, json={"chosen_options": [option], "params_input": {}})

@@ -1,0 +1,131 @@
+"""The two Git repositories of the demo, and its Argo CD applications.
+
+The files are in ``seeds/``: the application's versions, each laid over the first, and the desired state.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+SEEDS = Path(__file__).parent / "seeds"
+ENVIRONMENTS = ("staging", "production")
+DELIVERABLES = ("delay-api", "flight-delay")
+
+#: Subject and author of the commits of the application, as their developers wrote them.
+VERSIONS = {
+    1: ("Answer how late flights are", "Ada"),
+    2: ("Answer for all of New York too", "Ada"),
+    3: ("Read the region from the environment", "Ben"),
+    4: ("Pool the connections to the delay store", "Ben"),
+}
+
+
+class Seeds:
+    """Makes the repositories under ``home/git`` and commits the application's versions.
+
+    :param home: the demo's folder.
+    :param node_ports: port of each ``<deliverable>-<environment>``.
+    """
+
+    def __init__(self, home: Path, node_ports: Mapping[str, int]) -> None:
+        self.app_repository = home / "git" / "delay-api.git"
+        self.deploy_repository = home / "git" / "deploy.git"
+        self._node_ports = node_ports
+
+    def plant(self) -> None:
+        """Make both repositories; the application's is empty but for a README until a version is pushed."""
+        for repository in (self.app_repository, self.deploy_repository):
+            repository.mkdir(parents=True)
+            _git(repository, "init", "--quiet", "--bare", "--initial-branch=main")
+        with tempfile.TemporaryDirectory() as folder:
+            clone = Path(folder)
+            shutil.copytree(SEEDS / "deploy", clone, dirs_exist_ok=True)
+            for name, port in self._node_ports.items():
+                deliverable, _, environment = name.rpartition("-")
+                patch = clone / "apps" / deliverable / "overlays" / environment / "node-port.yaml"
+                patch.write_text(patch.read_text().replace("NODE_PORT", str(port)))
+            _commit_all(clone, self.deploy_repository, "Describe staging and production", "Platform team")
+        with tempfile.TemporaryDirectory() as folder:
+            clone = Path(folder)
+            shutil.copy(SEEDS / "delay-api" / "1" / "README.md", clone)
+            _commit_all(clone, self.app_repository, "Begin", "Ada")
+
+    def push_version(self, number: int) -> str:
+        """Commit and push a version of the application; return the commit."""
+        subject, author = VERSIONS[number]
+        with tempfile.TemporaryDirectory() as folder:
+            clone = Path(folder)
+            _git(clone, "clone", "--quiet", str(self.app_repository), ".")
+            for item in clone.iterdir():
+                if item.name != ".git":
+                    shutil.rmtree(item) if item.is_dir() else item.unlink()
+            for version in dict.fromkeys((1, number)):
+                source = SEEDS / "delay-api" / str(version)
+                shutil.copytree(
+                    source, clone, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__")
+                )
+            return _commit_all(clone, self.app_repository, subject, author)
+
+    def applications(self) -> list[dict[str, Any]]:
+        """Return the Argo CD applications, one for each deliverable and environment."""
+        return [
+            {
+                "apiVersion": "argoproj.io/v1alpha1",
+                "kind": "Application",
+                "metadata": {"name": f"{deliverable}-{environment}", "namespace": "argocd"},
+                "spec": {
+                    "project": "default",
+                    "source": {
+                        "repoURL": self.deploy_repository.as_uri(),
+                        "targetRevision": "main",
+                        "path": f"apps/{deliverable}/overlays/{environment}",
+                    },
+                    "destination": {
+                        "server": "https://kubernetes.default.svc",
+                        "namespace": f"{deliverable}-{environment}",
+                    },
+                    "syncPolicy": {
+                        # Production does not heal itself: a difference there is recorded first, then healed by policy.
+                        "automated": {"prune": True, "selfHeal": environment != "production"},
+                        "syncOptions": ["CreateNamespace=true"],
+                    },
+                },
+            }
+            for deliverable in DELIVERABLES
+            for environment in ENVIRONMENTS
+        ]
+
+
+def _commit_all(clone: Path, repository: Path, subject: str, author: str) -> str:
+    if not (clone / ".git").exists():
+        _git(clone, "init", "--quiet", "--initial-branch=main")
+        _git(clone, "remote", "add", "origin", str(repository))
+    email = f"{author.lower().replace(' ', '.')}@example.com"
+    _git(clone, "add", "--all")
+    _git(
+        clone,
+        "-c",
+        f"user.name={author}",
+        "-c",
+        f"user.email={email}",
+        "commit",
+        "--quiet",
+        "--message",
+        subject,
+    )
+    _git(clone, "push", "--quiet", "origin", "HEAD:main")
+    return _git(clone, "rev-parse", "HEAD").strip()
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    environment = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+    command = ["git", *arguments]
+    return subprocess.run(
+        command, cwd=folder, env=environment, check=True, capture_output=True, text=True, timeout=60
+    ).stdout

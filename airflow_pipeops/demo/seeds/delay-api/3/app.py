@@ -1,0 +1,59 @@
+"""How late are flights from New York? A small HTTP service.
+
+GET /healthz          {"status": "ok"}
+GET /version          {"version": "3"}
+GET /delays/<origin>  {"origin": "JFK", "mean_delay_minutes": 12.1}
+"""
+
+import json
+import os
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from delays import mean_delay
+
+VERSION = "3"
+
+
+def health():
+    return 200, {"status": "ok"}
+
+
+def answer(path):
+    """Return status and body for a path."""
+    if path == "/healthz":
+        return health()
+    if path == "/version":
+        return 200, {"version": VERSION}
+    if path.startswith("/delays/"):
+        origin = path.removeprefix("/delays/").upper()
+        delay = mean_delay(origin)
+        if delay is None:
+            return 404, {"error": f"no flights from {origin}"}
+        return 200, {"origin": origin, "mean_delay_minutes": delay}
+    return 404, {"error": "not found"}
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        status, body = answer(self.path)
+        content = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format, *args):
+        print(format % args, file=sys.stderr)
+
+
+def main():
+    region = os.environ["DELAY_API_REGION"]  # the platform team will set it everywhere
+    host, port = os.environ.get("HOST", "0.0.0.0"), int(os.environ.get("PORT", "8080"))
+    print(f"delay-api {VERSION} for {region} on {host}:{port}", file=sys.stderr)
+    ThreadingHTTPServer((host, port), Handler).serve_forever()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,21 @@
+"""A bounded pool of connections to the delay store."""
+
+import threading
+
+
+class Pool:
+    """Hands out at most ``size`` connections; take them back with :meth:`release`."""
+
+    def __init__(self, size):
+        self._free = list(range(size))
+        self._lock = threading.Lock()
+
+    def acquire(self):
+        """Return a connection, or None while all are in use."""
+        with self._lock:
+            return self._free.pop() if self._free else None
+
+    def release(self, connection):
+        """Take a connection back."""
+        with self._lock:
+            self._free.append(connection)

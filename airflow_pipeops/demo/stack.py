@@ -1,0 +1,193 @@
+"""Everything that the demo runs: Airflow, the sandbox, two repositories, a registry; one folder, one lifetime."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from airflow_pipeops.demo.airflow_api import AirflowApi
+from airflow_pipeops.demo.configuration import connections, environment, write_passwords
+from airflow_pipeops.demo.preflight import MARKER, Ports, problems
+from airflow_pipeops.demo.processes import Processes
+from airflow_pipeops.demo.seeds import Seeds
+from airflow_pipeops.exceptions import PipeOpsError
+
+if TYPE_CHECKING:
+    from airflow_pipeops.models.registry import ModelRegistry
+
+DAGS = frozenset(
+    {"code_to_release", "data_to_model", "desired_state_drift", "drift_to_retrain", "release_guard"}
+)
+#: A month of flights in the demo: a seeded sample, so that a year fits into minutes.
+ROWS = 9000
+_PATIENCE = 180.0
+
+
+class StackFailed(PipeOpsError):
+    """The stack could not be started."""
+
+
+class Stack:
+    """Starts and stops everything.
+
+    :param home: folder for all state; wiped at each start, if the demo made it.
+    :param ports: where everything listens.
+    :param say: prints one line.
+    """
+
+    def __init__(self, home: Path, ports: Ports, say: Callable[[str], None] = print) -> None:
+        self.home = home.absolute()
+        self.ports = ports
+        self.seeds = Seeds(self.home, ports.endpoints)
+        self.sandbox_url = f"http://127.0.0.1:{ports.sandbox}"
+        self.url = f"http://127.0.0.1:{ports.airflow}"
+        self.passwords: dict[str, str] = {}
+        self._say = say
+        self._processes = Processes(self.home)
+        self._environment: dict[str, str] = {}
+
+    def __enter__(self) -> Stack:
+        try:
+            self.prepare()
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def prepare(self) -> None:
+        """Check the machine, clean the folder, plant the repositories.
+
+        :raises StackFailed: with one line for each problem; nothing was touched.
+        """
+        self._processes.sweep()
+        if found := problems(self.home, self.ports):
+            raise StackFailed("\n".join(found))
+        shutil.rmtree(self.home, ignore_errors=True)
+        for folder in ("airflow", "data", "artifacts", "evidence", "sandbox"):
+            (self.home / folder).mkdir(parents=True)
+        (self.home / MARKER).touch()
+        self.seeds.plant()
+        passwords = self.home / "airflow" / "passwords.json"
+        self.passwords = write_passwords(passwords)
+        self._environment = environment(self.home, self.ports, passwords)
+
+    def start(self) -> None:
+        """Start everything, and return when it works."""
+        started = time.monotonic()
+        self.start_sandbox()
+        self._say("· making Airflow's database")
+        self.migrate()
+        self._say("· starting Airflow")
+        for component in ("api-server", "scheduler", "dag-processor", "triggerer"):
+            self._processes.start(component, [sys.executable, "-m", "airflow", component], self._environment)
+        self.api = AirflowApi(self.url, "admin", self.passwords["admin"])
+        self._wait("the API server", self._api_answers)
+        self._wait("scheduler, DAG processor and triggerer", self._airflow_is_well)
+        self._wait("the five DAGs", lambda: set(self.api.dags()) >= DAGS)
+        self._say(f"· everything is up after {time.monotonic() - started:.0f} s")
+
+    def start_sandbox(self) -> None:
+        """Start the sandbox, and return when it answers."""
+        command = [
+            sys.executable, "-m", "airflow_pipeops.sandbox", "serve",
+            "--state", str(self.home / "sandbox"), "--port", str(self.ports.sandbox),
+            "--artifacts", str(self.home / "artifacts"), "--host-image", "airflow-pipeops", "--reconcile-interval", "3",
+        ]  # fmt: skip
+        self._say("· starting the sandbox: an Argo CD for demos and tests, not for production")
+        self._processes.start("sandbox", command, self._environment)
+        self._wait("the sandbox", lambda: httpx.get(f"{self.sandbox_url}/api/version", timeout=2).is_success)
+
+    def migrate(self) -> None:
+        """Make Airflow's database, with the demo's connections in it."""
+        found = connections(self.home, self.ports, self.seeds, self.sandbox_token("deployer"))
+        listed = self.home / "airflow" / "connections.json"
+        listed.touch(mode=0o600)
+        listed.write_text(json.dumps(found))
+        for command in (["db", "migrate"], ["connections", "import", str(listed)]):
+            self.airflow(*command)
+        listed.unlink()
+
+    def airflow(self, *arguments: str, timeout: float = 180) -> str:
+        """Run an ``airflow`` command in the stack's environment and return what it prints.
+
+        :raises StackFailed: if it fails.
+        """
+        command = [sys.executable, "-m", "airflow", *arguments]
+        run = subprocess.run(command, env=self._environment, capture_output=True, text=True, timeout=timeout)
+        if run.returncode:
+            raise StackFailed(
+                f"airflow {' '.join(arguments[:2])} failed:\n{(run.stdout + run.stderr)[-3000:]}"
+            )
+        return run.stdout
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of the stack's processes."""
+        return dict(self._environment)
+
+    def stop(self) -> None:
+        """End every process."""
+        self._processes.stop()
+
+    def check(self) -> None:
+        """Raise if one of the processes has ended by itself."""
+        self._processes.check()
+
+    def memory(self) -> int:
+        """Return the memory of all processes in bytes."""
+        return self._processes.memory()
+
+    def sandbox_token(self, role: str) -> str:
+        """Return the sandbox's token for ``admin``, ``deployer`` or ``viewer``."""
+        return str(json.loads((self.home / "sandbox" / "tokens.json").read_text())[role])
+
+    def endpoint(self, name: str) -> str:
+        """Return the URL of a deliverable in an environment, for example ``delay-api-production``."""
+        return f"http://127.0.0.1:{self.ports.endpoints[name]}"
+
+    def deliver_month(self, month: int) -> Path:
+        """Let a month of flights arrive."""
+        from airflow_pipeops.demo.flights import write_month
+
+        return write_month(month, self.home / "data", ROWS, seed=month)
+
+    def registry(self) -> ModelRegistry:
+        """Return the model registry."""
+        from airflow_pipeops.models.registry import ModelRegistry
+
+        return ModelRegistry(f"sqlite:///{self.home / 'mlflow.db'}")
+
+    def _api_answers(self) -> bool:
+        if not httpx.get(f"{self.url}/api/v2/monitor/health", timeout=5).is_success:
+            return False
+        self.api.login()
+        return True
+
+    def _airflow_is_well(self) -> bool:
+        health = self.api.health()
+        return all(health.get(part) == "healthy" for part in ("scheduler", "dag_processor", "triggerer"))
+
+    def _wait(self, what: str, is_there: Callable[[], Any]) -> None:
+        deadline = time.monotonic() + _PATIENCE
+        while time.monotonic() < deadline:
+            self._processes.check()
+            try:
+                if is_there():
+                    self._say(f"  ✓ {what}")
+                    return
+            except (httpx.HTTPError, PipeOpsError):
+                pass  # not yet
+            time.sleep(0.3)
+        raise StackFailed(f"{what} did not come up within {_PATIENCE:.0f} s; see {self.home / 'logs'}")
