@@ -1,0 +1,149 @@
+"""The data-quality gate as a task, on real files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from airflow.sdk import ObjectStoragePath
+from airflow.sdk.exceptions import AirflowFailException
+
+from airflow_pipeops.delivery.deliverable import Deliverable
+from airflow_pipeops.delivery.records import Record
+from airflow_pipeops.exceptions import InvalidInput
+from airflow_pipeops.validation.operators import ValidateDataOperator
+
+MODEL = Deliverable("flight-delay")
+GOOD = [
+    {
+        "type": "expect_column_values_to_be_between",
+        "kwargs": {"column": "temp", "min_value": -20, "max_value": 110},
+    }
+]
+BAD = [{"type": "expect_column_values_to_be_between", "kwargs": {"column": "temp", "min_value": 200}}]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch, weather: pd.DataFrame) -> Path:
+    monkeypatch.setenv("AIRFLOW__PIPEOPS__EVIDENCE_URI", (tmp_path / "evidence").as_uri())
+    weather.to_parquet(tmp_path / "a.parquet")
+    weather.to_csv(tmp_path / "b.csv", index=False)
+    weather.to_csv(tmp_path / "c.csv.gz", index=False)
+    return tmp_path
+
+
+def gate(data, expectations=GOOD, **kwargs) -> ValidateDataOperator:
+    return ValidateDataOperator(
+        task_id="validate", data=data, expectations=expectations, **{"deliverable": MODEL, **kwargs}
+    )
+
+
+def emitted(context: dict, asset) -> Record:
+    return Record.from_extra(context["outlet_events"][asset].extra)
+
+
+def test_an_accepted_batch_is_a_dataset_and_its_validation(
+    folder: Path, context: dict, weather: pd.DataFrame
+) -> None:
+    operator = gate((folder / "a.parquet").as_uri())
+    found = operator.execute(context)
+    assert found["passed"]
+    assert found["rows"] == len(weather)
+    assert found["batch"] == "a.parquet"
+    assert found["digest"] == hashlib.sha256((folder / "a.parquet").read_bytes()).hexdigest()
+    dataset, validation = emitted(context, MODEL.data), emitted(context, MODEL.asset("validation"))
+    assert (dataset.id, validation.id) == (found["dataset_record_id"], found["record_id"])
+    assert validation.parents == (dataset.id,)
+    stored = json.loads(ObjectStoragePath(validation.evidence[0].uri).read_text())
+    assert stored["findings"][0]["outcome"] == "passed"
+    assert [asset.name for asset in operator.outlets] == ["flight-delay.dataset", "flight-delay.validation"]
+
+
+def test_several_files_are_one_batch(folder: Path, context: dict, weather: pd.DataFrame) -> None:
+    names = [str(folder / name) for name in ("c.csv.gz", "a.parquet", "b.csv")]
+    found = gate(names).execute(context)
+    assert found["rows"] == 3 * len(weather)
+    digests = sorted(hashlib.sha256(Path(name).read_bytes()).hexdigest() for name in names)
+    assert found["digest"] == hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def test_a_refused_batch_fails_without_a_record(folder: Path, context: dict) -> None:
+    with pytest.raises(
+        AirflowFailException, match=r"DataRejected: batch a.parquet of 216 rows is refused: .*temp"
+    ):
+        gate(str(folder / "a.parquet"), BAD).execute(context)
+    assert len(context["outlet_events"]) == 0
+
+
+def test_a_refused_batch_may_be_recorded_but_is_no_dataset(folder: Path, context: dict) -> None:
+    operator = gate(str(folder / "a.parquet"), BAD, on_failure="record")
+    found = operator.execute(context)
+    assert (found["passed"], found["dataset_record_id"]) == (False, None)
+    assert emitted(context, MODEL.asset("validation")).body["failed"] == 1
+    assert [asset.name for asset in operator.outlets] == ["flight-delay.validation"]
+
+
+def test_warnings_pass(folder: Path, context: dict) -> None:
+    found = gate(str(folder / "a.parquet"), [{**BAD[0], "severity": "warning"}]).execute(context)
+    assert found["passed"]
+    assert found["failures"][0]["severity"] == "warning"
+
+
+def test_a_wrong_suite_is_told_before_data_is_read(folder: Path, context: dict) -> None:
+    operator = gate(str(folder / "there-is-no-such.parquet"), [{"type": "expect_magic"}])
+    with pytest.raises(AirflowFailException, match=r"InvalidInput: .*expect_magic"):
+        operator.execute(context)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("cut.parquet", "half", "InvalidInput: .*cut.parquet is damaged or not parquet"),
+        ("text.parquet", b"hello", "InvalidInput: .*text.parquet is damaged"),
+        ("cut.csv.gz", "half", "InvalidInput: .*cut.csv.gz is damaged"),
+        ("empty.csv", b"", "DataRejected: .*the batch is empty"),
+        ("header.csv", b"temp,humid\n", "DataRejected: .*the batch is empty"),
+        ("words.csv", b"temp\nwarm\ncold\n", "DataRejected: .*holds text where numbers are expected"),
+        ("other.csv", b"humid\n1\n", "DataRejected: .*there is no column 'temp'"),
+        ("table.xlsx", b"x", "InvalidInput: .*of no known format"),
+    ],
+)
+def test_bad_batches_end_in_one_clear_error(
+    folder: Path, context: dict, name: str, content, message: str
+) -> None:
+    if content == "half":
+        whole = (folder / ("c.csv.gz" if name.endswith("gz") else "a.parquet")).read_bytes()
+        content = whole[: len(whole) // 2]
+    (folder / name).write_bytes(content)
+    with pytest.raises(AirflowFailException, match=message):
+        gate(str(folder / name)).execute(context)
+    assert len(context["outlet_events"]) == 0
+
+
+def test_files_of_different_schemas_are_refused(folder: Path, context: dict) -> None:
+    (folder / "other.csv").write_text("humid\n1\n")
+    with pytest.raises(AirflowFailException, match="have different columns: day, hour"):
+        gate([str(folder / "a.parquet"), str(folder / "other.csv")]).execute(context)
+
+
+def test_missing_file_and_no_file(folder: Path, context: dict) -> None:
+    with pytest.raises(AirflowFailException, match=r"NotFound: .*no file"):
+        gate(str(folder / "none.parquet")).execute(context)
+    with pytest.raises(AirflowFailException, match="InvalidInput: data names no file"):
+        gate([]).execute(context)
+
+
+def test_relative_names_are_below_the_storage(folder: Path, context: dict, monkeypatch) -> None:
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_BATCHES", json.dumps({"conn_type": "pipeops_storage", "host": folder.as_uri()})
+    )
+    found = gate("a.parquet", storage_conn_id="batches", deliverable=None).execute(context)
+    assert (found["passed"], found["record_id"], found["dataset_record_id"]) == (True, None, None)
+
+
+def test_wrong_argument_is_refused_at_parse() -> None:
+    with pytest.raises(InvalidInput, match="on_failure"):
+        gate("a.parquet", on_failure="shrug")
