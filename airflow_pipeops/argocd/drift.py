@@ -172,6 +172,8 @@ def _state(value: Any) -> Any:
     if isinstance(state.get("metadata"), dict):
         for key in _VOLATILE:
             state["metadata"].pop(key, None)
+        if not state["metadata"]:
+            del state["metadata"]
     return state
 
 

@@ -135,16 +135,13 @@ def test_a_url_that_is_none(url: str) -> None:
 
 
 def test_a_ca_file_that_is_none(script: Any) -> None:
-    with pytest.raises(InvalidInput, match="ca_file|CA file"):
+    with pytest.raises(InvalidInput, match="CA file"):
         run(script, lambda client: client.version(), ca_file="/does/not/exist.pem")
 
 
 def test_tls_is_verified_by_default() -> None:
     assert ArgoCDClient("https://x")._tls() is True
-    assert isinstance(
-        ArgoCDClient("https://x", ca_file=ssl.get_default_verify_paths().cafile or _certificates())._tls(),
-        ssl.SSLContext,
-    )
+    assert isinstance(ArgoCDClient("https://x", ca_file=_certificates())._tls(), ssl.SSLContext)
     assert ArgoCDClient("https://x", verify_tls=False)._tls() is False
 
 
@@ -162,12 +159,14 @@ def test_watch_reads_both_forms_and_raises_what_the_stream_says(script: Any) -> 
 
     async def collect(client: ArgoCDClient) -> list[str]:
         found = []
-        with pytest.raises(AccessDenied):
+        try:
             async for item in client.watch(name="api", project="ml"):
                 found.append(item["type"])
+        except AccessDenied as error:
+            found.append(str(error)[:6])
         return found
 
-    assert run(script, collect) == ["MODIFIED", "MODIFIED"]
+    assert run(script, collect) == ["MODIFIED", "MODIFIED", "the st"]
 
 
 @pytest.mark.parametrize("body", [b"", b'data: {"resul', b"data: {}\n\0"])

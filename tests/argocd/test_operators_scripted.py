@@ -220,7 +220,7 @@ def test_error_in_the_trigger_reaches_the_task(scripted: Any, context: dict[str,
     exit_ = deferred(sensor(deferrable=True), context)
     scripted.answers = [(302, b"")]
     event = fire(exit_.trigger)
-    with pytest.raises(AirflowFailException, match="InvalidInput.*redirects"):
+    with pytest.raises(AirflowFailException, match=r"InvalidInput.*redirects"):
         sensor().execute_complete(context, event=event)
     with pytest.raises(BadResponse):
         sensor().execute_complete(context, event=None)
@@ -370,7 +370,7 @@ def test_an_answer_that_is_lost_before_it_acted_is_worth_a_retry(
 
 def test_auto_sync_and_another_revision_end_at_once(scripted: Any, context: dict[str, Any]) -> None:
     scripted.answers = [(200, application(sync={"status": "Synced", "revision": OLD}))]
-    with pytest.raises(AirflowFailException, match="InvalidInput.*auto-sync"):
+    with pytest.raises(AirflowFailException, match=r"InvalidInput.*auto-sync"):
         sync().execute(context)
 
 
