@@ -47,6 +47,9 @@ class _Actions:
         if body.get("manifests"):
             self._service.load(request, "override", body=body)
             raise wire.invalid_argument("the sandbox does not sync local manifests: push them to Git")
+        wrong = spec.problem(found)
+        if wrong:
+            raise wire.failed_precondition(f"InvalidSpecError: {wrong}")
         wanted = _text(body, "revision")
         declared = spec.source(found).get("targetRevision") or "HEAD"
         if automated(found) is not None and not body.get("dryRun") and wanted and wanted != declared:

@@ -60,7 +60,7 @@ class _Applications:
         before = self._store.get(name)
         if before is not None:
             return self._upsert(request, role, before, wanted)
-        await self._validate(wanted, repository=flag(request, "validate", True))
+        await self._validate(request, wanted)
         # Another request may have created it while the repository was read.
         before = self._store.get(name)
         if before is not None:
@@ -116,7 +116,7 @@ class _Applications:
             )
         target = f"{spec.project(wanted)}/{name}"
         self._service.require(self._service.role(request), "applications", "update", target)
-        await self._validate(wanted, repository=flag(request, "validate", True))
+        await self._validate(request, wanted)
         return JSONResponse(self._replace(name, wanted))
 
     def _replace(self, name: str, wanted: Application) -> Application:
@@ -147,13 +147,19 @@ class _Applications:
         self._store.update(found["metadata"]["name"], change)
         return JSONResponse({})
 
-    async def _validate(self, wanted: Application, *, repository: bool) -> None:
-        name = wanted["metadata"]["name"]
+    async def _validate(self, request: Request, wanted: Application) -> None:
+        """Refuse a spec that could not be reconciled.
+
+        ``validate=false`` skips all of it, as an edit of the custom resource behind the server's back would.
+        """
+        if not flag(request, "validate", True):
+            return
         wrong = spec.problem(wanted)
-        if not wrong and repository:
+        if not wrong:
             found = await self._service.reconciler.compare(wanted)
             wrong = found.error.removeprefix("Failed to load target state: ")
         if wrong:
+            name = wanted["metadata"]["name"]
             raise wire.invalid_argument(f"application spec for {name} is invalid: InvalidSpecError: {wrong}")
 
     def _ask_refresh(self, name: str, kind: str) -> Application | None:

@@ -125,7 +125,8 @@ def predict(target: Manifest | None, live: Manifest | None, last_applied: Manife
     """Return what would be live after a sync."""
     if target is None or live is None:
         return target
-    return {**live, **_overlay(_normal(target), _normal(live), _normal(last_applied or {}))}
+    after: Manifest = _overlay(_normal(target), _normal(live), _normal(last_applied or {}))
+    return {**after, "status": live["status"]} if "status" in live else after
 
 
 def _normal(manifest: Manifest) -> Manifest:
@@ -158,7 +159,8 @@ def _covers(wanted: Any, real: Any, *, quantities: bool = False) -> bool:
     # A False may be left out by the cluster; True and 1 are not the same.
     if wanted is False and real is None:
         return True
-    return bool(wanted == real) and isinstance(wanted, bool) == isinstance(real, bool)
+    same: bool = wanted == real and isinstance(wanted, bool) == isinstance(real, bool)
+    return same
 
 
 def _covers_list(wanted: list[Any], real: list[Any]) -> bool:

@@ -45,6 +45,7 @@ class Controller:
         self._wake: dict[str, asyncio.Event] = {}
         self._operate: dict[str, asyncio.Event] = {}
         self._tasks: dict[str, list[asyncio.Task[None]]] = {}
+        self._generation: dict[str, int] = {}
         self._unsubscribe: Any = None
 
     def start(self) -> None:
@@ -71,6 +72,7 @@ class Controller:
 
     def _adopt(self, name: str) -> None:
         self._wake[name], self._operate[name] = asyncio.Event(), asyncio.Event()
+        self._generation[name] = (self._store.get(name) or {})["metadata"]["generation"]
         self._operate[name].set()
         self._tasks[name] = [
             asyncio.create_task(self._look_loop(name), name=f"look {name}"),
@@ -84,6 +86,7 @@ class Controller:
         elif kind == "DELETED":
             self._wake.pop(name, None)
             self._operate.pop(name, None)
+            self._generation.pop(name, None)
             for task in self._tasks.pop(name, []):
                 if task is not asyncio.current_task():
                     task.cancel()
@@ -96,8 +99,9 @@ class Controller:
                 self._operate[name].set()
 
     def _spec_is_new(self, application: Application) -> bool:
-        compared = (application.get("status", {}).get("sync") or {}).get("comparedTo") or {}
-        return bool(compared) and compared.get("source") != application["spec"].get("source")
+        name, generation = application["metadata"]["name"], application["metadata"]["generation"]
+        before, self._generation[name] = self._generation.get(name), generation
+        return before is not None and generation > before
 
     def _live_changed(self, *_: Any) -> None:
         self._runner.live_changed()

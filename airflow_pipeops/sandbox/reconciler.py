@@ -103,7 +103,7 @@ class Reconciler:
             return None
         if not found.error:
             self._failing_since.pop(name, None)
-        return self._conclude(name, found, None if level is Level.LIVE else started, asked)
+        return self._conclude(application, found, None if level is Level.LIVE else started, asked)
 
     async def compare(self, application: Application, revision: str | None = None) -> Comparison:
         """Compare desired with live.
@@ -144,11 +144,14 @@ class Reconciler:
         since = self._failing_since.setdefault(name, time.monotonic())
         return time.monotonic() - since < self._grace
 
-    def _conclude(self, name: str, found: Comparison, started: str | None, asked: str | None) -> float | None:
+    def _conclude(
+        self, seen: Application, found: Comparison, started: str | None, asked: str | None
+    ) -> float | None:
         later: list[float] = []
 
         def write(document: Application) -> None:
-            if not found.error:
+            # A spec that changed meanwhile is judged by the look that follows, not by this one.
+            if not found.error and document["spec"] == seen["spec"]:
                 decision = autosync.decide(document, found.revision, found.states, time.time())
             else:
                 decision = autosync.Decision()
@@ -157,7 +160,7 @@ class Reconciler:
                 conditions.append(("ComparisonError", found.error))
             if decision.error:
                 conditions.append(("SyncError", decision.error))
-            _write_status(document, found, started)
+            _write_status(document, seen, found, started)
             _write_conditions(document, conditions)
             _consume_refresh(document, asked)
             if decision.later is not None:
@@ -166,16 +169,15 @@ class Reconciler:
                 document["operation"] = decision.operation
                 document["status"].pop("operationState", None)
 
-        self._store.update(name, write)
+        self._store.update(seen["metadata"]["name"], write)
         return later[0] if later else None
 
 
-def _write_status(document: Application, found: Comparison, started: str | None) -> None:
+def _write_status(document: Application, seen: Application, found: Comparison, started: str | None) -> None:
     status = document.setdefault("status", {})
-    source = dict(spec.source(document))
     status["sync"] = {
         "status": "Unknown" if found.error else sync_status(found.states),
-        "comparedTo": {"source": source, "destination": document["spec"]["destination"]},
+        "comparedTo": {"source": spec.source(seen), "destination": seen["spec"]["destination"]},
         "revision": found.revision,
     }
     if not found.error or found.states:

@@ -15,12 +15,14 @@ _ELSEWHERE = ("chart", "helm", "plugin", "kustomize", "ref")
 
 def source(application: Application) -> dict[str, Any]:
     """Return the one source."""
-    return application["spec"].get("source") or {}
+    found = application["spec"].get("source")
+    return found if isinstance(found, dict) else {}
 
 
 def namespace(application: Application) -> str:
     """Return the namespace into which manifests without one go."""
-    return (application["spec"].get("destination") or {}).get("namespace") or "default"
+    where = application["spec"].get("destination")
+    return str((where if isinstance(where, dict) else {}).get("namespace") or "default")
 
 
 def project(application: Application) -> str:

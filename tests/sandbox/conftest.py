@@ -86,7 +86,11 @@ class Server:
     def stop(self, number: int = signal.SIGTERM) -> int:
         if self.process.poll() is None:
             self.process.send_signal(number)
-        return self.process.wait(10)
+        status = self.process.wait(10)
+        self.log.close()
+        if self.process.stdout:
+            self.process.stdout.close()
+        return status
 
 
 class Repository:
