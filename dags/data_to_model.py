@@ -104,7 +104,11 @@ with DAG(
         champion = MLflowHook().get_registry().by_alias(model.name, "champion")
         if triggering_signals(context) and not decisions and champion is not None:
             return None  # the batch waits for the retrain policy
-        batches = sorted(str(path) for path in StorageHook("pipeops_data").get_conn().iterdir() if path.suffix == ".parquet")
+        batches = sorted(
+            str(path)
+            for path in StorageHook("pipeops_data").get_conn().iterdir()
+            if path.suffix == ".parquet"
+        )
         return {"data": batches[-BATCHES:], "parents": [decision.id for decision in decisions]}
 
     @task.short_circuit(ignore_downstream_trigger_rules=True)
@@ -128,7 +132,9 @@ with DAG(
         parents=[planned["parents"]],
     )
     features = BuildFeaturesOperator(task_id="features", data=planned["data"], transform=f"{DOMAIN}:features")
-    train = TrainModelOperator(task_id="train", trainer=f"{DOMAIN}:train", data=features.output["uri"], name=model.name)
+    train = TrainModelOperator(
+        task_id="train", trainer=f"{DOMAIN}:train", data=features.output["uri"], name=model.name
+    )
     evaluate = EvaluateModelOperator(
         task_id="evaluate",
         model=model.name,
@@ -163,7 +169,10 @@ with DAG(
     )
     approve_by_policy = EmptyOperator(task_id="approve_by_policy")
     to_production = promote(
-        "production", register, parents=[staging.output["record_id"]], trigger_rule="none_failed_min_one_success"
+        "production",
+        register,
+        parents=[staging.output["record_id"]],
+        trigger_rule="none_failed_min_one_success",
     )
     production = live("production", to_production)
     champion = SetModelAliasOperator(
@@ -172,4 +181,11 @@ with DAG(
 
     validate >> features
     evaluate >> better(evaluate.output) >> register >> to_staging >> staging >> verify
-    verify >> who_approves(evaluate.output) >> [approve, approve_by_policy] >> to_production >> production >> champion
+    (
+        verify
+        >> who_approves(evaluate.output)
+        >> [approve, approve_by_policy]
+        >> to_production
+        >> production
+        >> champion
+    )

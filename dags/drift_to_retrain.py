@@ -81,7 +81,7 @@ with DAG(
         quality=quality.output,
         drift=drift.output,
         performance=score.output,
-        policy=RetrainPolicy(),
+        policy=RetrainPolicy(target=0.70),  # the AUC that was agreed on
         deliverable=model,
         parents=[quality.output["record_id"], drift.output["record_id"], score.output["record_id"]],
         trigger_rule="none_failed",

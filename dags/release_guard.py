@@ -52,7 +52,7 @@ def guard(deliverable: Deliverable) -> None:
         task_id="watch",
         app=app,
         revision=release["revision"],
-        duration=timedelta(seconds=45),
+        duration=timedelta(seconds=60),
         grace=timedelta(seconds=5),
     )
     revert = GitOpsRevertOperator(

@@ -117,8 +117,8 @@ class ServiceTrack:
         """Change a live object behind Git's back: it must be noticed and healed."""
         self.teller.chapter("Infrastructure: somebody changes production behind Git's back")
         known = self.teller.runs("desired_state_drift")
-        self.teller.stack.scale_behind_git(f"{NAME}-production", replicas=0)
-        self.claims.equal("production is down", self.version("production"), None)
+        self.teller.scale_behind_git(NAME, "production", replicas=0)
+        self.teller.wait("production is down", lambda: self.version("production") is None or None)
         run = self.teller.new_run("desired_state_drift", known)
         state = self.teller.follow("desired_state_drift", run, "drift")
         self.claims.equal("the difference became an event, and was healed", state, "success")

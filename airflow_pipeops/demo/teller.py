@@ -54,6 +54,12 @@ class Teller:
         headers = {"Authorization": f"Bearer {self.stack.sandbox_token('admin')}"}
         return httpx.request(method, self.stack.sandbox_url + path, headers=headers, timeout=30, **kwargs)
 
+    def scale_behind_git(self, name: str, environment: str, replicas: int) -> None:
+        """Change a live Deployment, as somebody with ``kubectl`` would."""
+        key = {"group": "apps", "kind": "Deployment", "namespace": f"{name}-{environment}", "name": name}
+        body = {**key, "patch": {"spec": {"replicas": replicas}}}
+        self.argocd("PATCH", "/sandbox/admin/live", json=body).raise_for_status()
+
     def wait(self, what: str, look: Callable[[], Any], patience: float = PATIENCE) -> Any:
         """Look until there is something to see.
 

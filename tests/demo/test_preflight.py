@@ -1,0 +1,70 @@
+"""What stands in the way of the demo is said in one clear line, before anything is touched."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from airflow_pipeops.demo import preflight
+from airflow_pipeops.demo.preflight import MARKER, Ports, problems
+
+
+@pytest.fixture
+def ports() -> Ports:
+    return Ports(airflow=28180, nodes=28190)
+
+
+def test_a_good_machine_has_no_problem(tmp_path, ports) -> None:
+    assert problems(tmp_path / "home", ports) == []
+
+
+def test_a_port_in_use_is_named(tmp_path, ports) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", ports.sandbox))
+        other.listen()
+        (found,) = problems(tmp_path / "home", ports)
+    assert found.startswith(f"port {ports.sandbox} is in use")
+    assert "--port" in found
+
+
+def test_a_folder_that_is_not_ours_is_not_wiped(tmp_path, ports) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    (found,) = problems(tmp_path, ports)
+    assert "was not made by the demo" in found
+    run = subprocess.run(
+        [sys.executable, "-m", "airflow_pipeops.demo", "--headless", "--home", str(tmp_path), "--port", "28280", "--node-port", "28290"],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert run.returncode == 2
+    assert run.stderr.strip() == found
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_our_own_folder_may_be_wiped(tmp_path, ports) -> None:
+    (tmp_path / MARKER).touch()
+    (tmp_path / "old").touch()
+    assert problems(tmp_path, ports) == []
+
+
+def test_a_missing_tool_is_named(tmp_path, ports, monkeypatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(sys, "executable", str(Path(tmp_path, "bin", "python")))
+    found = problems(tmp_path / "home", ports)
+    assert [line.partition(":")[0] for line in found] == [
+        "git is not installed",
+        "neither kustomize nor kubectl is here",
+    ]
+
+
+def test_no_disk_is_said(tmp_path, ports, monkeypatch) -> None:
+    monkeypatch.setattr(preflight, "_NEEDED_BYTES", 2**60)
+    (found,) = problems(tmp_path / "home", ports)
+    assert "are needed" in found
+
+
+def test_all_ports_differ(ports) -> None:
+    assert len(set(ports.all())) == 8

@@ -1,0 +1,104 @@
+"""The demo's repositories: what they hold must render, and each version must behave as the story says."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+from airflow_pipeops.demo.preflight import Ports, kubectl
+from airflow_pipeops.demo.seeds import DELIVERABLES, ENVIRONMENTS, VERSIONS, Seeds
+
+
+@pytest.fixture(scope="module")
+def seeds(tmp_path_factory) -> Seeds:
+    planted = Seeds(tmp_path_factory.mktemp("demo"), Ports(nodes=31000).endpoints)
+    planted.plant()
+    return planted
+
+
+def clone(repository: Path, folder: Path) -> Path:
+    subprocess.run(["git", "clone", "--quiet", str(repository), str(folder)], check=True)
+    return folder
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+@pytest.mark.parametrize("deliverable", DELIVERABLES)
+def test_an_overlay_renders_as_the_cluster_will_see_it(
+    seeds, tmp_path, deliverable: str, environment: str
+) -> None:
+    folder = (
+        clone(seeds.deploy_repository, tmp_path / "deploy") / "apps" / deliverable / "overlays" / environment
+    )
+    render = subprocess.run([kubectl(), "kustomize", str(folder)], capture_output=True, text=True, check=True)
+    objects = {item["kind"]: item for item in yaml.safe_load_all(render.stdout)}
+    assert objects["Deployment"]["spec"]["replicas"] == 0
+    assert objects["Deployment"]["metadata"]["namespace"] == f"{deliverable}-{environment}"
+    expected = Ports(nodes=31000).endpoints[f"{deliverable}-{environment}"]
+    assert objects["Service"]["spec"]["ports"][0]["nodePort"] == expected
+
+
+def test_each_application_points_at_its_overlay(seeds, tmp_path) -> None:
+    folder = clone(seeds.deploy_repository, tmp_path / "deploy")
+    applications = seeds.applications()
+    assert len(applications) == 4
+    for application in applications:
+        assert (folder / application["spec"]["source"]["path"] / "kustomization.yaml").is_file()
+
+
+def serve(folder: Path, **environment: str) -> tuple[subprocess.Popen, str]:
+    """Start a version of the application on a free port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    env = {"PATH": os.environ["PATH"], "HOST": "127.0.0.1", "PORT": str(port), **environment}
+    process = subprocess.Popen(
+        [sys.executable, "app.py"], cwd=folder, env=env, stderr=subprocess.PIPE, text=True
+    )
+    return process, f"http://127.0.0.1:{port}"
+
+
+def answers(process: subprocess.Popen, url: str) -> httpx.Response:
+    """Wait for the first answer."""
+    deadline = time.monotonic() + 20
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            return httpx.get(url, timeout=2)
+        except httpx.HTTPError:
+            time.sleep(0.05)
+    raise AssertionError(process.communicate(timeout=5)[1])
+
+
+@pytest.mark.parametrize("number", sorted(VERSIONS))
+def test_versions_behave_as_the_story_says(seeds, tmp_path, number: int) -> None:
+    sha = seeds.push_version(number)
+    folder = clone(seeds.app_repository, tmp_path / "app")
+    head = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True
+    )
+    assert head.stdout.strip() == sha
+    tests = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"], cwd=folder, capture_output=True
+    )
+    assert tests.returncode == 0, "each version passes its own tests"
+
+    process, url = serve(folder)
+    try:
+        if number == 3:
+            assert process.wait(20) != 0, "it cannot start without a setting that nobody provides"
+            return
+        assert answers(process, f"{url}/version").json() == {"version": str(number)}
+        healths = [httpx.get(f"{url}/healthz").status_code for _ in range(60)]
+        assert healths[:30] == [200] * 30, "it comes up well"
+        assert (healths[-1] == 503) == (number == 4), "only version 4 degrades, by being asked how it is"
+        assert httpx.get(f"{url}/delays/jfk").json()["origin"] == "JFK"
+    finally:
+        process.kill()
+        process.communicate()
