@@ -14,10 +14,10 @@ from __future__ import annotations
 from datetime import timedelta
 
 from airflow.sdk import DAG, Param, task
+
 from airflow_pipeops.argocd.operators import ArgoCDSyncOperator
 from airflow_pipeops.argocd.sensors import ArgoCDAppSensor
 from airflow_pipeops.argocd.triggers import ArgoCDDriftTrigger
-
 from airflow_pipeops.delivery.deliverable import Deliverable
 from airflow_pipeops.delivery.operators import RecordOperator
 
@@ -41,7 +41,6 @@ with DAG(
     def difference(**context) -> dict:
         """Return the newest difference the watcher saw; a run by hand looks at the application now."""
         from airflow_pipeops.argocd.hook import ArgoCDHook
-
         from airflow_pipeops.delivery.events import triggering_signals
 
         signals = triggering_signals(context)

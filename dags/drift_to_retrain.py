@@ -15,13 +15,13 @@ from __future__ import annotations
 from datetime import timedelta
 
 from airflow.sdk import DAG, task
-from airflow_pipeops.drift.governor import RetrainPolicy
-from airflow_pipeops.drift.operators import DataDriftOperator, RetrainGovernorOperator
 from airflow_pipeops.models.operators import MeasureModelOperator
-from airflow_pipeops.validation.operators import ValidateDataOperator
-from airflow_pipeops.validation.triggers import DataBatchTrigger
 
 from airflow_pipeops.delivery.deliverable import Deliverable
+from airflow_pipeops.drift.governor import RetrainPolicy
+from airflow_pipeops.drift.operators import DataDriftOperator, RetrainGovernorOperator
+from airflow_pipeops.validation.operators import ValidateDataOperator
+from airflow_pipeops.validation.triggers import DataBatchTrigger
 
 DOMAIN = "airflow_pipeops.demo.flights"
 
@@ -42,11 +42,15 @@ with DAG(
     @task.short_circuit
     def compare(**context) -> dict | None:
         """Return the new batches and the champion's reference; skip the rest while there is no champion."""
+        from airflow_pipeops.delivery.events import triggering_signals
         from airflow_pipeops.models.hook import MLflowHook
 
-        from airflow_pipeops.delivery.events import triggering_signals
-
-        batches = [signal["uri"] for signal in triggering_signals(context)]
+        stored = (
+            str(path)
+            for path in StorageHook("pipeops_data").get_conn().iterdir()
+            if path.suffix == ".parquet"
+        )
+        batches = [signal["uri"] for signal in triggering_signals(context)] or sorted(stored)[-1:]
         champion = MLflowHook().get_registry().by_alias(model.name, "champion")
         if not batches or champion is None:
             return None

@@ -14,11 +14,11 @@ from __future__ import annotations
 from datetime import timedelta
 
 from airflow.sdk import DAG, TaskGroup, task
-from airflow_pipeops.argocd.sensors import ArgoCDAppSensor, ArgoCDSteadySensor
-from airflow_pipeops.gitops.operators import GitOpsRevertOperator
 
+from airflow_pipeops.argocd.sensors import ArgoCDAppSensor, ArgoCDSteadySensor
 from airflow_pipeops.delivery.deliverable import Deliverable
 from airflow_pipeops.delivery.operators import RecordOperator
+from airflow_pipeops.gitops.operators import GitOpsRevertOperator
 
 DESIRED_STATE = "pipeops_gitops_repo"
 PRODUCTION = "production"
@@ -27,12 +27,16 @@ service = Deliverable("delay-api", environments=("staging", PRODUCTION))
 model = Deliverable("flight-delay", environments=("staging", PRODUCTION))
 
 
-@task.short_circuit(ignore_downstream_trigger_rules=False)
+@task.short_circuit
 def released(name: str, **context) -> dict | None:
-    """Return the newest release of one deliverable that started this run, unless it was itself a revert."""
-    from airflow_pipeops.delivery.events import triggering_records
+    """Return the newest release of one deliverable that started this run, unless it was itself a revert.
 
-    mine = [item for item in triggering_records(context, "release") if item.deliverable == name]
+    A run by hand looks at the newest release of all.
+    """
+    from airflow_pipeops.delivery.events import records_on, triggering_records
+
+    found = triggering_records(context, "release") or records_on(context, *context["task"].inlets)
+    mine = [item for item in found if item.deliverable == name]
     if not mine or mine[-1].source["dag"] == context["dag"].dag_id:
         return None
     return {"record_id": mine[-1].id, **mine[-1].body}
@@ -47,7 +51,7 @@ def degraded(watch: dict) -> bool:
 def guard(deliverable: Deliverable) -> None:
     """Watch one deliverable in production."""
     app = f"{deliverable.name}-{PRODUCTION}"
-    release = released(deliverable.name)
+    release = released.override(inlets=[deliverable.released(PRODUCTION)])(deliverable.name)
     watch = ArgoCDSteadySensor(
         task_id="watch",
         app=app,
