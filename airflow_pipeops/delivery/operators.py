@@ -55,6 +55,8 @@ class DeliveryOperator(BaseOperator):
         parents: Sequence[Any] = (),
         **kwargs: Any,
     ) -> None:
+        # Without it task.output["record_id"] finds nothing: Airflow looks for an XCom of that name.
+        kwargs.setdefault("multiple_outputs", True)
         super().__init__(**kwargs)
         self.deliverable = deliverable
         self.environment = environment
