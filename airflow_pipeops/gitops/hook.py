@@ -88,5 +88,6 @@ def _url(connection: Any) -> str:
     host = connection.host or ""
     scheme = connection.schema or ""
     if host and "://" not in host and scheme in ("https", "http", "ssh", "file"):
-        return f"{scheme}://{host}" + (f":{connection.port}" if connection.port else "")
+        server, slash, path = host.partition("/")
+        return f"{scheme}://{server}" + (f":{connection.port}" if connection.port else "") + slash + path
     return str(host)

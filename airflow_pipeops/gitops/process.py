@@ -108,6 +108,10 @@ class Git:
         finally:
             _kill_group(process.pid, process.poll)
             process.wait()
+            for pipe in (process.stdin, process.stdout, process.stderr):
+                with contextlib.suppress(OSError):
+                    if pipe is not None:
+                        pipe.close()
         return self._judge(arguments, Output(process.returncode, stdout, self._clean(stderr)), accept)
 
     async def arun(self, *arguments: str, accept: tuple[int, ...] = (0,)) -> Output:
