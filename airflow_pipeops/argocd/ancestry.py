@@ -17,12 +17,13 @@ def git_oracle(git_conn_id: str | None) -> Oracle | None:
         from asgiref.sync import sync_to_async
 
         # Reading the connection and running Git both block; asgiref's threads may talk to the triggerer's supervisor.
-        return await sync_to_async(_is_ancestor, thread_sensitive=False)(git_conn_id, expected, revision)
+        return await sync_to_async(contains_commit, thread_sensitive=False)(git_conn_id, expected, revision)
 
     return contains
 
 
-def _is_ancestor(git_conn_id: str, expected: str, revision: str) -> bool:
+def contains_commit(git_conn_id: str, expected: str, revision: str) -> bool:
+    """Ask the repository of a connection whether ``revision`` contains the commit ``expected``."""
     from airflow_pipeops.gitops.hook import GitHook
 
     return bool(GitHook(git_conn_id).get_conn().is_ancestor(expected, revision))

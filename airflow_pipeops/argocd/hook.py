@@ -82,11 +82,14 @@ class ArgoCDHook(BaseHook):
             "timeout": _timeout(extra.get("timeout"), field),
         }
 
-    def client(self) -> ArgoCDClient:
-        """Return a client, for use in ``async with``."""
+    def client(self, **options: Any) -> ArgoCDClient:
+        """Return a client, for use in ``async with``.
+
+        :param options: arguments of the client that replace those of the connection.
+        """
         from airflow_pipeops.argocd.client import ArgoCDClient
 
-        return ArgoCDClient(**self.settings())
+        return ArgoCDClient(**{**self.settings(), **options})
 
     async def aclient(self) -> ArgoCDClient:
         """Return a client where an event loop runs."""
@@ -102,14 +105,17 @@ class ArgoCDHook(BaseHook):
             raise InvalidInput(f"{app!r} is no application", field="app", value=app, remedy="Give its name.")
         return AppRef(app, self._project, self._namespace)
 
-    def run(self, work: Callable[[ArgoCDClient], Awaitable[Result]]) -> Result:
-        """Do something with a client, from code that is not asynchronous."""
+    def run(self, work: Callable[[ArgoCDClient], Awaitable[Result]], **options: Any) -> Result:
+        """Do something with a client, from code that is not asynchronous.
+
+        :param options: as for :meth:`client`.
+        """
 
         async def inside() -> Result:
             async with client as opened:
                 return await work(opened)
 
-        client = self.client()
+        client = self.client(**options)
         return asyncio.run(inside())
 
     def application(self, app: str) -> dict[str, Any]:

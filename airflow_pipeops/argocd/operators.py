@@ -32,6 +32,7 @@ class ArgoCDSyncOperator(ArgoCDWaitOperator):
 
     :param revision: full commit id; for an application with several sources a dict from source (index from 0, or URL) to
         revision. Empty: what Argo CD compares with now, made explicit. Templated.
+        Under auto-sync Argo CD accepts none but the one that it follows; with ``git_conn_id``, that may be newer.
     :param prune: remove what is no longer desired. By default as the application's own policy says.
     :param only: synchronise only these objects, each ``{group, kind, name, namespace}``. Such a partial
         synchronisation is never joined.
@@ -181,13 +182,20 @@ class ArgoCDSyncOperator(ArgoCDWaitOperator):
             )
         return {str(index): revision for index, revision in enumerate(observed.desired)}
 
+    def _as_good(self, wanted: str, current: str) -> bool:
+        if wanted == current or not self.git_conn_id or not is_sha(current):
+            return wanted == current
+        from airflow_pipeops.argocd.ancestry import contains_commit
+
+        return contains_commit(self.git_conn_id, wanted, current)
+
     def _request(self, observed: Observed, wanted: Mapping[str, str], key: str) -> dict[str, Any]:
         """Return the body of the call. Options and retries are left out: they would replace the application's own."""
         revisions = dict(wanted)
         if observed.automatic:
             # Argo CD refuses an explicit commit under auto-sync: what may be asked for is what it follows anyway.
             current = {str(index): revision for index, revision in enumerate(observed.desired)}
-            if any(current.get(index) != revision for index, revision in wanted.items()):
+            if not all(self._as_good(revision, current.get(index, "")) for index, revision in wanted.items()):
                 raise InvalidInput(
                     f"auto-sync of {self.app} is on, and it follows {shorts(observed.desired)}",
                     field="revision",

@@ -169,7 +169,12 @@ class ArgoCDWaitOperator(ArgoCDOperator):
         from airflow_pipeops.argocd.report import explain
 
         try:
-            message = hook.run(lambda client: explain(client, hook.ref(self.app), decided, self.argocd_url))
+            # Best effort, and not for long: the verdict is in.
+            message = hook.run(
+                lambda client: explain(client, hook.ref(self.app), decided, self.argocd_url),
+                attempts=1,
+                timeout=10.0,
+            )
         except PipeOpsError:
             message = f"Argo CD app {self.app}: {decided.verdict.reason} (rule {decided.verdict.rule})"
         raise decided.error(message)
