@@ -1,0 +1,1 @@
+"""Test a source tree, build its image, and smoke-test what runs."""

@@ -1,0 +1,178 @@
+"""Ask a running service a few questions, and compare the answers with what was expected."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from airflow_pipeops.exceptions import InvalidInput
+
+#: No more than this of an answer is read, in bytes.
+MAX_BODY = 1024 * 1024
+_KEYS = {"path", "status", "contains", "json"}
+_MISSING = object()
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question.
+
+    :param path: below the base URL, beginning with a slash.
+    :param status: expected HTTP status; redirects are not followed.
+    :param contains: text that the answer must hold.
+    :param json: value that the JSON answer must have; of an object, each named key.
+    """
+
+    path: str
+    status: int = 200
+    contains: str | None = None
+    json: Any = _MISSING
+
+    @classmethod
+    def read(cls, number: int, value: Any) -> Check:
+        """Read one check as a user wrote it.
+
+        :raises InvalidInput: if it is not of the form.
+        """
+        field = f"checks[{number}]"
+        remedy = 'Write {"path": "/healthz", "status": 200, "contains": "ok"} or "json": {...}.'
+        if not isinstance(value, Mapping) or not set(value) <= _KEYS:
+            raise InvalidInput(f"{field} is not a check", field=field, value=value, remedy=remedy)
+        path, status, contains = value.get("path"), value.get("status", 200), value.get("contains")
+        if not isinstance(path, str) or not path.startswith("/") or path.startswith("//"):
+            raise InvalidInput(f"{field} has no path", field=f"{field}.path", value=path, remedy=remedy)
+        if isinstance(status, bool) or not isinstance(status, int) or not 100 <= status <= 599:
+            raise InvalidInput(
+                f"{field} has no valid status", field=f"{field}.status", value=status, remedy=remedy
+            )
+        if contains is not None and not isinstance(contains, str):
+            raise InvalidInput(
+                f"{field}.contains is not a text", field=f"{field}.contains", value=contains, remedy=remedy
+            )
+        return cls(path, status, contains, value.get("json", _MISSING))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back for one check.
+
+    :param problem: what is wrong; empty if nothing.
+    :param transient: whether asking again may help.
+    """
+
+    path: str
+    status: int | None
+    milliseconds: int
+    problem: str = ""
+    transient: bool = False
+
+
+def read_checks(values: Any) -> list[Check]:
+    """Read the checks as a user wrote them; at least one."""
+    if not isinstance(values, Sequence) or isinstance(values, str) or not values:
+        raise InvalidInput(
+            "checks is empty or not a list",
+            field="checks",
+            value=values,
+            remedy='Write [{"path": "/healthz"}].',
+        )
+    return [Check.read(number, value) for number, value in enumerate(values)]
+
+
+def ask(
+    base_url: str,
+    checks: Sequence[Check],
+    *,
+    token: str | None = None,
+    timeout: timedelta,
+    attempts: int = 3,
+    verify: bool | str = True,
+    tell: Callable[[str], None] = lambda line: None,
+) -> list[Answer]:
+    """Ask all checks in order; each is asked again, up to ``attempts`` times, where that may help.
+
+    :param timeout: for one question from connecting to the last byte.
+    :param token: bearer token.
+    """
+    import httpx
+
+    seconds = timeout.total_seconds()
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    answers = []
+    with httpx.Client(timeout=seconds, headers=headers, verify=verify, follow_redirects=False) as client:
+        for check in checks:
+            for attempt in range(1, attempts + 1):
+                answer = _ask(client, base_url.rstrip("/") + check.path, check, seconds)
+                if not answer.transient or attempt == attempts:
+                    break
+                tell(f"{check.path}: {answer.problem}; asking again")
+                time.sleep(min(5.0, 0.25 * 2**attempt) * random.uniform(0.5, 1.0))
+            answers.append(answer)
+    return answers
+
+
+def _ask(client: Any, url: str, check: Check, seconds: float) -> Answer:
+    import httpx
+
+    started = time.monotonic()
+
+    def elapsed() -> int:
+        return round((time.monotonic() - started) * 1000)
+
+    late = f"no complete answer within {seconds:g} s"
+    try:
+        with client.stream("GET", url) as response:
+            body = b""
+            for chunk in response.iter_bytes():
+                body += chunk
+                if (
+                    time.monotonic() - started > seconds
+                ):  # a trickle never trips the time-out of a single read
+                    return Answer(check.path, response.status_code, elapsed(), late, transient=True)
+                if len(body) > MAX_BODY:
+                    break
+    except httpx.TimeoutException:
+        return Answer(check.path, None, elapsed(), late, transient=True)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return Answer(check.path, None, elapsed(), f"no answer ({type(error).__name__})", transient=True)
+    status = response.status_code
+    if status != check.status:
+        return Answer(
+            check.path,
+            status,
+            elapsed(),
+            f"status {status} instead of {check.status}",
+            transient=status in (429, 502, 503, 504),
+        )
+    return Answer(check.path, status, elapsed(), _compare(check, body))
+
+
+def _compare(check: Check, body: bytes) -> str:
+    text = body[:MAX_BODY].decode(errors="replace")
+    if check.contains is not None and check.contains not in text:
+        return f"the answer does not hold {check.contains!r}; it begins with {text[:120]!r}"
+    if check.json is _MISSING:
+        return ""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return f"the answer is not JSON; it begins with {text[:120]!r}"
+    return _difference(check.json, value, "$")
+
+
+def _difference(expected: Any, actual: Any, where: str) -> str:
+    if isinstance(expected, Mapping) and isinstance(actual, Mapping):
+        for key, value in expected.items():
+            if key not in actual:
+                return f"{where}.{key} is missing"
+            if problem := _difference(value, actual[key], f"{where}.{key}"):
+                return problem
+        return ""
+    if isinstance(expected, bool) is not isinstance(actual, bool) or expected != actual:
+        return f"{where} is {str(actual)[:120]!r} instead of {str(expected)[:120]!r}"
+    return ""
