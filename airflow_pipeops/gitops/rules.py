@@ -199,7 +199,10 @@ def _applied_elsewhere(k: Look) -> Verdict | None:
     if k.e.basis != "applied" or (op is not None and k.applied_ok and op.phase == "Succeeded"):
         return None
     if op is not None and k.applied_ok:
-        return _wait("operation_running", f"the synchronisation at {shorts(op.at)} shows as {op.phase or 'nothing'} yet")
+        return _wait(
+            "operation_running",
+            f"the synchronisation at {shorts(op.at)} shows as {op.phase or 'nothing'} yet",
+        )
     if op is not None and op.phase == "Succeeded" and (k.ours or not k.e.operation_id):
         return _fail(
             "applied_elsewhere",
