@@ -12,6 +12,7 @@ import shutil
 import tarfile
 import tempfile
 import uuid
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -171,7 +172,7 @@ def _unpack_layer(path: Path, digest: str, root: Path) -> None:
             with tarfile.open(fileobj=plain, mode="r:") as archive:
                 for member in archive:
                     _unpack_member(archive, member, root, digest)
-        except (tarfile.TarError, EOFError, gzip.BadGzipFile, OSError) as error:
+        except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
             raise ImageError(f"layer {digest} cannot be unpacked: {error}") from error
 
 

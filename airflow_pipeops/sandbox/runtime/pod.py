@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import shutil
 import signal
 import time
@@ -26,11 +27,23 @@ MAX_BACK_OFF = 30.0
 STABLE_AFTER = 60.0
 #: Longest time (seconds) that open connections hold up the end of a pod.
 DRAIN = 2.0
+_log = logging.getLogger(__name__)
 
 
 def back_off(failures: int) -> float:
     """Return the seconds to wait after the n-th failure in a row: 1, 2, 4 ... 30."""
     return min(MAX_BACK_OFF, 2.0 ** min(failures - 1, 10))
+
+
+def _logged(task: asyncio.Task[None]) -> asyncio.Task[None]:
+    """Make sure that a task which nobody awaits does not fail in silence."""
+
+    def report(done: asyncio.Task[None]) -> None:
+        if not done.cancelled() and (error := done.exception()):
+            _log.error("%s failed", done.get_name(), exc_info=error)
+
+    task.add_done_callback(report)
+    return task
 
 
 @dataclass(frozen=True)
@@ -85,7 +98,7 @@ class PodRunner:
     def start(self) -> None:
         """Begin, in a task of its own."""
         self._publish()
-        self._task = asyncio.create_task(self._run(), name=f"pod {self._key.name}")
+        self._task = _logged(asyncio.create_task(self._run(), name=f"pod {self._key.name}"))
 
     def kill(self) -> bool:
         """Kill the process group (SIGKILL); False where none runs."""
@@ -188,7 +201,7 @@ class PodRunner:
         self._process = process
         self._phase = "Running"
         self._set(running={"startedAt": now()})
-        probes = asyncio.create_task(self._probe(process, launch.env, launch.cwd))
+        probes = _logged(asyncio.create_task(self._probe(process, launch.env, launch.cwd), name="probes"))
         try:
             return await process.wait(), ""
         finally:
@@ -222,7 +235,7 @@ class PodRunner:
             await self._report_ready(True, "")
         else:
             self._publish()
-        watches = [ready.watch(self._report_ready)] if ready else []
+        watches = [ready.watch(self._report_ready, eager=0.5)] if ready else []
         await asyncio.gather(*watches, *([live.watch(unhealthy)] if live else []))
 
     async def _report_ready(self, ok: bool, why: str) -> None:

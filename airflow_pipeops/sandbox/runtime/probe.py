@@ -37,26 +37,27 @@ class Prober:
             return str(error) or type(error).__name__
 
     async def watch(
-        self, report: Callable[[bool, str], Awaitable[bool | None]], *, successes: int = 1
+        self, report: Callable[[bool, str], Awaitable[bool | None]], *, eager: float | None = None
     ) -> None:
-        """Probe until ``report(ok, why)`` answers True; it is called when a threshold is reached.
+        """Probe until ``report(ok, why)`` answers True; it is called each time that a threshold is reached.
 
-        :param successes: default successThreshold. After a report the count goes on, so that each further
-            failure is reported as well.
+        :param eager: longest period (seconds) before the first success: a laptop's user need not wait the ten
+            seconds of a default readiness probe until a server that is up is asked again.
         """
         await asyncio.sleep(float(self._spec.get("initialDelaySeconds") or 0))
         period = float(self._spec.get("periodSeconds") or 10)
-        needed = {True: int(self._spec.get("successThreshold") or successes)}
+        needed = {True: int(self._spec.get("successThreshold") or 1)}
         needed[False] = int(self._spec.get("failureThreshold") or 3)
-        last, count = None, 0
+        last, count, succeeded = None, 0, False
         while True:
             why = await self.once()
             ok = not why
             count = count + 1 if ok == last else 1
-            last = ok
+            last, succeeded = ok, succeeded or ok
             if count >= needed[ok] and await report(ok, why):
                 return
-            await asyncio.sleep(period)
+            hurry = eager is not None and not succeeded
+            await asyncio.sleep(min(period, eager or period) if hurry else period)
 
     async def _act(self) -> str:
         if "httpGet" in self._spec:
