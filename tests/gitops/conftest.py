@@ -1,6 +1,5 @@
 """Real repositories, and a real Git server over HTTP with basic authentication."""
 
-# ruff: noqa: E501
 from __future__ import annotations
 
 import base64

@@ -1,6 +1,5 @@
 """The hook: from a connection to a repository, and the answer to "Test"."""
 
-# ruff: noqa: E501
 from __future__ import annotations
 
 import asyncio

@@ -1,6 +1,5 @@
 """The operators, run as a worker runs them."""
 
-# ruff: noqa: E501
 from __future__ import annotations
 
 import json

@@ -1,6 +1,5 @@
 """The push trigger against a real repository, through restarts and failures."""
 
-# ruff: noqa: E501
 from __future__ import annotations
 
 import asyncio
