@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from starlette.requests import Request
@@ -190,7 +189,8 @@ class _Applications:
                     raise wire.unavailable("the server is shutting down") from None
                 if event is None:
                     if await request.is_disconnected():
-                        raise asyncio.CancelledError
+                        # Nobody reads this any more.
+                        raise wire.ApiError(1, "context canceled", status=499)
                     continue
                 application = event["application"]
                 if event["type"] == "DELETED":

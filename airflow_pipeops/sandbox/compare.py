@@ -9,7 +9,6 @@ from typing import Any
 
 from airflow_pipeops.sandbox.manifests import (
     COMPARE_OPTIONS,
-    SYNC_OPTIONS,
     Manifest,
     hook_phases,
     owner,
@@ -155,7 +154,7 @@ def _covers(wanted: Any, real: Any, *, quantities: bool = False) -> bool:
     if isinstance(wanted, list):
         return isinstance(real, list) and _covers_list(wanted, real)
     if quantities:
-        return _quantity(wanted) == _quantity(real)
+        return bool(_quantity(wanted) == _quantity(real))
     # A False may be left out by the cluster; True and 1 are not the same.
     if wanted is False and real is None:
         return True
@@ -246,8 +245,3 @@ def app_health(states: Iterable[ResourceState]) -> str:
 def sync_status(states: Iterable[ResourceState]) -> str:
     """Return ``Synced`` where every resource is; hooks were never in the list."""
     return "Synced" if all(state.synced or state.ignored for state in states) else "OutOfSync"
-
-
-def prunable(state: ResourceState) -> bool:
-    """Say whether a resource that nobody wants may be removed."""
-    return state.live is not None and "Prune=false" not in words(state.live, SYNC_OPTIONS)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from typing import Any
 
 from airflow_pipeops.exceptions import PipeOpsError
-from airflow_pipeops.sandbox import spec
+from airflow_pipeops.sandbox import progress, spec
 from airflow_pipeops.sandbox.faults import Faults
 from airflow_pipeops.sandbox.manifests import images
 from airflow_pipeops.sandbox.plan import Task, groups, plan
@@ -20,7 +21,6 @@ from airflow_pipeops.sandbox.wire import now
 
 #: Longest time between two looks at what an operation waits for; a live change ends it earlier.
 _POLL = 0.5
-_HISTORY_LIMIT = 10
 _FAILED = "one or more synchronization tasks completed unsuccessfully"
 
 
@@ -30,6 +30,10 @@ class _Failed(Exception):
 
 class _Terminated(Exception):
     """Somebody asked for the end of the operation."""
+
+
+class _Unready(Exception):
+    """The operation cannot begin: the desired state cannot be had."""
 
 
 class OperationRunner:
@@ -64,9 +68,9 @@ class OperationRunner:
                 if not await self._wait_for_retry(name):
                     self._finish(name, "Failed", "Operation terminated", retry=False)
                     return
-                self._store.update(name, _begin_attempt)
+                self._store.update(name, progress.begin_attempt)
             elif not state:
-                self._store.update(name, _begin)
+                self._store.update(name, progress.begin)
             self._faults.crash_point("operation-started", name)
             await self._attempt(name)
 
@@ -98,7 +102,7 @@ class OperationRunner:
         application = self._check(name)
         sync = application["operation"].get("sync") or {}
         found = await self._target(application, sync)
-        self._store.update(name, lambda document: _begin_result(document, found.revision, sync))
+        self._store.update(name, lambda document: progress.begin_result(document, found.revision, sync))
         stamp = f"{found.revision[:7]}-{int(time.time())}"
         tasks = plan(name, spec.namespace(application), found.targets, found.states, sync, stamp)
         if sync.get("dryRun"):
@@ -192,7 +196,7 @@ class OperationRunner:
                 if len(pending) > 1
                 else ""
             )
-            self._store.update(name, lambda document, text=text + more: _set_message(document, text))  # type: ignore[misc]
+            self._store.update(name, partial(progress.set_message, text=text + more))
             try:
                 await asyncio.wait_for(changed.wait(), _POLL)
             except asyncio.TimeoutError:
@@ -232,8 +236,7 @@ class OperationRunner:
                 await self._cluster.delete(
                     Key(entry["group"], entry["kind"], entry["namespace"], entry["name"])
                 )
-                entry_id = dict(entry)
-                self._store.update(name, lambda document, entry_id=entry_id: _fail_hook(document, entry_id))  # type: ignore[misc]
+                self._store.update(name, partial(progress.fail_hook, entry=dict(entry)))
 
     def _check(self, name: str) -> Application:
         application = self._store.get(name)
@@ -318,69 +321,6 @@ class OperationRunner:
             state["phase"], state["message"] = phase, message
             document.pop("operation", None)
             if phase == "Succeeded":
-                _remember(document, state)
+                progress.remember(document, state)
 
         self._store.update(name, change)
-
-
-class _Unready(Exception):
-    """The operation cannot begin: the desired state cannot be had."""
-
-
-def _begin(document: Application) -> None:
-    document["status"]["operationState"] = {
-        "operation": document["operation"],
-        "phase": "Running",
-        "startedAt": now(),
-        "message": "",
-    }
-
-
-def _begin_attempt(document: Application) -> None:
-    state = document["status"]["operationState"]
-    state.pop("finishedAt", None)
-    state.pop("syncResult", None)
-    sync = document["operation"].get("sync") or {}
-    if (document["operation"].get("retry") or {}).get("refresh"):
-        sync.pop("revision", None)
-
-
-def _begin_result(document: Application, revision: str, sync: dict[str, Any]) -> None:
-    state = document["status"]["operationState"]
-    before = state.get("syncResult") or {}
-    state["syncResult"] = {
-        "revision": revision,
-        "source": dict(sync.get("source") or spec.source(document)),
-        # After a restart at the same commit: what was done is not done again.
-        "resources": before.get("resources", []) if before.get("revision") == revision else [],
-    }
-
-
-def _set_message(document: Application, text: str) -> None:
-    document["status"]["operationState"]["message"] = text
-
-
-def _fail_hook(document: Application, entry: dict[str, Any]) -> None:
-    for item in document["status"]["operationState"]["syncResult"]["resources"]:
-        if item == entry:
-            item["hookPhase"], item["message"] = "Failed", "terminated"
-
-
-def _remember(document: Application, state: dict[str, Any]) -> None:
-    """Add to the history; partial syncs (self-healing among them) and dry runs leave none."""
-    sync = state["operation"].get("sync") or {}
-    if sync.get("dryRun") or sync.get("resources") is not None:
-        return
-    history = document["status"].setdefault("history", [])
-    result = state["syncResult"]
-    history.append(
-        {
-            "id": history[-1]["id"] + 1 if history else 0,
-            "revision": result["revision"],
-            "deployStartedAt": state["startedAt"],
-            "deployedAt": state["finishedAt"],
-            "initiatedBy": state["operation"].get("initiatedBy", {}),
-            "source": result["source"],
-        }
-    )
-    del history[: -int(document["spec"].get("revisionHistoryLimit") or _HISTORY_LIMIT)]

@@ -54,6 +54,8 @@ class Repositories:
 
         :raises RepositoryError: where the repository does not answer or has no such revision.
         """
+        if any(key[:2] == (url, revision) for key in self._rendered):
+            return revision
         async with self._lock(url):
             return await asyncio.to_thread(self._resolve, url, revision or "HEAD")
 

@@ -31,6 +31,7 @@ class Server:
         self.start()
 
     def start(self) -> None:
+        self.close()
         command = [sys.executable, str(Path(__file__).with_name("double.py")), *self._options]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=self.log, text=True, cwd=ROOT,
@@ -88,9 +89,14 @@ class Server:
             self.process.send_signal(number)
         status = self.process.wait(10)
         self.log.close()
-        if self.process.stdout:
-            self.process.stdout.close()
+        self.close()
         return status
+
+    def close(self) -> None:
+        """Close our end of the output of the process before."""
+        process = getattr(self, "process", None)
+        if process and process.stdout:
+            process.stdout.close()
 
 
 class Repository:

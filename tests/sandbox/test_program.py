@@ -73,6 +73,7 @@ class Program(Server):
     """``python -m airflow_pipeops.sandbox serve`` instead of the double."""
 
     def start(self) -> None:
+        self.close()
         command = [sys.executable, "-m", "airflow_pipeops.sandbox", "serve", "--port", "0", "--state", str(self.state),
                    "--artifacts", str(self.state.parent), "--host-image", "host", "--reconcile-interval", "1"]  # fmt: skip
         self.process = subprocess.Popen(

@@ -138,6 +138,7 @@ def test_dropped_events(quiet: Site) -> None:
         next(lines)
         quiet.server.fault("drop_events", app=quiet.name)
         label(quiet, "lost")
+        label(quiet, "next")
         quiet.get(refresh="normal")  # the server's own waits go on
         quiet.server.clear()
         label(quiet, "seen")
