@@ -103,11 +103,6 @@ class ValidateDataOperator(DeliveryOperator):
             validation = self.emit(
                 context, "validation", body, parents=parents, evidence=[_evidence(facts, outcome)]
             )
-            if dataset is None:
-                # Airflow emits an (empty) event for each outlet of a task that succeeds: a refused batch must not
-                # look like an accepted one.
-                refused = self.deliverable.data
-                self.outlets = [asset for asset in self.outlets if asset != refused]
         return {
             "passed": outcome.passed,
             **facts,

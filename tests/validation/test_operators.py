@@ -83,6 +83,7 @@ def test_a_refused_batch_may_be_recorded_but_is_no_dataset(folder: Path, context
     found = operator.execute(context)
     assert (found["passed"], found["dataset_record_id"]) == (False, None)
     assert emitted(context, MODEL.asset("validation")).body["failed"] == 1
+    operator.post_execute(context, found)
     assert [asset.name for asset in operator.outlets] == ["flight-delay.validation"]
 
 
