@@ -1,0 +1,68 @@
+"""Connection to an MLflow registry."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseHook
+
+from airflow_pipeops.exceptions import InvalidInput
+
+if TYPE_CHECKING:
+    from airflow_pipeops.models.registry import Registry
+
+
+class MLflowHook(BaseHook):
+    """An MLflow tracking store with a model registry: ``sqlite:////abs/mlflow.db`` or the URL of a server.
+
+    Credentials are in the environment of the process for the time of one call only, and never in the URI.
+
+    :param mlflow_conn_id: connection of type ``mlflow``.
+    """
+
+    conn_name_attr = "mlflow_conn_id"
+    default_conn_name = "mlflow_default"
+    conn_type = "mlflow"
+    hook_name = "MLflow"
+
+    def __init__(self, mlflow_conn_id: str = default_conn_name, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.mlflow_conn_id = mlflow_conn_id
+
+    def get_registry(self) -> Registry:
+        """Return the registry; nothing is contacted yet.
+
+        :raises InvalidInput: if the connection names none.
+        """
+        from airflow_pipeops.models.registry import Registry
+
+        connection = self.get_connection(self.mlflow_conn_id)
+        uri = connection.host or ""
+        if "://" not in uri and uri and connection.conn_type in ("http", "https"):
+            uri = f"{connection.conn_type}://{uri}"
+        if "@" in uri.partition("://")[2].partition("/")[0]:
+            raise InvalidInput(
+                f"connection {self.mlflow_conn_id!r} has credentials inside its URI",
+                field=f"{self.mlflow_conn_id}.host",
+                remedy="Put them into the login and password fields.",
+            )
+        if not uri:
+            raise InvalidInput(
+                f"connection {self.mlflow_conn_id!r} has no tracking URI in its host field",
+                field=f"{self.mlflow_conn_id}.host",
+                remedy="Set the host to sqlite:////absolute/path/mlflow.db or the URL of a server.",
+            )
+        return Registry(uri, username=connection.login, password=connection.password)
+
+    def get_conn(self) -> Registry:
+        """Return the registry."""
+        return self.get_registry()
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Ask the registry for its models once."""
+        try:
+            registry = self.get_registry()
+            count = registry.ping()
+        except Exception as error:
+            return False, str(error)
+        return True, f"{registry.tracking_uri} answers; registered models: {count}"

@@ -1,0 +1,103 @@
+"""The registry: versions and aliases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_pipeops.delivery.operators import DeliveryOperator, idempotency_key, no_retry
+from airflow_pipeops.models.operators.given import UI_COLOR, registry_of, trained
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class RegisterModelOperator(DeliveryOperator):
+    """Register a trained model once, and emit it. Returns ``{name, version, artifact_uri, sha256, ..., record_id}``.
+
+    :param model: name of the model in the registry.
+    :param challenger: what :class:`TrainModelOperator` returned; templated.
+    :param commit: SHA of the commit that the training code came from, if known; templated.
+    :param mlflow_conn_id: the registry.
+    """
+
+    template_fields: Sequence[str] = ("model", "challenger", "commit", *DeliveryOperator.template_fields)
+    emits = ("model",)
+    ui_color = UI_COLOR
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        challenger: Any,
+        commit: str | None = None,
+        mlflow_conn_id: str = "mlflow_default",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.model = model
+        self.challenger = challenger
+        self.commit = commit
+        self.mlflow_conn_id = mlflow_conn_id
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Verify the artifact, register it, record it."""
+        from airflow_pipeops.models import artifact
+
+        with no_retry():
+            given = trained(self.challenger)
+            artifact.verify(given["artifact_uri"], given["sha256"])
+            version = registry_of(self.mlflow_conn_id).register(
+                self.model,
+                given["artifact_uri"],
+                given["sha256"],
+                key=idempotency_key(context),
+                reference_uri=given.get("reference_uri"),
+                holdout_uri=given.get("holdout_uri"),
+                metrics=given.get("metrics"),
+            )
+            body = {
+                "name": version.name,
+                "version": version.version,
+                "artifact_uri": version.artifact_uri,
+                "sha256": version.sha256,
+                "reference_uri": version.reference_uri,
+                "metrics": dict(version.metrics),
+                "data_digest": given.get("data_digest"),
+            }
+            record_id = self.emit(context, "model", body, commit=self.commit or None)
+        return {**body, "record_id": record_id}
+
+
+class SetModelAliasOperator(DeliveryOperator):
+    """Let an alias, for example ``champion``, name a version. Returns ``{name, alias, version, previous}``.
+
+    :param model: name of the model.
+    :param version: as the registry counts; templated.
+    :param alias: to move.
+    :param mlflow_conn_id: the registry.
+    """
+
+    template_fields: Sequence[str] = ("model", "version", "alias", *DeliveryOperator.template_fields)
+    ui_color = UI_COLOR
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        version: Any,
+        alias: str = "champion",
+        mlflow_conn_id: str = "mlflow_default",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.model = model
+        self.version = version
+        self.alias = alias
+        self.mlflow_conn_id = mlflow_conn_id
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Move the alias, if it is not there already."""
+        with no_retry():
+            previous = registry_of(self.mlflow_conn_id).set_alias(self.model, self.alias, str(self.version))
+        return {"name": self.model, "alias": self.alias, "version": str(self.version), "previous": previous}

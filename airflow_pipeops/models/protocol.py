@@ -1,0 +1,163 @@
+"""The Open Inference Protocol v2 in JSON: from a request's tensors to columns, and back. Standard library only.
+
+One input tensor per feature, of shape ``[n]`` or ``[n, 1]``. A missing number in an ``FP64`` tensor is ``null``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow_pipeops.exceptions import InvalidInput
+
+if TYPE_CHECKING:
+    from typing import TypeGuard
+
+OUTPUT = "probability"
+_INT64 = 2**63
+
+
+def read_request(body: bytes, features: Mapping[str, str]) -> tuple[str | None, dict[str, list[Any]], int]:
+    """Return id, columns (in the order of ``features``) and number of rows of an inference request.
+
+    :param features: input name -> datatype, as the model wants them.
+    :raises InvalidInput: naming what is wrong; the text suits an error body.
+    """
+    request = _json(body)
+    if not isinstance(request, dict) or not isinstance(request.get("inputs"), list):
+        raise InvalidInput('the request is no object with a list "inputs"', field="inputs")
+    identifier = request.get("id")
+    if identifier is not None and not isinstance(identifier, str):
+        raise InvalidInput('"id" is not a string', field="id")
+    _check_outputs(request.get("outputs"))
+    tensors: dict[str, list[Any]] = {}
+    for tensor in request["inputs"]:
+        name, values = _tensor(tensor, features)
+        if name in tensors:
+            raise InvalidInput(f"input {name!r} is there twice", field=name)
+        tensors[name] = values
+    if missing := [name for name in features if name not in tensors]:
+        raise InvalidInput(f"missing inputs: {', '.join(missing)}", field="inputs", value=missing)
+    lengths = {len(values) for values in tensors.values()}
+    if len(lengths) != 1:
+        raise InvalidInput(f"the inputs have different lengths: {sorted(lengths)}", field="inputs")
+    return identifier, {name: tensors[name] for name in features}, lengths.pop()
+
+
+def write_request(columns: Mapping[str, list[Any]], features: Mapping[str, str]) -> dict[str, Any]:
+    """Return the request for columns of plain values; a NaN is sent as ``null``."""
+    inputs = []
+    for name, datatype in features.items():
+        values = [
+            None if isinstance(value, float) and math.isnan(value) else value for value in columns[name]
+        ]
+        inputs.append({"name": name, "shape": [len(values)], "datatype": datatype, "data": values})
+    return {"inputs": inputs, "outputs": [{"name": OUTPUT}]}
+
+
+def write_response(
+    model: str, version: str, identifier: str | None, values: list[float], parameters: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the response for the predicted probabilities."""
+    output = {"name": OUTPUT, "shape": [len(values)], "datatype": "FP64", "data": values}
+    response = {
+        "model_name": model,
+        "model_version": version,
+        "parameters": dict(parameters),
+        "outputs": [output],
+    }
+    return response if identifier is None else {**response, "id": identifier}
+
+
+def metadata(
+    model: str, version: str, features: Mapping[str, str], parameters: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the description of a served model."""
+    return {
+        "name": model,
+        "versions": [version],
+        "platform": "sklearn_skops",
+        "inputs": [{"name": name, "datatype": kind, "shape": [-1]} for name, kind in features.items()],
+        "outputs": [{"name": OUTPUT, "datatype": "FP64", "shape": [-1]}],
+        "parameters": dict(parameters),
+    }
+
+
+def _json(body: bytes) -> Any:
+    def refuse(name: str) -> Any:
+        raise ValueError(f"{name} is not JSON")
+
+    try:
+        return json.loads(body, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"the body is not JSON: {error}", field="body") from error
+
+
+def _check_outputs(outputs: Any) -> None:
+    if outputs is None:
+        return
+    named = (
+        [output.get("name") for output in outputs if isinstance(output, dict)]
+        if isinstance(outputs, list)
+        else []
+    )
+    if not isinstance(outputs, list) or len(named) != len(outputs):
+        raise InvalidInput('"outputs" is no list of objects', field="outputs")
+    if unknown := [name for name in named if name != OUTPUT]:
+        raise InvalidInput(
+            f"unknown outputs: {', '.join(map(repr, unknown))}; there is {OUTPUT!r}", field="outputs"
+        )
+
+
+def _tensor(tensor: Any, features: Mapping[str, str]) -> tuple[str, list[Any]]:
+    if not isinstance(tensor, dict) or not isinstance(tensor.get("name"), str):
+        raise InvalidInput("an input is no object with a name", field="inputs")
+    name = tensor["name"]
+    if name not in features:
+        raise InvalidInput(f"unknown input {name!r}", field=name)
+    if tensor.get("datatype") != features[name]:
+        raise InvalidInput(
+            f"input {name!r} has the datatype {tensor.get('datatype')!r}, not {features[name]!r}", field=name
+        )
+    data, shape = tensor.get("data"), tensor.get("shape")
+    if not isinstance(data, list):
+        raise InvalidInput(f'input {name!r} has no list "data"', field=name)
+    if data and all(isinstance(item, list) and len(item) == 1 for item in data):
+        data = [item[0] for item in data]
+    if not _is_shape(shape) or math.prod(shape) != len(data) or shape[1:] not in ([], [1]):
+        raise InvalidInput(
+            f"input {name!r} has the shape {json.dumps(shape)[:60]} and {len(data)} values; it must be [n] or [n, 1]",
+            field=name,
+        )
+    if not data:
+        raise InvalidInput(f"input {name!r} has no rows", field=name)
+    return name, [_value(name, features[name], item) for item in data]
+
+
+def _is_shape(shape: Any) -> TypeGuard[list[int]]:
+    return (
+        isinstance(shape, list)
+        and len(shape) in (1, 2)
+        and all(type(item) is int and item >= 0 for item in shape)
+    )
+
+
+def _value(name: str, datatype: str, value: Any) -> Any:
+    if datatype == "BYTES" and isinstance(value, str):
+        return value
+    if datatype == "INT64" and type(value) is int and -_INT64 <= value < _INT64:
+        return value
+    if datatype == "FP64":
+        if value is None:
+            return math.nan
+        if type(value) in (int, float):
+            try:
+                number = float(value)
+            except OverflowError:
+                number = math.inf
+            if math.isfinite(number):
+                return number
+    shown = json.dumps(value)[:40]
+    raise InvalidInput(f"input {name!r} holds {shown}, which is no {datatype}", field=name)

@@ -1,0 +1,281 @@
+"""Model versions in an MLflow registry, registered once each and named by the digest of their artifact."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_pipeops.exceptions import (
+    AccessDenied,
+    Conflict,
+    InvalidInput,
+    MissingExtra,
+    NotFound,
+    PipeOpsError,
+    SystemFailure,
+    Unreachable,
+)
+
+_PREFIX = "pipeops."
+_ATTEMPTS = 5
+#: MLflow reads credentials from the environment of the process, so calls of different connections must not overlap.
+_ENVIRONMENT = threading.RLock()
+
+_ERRORS: dict[str, type[SystemFailure]] = {
+    "RESOURCE_DOES_NOT_EXIST": NotFound,
+    "ENDPOINT_NOT_FOUND": NotFound,
+    "UNAUTHENTICATED": AccessDenied,
+    "CUSTOMER_UNAUTHORIZED": AccessDenied,
+    "PERMISSION_DENIED": AccessDenied,
+    "RESOURCE_CONFLICT": Conflict,
+    "RESOURCE_ALREADY_EXISTS": Conflict,
+}
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A registered version.
+
+    :param name: of the model.
+    :param version: as MLflow counts, from ``"1"``.
+    :param artifact_uri: folder of the artifact.
+    :param sha256: digest of the artifact.
+    :param reference_uri: the data that it was trained on.
+    :param holdout_uri: the data that it was measured on.
+    :param metrics: metric -> value there.
+    :param key: under which it was registered.
+    """
+
+    name: str
+    version: str
+    artifact_uri: str
+    sha256: str
+    reference_uri: str | None = None
+    holdout_uri: str | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    key: str | None = None
+
+
+class Registry:
+    """The registry at a tracking URI.
+
+    :param tracking_uri: ``sqlite:////absolute/mlflow.db``, ``http(s)://...``; no credentials inside.
+    :param username: of a server; with a password alone, that is a token.
+    :param password: of a server.
+    """
+
+    def __init__(
+        self, tracking_uri: str, *, username: str | None = None, password: str | None = None
+    ) -> None:
+        _check_uri(tracking_uri)
+        self.tracking_uri = tracking_uri
+        self._environment = _credentials(username, password)
+        self._made: Any = None
+
+    def register(
+        self,
+        name: str,
+        artifact_uri: str,
+        sha256: str,
+        *,
+        key: str | None = None,
+        reference_uri: str | None = None,
+        holdout_uri: str | None = None,
+        metrics: Mapping[str, float] | None = None,
+    ) -> ModelVersion:
+        """Register an artifact, and return its version: the one that is there if it is registered already.
+
+        Of two callers at the same moment both may create a version; each then looks again, and all but the lowest of
+        the same digest are taken back. So a crash between any two steps, or a retry, leaves one.
+
+        :param key: idempotency key of the caller, kept for audit.
+        """
+        known = self.find(name, sha256)
+        if known is None:
+            tags = {
+                "sha256": sha256,
+                "key": key,
+                "reference_uri": reference_uri,
+                "holdout_uri": holdout_uri,
+                "metrics": json.dumps(dict(metrics or {}), sort_keys=True),
+            }
+            self._create_model(name)
+            self._call(
+                lambda client: client.create_model_version(
+                    name,
+                    source=artifact_uri,
+                    tags={_PREFIX + tag: value for tag, value in tags.items() if value},
+                )
+            )
+            known = self.find(name, sha256)
+        if known is None:
+            raise Unreachable(f"the registry does not show the version of {name!r} that it has just made")
+        self._take_back_duplicates(known)
+        return known
+
+    def find(self, name: str, sha256: str) -> ModelVersion | None:
+        """Return the lowest version of an artifact digest."""
+        found = self._with_digest(name, sha256)
+        return found[0] if found else None
+
+    def version(self, name: str, version: str) -> ModelVersion:
+        """Return one version.
+
+        :raises NotFound: if there is none.
+        """
+        return _read(self._call(lambda client: client.get_model_version(name, version)))
+
+    def by_alias(self, name: str, alias: str) -> ModelVersion | None:
+        """Return the version that an alias names, or ``None`` where the alias or the model is not there."""
+
+        def look(client: Any) -> Any:
+            from mlflow.exceptions import MlflowException
+
+            try:
+                return client.get_model_version_by_alias(name, alias)
+            except MlflowException as error:
+                # An alias that is not there is INVALID_PARAMETER_VALUE; so is a malformed name.
+                if error.error_code == "RESOURCE_DOES_NOT_EXIST" or "not found" in str(error).lower():
+                    return None
+                raise
+
+        found = self._call(look)
+        return None if found is None else _read(found)
+
+    def set_alias(self, name: str, alias: str, version: str) -> str | None:
+        """Let an alias name a version, and return the version that it named before.
+
+        :raises NotFound: if there is no such version.
+        """
+        self.version(name, version)
+        before = self.by_alias(name, alias)
+        if before is None or before.version != str(version):
+            self._call(lambda client: client.set_registered_model_alias(name, alias, str(version)))
+        return before.version if before else None
+
+    def ping(self) -> int:
+        """Return how many models there are (one page at most), to prove that the registry answers."""
+        return len(self._call(lambda client: client.search_registered_models(max_results=100)))
+
+    def _create_model(self, name: str) -> None:
+        def create(client: Any) -> None:
+            from mlflow.exceptions import MlflowException
+
+            try:
+                client.create_registered_model(name)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+
+        self._call(create)
+
+    def _with_digest(self, name: str, sha256: str) -> list[ModelVersion]:
+        def look(client: Any) -> list[Any]:
+            quoted = name.replace("'", "")
+            return list(
+                client.search_model_versions(f"name = '{quoted}' and tags.`{_PREFIX}sha256` = '{sha256}'")
+            )
+
+        return sorted((_read(item) for item in self._call(look)), key=lambda item: int(item.version))
+
+    def _take_back_duplicates(self, keep: ModelVersion) -> None:
+        for item in self._with_digest(keep.name, keep.sha256):
+            if item.version == keep.version:
+                continue
+            try:
+                self._delete(item)
+            except NotFound:
+                continue  # its own maker was faster
+
+    def _delete(self, item: ModelVersion) -> None:
+        self._call(lambda client: client.delete_model_version(item.name, item.version))
+
+    def _call(self, act: Callable[[Any], Any]) -> Any:
+        """Run one call on the client, and again after a transient error."""
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                with _ENVIRONMENT, _environment(self._environment):
+                    return act(self._client())
+            except PipeOpsError:
+                raise
+            except Exception as error:
+                failure = _failure(error, self.tracking_uri)
+                if not failure.retryable or attempt == _ATTEMPTS:
+                    raise failure from error
+                time.sleep(random.uniform(0, 0.1 * 2**attempt))
+        raise AssertionError("unreachable")
+
+    def _client(self) -> Any:
+        if self._made is None:
+            try:
+                from mlflow import MlflowClient
+            except ImportError as error:
+                raise MissingExtra("mlflow", "mlflow") from error
+            self._made = MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
+        return self._made
+
+
+def _read(found: Any) -> ModelVersion:
+    tags = {key.removeprefix(_PREFIX): value for key, value in found.tags.items() if key.startswith(_PREFIX)}
+    return ModelVersion(
+        name=found.name,
+        version=str(found.version),
+        artifact_uri=found.source or "",
+        sha256=tags.get("sha256", ""),
+        reference_uri=tags.get("reference_uri"),
+        holdout_uri=tags.get("holdout_uri"),
+        metrics=json.loads(tags.get("metrics", "{}")),
+        key=tags.get("key"),
+    )
+
+
+def _failure(error: Exception, uri: str) -> SystemFailure:
+    code = getattr(error, "error_code", None)
+    kind = _ERRORS.get(str(code))
+    said = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+    if kind is not None:
+        return kind(f"the registry at {uri} refused: {said}")
+    if code == "INVALID_PARAMETER_VALUE":
+        return NotFound(f"the registry at {uri} does not know that: {said}")
+    return Unreachable(f"the registry at {uri} did not answer as it should: {said}")
+
+
+def _check_uri(uri: str) -> None:
+    remedy = "Use sqlite:////absolute/path/mlflow.db, or the http(s) URL of a server."
+    if not uri.startswith(("sqlite:////", "http://", "https://", "postgresql", "mysql", "databricks")):
+        raise InvalidInput(f"{uri!r} is no tracking URI", field="host", value=uri or None, remedy=remedy)
+
+
+def _credentials(username: str | None, password: str | None) -> dict[str, str]:
+    settings = {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    }
+    if username and password:
+        settings |= {"MLFLOW_TRACKING_USERNAME": username, "MLFLOW_TRACKING_PASSWORD": password}
+    elif password:
+        settings["MLFLOW_TRACKING_TOKEN"] = password
+    return settings
+
+
+@contextmanager
+def _environment(settings: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for the time of one call, and put back what was there."""
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

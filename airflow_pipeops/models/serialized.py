@@ -1,0 +1,113 @@
+"""A fitted model as bytes, by skops: loading runs no code but that of types on an explicit list."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import zipfile
+from collections.abc import Iterable
+from typing import Any
+
+from airflow_pipeops.exceptions import BadResponse, InvalidInput, MissingExtra
+
+#: What scikit-learn's own estimators need beyond the types that skops trusts by itself.
+TRUSTED = (
+    "functools.partial",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.utils.validation.check_array",
+)
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def dumps(model: Any, *, trusted: Iterable[str] = ()) -> bytes:
+    """Return a fitted model as bytes; equal models give equal bytes.
+
+    :param trusted: types to trust beyond :data:`TRUSTED`, by full name.
+    :raises InvalidInput: if the model holds a type that a reader would refuse.
+    """
+    skops = _skops()
+    content = _canonical(skops.dumps(model))
+    _refuse_untrusted(skops, content, trusted)
+    return content
+
+
+def loads(content: bytes, *, trusted: Iterable[str] = ()) -> Any:
+    """Read a model back.
+
+    :raises InvalidInput: if it holds a type that is not trusted; nothing of it has run then.
+    :raises BadResponse: if the bytes are no model.
+    """
+    skops = _skops()
+    try:
+        _refuse_untrusted(skops, content, trusted)
+        return skops.loads(content, trusted=[*TRUSTED, *trusted])
+    except (zipfile.BadZipFile, KeyError, json.JSONDecodeError) as error:
+        raise BadResponse(f"the bytes are no skops model: {error}") from error
+
+
+def _refuse_untrusted(skops: Any, content: bytes, trusted: Iterable[str]) -> None:
+    refused = sorted(set(skops.get_untrusted_types(data=content)) - {*TRUSTED, *trusted})
+    if refused:
+        raise InvalidInput(
+            f"the model holds types that are not trusted: {', '.join(refused)}",
+            field="trusted",
+            value=refused,
+            remedy="If you know them, name them in trusted (MODEL_TRUSTED for the server).",
+        )
+
+
+def _canonical(content: bytes) -> bytes:
+    """Give a skops file stable names and times.
+
+    skops names parts after memory addresses and stamps them with the time, so equal models differ; number the
+    parts in the order in which the schema first names them.
+    """
+    with zipfile.ZipFile(io.BytesIO(content)) as source:
+        parts = {name: source.read(name) for name in source.namelist()}
+    schema = json.loads(parts.pop("schema.json"))
+    numbers: dict[int, int] = {}
+    renamed: dict[str, str] = {}
+
+    def walk(node: Any) -> Any:
+        if isinstance(node, list):
+            return [walk(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        made = {}
+        for key, value in node.items():
+            if key == "__id__" and isinstance(value, int):
+                value = numbers.setdefault(value, len(numbers))
+            elif key == "file" and isinstance(value, str) and value in parts:
+                stem = f"part-{len(renamed):05}"
+                value = renamed.setdefault(value, stem + _suffix(value))
+            else:
+                value = walk(value)
+            made[key] = value
+        return made
+
+    schema = walk(schema)
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, part in [
+            ("schema.json", json.dumps(schema).encode()),
+            *sorted((renamed.get(name, name), part) for name, part in parts.items()),
+        ]:
+            info = zipfile.ZipInfo(name, _EPOCH)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(info, part)
+    return target.getvalue()
+
+
+def _suffix(name: str) -> str:
+    found = re.search(r"\.[a-z0-9]+$", name)
+    return found.group() if found else ""
+
+
+def _skops() -> Any:
+    try:
+        import skops.io
+    except ImportError as error:
+        raise MissingExtra("skops", "mlflow") from error
+    return skops.io

@@ -1,0 +1,134 @@
+"""Content-addressed files and tables in a folder or an object store."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from airflow_pipeops.exceptions import BadResponse, InvalidInput, NotFound
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def sha256(content: bytes) -> str:
+    """Return the hex digest."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def at(uri: str) -> Any:
+    """Return the path that a URI names: a local one for ``file://`` or a plain path, else an object-store path."""
+    from pathlib import Path
+
+    if uri.startswith("file://"):
+        local = uri.removeprefix("file://")
+        return Path(local) if Path(local).exists() else Path(unquote(local))
+    if "://" not in uri:
+        return Path(uri)
+    from airflow.sdk import ObjectStoragePath
+
+    return ObjectStoragePath(uri)
+
+
+def uri_of(path: Any) -> str:
+    """Return the URI of a path that :func:`at` or a storage hook gave."""
+    text = str(path)
+    return text if "://" in text else f"file://{os.path.abspath(text)}"
+
+
+def put(path: Any, content: bytes) -> None:
+    """Write a file whole or not at all. One that is there with the same bytes is left alone.
+
+    An object store shows an object only when it is complete; a local file is renamed into place.
+    """
+    path = at(uri_of(path))
+    if path.exists() and path.read_bytes() == content:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if "://" in str(path):
+        path.write_bytes(content)
+        return
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        unfinished.write_bytes(content)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def get(uri: str, digest: str | None = None) -> bytes:
+    """Read a file.
+
+    :param digest: what its bytes must hash to.
+    :raises NotFound: if it is not there.
+    :raises InvalidInput: if its bytes are others.
+    """
+    try:
+        content: bytes = at(uri).read_bytes()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise NotFound(
+            f"there is no file {uri}", remedy="Check the URI and the storage connection."
+        ) from error
+    if digest is not None and sha256(content) != digest:
+        raise InvalidInput(
+            f"{uri} has been altered: it hashes to {sha256(content)}, not {digest}",
+            field="sha256",
+            value=digest,
+        )
+    return content
+
+
+def read_tables(uris: list[str]) -> tuple[pd.DataFrame, str]:
+    """Read Parquet files one below the other, and return them with the digest of their bytes.
+
+    :raises InvalidInput: if there is none, one is unreadable, empty, or has other columns than the first.
+    """
+    import pandas as pd
+
+    if not uris:
+        raise InvalidInput(
+            "there is no data", field="data", remedy="Give the URI of at least one Parquet file."
+        )
+    frames: list[pd.DataFrame] = []
+    digests: list[str] = []
+    for uri in uris:
+        content = get(uri)
+        digests.append(sha256(content))
+        try:
+            frame = pd.read_parquet(io.BytesIO(content))
+        except Exception as error:  # pyarrow raises many kinds for a broken file
+            first = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise InvalidInput(
+                f"{uri} is no readable Parquet file: {first}", field="data", value=uri
+            ) from error
+        if frames and list(frame.columns) != list(frames[0].columns):
+            differ = sorted(set(frame.columns) ^ set(frames[0].columns))
+            raise InvalidInput(
+                f"{uri} has other columns than {uris[0]}: {', '.join(map(str, differ)) or 'another order'}",
+                field="data",
+                value=uri,
+            )
+        frames.append(frame)
+    whole = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0].reset_index(drop=True)
+    if whole.empty:
+        raise InvalidInput(f"the data has no rows: {', '.join(uris)}", field="data", value=uris)
+    return whole, digests[0] if len(digests) == 1 else sha256("\n".join(digests).encode())
+
+
+def put_table(frame: pd.DataFrame, root: Any, name: str) -> tuple[str, str]:
+    """Store a table as Parquet under its digest, ``<root>/data/<sha256>/<name>.parquet``; return URI and digest."""
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False, engine="pyarrow", compression="zstd")
+    content = buffer.getvalue()
+    digest = sha256(content)
+    path = root / "data" / digest / f"{name}.parquet"
+    put(path, content)
+    return uri_of(path), digest
+
+
+def bad_manifest(uri: str, why: str) -> BadResponse:
+    """Return the error for a file that makes no sense."""
+    return BadResponse(f"{uri} makes no sense: {why}")

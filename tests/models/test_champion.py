@@ -1,0 +1,84 @@
+"""The verdict about a challenger."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_pipeops.exceptions import InvalidInput
+from airflow_pipeops.models.champion import judge
+
+metric = st.floats(0, 1)
+margin = st.floats(0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("challenger", "champion", "options", "promote", "why"),
+    [
+        (0.7, None, {}, True, "no champion"),
+        (0.5, None, {"floor": 0.6}, False, "below the floor"),
+        (0.9, 0.5, {"floor": 0.95}, False, "below the floor"),
+        (0.7, 0.7, {}, False, "not better"),
+        (0.6, 0.7, {}, False, "not better"),
+        (0.71, 0.7, {"minimum_gain": 0.02}, False, "less than"),
+        (0.72, 0.7, {"interval": (-0.01, 0.05)}, False, "chance"),
+        (0.72, 0.7, {"interval": (0.0, 0.05)}, False, "chance"),
+        (0.72, 0.7, {"interval": (0.01, 0.05)}, True, "gain of \\+0.0200"),
+        (0.2, 0.3, {"higher_is_better": False}, True, "gain of \\+0.1000"),
+        (0.4, 0.3, {"higher_is_better": False}, False, "not better"),
+        (0.4, None, {"higher_is_better": False, "floor": 0.3}, False, "above the floor"),
+    ],
+)
+def test_table(challenger, champion, options, promote, why):
+    verdict = judge(challenger, champion, **options)
+    assert verdict.promote is promote
+    with pytest.raises(AssertionError, match=why):
+        raise AssertionError(verdict.reason)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [
+        ((math.nan, 0.5), {}),
+        ((0.5, math.inf), {}),
+        ((0.5, 0.4), {"minimum_gain": -0.1}),
+        ((0.5, 0.4), {"interval": (0.2, 0.1)}),
+        ((0.5, 0.4), {"interval": (math.nan, 0.1)}),
+    ],
+)
+def test_numbers_that_are_none(arguments, options):
+    with pytest.raises(InvalidInput):
+        judge(*arguments, **options)
+
+
+@given(metric, metric, margin, st.none() | st.tuples(margin, margin), st.none() | metric, st.booleans())
+def test_never_promotes_what_is_not_better(challenger, champion, minimum, widths, floor, higher):
+    sign = 1 if higher else -1
+    gain = sign * (challenger - champion)
+    interval = (gain - widths[0], gain + widths[1]) if widths else None
+    verdict = judge(
+        challenger, champion, minimum_gain=minimum, interval=interval, floor=floor, higher_is_better=higher
+    )
+    if verdict.promote:
+        assert gain > 0
+        assert gain >= minimum
+        assert interval is None or interval[0] > 0
+        assert floor is None or sign * challenger >= sign * floor
+    assert verdict.reason.endswith(".")
+
+
+@given(metric, metric, margin)
+def test_of_two_models_at_most_one_is_promoted_over_the_other(one, other, minimum):
+    assert not (
+        judge(one, other, minimum_gain=minimum).promote and judge(other, one, minimum_gain=minimum).promote
+    )
+
+
+@given(metric, metric, metric, margin)
+def test_a_better_challenger_is_never_judged_worse(challenger, better, champion, minimum):
+    low, high = sorted((challenger, better))
+    if judge(low, champion, minimum_gain=minimum).promote:
+        assert judge(high, champion, minimum_gain=minimum).promote
