@@ -163,7 +163,7 @@ def crash(site: Site, call: Callable[[], Any]) -> None:
     # Whether the call itself is still answered depends on how far the server came.
     with contextlib.suppress(httpx.TransportError):
         call()
-    assert site.server.process.wait(5) == 137
+    assert site.server.process.wait(15) == 137
 
 
 def test_crash_restart_and_state(own: Callable[..., Site]) -> None:
@@ -181,7 +181,7 @@ def test_crash_restart_and_state(own: Callable[..., Site]) -> None:
     assert int(after["metadata"]["resourceVersion"]) >= int(before["metadata"]["resourceVersion"])
     assert after["status"]["history"] == before["status"]["history"]
     site.server.call("POST", "/sandbox/admin/crash", {}, status=202)
-    assert site.server.process.wait(5) == 137
+    assert site.server.process.wait(15) == 137
 
 
 @pytest.mark.parametrize("at", ["operation-started", "after-apply", "before-finish"])
