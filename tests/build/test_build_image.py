@@ -23,9 +23,9 @@ service = Deliverable("svc")
 SIMPLE = 'FROM python:3.12-slim\nWORKDIR /srv/app\nCOPY . .\nENV A=1 B="two words"\nEXPOSE 8080\nCMD ["python", "app.py"]\n'
 
 
-def build(context, sha: str, **kwargs):
+def build(task_context, sha: str, **kwargs):
     kwargs = {"builder": "oci-layout", "image": "delay-api", "storage_conn_id": "store", **kwargs}
-    return BuildImageOperator(task_id="build", git_conn_id="app", commit=sha, **kwargs).execute(context)
+    return BuildImageOperator(task_id="build", git_conn_id="app", commit=sha, **kwargs).execute(task_context)
 
 
 def contents(layout: Path, digest: str) -> tuple[dict, dict, tarfile.TarFile]:
@@ -50,7 +50,9 @@ def test_a_commit_becomes_an_image_in_a_layout(context, commit, artifacts) -> No
     assert (result["builder"], result["commit"]) == ("oci-layout", sha)
     layout = artifacts / "delay-api"
     assert json.loads((layout / "oci-layout").read_text()) == {"imageLayoutVersion": "1.0.0"}
-    assert [entry["digest"] for entry in json.loads((layout / "index.json").read_text())["manifests"]] == [result["digest"]]
+    assert [entry["digest"] for entry in json.loads((layout / "index.json").read_text())["manifests"]] == [
+        result["digest"]
+    ]
     _, config, layer = contents(layout, result["digest"])
     assert config["config"] == {
         "Cmd": ["python", "app.py"],
@@ -66,13 +68,23 @@ def test_a_commit_becomes_an_image_in_a_layout(context, commit, artifacts) -> No
     assert accessor.partition_keys == {sha}
 
 
-def test_the_same_tree_is_the_same_image_and_building_again_changes_nothing(context, commit, artifacts) -> None:
+def test_the_same_tree_is_the_same_image_and_building_again_changes_nothing(
+    context, commit, artifacts
+) -> None:
     first = build(context, commit({"app.py": "1", "Containerfile": SIMPLE}))
-    before = {path: path.stat().st_mtime_ns for path in artifacts.rglob("*") if path.is_file() and path.name != ".lock"}
+    before = {
+        path: path.stat().st_mtime_ns
+        for path in artifacts.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }
     second = build(context, commit({}))  # another commit, the same tree
     assert second["commit"] != first["commit"]
     assert second["digest"] == first["digest"]
-    after = {path: path.stat().st_mtime_ns for path in artifacts.rglob("*") if path.is_file() and path.name != ".lock"}
+    after = {
+        path: path.stat().st_mtime_ns
+        for path in artifacts.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }
     assert after == before
     assert build(context, commit({"app.py": "2"}))["digest"] != first["digest"]
 
@@ -194,7 +206,8 @@ def test_what_the_packager_does_not_understand_is_named(line: str, says: str) ->
 
 
 @pytest.mark.parametrize(
-    ("text", "says"), [("", "no FROM"), ("FROM a\nCMD x", "no COPY"), ("FROM a\nCOPY . .", "no CMD"), ("CMD x", "first")]
+    ("text", "says"),
+    [("", "no FROM"), ("FROM a\nCMD x", "no COPY"), ("FROM a\nCOPY . .", "no CMD"), ("CMD x", "first")],
 )
 def test_what_is_missing_is_named(text: str, says: str) -> None:
     with pytest.raises(InvalidInput, match=says):
@@ -213,7 +226,9 @@ def test_the_supported_subset() -> None:
 
 
 def test_base_images_of_a_file_with_stages() -> None:
-    text = "FROM --platform=linux/amd64 golang:1 AS b\nRUN x\nFROM b AS c\nFROM scratch\nFROM debian\nFROM $X\n"
+    text = (
+        "FROM --platform=linux/amd64 golang:1 AS b\nRUN x\nFROM b AS c\nFROM scratch\nFROM debian\nFROM $X\n"
+    )
     assert containerfile.bases(text) == ["golang:1", "debian"]
 
 
@@ -230,7 +245,9 @@ def test_base_images_of_a_file_with_stages() -> None:
         ({"Containerfile": SIMPLE}, {"storage_conn_id": "s3"}, "images are kept on file://"),
     ],
 )
-def test_bad_input_is_one_clear_error_and_writes_nothing(context, commit, artifacts, files, arguments, says) -> None:
+def test_bad_input_is_one_clear_error_and_writes_nothing(
+    context, commit, artifacts, files, arguments, says
+) -> None:
     with pytest.raises(AirflowFailException, match=says):
         build(context, commit(files), **arguments)
     assert not artifacts.exists()

@@ -30,7 +30,12 @@ def alive(pid: int) -> bool:
 
 
 def test_passing_tests_become_a_record_with_evidence(context, commit) -> None:
-    sha = commit({"lib.py": "X = 1\n", "test_a.py": "import lib\ndef test_x(): assert lib.X == 1\ndef test_y(): pass\n"})
+    sha = commit(
+        {
+            "lib.py": "X = 1\n",
+            "test_a.py": "import lib\ndef test_x(): assert lib.X == 1\ndef test_y(): pass\n",
+        }
+    )
     result = run(context, sha, deliverable=service)
     assert (result["commit"], result["tests"], result["passed"], result["failed"]) == (sha, 2, 2, 0)
     record = Record.from_extra(context["outlet_events"][service.asset("validation")].extra)
@@ -44,12 +49,18 @@ def test_passing_tests_become_a_record_with_evidence(context, commit) -> None:
 @pytest.mark.parametrize(
     ("source", "says"),
     [
-        ("def test_a(): assert 1 == 2, 'one is not two'\ndef test_b(): pass\n", "1 of 2 tests failed.*one is not two"),
+        (
+            "def test_a(): assert 1 == 2, 'one is not two'\ndef test_b(): pass\n",
+            "1 of 2 tests failed.*one is not two",
+        ),
         ("import nothing_of_that_name\n", "1 of 1 tests failed.*nothing_of_that_name|collection failure"),
         ("", "no tests were collected"),
         ("import pytest\n@pytest.mark.skip\ndef test_a(): pass\n", "all 1 tests were skipped"),
         ("import os\ndef test_a(): os._exit(0)\n", "status 0, but it left no JUnit report"),
-        ("import os, signal\ndef test_a(): os.kill(os.getpid(), signal.SIGSEGV)\n", "status -11, but it left no"),
+        (
+            "import os, signal\ndef test_a(): os.kill(os.getpid(), signal.SIGSEGV)\n",
+            "status -11, but it left no",
+        ),
     ],
     ids=["fails", "import-error", "none", "all-skipped", "exits-0", "crashes"],
 )
@@ -74,7 +85,7 @@ def test_a_hanging_run_is_stopped_with_its_children(context, commit, tmp_path) -
         }
     )
     started = time.monotonic()
-    with pytest.raises(AirflowFailException, match="(?s)did not end within 4 s.*now I hang"):
+    with pytest.raises(AirflowFailException, match=r"(?s)did not end within 4 s.*now I hang"):
         run(context, sha, command=[sys.executable, "hang.py"], timeout=timedelta(seconds=4))
     assert time.monotonic() - started < 20
     assert [pid for pid in map(int, pids.read_text().split()) if alive(pid)] == []
@@ -97,7 +108,9 @@ def test_nothing_that_a_passing_test_starts_survives(context, commit, tmp_path) 
 def test_the_environment_carries_no_credentials(context, commit, monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
     seen = tmp_path / "env"
-    sha = commit({"test_a.py": f"import os\ndef test_a(): open({str(seen)!r}, 'w').write(repr(dict(os.environ)))\n"})
+    sha = commit(
+        {"test_a.py": f"import os\ndef test_a(): open({str(seen)!r}, 'w').write(repr(dict(os.environ)))\n"}
+    )
     run(context, sha, env={"WANTED": "yes"})
     text = seen.read_text()
     assert "AIRFLOW" not in text
@@ -108,14 +121,16 @@ def test_the_environment_carries_no_credentials(context, commit, monkeypatch, tm
 
 def test_a_truncated_report_is_an_error(context, commit) -> None:
     sha = commit({"t.py": "import sys; open(sys.argv[1], 'w').write('<testsuites><testsuite><testcase')"})
-    with pytest.raises(AirflowFailException, match="BuildFailed.*truncated or not XML"):
+    with pytest.raises(AirflowFailException, match=r"BuildFailed.*truncated or not XML"):
         run(context, sha, command=[sys.executable, "t.py", "{junit}"])
 
 
 def test_a_green_report_of_a_failed_command_is_not_believed(context, commit) -> None:
     xml = '<testsuites tests="1"><testsuite><testcase name="a"/></testsuite></testsuites>'
     sha = commit({"t.py": f"import sys; open(sys.argv[1], 'w').write({xml!r}); sys.exit(3)"})
-    with pytest.raises(AirflowFailException, match="1 tests passed, but the test command ended with status 3"):
+    with pytest.raises(
+        AirflowFailException, match="1 tests passed, but the test command ended with status 3"
+    ):
         run(context, sha, command=[sys.executable, "t.py", "{junit}"])
 
 

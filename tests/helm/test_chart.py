@@ -1,0 +1,259 @@
+"""The chart, rendered by a real Helm engine."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import helm_python
+import pytest
+import yaml
+
+from airflow_pipeops import __version__
+from airflow_pipeops.provider_info import get_provider_info
+
+CHART = Path(__file__).resolve().parents[2] / "helm" / "pipeops"
+SECRET = "s3cret-t0ken"
+CONNECTIONS = {
+    "connections": {
+        "values": {
+            "argocd_default": {
+                "conn_type": "argocd",
+                "host": "https://argocd.example.com",
+                "password": SECRET,
+            },
+            "pipeops_app_repo": {
+                "conn_type": "git_repository",
+                "host": "https://git/x",
+                "extra": {"branch": "main"},
+            },
+        }
+    }
+}
+APPLICATION = {"argocd": {"application": {"enabled": True, "repoURL": "https://git/gitops", "path": "apps"}}}
+RBAC = {f: {"rbac": {f: {"enabled": True}}} for f in ("argocd", "builds", "argoWorkflows")}
+EVERYTHING: dict[str, Any] = {
+    **CONNECTIONS,
+    **APPLICATION,
+    "rbac": {f: {"enabled": True} for f in RBAC},
+    "networkPolicy": {"enabled": True},
+    "tests": {"image": "registry.example.com/airflow-pipeops:0.1.0"},
+    "commonLabels": {"team": "data"},
+    "serviceAccount": {"annotations": {"eks.amazonaws.com/role-arn": "arn"}},
+}
+NAMESPACED = {"Secret", "ServiceAccount", "Role", "RoleBinding", "NetworkPolicy", "Pod", "Application"}
+
+
+def text(values: dict[str, Any] | None = None) -> dict[str, str]:
+    return helm_python.Chart.load(CHART).render(values or {}, name="pipeops", namespace="airflow")
+
+
+def render(values: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+    found = []
+    for path, content in text(values).items():
+        if path.endswith(".yaml"):
+            found += [document for document in yaml.safe_load_all(content) if document]
+    return found
+
+
+def kinds(values: dict[str, Any] | None = None) -> list[str]:
+    return sorted(document["kind"] for document in render(values))
+
+
+def one(kind: str, values: dict[str, Any]) -> dict[str, Any]:
+    (document,) = [document for document in render(values) if document["kind"] == kind]
+    return document
+
+
+@pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["default", "everything"])
+def test_lint_has_nothing_to_say(values) -> None:
+    report = helm_python.lint(CHART, values, strict=True, kube_version="v1.30.0")
+    assert report["errors"] == []
+    assert [m for m in report["messages"] if m["severity"] > 1] == []
+
+
+def test_the_default_is_one_account_that_may_do_nothing() -> None:
+    (account,) = render()
+    assert (account["kind"], account["metadata"]["name"]) == ("ServiceAccount", "pipeops")
+    assert account["automountServiceAccountToken"] is False
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (CONNECTIONS, ["Secret", "ServiceAccount"]),
+        ({"connections": {"existingSecret": "mine"}}, ["ServiceAccount"]),
+        ({"serviceAccount": {"create": False}}, []),
+        (RBAC["argocd"], ["Role", "RoleBinding", "ServiceAccount"]),
+        (RBAC["builds"], ["Role", "RoleBinding", "ServiceAccount"]),
+        (RBAC["argoWorkflows"], ["Role", "RoleBinding", "ServiceAccount"]),
+        ({"rbac": {"create": False, "builds": {"enabled": True}}}, ["ServiceAccount"]),
+        (APPLICATION, ["Application", "ServiceAccount"]),
+        ({"networkPolicy": {"enabled": True}}, ["NetworkPolicy", "ServiceAccount"]),
+        ({"tests": {"image": "x"}}, ["Pod", "ServiceAccount"]),
+    ],
+)
+def test_each_flag_makes_its_objects_and_no_other(values, expected) -> None:
+    assert kinds(values) == expected
+
+
+def test_connections_become_what_airflow_reads() -> None:
+    secret = one("Secret", CONNECTIONS)
+    read = {key: json.loads(base64.b64decode(value)) for key, value in secret["data"].items()}
+    assert read == {
+        f"AIRFLOW_CONN_{key.upper()}": value for key, value in CONNECTIONS["connections"]["values"].items()
+    }
+    from airflow.sdk import Connection
+
+    connection = Connection.from_json(
+        base64.b64decode(secret["data"]["AIRFLOW_CONN_ARGOCD_DEFAULT"]).decode()
+    )
+    assert (connection.conn_type, connection.password) == ("argocd", SECRET)
+
+
+def test_a_secret_is_in_secrets_only() -> None:
+    encoded = base64.b64encode(SECRET.encode()).decode().rstrip("=")
+    for path, content in text(EVERYTHING).items():
+        if not path.endswith("templates/secret.yaml"):
+            assert SECRET not in content, path
+            assert encoded not in content, path
+
+
+@pytest.mark.parametrize("values", [{}, *RBAC.values(), EVERYTHING])
+def test_privileges_are_listed_and_never_cluster_wide(values) -> None:
+    for document in render(values):
+        assert document["kind"] in NAMESPACED
+        assert document["metadata"]["namespace"]
+        for rule in document.get("rules", []):
+            assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
+            assert not set(rule["resources"]) & {"secrets", "roles", "rolebindings", "serviceaccounts"}
+            assert not set(rule["verbs"]) & {"escalate", "bind", "impersonate", "deletecollection"}
+
+
+def test_argo_cd_may_only_be_read_and_only_where_it_lives() -> None:
+    values = {"rbac": {"argocd": {"enabled": True, "namespace": "gitops"}}}
+    role = one("Role", values)
+    assert role["metadata"]["namespace"] == "gitops"
+    assert role["rules"] == [
+        {"apiGroups": ["argoproj.io"], "resources": ["applications"], "verbs": ["get", "list", "watch"]}
+    ]
+    binding = one("RoleBinding", values)
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "pipeops", "namespace": "airflow"}]
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+
+
+def test_every_binding_leads_from_the_account_to_its_role() -> None:
+    documents = render(EVERYTHING)
+    roles = {(d["metadata"]["namespace"], d["metadata"]["name"]) for d in documents if d["kind"] == "Role"}
+    bindings = [d for d in documents if d["kind"] == "RoleBinding"]
+    assert {(d["metadata"]["namespace"], d["roleRef"]["name"]) for d in bindings} == roles
+    assert one("ServiceAccount", EVERYTHING)["automountServiceAccountToken"] is True
+
+
+def test_the_application_says_what_it_applies() -> None:
+    application = one("Application", APPLICATION)
+    assert application["metadata"]["namespace"] == "argocd"
+    assert application["spec"] == {
+        "project": "default",
+        "source": {"repoURL": "https://git/gitops", "path": "apps", "targetRevision": "main"},
+        "destination": {"server": "https://kubernetes.default.svc", "namespace": "airflow"},
+        "syncPolicy": {"automated": {"prune": True, "selfHeal": True}},
+    }
+    manual = {"argocd": {"application": {**APPLICATION["argocd"]["application"], "automated": False}}}
+    assert "syncPolicy" not in one("Application", manual)["spec"]
+
+
+def test_the_network_policy_limits_egress() -> None:
+    policy = one(
+        "NetworkPolicy",
+        {"networkPolicy": {"enabled": True, "egressPorts": [6443], "egressCidrs": ["10.0.0.0/8"]}},
+    )
+    assert policy["spec"]["policyTypes"] == ["Egress"]
+    assert policy["spec"]["podSelector"] == {"matchLabels": {"component": "worker"}}
+    assert policy["spec"]["egress"][-1] == {
+        "to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}],
+        "ports": [{"port": 6443, "protocol": "TCP"}],
+    }
+
+
+def test_the_test_pod_runs_without_privileges_and_its_program_works(monkeypatch) -> None:
+    pod = one("Pod", EVERYTHING)
+    assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
+    assert pod["spec"]["securityContext"]["runAsNonRoot"] is True
+    (container,) = pod["spec"]["containers"]
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert container["envFrom"] == [{"secretRef": {"name": "pipeops-connections"}}]
+    program = container["args"][0]
+    monkeypatch.setenv("AIRFLOW_CONN_GOOD", '{"conn_type": "http"}')
+    exec(compile(program, "test-pod", "exec"), {})
+    monkeypatch.setenv("AIRFLOW_CONN_BAD", "token-in-a-uri")
+    with pytest.raises(SystemExit, match="AIRFLOW_CONN_BAD is not a JSON connection") as caught:
+        exec(compile(program, "test-pod", "exec"), {})
+    assert "token" not in str(caught.value)
+
+
+def test_labels_are_those_that_helm_recommends() -> None:
+    for document in render(EVERYTHING):
+        labels = document["metadata"]["labels"]
+        assert labels["app.kubernetes.io/name"] == "pipeops"
+        assert labels["app.kubernetes.io/instance"] == "pipeops"
+        assert labels["app.kubernetes.io/managed-by"] == "Helm"
+        assert labels["helm.sh/chart"].startswith("pipeops-")
+        assert labels["team"] == "data"
+
+
+def test_long_names_stay_valid() -> None:
+    values = {**EVERYTHING, "fullnameOverride": "x" * 63}
+    for document in render(values):
+        assert len(document["metadata"]["name"]) <= 63
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"unknown": 1},
+        {"conections": {}},
+        {"rbac": {"builds": {"enabled": "yes"}}},
+        {"rbac": {"clusterAdmin": True}},
+        {"connections": {"values": {"UPPER": {"conn_type": "http"}}}},
+        {"connections": {"values": {"x": {"host": "no type"}}}},
+        {"connections": {"values": {"x": "http://as-uri"}}},
+        {"connections": {"existingSecret": "Not_A_Name"}},
+        {"argocd": {"application": {"enabled": True}}},
+        {"argocd": {"application": {"enabled": True, "repoURL": "https://git/x"}}},
+        {"networkPolicy": {"egressPorts": [70000]}},
+        {"networkPolicy": {"egressCidrs": ["everywhere"]}},
+    ],
+)
+def test_bad_values_are_refused(values) -> None:
+    with pytest.raises(helm_python.HelmError):
+        text(values)
+
+
+def test_two_sources_of_connections_are_refused() -> None:
+    both = {"connections": {**CONNECTIONS["connections"], "existingSecret": "mine"}}
+    with pytest.raises(helm_python.HelmError, match="exclude each other"):
+        text(both)
+
+
+def test_the_overlay_fits_this_package_and_this_chart() -> None:
+    overlay = yaml.safe_load((CHART / "values-airflow.yaml").read_text())
+    (bundle,) = overlay["dagProcessor"]["dagBundleConfigList"]
+    module, _, name = bundle["classpath"].rpartition(".")
+    assert hasattr(__import__(module, fromlist=[name]), name)
+    (source,) = yaml.safe_load(overlay["extraEnvFrom"])
+    assert source["secretRef"]["name"] == one("Secret", CONNECTIONS)["metadata"]["name"]
+    assert overlay["workers"]["serviceAccount"]["name"] == one("ServiceAccount", {})["metadata"]["name"]
+    assert set(overlay["config"]["pipeops"]) <= set(get_provider_info()["config"]["pipeops"]["options"])
+    for job in ("createUserJob", "migrateDatabaseJob"):
+        assert overlay[job]["useHelmHooks"] is False
+        assert overlay[job]["applyCustomEnv"] is False
+    assert "jobAnnotations" in overlay["migrateDatabaseJob"]
+
+
+def test_the_chart_is_of_this_release_and_needs_no_download() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert chart["appVersion"] == __version__
+    assert "dependencies" not in chart
