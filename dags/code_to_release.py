@@ -28,7 +28,7 @@ from airflow_pipeops.gitops.triggers import GitPushTrigger
 CODE, DESIRED_STATE = "pipeops_app_repo", "pipeops_gitops_repo"
 
 service = Deliverable("delay-api", environments=("staging", "production"))
-pushed = service.signal("push", GitPushTrigger(git_conn_id=CODE))
+pushed = service.signal("push", GitPushTrigger(git_conn_id=CODE, poll_interval=3))
 
 
 def promote(environment: str, image: BuildImageOperator, **kwargs) -> GitOpsCommitOperator:
@@ -71,7 +71,7 @@ with DAG(
     default_args={"retries": 2, "retry_delay": timedelta(seconds=5)},
     tags=["pipeops", "code"],
     doc_md=__doc__,
-):
+) as dag:
     commit = ResolveCommitOperator(task_id="commit", git_conn_id=CODE, deliverable=service)
     test = RunTestsOperator(
         task_id="test",

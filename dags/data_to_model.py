@@ -40,7 +40,7 @@ DESIRED_STATE = "pipeops_gitops_repo"
 BATCHES = 2  # months of data that a model learns from
 
 model = Deliverable("flight-delay", environments=("staging", "production"))
-arrived = model.signal("batch", DataBatchTrigger(storage_conn_id="pipeops_data"))
+arrived = model.signal("batch", DataBatchTrigger(storage_conn_id="pipeops_data", poll_interval=3))
 
 
 def promote(environment: str, registered: RegisterModelOperator, **kwargs) -> GitOpsCommitOperator:
@@ -91,9 +91,9 @@ with DAG(
     },
     tags=["pipeops", "model"],
     doc_md=__doc__,
-):
+) as dag:
 
-    @task.short_circuit
+    @task.short_circuit(multiple_outputs=True)
     def plan(**context) -> dict | None:
         """Return the data to learn from: if a policy or a person asks, or while there is no champion."""
         from airflow_pipeops.delivery.events import triggering_records, triggering_signals
@@ -140,6 +140,7 @@ with DAG(
         model=model.name,
         challenger=train.output,
         scorer=f"{DOMAIN}:score",
+        minimum_gain=0.005,
         deliverable=model,
         parents=[validate.output["record_id"]],
     )

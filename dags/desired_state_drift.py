@@ -23,7 +23,10 @@ from airflow_pipeops.delivery.operators import RecordOperator
 
 service = Deliverable("delay-api", environments=("staging", "production"))
 APP = f"{service.name}-production"
-drifted = service.signal("live-drift", ArgoCDDriftTrigger(argocd_conn_id="argocd_default", apps=[APP]))
+DESIRED_STATE = "pipeops_gitops_repo"
+drifted = service.signal(
+    "live-drift", ArgoCDDriftTrigger(argocd_conn_id="argocd_default", apps=[APP], poll_interval=3)
+)
 
 with DAG(
     "desired_state_drift",
@@ -35,7 +38,7 @@ with DAG(
     params={"policy": Param("heal", enum=["heal", "report"], description="What to do about a difference.")},
     tags=["pipeops", "infrastructure"],
     doc_md=__doc__,
-):
+) as dag:
 
     @task
     def difference(**context) -> dict:

@@ -26,7 +26,7 @@ from airflow_pipeops.validation.triggers import DataBatchTrigger
 DOMAIN = "airflow_pipeops.demo.flights"
 
 model = Deliverable("flight-delay", environments=("staging", "production"))
-arrived = model.signal("batch", DataBatchTrigger(storage_conn_id="pipeops_data"))
+arrived = model.signal("batch", DataBatchTrigger(storage_conn_id="pipeops_data", poll_interval=3))
 
 with DAG(
     "drift_to_retrain",
@@ -37,9 +37,9 @@ with DAG(
     default_args={"retries": 2, "retry_delay": timedelta(seconds=5)},
     tags=["pipeops", "model", "drift"],
     doc_md=__doc__,
-):
+) as dag:
 
-    @task.short_circuit
+    @task.short_circuit(multiple_outputs=True)
     def compare(**context) -> dict | None:
         """Return the new batches and the champion's reference; skip the rest while there is no champion."""
         from airflow_pipeops.delivery.events import triggering_signals

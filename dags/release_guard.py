@@ -27,7 +27,7 @@ service = Deliverable("delay-api", environments=("staging", PRODUCTION))
 model = Deliverable("flight-delay", environments=("staging", PRODUCTION))
 
 
-@task.short_circuit
+@task.short_circuit(multiple_outputs=True)
 def released(name: str, **context) -> dict | None:
     """Return the newest release of one deliverable that started this run, unless it was itself a revert.
 
@@ -102,7 +102,7 @@ with DAG(
     default_args={"retries": 2, "retry_delay": timedelta(seconds=5)},
     tags=["pipeops", "guard"],
     doc_md=__doc__,
-):
+) as dag:
     for deliverable in (service, model):
         with TaskGroup(deliverable.name.replace("-", "_")):
             guard(deliverable)

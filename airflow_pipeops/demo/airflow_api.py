@@ -117,6 +117,13 @@ class AirflowApi:
             if not page["asset_events"] or len(events) >= page["total_entries"]:
                 return events
 
+    def asset_state(self, name: str) -> list[dict[str, Any]]:
+        """Return what a watcher keeps in the state store of its asset; empty before its first look."""
+        assets = self.call("GET", "/assets", params={"name_pattern": name, "limit": 100})["assets"]
+        found = [asset["id"] for asset in assets if asset["name"] == name]
+        page = self.call("GET", f"/assets/{found[0]}/state-store") if found else {}
+        return next((value for value in page.values() if isinstance(value, list)), [])
+
     def respond(self, dag: str, run: str, task: str, option: str) -> None:
         """Answer a task that asks a person."""
         path = f"/dags/{dag}/dagRuns/{quote(run, safe='')}/taskInstances/{task}/-1/hitlDetails"

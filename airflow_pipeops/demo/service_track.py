@@ -36,6 +36,10 @@ class ServiceTrack:
     def good_release(self, number: int) -> None:
         """Push a good commit, approve it, and find it in production."""
         self.teller.chapter("Service: a commit becomes a release")
+        # The watcher's first look only remembers what is there; what is pushed from then on is news.
+        self.teller.wait(
+            "the push watcher looks", lambda: self.teller.api.asset_state(f"{NAME}.push") or None
+        )
         sha, run = self.push(number)
         self.teller.approve("code_to_release", run, "service")
         state = self.teller.follow("code_to_release", run, "service")

@@ -21,7 +21,7 @@ from airflow_pipeops.demo.seeds import Seeds
 from airflow_pipeops.exceptions import PipeOpsError
 
 if TYPE_CHECKING:
-    from airflow_pipeops.models.registry import ModelRegistry
+    from airflow_pipeops.models.registry import Registry
 
 DAGS = frozenset(
     {"code_to_release", "data_to_model", "desired_state_drift", "drift_to_retrain", "release_guard"}
@@ -163,11 +163,11 @@ class Stack:
 
         return write_month(month, self.home / "data", ROWS, seed=month)
 
-    def registry(self) -> ModelRegistry:
+    def registry(self) -> Registry:
         """Return the model registry."""
-        from airflow_pipeops.models.registry import ModelRegistry
+        from airflow_pipeops.models.registry import Registry
 
-        return ModelRegistry(f"sqlite:///{self.home / 'mlflow.db'}")
+        return Registry(f"sqlite:///{self.home / 'mlflow.db'}")
 
     def _api_answers(self) -> bool:
         if not httpx.get(f"{self.url}/api/v2/monitor/health", timeout=5).is_success:

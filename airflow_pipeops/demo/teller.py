@@ -35,6 +35,7 @@ class Teller:
         self.api = stack.api
         self.claims = claims
         self.say = say
+        self._told: dict[tuple[str, str, str], str] = {}
 
     def chapter(self, title: str) -> None:
         """Begin a part of the story."""
@@ -93,8 +94,6 @@ class Teller:
         :param until: ends the watch earlier, on the states of the tasks.
         :return: the run's state.
         """
-        told: dict[str, str] = {}
-
         def look() -> str | None:
             state = self.api.run(dag, run)["state"]
             states = {task["task_id"]: task["state"] for task in self.api.task_instances(dag, run)}
