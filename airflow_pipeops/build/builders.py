@@ -5,6 +5,7 @@ Every builder leaves its image in an OCI layout, named by digest and never by ta
 
 from __future__ import annotations
 
+import os
 import shutil
 import tarfile
 from collections.abc import Callable
@@ -119,8 +120,9 @@ class ContainersEngine(_Engine):
     def build(self, context: Path, file: Path, scratch: Path) -> oci.Layout:
         """Build without tag and cache; the image leaves the engine's storage again afterwards."""
         id_file, layout = scratch / "image.id", scratch / "layout"
+        isolation = os.environ.get("BUILDAH_ISOLATION", "chroot")
         self._must(
-            "build", "--isolation", "chroot", "--timestamp", "0", "--layers=false", "--pull-never",
+            "build", f"--isolation={isolation}", "--timestamp", "0", "--layers=false", "--pull=never",
             "--format", "oci", "--file", str(file), "--iidfile", str(id_file), "--", str(context),
         )  # fmt: skip
         identifier = id_file.read_text().strip()
