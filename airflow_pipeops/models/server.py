@@ -233,6 +233,7 @@ def main() -> int:
         listening = config.bind_socket()
     except SystemExit:
         return 1  # uvicorn has said why: the port is taken, or not ours to take
+    listening.listen(128)  # from here on a connection waits instead of being refused
     port = listening.getsockname()[1]
     print(
         f"serving {configured.name} version {configured.version} ({loaded.sha256[:12]}) "

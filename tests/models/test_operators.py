@@ -1,0 +1,188 @@
+"""The operators one after the other, on real data, a real registry and a real server; and what breaks them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from airflow_pipeops.delivery.deliverable import Deliverable
+from airflow_pipeops.demo import flights
+from airflow_pipeops.models import artifact
+from airflow_pipeops.models.hook import MLflowHook
+from airflow_pipeops.models.operators import (
+    BuildFeaturesOperator,
+    EvaluateModelOperator,
+    MeasureModelOperator,
+    RegisterModelOperator,
+    SetModelAliasOperator,
+    TrainModelOperator,
+    VerifyModelOperator,
+)
+from airflow_pipeops.models.registry import Registry
+
+from .conftest import Server
+
+DOMAIN = "airflow_pipeops.demo.flights"
+MODEL = Deliverable("flight-delay")
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    Registry(f"sqlite:///{path}").ping()
+    return path
+
+
+@pytest.fixture
+def ready(connections, migrated, tmp_path):
+    """Connections to a fresh registry and store."""
+    shutil.copy(migrated, tmp_path / "mlflow.db")
+    return connections
+
+
+def run(context: dict[str, Any], operator: type, **arguments: Any) -> dict[str, Any]:
+    return operator(task_id="task", **arguments).execute(context)
+
+
+def learn(context, tmp_path, *months: int, rows: int = 3000) -> dict[str, Any]:
+    """Features and training, as the DAG does them."""
+    data = [flights.write_month(n, tmp_path / "data", rows).as_uri() for n in months]
+    features = run(context, BuildFeaturesOperator, data=data, transform=f"{DOMAIN}:features")
+    return run(
+        context,
+        TrainModelOperator,
+        trainer=f"{DOMAIN}:train",
+        scorer=f"{DOMAIN}:score",
+        data=features["uri"],
+        name=MODEL.name,
+        time_column="day",
+        target="late",
+    )
+
+
+def evaluate(context, trained, **arguments) -> dict[str, Any]:
+    return run(
+        context,
+        EvaluateModelOperator,
+        model=MODEL.name,
+        challenger=trained,
+        scorer=f"{DOMAIN}:score",
+        deliverable=MODEL,
+        **arguments,
+    )
+
+
+def test_the_whole_way(ready, context, tmp_path):
+    first = learn(context, tmp_path, 1)
+    assert learn(context, tmp_path, 1)["sha256"] == first["sha256"], "an attempt repeated changes nothing"
+    reference, holdout = (pd.read_parquet(first[key]) for key in ("reference_uri", "holdout_uri"))
+    assert (len(reference), len(holdout)) == (first["train_rows"], first["holdout_rows"])
+    assert reference["day"].max() < holdout["day"].min()
+
+    judged = evaluate(context, first)
+    assert (judged["promote"], judged["champion"], judged["gain"]) == (True, None, None)
+    assert judged["challenger"] == first["metrics"]["auc"]
+
+    registered = run(
+        context, RegisterModelOperator, model=MODEL.name, challenger=first, deliverable=MODEL,
+        parents=[judged["record_id"]],
+    )  # fmt: skip
+    assert registered["version"] == "1"
+    extra = context["outlet_events"][MODEL.model].extra
+    assert (extra["kind"], extra["body"]["sha256"]) == ("model", first["sha256"])
+    assert extra["parents"] == [judged["record_id"]]
+    again = run(context, RegisterModelOperator, model=MODEL.name, challenger=first, deliverable=MODEL)
+    assert again["version"] == "1", "a crash between registering and the alias, and a retry: one version"
+
+    alias = {"model": MODEL.name, "version": "1", "alias": "champion"}
+    assert run(context, SetModelAliasOperator, **alias)["previous"] is None
+    assert run(context, SetModelAliasOperator, **alias)["previous"] == "1"
+
+    march = flights.write_month(3, tmp_path / "data", 2000).as_uri()
+    measured = run(
+        context,
+        MeasureModelOperator,
+        model=MODEL.name,
+        data=[march],
+        scorer=f"{DOMAIN}:score",
+        deliverable=MODEL,
+    )
+    assert measured["reference"] == first["metrics"]["auc"]
+    assert 0.4 < measured["value"] < 0.9
+    assert measured["record_id"]
+
+    itself = evaluate(context, first)
+    assert (itself["promote"], itself["gain"], itself["interval"]) == (False, 0.0, [0.0, 0.0])
+    assert itself["champion_version"] == "1"
+    assert "not better" in itself["reason"]
+
+    better = learn(context, tmp_path, 6, rows=6000)
+    judged = evaluate(context, better)
+    assert judged["promote"], judged["reason"]
+    assert judged["interval"][0] > 0
+    assert not evaluate(context, better, minimum_gain=0.4)["promote"]
+
+    server = Server(artifact.Stored(registered["artifact_uri"], registered["sha256"]), MODEL_VERSION="1")
+    try:
+        ready("flight_delay_staging", "http", server.wait_ready())
+        arguments = {
+            "http_conn_id": "flight_delay_staging",
+            "model": MODEL.name,
+            "artifact_uri": registered["artifact_uri"],
+            "sha256": registered["sha256"],
+            "data": first["holdout_uri"],
+        }
+        found = run(context, VerifyModelOperator, version="1", **arguments)
+        assert (found["rows"], found["max_difference"]) == (50, 0)
+        with pytest.raises(AirflowFailException, match="serves version 1"):
+            run(context, VerifyModelOperator, version="2", **arguments)
+    finally:
+        server.stop()
+
+
+def test_a_tampered_challenger_is_neither_evaluated_nor_registered(ready, context, tmp_path):
+    trained = learn(context, tmp_path, 1, rows=500)
+    model = Path(trained["artifact_uri"].removeprefix("file://")) / "model.skops"
+    model.write_bytes(model.read_bytes() + b"x")
+    with pytest.raises(AirflowFailException, match="digest"):
+        evaluate(context, trained)
+    with pytest.raises(AirflowFailException, match="digest"):
+        run(context, RegisterModelOperator, model=MODEL.name, challenger=trained)
+    assert MLflowHook().get_registry().find(MODEL.name, trained["sha256"]) is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ({"trainer": "nowhere:train"}, "trainer 'nowhere:train' cannot be imported"),
+        ({"trainer": "train"}, "no import path"),
+        ({"trainer": f"{DOMAIN}:TARGET"}, "not a function"),
+        ({"data": []}, "no URI"),
+        ({"data": "/nowhere.parquet"}, "no file"),
+        ({"name": "../up"}, "not usable"),
+        ({"time_column": "when"}, "lack the column 'when'"),
+        ({"holdout": 0.999}, "left to learn from"),
+    ],
+)
+def test_bad_input_to_training_stores_nothing(ready, context, tmp_path, arguments, why):
+    data = flights.write_month(1, tmp_path / "data", 500).as_uri()
+    given = {"trainer": f"{DOMAIN}:train", "data": data, "name": "m", **arguments}
+    with pytest.raises(AirflowFailException, match=why):
+        run(context, TrainModelOperator, **given)
+    assert not (tmp_path / "store").exists()
+
+
+def test_measuring_without_a_champion_says_so(ready, context, tmp_path):
+    data = flights.write_month(1, tmp_path / "data", 500).as_uri()
+    with pytest.raises(AirflowFailException, match="has no 'champion'"):
+        run(context, MeasureModelOperator, model="m", data=data, scorer=f"{DOMAIN}:score")
+
+
+def test_a_challenger_of_another_shape_is_refused(ready, context):
+    with pytest.raises(AirflowFailException, match="not what TrainModelOperator returns"):
+        evaluate(context, {"sha256": "x"})
