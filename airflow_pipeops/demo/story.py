@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,8 +41,12 @@ def run(stack: Stack, *, claims_file: Path | None = None, say=print) -> bool:
         for dag in DAGS:
             teller.api.unpause(dag)
         tracks = [pool.submit(ServiceTrack(teller).run), pool.submit(ModelTrack(teller).run)]
-        for track in tracks:
-            track.result()
+        try:
+            for track in as_completed(tracks):
+                track.result()
+        except BaseException:
+            teller.stop()  # else the other track would be waited for
+            raise
     seconds = time.monotonic() - started
 
     teller.chapter("What is live, and what it was made from")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 #: A run of the demo's DAGs takes a minute or two; what takes longer than this will not come.
 PATIENCE = 300.0
+_TELLING = frozenset({"success", "failed", "awaiting_input"})
 _ENDED = frozenset({"success", "failed"})
 
 
@@ -35,6 +37,7 @@ class Teller:
         self.api = stack.api
         self.claims = claims
         self.say = say
+        self._stopped = threading.Event()
         self._told: dict[tuple[str, str, str], str] = {}
 
     def chapter(self, title: str) -> None:
@@ -61,6 +64,10 @@ class Teller:
         body = {**key, "patch": {"spec": {"replicas": replicas}}}
         self.argocd("PATCH", "/sandbox/admin/live", json=body).raise_for_status()
 
+    def stop(self) -> None:
+        """End every wait: the story is over, for all tracks."""
+        self._stopped.set()
+
     def wait(self, what: str, look: Callable[[], Any], patience: float = PATIENCE) -> Any:
         """Look until there is something to see.
 
@@ -70,7 +77,8 @@ class Teller:
         while time.monotonic() < deadline:
             if (found := look()) is not None:
                 return found
-            time.sleep(0.5)
+            if self._stopped.wait(0.5):
+                raise StoryBroken(f"stopped while waiting: {what}")
         raise StoryBroken(f"waited {patience:.0f} s in vain: {what}")
 
     def runs(self, dag: str) -> set[str]:
@@ -94,15 +102,13 @@ class Teller:
         :param until: ends the watch earlier, on the states of the tasks.
         :return: the run's state.
         """
+
         def look() -> str | None:
             state = self.api.run(dag, run)["state"]
             states = {task["task_id"]: task["state"] for task in self.api.task_instances(dag, run)}
             for task, now in states.items():
-                if (
-                    now in ("success", "failed", "upstream_failed", "awaiting_input")
-                    and told.get(task) != now
-                ):
-                    told[task] = now
+                if now in _TELLING and self._told.get((dag, run, task)) != now:
+                    self._told[dag, run, task] = now
                     mark = {"success": "✓", "awaiting_input": "… a person is asked:"}.get(now, "✗")
                     self.say(f"    {label}: {mark} {task}")
             return state if state in _ENDED or (until and until(states)) else None
