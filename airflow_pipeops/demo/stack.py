@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 DAGS = frozenset(
     {"code_to_release", "data_to_model", "desired_state_drift", "drift_to_retrain", "release_guard"}
 )
+COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 #: A month of flights in the demo: a seeded sample, so that a year fits into minutes.
 ROWS = 9000
 _PATIENCE = 180.0
@@ -78,45 +80,52 @@ class Stack:
         for folder in ("airflow", "data", "artifacts", "evidence", "sandbox"):
             (self.home / folder).mkdir(parents=True)
         (self.home / MARKER).touch()
+        self._processes.begin()
         self.seeds.plant()
         passwords = self.home / "airflow" / "passwords.json"
         self.passwords = write_passwords(passwords)
         self._environment = environment(self.home, self.ports, passwords)
 
     def start(self) -> None:
-        """Start everything, and return when it works."""
+        """Start everything, and return when it works. What does not need each other starts side by side."""
         started = time.monotonic()
+        self._say("· starting the sandbox: an Argo CD for demos and tests, not for production")
         self.start_sandbox()
         self._say("· making Airflow's database")
         self.migrate()
         self._say("· starting Airflow")
-        for component in ("api-server", "scheduler", "dag-processor", "triggerer"):
+        for component in COMPONENTS:
             self._processes.start(component, [sys.executable, "-m", "airflow", component], self._environment)
         self.api = AirflowApi(self.url, "admin", self.passwords["admin"])
         self._wait("the API server", self._api_answers)
         self._wait("scheduler, DAG processor and triggerer", self._airflow_is_well)
         self._wait("the five DAGs", lambda: set(self.api.dags()) >= DAGS)
-        self._say(f"· everything is up after {time.monotonic() - started:.0f} s")
+        self.start_seconds = time.monotonic() - started
+        self._say(f"· everything is up after {self.start_seconds:.0f} s")
 
     def start_sandbox(self) -> None:
-        """Start the sandbox, and return when it answers."""
+        """Start the sandbox; it answers a little later."""
         command = [
             sys.executable, "-m", "airflow_pipeops.sandbox", "serve",
             "--state", str(self.home / "sandbox"), "--port", str(self.ports.sandbox),
             "--artifacts", str(self.home / "artifacts"), "--host-image", "airflow-pipeops", "--reconcile-interval", "3",
         ]  # fmt: skip
-        self._say("· starting the sandbox: an Argo CD for demos and tests, not for production")
         self._processes.start("sandbox", command, self._environment)
-        self._wait("the sandbox", lambda: httpx.get(f"{self.sandbox_url}/api/version", timeout=2).is_success)
 
     def migrate(self) -> None:
-        """Make Airflow's database, with the demo's connections in it."""
-        found = connections(self.home, self.ports, self.seeds, self.sandbox_token("deployer"))
+        """Make Airflow's database; when the sandbox has come up meanwhile, put the demo's connections into it."""
         listed = self.home / "airflow" / "connections.json"
+        command = [sys.executable, "-m", "airflow_pipeops.demo.database", str(listed)]
+        making = self._processes.start("database", command, self._environment, stdin=True)
+        self._wait("the sandbox", lambda: httpx.get(f"{self.sandbox_url}/api/version", timeout=2).is_success)
+        found = connections(self.home, self.ports, self.seeds, self.sandbox_token("deployer"))
         listed.touch(mode=0o600)
         listed.write_text(json.dumps(found))
-        for command in (["db", "migrate"], ["connections", "import", str(listed)]):
-            self.airflow(*command)
+        assert making.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it has ended: finish() says how
+            making.stdin.write(b"go\n")
+            making.stdin.close()
+        self._processes.finish("database", _PATIENCE)
         listed.unlink()
 
     def airflow(self, *arguments: str, timeout: float = 180) -> str:
@@ -125,7 +134,7 @@ class Stack:
         :raises StackFailed: if it fails.
         """
         command = [sys.executable, "-m", "airflow", *arguments]
-        run = subprocess.run(command, env=self._environment, capture_output=True, text=True, timeout=timeout)
+        run = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=timeout)
         if run.returncode:
             raise StackFailed(
                 f"airflow {' '.join(arguments[:2])} failed:\n{(run.stdout + run.stderr)[-3000:]}"
@@ -134,8 +143,8 @@ class Stack:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment of the stack's processes."""
-        return dict(self._environment)
+        """The environment of the stack's processes; whatever is started with it is stopped with the stack."""
+        return self._processes.marked(self._environment)
 
     def stop(self) -> None:
         """End every process."""
