@@ -18,9 +18,9 @@ from datetime import timedelta
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import DAG
-from airflow_pipeops.build.operators import BuildImageOperator, RunTestsOperator, SmokeTestOperator
 
 from airflow_pipeops.argocd.sensors import ArgoCDAppSensor
+from airflow_pipeops.build.operators import BuildImageOperator, RunTestsOperator, SmokeTestOperator
 from airflow_pipeops.delivery.deliverable import Deliverable
 from airflow_pipeops.gitops.operators import GitOpsCommitOperator, ResolveCommitOperator
 from airflow_pipeops.gitops.triggers import GitPushTrigger

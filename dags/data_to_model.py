@@ -20,6 +20,10 @@ from datetime import timedelta
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import DAG, Param, task
+
+from airflow_pipeops.argocd.sensors import ArgoCDAppSensor
+from airflow_pipeops.delivery.deliverable import Deliverable
+from airflow_pipeops.gitops.operators import GitOpsCommitOperator
 from airflow_pipeops.models.operators import (
     BuildFeaturesOperator,
     EvaluateModelOperator,
@@ -28,10 +32,6 @@ from airflow_pipeops.models.operators import (
     TrainModelOperator,
     VerifyModelOperator,
 )
-
-from airflow_pipeops.argocd.sensors import ArgoCDAppSensor
-from airflow_pipeops.delivery.deliverable import Deliverable
-from airflow_pipeops.gitops.operators import GitOpsCommitOperator
 from airflow_pipeops.validation.operators import ValidateDataOperator
 from airflow_pipeops.validation.triggers import DataBatchTrigger
 

@@ -15,11 +15,11 @@ from __future__ import annotations
 from datetime import timedelta
 
 from airflow.sdk import DAG, task
-from airflow_pipeops.models.operators import MeasureModelOperator
 
 from airflow_pipeops.delivery.deliverable import Deliverable
 from airflow_pipeops.drift.governor import RetrainPolicy
 from airflow_pipeops.drift.operators import DataDriftOperator, RetrainGovernorOperator
+from airflow_pipeops.models.operators import MeasureModelOperator
 from airflow_pipeops.validation.operators import ValidateDataOperator
 from airflow_pipeops.validation.triggers import DataBatchTrigger
 
@@ -43,6 +43,7 @@ with DAG(
     def compare(**context) -> dict | None:
         """Return the new batches and the champion's reference; skip the rest while there is no champion."""
         from airflow_pipeops.delivery.events import triggering_signals
+        from airflow_pipeops.delivery.storage import StorageHook
         from airflow_pipeops.models.hook import MLflowHook
 
         stored = (

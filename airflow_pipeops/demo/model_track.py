@@ -69,7 +69,7 @@ class ModelTrack:
 
         def look() -> str | None:
             for candidate in self.teller.api.runs("data_to_model"):
-                identifier = candidate["dag_run_id"]
+                identifier = str(candidate["dag_run_id"])
                 if identifier in known:
                     continue
                 upstream = {
@@ -79,7 +79,7 @@ class ModelTrack:
                     return identifier
             return None
 
-        return self.teller.wait("the decision to retrain starts a training", look)
+        return str(self.teller.wait("the decision to retrain starts a training", look))
 
     def retrain(self, month: int, run: str) -> None:
         """Follow a retrain; claim that production changed only if the challenger was better."""
@@ -123,13 +123,10 @@ class ModelTrack:
         """Claim that endpoint, Git and registry agree."""
         live = self.live()
         champion = self.teller.stack.registry().by_alias(NAME, "champion")
-        self.claims.equal(
-            f"{which}: production serves the registry's champion",
-            live,
-            {"version": str(champion.version), "sha256": champion.sha256},
-        )
+        named = {"version": str(champion.version), "sha256": champion.sha256} if champion else None
+        self.claims.equal(f"{which}: production serves the registry's champion", live, named)
         patch = yaml.safe_load(self.teller.desired(f"apps/{NAME}/overlays/production/model.yaml"))
         env = {
             item["name"]: item["value"] for item in patch["spec"]["template"]["spec"]["containers"][0]["env"]
         }
-        self.claims.equal(f"{which}: Git says the same", env["MODEL_SHA256"], champion.sha256)
+        self.claims.equal(f"{which}: Git says the same", env["MODEL_SHA256"], live["sha256"])

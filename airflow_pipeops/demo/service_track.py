@@ -108,14 +108,15 @@ class ServiceTrack:
 
         def look() -> str | None:
             for candidate in self.teller.api.runs("release_guard"):
-                identifier = candidate["dag_run_id"]
-                if identifier not in known and run in self.teller.api.upstream_runs(
-                    "release_guard", identifier
-                ):
+                identifier = str(candidate["dag_run_id"])
+                events = (
+                    self.teller.api.upstream("release_guard", identifier) if identifier not in known else []
+                )
+                if run in {event["source_run_id"] for event in events}:
                     return identifier
             return None
 
-        return self.teller.wait("the guard starts by itself", look)
+        return str(self.teller.wait("the guard starts by itself", look))
 
     def live_drift(self) -> None:
         """Change a live object behind Git's back: it must be noticed and healed."""
@@ -140,4 +141,4 @@ class ServiceTrack:
         overlay = yaml.safe_load(
             self.teller.desired(f"apps/{NAME}/overlays/{environment}/kustomization.yaml")
         )
-        return overlay["images"][0]["digest"]
+        return str(overlay["images"][0]["digest"])

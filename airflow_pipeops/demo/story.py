@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,12 +20,13 @@ from airflow_pipeops.demo.service_track import ServiceTrack
 from airflow_pipeops.demo.teller import Teller
 
 if TYPE_CHECKING:
+    from airflow_pipeops.delivery.records import Record
     from airflow_pipeops.demo.stack import Stack
 
 DAGS = ("code_to_release", "data_to_model", "drift_to_retrain", "release_guard", "desired_state_drift")
 
 
-def run(stack: Stack, *, claims_file: Path | None = None, say=print) -> bool:
+def run(stack: Stack, *, claims_file: Path | None = None, say: Callable[[str], None] = print) -> bool:
     """Tell the story on a running stack.
 
     :param claims_file: where to write the claims as JSON.
@@ -72,7 +74,7 @@ def run(stack: Stack, *, claims_file: Path | None = None, say=print) -> bool:
     return claims.hold
 
 
-def table(records: list) -> list[str]:
+def table(records: list[Record]) -> list[str]:
     """Return what happened, a line for each release, decision, evaluation and incident."""
     rows = []
     for record in records:

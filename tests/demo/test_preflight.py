@@ -36,7 +36,8 @@ def test_a_folder_that_is_not_ours_is_not_wiped(tmp_path, ports) -> None:
     (found,) = problems(tmp_path, ports)
     assert "was not made by the demo" in found
     run = subprocess.run(
-        [sys.executable, "-m", "airflow_pipeops.demo", "--headless", "--home", str(tmp_path), "--port", "28280", "--node-port", "28290"],
+        [sys.executable, "-m", "airflow_pipeops.demo", "--headless", "--home", str(tmp_path),
+         "--port", "28280", "--node-port", "28290"],
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert run.returncode == 2
