@@ -157,6 +157,14 @@ def get_provider_info() -> dict[str, Any]:
                         "example": "s3://my-bucket/pipeops/evidence",
                         "default": "",
                     },
+                    "builder": {
+                        "description": "Image builder of tasks that name none: auto (the first engine that works), "
+                        "buildah, docker, podman, or oci-layout (no engine; no base image).",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "buildah",
+                        "default": "auto",
+                    },
                 },
             }
         },

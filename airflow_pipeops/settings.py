@@ -16,3 +16,10 @@ def evidence_uri() -> str:
 
     home = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser()
     return (home / "pipeops" / "evidence").as_uri()
+
+
+def builder() -> str:
+    """Return which image builder to use where a task names none: ``[pipeops] builder``, else ``auto``."""
+    from airflow.sdk.configuration import conf
+
+    return str(conf.get("pipeops", "builder", fallback="") or "auto")

@@ -154,7 +154,8 @@ class BuildImageOperator(_SourceOperator):
     :param image: its name, which is also the layout's folder below the storage; templated.
     :param context: folder of the repository that holds the ``Containerfile`` or ``Dockerfile``; templated.
     :param builder: ``buildah``, ``podman``, ``docker``, ``oci-layout`` (packs the source tree without any engine), or
-        ``auto``: the first of these that is installed, works, and can get the base image.
+        ``auto``: the first of these that is installed, works, and can get the base image. By default what
+        ``[pipeops] builder`` says.
     :param storage_conn_id: connection of type ``pipeops_storage`` with a ``file://`` URI.
     :param timeout: for each step of the engine.
     :return: ``{image, digest, reference, builder, commit, record_id}``
@@ -176,7 +177,7 @@ class BuildImageOperator(_SourceOperator):
         *,
         image: str,
         context: str = ".",
-        builder: str = "auto",
+        builder: str | None = None,
         storage_conn_id: str = "pipeops_artifacts",
         timeout: timedelta = timedelta(minutes=30),
         **kwargs: Any,
@@ -189,14 +190,16 @@ class BuildImageOperator(_SourceOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Check out, build, add to the layout, record. Doing it again changes nothing."""
+        from airflow_pipeops import settings
         from airflow_pipeops.build import builders, containerfile, oci
 
         def make(name: str) -> builders.Builder:
             return builders.make(name, self._run, self.timeout, lambda line: self.log.info("%s", line))
 
         with no_retry(), tempfile.TemporaryDirectory(prefix="pipeops-build-") as folder:
-            if self.builder != "auto":
-                make(self.builder)  # an unknown name is refused before anything is touched
+            wanted = self.builder or settings.builder()
+            if wanted != "auto":
+                make(wanted)  # an unknown name is refused before anything is touched
             destination = self._destination()
             source, scratch = Path(folder, "source"), Path(folder, "scratch")
             scratch.mkdir()
@@ -204,7 +207,7 @@ class BuildImageOperator(_SourceOperator):
             tree, file = self._locate(source)
             text = file.read_text(errors="replace")
             bases = containerfile.bases(text)
-            builder = builders.choose(self.builder, bases, make, lambda line: self.log.warning("%s", line))
+            builder = builders.choose(wanted, bases, make, lambda line: self.log.warning("%s", line))
             self.log.info("Building %s from %s with %s", self.image, self.commit[:12], builder.name)
             blobs, digest = builder.build(tree, file, scratch).read()
             new = oci.Layout(destination).add(blobs, digest)

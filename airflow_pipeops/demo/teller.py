@@ -92,7 +92,7 @@ class Teller:
             fresh = [run for run in self.api.runs(dag) if run["dag_run_id"] not in known]
             return fresh[0]["dag_run_id"] if fresh else None
 
-        return self.wait(f"a run of {dag} starts by itself", look)
+        return str(self.wait(f"a run of {dag} starts by itself", look))
 
     def follow(
         self, dag: str, run: str, label: str, *, until: Callable[[dict[str, str]], bool] | None = None
@@ -113,7 +113,7 @@ class Teller:
                     self.say(f"    {label}: {mark} {task}")
             return state if state in _ENDED or (until and until(states)) else None
 
-        return self.wait(f"{dag} {run} ends", look)
+        return str(self.wait(f"{dag} {run} ends", look))
 
     def approve(self, dag: str, run: str, label: str) -> None:
         """Follow a run to its approval, and approve."""
