@@ -218,8 +218,24 @@ class Registry:
                 from mlflow import MlflowClient
             except ImportError as error:
                 raise MissingExtra("mlflow", "mlflow") from error
-            self._made = MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
+            with _making_tables(self.tracking_uri):
+                client = MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
+                client.search_registered_models(max_results=1)
+            self._made = client
         return self._made
+
+
+@contextmanager
+def _making_tables(uri: str) -> Iterator[None]:
+    """Let one process at a time make a new SQLite store: two at once leave a database that no one can open."""
+    if not uri.startswith("sqlite:///"):
+        yield
+        return
+    import fcntl
+
+    with open(uri.removeprefix("sqlite:///") + ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _read(found: Any) -> ModelVersion:
