@@ -9,6 +9,7 @@ after that; a wrong digest or setting ends the process with status 2 and one lin
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -209,6 +210,8 @@ def application(loaded: Loaded, configured: Settings) -> Starlette:
 def main() -> int:
     """Run until SIGTERM or SIGINT; return the exit status."""
     began = time.monotonic()
+    # Requests run side by side already; on a busy machine, threads inside one request wait for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
         configured = settings(os.environ)
         from airflow_pipeops.models import artifact
@@ -240,7 +243,12 @@ def main() -> int:
         f"on http://{configured.host}:{port}, loaded in {time.monotonic() - began:.1f} s",
         flush=True,
     )
-    uvicorn.Server(config).run(sockets=[listening])
+    server = uvicorn.Server(config)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn puts its own handlers in place, and raises the signal again when it is done: an end that was asked
+        # for is status 0.
+        signal.signal(number, server.handle_exit)
+    server.run(sockets=[listening])
     return 0
 
 

@@ -14,6 +14,9 @@ import httpx
 import pandas as pd
 import pytest
 
+# Set before scikit-learn is loaded: on a busy machine its threads wait for each other, and tests take ten times longer.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 from airflow_pipeops.demo import flights
 from airflow_pipeops.models import artifact
 

@@ -12,6 +12,8 @@ def test_a_new_store_is_made_once_by_processes_that_start_together(tmp_path) -> 
         "print(Registry(sys.argv[1]).by_alias('flight-delay', 'champion'))"
     )
     command = [sys.executable, "-c", program, f"sqlite:///{tmp_path}/mlflow.db"]
-    started = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    started = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)
+    ]
     ended = [process.communicate(timeout=120) for process in started]
     assert [out.strip() for out, _ in ended] == ["None"] * 3, ended
