@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import threading
 from pathlib import Path
 from types import FrameType
 
+from airflow_pipeops.demo.configuration import no_proxy
 from airflow_pipeops.demo.preflight import Ports
 from airflow_pipeops.demo.processes import ProcessDied
 from airflow_pipeops.demo.stack import Stack, StackFailed
@@ -32,7 +34,7 @@ def main() -> int:
         "--home", type=Path, default=Path(".demo"), help="folder for all state, wiped at each start"
     )
     parser.add_argument(
-        "--port", type=int, default=8080, help="port of the Airflow UI; the next three are used too"
+        "--port", type=int, default=8080, help="port of the Airflow UI; the next one is used too"
     )
     parser.add_argument(
         "--node-port", type=int, default=30080, help="first of the four ports of the endpoints"
@@ -41,6 +43,7 @@ def main() -> int:
     options = parser.parse_args()
 
     signal.signal(signal.SIGTERM, _interrupt)
+    os.environ.update(no_proxy())
     ports = Ports(airflow=options.port, nodes=options.node_port)
     try:
         with Stack(options.home, ports, say) as stack:

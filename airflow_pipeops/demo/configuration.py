@@ -28,14 +28,18 @@ def environment(home: Path, ports: Ports, passwords: Path) -> dict[str, str]:
         "CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{user}:{role}" for user, role in USERS.items()),
         "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
         "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow' / 'airflow.db'}",
+        # The API server starts while the database is being made.
+        "DATABASE__CHECK_MIGRATIONS": "False",
         "API__HOST": "127.0.0.1",
         "API__PORT": str(ports.airflow),
         "API__BASE_URL": f"http://127.0.0.1:{ports.airflow}",
         "API__WORKERS": "1",
         "API__SECRET_KEY": secrets.token_hex(32),
         "API_AUTH__JWT_SECRET": secrets.token_hex(32),
-        "LOGGING__WORKER_LOG_SERVER_PORT": str(ports.worker_logs),
-        "LOGGING__TRIGGER_LOG_SERVER_PORT": str(ports.triggerer_logs),
+        "CORE__HOSTNAME_CALLABLE": "socket.gethostname",
+        # There are no log servers; a port on which nothing listens is better than that of another Airflow here.
+        "LOGGING__WORKER_LOG_SERVER_PORT": "9",
+        "LOGGING__TRIGGER_LOG_SERVER_PORT": "9",
         "DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(
             [
                 {
@@ -50,18 +54,28 @@ def environment(home: Path, ports: Ports, passwords: Path) -> dict[str, str]:
         "TRIGGERER__JOB_HEARTBEAT_SEC": "2",
         "USAGE_DATA_COLLECTION__ENABLED": "False",
         "PIPEOPS__EVIDENCE_URI": (home / "evidence").as_uri(),
+        # The sandbox gives a process its own Python, so a base image would only cost time.
+        "PIPEOPS__BUILDER": "oci-layout",
     }
     return {
         **inherited,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "AIRFLOW_HOME": str(home / "airflow"),
         **{f"AIRFLOW__{name}": value for name, value in airflow.items()},
+        **no_proxy(),
         "DO_NOT_TRACK": "1",
         "GX_ANALYTICS_ENABLED": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "PYTHONWARNINGS": "ignore",
         "TQDM_DISABLE": "1",
     }
+
+
+def no_proxy() -> dict[str, str]:
+    """Return the variables that keep our own calls, all over the loopback interface, away from a proxy."""
+    known = os.environ.get("NO_PROXY") or os.environ.get("no_proxy") or ""
+    value = ",".join(dict.fromkeys(["127.0.0.1", "localhost", *filter(None, known.split(","))]))
+    return {"NO_PROXY": value, "no_proxy": value}
 
 
 def connections(home: Path, ports: Ports, seeds: Seeds, token: str) -> dict[str, dict[str, Any]]:

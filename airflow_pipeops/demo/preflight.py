@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 #: Marks a folder as made by the demo, so that it may be wiped.
 MARKER = ".pipeops-demo"
@@ -17,7 +19,7 @@ _NEEDED_BYTES = 2 * 2**30
 class Ports:
     """The ports of the stack, all on the loopback interface.
 
-    :param airflow: the Airflow UI; the next four follow it.
+    :param airflow: the Airflow UI; the sandbox's API has the next one.
     :param nodes: the first of the four endpoints.
     """
 
@@ -28,16 +30,6 @@ class Ports:
     def sandbox(self) -> int:
         """The Argo CD API of the sandbox."""
         return self.airflow + 1
-
-    @property
-    def worker_logs(self) -> int:
-        """Airflow serves the logs of running tasks here."""
-        return self.airflow + 2
-
-    @property
-    def triggerer_logs(self) -> int:
-        """Airflow serves the logs of running triggers here."""
-        return self.airflow + 3
 
     @property
     def endpoints(self) -> dict[str, int]:
@@ -52,7 +44,7 @@ class Ports:
 
     def all(self) -> list[int]:
         """Return every port."""
-        return [self.airflow, self.sandbox, self.worker_logs, self.triggerer_logs, *self.endpoints.values()]
+        return [self.airflow, self.sandbox, *self.endpoints.values()]
 
 
 def problems(home: Path, ports: Ports) -> list[str]:
@@ -66,10 +58,14 @@ def problems(home: Path, ports: Ports) -> list[str]:
         found.append("git is not installed: install it, then try again")
     if shutil.which("kustomize") is None and kubectl() is None:
         found.append("neither kustomize nor kubectl is here: pip install 'airflow-pipeops[demo]'")
-    existing = next(folder for folder in (home, *home.parents) if folder.exists())
+    existing = next(folder for folder in (home, *home.parents) if folder.is_dir())
+    if home.exists() and not home.is_dir():
+        found.append(f"{home} is a file: choose a folder with --home")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        found.append(f"{existing} cannot be written: choose another folder with --home")
     if (free := shutil.disk_usage(existing).free) < _NEEDED_BYTES:
         found.append(f"only {free / 2**30:.1f} GiB are free at {existing}: 2 GiB are needed")
-    if home.exists() and any(home.iterdir()) and not (home / MARKER).exists():
+    if home.is_dir() and any(home.iterdir()) and not (home / MARKER).exists():
         found.append(f"{home} is not empty and was not made by the demo: choose another with --home")
     found += [
         f"port {port} is in use: stop what listens there, or choose others with --port and --node-port"
@@ -77,6 +73,33 @@ def problems(home: Path, ports: Ports) -> list[str]:
         if _in_use(port)
     ]
     return found
+
+
+def occupy(home: Path) -> IO[str] | None:
+    """Hold the demo's folder against a second demo for as long as the returned file is open.
+
+    The system lets go of it when we end, however that is. Only a folder with the demo's marker can be held.
+
+    :return: None if another demo holds it.
+    """
+    import fcntl
+
+    marker = (home / MARKER).open("a")
+    try:
+        fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        marker.close()
+        return None
+    return marker
+
+
+def empty(home: Path) -> None:
+    """Remove everything in the demo's folder but the marker."""
+    for item in home.iterdir():
+        if item.is_dir() and not item.is_symlink():
+            shutil.rmtree(item)
+        elif item.name != MARKER:
+            item.unlink()
 
 
 def kubectl() -> str | None:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import httpx
 
 from airflow_pipeops.demo.airflow_api import AirflowApi
 from airflow_pipeops.demo.configuration import connections, environment, write_passwords
-from airflow_pipeops.demo.preflight import MARKER, Ports, problems
+from airflow_pipeops.demo.preflight import MARKER, Ports, empty, occupy, problems
 from airflow_pipeops.demo.processes import Processes
 from airflow_pipeops.demo.seeds import Seeds
 from airflow_pipeops.exceptions import PipeOpsError
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 DAGS = frozenset(
     {"code_to_release", "data_to_model", "desired_state_drift", "drift_to_retrain", "release_guard"}
 )
-COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 #: A month of flights in the demo: a seeded sample, so that a year fits into minutes.
 ROWS = 9000
 _PATIENCE = 180.0
@@ -55,6 +53,7 @@ class Stack:
         self._say = say
         self._processes = Processes(self.home)
         self._environment: dict[str, str] = {}
+        self._held: IO[str] | None = None
 
     def __enter__(self) -> Stack:
         try:
@@ -73,29 +72,45 @@ class Stack:
 
         :raises StackFailed: with one line for each problem; nothing was touched.
         """
-        self._processes.sweep()
+        if (self.home / MARKER).exists():
+            self._hold()
+            self._processes.sweep()
         if found := problems(self.home, self.ports):
             raise StackFailed("\n".join(found))
-        shutil.rmtree(self.home, ignore_errors=True)
+        if self._held is None:
+            self.home.mkdir(parents=True, exist_ok=True)
+            self._hold()
+        empty(self.home)
         for folder in ("airflow", "data", "artifacts", "evidence", "sandbox"):
             (self.home / folder).mkdir(parents=True)
-        (self.home / MARKER).touch()
         self._processes.begin()
         self.seeds.plant()
         passwords = self.home / "airflow" / "passwords.json"
         self.passwords = write_passwords(passwords)
         self._environment = environment(self.home, self.ports, passwords)
 
+    def _hold(self) -> None:
+        self._held = occupy(self.home)
+        if self._held is None:
+            raise StackFailed(
+                f"a demo is running in {self.home}: end it with Ctrl-C there, or choose others with"
+                " --home, --port and --node-port"
+            )
+
     def start(self) -> None:
         """Start everything, and return when it works. What does not need each other starts side by side."""
         started = time.monotonic()
         self._say("· starting the sandbox: an Argo CD for demos and tests, not for production")
         self.start_sandbox()
-        self._say("· making Airflow's database")
+        self._say("· starting Airflow's API server, and making the database beside it")
+        # By far the slowest to start, and it asks the database nothing before the first request.
+        self._start_airflow("api-server")
         self.migrate()
-        self._say("· starting Airflow")
-        for component in COMPONENTS:
-            self._processes.start(component, [sys.executable, "-m", "airflow", component], self._environment)
+        self._say("· starting Airflow's scheduler, DAG processor and triggerer")
+        # Their log servers would listen on all interfaces. Nobody needs them: all logs are in one folder.
+        self._start_airflow("scheduler", "--skip-serve-logs")
+        self._start_airflow("dag-processor")
+        self._start_airflow("triggerer", "--skip-serve-logs")
         self.api = AirflowApi(self.url, "admin", self.passwords["admin"])
         self._wait("the API server", self._api_answers)
         self._wait("scheduler, DAG processor and triggerer", self._airflow_is_well)
@@ -128,6 +143,10 @@ class Stack:
         self._processes.finish("database", _PATIENCE)
         listed.unlink()
 
+    def _start_airflow(self, *arguments: str) -> None:
+        command = [sys.executable, "-m", "airflow", *arguments]
+        self._processes.start(arguments[0], command, self._environment)
+
     def airflow(self, *arguments: str, timeout: float = 180) -> str:
         """Run an ``airflow`` command in the stack's environment and return what it prints.
 
@@ -149,6 +168,9 @@ class Stack:
     def stop(self) -> None:
         """End every process."""
         self._processes.stop()
+        if self._held is not None:
+            self._held.close()
+            self._held = None
 
     def check(self) -> None:
         """Raise if one of the processes has ended by itself."""

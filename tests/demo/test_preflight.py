@@ -68,4 +68,4 @@ def test_no_disk_is_said(tmp_path, ports, monkeypatch) -> None:
 
 
 def test_all_ports_differ(ports) -> None:
-    assert len(set(ports.all())) == 8
+    assert len(set(ports.all())) == 6
