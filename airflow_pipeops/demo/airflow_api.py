@@ -70,6 +70,15 @@ class AirflowApi:
         """Return the ids of all DAGs that Airflow knows."""
         return [dag["dag_id"] for dag in self.call("GET", "/dags", params={"limit": 100})["dags"]]
 
+    def import_errors(self) -> list[str]:
+        """Return what kept DAG files from being read."""
+        return [error["stack_trace"] for error in self.call("GET", "/importErrors")["import_errors"]]
+
+    def connections(self) -> dict[str, dict[str, Any]]:
+        """Return the connections by id; Airflow hides what is secret in them."""
+        found = self.call("GET", "/connections", params={"limit": 100})["connections"]
+        return {connection["connection_id"]: connection for connection in found}
+
     def unpause(self, dag: str) -> None:
         """Let a DAG run."""
         self.call("PATCH", f"/dags/{dag}", json={"is_paused": False})

@@ -1,6 +1,6 @@
 """The two Git repositories of the demo, and its Argo CD applications.
 
-The files are in ``seeds/``: the application's versions, each laid over the first, and the desired state.
+The files are in ``seeds/``: the first version of the application and what each later one changes, and the desired state.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ SEEDS = Path(__file__).parent / "seeds"
 ENVIRONMENTS = ("staging", "production")
 DELIVERABLES = ("delay-api", "flight-delay")
 
-#: Subject and author of the commits of the application, as their developers wrote them.
+#: Message and author of the commits of the application, as their developers wrote them.
 VERSIONS = {
     1: ("Answer how late flights are", "Ada"),
     2: ("Answer for all of New York too", "Ada"),
     3: ("Read the region from the environment", "Ben"),
-    4: ("Pool the connections to the delay store", "Ben"),
+    4: (
+        "Pool the connections to the delay store\n\nWithout the region: no environment provides one.",
+        "Ben",
+    ),
 }
 
 
@@ -57,20 +60,18 @@ class Seeds:
             _commit_all(clone, self.app_repository, "Begin", "Ada")
 
     def push_version(self, number: int) -> str:
-        """Commit and push a version of the application; return the commit."""
-        subject, author = VERSIONS[number]
+        """Commit and push a version of the application on top of what is there; return the commit."""
+        message, author = VERSIONS[number]
         with tempfile.TemporaryDirectory() as folder:
             clone = Path(folder)
             _git(clone, "clone", "--quiet", str(self.app_repository), ".")
-            for item in clone.iterdir():
-                if item.name != ".git":
-                    shutil.rmtree(item) if item.is_dir() else item.unlink()
-            for version in dict.fromkeys((1, number)):
+            first = () if (clone / "app.py").exists() else (1,)
+            for version in dict.fromkeys((*first, number)):
                 source = SEEDS / "delay-api" / str(version)
                 shutil.copytree(
                     source, clone, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__")
                 )
-            return _commit_all(clone, self.app_repository, subject, author)
+            return _commit_all(clone, self.app_repository, message, author)
 
     def applications(self) -> list[dict[str, Any]]:
         """Return the Argo CD applications, one for each deliverable and environment."""
@@ -102,7 +103,7 @@ class Seeds:
         ]
 
 
-def _commit_all(clone: Path, repository: Path, subject: str, author: str) -> str:
+def _commit_all(clone: Path, repository: Path, message: str, author: str) -> str:
     if not (clone / ".git").exists():
         _git(clone, "init", "--quiet", "--initial-branch=main")
         _git(clone, "remote", "add", "origin", str(repository))
@@ -116,8 +117,9 @@ def _commit_all(clone: Path, repository: Path, subject: str, author: str) -> str
         f"user.email={email}",
         "commit",
         "--quiet",
+        "--allow-empty",
         "--message",
-        subject,
+        message,
     )
     _git(clone, "push", "--quiet", "origin", "HEAD:main")
     return _git(clone, "rev-parse", "HEAD").strip()

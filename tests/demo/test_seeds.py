@@ -53,6 +53,25 @@ def test_each_application_points_at_its_overlay(seeds, tmp_path) -> None:
         assert (folder / application["spec"]["source"]["path"] / "kustomization.yaml").is_file()
 
 
+def test_a_commit_changes_only_what_its_message_says(tmp_path) -> None:
+    """The second version's feature outlives the commits after it; one version may be skipped."""
+    for order in ((1, 2, 3, 4), (1, 3, 4)):
+        planted = Seeds(tmp_path / str(len(order)), Ports().endpoints)
+        planted.plant()
+        changed = {}
+        for number in order:
+            sha = planted.push_version(number)
+            show = ["git", "-C", str(planted.app_repository), "show", "--name-only", "--format=%an: %s", sha]
+            told, _, *files = subprocess.run(
+                show, capture_output=True, text=True, check=True
+            ).stdout.splitlines()
+            assert told == f"{VERSIONS[number][1]}: {VERSIONS[number][0].splitlines()[0]}"
+            changed[number] = set(files)
+        assert changed[3] == {"app.py"}
+        assert changed[4] == {"app.py", "pool.py", "tests/test_pool.py"}
+        assert changed.get(2, {"delays.py"}) >= {"delays.py"}
+
+
 def serve(folder: Path, **environment: str) -> tuple[subprocess.Popen, str]:
     """Start a version of the application on a free port."""
     with socket.socket() as probe:
