@@ -94,7 +94,7 @@ class Processes:
 
         :raises ProcessDied: with its name, exit status and last lines.
         """
-        for name, process in self._running.items():
+        for name, process in list(self._running.items()):
             if (status := process.poll()) is not None:
                 raise ProcessDied(self._obituary(name, status))
 

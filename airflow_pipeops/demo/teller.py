@@ -72,9 +72,11 @@ class Teller:
         """Look until there is something to see.
 
         :raises StoryBroken: when patience ends first.
+        :raises ProcessDied: when a process of the stack ends meanwhile.
         """
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
+            self.stack.check()
             if (found := look()) is not None:
                 return found
             if self._stopped.wait(0.5):
