@@ -48,9 +48,8 @@ class ModelTrack:
 
     def month(self, month: int) -> None:
         """Deliver a month; follow the decision, and the retrain if that is what was decided."""
-        known, trainings = self.teller.runs("drift_to_retrain"), self.teller.runs("data_to_model")
-        self.teller.stack.deliver_month(month)
-        run = self.teller.new_run("drift_to_retrain", known)
+        trainings = self.teller.runs("data_to_model")
+        run = self.judging(self.teller.stack.deliver_month(month).name)
         state = self.teller.follow("drift_to_retrain", run, f"month {month}")
         if state != "success":
             self.claims.check(f"month {month} was judged", False, state)
@@ -63,6 +62,18 @@ class ModelTrack:
         self.teller.say(f"    month {month}: {decision['action']}: {'; '.join(decision['reasons'])}")
         if decision["action"] == "retrain":
             self.retrain(month, self.training(trainings))
+
+    def judging(self, name: str) -> str:
+        """Return the run that a batch started. One run may stand for several batches: Airflow merges events."""
+
+        def look() -> str | None:
+            for candidate in reversed(self.teller.api.runs("drift_to_retrain")):
+                events = self.teller.api.upstream("drift_to_retrain", candidate["dag_run_id"])
+                if name in {(event["extra"].get("payload") or {}).get("name") for event in events}:
+                    return str(candidate["dag_run_id"])
+            return None
+
+        return str(self.teller.wait(f"{name} starts drift_to_retrain by itself", look))
 
     def training(self, known: set[str]) -> str:
         """Return the training that a decision started (a new batch alone starts a run that stops at its plan)."""
