@@ -15,7 +15,7 @@ def load(path: str, field: str) -> Any:
     :param field: the name under which the reader knows the value, for the error.
     :raises InvalidInput: if there is no such module or attribute.
     """
-    module, colon, name = path.partition(":")
+    module, colon, name = path.partition(":") if isinstance(path, str) else ("", "", "")
     if not (colon and module and name):
         raise InvalidInput(
             f"{field} {path!r} is not an import path",
@@ -34,4 +34,12 @@ def load(path: str, field: str) -> Any:
             value=path,
             remedy="Install the module where the task runs, and check the spelling.",
         ) from error
+    return found
+
+
+def function(path: str, field: str) -> Any:
+    """Return the function that ``"package.module:name"`` names; see :func:`load`."""
+    found = load(path, field)
+    if not callable(found):
+        raise InvalidInput(f"{field} {path!r} is not a function", field=field, value=path)
     return found

@@ -82,40 +82,16 @@ def get(uri: str, digest: str | None = None) -> bytes:
 
 
 def read_tables(uris: list[str]) -> tuple[pd.DataFrame, str]:
-    """Read Parquet files one below the other, and return them with the digest of their bytes.
+    """Read files one below the other, and return them with the digest of their bytes.
 
-    :raises InvalidInput: if there is none, one is unreadable, empty, or has other columns than the first.
+    :raises InvalidInput: if there is none, one is unreadable, or there are no rows; see :func:`airflow_pipeops.tables.read`.
     """
-    import pandas as pd
+    from airflow_pipeops import tables
 
-    if not uris:
-        raise InvalidInput(
-            "there is no data", field="data", remedy="Give the URI of at least one Parquet file."
-        )
-    frames: list[pd.DataFrame] = []
-    digests: list[str] = []
-    for uri in uris:
-        content = get(uri)
-        digests.append(sha256(content))
-        try:
-            frame = pd.read_parquet(io.BytesIO(content))
-        except Exception as error:  # pyarrow raises many kinds for a broken file
-            first = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise InvalidInput(
-                f"{uri} is no readable Parquet file: {first}", field="data", value=uri
-            ) from error
-        if frames and list(frame.columns) != list(frames[0].columns):
-            differ = sorted(set(frame.columns) ^ set(frames[0].columns))
-            raise InvalidInput(
-                f"{uri} has other columns than {uris[0]}: {', '.join(map(str, differ)) or 'another order'}",
-                field="data",
-                value=uri,
-            )
-        frames.append(frame)
-    whole = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0].reset_index(drop=True)
-    if whole.empty:
+    found = tables.read(uris)
+    if found.frame.empty:
         raise InvalidInput(f"the data has no rows: {', '.join(uris)}", field="data", value=uris)
-    return whole, digests[0] if len(digests) == 1 else sha256("\n".join(digests).encode())
+    return found.frame.reset_index(drop=True), found.digest
 
 
 def put_table(frame: pd.DataFrame, root: Any, name: str) -> tuple[str, str]:

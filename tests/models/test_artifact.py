@@ -107,12 +107,12 @@ def test_tables_empty_broken_differing(tmp_path, table):
     assert len(frame) == 2 * len(table)
     assert digest != storage.read_tables([str(whole)])[1]
     for uris, why in [
-        ([str(broken)], "no readable Parquet"),
-        ([str(whole), str(other)], "other columns.*temp"),
+        ([str(broken)], "damaged or not parquet"),
+        ([str(whole), str(other)], "different columns: temp"),
         ([str(none)], "no rows"),
-        ([], "no data"),
+        ([], "names no file"),
     ]:
         with pytest.raises(InvalidInput, match=why):
             storage.read_tables(uris)
-    with pytest.raises(NotFound, match="no file"):
+    with pytest.raises(NotFound, match="there is no file"):
         storage.read_tables([str(tmp_path / "gone.parquet")])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.exceptions import InvalidInput
-from airflow_pipeops.models.domain import function
+from airflow_pipeops.importing import function
 from airflow_pipeops.models.operators.given import UI_COLOR, check_name, data_uris, storage_root
 
 if TYPE_CHECKING:
