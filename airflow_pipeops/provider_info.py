@@ -78,9 +78,7 @@ def _connection_types() -> list[dict[str, Any]]:
                 "relabeling": {"host": "Tracking URI", "password": "Password or token", "login": "User name"},
                 "placeholders": {"host": "https://mlflow.example.com"},
             },
-            "conn-fields": {
-                "artifact_uri": _text("Artifact URI", "Where models are stored, if not where MLflow says.")
-            },
+            "conn-fields": {},
         },
         {
             "connection-type": "pipeops_storage",

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from airflow_pipeops.delivery.records import Evidence
 from airflow_pipeops.exceptions import InvalidInput
+
+if TYPE_CHECKING:
+    from airflow.sdk import ObjectStoragePath
 
 
 def store(
@@ -29,7 +35,21 @@ def store(
     digest = hashlib.sha256(content).hexdigest()
     folder = ObjectStoragePath(base_uri) / digest[:2] / digest
     target = folder / name
-    if not target.exists():
+    if not (target.exists() and target.stat().st_size == len(content)):
         folder.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content)
+        _write(target, content)
     return Evidence(name=name, uri=str(target), sha256=digest, media_type=media_type)
+
+
+def _write(target: ObjectStoragePath, content: bytes) -> None:
+    """Write whole or not at all: object stores do so themselves, a folder needs a rename."""
+    if target.protocol != "file":
+        target.write_bytes(content)
+        return
+    final = Path(target.path)
+    unfinished = final.with_name(f".{final.name}.{uuid.uuid4().hex}")
+    try:
+        unfinished.write_bytes(content)
+        unfinished.replace(final)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -63,6 +63,8 @@ def environment(home: Path, ports: Ports, passwords: Path) -> dict[str, str]:
         "AIRFLOW_HOME": str(home / "airflow"),
         **{f"AIRFLOW__{name}": value for name, value in airflow.items()},
         **no_proxy(),
+        # On busy cores the threads of scikit-learn wait for each other.
+        "OMP_NUM_THREADS": "1",
         "DO_NOT_TRACK": "1",
         "GX_ANALYTICS_ENABLED": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",

@@ -21,3 +21,12 @@ def test_a_name_cannot_leave_its_folder(tmp_path, name: str) -> None:
     with pytest.raises(InvalidInput):
         store(b"", name, base_uri=tmp_path.as_uri())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_a_crash_left_half_written_is_written_again(tmp_path) -> None:
+    first = store(b"a whole report", "drift.html", base_uri=tmp_path.as_uri())
+    (path,) = tmp_path.rglob("drift.html")
+    path.write_bytes(b"a whole")
+    assert store(b"a whole report", "drift.html", base_uri=tmp_path.as_uri()) == first
+    assert path.read_bytes() == b"a whole report"
+    assert [item.name for item in path.parent.iterdir()] == ["drift.html"]
