@@ -102,6 +102,10 @@ class AirflowApi:
         path = f"/dags/{dag}/dagRuns/{quote(run, safe='')}/taskInstances"
         return list(self.call("GET", path, params={"limit": 100})["task_instances"])
 
+    def task_instance(self, dag: str, run: str, task: str) -> dict[str, Any]:
+        """Return one task instance of a run."""
+        return dict(self.call("GET", f"/dags/{dag}/dagRuns/{quote(run, safe='')}/taskInstances/{task}"))
+
     def xcom(self, dag: str, run: str, task: str) -> Any:
         """Return what a task returned, or ``None`` where it returned nothing."""
         path = f"/dags/{dag}/dagRuns/{quote(run, safe='')}/taskInstances/{task}/xcomEntries/return_value"

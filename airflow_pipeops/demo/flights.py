@@ -97,17 +97,20 @@ def month(n: int, rows: int | None = None, *, seed: int = 0) -> pd.DataFrame:
 
 
 def write_month(n: int, folder: str | Path, rows: int | None = None, *, seed: int = 0) -> Path:
-    """Write a month as ``flights-2013-MM.parquet``, whole or not at all, and return its path.
+    """Write a month as ``flights-2013-MM.parquet``; see :func:`write`."""
+    return write(month(n, rows, seed=seed), Path(folder) / f"flights-{YEAR}-{n:02}.parquet")
 
-    The same arguments give the same bytes. The name under which it is written first does not end in ``.parquet``, so
+
+def write(frame: pd.DataFrame, target: Path) -> Path:
+    """Write a batch, whole or not at all, and return its path.
+
+    The same rows give the same bytes. The name under which it is written first does not end in ``.parquet``, so
     that nobody who waits for such files sees half of one.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"flights-{YEAR}-{n:02}.parquet"
-    unfinished = folder / f".{target.name}.{os.getpid()}.part"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        month(n, rows, seed=seed).to_parquet(unfinished, index=False, engine="pyarrow", compression="zstd")
+        frame.to_parquet(unfinished, index=False, engine="pyarrow", compression="zstd")
         unfinished.replace(target)
     finally:
         unfinished.unlink(missing_ok=True)

@@ -39,8 +39,7 @@ class ModelTrack:
         """Two months of data arrive and become the first champion."""
         self.teller.chapter("Model: two months of flights become the first champion")
         known = self.teller.runs("data_to_model")
-        for month in FIRST_MONTHS:
-            self.teller.stack.deliver_month(month)
+        self.teller.stack.deliver_history(FIRST_MONTHS)
         run = self.teller.new_run("data_to_model", known)
         state = self.teller.follow("data_to_model", run, "model")
         self.claims.equal("data alone started the first training, and it succeeded", state, "success")

@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterable, Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -187,6 +187,18 @@ class Stack:
     def endpoint(self, name: str) -> str:
         """Return the URL of a deliverable in an environment, for example ``delay-api-production``."""
         return f"http://127.0.0.1:{self.ports.endpoints[name]}"
+
+    def deliver_history(self, months: Iterable[int]) -> Path:
+        """Let the flights so far arrive, as one batch."""
+        import pandas as pd
+
+        from airflow_pipeops.demo.flights import YEAR, month, write
+
+        frames = [month(number, ROWS, seed=number) for number in months]
+        return write(
+            pd.concat(frames, ignore_index=True),
+            self.home / "data" / f"flights-{YEAR}-01-{len(frames):02}.parquet",
+        )
 
     def deliver_month(self, month: int) -> Path:
         """Let a month of flights arrive."""

@@ -67,8 +67,7 @@ def test_from_commit_and_data_to_releases_and_back(laptop: Stack) -> None:
     assert code["state"] == "success", code["log"][-5000:]
     assert httpx.get(laptop.endpoint("delay-api-production") + "/version").json() == {"version": "1"}
 
-    for month in (1, 2):
-        laptop.deliver_month(month)
+    laptop.deliver_history((1, 2))
     model = run_dag(laptop, "data_to_model")
     assert model["state"] == "success", model["log"][-5000:]
     assert model["tasks"]["champion"] == "success"
