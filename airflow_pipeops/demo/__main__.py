@@ -42,7 +42,11 @@ def main() -> int:
     parser.add_argument("--claims", type=Path, help="where to write the claims (default: HOME/claims.json)")
     options = parser.parse_args()
 
-    signal.signal(signal.SIGTERM, _interrupt)
+    # Also where a script started us in the background, which makes Python ignore Ctrl-C.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # the terminal was closed; nohup has it ignored
+        signal.signal(signal.SIGHUP, _interrupt)
     os.environ.update(no_proxy())
     ports = Ports(airflow=options.port, nodes=options.node_port)
     try:
