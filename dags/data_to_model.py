@@ -133,7 +133,14 @@ with DAG(
     )
     features = BuildFeaturesOperator(task_id="features", data=planned["data"], transform=f"{DOMAIN}:features")
     train = TrainModelOperator(
-        task_id="train", trainer=f"{DOMAIN}:train", data=features.output["uri"], name=model.name
+        task_id="train",
+        trainer=f"{DOMAIN}:train",
+        data=features.output["uri"],
+        name=model.name,
+        target="late",
+        time_column="day",
+        holdout=0.1,  # the last days of the newest month
+        scorer=f"{DOMAIN}:score",
     )
     evaluate = EvaluateModelOperator(
         task_id="evaluate",

@@ -20,12 +20,12 @@ DELIVERABLES = ("delay-api", "flight-delay")
 #: Message and author of the commits of the application, as their developers wrote them.
 VERSIONS = {
     1: ("Answer how late flights are", "Ada"),
-    2: ("Answer for all of New York too", "Ada"),
-    3: ("Read the region from the environment", "Ben"),
-    4: (
+    2: ("Read the region from the environment", "Ben"),
+    3: (
         "Pool the connections to the delay store\n\nWithout the region: no environment provides one.",
         "Ben",
     ),
+    4: ("Give the connection of a health check back to the pool", "Ada"),
 }
 
 

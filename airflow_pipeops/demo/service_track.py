@@ -22,8 +22,9 @@ class ServiceTrack:
     def run(self) -> None:
         """Tell the track."""
         self.good_release(1)
-        self.stopped_in_staging(3)
-        self.incident(4)
+        self.stopped_in_staging(2)
+        self.incident(3)
+        self.fix(4)
         self.live_drift()
 
     def push(self, number: int) -> tuple[str, str]:
@@ -101,6 +102,20 @@ class ServiceTrack:
             "the revert is a commit that says so",
             "Revert" in (log := self.teller.git("log", "--format=%s", "-10", "main")),
             log,
+        )
+
+    def fix(self, number: int) -> None:
+        """Release the repaired commit."""
+        self.teller.chapter("Service: the repaired commit is released")
+        _, run = self.push(number)
+        self.teller.approve("code_to_release", run, "service")
+        self.claims.equal(
+            "the repaired commit's run succeeded",
+            self.teller.follow("code_to_release", run, "service"),
+            "success",
+        )
+        self.claims.equal(
+            "production answers with the repaired version", self.version("production"), f"{number}"
         )
 
     def guard_of(self, run: str, known: set[str]) -> str:

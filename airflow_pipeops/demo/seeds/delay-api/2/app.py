@@ -49,8 +49,9 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def main():
+    region = os.environ["DELAY_API_REGION"]  # the platform team will set it everywhere
     host, port = os.environ.get("HOST", "0.0.0.0"), int(os.environ.get("PORT", "8080"))
-    print(f"delay-api {VERSION} on {host}:{port}", file=sys.stderr)
+    print(f"delay-api {VERSION} for {region} on {host}:{port}", file=sys.stderr)
     ThreadingHTTPServer((host, port), Handler).serve_forever()
 
 

@@ -11,11 +11,16 @@ import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from delays import mean_delay
+from pool import Pool
 
 VERSION = "3"
+POOL = Pool(size=40)
 
 
 def health():
+    connection = POOL.acquire()
+    if connection is None:
+        return 503, {"status": "no free connection"}
     return 200, {"status": "ok"}
 
 
@@ -49,9 +54,8 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def main():
-    region = os.environ["DELAY_API_REGION"]  # the platform team will set it everywhere
     host, port = os.environ.get("HOST", "0.0.0.0"), int(os.environ.get("PORT", "8080"))
-    print(f"delay-api {VERSION} for {region} on {host}:{port}", file=sys.stderr)
+    print(f"delay-api {VERSION} on {host}:{port}", file=sys.stderr)
     ThreadingHTTPServer((host, port), Handler).serve_forever()
 
 

@@ -21,6 +21,7 @@ def health():
     connection = POOL.acquire()
     if connection is None:
         return 503, {"status": "no free connection"}
+    POOL.release(connection)
     return 200, {"status": "ok"}
 
 
