@@ -17,6 +17,7 @@ from pathlib import Path
 
 from airflow_pipeops.exceptions import AccessDenied, InvalidInput, NotFound, SystemFailure, Unreachable
 from airflow_pipeops.gitops.credentials import Credentials, environment
+from airflow_pipeops.waiting import within
 
 _DENIED = re.compile(
     r"Authentication failed|could not read (Username|Password)|Permission denied|returned error: 40[13]|"
@@ -128,7 +129,7 @@ class Git:
         except FileNotFoundError as error:
             raise _no_git() from error
         try:
-            stdout, stderr = await asyncio.wait_for(process.communicate(), self.timeout)
+            stdout, stderr = await within(self.timeout, process.communicate())
         except asyncio.TimeoutError as error:
             raise self._too_slow(arguments) from error
         finally:

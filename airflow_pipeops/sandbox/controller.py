@@ -15,6 +15,7 @@ from airflow_pipeops.sandbox.runtime.cluster import Cluster
 from airflow_pipeops.sandbox.runtime.key import Key
 from airflow_pipeops.sandbox.store import Application, ApplicationStore
 from airflow_pipeops.sandbox.wire import REFRESH_ANNOTATION, now
+from airflow_pipeops.waiting import within
 
 log = logging.getLogger(__name__)
 #: Live changes come in bursts: they are looked at together, after this many seconds.
@@ -126,7 +127,7 @@ class Controller:
     async def _next(self, name: str, rest: float, later: float | None) -> Level:
         wait = rest if later is None else min(rest, later)
         try:
-            await asyncio.wait_for(self._wake[name].wait(), wait)
+            await within(wait, self._wake[name].wait())
         except asyncio.TimeoutError:
             return Level.COMPARE if wait == rest else Level.LIVE
         if self._wanted.get(name) is Level.LIVE:

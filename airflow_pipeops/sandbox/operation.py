@@ -18,6 +18,7 @@ from airflow_pipeops.sandbox.runtime.cluster import Cluster
 from airflow_pipeops.sandbox.runtime.key import Key
 from airflow_pipeops.sandbox.store import Application, ApplicationStore
 from airflow_pipeops.sandbox.wire import now
+from airflow_pipeops.waiting import within
 
 #: Longest time between two looks at what an operation waits for; a live change ends it earlier.
 _POLL = 0.5
@@ -198,7 +199,7 @@ class OperationRunner:
             )
             self._store.update(name, partial(progress.set_message, text=text + more))
             try:
-                await asyncio.wait_for(changed.wait(), _POLL)
+                await within(_POLL, changed.wait())
             except asyncio.TimeoutError:
                 continue
 

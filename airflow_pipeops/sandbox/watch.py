@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from airflow_pipeops.sandbox.store import Application
+from airflow_pipeops.waiting import within
 
 Event = dict[str, Any]
 Accept = Callable[[Application], bool]
@@ -47,7 +48,7 @@ class Subscription:
         :raises EOFError: at the end of the stream.
         """
         try:
-            event = await asyncio.wait_for(self._queue.get(), seconds)
+            event = await within(seconds, self._queue.get())
         except asyncio.TimeoutError:
             return None
         if event is _END:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
 from airflow_pipeops.exceptions import InvalidInput
+from airflow_pipeops.waiting import within
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
@@ -83,7 +84,7 @@ class DataBatchTrigger(BaseEventTrigger):
         while True:
             try:
                 root = await self._root()
-                now = await asyncio.wait_for(asyncio.to_thread(look, root, self.pattern), _LOOK_TIMEOUT)
+                now = await within(_LOOK_TIMEOUT, asyncio.to_thread(look, root, self.pattern))
             except Exception as error:  # any store, any library: a watcher must outlive them all
                 failures += 1
                 self.log.warning(

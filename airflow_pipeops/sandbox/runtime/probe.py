@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_pipeops.sandbox.runtime import reaper
+from airflow_pipeops.waiting import within
 
 
 class Prober:
@@ -30,7 +31,7 @@ class Prober:
         """Run the probe once; returns an empty string for success, else why it failed."""
         timeout = float(self._spec.get("timeoutSeconds") or 1)
         try:
-            return await asyncio.wait_for(self._act(), timeout)
+            return await within(timeout, self._act())
         except asyncio.TimeoutError:
             return f"no answer within {timeout:g} s"
         except (OSError, ValueError, asyncio.IncompleteReadError) as error:

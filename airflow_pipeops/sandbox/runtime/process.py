@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from airflow_pipeops.sandbox.runtime import reaper
+from airflow_pipeops.waiting import within
 
 #: A log file is cut in two halves at this size: the older half is dropped.
 LOG_CAP = 4 * 1024 * 1024
@@ -43,7 +44,7 @@ class Process:
         """Ask the group to end, and kill it after ``grace`` seconds. Somebody else awaits :meth:`wait`."""
         self.signal(signal.SIGTERM)
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._proc.wait(), grace)
+            await within(grace, self._proc.wait())
             return
         self.signal(signal.SIGKILL)
         await self._proc.wait()
