@@ -1,10 +1,11 @@
 """What the modules that the example DAGs import add to ``import airflow.sdk``: seconds and modules.
 
-Run: python tests/benchmarks/imports.py
+Run: python tests/benchmarks/imports.py [--each]
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 import subprocess
@@ -38,7 +39,10 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1] / "package"))
     from test_imports import MODULES
 
-    figures = {"all": measure(MODULES), **{module: measure([module]) for module in MODULES}}
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--each", action="store_true", help="also each module for itself")
+    each = MODULES if parser.parse_args().each else []
+    figures = {"all": measure(MODULES), **{module: measure([module]) for module in each}}
     for name, row in figures.items():
         print(f"{name:45} {row['seconds']:7.3f} s  {row['new_modules']:4d} modules")
     print(json.dumps(figures))

@@ -160,7 +160,7 @@ def test_a_tampered_challenger_is_neither_evaluated_nor_registered(ready, contex
     ("arguments", "why"),
     [
         ({"trainer": "nowhere:train"}, "trainer 'nowhere:train' cannot be imported"),
-        ({"trainer": "train"}, "no import path"),
+        ({"trainer": "train"}, "is not an import path"),
         ({"trainer": f"{DOMAIN}:TARGET"}, "not a function"),
         ({"data": []}, "no URI"),
         ({"data": "/nowhere.parquet"}, "no file"),
