@@ -28,7 +28,7 @@ from airflow_pipeops.gitops.triggers import GitPushTrigger
 CODE, DESIRED_STATE = "pipeops_app_repo", "pipeops_gitops_repo"
 
 service = Deliverable("delay-api", environments=("staging", "production"))
-pushed = service.signal("push", GitPushTrigger(git_conn_id=CODE, poll_interval=3))
+pushed = service.signal("push", GitPushTrigger(git_conn_id=CODE, poll_interval=2))
 
 
 def promote(environment: str, image: BuildImageOperator, **kwargs) -> GitOpsCommitOperator:

@@ -9,7 +9,7 @@
     champion alias ◀─ production is live ◀─ promote to production ◀─ approve ◀─ verify with real requests ◀─┘
                                             (Git commit)        (policy or person)
 
-The champion is what production runs. A new batch starts training only while there is no champion; after that the
+The champion is what production runs. A new batch starts training only while nothing is in production; after that the
 retrain policy decides (see ``drift_to_retrain``), or a person who triggers this DAG.
 """
 
@@ -40,7 +40,7 @@ DESIRED_STATE = "pipeops_gitops_repo"
 BATCHES = 2  # months of data that a model learns from
 
 model = Deliverable("flight-delay", environments=("staging", "production"))
-arrived = model.signal("batch", DataBatchTrigger(storage_conn_id="pipeops_data", poll_interval=3))
+arrived = model.signal("batch", DataBatchTrigger(storage_conn_id="pipeops_data", poll_interval=2))
 
 
 def promote(environment: str, registered: RegisterModelOperator, **kwargs) -> GitOpsCommitOperator:
@@ -93,16 +93,15 @@ with DAG(
     doc_md=__doc__,
 ) as dag:
 
-    @task.short_circuit(multiple_outputs=True)
+    @task.short_circuit(multiple_outputs=True, inlets=[model.released("production")])
     def plan(**context) -> dict | None:
-        """Return the data to learn from: if a policy or a person asks, or while there is no champion."""
-        from airflow_pipeops.delivery.events import triggering_records, triggering_signals
+        """Return the data to learn from: if a policy or a person asks, or while no model is in production."""
+        from airflow_pipeops.delivery.events import records_on, triggering_records, triggering_signals
         from airflow_pipeops.delivery.storage import StorageHook
-        from airflow_pipeops.models.hook import MLflowHook
 
         decisions = triggering_records(context, "decision")
-        champion = MLflowHook().get_registry().by_alias(model.name, "champion")
-        if triggering_signals(context) and not decisions and champion is not None:
+        released = records_on(context, model.released("production"))
+        if triggering_signals(context) and not decisions and released:
             return None  # the batch waits for the retrain policy
         batches = sorted(
             str(path)

@@ -2,10 +2,10 @@
 
 ::
 
-    new batch ─▶ champion? ─▶ quality ─┬─▶ drift ───────────┐
-                             (gate)    └─▶ champion's score ┴─▶ policy ─▶ hold | investigate | retrain
-                                                                                               │
-                                                                            starts data_to_model
+    new batch ─┬─▶ quality (gate) ─┬─▶ drift ────────────┐
+               └─▶ champion? ──────┴─▶ champion's score ─┴─▶ policy ─▶ hold | investigate | retrain
+                                                                                            │
+                                                                         starts data_to_model
 
 Drift alone never retrains: bad data vetoes, and a measured loss counts more than a moved column.
 """
@@ -26,7 +26,7 @@ from airflow_pipeops.validation.triggers import DataBatchTrigger
 DOMAIN = "airflow_pipeops.demo.flights"
 
 model = Deliverable("flight-delay", environments=("staging", "production"))
-arrived = model.signal("batch", DataBatchTrigger(storage_conn_id="pipeops_data", poll_interval=3))
+arrived = model.signal("batch", DataBatchTrigger(storage_conn_id="pipeops_data", poll_interval=2))
 
 with DAG(
     "drift_to_retrain",
@@ -40,11 +40,10 @@ with DAG(
 ) as dag:
 
     @task.short_circuit(multiple_outputs=True)
-    def compare(**context) -> dict | None:
-        """Return the new batches and the champion's reference; skip the rest while there is no champion."""
+    def new_batches(**context) -> dict | None:
+        """Return the batches that started this run; a run by hand looks at the newest."""
         from airflow_pipeops.delivery.events import triggering_signals
         from airflow_pipeops.delivery.storage import StorageHook
-        from airflow_pipeops.models.hook import MLflowHook
 
         stored = (
             str(path)
@@ -52,15 +51,25 @@ with DAG(
             if path.suffix == ".parquet"
         )
         batches = [signal["uri"] for signal in triggering_signals(context)] or sorted(stored)[-1:]
-        champion = MLflowHook().get_registry().by_alias(model.name, "champion")
-        if not batches or champion is None:
-            return None
-        return {"batches": batches, "reference": champion.reference_uri, "version": champion.version}
+        return {"uris": batches} if batches else None
 
-    compared = compare()
+    @task.short_circuit(multiple_outputs=True)
+    def champion() -> dict | None:
+        """Return the champion's reference; there is nothing to compare with while there is no champion."""
+        from airflow_pipeops.models.hook import MLflowHook
+
+        found = MLflowHook().get_registry().by_alias(model.name, "champion")
+        return {"reference": found.reference_uri, "version": found.version} if found else None
+
+    @task.short_circuit(ignore_downstream_trigger_rules=False)
+    def usable(found: dict) -> bool:
+        """Do not compare data that failed its gate; the policy vetoes it."""
+        return found["passed"]
+
+    batches, compared = new_batches(), champion()
     quality = ValidateDataOperator(
         task_id="quality",
-        data=compared["batches"],
+        data=batches["uris"],
         expectations=f"{DOMAIN}:EXPECTATIONS",
         on_failure="record",
         deliverable=model,
@@ -68,7 +77,7 @@ with DAG(
     drift = DataDriftOperator(
         task_id="drift",
         reference=compared["reference"],
-        current=compared["batches"],
+        current=batches["uris"],
         columns=f"{DOMAIN}:FEATURES",
         deliverable=model,
         parents=[quality.output["record_id"]],
@@ -76,7 +85,7 @@ with DAG(
     score = MeasureModelOperator(
         task_id="champion_score",
         model=model.name,
-        data=compared["batches"],
+        data=batches["uris"],
         scorer=f"{DOMAIN}:score",
         deliverable=model,
         parents=[quality.output["record_id"]],
@@ -92,9 +101,6 @@ with DAG(
         trigger_rule="none_failed",
     )
 
-    @task.short_circuit(ignore_downstream_trigger_rules=False)
-    def usable(found: dict) -> bool:
-        """Do not compare data that failed its gate; the policy vetoes it."""
-        return found["passed"]
-
+    batches >> compared
     quality >> usable(quality.output) >> [drift, score] >> decide
+    compared >> score
