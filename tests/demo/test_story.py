@@ -146,7 +146,11 @@ def test_a_person_triggers_approves_and_sees_it_succeed(demo, page) -> None:
     run = re.search(r"/runs/([^/]+)", page.url)
     assert run, page.url
     page.goto(f"{demo.url}/dags/code_to_release/runs/{run.group(1)}")
-    page.get_by_text("Success", exact=True).first.wait_for(timeout=180_000)
+    last = page.get_by_role("row").filter(has_text="production_is_live")
+    last.get_by_text("Success", exact=True).wait_for(timeout=180_000)
+    page.reload()
+    page.get_by_text("Success", exact=True).first.wait_for(timeout=30_000)
+    assert page.get_by_text("Running", exact=True).count() == 0
     shot(page, "run")
 
 
