@@ -32,7 +32,7 @@ def main() -> None:
     from airflow.__main__ import main as airflow
 
     sys.argv[0] = "airflow"
-    airflow()
+    airflow()  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":
