@@ -103,7 +103,8 @@ def running(home) -> Iterator[Running]:
     made = Running(home)
     yield made
     made.process.kill()
-    made.process.communicate()
+    made.process.wait()
+    made.process.stdout.close()
 
 
 @pytest.fixture(scope="module")
