@@ -67,6 +67,12 @@ def problems(home: Path, ports: Ports) -> list[str]:
         found.append(f"only {free / 2**30:.1f} GiB are free at {existing}: 2 GiB are needed")
     if home.is_dir() and any(home.iterdir()) and not (home / MARKER).exists():
         found.append(f"{home} is not empty and was not made by the demo: choose another with --home")
+    if wrong := [port for port in ports.all() if not 1 <= port <= 65535]:
+        numbers = ", ".join(map(str, wrong))
+        return [
+            *found,
+            f"there is no port {numbers}: choose others with --port and --node-port, from 1 to 65535",
+        ]
     found += [
         f"port {port} is in use: stop what listens there, or choose others with --port and --node-port"
         for port in ports.all()

@@ -69,3 +69,12 @@ def test_no_disk_is_said(tmp_path, ports, monkeypatch) -> None:
 
 def test_all_ports_differ(ports) -> None:
     assert len(set(ports.all())) == 6
+
+
+@pytest.mark.parametrize(
+    "wrong", [Ports(airflow=99999), Ports(airflow=65535), Ports(nodes=65534), Ports(airflow=-5)]
+)
+def test_a_port_that_cannot_be_is_named(tmp_path, wrong: Ports) -> None:
+    (found,) = problems(tmp_path / "home", wrong)
+    assert found.startswith("there is no port")
+    assert "--node-port" in found
