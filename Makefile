@@ -4,13 +4,16 @@ VENV ?= .venv
 ARGS ?=
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint install-demo install-dev clean
+.PHONY: demo test nightly lint install-demo install-dev clean
 
 demo: install-demo
 	@$(BIN)/python -m airflow_pipeops.demo $(ARGS)
 
 test: install-dev
 	@.ci/test $(BIN)
+
+nightly: install-dev
+	@HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -q -m nightly
 
 lint: install-dev
 	@.ci/lint $(BIN)
