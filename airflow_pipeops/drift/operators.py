@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_pipeops.delivery.records import Evidence
-    from airflow_pipeops.drift.engine import Comparison
+    from airflow_pipeops.drift.evidently_report import Comparison
     from airflow_pipeops.tables import Table
 
 #: So many columns are named in a record, the drifted ones first; all of them are in the evidence.
@@ -89,7 +89,7 @@ class DataDriftOperator(DeliveryOperator):
         """Compare, keep the report, record, and fail if that is asked for."""
         with no_retry():
             from airflow_pipeops.drift.columns import wanted
-            from airflow_pipeops.drift.engine import compare
+            from airflow_pipeops.drift.evidently_report import compare
             from airflow_pipeops.tables import read
 
             asked = wanted(self.columns)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from airflow_pipeops.drift.columns import wanted
-from airflow_pipeops.drift.engine import compare
+from airflow_pipeops.drift.evidently_report import compare
 from airflow_pipeops.exceptions import InvalidInput
 
 LIST_OF_COLUMNS = ["temp", "humid"]

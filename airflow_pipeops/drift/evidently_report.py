@@ -1,4 +1,4 @@
-"""Compare two batches with Evidently: scores by column, and its HTML report."""
+"""Compare two batches with Evidently: scores by column, and its HTML report, of a seeded sample of each side."""
 
 from __future__ import annotations
 
