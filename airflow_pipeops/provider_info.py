@@ -137,7 +137,8 @@ def get_provider_info() -> dict[str, Any]:
                 "integration-name": "PipeOps",
                 "python-modules": [
                     f"airflow_pipeops.{subject}.triggers" for subject in ("argocd", "gitops", "validation")
-                ],
+                ]
+                + ["airflow_pipeops.argocd.events"],
             }
         ],
         "bundles": [{"integration-name": "PipeOps", "python-modules": ["airflow_pipeops.bundles"]}],
