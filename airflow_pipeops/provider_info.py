@@ -141,6 +141,13 @@ def get_provider_info() -> dict[str, Any]:
                 + ["airflow_pipeops.argocd.events"],
             }
         ],
+        "extra-links": ["airflow_pipeops.validation.links.DataDocsLink"],
+        "task-decorators": [
+            {
+                "name": "validate_data",
+                "class-name": "airflow_pipeops.validation.decorators.validate_data_task",
+            }
+        ],
         "bundles": [{"integration-name": "PipeOps", "python-modules": ["airflow_pipeops.bundles"]}],
         "connection-types": _connection_types(),
         "asset-uris": [{"schemes": ["pipeops"], "handler": "airflow_pipeops.assets.sanitize_uri"}],

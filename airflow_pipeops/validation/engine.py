@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_pipeops.validation.suite import Expectation, build
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from airflow_pipeops.validation.batches import Batch
 
 #: What is kept of a Great Expectations result: figures about the column, none of its values.
 _FIGURES = ("element_count", "unexpected_count", "unexpected_percent", "missing_count", "missing_percent")
@@ -53,11 +53,13 @@ class Outcome:
     :param rows: number of rows judged.
     :param findings: one for each expectation, in their order.
     :param seconds: how long it took.
+    :param docs: the page of Great Expectations' Data Docs, HTML; empty where nothing was left to judge.
     """
 
     rows: int
     findings: tuple[Finding, ...]
     seconds: float = 0.0
+    docs: str = ""
 
     @property
     def passed(self) -> bool:
@@ -77,7 +79,7 @@ class Outcome:
         return [item for item in self.findings if item.outcome == "error"]
 
 
-def judge(frame: pd.DataFrame, wanted: list[Expectation]) -> Outcome:
+def judge(batch: Batch, wanted: list[Expectation]) -> Outcome:
     """Judge a batch.
 
     An empty batch fails; so does an expectation on a column that is not there. An exception inside Great
@@ -87,58 +89,58 @@ def judge(frame: pd.DataFrame, wanted: list[Expectation]) -> Outcome:
     """
     started = time.monotonic()
     built = build(wanted)
-    if frame.empty:
+    if not batch.rows:
         rows = Expectation("batch_is_not_empty")
         return Outcome(0, (Finding(rows, "failed", "the batch is empty"),), time.monotonic() - started)
     findings: dict[int, Finding] = {}
     for number, expectation in enumerate(wanted):
-        if reason := _unfit(frame, expectation):
+        if reason := _unfit(batch, expectation):
             findings[number] = Finding(expectation, "failed", reason)
     rest = [item for number, item in enumerate(built) if number not in findings]
-    for result in _validate(frame, rest) if rest else ():
+    results, docs = _validate(batch, rest) if rest else ((), "")
+    for result in results:
         number = result.expectation_config.meta["number"]
         findings[number] = _finding(wanted[number], result)
     return Outcome(
-        len(frame), tuple(findings[number] for number in sorted(findings)), time.monotonic() - started
+        batch.rows, tuple(findings[number] for number in sorted(findings)), time.monotonic() - started, docs
     )
 
 
-def _unfit(frame: pd.DataFrame, expectation: Expectation) -> str:
+def _unfit(batch: Batch, expectation: Expectation) -> str:
     """Say why the columns cannot be judged at all: not there, or text where numbers are compared."""
     if expectation.type == "expect_column_to_exist":
         return ""
-    missing = [column for column in expectation.columns if column not in frame.columns]
+    missing = [column for column in expectation.columns if column not in batch.columns]
     if missing:
         return f"there is no column {', '.join(map(repr, missing))}"
     bounds = [expectation.kwargs.get(key) for key in ("min_value", "max_value")]
     numeric = any(isinstance(bound, (int, float)) and not isinstance(bound, bool) for bound in bounds)
     column = expectation.kwargs.get("column")
     lengths = "length" in expectation.type or "count" in expectation.type or "proportion" in expectation.type
-    if numeric and column and not lengths and _holds_text(frame[column]):
+    if numeric and column and not lengths and batch.holds_text(column):
         return f"column {column!r} holds text where numbers are expected"
     return ""
 
 
-def _holds_text(series: pd.Series) -> bool:
-    from pandas.api.types import infer_dtype
-
-    return infer_dtype(series, skipna=True) in ("string", "mixed", "bytes", "categorical")
-
-
-def _validate(frame: pd.DataFrame, built: list[Any]) -> list[Any]:
+def _validate(batch: Batch, built: list[Any]) -> tuple[list[Any], str]:
+    """Return the results, and the page of the Data Docs about them."""
     import logging
 
     logging.getLogger("great_expectations").setLevel(logging.WARNING)
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
+    from great_expectations.render.renderer.page_renderer import ValidationResultsPageRenderer
+    from great_expectations.render.view.view import DefaultJinjaPageView
 
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False, metric_calculations=False)
-    source = context.data_sources.add_pandas("pandas")
-    definition = source.add_dataframe_asset("batch").add_batch_definition_whole_dataframe("whole")
-    batch = definition.get_batch({"dataframe": frame})
     suite = gx.ExpectationSuite(name="suite", expectations=built)
-    return list(batch.validate(suite, result_format="SUMMARY").results)
+    # No samples: what a report shows to its readers must not be rows of the data.
+    wanted = {"result_format": "SUMMARY", "partial_unexpected_count": 0}
+    result = batch.open(context).validate(suite, result_format=wanted)
+    renderer: Any = ValidationResultsPageRenderer(run_info_at_end=True)
+    view: Any = DefaultJinjaPageView()
+    return list(result.results), str(view.render(renderer.render(result)))
 
 
 def _finding(expectation: Expectation, result: Any) -> Finding:

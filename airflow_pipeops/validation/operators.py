@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.exceptions import DataRejected, InvalidInput
+from airflow_pipeops.validation.links import DataDocsLink
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_pipeops.tables import Table
+    from airflow_pipeops.delivery.records import Evidence
+    from airflow_pipeops.validation.batches import Batch
     from airflow_pipeops.validation.engine import Outcome
+    from airflow_pipeops.validation.suite import Expectation
 
 #: So many findings are named in a record; all of them are in the evidence.
 _NAMED = 25
@@ -22,108 +26,204 @@ _NAMED = 25
 class ValidateDataOperator(DeliveryOperator):
     """Judge a batch of data by a Great Expectations suite.
 
-    Returns ``{passed, batch, rows, digest, failures, errors, dataset_record_id, record_id}``: counts and percentages
-    only, never a value of the data. The whole result is kept as evidence. A batch that is accepted becomes a
-    ``dataset`` record; one that is not leaves a ``validation`` record alone.
+    Returns ``{passed, batch, rows, digest, failures, errors, dataset_record_id, record_id, docs}``: counts and percentages
+    only, never a value of the data. The whole result and its page of Data Docs (``docs``, without samples) are kept as
+    evidence. A batch that is accepted becomes a ``dataset`` record; one that is not leaves a ``validation`` record alone.
+
+    The batch is one of: files (``data``), read with pandas or by Spark; a table or a query of a database.
 
     :param data: URI of a Parquet or CSV file, or a list of such.
-    :param expectations: list of ``{"type", "kwargs", "severity"}``, or ``"module:name"`` of a list or function. Only
-        ``critical`` (the default) fails the gate.
+    :param table: table of ``sql_conn_id``, with or without its schema.
+    :param query: SELECT on ``sql_conn_id``; trusted text, as all SQL in a DAG file.
+    :param expectations: list of ``{"type", "kwargs", "severity"}``; a suite's JSON; the path of a ``.json`` file; or
+        ``"module:name"`` of any of these or of a function. Only ``critical`` (the default) fails the gate.
+    :param project: folder of a Great Expectations project, instead of ``expectations``; and
+    :param suite: the suite's name in it.
     :param on_failure: ``fail`` the task, without retry; or ``record`` the result and go on.
     :param storage_conn_id: connection of type ``pipeops_storage`` for relative names or credentials.
+    :param sql_conn_id: any connection whose hook gives a SQLAlchemy engine.
+    :param engine: ``pandas`` or ``spark``, for ``data``.
+    :param spark_config: settings of the Spark session.
     :raises InvalidInput: for an unknown expectation or wrong arguments, before data is read; for a damaged file.
     :raises DataRejected: if a critical expectation fails, or cannot be judged, and ``on_failure`` is ``fail``.
     """
 
-    template_fields: Sequence[str] = ("data", "expectations", *DeliveryOperator.template_fields)
+    template_fields: Sequence[str] = (
+        "data",
+        "table",
+        "query",
+        "expectations",
+        "project",
+        "suite",
+        *DeliveryOperator.template_fields,
+    )
+    template_ext: Sequence[str] = (".sql",)
+    template_fields_renderers: ClassVar[dict[str, str]] = {"query": "sql", "expectations": "json"}
     emits: ClassVar[tuple[str, ...]] = ("dataset", "validation")
+    operator_extra_links = (DataDocsLink(),)
 
     def __init__(
         self,
         *,
-        data: str | Sequence[str],
-        expectations: str | Sequence[Mapping[str, Any]] | Callable[[], Iterable[Mapping[str, Any]]],
+        data: str | Sequence[str] = (),
+        table: str = "",
+        query: str = "",
+        expectations: str
+        | Sequence[Mapping[str, Any]]
+        | Mapping[str, Any]
+        | Callable[[], Iterable[Mapping[str, Any]]] = (),
+        project: str = "",
+        suite: str = "",
         on_failure: str = "fail",
         storage_conn_id: str | None = None,
+        sql_conn_id: str | None = None,
+        engine: str = "pandas",
+        spark_config: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if on_failure not in ("fail", "record"):
+        for field, value, allowed in (
+            ("on_failure", on_failure, ("fail", "record")),
+            ("engine", engine, ("pandas", "spark")),
+        ):
+            if value not in allowed:
+                raise InvalidInput(
+                    f"{field} {value!r} is unknown",
+                    field=field,
+                    value=value,
+                    remedy=f"Use {' or '.join(allowed)}.",
+                )
+        if (table or query) and not sql_conn_id:
             raise InvalidInput(
-                f"on_failure {on_failure!r} is unknown",
-                field="on_failure",
-                value=on_failure,
-                remedy="Use fail or record.",
+                "a table or query needs its database", field="sql_conn_id", remedy="Give the connection's id."
+            )
+        if bool(project) != bool(suite):
+            raise InvalidInput(
+                "project and suite belong together", field="project", value=project, remedy="Give both."
             )
         self.data = data
+        self.table = table
+        self.query = query
         self.expectations = expectations
+        self.project = project
+        self.suite = suite
         self.on_failure = on_failure
         self.storage_conn_id = storage_conn_id
+        self.sql_conn_id = sql_conn_id
+        self.engine = engine
+        self.spark_config = spark_config
+        self.docs_uri = ""
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Judge, record, and fail if the batch is refused."""
         with no_retry():
-            from airflow_pipeops.tables import read
             from airflow_pipeops.validation.engine import judge
-            from airflow_pipeops.validation.suite import build, expectations
+            from airflow_pipeops.validation.suite import build
 
-            wanted = expectations(self.expectations)
+            wanted = self.wanted()
             build(wanted)  # a wrong suite is told before the data is read
-            table = read(self.data, storage_conn_id=self.storage_conn_id)
-            outcome = judge(table.frame, wanted)
+            batch, facts = self.batch()
+            outcome = judge(batch, wanted)
             for finding in (*outcome.failures, *outcome.errors):
                 item = finding.expectation
                 self.log.warning("%s %s (%s): %s", finding.outcome, item.type, item.severity, finding.reason)
+            evidence = _evidence(facts, outcome)
+            self.docs_uri = next((item.uri for item in evidence if item.media_type == "text/html"), "")
             if not outcome.passed and self.on_failure == "fail":
-                raise DataRejected(_summary(table, outcome), remedy="Correct the batch, or the expectations.")
-            return self.record(context, table, outcome)
+                remedy = f"Correct the batch, or the expectations. Evidence: {evidence[0].uri}"
+                raise DataRejected(_summary(facts, outcome), remedy=remedy)
+            return self.record(context, facts, outcome, evidence)
 
-    def record(self, context: Context, table: Table, outcome: Outcome) -> dict[str, Any]:
-        """Emit the records and return what the next task needs."""
+    def wanted(self) -> list[Expectation]:
+        """Return the expectations of the suite."""
+        from airflow_pipeops.validation.suite import expectations, project_suite
+
+        if not self.project:
+            return expectations(self.expectations)
+        if self.expectations:
+            raise InvalidInput(
+                "both expectations and a project's suite are given",
+                field="expectations",
+                remedy="Give one of the two.",
+            )
+        return project_suite(self.project, self.suite)
+
+    def batch(self) -> tuple[Batch, dict[str, Any]]:
+        """Return the batch, and what identifies it."""
+        from airflow_pipeops.validation.batches import FrameBatch, SparkBatch, SqlBatch
+
+        given = [name for name in ("data", "table", "query") if getattr(self, name)]
+        if len(given) > 1:
+            raise InvalidInput(
+                f"{' and '.join(given)} are given", field=given[1], remedy="Give exactly one of them."
+            )
+        if self.table or self.query:
+            assert self.sql_conn_id is not None
+            from airflow.sdk import BaseHook
+
+            hook: Any = BaseHook.get_hook(self.sql_conn_id)
+            batch = SqlBatch(hook.get_sqlalchemy_engine(), table=self.table, query=self.query)
+            name = self.table or f"query {hashlib.sha256(self.query.encode()).hexdigest()[:12]}"
+            facts = {"batch": name, "rows": batch.rows, "digest": None, "sql_conn_id": self.sql_conn_id}
+            return batch, {**facts, "columns": len(batch.columns)}
+        if self.engine == "spark":
+            files = [self.data] if isinstance(self.data, str) else list(self.data)
+            if not files:
+                raise InvalidInput("data names no file", field="data", remedy="Give one URI, or a list.")
+            spark = SparkBatch(files, self.spark_config)
+            name = "+".join(uri.rstrip("/").rsplit("/", 1)[-1] for uri in files)
+            facts = {"batch": name, "rows": spark.rows, "digest": None, "files": files[:_NAMED]}
+            return spark, {**facts, "columns": len(spark.columns)}
+        from airflow_pipeops.tables import read
+
+        table = read(self.data, storage_conn_id=self.storage_conn_id)
         facts = {"batch": table.name, "rows": table.rows, "digest": table.digest}
+        frame = FrameBatch(table.frame)
+        return frame, {**facts, "files": list(table.files)[:_NAMED], "columns": len(frame.columns)}
+
+    def record(
+        self, context: Context, facts: dict[str, Any], outcome: Outcome, evidence: Sequence[Evidence]
+    ) -> dict[str, Any]:
+        """Emit the records and return what the next task needs."""
+        told = {name: facts[name] for name in ("batch", "rows", "digest")}
         failures = [finding.to_json() for finding in outcome.failures]
         errors = [finding.to_json() for finding in outcome.errors]
-        dataset = validation = None
-        if self.deliverable is not None:
-            if outcome.passed:
-                files = list(table.files)
-                body = {**facts, "files": files[:_NAMED], "columns": len(table.frame.columns)}
-                dataset = self.emit(context, "dataset", body)
-            body = {
-                "subject": "data",
-                **facts,
-                "passed": outcome.passed,
-                "evaluated": len(outcome.findings),
-                "failed": len(failures),
-                "errors": len(errors),
-                "findings": [*errors, *failures][:_NAMED],
-                "library": _version(),
-            }
-            parents = [dataset] if dataset else []
-            validation = self.emit(
-                context, "validation", body, parents=parents, evidence=[_evidence(facts, outcome)]
-            )
+        dataset = self.emit(context, "dataset", facts) if outcome.passed else None
+        body = {
+            "subject": "data",
+            **told,
+            "passed": outcome.passed,
+            "evaluated": len(outcome.findings),
+            "failed": len(failures),
+            "errors": len(errors),
+            "findings": [*errors, *failures][:_NAMED],
+            "library": _version(),
+        }
+        validation = self.emit(
+            context, "validation", body, parents=[dataset] if dataset else [], evidence=evidence
+        )
         return {
             "passed": outcome.passed,
-            **facts,
+            **told,
             "failures": failures,
             "errors": errors,
             "dataset_record_id": dataset,
             "record_id": validation,
+            "docs": self.docs_uri,
         }
 
 
-def _summary(table: Table, outcome: Outcome) -> str:
+def _summary(facts: Mapping[str, Any], outcome: Outcome) -> str:
     critical = [
         f"{item.expectation.type}: {item.reason}"
         for item in (*outcome.failures, *outcome.errors)
         if item.expectation.severity == "critical"
     ]
     more = f" (and {len(critical) - 5} more)" if len(critical) > 5 else ""
-    return f"batch {table.name} of {table.rows:,} rows is refused: {'; '.join(critical[:5])}{more}"
+    return f"batch {facts['batch']} of {facts['rows']:,} rows is refused: {'; '.join(critical[:5])}{more}"
 
 
-def _evidence(facts: Mapping[str, Any], outcome: Outcome) -> Any:
+def _evidence(facts: Mapping[str, Any], outcome: Outcome) -> list[Evidence]:
     from airflow_pipeops.delivery.evidence import store
 
     content = {
@@ -133,7 +233,10 @@ def _evidence(facts: Mapping[str, Any], outcome: Outcome) -> Any:
         "library": _version(),
     }
     text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
-    return store(text.encode(), "validation.json", media_type="application/json")
+    kept = [store(text.encode(), "validation.json", media_type="application/json")]
+    if outcome.docs:
+        kept.append(store(outcome.docs.encode(), "data-docs.html", media_type="text/html"))
+    return kept
 
 
 def _version() -> str:

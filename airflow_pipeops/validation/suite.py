@@ -13,6 +13,9 @@ SEVERITIES = ("critical", "warning", "info")
 
 Plain = Mapping[str, Any]
 
+#: What an entry may hold; all but the first three are Great Expectations' own bookkeeping.
+_FIELDS = frozenset({"type", "kwargs", "severity", "id", "meta", "notes", "description", "rendered_content"})
+
 
 @dataclass(frozen=True)
 class Expectation:
@@ -34,16 +37,21 @@ class Expectation:
         return (*named, *self.kwargs.get("column_list", ()))
 
 
-def expectations(given: str | Iterable[Plain] | Callable[[], Iterable[Plain]]) -> list[Expectation]:
-    """Read expectations from plain JSON or an import path.
+def expectations(given: str | Iterable[Plain] | Plain | Callable[[], Iterable[Plain]]) -> list[Expectation]:
+    """Read expectations from plain JSON, a suite's JSON, or an import path.
 
-    :param given: list of ``{"type", "kwargs", "severity"}``; or ``"module:name"`` of such a list or of a function that
+    :param given: list of ``{"type", "kwargs", "severity"}``; a suite as Great Expectations writes it, with its list below
+        ``expectations``; the path of a ``.json`` file with either; or ``"module:name"`` of either or of a function that
         returns one.
     :raises InvalidInput: for anything else, naming the entry.
     """
-    found = load(given, "expectations") if isinstance(given, str) else given
+    found: Any = given
+    if isinstance(found, str):
+        found = _file(found) if found.endswith(".json") else load(found, "expectations")
     if callable(found):
         found = found()
+    if isinstance(found, Mapping) and "expectations" in found:
+        found = found["expectations"]
     if isinstance(found, (str, Mapping)) or not isinstance(found, Iterable):
         raise InvalidInput(
             "expectations is not a list",
@@ -61,12 +69,64 @@ def expectations(given: str | Iterable[Plain] | Callable[[], Iterable[Plain]]) -
     return read
 
 
+def project_suite(project: str, suite: str) -> list[Expectation]:
+    """Read a suite of a Great Expectations project.
+
+    :param project: folder that holds ``gx/great_expectations.yml``.
+    :param suite: name of the suite.
+    :raises InvalidInput: if there is no such project, or no such suite in it.
+    """
+    from pathlib import Path
+
+    # Asked for a folder without a project, Great Expectations would make one there.
+    if not (Path(project) / "gx" / "great_expectations.yml").is_file():
+        raise InvalidInput(
+            f"{project} holds no Great Expectations project",
+            field="project",
+            value=project,
+            remedy="Give the folder that contains gx/great_expectations.yml.",
+        )
+    import great_expectations as gx
+    from great_expectations.exceptions.exceptions import DataContextError
+
+    context = gx.get_context(mode="file", project_root_dir=project)
+    try:
+        found = context.suites.get(suite)
+    except DataContextError as error:
+        known = sorted(item.name for item in context.suites.all())
+        raise InvalidInput(
+            f"the project has no suite {suite!r}",
+            field="suite",
+            value=suite,
+            remedy=f"It has {', '.join(known) or 'none'}.",
+        ) from error
+    return expectations(found.to_json_dict())
+
+
+def _file(path: str) -> Any:
+    import json
+    from pathlib import Path
+
+    from airflow.sdk import ObjectStoragePath
+
+    uri = path if "://" in path else Path(path).expanduser().absolute().as_uri()
+    try:
+        return json.loads(ObjectStoragePath(uri).read_text())
+    except (OSError, ValueError) as error:
+        raise InvalidInput(
+            f"expectations {path!r} cannot be read ({type(error).__name__})",
+            field="expectations",
+            value=path,
+            remedy="Give the path of a JSON file where the task runs.",
+        ) from error
+
+
 def _entry(entry: Any, name: str) -> Expectation:
     if not isinstance(entry, Mapping) or not isinstance(entry.get("type"), str):
         raise InvalidInput(
             f"{name} has no type", field=name, remedy='Write {"type": "expect_...", "kwargs": {...}}.'
         )
-    unknown = sorted(set(entry) - {"type", "kwargs", "severity", "id", "meta", "rendered_content"})
+    unknown = sorted(set(entry) - _FIELDS)
     kwargs, severity = entry.get("kwargs") or {}, str(entry.get("severity") or "critical").lower()
     if unknown or not isinstance(kwargs, Mapping):
         raise InvalidInput(

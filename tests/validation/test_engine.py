@@ -7,8 +7,14 @@ import json
 import pandas as pd
 import pytest
 
-from airflow_pipeops.validation.engine import judge
-from airflow_pipeops.validation.suite import expectations
+from airflow_pipeops.validation import engine
+from airflow_pipeops.validation.batches import FrameBatch
+from airflow_pipeops.validation.engine import Outcome
+from airflow_pipeops.validation.suite import Expectation, expectations
+
+
+def judge(frame: pd.DataFrame, wanted: list[Expectation]) -> Outcome:
+    return engine.judge(FrameBatch(frame), wanted)
 
 
 def between(column: str, low: float, high: float, severity: str = "critical", **more) -> dict:
@@ -119,3 +125,10 @@ def test_an_exception_inside_a_metric_is_an_error(weather: pd.DataFrame) -> None
 @pytest.mark.parametrize("rows", [1, 2])
 def test_tiny_batches_are_judged(weather: pd.DataFrame, rows: int) -> None:
     assert judge(weather.head(rows), expectations([between("temp", -20, 110)])).passed
+
+
+def test_the_data_docs_page_shows_counts_and_no_samples(weather: pd.DataFrame) -> None:
+    outcome = judge(weather.assign(origin="classified-value"), expectations([in_set("origin", "EWR")]))
+    assert "classified" not in outcome.docs
+    assert "100%" in outcome.docs
+    assert "<html" in outcome.docs

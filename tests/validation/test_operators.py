@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow_pipeops.delivery.deliverable import Deliverable
 from airflow_pipeops.delivery.records import Record
 from airflow_pipeops.exceptions import InvalidInput
+from airflow_pipeops.validation.links import DataDocsLink
 from airflow_pipeops.validation.operators import ValidateDataOperator
 
 MODEL = Deliverable("flight-delay")
@@ -148,3 +149,51 @@ def test_relative_names_are_below_the_storage(folder: Path, context: dict, monke
 def test_wrong_argument_is_refused_at_parse() -> None:
     with pytest.raises(InvalidInput, match="on_failure"):
         gate("a.parquet", on_failure="shrug")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"engine": "abacus"}, "engine"),
+        ({"data": (), "table": "t"}, "sql_conn_id"),
+        ({"project": "/srv/gx"}, "project"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_at_parse(wrong: dict, field: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        gate(**{"data": "a.parquet", **wrong})
+    assert caught.value.field == field
+
+
+def test_two_batches_are_refused(context: dict) -> None:
+    with pytest.raises(AirflowFailException, match="data and query are given"):
+        gate("a.parquet", query="SELECT 1", sql_conn_id="db").execute(context)
+
+
+def test_the_data_docs_are_kept_and_linked(folder: Path, context: dict) -> None:
+    operator = gate(str(folder / "a.parquet"))
+    found = operator.execute(context)
+    page = ObjectStoragePath(found["docs"]).read_text()
+    assert "temp" in page
+    assert DataDocsLink().get_link(operator, ti_key=None) == found["docs"]
+    refused = gate(str(folder / "a.parquet"), BAD)
+    with pytest.raises(AirflowFailException, match="Evidence: "):
+        refused.execute(context)
+    assert ObjectStoragePath(refused.docs_uri).exists()
+
+
+def test_a_function_names_the_batch(folder: Path, context: dict) -> None:
+    from airflow.sdk import DAG, task
+
+    with DAG("decorated"):
+
+        @task.validate_data(expectations=GOOD, deliverable=MODEL)
+        def batch(name: str, ti=None) -> str:
+            return str(folder / f"{name}.parquet")
+
+        batch("a")
+    operator = batch("a").operator
+    found = operator.execute(context)
+    assert found["passed"]
+    assert found["batch"] == "a.parquet"
+    assert operator.multiple_outputs

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from airflow_pipeops.exceptions import InvalidInput
-from airflow_pipeops.validation.suite import build, expectations
+from airflow_pipeops.validation.suite import Expectation, build, expectations, project_suite
 
 NOT_NULL = {"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "temp"}}
 
@@ -54,3 +57,45 @@ def test_import_path(tmp_path, monkeypatch) -> None:
 def test_wrong_suites_are_refused_by_name(given, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         build(expectations(given))
+
+
+SUITE = {
+    "name": "weather",
+    "expectations": [
+        {
+            "type": "expect_column_to_exist",
+            "kwargs": {"column": "temp"},
+            "severity": "warning",
+            "notes": "why",
+            "meta": {},
+        }
+    ],
+    "meta": {"great_expectations_version": "1.24.1"},
+}
+
+
+def test_a_suite_as_great_expectations_writes_it(tmp_path: Path) -> None:
+    (tmp_path / "weather.json").write_text(json.dumps(SUITE))
+    wanted = [Expectation("expect_column_to_exist", {"column": "temp"}, "warning")]
+    assert expectations(SUITE) == wanted
+    assert expectations(str(tmp_path / "weather.json")) == wanted
+    with pytest.raises(InvalidInput, match=r"nothing\.json' cannot be read"):
+        expectations(str(tmp_path / "nothing.json"))
+
+
+def test_a_suite_of_a_project(tmp_path: Path) -> None:
+    import great_expectations as gx
+
+    with pytest.raises(InvalidInput, match="holds no Great Expectations project"):
+        project_suite(str(tmp_path), "weather")
+    assert not list(tmp_path.iterdir())
+    context = gx.get_context(mode="file", project_root_dir=str(tmp_path))
+    kind = gx.expectations.ExpectColumnValuesToBeBetween
+    context.suites.add(
+        gx.ExpectationSuite(name="weather", expectations=[kind(column="temp", min_value=0, severity="info")])
+    )
+    assert project_suite(str(tmp_path), "weather") == [
+        Expectation("expect_column_values_to_be_between", {"column": "temp", "min_value": 0.0}, "info")
+    ]
+    with pytest.raises(InvalidInput, match=r"no suite 'other'.*It has weather"):
+        project_suite(str(tmp_path), "other")
