@@ -4,89 +4,112 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 # Its home is events.py; DAGs written before that import it from here.
 from airflow_pipeops.argocd.events import ArgoCDDriftTrigger as ArgoCDDriftTrigger
-from airflow_pipeops.exceptions import PipeOpsError
+from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
 
 if TYPE_CHECKING:
-    from airflow_pipeops.argocd.client import ArgoCDClient
-    from airflow_pipeops.argocd.hook import ArgoCDHook
+    from airflow_pipeops.argocd.wait import Wait
+    from airflow_pipeops.gitops.verdict import Verdict
 
 #: A trigger that fires right after the deferral can fail its task (Airflow 3.3.2), so none fires sooner. Seconds.
 DWELL = 5.0
 
 
 class _AppTrigger(BaseTrigger):
-    """Watches one application until there is something to tell the task."""
+    """Watches until there is something to tell the task."""
 
-    def __init__(
-        self, *, argocd_conn_id: str, app: str, project: str = "", app_namespace: str = "", **more: Any
-    ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # Airflow leaves it untyped
-        self.argocd_conn_id, self.app = argocd_conn_id, app
-        self.project, self.app_namespace = project, app_namespace
-        self.more = more
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return class path and arguments."""
-        path = f"{type(self).__module__}.{type(self).__qualname__}"
-        named = ("argocd_conn_id", "app", "project", "app_namespace")
-        return path, {**{name: getattr(self, name) for name in named}, **self.more}
+    argocd_conn_id: str
+    dwell: float
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield the one event, not before :data:`DWELL` has passed."""
-        from airflow_pipeops.argocd.hook import ArgoCDHook
-
         started = time.monotonic()
         try:
-            hook = ArgoCDHook(self.argocd_conn_id, project=self.project, app_namespace=self.app_namespace)
-            async with await hook.aclient() as client:
-                payload = await self.outcome(client, hook)
+            payload = await self.outcome()
         except PipeOpsError as error:
             payload = {"error": str(error), "type": type(error).__name__}
-        dwell = float(self.more.get("dwell", DWELL))
-        await asyncio.sleep(max(0.0, dwell - (time.monotonic() - started)))
+        await asyncio.sleep(max(0.0, self.dwell - (time.monotonic() - started)))
         yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
 
-    async def outcome(self, client: ArgoCDClient, hook: ArgoCDHook) -> dict[str, Any]:
+    async def outcome(self) -> dict[str, Any]:
         """Watch, and return the event's payload."""
         raise NotImplementedError
 
+    def _arguments(self, *names: str) -> tuple[str, dict[str, Any]]:
+        arguments = {name: getattr(self, name) for name in names}
+        return f"{type(self).__module__}.{type(self).__qualname__}", {**arguments, "dwell": self.dwell}
+
 
 class ArgoCDWaitTrigger(_AppTrigger):
-    """Waits until an expectation is met or cannot be met.
+    """Waits until expectations are met or cannot be met; one event tells of all of them.
+
+    The event is ``{"decided": {app: JSON of a Decided}}``. With ``fail_fast`` it comes when the first wait has failed,
+    and the others then stand where they stand.
 
     :param argocd_conn_id: the Argo CD connection.
-    :param app: name of the application; ``project`` and ``app_namespace`` where they are needed.
-    :param expectation: JSON of :class:`~airflow_pipeops.gitops.verdict.Expectation`.
-    :param memory: JSON of :class:`~airflow_pipeops.gitops.verdict.Memory`.
+    :param waits: each ``{app, project, app_namespace, expectation, memory}``, the last two as JSON of
+        :class:`~airflow_pipeops.gitops.verdict.Expectation` and :class:`~airflow_pipeops.gitops.verdict.Memory`.
     :param git_conn_id: repository that says which commit contains which.
-    :param poll_interval: seconds between two looks.
+    :param poll_interval: seconds between two looks, where it comes to looking.
+    :param fail_fast: end when the first wait has failed.
+    :param dwell: seconds before which it does not fire.
     """
 
-    async def outcome(self, client: ArgoCDClient, hook: ArgoCDHook) -> dict[str, Any]:
-        """Wait, and return where the wait stands."""
-        from airflow_pipeops.argocd.ancestry import git_oracle
-        from airflow_pipeops.argocd.wait import Wait
-        from airflow_pipeops.gitops.verdict import Expectation, Memory
+    def __init__(
+        self,
+        *,
+        argocd_conn_id: str,
+        waits: Sequence[Mapping[str, Any]] = (),
+        git_conn_id: str | None = None,
+        poll_interval: float = 5.0,
+        fail_fast: bool = True,
+        dwell: float = DWELL,
+        **single: Any,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Airflow leaves it untyped
+        # Triggers of earlier versions are in databases still: they name one application among their arguments.
+        self.waits = [dict(wait) for wait in waits] or [single]
+        names = [wait.get("app") for wait in self.waits]
+        if not all(names) or len(set(names)) < len(names):
+            raise InvalidInput(
+                f"the waits are for {names}",
+                field="waits",
+                value=names,
+                remedy="Name at least one application, and none twice.",
+            )
+        self.argocd_conn_id, self.git_conn_id = argocd_conn_id, git_conn_id
+        self.poll_interval, self.fail_fast, self.dwell = float(poll_interval), bool(fail_fast), float(dwell)
 
-        wait = Wait(
-            client,
-            hook.ref(self.app),
-            Expectation.from_json(self.more["expectation"]),
-            Memory.from_json(self.more.get("memory") or {}),
-            oracle=git_oracle(self.more.get("git_conn_id")),
-            poll_interval=float(self.more.get("poll_interval", 5.0)),
-            on_change=lambda verdict: self.log.info(
-                "%s: %s (%s)", verdict.state, verdict.reason, verdict.rule
-            ),
-        )
-        return (await wait.until_decided()).to_json()
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return class path and arguments."""
+        return self._arguments("argocd_conn_id", "waits", "git_conn_id", "poll_interval", "fail_fast")
+
+    async def outcome(self) -> dict[str, Any]:
+        """Wait, and return where each wait stands."""
+        from airflow_pipeops.argocd.hook import ArgoCDHook
+        from airflow_pipeops.argocd.polling import until_decided
+
+        hook = ArgoCDHook(self.argocd_conn_id)
+        async with await hook.aclient() as client:
+            waits = self._waits(hook.ref("any").project)
+            await until_decided(client, waits, self.poll_interval, fail_fast=self.fail_fast)
+        return {"decided": {wait.ref.name: wait.state.to_json() for wait in waits}}
+
+    def _waits(self, project: str) -> list[Wait]:
+        from airflow_pipeops.argocd.ancestry import git_oracle
+        from airflow_pipeops.argocd.wait import wait_from_json
+
+        oracle = git_oracle(self.git_conn_id)
+        return [wait_from_json(wait, project, oracle, self._tell) for wait in self.waits]
+
+    def _tell(self, app: str, verdict: Verdict) -> None:
+        self.log.info("%s: %s: %s (%s)", app, verdict.state, verdict.reason, verdict.rule)
 
 
 class ArgoCDSteadyTrigger(_AppTrigger):
@@ -97,13 +120,36 @@ class ArgoCDSteadyTrigger(_AppTrigger):
     :param watch: JSON of :class:`~airflow_pipeops.gitops.steady.Watch`.
     :param memory: JSON of :class:`~airflow_pipeops.gitops.steady.SteadyMemory`.
     :param poll_interval: seconds between two looks.
+    :param dwell: seconds before which it does not fire.
     """
 
-    async def outcome(self, client: ArgoCDClient, hook: ArgoCDHook) -> dict[str, Any]:
+    def __init__(
+        self,
+        *,
+        argocd_conn_id: str,
+        app: str,
+        watch: Mapping[str, Any],
+        project: str = "",
+        app_namespace: str = "",
+        memory: Mapping[str, Any] | None = None,
+        poll_interval: float = 5.0,
+        dwell: float = DWELL,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Airflow leaves it untyped
+        self.argocd_conn_id, self.app, self.watch = argocd_conn_id, app, dict(watch)
+        self.project, self.app_namespace = project, app_namespace
+        self.memory, self.poll_interval, self.dwell = memory, float(poll_interval), float(dwell)
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return class path and arguments."""
+        named = ("argocd_conn_id", "app", "project", "app_namespace", "watch", "memory", "poll_interval")
+        return self._arguments(*named)
+
+    async def outcome(self) -> dict[str, Any]:
         """Watch, and return the outcome."""
+        from airflow_pipeops.argocd.hook import ArgoCDHook
         from airflow_pipeops.argocd.watching import watch_app
 
-        interval = float(self.more.get("poll_interval", 5.0))
-        return await watch_app(
-            client, hook.ref(self.app), self.more["watch"], self.more.get("memory"), interval
-        )
+        hook = ArgoCDHook(self.argocd_conn_id, project=self.project, app_namespace=self.app_namespace)
+        async with await hook.aclient() as client:
+            return await watch_app(client, hook.ref(self.app), self.watch, self.memory, self.poll_interval)

@@ -1,12 +1,11 @@
-"""Look at one application again and again until the verdict is in. Used by tasks and by triggers alike."""
+"""One wait for one application, and one look at it. Used by tasks and by triggers alike."""
 
 from __future__ import annotations
 
-import asyncio
-import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops import exceptions
@@ -104,59 +103,41 @@ class Decided:
 
 
 class Wait:
-    """One wait for one application.
+    """One wait for one application. It judges; who looks, and how often, is the business of others.
 
+    :param ref: which application.
     :param expectation: what must come true.
     :param memory: what an earlier part of the same wait remembered.
     :param oracle: answers the expectation's questions; needed where its ``oracle`` is true.
-    :param poll_interval: seconds between two looks.
     :param on_change: told each verdict whose rule differs from the one before.
     """
 
     def __init__(
         self,
-        client: ArgoCDClient,
         ref: AppRef,
         expectation: Expectation,
         memory: Memory | None = None,
         *,
         oracle: Oracle | None = None,
-        poll_interval: float = 5.0,
         on_change: Callable[[Verdict], None] | None = None,
     ) -> None:
-        self._client, self._ref, self._oracle = client, ref, oracle
-        self._interval, self._on_change, self._clock = poll_interval, on_change, Clock()
-        self._state = Decided(Verdict("wait", "", ""), memory or Memory(), expectation)
+        self.ref = ref
+        self.state = Decided(Verdict("wait", "", ""), memory or Memory(), expectation)
+        self._oracle, self._on_change, self._clock = oracle, on_change, Clock()
 
-    async def once(self) -> Decided:
-        """Look once, and once more with a refresh where that is called for."""
-        verdict = await self._judge(await look(self._client, self._ref))
-        if verdict.refresh:
-            refreshed = await look(self._client, self._ref, refresh=True)
-            if refreshed is not None:
-                await self._judge(refreshed)
-        return self._state
+    @property
+    def over(self) -> bool:
+        """Whether the verdict is ``done`` or ``failed``."""
+        return self.state.verdict.state != "wait"
 
-    async def until_decided(self) -> Decided:
-        """Look until the verdict is ``done`` or ``failed``."""
-        while (await self.once()).verdict.state == "wait":
-            settling = self._state.verdict.rule == "settling"
-            pause = (
-                min(self._interval, max(0.2, self._state.expectation.settle / 4))
-                if settling
-                else self._interval
-            )
-            await asyncio.sleep(pause * random.uniform(0.8, 1.2))
-        return self._state
-
-    async def _judge(self, observed: Observed | Trouble | None) -> Verdict:
-        assert observed is not None
-        state = self._state
-        if isinstance(observed, Observed):
-            await self._ask(observed)
-            state.summary = summary(observed)
+    async def judge(self, seen: Observed | Trouble) -> Verdict:
+        """Judge one look."""
+        state = self.state
+        if isinstance(seen, Observed):
+            await self._ask(seen)
+            state.summary = summary(seen)
         before = state.verdict.rule
-        state.verdict, state.memory = decide(observed, state.expectation, state.memory, self._clock())
+        state.verdict, state.memory = decide(seen, state.expectation, state.memory, self._clock())
         if self._on_change and state.verdict.rule != before:
             self._on_change(state.verdict)
         return state.verdict
@@ -164,7 +145,7 @@ class Wait:
     async def _ask(self, observed: Observed) -> None:
         if self._oracle is None:
             return
-        for wanted, revision in questions(observed, self._state.expectation):
+        for wanted, revision in questions(observed, self.state.expectation):
             try:
                 contained = await self._oracle(wanted, revision)
             except PipeOpsError as error:
@@ -172,9 +153,43 @@ class Wait:
                 if not error.retryable and not isinstance(error, NotFound):
                     raise
                 continue
-            expectation = self._state.expectation
+            expectation = self.state.expectation
             known = {**expectation.contained, f"{wanted}..{revision}": contained}
-            self._state.expectation = replace(expectation, contained=known)
+            self.state.expectation = replace(expectation, contained=known)
+
+
+def wait_to_json(wait: Wait) -> dict[str, Any]:
+    """Return a wait as it travels in a trigger's arguments."""
+    return {
+        "app": wait.ref.name,
+        "project": wait.ref.project,
+        "app_namespace": wait.ref.namespace,
+        "expectation": wait.state.expectation.to_json(),
+        "memory": wait.state.memory.to_json(),
+    }
+
+
+def wait_from_json(
+    given: Mapping[str, Any],
+    project: str,
+    oracle: Oracle | None,
+    on_change: Callable[[str, Verdict], None] | None = None,
+) -> Wait:
+    """Read what :func:`wait_to_json` wrote, in this version or an earlier one.
+
+    :param project: the connection's project, for a wait that names none.
+    :param on_change: told of an application each verdict whose rule differs from the one before.
+    """
+    from airflow_pipeops.argocd.client import AppRef
+
+    app = str(given["app"])
+    return Wait(
+        AppRef(app, str(given.get("project") or project), str(given.get("app_namespace") or "")),
+        Expectation.from_json(given["expectation"]),
+        Memory.from_json(given.get("memory") or {}),
+        oracle=oracle,
+        on_change=partial(on_change, app) if on_change else None,
+    )
 
 
 async def look(client: ArgoCDClient, ref: AppRef, *, refresh: bool = False) -> Observed | Trouble | None:

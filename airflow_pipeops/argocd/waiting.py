@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.configuration import conf
@@ -13,8 +14,9 @@ from airflow_pipeops import exceptions
 from airflow_pipeops.argocd.ancestry import git_oracle
 from airflow_pipeops.argocd.hook import ArgoCDHook
 from airflow_pipeops.argocd.links import ArgoCDAppLink, app_url
+from airflow_pipeops.argocd.polling import ended, look_once, until_decided
 from airflow_pipeops.argocd.triggers import ArgoCDWaitTrigger
-from airflow_pipeops.argocd.wait import Decided, Wait
+from airflow_pipeops.argocd.wait import Decided, Wait, wait_to_json
 from airflow_pipeops.delivery.operators import DeliveryOperator
 from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
 from airflow_pipeops.gitops.verdict import Expectation, Memory, Verdict
@@ -108,60 +110,99 @@ class ArgoCDWaitOperator(ArgoCDOperator):
         )
 
     def wait(self, expectation: Expectation, method: str, memory: Memory | None = None) -> Decided:
-        """Wait; deferred unless the first look decides.
+        """Wait for the operator's application; deferred unless the first look decides.
 
         :param method: name of the method that goes on after a deferral, with the trigger's event.
         """
-        hook = self.hook()
-        oracle = git_oracle(self.git_conn_id)
+        memories = {} if memory is None else {self.app: memory}
+        return self.wait_all({self.app: expectation}, method, memories)[self.app]
 
-        async def look(client: ArgoCDClient) -> Decided:
-            waiting = Wait(
-                client,
-                hook.ref(self.app),
+    def wait_all(
+        self,
+        expectations: Mapping[str, Expectation],
+        method: str,
+        memories: Mapping[str, Memory] | None = None,
+        *,
+        fail_fast: bool = True,
+    ) -> dict[str, Decided]:
+        """Wait for several applications of the operator's project and namespace, in one deferral.
+
+        :param expectations: what must come true, by name of the application.
+        :param method: name of the method that goes on after a deferral; it reads the event with :meth:`resumed_all`.
+        :param memories: what earlier parts of the same waits remembered.
+        :param fail_fast: end as soon as one has failed; the others then stand where they stand, perhaps at ``wait``.
+        """
+        if not expectations:
+            raise InvalidInput("no application is named", field="app", remedy="Name at least one.")
+        hook, oracle, remembered = self.hook(), git_oracle(self.git_conn_id), memories or {}
+        waits = [
+            Wait(
+                hook.ref(app),
                 expectation,
-                memory,
+                remembered.get(app),
                 oracle=oracle,
-                poll_interval=self.poll_interval.total_seconds(),
-                on_change=self._log_verdict,
+                on_change=partial(self._log_verdict, app),
             )
-            # Looking first spares a deferral where it is done already, and the race of a trigger that fires at once.
-            return await (waiting.once() if self.deferrable else waiting.until_decided())
+            for app, expectation in expectations.items()
+        ]
+        interval = self.poll_interval.total_seconds()
 
-        decided = hook.run(look)
-        if decided.verdict.state == "wait":
+        async def work(client: ArgoCDClient) -> None:
+            # Looking first spares a deferral where it is done already, and the race of a trigger that fires at once.
+            if self.deferrable:
+                await look_once(client, waits)
+            else:
+                await until_decided(client, waits, interval, fail_fast=fail_fast)
+
+        hook.run(work)
+        if not ended(waits, fail_fast=fail_fast):
             self.defer(
                 trigger=ArgoCDWaitTrigger(
                     argocd_conn_id=self.argocd_conn_id,
-                    app=self.app,
-                    project=self.project or "",
-                    app_namespace=self.app_namespace or "",
+                    waits=[wait_to_json(wait) for wait in waits],
                     git_conn_id=self.git_conn_id,
-                    expectation=decided.expectation.to_json(),
-                    memory=decided.memory.to_json(),
-                    poll_interval=self.poll_interval.total_seconds(),
+                    poll_interval=interval,
+                    fail_fast=fail_fast,
                 ),
                 method_name=method,
                 timeout=self.timeout + _MARGIN,
             )
-        return decided
+        return {wait.ref.name: wait.state for wait in waits}
 
     def resumed(self, event: Mapping[str, Any] | None) -> Decided:
-        """Read a trigger's event.
+        """Read the event of a trigger that waited for one application.
+
+        :raises PipeOpsError: the error that ended the trigger, if one did.
+        """
+        found = self.resumed_all(event)
+        if len(found) != 1:
+            raise exceptions.BadResponse(
+                f"the trigger's event is about {len(found)} applications and not one"
+            )
+        return next(iter(found.values()))
+
+    def resumed_all(self, event: Mapping[str, Any] | None) -> dict[str, Decided]:
+        """Read a trigger's event: where each wait stands, by name of the application.
 
         :raises PipeOpsError: the error that ended the trigger, if one did.
         """
         raise_error_of(event)
         assert event is not None
-        decided = Decided.from_json(event)
-        self._log_verdict(decided.verdict)
+        # A trigger of an earlier version told of its one application without naming it.
+        given = event.get("decided", {self.app: event})
+        decided = {app: Decided.from_json(one) for app, one in given.items()}
+        for app, one in decided.items():
+            self._log_verdict(app, one.verdict)
         return decided
 
-    def demand(self, decided: Decided) -> None:
-        """Raise what a failed verdict stands for, with everything that a person looks up next."""
-        hook = self.hook()
+    def demand(self, decided: Decided, app: str | None = None) -> None:
+        """Raise what a failed verdict stands for, with everything that a person looks up next.
+
+        :param app: which application; by default the operator's own.
+        """
+        hook, app = self.hook(), app or self.app
         namespace = str(decided.summary.get("namespace") or self.app_namespace or "")
-        self.argocd_url = app_url(hook.settings()["url"], namespace, self.app)
+        self.argocd_url = app_url(hook.settings()["url"], namespace, app)
         if decided.verdict.state == "done":
             for note in decided.verdict.details.get("warnings") or ():
                 self.log.warning("%s", note)
@@ -171,16 +212,16 @@ class ArgoCDWaitOperator(ArgoCDOperator):
         try:
             # Best effort, and not for long: the verdict is in.
             message = hook.run(
-                lambda client: explain(client, hook.ref(self.app), decided, self.argocd_url),
+                lambda client: explain(client, hook.ref(app), decided, self.argocd_url),
                 attempts=1,
                 timeout=10.0,
             )
         except PipeOpsError:
-            message = f"Argo CD app {self.app}: {decided.verdict.reason} (rule {decided.verdict.rule})"
+            message = f"Argo CD app {app}: {decided.verdict.reason} (rule {decided.verdict.rule})"
         raise decided.error(message)
 
-    def _log_verdict(self, verdict: Verdict) -> None:
-        self.log.info("%s: %s (%s)", verdict.state, verdict.reason, verdict.rule)
+    def _log_verdict(self, app: str, verdict: Verdict) -> None:
+        self.log.info("%s: %s: %s (%s)", app, verdict.state, verdict.reason, verdict.rule)
 
 
 def raise_error_of(event: Mapping[str, Any] | None) -> None:

@@ -8,11 +8,47 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.argocd.wait import Clock, look
-from airflow_pipeops.gitops.observed import Observed
-from airflow_pipeops.gitops.steady import SteadyMemory, Watch, judge
+from airflow_pipeops.gitops.observed import Observed, Trouble
+from airflow_pipeops.gitops.steady import Outcome, SteadyMemory, Watch, judge
 
 if TYPE_CHECKING:
     from airflow_pipeops.argocd.client import AppRef, ArgoCDClient
+
+
+class SteadyWatch:
+    """One watch over one application. It judges; who looks, and how often, is the business of others.
+
+    :param ref: which application.
+    :param goal: what is watched for.
+    :param memory: what an earlier part of the same watch remembered.
+    """
+
+    def __init__(self, ref: AppRef, goal: Watch, memory: SteadyMemory | None = None) -> None:
+        self.ref, self.goal = ref, goal
+        self.outcome, self.memory = Outcome("watch", "", ""), memory or SteadyMemory()
+        self._seen = {"revision": goal.revision, "namespace": ref.namespace}
+        self._clock = Clock()
+
+    @property
+    def over(self) -> bool:
+        """Whether the outcome is in."""
+        return self.outcome.verdict != "watch"
+
+    async def judge(self, seen: Observed | Trouble) -> Outcome:
+        """Judge one look."""
+        self.outcome, self.memory = judge(seen, self.goal, self.memory, self._clock())
+        if isinstance(seen, Observed):
+            latest = (seen.deployed or seen.desired or ("",))[0]
+            self._seen = {"revision": self.goal.revision or latest, "namespace": seen.namespace}
+        return self.outcome
+
+    def pause(self, poll_interval: float) -> float:
+        """Return the seconds until the next look."""
+        return min(poll_interval, max(0.2, self.goal.grace / 2))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return ``{outcome, memory, revision, namespace}``; all JSON."""
+        return {"outcome": self.outcome.to_json(), "memory": self.memory.to_json(), **self._seen}
 
 
 async def watch_app(
@@ -31,17 +67,12 @@ async def watch_app(
     :param looks: at most so many looks.
     :return: ``{outcome, memory, revision, namespace}``; all JSON.
     """
-    goal, clock = Watch(**watch), Clock()
-    remembered = SteadyMemory.from_json(memory or {})
-    seen = {"revision": goal.revision, "namespace": ref.namespace}
+    watched = SteadyWatch(ref, Watch(**watch), SteadyMemory.from_json(memory or {}))
     while True:
-        observed = await look(client, ref)
-        assert observed is not None
-        outcome, remembered = judge(observed, goal, remembered, clock())
-        if isinstance(observed, Observed):
-            latest = (observed.deployed or observed.desired or ("",))[0]
-            seen = {"revision": goal.revision or latest, "namespace": observed.namespace}
+        seen = await look(client, ref)
+        assert seen is not None
+        await watched.judge(seen)
         looks = None if looks is None else looks - 1
-        if outcome.verdict != "watch" or looks == 0:
-            return {"outcome": outcome.to_json(), "memory": remembered.to_json(), **seen}
-        await asyncio.sleep(min(poll_interval, max(0.2, goal.grace / 2)) * random.uniform(0.8, 1.2))
+        if watched.over or looks == 0:
+            return watched.to_json()
+        await asyncio.sleep(watched.pause(poll_interval) * random.uniform(0.8, 1.2))
