@@ -5,6 +5,7 @@ The tree (``*`` is worth retrying; all others say the same thing on every attemp
     PipeOpsError
       x InvalidInput            a value given by a person or a file is wrong
         + MissingExtra          an optional library is not installed
+        + Unsupported           the configured way to a system cannot do that at all
       x SystemFailure           an outside system did not do its part
         + Unreachable *         no answer, a 5xx, a time-out
         + AccessDenied          401, or 403: the credential or its permissions
@@ -68,6 +69,10 @@ class MissingExtra(InvalidInput):
         )
 
 
+class Unsupported(InvalidInput):
+    """The way to a system that the connection configures cannot do what was asked; another one can."""
+
+
 class SystemFailure(PipeOpsError):
     """An outside system (Git, Argo CD, a registry, a store) did not do its part."""
 
@@ -76,6 +81,8 @@ class Unreachable(SystemFailure):
     """No usable answer: connection refused, time-out, 429 or 5xx."""
 
     retryable = True
+    #: Seconds for which the server asked to be left alone; 0 where it asked for nothing.
+    retry_after = 0.0
 
 
 class AccessDenied(SystemFailure):

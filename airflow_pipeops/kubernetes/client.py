@@ -1,0 +1,256 @@
+"""Asynchronous client of the Kubernetes API for custom objects: only what PipeOps needs, with typed errors.
+
+The official client is generated: it has no bounded retries, chooses a patch's content type by itself, and takes seconds
+to import. Here its part is to read the connection (see ``connection.py``), in which it knows every kind of credential.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from airflow_pipeops.exceptions import BadResponse, InvalidInput
+from airflow_pipeops.http import Http
+from airflow_pipeops.kubernetes.endpoint import Connection, Source
+from airflow_pipeops.kubernetes.errors import Expired, error_of
+from airflow_pipeops.kubernetes.kinds import ACCESS_REVIEWS, EVENTS, PODS, Kind, Listing, name_of, version_of
+from airflow_pipeops.kubernetes.watching import Watching, selectors
+
+#: Changed fields are attributed to this name.
+FIELD_MANAGER = "airflow-pipeops"
+_PAGE = 250
+_MOST_LOG_BYTES = 256 * 1024
+
+
+class KubernetesClient(Watching):
+    """One cluster. Use it as ``async with``.
+
+    :param source: says where the API is, and with which credential.
+    :param timeout: seconds for one call.
+    :param attempts: how often a call is tried at most.
+    :param pause: seconds before the second attempt; it doubles from there, with jitter.
+    :param namespace: default namespace for who asks for :attr:`namespace`; the client itself uses none.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        timeout: float = 20.0,
+        attempts: int = 4,
+        pause: float = 0.5,
+        namespace: str = "",
+    ) -> None:
+        self.namespace = namespace
+        self._connection = Connection(source, timeout)
+        self._http = Http("", self._opened, error_of, timeout=timeout, attempts=attempts, pause=pause)
+
+    async def __aenter__(self) -> KubernetesClient:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._connection.close()
+
+    async def _opened(self) -> Any:
+        client = await self._connection.opened()
+        self._http.url = self._connection.url
+        return client
+
+    # ---- objects -----------------------------------------------------------------------------------------------------
+
+    async def get(self, kind: Kind, name: str, namespace: str = "") -> dict[str, Any]:
+        """Return an object as it is now."""
+        about = _about(kind, name, namespace)
+        return await self._http.object("GET", kind.path(namespace, _named(name)), about=about)
+
+    async def find(self, kind: Kind, namespace: str = "", *, labels: str = "", fields: str = "") -> Listing:
+        """Return all objects of a namespace, page by page.
+
+        :param namespace: empty for all.
+        :param labels: a label selector.
+        :param fields: a field selector; on custom objects only ``metadata.name`` and ``metadata.namespace``.
+        """
+        for last in (False, True):
+            try:
+                return await self._pages(kind, namespace, labels, fields)
+            except Expired:
+                # The list took so long that its own continuation expired: from the beginning, once.
+                if last:
+                    raise
+        raise AssertionError("unreachable")
+
+    async def _pages(self, kind: Kind, namespace: str, labels: str, fields: str) -> Listing:
+        about, items = f"the list of {kind} in {namespace or 'all namespaces'}", []
+        params = {**selectors(labels, fields), "limit": str(_PAGE)}
+        while True:
+            answer = await self._http.object("GET", kind.path(namespace), params=params, about=about)
+            page = answer.get("items") or []
+            if not isinstance(page, list):
+                raise BadResponse(f"{about} is no list")
+            items += [item for item in page if isinstance(item, dict)]
+            more = str((answer.get("metadata") or {}).get("continue") or "")
+            if not more:
+                return Listing(items, version_of(answer))
+            params["continue"] = more
+
+    async def patch(
+        self,
+        kind: Kind,
+        name: str,
+        patch: Mapping[str, Any],
+        namespace: str = "",
+        *,
+        resource_version: str = "",
+        subresource: str = "",
+    ) -> dict[str, Any]:
+        """Merge a patch into an object (JSON merge patch: ``None`` removes a field, a list replaces a list).
+
+        :param resource_version: only if the object is still at this version.
+        :raises Conflict: if it is not.
+        """
+        body = dict(patch)
+        if resource_version:
+            body["metadata"] = {**(body.get("metadata") or {}), "resourceVersion": resource_version}
+        path = kind.path(namespace, _named(name), *([subresource] if subresource else []))
+        return await self._http.object(
+            "PATCH",
+            path,
+            params={"fieldManager": FIELD_MANAGER},
+            json=body,
+            content_type="application/merge-patch+json",
+            about=_about(kind, name, namespace),
+        )
+
+    async def create(self, kind: Kind, body: Mapping[str, Any], namespace: str = "") -> dict[str, Any]:
+        """Create an object.
+
+        :raises Conflict: if one of that name exists.
+        """
+        about = _about(kind, name_of(body)[1] or "without a name", namespace)
+        params = {"fieldManager": FIELD_MANAGER}
+        return await self._http.object(
+            "POST", kind.path(namespace), params=params, json=dict(body), about=about
+        )
+
+    async def replace(self, kind: Kind, body: Mapping[str, Any], namespace: str = "") -> dict[str, Any]:
+        """Replace an object; only if it is still at the version that ``body`` names, where it names one.
+
+        :raises Conflict: if it is not.
+        """
+        name = _named(name_of(body)[1])
+        return await self._http.object(
+            "PUT",
+            kind.path(namespace, name),
+            params={"fieldManager": FIELD_MANAGER},
+            json=dict(body),
+            about=_about(kind, name, namespace),
+        )
+
+    async def delete(
+        self, kind: Kind, name: str, namespace: str = "", *, uid: str = "", propagation: str = ""
+    ) -> None:
+        """Delete an object; its finalizers may keep it for a while.
+
+        :param uid: only if it is still this very object.
+        :param propagation: ``Foreground``, ``Background`` or ``Orphan``.
+        """
+        options: dict[str, Any] = {"kind": "DeleteOptions", "apiVersion": "v1"}
+        if uid:
+            options["preconditions"] = {"uid": uid}
+        if propagation:
+            options["propagationPolicy"] = propagation
+        await self._http.object(
+            "DELETE", kind.path(namespace, _named(name)), json=options, about=_about(kind, name, namespace)
+        )
+
+    # ---- what is known about them ------------------------------------------------------------------------------------
+
+    async def events(
+        self, namespace: str, *, name: str = "", uid: str = "", kind: str = ""
+    ) -> list[dict[str, Any]]:
+        """Return the events about an object, the latest last.
+
+        :param kind: its kind as a manifest says it, for example ``Deployment``.
+        """
+        wanted = {"name": name, "uid": uid, "kind": kind}
+        fields = ",".join(f"involvedObject.{key}={value}" for key, value in wanted.items() if value)
+        found = await self.find(EVENTS, namespace, fields=fields)
+        return sorted(found.items, key=_event_time)
+
+    async def logs(
+        self,
+        namespace: str,
+        pod: str,
+        *,
+        container: str = "",
+        tail: int = 50,
+        previous: bool = False,
+    ) -> list[str]:
+        """Return the last lines of a pod's log.
+
+        :param container: which, where the pod has several.
+        :param previous: of the container that ran before this one.
+        """
+        params = {"tailLines": str(tail), "limitBytes": str(_MOST_LOG_BYTES)}
+        if container:
+            params["container"] = container
+        if previous:
+            params["previous"] = "true"
+        text = await self._http.text(
+            PODS.path(namespace, _named(pod), "log"), params=params, about=f"the log of pod {namespace}/{pod}"
+        )
+        return text.split("\n")[-tail - 1 :] if not text.endswith("\n") else text.split("\n")[-tail - 1 : -1]
+
+    # ---- the server itself -------------------------------------------------------------------------------------------
+
+    async def version(self) -> str:
+        """Return the version of Kubernetes."""
+        answer = await self._http.object("GET", "/version", about="the cluster's version")
+        return str(answer.get("gitVersion") or "unknown")
+
+    async def allowed(
+        self, verb: str, kind: Kind, namespace: str = "", *, name: str = "", subresource: str = ""
+    ) -> bool:
+        """Whether the credential has a permission."""
+        wanted = {
+            "verb": verb,
+            "group": kind.group,
+            "resource": kind.plural,
+            "namespace": namespace,
+            "name": name,
+            "subresource": subresource,
+        }
+        body = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": {key: value for key, value in wanted.items() if value}},
+        }
+        answer = await self._http.object("POST", ACCESS_REVIEWS.path(), json=body, about="a permission")
+        return bool((answer.get("status") or {}).get("allowed"))
+
+    @property
+    def url(self) -> str:
+        """The base URL of the API server; empty before the first call."""
+        return self._http.url
+
+
+def _named(name: str) -> str:
+    # An empty name would make of a call about one object one about all of them.
+    if not name or not isinstance(name, str):
+        raise InvalidInput(f"{name!r} is no name", field="name", value=name, remedy="Give the object's name.")
+    return name
+
+
+def _about(kind: Kind, name: str, namespace: str) -> str:
+    return f"{kind} {namespace}/{name}" if namespace else f"{kind} {name}"
+
+
+def _event_time(event: Mapping[str, Any]) -> str:
+    series = event.get("series") or {}
+    times = (
+        series.get("lastObservedTime"),
+        event.get("lastTimestamp"),
+        event.get("eventTime"),
+        (event.get("metadata") or {}).get("creationTimestamp"),
+    )
+    return next((str(time) for time in times if time), "")

@@ -1,0 +1,71 @@
+"""What an answer of the Kubernetes API other than success means."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from airflow_pipeops.exceptions import (
+    AccessDenied,
+    Conflict,
+    InvalidInput,
+    NotFound,
+    PipeOpsError,
+    Unreachable,
+)
+
+
+class Expired(Unreachable):
+    """The server no longer knows what happened since the version that was named (410): list again."""
+
+
+def error_of(status: int, content: bytes, about: str, url: str) -> PipeOpsError:
+    """Turn an answer other than success into an error of ours."""
+    try:
+        body = json.loads(content)
+    except ValueError:
+        body = None
+    if not isinstance(body, dict) or body.get("kind") != "Status":
+        return _foreign(status, content, about, url)
+    return error_of_status({**body, "code": status}, about, url)
+
+
+def error_of_status(body: Mapping[str, Any], about: str, url: str) -> PipeOpsError:
+    """Turn a ``Status`` object into an error of ours; it is the body of an answer, or the object of a watch's event."""
+    code, reason = body.get("code"), str(body.get("reason") or "")
+    status = code if isinstance(code, int) else 500
+    message = str(body.get("message") or reason)[:1000]
+    said = f": {message}" if message else ""
+    if status == 401:
+        return AccessDenied(
+            f"{url} refuses the credential (401){said}",
+            remedy="Put a valid, unexpired credential into the connection.",
+        )
+    if status == 403:
+        return AccessDenied(
+            f"the credential lacks a permission on {about} (403){said}",
+            remedy="Bind its service account or user to a role that has it.",
+        )
+    if status == 404:
+        return NotFound(f"{about} does not exist{said}", remedy="Check its name and namespace.")
+    if status == 409:
+        return Conflict(f"{about} was changed by somebody else, or exists{said}")
+    if status == 410:
+        return Expired(f"{url} no longer knows that version of {about} (410){said}")
+    if status in (408, 429) or status >= 500:
+        return Unreachable(f"{url} could not answer about {about} (HTTP {status}){said}")
+    return InvalidInput(f"the server refuses {about} (HTTP {status}){said}", field="object")
+
+
+def _foreign(status: int, content: bytes, about: str, url: str) -> PipeOpsError:
+    """An answer of something before the API server, or of an API that is not installed."""
+    text = content[:200].decode("utf-8", "replace").strip()
+    if status == 404:
+        return NotFound(
+            f"{url} knows no such kind of object as is needed for {about}: {text or 'not found'}",
+            remedy="Is the controller with its CRDs installed in this cluster, and the URL that of the API server?",
+        )
+    if 300 <= status < 400:
+        return InvalidInput(f"{url} redirects elsewhere (HTTP {status})", field="server", value=url)
+    return error_of_status({"code": status, "message": text}, about, url)
