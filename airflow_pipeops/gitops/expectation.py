@@ -20,9 +20,14 @@ class Expectation:
     :param operation_id: correlation id of the operation that we started.
     :param on_suspended: ``wait``, ``accept`` or ``fail``; so too ``on_out_of_sync`` (it stays so after a good sync).
     :param on_manual: ``fail`` or ``wait`` where somebody must start the synchronisation; so too ``on_window``.
+    :param on_recreated: ``fail``, or ``restart`` the wait where the application was deleted and created anew.
     :param require_applied: an operation must have applied the revision, even where it changes nothing in this application.
-    :param settle: seconds for which health must hold. ``degraded_grace``, ``comparison_grace``, ``transport_grace``: seconds
-        for which each may last before it fails. ``timeout``: seconds altogether, ``None`` for ever.
+    :param project: the project that it must be in; empty for any.
+    :param gone: wait until the application is gone instead; nothing else but the times and ``transport_grace`` counts then.
+    :param settle: seconds for which health must hold. ``degraded_grace``, ``comparison_grace``, ``hydration_grace``,
+        ``out_of_sync_grace`` (where ``on_out_of_sync`` is ``fail``), ``absent_grace`` (the branch is known not to contain
+        the commit), ``transport_grace``: seconds for which each may last before it fails. ``timeout``: seconds
+        altogether, ``None`` for ever.
     """
 
     revisions: Mapping[str, str] = field(default_factory=dict)
@@ -43,6 +48,12 @@ class Expectation:
     comparison_grace: float = 180.0
     transport_grace: float = 600.0
     timeout: float | None = 1800.0
+    on_recreated: str = "fail"
+    project: str = ""
+    gone: bool = False
+    hydration_grace: float = 300.0
+    out_of_sync_grace: float = 30.0
+    absent_grace: float = 120.0
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -60,6 +71,9 @@ class Memory:
 
     :param since: for how long, without a gap, each thing has been so (a name, and when it was first seen).
     :param acknowledged: refreshes that the controller acknowledged.
+    :param compared_at: when the newest comparison seen began (server's time); a look at an older one says nothing.
+    :param spec_after: what ``acknowledged`` was when a spec was first seen that is not the compared one.
+    :param rendered: commits that a hydrator made of the expected one, newest last.
     :param rule: the rule of the last verdict, and since when it was that.
     """
 
@@ -81,6 +95,9 @@ class Memory:
     rule: str = ""
     rule_since: float = 0.0
     reason: str = ""
+    compared_at: float | None = None
+    spec_after: int | None = None
+    rendered: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -89,7 +106,8 @@ class Memory:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Memory:
         """Read the JSON form; unknown names are left out."""
-        return cls(**{item.name: data[item.name] for item in fields(cls) if item.name in data})
+        known = {item.name: data[item.name] for item in fields(cls) if item.name in data}
+        return cls(**{**known, "rendered": tuple(known.get("rendered") or ())})
 
 
 @dataclass(frozen=True)

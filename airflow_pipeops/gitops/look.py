@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from airflow_pipeops.gitops.expectation import Expectation, Memory
-from airflow_pipeops.gitops.observed import Observed, Operation, Source, is_sha, same_repository, shorts
+from airflow_pipeops.gitops.observed import Hydration, Observed, Operation, is_sha, shorts
+from airflow_pipeops.gitops.wanted import wanted_of
+
+__all__ = ["GHOST_AFTER", "Look", "is_ghost", "wanted_of"]
 
 #: A running operation whose request is gone, and which is this much older (seconds) than a later comparison, is a ghost.
 GHOST_AFTER = 300.0
+#: Of the commits that a hydrator made, so many are remembered.
+_RENDERED = 20
 
 
 class Look:
@@ -14,21 +19,34 @@ class Look:
 
     def __init__(self, observed: Observed, expectation: Expectation, memory: Memory) -> None:
         self.o, self.e, self.m = observed, expectation, memory
-        self.wanted, self.problem = wanted_of(observed.sources, expectation)
+        #: The expected revision per source, as given.
+        self.asked, self.problem = wanted_of(observed.sources, expectation)
+        #: ``contains`` without anybody who can tell.
+        self.exact_only = expectation.match == "contains" and not expectation.oracle
+        self.hydrating = bool(observed.hydration and self.asked and expectation.basis == "desired")
+        #: What a hydrator made of the expected revision.
+        self.rendered = self._rendered(observed.hydration) if self.hydrating else ()
+        #: The revision per source that the controller must compare with.
+        self.wanted = {0: self.rendered[-1]} if self.rendered else {} if self.hydrating else self.asked
         operation = observed.operation
         self.ghost = bool(operation and is_ghost(operation, observed.compared_at))
         #: The operation that counts: a dry run changes nothing, and a ghost will never end.
         self.operation = None if operation is None or operation.dry_run or self.ghost else operation
         op = self.operation
         self.running = bool(op and (op.queued or op.phase in ("Running", "Terminating")))
+        #: The controller could compare: what it says about revisions is no branch name and no leftover.
+        self.compared = observed.sync in ("Synced", "OutOfSync") and bool(observed.desired)
         self.desired_ok = self.acceptable(observed.desired)
         self.applied_ok = bool(op and self.acceptable(op.at))
+        #: The newest entry of the history: a whole operation, hooks and all, that ended well.
+        self.deployed_ok = bool(observed.deployed) and self.acceptable(observed.deployed)
         self.ours = bool(op and expectation.operation_id and expectation.operation_id in op.ids.values())
-        self.fresh = self._compared_since_start() and self._compared_since_operation()
+        self.why_stale = self._why_stale()
+        self.fresh = not self.why_stale
 
     def acceptable(self, revisions: tuple[str, ...]) -> bool:
         """Whether every expected source is at an acceptable revision."""
-        if self.problem:
+        if self.problem or (self.hydrating and not self.rendered):
             return False
         return all(
             index < len(revisions) and self.as_good(wanted, revisions[index])
@@ -36,15 +54,17 @@ class Look:
         )
 
     def as_good(self, wanted: str, revision: str) -> bool:
-        if wanted == revision:
+        if wanted == revision or revision in self.rendered:
             return True
-        known = self.e.match == "contains" and self.e.oracle
-        return known and self.e.contained.get(f"{wanted}..{revision}") is True
+        return self._oracle_speaks and self.e.contained.get(f"{wanted}..{revision}") is True
 
     def known(self, wanted: str, revision: str) -> bool:
         """Whether it is settled if the one contains the other; it may still be unknown only where somebody can tell."""
-        asked = self.e.match == "contains" and self.e.oracle
-        return not asked or f"{wanted}..{revision}" in self.e.contained
+        return not self._oracle_speaks or f"{wanted}..{revision}" in self.e.contained
+
+    @property
+    def _oracle_speaks(self) -> bool:
+        return self.e.match == "contains" and self.e.oracle
 
     def settled_by_server(self) -> float:
         """For how many seconds health has held by the server's own clock, counted from the last operation's end."""
@@ -53,19 +73,100 @@ class Look:
             return 0.0
         return max(0.0, self.o.compared_at - max(since, ended if ended is not None else since))
 
-    def _compared_since_start(self) -> bool:
-        if not self.e.require_refresh or self.m.acknowledged:
-            return True
-        first, last = self.m.first_compared_at, self.o.compared_at
-        return self.m.looked and last is not None and (first is None or last > first)
-
-    def _compared_since_operation(self) -> bool:
-        ended = self.operation.finished_at if self.operation else None
-        return ended is None or (self.o.compared_at is not None and self.o.compared_at > ended)
-
     def held(self, name: str) -> float:
         """For how many seconds this has been so without a gap."""
         return self.m.now - self.m.since.get(name, self.m.now)
+
+    def _why_stale(self) -> str:
+        """What the status is older than; empty if it tells the present."""
+        if self.o.compared_at is None:
+            return "the first comparison"
+        if self.e.require_refresh and not self.m.acknowledged:
+            first = self.m.first_compared_at
+            if not self.m.looked or (first is not None and self.o.compared_at <= first):
+                return "the beginning of this wait"
+        ended = self.operation.finished_at if self.operation else None
+        if ended is not None and self.o.compared_at <= ended:
+            return "the end of the last synchronisation"
+        if self.o.other_spec and (self.m.spec_after is None or self.m.acknowledged <= self.m.spec_after):
+            return "the last change of the application's sources"
+        return ""
+
+    def _rendered(self, hydration: Hydration | None) -> tuple[str, ...]:
+        if hydration is None or not hydration.done:
+            return self.m.rendered
+        # A commit that changes nothing is not rendered again: what was rendered before it stands for it, too.
+        good = any(
+            dry and all(self.as_good(wanted, dry) for wanted in self.asked.values())
+            for dry in (hydration.done_dry, hydration.compared_dry)
+        )
+        if not good or hydration.done in self.m.rendered[-1:]:
+            return self.m.rendered
+        return (*self.m.rendered, hydration.done)[-_RENDERED:]
+
+    @property
+    def passed(self) -> bool:
+        """It was live once and has been replaced, or the compared revision is known to include it."""
+        if any(self.o.sources[index].pinned for index in self.asked) or not self.wanted:
+            return False
+        replaced = all(wanted in self.o.replaced for wanted in self.wanted.values()) and not self.deployed_ok
+        return replaced or (
+            self.e.match == "exact"
+            and self.e.oracle
+            and all(
+                index < len(self.o.desired)
+                and self.e.contained.get(
+                    f"{wanted}..{self.o.desired[index]}", wanted == self.o.desired[index]
+                )
+                for index, wanted in self.wanted.items()
+            )
+        )
+
+    @property
+    def tips(self) -> tuple[str, ...]:
+        """The newest commits that were seen of the branches that the expected commits should be on."""
+        if self.hydrating and self.o.hydration:
+            return (self.o.hydration.compared_dry or self.o.hydration.dry,)
+        if not self.compared:
+            return ()
+        return tuple(self.o.desired[index] for index in self.asked if index < len(self.o.desired))
+
+    @property
+    def absent(self) -> bool:
+        """Somebody who knows says that one of the branches does not contain its expected commit."""
+        if not self._oracle_speaks:
+            return False
+        pairs = zip(self.asked.items(), self.tips, strict=False)
+        return any(
+            self.e.contained.get(f"{wanted}..{tip}") is False and not self.o.sources[index].pinned
+            for (index, wanted), tip in pairs
+        )
+
+    @property
+    def only_pruning(self) -> bool:
+        """Nothing differs but what should be removed."""
+        differing = [item for item in self.o.resources if item.sync == "OutOfSync"]
+        return bool(differing) and all(item.prune for item in differing)
+
+    @property
+    def only_healing_failed(self) -> bool:
+        """What failed was a partial synchronisation of a revision that is wholly deployed and in sync all the same."""
+        op = self.operation
+        failed = op is not None and op.failed and op.partial and not self.ours
+        return failed and self.e.basis == "desired" and self.o.sync == "Synced" and self.deployed_ok
+
+    @property
+    def fully_applied(self) -> bool:
+        """A whole operation applied an acceptable revision."""
+        op = self.operation
+        whole = op is not None and op.phase == "Succeeded" and not op.partial and self.applied_ok
+        return whole or self.deployed_ok
+
+    @property
+    def promoted_to(self) -> str:
+        """The branch that somebody must bring the rendered commit to, where the hydrator does not write there itself."""
+        hydration = self.o.hydration
+        return hydration.branch if hydration and self.rendered and hydration.staging else ""
 
     @property
     def revisions(self) -> tuple[str, ...]:
@@ -78,59 +179,45 @@ class Look:
         return shorts(tuple(self.wanted.values())) if self.wanted else "any revision"
 
     @property
+    def targets(self) -> str:
+        """What the application's sources follow."""
+        return ", ".join(dict.fromkeys(repr(source.target or "HEAD") for source in self.o.sources))
+
+    @property
     def state(self) -> str:
         """What health is about: it changes whenever an earlier spell of the same health says nothing any more."""
         op = self.operation
         return f"{self.o.health}|{','.join(self.o.desired)}|{op.finished_at if op else None}|{self.o.health_since}"
 
-
-def wanted_of(sources: tuple[Source, ...], e: Expectation) -> tuple[dict[int, str], tuple[str, str] | None]:
-    """Return the expected revision per source index, or which rule says that this can never be met, and why."""
-    wanted: dict[int, str] = {}
-    if e.match == "any" or e.basis == "idle":
-        return wanted, None
-    if not e.revisions:
-        return wanted, (
-            "revision_missing",
-            "no revision is expected; give one, or match any revision explicitly",
-        )
-    for key, revision in e.revisions.items():
-        indexes = _indexes(sources, key)
-        if not indexes:
-            return {}, ("source_unknown", f"the application has no source {key!r}; it has {_names(sources)}")
-        first = sources[indexes[0]]
-        if not all(same_repository(sources[index].repo, first.repo) for index in indexes):
-            names = _names(sources)
-            return {}, (
-                "source_ambiguous",
-                f"the application has several sources ({names}); say which one is meant",
+    def asks(self) -> dict[tuple[str, str], None]:
+        """The pairs (expected, revision) that somebody should answer."""
+        found: dict[tuple[str, str], None] = {}
+        seen = [
+            (index, wanted, revisions[index])
+            for index, wanted in self.wanted.items()
+            for revisions in (
+                self.o.desired,
+                self.operation.at if self.operation else (),
+                self.o.deployed,
+                tuple(source.target for source in self.o.sources) if not self.hydrating else (),
             )
-        if not first.versioned and not is_sha(revision):
-            return {}, (
-                "revision_not_sha",
-                f"revision {revision!r} is no full commit id, and a branch or tag can move",
-            )
-        wanted.update(dict.fromkeys(indexes, revision))
-    return wanted, None
-
-
-def _indexes(sources: tuple[Source, ...], key: str) -> list[int]:
-    if key == "*":
-        git = [index for index, source in enumerate(sources) if not source.versioned]
-        return git or list(range(len(sources)))
-    if key.isdecimal():
-        return [int(key)] if len(key) < 4 and int(key) < len(sources) else []
-    return [index for index, source in enumerate(sources) if same_repository(source.repo, key)]
-
-
-def _names(sources: tuple[Source, ...]) -> str:
-    return ", ".join(source.repo for source in sources) or "none"
+            if index < len(revisions)
+        ]
+        if self.hydrating and self.o.hydration:
+            hydration = self.o.hydration
+            dries = (hydration.done_dry, hydration.compared_dry, hydration.dry, self.o.sources[0].target)
+            seen += [(index, wanted, dry) for index, wanted in self.asked.items() for dry in dries]
+        for index, wanted, revision in seen:
+            commits = is_sha(revision) and is_sha(wanted) and not self.o.sources[index].versioned
+            if commits and revision != wanted and f"{wanted}..{revision}" not in self.e.contained:
+                found[wanted, revision] = None
+        return found
 
 
 def is_ghost(operation: Operation, compared_at: float | None) -> bool:
     """Whether an operation shows as running and nobody works on it any more."""
-    if operation.queued or operation.phase != "Running":
+    if operation.queued or operation.phase not in ("Running", "Terminating"):
         return False
     begun = operation.started_at
     old = begun is not None and compared_at is not None and compared_at - begun > GHOST_AFTER
-    return operation.finished_at is not None or old
+    return old or (operation.phase == "Running" and operation.finished_at is not None)

@@ -13,6 +13,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_VERSION = re.compile(r"v?\d+\.\d+\.\d+(?:[-+][0-9A-Za-z.+-]+)?")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _SCP = re.compile(r"(?:[^@/]+@)?(?P<host>[^:/]+):(?!//)(?P<path>.+)")
 
 #: Health as Argo CD names it, worst last.
@@ -26,11 +28,22 @@ class Source:
     :param repo: repository URL, as written in the application.
     :param target: branch, tag, SHA or version range that it follows.
     :param versioned: a Helm or OCI source, whose revisions are versions or digests and not commits.
+    :param digests: an OCI source without a chart, whose revisions are digests.
     """
 
     repo: str
     target: str = ""
     versioned: bool = False
+    digests: bool = False
+
+    @property
+    def pinned(self) -> bool:
+        """It follows one revision that cannot move."""
+        if self.versioned:
+            return bool(_DIGEST.fullmatch(self.target)) or (
+                not self.digests and bool(_VERSION.fullmatch(self.target))
+            )
+        return is_sha(self.target)
 
 
 @dataclass(frozen=True)
@@ -78,6 +91,10 @@ class Operation:
     :param asked: the revisions it was asked for.
     :param has_result: it got as far as a result.
     :param ids: the ``name: value`` information it carries; our correlation id is among it.
+    :param retry_limit: how often it is tried again; negative for ever. ``retry_refresh``: with the newest revisions then.
+    :param partial: it was asked for some of the resources only, and so runs no hooks.
+    :param heals: the how-manieth attempt in a row of the controller to heal a difference.
+    :param same_sources: what it applied came from the sources that the application has now.
     """
 
     phase: str = ""
@@ -93,6 +110,11 @@ class Operation:
     initiated_by: str = ""
     ids: Mapping[str, str] = field(default_factory=dict)
     resources: tuple[Resource, ...] = ()
+    retry_limit: int | None = None
+    retry_refresh: bool = False
+    partial: bool = False
+    heals: int = 0
+    same_sources: bool = True
 
     @property
     def failed(self) -> bool:
@@ -103,6 +125,44 @@ class Operation:
     def at(self) -> tuple[str, ...]:
         """The revisions it is about: applied ones, else those asked for."""
         return self.revisions or self.asked
+
+
+@dataclass(frozen=True)
+class Hydration:
+    """How far a source hydrator is, which renders commits of the source into commits of another branch.
+
+    :param phase: ``Hydrating``, ``Hydrated``, ``Failed``; empty before the first time.
+    :param dry: the source's commit that the current or last attempt is about.
+    :param done_dry: the newest commit that was rendered, and ``done``: what it became.
+    :param compared_dry: the newest commit that was looked at; it may need no rendering.
+    :param branch: what is synchronised from. ``staging``: where it is rendered to, if that is another branch.
+    """
+
+    phase: str = ""
+    message: str = ""
+    dry: str = ""
+    done_dry: str = ""
+    done: str = ""
+    compared_dry: str = ""
+    branch: str = ""
+    staging: str = ""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """Where an application stands in the rolling synchronisation of what generates it.
+
+    :param owner: name of the ``ApplicationSet``.
+    :param status: ``Waiting``, ``Pending``, ``Progressing``, ``Healthy``; empty where it is not listed yet.
+    :param step: its step; ``-1`` if no step selects it.
+    :param revisions: the revisions that this is about.
+    """
+
+    owner: str
+    status: str = ""
+    step: str = ""
+    message: str = ""
+    revisions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,9 +177,14 @@ class Observed:
     :param deployed: revisions of the newest entry of the history (whole, successful synchronisations), and ``deployed_id``
         its number; ``replaced``: revisions of the entries before it.
     :param ignored: why the controller ignores this application; empty if it does not.
-    :param automatic: the controller synchronises by itself.
-    :param owner: kind of the object that generates this application, for example ``ApplicationSet``.
-    :param hydrated: its desired state is rendered into another branch first.
+    :param automatic: the controller synchronises by itself. ``prunes``: and removes what is no longer desired.
+    :param blocked: why automatic synchronisation may not start now (a sync window), as far as anybody looked.
+    :param owner: kind of the object that generates this application, for example ``ApplicationSet``. ``owner_seen``:
+        somebody looked at it; ``rollout``: where this application stands in its rolling synchronisation, if it has one.
+    :param hydration: its desired state is rendered into another branch first; ``sources`` are then those before that, and
+        ``desired`` and ``applied`` the rendered commits.
+    :param other_spec: the last comparison was of other sources than the application has now.
+    :param finalizers: what must still happen before a deleted application is gone.
     """
 
     name: str
@@ -144,9 +209,15 @@ class Observed:
     automatic: bool = False
     self_heal: bool = False
     owner: str = ""
-    hydrated: bool = False
     refreshed: bool = False
     warnings: tuple[str, ...] = ()
+    prunes: bool = False
+    blocked: str = ""
+    owner_seen: bool = False
+    rollout: Rollout | None = None
+    hydration: Hydration | None = None
+    other_spec: bool = False
+    finalizers: tuple[str, ...] = ()
 
     @property
     def applied(self) -> tuple[str, ...]:
@@ -175,8 +246,15 @@ def is_sha(revision: str) -> bool:
     return bool(_SHA.fullmatch(revision))
 
 
+def is_digest(revision: str) -> bool:
+    """Whether this is a full content digest."""
+    return bool(_DIGEST.fullmatch(revision))
+
+
 def short(revision: str) -> str:
     """Return a commit id as people write it; any other text unchanged; ``none`` for nothing."""
+    if is_digest(revision):
+        return revision[:15]
     return (revision[:8] if is_sha(revision) else revision) or "none"
 
 

@@ -4,7 +4,8 @@ One pure function, :func:`decide`: what was observed, what is expected, what is 
 and a new memory. The rules stand in :data:`~airflow_pipeops.gitops.rules.RULES` in the order in which they apply; the
 first that speaks decides. Green needs all of: the controller has *compared* an acceptable revision and finds it
 *applied*, nothing is in flight, the comparison began after the last operation ended (in whole seconds of the server's
-clock, so equal is not after), and the health has held for the settle window.
+clock, so equal is not after), and the health has held for the settle window. Red that a further comparison could take
+back is said only of a look that answers a refresh.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ from typing import Any
 
 from airflow_pipeops.gitops.expectation import Expectation, Memory, Verdict
 from airflow_pipeops.gitops.look import Look
-from airflow_pipeops.gitops.observed import Observed, Trouble, is_sha
-from airflow_pipeops.gitops.rules import RULES, details_of, seconds
+from airflow_pipeops.gitops.observed import Observed, Trouble
+from airflow_pipeops.gitops.rules import CERTAIN, RULES, details_of, gone, seconds
 
 __all__ = ["Expectation", "Memory", "Verdict", "decide", "questions"]
 
 _REFRESH_FIRST, _REFRESH_MOST = 2.0, 120.0
+
+#: For so long (seconds) a failure waits for the refresh that confirms it; a controller may acknowledge none.
+CONFIRM_WITHIN = 60.0
 
 
 def decide(
@@ -37,15 +41,16 @@ def decide(
     now = max(now, memory.now) if math.isfinite(now) else memory.now
     started = now if memory.started_at is None else memory.started_at
     memory = replace(memory, now=now, started_at=started)
+    details: dict[str, Any]
     if isinstance(observed, Trouble):
         verdict, memory = _troubled(observed, expectation, memory)
-        details: dict[str, Any] = {"trouble": observed.kind, "message": observed.message}
+        details = {"trouble": observed.kind, "message": observed.message}
+    elif expectation.gone:
+        verdict = gone.still_there(observed, memory)
+        memory = replace(memory, uid=memory.uid or observed.uid, looked=True, troubles=0, since=_kept(memory))
+        details = {"health": observed.health, "finalizers": list(observed.finalizers)}
     else:
-        memory = replace(memory, acknowledged=memory.acknowledged + observed.refreshed)
-        memory = _remember(Look(observed, expectation, memory))
-        look = Look(observed, expectation, memory)
-        verdict = next(filter(None, (rule(look) for rule in RULES)))
-        details = details_of(look)
+        verdict, memory, details = _looked(observed, expectation, memory)
     same = verdict.rule == memory.rule
     memory = replace(
         memory, rule=verdict.rule, rule_since=memory.rule_since if same else now, reason=verdict.reason
@@ -60,59 +65,114 @@ def decide(
     return replace(verdict, details={**details, **verdict.details}), memory
 
 
-def questions(observed: Observed, expectation: Expectation) -> list[tuple[str, str]]:
-    """Return the pairs (expected, revision) that :attr:`Expectation.contained` does not answer yet."""
-    if expectation.match != "contains" or not expectation.oracle:
+def questions(
+    observed: Observed, expectation: Expectation, memory: Memory | None = None
+) -> list[tuple[str, str]]:
+    """Return the pairs (expected, revision) that :attr:`Expectation.contained` does not answer yet.
+
+    :param memory: what is remembered; with a source hydrator, it knows of commits that were rendered earlier.
+    """
+    if expectation.match == "any" or not expectation.oracle or expectation.gone:
         return []
-    look = Look(observed, expectation, Memory())
-    asked: dict[tuple[str, str], None] = {}
-    for index, wanted in look.wanted.items():
-        seen = [
-            observed.desired,
-            look.operation.at if look.operation else (),
-            tuple(s.target for s in observed.sources),
-        ]
-        for revision in (revisions[index] for revisions in seen if index < len(revisions)):
-            if (
-                is_sha(revision)
-                and revision != wanted
-                and f"{wanted}..{revision}" not in expectation.contained
-            ):
-                asked[wanted, revision] = None
-    return list(asked)
+    return list(Look(observed, expectation, memory or Memory()).asks())
+
+
+def _looked(
+    observed: Observed, expectation: Expectation, memory: Memory
+) -> tuple[Verdict, Memory, dict[str, Any]]:
+    if memory.uid and observed.uid not in ("", memory.uid) and expectation.on_recreated == "restart":
+        memory = Memory(now=memory.now, started_at=memory.started_at)
+    if _older(observed, memory):
+        # Watches, caches and reverse proxies repeat themselves; what was true then is neither held for nor against it.
+        verdict = Verdict("wait", "older_look", "an answer that is older than one before it", refresh=True)
+        return verdict, memory, details_of(Look(observed, expectation, memory))
+    memory = replace(memory, acknowledged=memory.acknowledged + observed.refreshed)
+    memory = _remember(Look(observed, expectation, memory))
+    look = Look(observed, expectation, memory)
+    verdict = next(filter(None, (rule(look) for rule in RULES)))
+    if verdict.state == "failed" and verdict.rule not in CERTAIN and expectation.require_refresh:
+        verdict, memory = _confirm(verdict, observed, memory)
+    return verdict, memory, details_of(look)
+
+
+def _older(observed: Observed, memory: Memory) -> bool:
+    seen, newest = observed.compared_at, memory.compared_at
+    return (
+        seen is not None
+        and newest is not None
+        and seen < newest
+        and not observed.refreshed
+        and observed.uid in ("", memory.uid)
+        and not observed.deleting
+    )
+
+
+def _confirm(verdict: Verdict, observed: Observed, memory: Memory) -> tuple[Verdict, Memory]:
+    """Turn a failure into a wait for the refresh that confirms it, for a while."""
+    if observed.refreshed:
+        return verdict, memory
+    name = f"unconfirmed:{verdict.rule}"
+    since = memory.since.get(name, memory.now)
+    if memory.now - since >= CONFIRM_WITHIN:
+        return verdict, memory
+    memory = replace(memory, since={**memory.since, name: since})
+    return replace(verdict, state="wait", refresh=True), memory
 
 
 def _remember(look: Look) -> Memory:
     observed, memory = look.o, look.m
-    active = [f"health:{look.state}"] if look.fresh else []
-    if observed.condition("ComparisonError", "UnknownError"):
-        active.append("comparison")
-    if look.e.operation_id and not look.ours:
-        active.append("invisible")
-    since = {name: memory.since.get(name, memory.now) for name in active}
+    since = {name: memory.since.get(name, memory.now) for name in _spells(look)}
     ended = look.operation.finished_at if look.operation else None
-    asks = 0 if ended != memory.finished_at else memory.asks
     lost = memory.lost_after
     if look.desired_ok:
         lost = None
-    elif memory.met and lost is None:
+    elif memory.met and lost is None and look.compared:
         lost = memory.acknowledged
     return replace(
         memory,
         uid=memory.uid or observed.uid,
         looked=True,
+        compared_at=memory.compared_at if observed.compared_at is None else observed.compared_at,
         first_compared_at=memory.first_compared_at if memory.looked else observed.compared_at,
         first_operation_at=memory.first_operation_at
         if memory.looked
         else (observed.operation.started_at if observed.operation else None),
         finished_at=ended,
         lost_after=lost,
-        met=memory.met or (look.desired_ok and bool(look.wanted)),
+        met=memory.met or (look.desired_ok and look.compared and bool(look.wanted)),
         own_seen=memory.own_seen or look.ours,
-        asks=asks,
+        asks=0 if ended != memory.finished_at else memory.asks,
         troubles=0,
         since=since,
+        rendered=look.rendered,
+        spec_after=None
+        if not observed.other_spec
+        else memory.acknowledged
+        if memory.spec_after is None
+        else memory.spec_after,
     )
+
+
+def _spells(look: Look) -> list[str]:
+    """What is so now, and is counted for how long it has been without a gap."""
+    observed, known = look.o, look.m.since
+    active = [name for name in known if name.startswith("unconfirmed:")]
+    if look.fresh:
+        active.append(f"health:{look.state}")
+        if observed.sync == "OutOfSync":
+            active.append("differs")
+    if observed.condition("ComparisonError", "UnknownError"):
+        active.append("comparison")
+    if look.e.operation_id and not look.ours:
+        active.append("invisible")
+    if look.absent and not look.desired_ok:
+        active.append(f"absent:{','.join(look.tips)}")
+    hydration = observed.hydration
+    if hydration and (
+        hydration.phase == "Failed" or (hydration.phase == "Hydrating" and "hydration" in known)
+    ):
+        active.append("hydration")  # a further attempt does not end it; only success does
+    return active
 
 
 def _ask(verdict: Verdict, memory: Memory) -> tuple[Verdict, Memory]:
@@ -130,7 +190,11 @@ def _ask(verdict: Verdict, memory: Memory) -> tuple[Verdict, Memory]:
 def _troubled(trouble: Trouble, e: Expectation, memory: Memory) -> tuple[Verdict, Memory]:
     message = trouble.message or trouble.kind
     if trouble.kind in ("denied", "missing"):
-        memory = replace(memory, troubles=memory.troubles + 1, since={})
+        memory = replace(memory, troubles=memory.troubles + 1, since=_kept(memory))
+        # Once may be a hiccup of a proxy or of an API server that has just started; twice is an answer.
+        answered = memory.troubles >= 2
+        if trouble.kind == "missing" and e.gone:
+            return Verdict("done" if answered else "wait", "gone", "the application is gone"), memory
         rule = (
             "access_denied"
             if trouble.kind == "denied"
@@ -138,10 +202,18 @@ def _troubled(trouble: Trouble, e: Expectation, memory: Memory) -> tuple[Verdict
             if memory.looked
             else "app_not_found"
         )
-        # Once may be a hiccup of a proxy or of an API server that has just started; twice is an answer.
-        return Verdict("failed" if memory.troubles >= 2 else "wait", rule, message), memory
+        return Verdict("failed" if answered else "wait", rule, message), memory
     since = memory.since.get("unreachable", memory.now)
-    memory = replace(memory, troubles=0, since={"unreachable": since})
+    memory = replace(memory, troubles=0, since={**_kept(memory), "unreachable": since})
     lasted = memory.now - since
     state = "failed" if lasted >= e.transport_grace else "wait"
     return Verdict(state, "unreachable", f"no usable answer for {seconds(lasted)}: {message}"), memory
+
+
+def _kept(memory: Memory) -> dict[str, float]:
+    """Return the spells that nobody has to see all the time: the server says since when health is what it is."""
+    return {
+        name: since
+        for name, since in memory.since.items()
+        if name.startswith("health:") and not name.endswith("|None")
+    }

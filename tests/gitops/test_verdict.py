@@ -135,7 +135,6 @@ CASES: dict[str, tuple[Any, Expectation, tuple[float, ...], str, str]] = {
         "failed",
         "source_ambiguous",
     ),
-    "hydrator": (seen(hydrated=True), expect(), (0,), "failed", "hydrator"),
     "pinned_elsewhere": (
         seen(sources=(Source(REPO, OLD),), desired=(OLD,)),
         expect(),
@@ -339,14 +338,26 @@ CASES: dict[str, tuple[Any, Expectation, tuple[float, ...], str, str]] = {
         "healthy",
     ),
     "sync_error_names_it": (
-        seen(conditions=(Condition("SyncError", f"Failed last sync attempt to [{NEW}]: x"),), **out_of_sync),
+        seen(
+            operation=None,
+            conditions=(Condition("SyncError", f"Failed last sync attempt to [{NEW}]: x"),),
+            **out_of_sync,
+        ),
         expect(),
         (0,),
         "failed",
         "sync_error",
     ),
     "sync_error_wipe_out": (
-        seen(conditions=(Condition("SyncError", "auto-sync will wipe out all resources"),), **out_of_sync),
+        seen(
+            operation=operation(revision=OLD),
+            conditions=(
+                Condition(
+                    "SyncError", f"Skipping sync attempt to [{NEW}]: auto-sync will wipe out all resources"
+                ),
+            ),
+            **out_of_sync,
+        ),
         expect(),
         (0,),
         "failed",
@@ -387,7 +398,7 @@ CASES: dict[str, tuple[Any, Expectation, tuple[float, ...], str, str]] = {
     "perpetual_difference_fail": (
         seen(**out_of_sync),
         expect(on_out_of_sync="fail"),
-        (0,),
+        (0, 29, 30),
         "failed",
         "out_of_sync_after_sync",
     ),
@@ -401,7 +412,7 @@ CASES: dict[str, tuple[Any, Expectation, tuple[float, ...], str, str]] = {
     "prune_pending": (
         seen(sync="OutOfSync", resources=(Resource("ConfigMap", "old", sync="OutOfSync", prune=True),)),
         expect(on_out_of_sync="fail"),
-        (0,),
+        (0, 29, 30),
         "failed",
         "prune_pending",
     ),
@@ -410,7 +421,7 @@ CASES: dict[str, tuple[Any, Expectation, tuple[float, ...], str, str]] = {
         seen(operation=operation(revision=OLD)),
         expect(require_applied=True),
         (0,),
-        "wait",
+        "failed",
         "not_applied",
     ),
     # freshness

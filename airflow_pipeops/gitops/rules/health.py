@@ -1,0 +1,45 @@
+"""Rules about health; all but the last moment of a wait is decided by then."""
+
+from __future__ import annotations
+
+from airflow_pipeops.gitops.expectation import Verdict
+from airflow_pipeops.gitops.look import Look
+from airflow_pipeops.gitops.observed import shorts
+from airflow_pipeops.gitops.rules.saying import by, fail, seconds, unhealthy, wait
+
+
+def healthy(k: Look) -> Verdict | None:
+    if k.e.require_health and k.o.health != "Healthy":
+        return None
+    held, needed = max(k.held(f"health:{k.state}"), k.settled_by_server()), k.e.settle
+    if held < needed:
+        return wait("settling", f"healthy at {shorts(k.revisions)} for {held:.0f} of {needed:.0f} s")
+    changed = "" if k.applied_ok or not k.wanted else "; the revision changes nothing in this application"
+    rendered = f", rendered from {shorts(tuple(k.asked.values()))}" if k.hydrating else ""
+    return Verdict("done", "healthy", f"live and {k.o.health} at {shorts(k.revisions)}{rendered}{changed}")
+
+
+def suspended(k: Look) -> Verdict | None:
+    if k.o.health != "Suspended":
+        return None
+    reason = f"applied, and suspended: {unhealthy(k.o)}"
+    return by(k.e.on_suspended, "suspended", reason) or Verdict("done", "suspended", reason)
+
+
+def degraded(k: Look) -> Verdict | None:
+    if k.o.health != "Degraded":
+        return None
+    held, grace = k.held(f"health:{k.state}"), k.e.degraded_grace
+    newer = (
+        ""
+        if k.revisions == tuple(k.wanted.values()) or not k.wanted
+        else f" (newer; it includes {k.expected})"
+    )
+    reason = f"Degraded at {shorts(k.revisions)}{newer} for {seconds(held)}: {unhealthy(k.o)}"
+    if held >= grace:
+        return fail("degraded", reason)
+    return wait("degraded", f"{reason}; may last {seconds(grace)}")
+
+
+def progressing(k: Look) -> Verdict | None:
+    return wait("progressing", f"{k.o.health} at {shorts(k.revisions)}: {unhealthy(k.o)}")
