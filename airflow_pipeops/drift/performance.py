@@ -29,6 +29,7 @@ class Performance:
     :param low: lower end of the confidence interval; ``high`` its upper end.
     :param rows: rows with a prediction and a label.
     :param baseline: the share of positives, or the labels' mean: what a model that knows nothing would go by.
+    :param estimated: computed without labels; see :mod:`airflow_pipeops.drift.estimates`.
     """
 
     metric: str
@@ -38,7 +39,8 @@ class Performance:
     rows: int
     confidence: float
     higher_is_better: bool
-    baseline: float
+    baseline: float | None
+    estimated: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
