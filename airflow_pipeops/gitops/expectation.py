@@ -28,6 +28,8 @@ class Expectation:
         ``out_of_sync_grace`` (where ``on_out_of_sync`` is ``fail``), ``absent_grace`` (the branch is known not to contain
         the commit), ``transport_grace``: seconds for which each may last before it fails. ``timeout``: seconds
         altogether, ``None`` for ever.
+    :param chart: chart version that a Helm release must be at.
+    :param failed_attempts: how many different attempts of a controller that tries for ever must fail before that counts.
     """
 
     revisions: Mapping[str, str] = field(default_factory=dict)
@@ -54,6 +56,8 @@ class Expectation:
     hydration_grace: float = 300.0
     out_of_sync_grace: float = 30.0
     absent_grace: float = 120.0
+    chart: str = ""
+    failed_attempts: int = 2
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -75,6 +79,7 @@ class Memory:
     :param spec_after: what ``acknowledged`` was when a spec was first seen that is not the compared one.
     :param rendered: commits that a hydrator made of the expected one, newest last.
     :param rule: the rule of the last verdict, and since when it was that.
+    :param attempts: failed attempts of a controller that tries for ever, and when each was first seen.
     """
 
     now: float = 0.0
@@ -98,6 +103,7 @@ class Memory:
     compared_at: float | None = None
     spec_after: int | None = None
     rendered: tuple[str, ...] = ()
+    attempts: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""

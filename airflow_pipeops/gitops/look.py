@@ -208,7 +208,9 @@ class Look:
             dries = (hydration.done_dry, hydration.compared_dry, hydration.dry, self.o.sources[0].target)
             seen += [(index, wanted, dry) for index, wanted in self.asked.items() for dry in dries]
         for index, wanted, revision in seen:
-            commits = is_sha(revision) and is_sha(wanted) and not self.o.sources[index].versioned
+            # An OCI artifact of Flux says which commit it is from.
+            versioned = self.o.sources[index].versioned and not self.o.reconciled
+            commits = is_sha(revision) and is_sha(wanted) and not versioned
             if commits and revision != wanted and f"{wanted}..{revision}" not in self.e.contained:
                 found[wanted, revision] = None
         return found

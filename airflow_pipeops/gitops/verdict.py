@@ -14,10 +14,12 @@ import math
 from dataclasses import replace
 from typing import Any
 
+from airflow_pipeops.gitops import chain
 from airflow_pipeops.gitops.expectation import Expectation, Memory, Verdict
 from airflow_pipeops.gitops.look import Look
 from airflow_pipeops.gitops.observed import Observed, Trouble
 from airflow_pipeops.gitops.rules import CERTAIN, RULES, details_of, gone, seconds
+from airflow_pipeops.gitops.rules.reconciling import RECONCILING
 
 __all__ = ["Expectation", "Memory", "Verdict", "decide", "questions"]
 
@@ -89,6 +91,10 @@ def _looked(
     memory = replace(memory, acknowledged=memory.acknowledged + observed.refreshed)
     memory = _remember(Look(observed, expectation, memory))
     look = Look(observed, expectation, memory)
+    if observed.reconciled:
+        # No comparison to wait for, and none that confirms: such a controller says of which spec and revision it speaks.
+        verdict = next(filter(None, (rule(look) for rule in RECONCILING)))
+        return verdict, memory, details_of(look) | chain.facts(look)
     verdict = next(filter(None, (rule(look) for rule in RULES)))
     if verdict.state == "failed" and verdict.rule not in CERTAIN and expectation.require_refresh:
         verdict, memory = _confirm(verdict, observed, memory)
@@ -150,6 +156,7 @@ def _remember(look: Look) -> Memory:
         else memory.acknowledged
         if memory.spec_after is None
         else memory.spec_after,
+        attempts=chain.attempts(look) if observed.reconciled else {},
     )
 
 
@@ -172,7 +179,7 @@ def _spells(look: Look) -> list[str]:
         hydration.phase == "Failed" or (hydration.phase == "Hydrating" and "hydration" in known)
     ):
         active.append("hydration")  # a further attempt does not end it; only success does
-    return active
+    return active + (chain.lasting(look) if observed.reconciled else [])
 
 
 def _ask(verdict: Verdict, memory: Memory) -> tuple[Verdict, Memory]:
