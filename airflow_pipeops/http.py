@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from email.utils import parsedate_to_datetime
 from time import time
 from typing import TYPE_CHECKING, Any
@@ -72,7 +72,7 @@ class Http:
         silence: float,
         params: Mapping[str, str],
         headers: Mapping[str, str] | None = None,
-    ) -> AsyncIterator[str]:
+    ) -> AsyncGenerator[str, None]:
         """Yield the lines of a stream until it ends properly.
 
         :param silence: seconds without a byte after which the connection counts as dead.
@@ -164,7 +164,7 @@ class Http:
         except (httpx.HTTPError, asyncio.TimeoutError) as error:
             raise Unreachable(f"{self.url} gave no whole answer about {about}: {_words(error)}") from error
         if response.status_code == 429:
-            raise _Unsent(_pausing(Unreachable(f"{self.url} has too much to do (429)"), response))
+            raise _Unsent(self._failure(response, response.content, about))
         if response.status_code not in (200, 201, 202):
             raise self._failure(response, response.content, about)
         return response.content
@@ -214,7 +214,11 @@ def _object(content: bytes, about: str, url: str) -> dict[str, Any]:
     try:
         answer = json.loads(content or b"{}")
     except ValueError as error:
-        raise BadResponse(f"{url} answered about {about} with something that is no JSON") from error
+        page = content.lstrip()[:1] == b"<"
+        raise BadResponse(
+            f"{url} answered about {about} with something that is no JSON{', but a page' if page else ''}",
+            remedy="Is the URL, with its path, that of the API, and not of a login page?" if page else "",
+        ) from error
     if not isinstance(answer, dict):
         raise BadResponse(f"{url} answered about {about} with no JSON object")
     return answer

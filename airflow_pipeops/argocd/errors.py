@@ -12,12 +12,42 @@ from airflow_pipeops.exceptions import (
     PipeOpsError,
     SyncFailed,
     Unreachable,
+    Unsupported,
 )
+
+# gRPC codes, as they stand in the bodies of errors.
+INVALID_ARGUMENT, FAILED_PRECONDITION = 3, 9
+#: gRPC code -> HTTP status, for an error whose status got lost on the way.
+_STATUS = {3: 400, 4: 504, 5: 404, 6: 409, 7: 403, 8: 429, 9: 400, 12: 501, 14: 503, 16: 401}
 
 
 def error_of(status: int, content: bytes, about: str, url: str) -> PipeOpsError:
-    """Turn an answer other than 200 into an error of ours."""
+    """Turn an answer other than 200 into an error of ours.
+
+    :param status: 0 where only the body says what is wrong.
+    """
     code, message = _grpc(content)
+    status = status or _STATUS.get(code or 0, 500)
+    if 300 <= status < 400:
+        return InvalidInput(
+            f"{url} redirects elsewhere (HTTP {status})",
+            field="host",
+            value=url,
+            remedy="Give the final URL, most often https.",
+        )
+    if status == 404 and code is None:
+        return NotFound(
+            f"{url} knows no such call as is needed for {about} (404)",
+            remedy="Check the URL, with its path, in the connection, and the version of Argo CD.",
+        )
+    return refusal(status, code, message, about, url)
+
+
+def refusal(status: int, code: int | None, message: str, about: str, url: str = "Argo CD") -> PipeOpsError:
+    """Return the error for what a server refuses, or would refuse.
+
+    :param code: gRPC code, where there is one.
+    """
     said = f": {message}" if message else ""
     if status == 401:
         return AccessDenied(
@@ -29,16 +59,11 @@ def error_of(status: int, content: bytes, about: str, url: str) -> PipeOpsError:
         return NotFound(f"{about} does not exist{said}", remedy="Check its name, project and namespace.")
     if status == 409 or "another operation is already in progress" in message:
         return Conflict(f"{about} is busy or was changed by somebody else{said}")
-    if status >= 500 or status == 408:
+    if status == 501:
+        return Unsupported(f"{url} cannot do that for {about}{said}", field="host")
+    if status >= 500 or status in (408, 429):
         return Unreachable(f"{url} could not answer about {about} (HTTP {status}){said}")
-    if 300 <= status < 400:
-        return InvalidInput(
-            f"{url} redirects elsewhere (HTTP {status})",
-            field="host",
-            value=url,
-            remedy="Give the final URL, most often https.",
-        )
-    if code == 9:
+    if code == FAILED_PRECONDITION:
         return SyncFailed(f"the server will not act on {about}{said}")
     return InvalidInput(
         f"the server refuses the request about {about} (HTTP {status}){said}", field="request"

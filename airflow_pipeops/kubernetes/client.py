@@ -13,7 +13,16 @@ from airflow_pipeops.exceptions import BadResponse, InvalidInput
 from airflow_pipeops.http import Http
 from airflow_pipeops.kubernetes.endpoint import Connection, Source
 from airflow_pipeops.kubernetes.errors import Expired, error_of
-from airflow_pipeops.kubernetes.kinds import ACCESS_REVIEWS, EVENTS, PODS, Kind, Listing, name_of, version_of
+from airflow_pipeops.kubernetes.kinds import (
+    ACCESS_REVIEWS,
+    EVENTS,
+    PODS,
+    Kind,
+    Listing,
+    event_time,
+    name_of,
+    version_of,
+)
 from airflow_pipeops.kubernetes.watching import Watching, selectors
 
 #: Changed fields are attributed to this name.
@@ -175,7 +184,7 @@ class KubernetesClient(Watching):
         wanted = {"name": name, "uid": uid, "kind": kind}
         fields = ",".join(f"involvedObject.{key}={value}" for key, value in wanted.items() if value)
         found = await self.find(EVENTS, namespace, fields=fields)
-        return sorted(found.items, key=_event_time)
+        return sorted(found.items, key=event_time)
 
     async def logs(
         self,
@@ -243,14 +252,3 @@ def _named(name: str) -> str:
 
 def _about(kind: Kind, name: str, namespace: str) -> str:
     return f"{kind} {namespace}/{name}" if namespace else f"{kind} {name}"
-
-
-def _event_time(event: Mapping[str, Any]) -> str:
-    series = event.get("series") or {}
-    times = (
-        series.get("lastObservedTime"),
-        event.get("lastTimestamp"),
-        event.get("eventTime"),
-        (event.get("metadata") or {}).get("creationTimestamp"),
-    )
-    return next((str(time) for time in times if time), "")

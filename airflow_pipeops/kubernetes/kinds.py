@@ -64,3 +64,15 @@ def name_of(item: Mapping[str, Any]) -> tuple[str, str]:
 def version_of(item: Mapping[str, Any]) -> str:
     """Return the ``resourceVersion`` of an object or of a list."""
     return str((item.get("metadata") or {}).get("resourceVersion") or "")
+
+
+def event_time(event: Mapping[str, Any]) -> str:
+    """Return when a Kubernetes event was last seen."""
+    series = event.get("series") or {}
+    times = (
+        series.get("lastObservedTime"),
+        event.get("lastTimestamp"),
+        event.get("eventTime"),
+        (event.get("metadata") or {}).get("creationTimestamp"),
+    )
+    return next((str(time) for time in times if time), "")

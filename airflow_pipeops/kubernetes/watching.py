@@ -7,7 +7,8 @@ import json
 import random
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 from airflow_pipeops.exceptions import BadResponse, Unreachable
@@ -39,7 +40,7 @@ class Watching(ABC):
         labels: str = "",
         fields: str = "",
         seconds: int = WATCH_SECONDS,
-    ) -> AsyncIterator[dict[str, Any]]:
+    ) -> AsyncGenerator[dict[str, Any], None]:
         """Yield ``{"type": ..., "object": ...}`` as they happen, bookmarks included, until the server ends the watch.
 
         :param resource_version: tell what changed since; empty: first each object that there is, as ``ADDED``.
@@ -57,13 +58,15 @@ class Watching(ABC):
         if resource_version:
             params["resourceVersion"] = resource_version
         silence = max(1.0, seconds * WATCH_SILENCE / WATCH_SECONDS)
-        async for line in self._http.lines(kind.path(namespace), params=params, about=about, silence=silence):
-            if line.strip():
-                yield _event(line, about, self._http.url)
+        stream = self._http.lines(kind.path(namespace), params=params, about=about, silence=silence)
+        async with aclosing(stream) as lines:
+            async for line in lines:
+                if line.strip():
+                    yield _event(line, about, self._http.url)
 
     async def follow(
         self, kind: Kind, namespace: str = "", *, labels: str = "", fields: str = ""
-    ) -> AsyncIterator[dict[str, Any]]:
+    ) -> AsyncGenerator[dict[str, Any], None]:
         """Yield each object that there is as ``ADDED``, and then every change, over as many watches as that takes.
 
         There are no bookmarks among them. It has no end but an error.
@@ -81,17 +84,14 @@ class Watching(ABC):
             # Not all at the same second: a server that restarts has sent everybody away at once.
             seconds = int(WATCH_SECONDS * random.uniform(0.8, 1.0))
             begun = time.monotonic()
-            async for event in self.watch(
-                kind,
-                namespace,
-                resource_version=version,
-                labels=labels,
-                fields=fields,
-                seconds=seconds,
-            ):
-                version = version_of(event["object"]) or version
-                if event["type"] != "BOOKMARK":
-                    yield event
+            watch = self.watch(
+                kind, namespace, resource_version=version, labels=labels, fields=fields, seconds=seconds
+            )
+            async with aclosing(watch) as events:
+                async for event in events:
+                    version = version_of(event["object"]) or version
+                    if event["type"] != "BOOKMARK":
+                        yield event
             if time.monotonic() - begun < 1:
                 # A server, or a proxy before it, that ends every watch at once must not be asked in a tight loop.
                 await asyncio.sleep(random.uniform(0.5, 1.5))
