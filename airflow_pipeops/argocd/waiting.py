@@ -13,7 +13,7 @@ from airflow.sdk.configuration import conf
 from airflow_pipeops import exceptions
 from airflow_pipeops.argocd.ancestry import git_oracle
 from airflow_pipeops.argocd.hook import ArgoCDHook
-from airflow_pipeops.argocd.links import ArgoCDAppLink, app_url
+from airflow_pipeops.argocd.links import LINKS, app_url
 from airflow_pipeops.argocd.polling import ended, look_once, until_decided
 from airflow_pipeops.argocd.triggers import ArgoCDWaitTrigger
 from airflow_pipeops.argocd.wait import Decided, Wait, wait_to_json
@@ -40,7 +40,7 @@ class ArgoCDOperator(DeliveryOperator):
     """
 
     template_fields: Sequence[str] = ("app", "project", "app_namespace", *DeliveryOperator.template_fields)
-    operator_extra_links = (ArgoCDAppLink(),)
+    operator_extra_links = LINKS
     ui_color = "#fdeee8"
 
     def __init__(
@@ -65,7 +65,7 @@ class ArgoCDOperator(DeliveryOperator):
             if deferrable is None
             else deferrable
         )
-        self.argocd_url = ""
+        self.argocd_url = self.commit_url = ""
 
     def hook(self) -> ArgoCDHook:
         """Return the hook, and set the link to the application."""

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from airflow_pipeops.argocd.acts import in_progress
+from airflow_pipeops.argocd.forge import first_commit_url
 from airflow_pipeops.argocd.observe import CORRELATION, observe
+from airflow_pipeops.argocd.request import (
+    check_options,
+    check_retry,
+    merged_options,
+    merged_retry,
+    refused,
+)
 from airflow_pipeops.argocd.wait import Decided
 from airflow_pipeops.argocd.waiting import ArgoCDOperator, ArgoCDWaitOperator
 from airflow_pipeops.delivery.operators import idempotency_key, no_retry
-from airflow_pipeops.exceptions import Conflict, InvalidInput, Unreachable, WaitTimeout
+from airflow_pipeops.exceptions import Conflict, InvalidInput, PipeOpsError, Unreachable, WaitTimeout
 from airflow_pipeops.gitops.observed import Observed, Operation, is_sha, shorts
 from airflow_pipeops.gitops.verdict import Expectation, Memory
 
@@ -28,17 +38,23 @@ class ArgoCDSyncOperator(ArgoCDWaitOperator):
     another is started, so a worker that dies finds its running or finished operation again. An operation of somebody
     else at the same revision is joined; any other is waited for.
 
-    Returns ``{app, revision, attached, health, sync, rule, reason, url, operation_id}``.
+    Returns ``{app, revision, attached, health, sync, rule, reason, url, operation_id, record_id}``. With a
+    ``deliverable``, a whole synchronisation is recorded as a release.
 
     :param revision: full commit id; for an application with several sources a dict from source (index from 0, or URL) to
         revision. Empty: what Argo CD compares with now, made explicit. Templated.
         Under auto-sync Argo CD accepts none but the one that it follows; with ``git_conn_id``, that may be newer.
     :param prune: remove what is no longer desired. By default as the application's own policy says.
     :param only: synchronise only these objects, each ``{group, kind, name, namespace}``. Such a partial
-        synchronisation is never joined.
+        synchronisation is never joined, and what ails the rest of the application does not hold it up: it ends well when
+        its operation has.
+    :param sync_options: each ``Name=value``, such as ``ServerSideApply=true``. They are added to the application's own, and
+        replace those of the same name.
+    :param retry_strategy: any of ``limit``, ``refresh`` and ``backoff``; what is not given stays as the application has it.
     """
 
     template_fields: Sequence[str] = ("revision", *ArgoCDOperator.template_fields)
+    emits = ("release",)
 
     def __init__(
         self,
@@ -46,11 +62,15 @@ class ArgoCDSyncOperator(ArgoCDWaitOperator):
         revision: str | Mapping[str, str] = "",
         prune: bool | None = None,
         only: Sequence[Mapping[str, str]] = (),
+        sync_options: Sequence[str] = (),
+        retry_strategy: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.revision = revision
         self.prune = prune
+        self.sync_options = check_options(sync_options)
+        self.retry_strategy = check_retry(retry_strategy)
         self.only = [dict(item) for item in only]
         for item in self.only:
             if not item.get("kind") or not item.get("name"):
@@ -82,13 +102,15 @@ class ArgoCDSyncOperator(ArgoCDWaitOperator):
 
     def _start(self, context: Context, memory: Memory | None, round_: int) -> dict[str, Any]:
         hook, key = self.hook(), idempotency_key(context)
-        observed = observe(hook.application(self.app))
+        application = hook.application(self.app)
+        observed = observe(application)
         wanted = self._wanted(observed)
+        self._link(observed, wanted)
         operation = observed.operation
-        if operation is not None and operation.ids.get(CORRELATION) == key and not operation.failed:
+        if operation is not None and self._ours(operation, key, wanted):
             self.log.info("Found our own operation again: %s", operation.phase or "queued")
             return self._await(context, wanted, key, attached=True)
-        if operation is not None and self._busy(operation, observed):
+        if operation is not None and in_progress(operation, observed.compared_at):
             if not self.only and not operation.dry_run and operation.at == _in_order(wanted, observed):
                 self.log.info(
                     "Joining the operation of %s at %s",
@@ -97,8 +119,9 @@ class ArgoCDSyncOperator(ArgoCDWaitOperator):
                 )
                 return self._await(context, wanted, "", attached=True)
             return self._await_idle(context, memory, round_)
+        body = {**self._request(observed, wanted, key), **self._policy(application)}
         try:
-            hook.run(lambda client: client.sync(hook.ref(self.app), self._request(observed, wanted, key)))
+            hook.run(lambda client: client.sync(hook.ref(self.app), body))
         except Conflict:
             return self._await_idle(context, memory, round_)
         except Unreachable:
@@ -106,7 +129,22 @@ class ArgoCDSyncOperator(ArgoCDWaitOperator):
             again = observe(hook.application(self.app)).operation
             if again is None or again.ids.get(CORRELATION) != key:
                 raise
+        except PipeOpsError as error:
+            raise refused(error) from error
         return self._await(context, wanted, key, attached=False)
+
+    def _ours(self, operation: Operation, key: str, wanted: Mapping[str, str]) -> bool:
+        """Whether an earlier attempt of this task started this operation, for the same revisions, and it did not fail."""
+        if operation.ids.get(CORRELATION) != key or operation.failed:
+            return False
+        at = dict(enumerate(operation.at))
+        return all(
+            self._as_good(revision, at.get(int(index), revision)) for index, revision in wanted.items()
+        )
+
+    def _link(self, observed: Observed, wanted: Mapping[str, str]) -> None:
+        repositories = [observed.sources[int(index)].repo for index in wanted]
+        self.commit_url = first_commit_url(repositories, list(wanted.values()))
 
     def _await(
         self, context: Context, wanted: Mapping[str, str], key: str, *, attached: bool
@@ -118,8 +156,11 @@ class ArgoCDSyncOperator(ArgoCDWaitOperator):
                 match="contains" if self.git_conn_id else "exact",
                 oracle=bool(self.git_conn_id),
                 operation_id=key,
+                require_health=not self.only,
             )
         )
+        if self.only:
+            expectation = replace(expectation, settle=0.0)
         # A deferral carries no arguments of ours but through the name of the method that it goes on with.
         method = "execute_attached" if attached else "execute_complete"
         return self._finish(context, self.wait(expectation, method), attached)
@@ -145,7 +186,7 @@ class ArgoCDSyncOperator(ArgoCDWaitOperator):
     def _finish(self, context: Context, decided: Decided, attached: bool) -> dict[str, Any]:
         self.demand(decided)
         applied = list(decided.verdict.details.get("applied") or ())
-        return {
+        result = {
             "app": self.app,
             "revision": applied[0] if len(applied) == 1 else applied,
             "attached": attached,
@@ -156,13 +197,9 @@ class ArgoCDSyncOperator(ArgoCDWaitOperator):
             "url": self.argocd_url,
             "operation_id": idempotency_key(context),
         }
-
-    @staticmethod
-    def _busy(operation: Operation, observed: Observed) -> bool:
-        from airflow_pipeops.gitops.look import is_ghost
-
-        running = operation.queued or operation.phase in ("Running", "Terminating")
-        return running and not is_ghost(operation, observed.compared_at)
+        # What was synchronised in part is no release of the whole.
+        body = {**result, "images": decided.summary.get("images", [])}
+        return {**result, "record_id": None if self.only else self.emit(context, "release", body)}
 
     def _wanted(self, observed: Observed) -> dict[str, str]:
         """Return the revision per source index."""
@@ -190,7 +227,7 @@ class ArgoCDSyncOperator(ArgoCDWaitOperator):
         return contains_commit(self.git_conn_id, wanted, current)
 
     def _request(self, observed: Observed, wanted: Mapping[str, str], key: str) -> dict[str, Any]:
-        """Return the body of the call. Options and retries are left out: they would replace the application's own."""
+        """Return the body of the call, without options and retries."""
         revisions = dict(wanted)
         if observed.automatic:
             # Argo CD refuses an explicit commit under auto-sync: what may be asked for is what it follows anyway.
@@ -214,6 +251,17 @@ class ArgoCDSyncOperator(ArgoCDWaitOperator):
         if self.only:
             body["resources"] = self.only
         return body
+
+    def _policy(self, application: Mapping[str, Any]) -> dict[str, Any]:
+        """Return options and retries, where any are given: with the application's own, which they would replace."""
+        own = (application.get("spec") or {}).get("syncPolicy") or {}
+        policy: dict[str, Any] = {}
+        if self.sync_options:
+            items = merged_options(own.get("syncOptions") or (), self.sync_options)
+            policy["syncOptions"] = {"items": items}
+        if self.retry_strategy:
+            policy["retryStrategy"] = merged_retry(own.get("retry"), self.retry_strategy)
+        return policy
 
 
 def _in_order(wanted: Mapping[str, str], observed: Observed) -> tuple[str, ...]:

@@ -1,0 +1,89 @@
+"""Have Argo CD compare an application now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_pipeops.argocd.acting import ArgoCDActOperator
+from airflow_pipeops.argocd.acts import Act
+from airflow_pipeops.argocd.waiting import ArgoCDOperator
+from airflow_pipeops.delivery.operators import no_retry
+from airflow_pipeops.exceptions import InvalidInput
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class ArgoCDRefreshOperator(ArgoCDActOperator):
+    """Have the controller compare an application with its sources now, and wait until it has acknowledged that.
+
+    Nothing is synchronised. Asking twice costs a comparison and does no harm, so the task is safe to try again.
+
+    Returns ``{app, acknowledged, refresh, revision, sync, health, reason, url}``; ``revision`` is what was compared with.
+
+    :param refresh: ``normal``, or ``hard``, which also renders the manifests anew: expensive, and only needed for Helm and
+        OCI sources whose tags move.
+    :param timeout: for the acknowledgement.
+    :param on_unacknowledged: ``fail``, or ``accept``: the refresh stays asked for, and the result says
+        ``acknowledged: False``.
+    """
+
+    template_fields: Sequence[str] = ("refresh", *ArgoCDOperator.template_fields)
+
+    def __init__(
+        self,
+        *,
+        refresh: str = "normal",
+        timeout: timedelta = timedelta(minutes=2),
+        on_unacknowledged: str = "fail",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(timeout=timeout, **kwargs)
+        self.refresh = refresh
+        self.on_unacknowledged = on_unacknowledged
+        if on_unacknowledged not in ("fail", "accept"):
+            raise InvalidInput(
+                f"on_unacknowledged is {on_unacknowledged!r}",
+                field="on_unacknowledged",
+                value=on_unacknowledged,
+                remedy="Use fail or accept.",
+            )
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Ask, and wait."""
+        with no_retry():
+            if self.refresh not in ("normal", "hard"):
+                raise InvalidInput(
+                    f"refresh is {self.refresh!r}",
+                    field="refresh",
+                    value=self.refresh,
+                    remedy="Use normal or hard.",
+                )
+            act = Act(kind="refreshed", timeout=self.timeout.total_seconds(), hard=self.refresh == "hard")
+            return self._finish(self.reach(act, "execute_complete"))
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Go on after the deferral."""
+        with no_retry():
+            return self._finish(self.reached(event))
+
+    def _finish(self, event: Mapping[str, Any]) -> dict[str, Any]:
+        effect, seen = event["effect"], event["summary"]
+        acknowledged = effect["state"] == "done"
+        late = effect["rule"] == "deadline" and self.on_unacknowledged == "accept"
+        if late:
+            self.log.warning("The refresh of %s was not acknowledged: %s", self.app, effect["reason"])
+        else:
+            self.demand_effect(event)
+        return {
+            "app": self.app,
+            "acknowledged": acknowledged,
+            "refresh": self.refresh,
+            "revision": seen.get("revision", ""),
+            "sync": seen.get("sync", "Unknown"),
+            "health": seen.get("health", "Unknown"),
+            "reason": effect["reason"],
+            "url": self.argocd_url,
+        }
