@@ -319,6 +319,17 @@ def test_an_operation_of_somebody_else_at_the_same_revision_is_joined(
     assert sync().execute(context)["attached"] is True
 
 
+def test_a_partial_operation_at_the_same_revision_is_not_joined(
+    scripted: Any, context: dict[str, Any]
+) -> None:
+    part = operation("Running")
+    part["operation"]["sync"]["resources"] = [{"kind": "ConfigMap", "name": "x"}]
+    idle = manual(operationState=operation("Succeeded", OLD))
+    scripted.answers = [(200, manual(operationState=part))] * 2 + [(200, idle)] * 3
+    scripted.answers.append((200, manual(operationState=mine())))
+    assert sync().execute(context)["attached"] is False
+
+
 def test_an_operation_at_another_revision_is_waited_for(scripted: Any, context: dict[str, Any]) -> None:
     other, idle = (
         manual(operationState=operation("Running", OLD)),

@@ -111,7 +111,8 @@ class ArgoCDSyncOperator(ArgoCDWaitOperator):
             self.log.info("Found our own operation again: %s", operation.phase or "queued")
             return self._await(context, wanted, key, attached=True)
         if operation is not None and in_progress(operation, observed.compared_at):
-            if not self.only and not operation.dry_run and operation.at == _in_order(wanted, observed):
+            whole = not self.only and not operation.dry_run and not operation.partial
+            if whole and operation.at == _in_order(wanted, observed):
                 self.log.info(
                     "Joining the operation of %s at %s",
                     operation.initiated_by or "somebody",
