@@ -1,0 +1,186 @@
+"""What was observed, batch by batch, and what was decided about each: the memory of the governor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from typing import Any
+
+from airflow_pipeops.exceptions import InvalidInput
+
+HOLD, RETRAIN, INVESTIGATE, ROLLBACK = "hold", "retrain", "investigate", "rollback"
+ACTIONS = (HOLD, RETRAIN, INVESTIGATE, ROLLBACK)
+
+PROMOTED, REJECTED, FAILED, DECLINED = "promoted", "rejected", "failed", "declined"
+OUTCOMES = (PROMOTED, REJECTED, FAILED, DECLINED)
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What was seen of one batch.
+
+    :param batch: its name; a later observation of the same name completes or corrects the earlier one.
+    :param at: when it was judged, ISO-8601 with a zone.
+    :param quality_passed: whether the data-quality gate accepted it.
+    :param drift_share: share of columns that moved, 0 to 1; ``None`` if it was not compared.
+    :param performance: the champion's metric on it; ``None`` while there are no labels.
+    :param reference_performance: what the metric should be.
+    :param action: what was decided about it; empty while undecided.
+    :param rows: so many rows it has.
+    :param performance_error: standard error of ``performance``.
+    :param estimated_performance: an estimate of the metric without labels; used while ``performance`` is ``None``.
+    :param predecessor_performance: the metric, on the same batch, of the model that the champion replaced.
+    :param drifted: the columns that moved, for a policy that weighs them.
+    :param season: which part of a cycle the batch is of, for example ``month 03`` or ``weekend``.
+    :param outcome: of the retrain that was decided on this batch: ``promoted``, ``rejected`` (the challenger was not
+        better), ``failed`` (there was no challenger) or ``declined`` (by a person); empty while unknown.
+    :param mode: in which mode it was decided; empty counts as ``act``.
+    """
+
+    batch: str
+    at: str
+    quality_passed: bool
+    drift_share: float | None = None
+    performance: float | None = None
+    reference_performance: float | None = None
+    action: str = ""
+    rows: int | None = None
+    performance_error: float | None = None
+    estimated_performance: float | None = None
+    predecessor_performance: float | None = None
+    drifted: tuple[str, ...] = ()
+    season: str = ""
+    outcome: str = ""
+    mode: str = ""
+
+    def __post_init__(self) -> None:
+        for name, known in (("action", ACTIONS), ("outcome", OUTCOMES)):
+            value = getattr(self, name)
+            if value not in ("", *known):
+                raise InvalidInput(
+                    f"{name} {value!r} is unknown",
+                    field=name,
+                    value=value,
+                    remedy=f"Use {' or '.join(known)}, or leave it out.",
+                )
+        _ = self.when
+
+    @property
+    def when(self) -> datetime:
+        """``at`` as a time; UTC if it names no zone."""
+        try:
+            when = datetime.fromisoformat(self.at.replace("Z", "+00:00"))
+        except (ValueError, AttributeError) as error:
+            raise InvalidInput(f"at {self.at!r} is not a time", field="at", value=self.at) from error
+        return when if when.tzinfo else when.replace(tzinfo=timezone.utc)
+
+    @property
+    def metric(self) -> float | None:
+        """The measured metric, or its estimate while there are no labels."""
+        return self.estimated_performance if self.performance is None else self.performance
+
+    @property
+    def changed_the_model(self) -> bool:
+        """Whether another model serves since this batch, as far as is known."""
+        return self.action == ROLLBACK or (self.action == RETRAIN and self.outcome in ("", PROMOTED))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form; what is unknown beyond the first seven fields is left out."""
+        found = {**asdict(self), "drifted": list(self.drifted)}
+        return {
+            name: value for name, value in found.items() if name in _ALWAYS or value not in (None, "", [])
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Observation:
+        """Read the JSON form; fields of later versions are left out.
+
+        :raises InvalidInput: if it is incomplete, or a value is of another type.
+        """
+        known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
+        _check_types(known)
+        if "drifted" in known:
+            known["drifted"] = tuple(known["drifted"])
+        try:
+            return cls(**known)
+        except TypeError as error:
+            raise InvalidInput(f"an observation is incomplete: {error}", field="history") from error
+
+
+_ALWAYS = frozenset(
+    ("batch", "at", "quality_passed", "drift_share", "performance", "reference_performance", "action")
+)
+_NUMBERS = (
+    "drift_share",
+    "performance",
+    "reference_performance",
+    "rows",
+    "performance_error",
+    "estimated_performance",
+    "predecessor_performance",
+)
+
+
+def _check_types(known: Mapping[str, Any]) -> None:
+    """Refuse what JSON may hold and an observation may not: a figure in quotes, NaN, a word for a truth value."""
+    for name, value in known.items():
+        if name in _NUMBERS:
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            sound = value is None or (number and value - value == 0)
+        elif name == "quality_passed":
+            sound = isinstance(value, bool)
+        elif name == "drifted":
+            sound = isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
+        else:
+            sound = isinstance(value, str)
+        if not sound:
+            raise InvalidInput(
+                f"{name} of an observation is {value!r}",
+                field=name,
+                value=str(value),
+                remedy="Give finite numbers without quotes, true or false, and texts.",
+            )
+
+
+def deduplicated(history: Iterable[Observation]) -> list[Observation]:
+    """Return the history with one observation for each batch, at its first place.
+
+    Of several, the one that was judged last counts, whatever their order; what it does not know it takes from the ones
+    before, so that labels which arrive late complete an observation and do not undo its decision.
+    """
+    groups: dict[str, list[Observation]] = {}
+    for item in history:
+        groups.setdefault(item.batch, []).append(item)
+    return [_merged(sorted(group, key=lambda item: item.when)) for group in groups.values()]
+
+
+def _merged(group: Sequence[Observation]) -> Observation:
+    found = group[0]
+    for item in group[1:]:
+        unknown = {
+            name: getattr(found, name)
+            for name in Observation.__dataclass_fields__
+            if getattr(item, name) in (None, "", ())
+        }
+        if found.action and not item.action:
+            unknown["at"] = found.at  # the time of the decision, from which a cooldown counts
+        found = replace(item, **unknown)
+    return found
+
+
+def since_retrain(past: Sequence[Observation]) -> list[Observation]:
+    """Return what came after the last retrain or rollback: evidence counts anew, whether or not a challenger won."""
+    return _after(past, lambda item: item.action in (RETRAIN, ROLLBACK))
+
+
+def since_change(past: Sequence[Observation]) -> list[Observation]:
+    """Return what came after the last change of the model that serves."""
+    return _after(past, lambda item: item.changed_the_model)
+
+
+def _after(past: Sequence[Observation], ends: Any) -> list[Observation]:
+    for number in range(len(past) - 1, -1, -1):
+        if ends(past[number]):
+            return list(past[number + 1 :])
+    return list(past)

@@ -1,0 +1,167 @@
+"""When a retrain is worth it: the numbers that people agree on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from airflow_pipeops.exceptions import InvalidInput
+
+OBSERVE, PROPOSE, ACT = "observe", "propose", "act"
+MODES = (OBSERVE, PROPOSE, ACT)
+
+
+@dataclass(frozen=True)
+class RetrainPolicy:
+    """How much loss, for how long, is worth a retrain.
+
+    :param target: service level of the metric; given, it replaces each observation's own reference. A model's score on
+        a few held-out days is an easy or a hard week: prefer a level that people agreed on.
+    :param max_drop: largest loss against the reference that is accepted, in units of the metric.
+    :param k: so many of the last ``n`` measured batches must be below.
+    :param n: see ``k``.
+    :param min_batches: so many measured batches are needed at all, after the last retrain.
+    :param cooldown_batches: so many batches after a retrain cannot retrain.
+    :param cooldown: so long after a retrain nothing can retrain.
+    :param drift_share: from this share on, columns are said to have moved. It is told, and never retrains.
+    :param higher_is_better: false for an error.
+    :param mode: ``observe`` records what would be done, ``propose`` asks a person, ``act`` acts.
+    :param needs_approval: a person must agree before a retrain or rollback starts, in mode ``act`` too.
+    :param clear_drop: a loss that was more than ``max_drop`` in k of n batches is over once a batch is within this;
+        ``max_drop`` by default. Smaller, it keeps an alarm from flickering.
+    :param seasonal: shift the reference by how much earlier batches of the same season differed from all of that model.
+    :param importance: column -> weight; given, the share of what moved is weighed, and columns that are not named weigh
+        nothing.
+    :param blind_batches: after so many batches in a row without a metric or an estimate, somebody must look, if
+        columns moved; ``None``: never.
+    :param budget: at most so many retrains within ``budget_window``; ``None``: no limit.
+    :param budget_window: see ``budget``.
+    :param max_futile: after so many retrains in a row that did not help, somebody must look instead of a further one.
+        Each of them before asks for one more batch of evidence.
+    :param futile_memory: retrains that are so many batches past are forgiven.
+    :param rollback_drop: the model before must be better by more than this in k of n batches for a rollback; ``None``:
+        never.
+    :param retrain_cost: what a retrain costs, all in; given, it must be earned. In the unit of ``value``.
+    :param value: what one whole unit of the metric is worth on one batch (or on one row: ``value_per``).
+    :param value_per: ``batch`` or ``row``.
+    :param horizon: for so many batches the gain of a retrain is expected to last; by default half of the model's age,
+        which is right for a steady decay, and at least one.
+    :param recovery: share of a loss that a retrain is expected to win back, while nothing is known of earlier ones.
+    :param decay: loss of the metric for each batch of the model's age, from a backtest on the reference history.
+    :param confidence: a loss counts only where it is above so many of its standard errors.
+    :raises InvalidInput: for numbers that make no sense.
+    """
+
+    target: float | None = None
+    max_drop: float = 0.02
+    k: int = 2
+    n: int = 3
+    min_batches: int = 2
+    cooldown_batches: int = 2
+    cooldown: timedelta = timedelta(0)
+    drift_share: float = 0.5
+    higher_is_better: bool = True
+    mode: str = ACT
+    needs_approval: bool = False
+    clear_drop: float | None = None
+    seasonal: bool = False
+    importance: Mapping[str, float] = field(default_factory=dict)
+    blind_batches: int | None = None
+    budget: int | None = None
+    budget_window: timedelta = timedelta(days=365)
+    max_futile: int = 2
+    futile_memory: int = 12
+    rollback_drop: float | None = 0.02
+    retrain_cost: float | None = None
+    value: float = 1.0
+    value_per: str = "batch"
+    horizon: float | None = None
+    recovery: float = 1.0
+    decay: float | None = None
+    confidence: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            for number in value.values() if isinstance(value, Mapping) else [value]:
+                if isinstance(number, float) and not math.isfinite(number):
+                    raise InvalidInput(
+                        f"{name} of the retrain policy is {number}", field=name, value=str(number)
+                    )
+        for name, sound in self._checks().items():
+            if not sound:
+                raise InvalidInput(
+                    f"{name} {getattr(self, name)!r} of the retrain policy is out of range",
+                    field=name,
+                    value=getattr(self, name),
+                    remedy="Use 1 <= k <= n, shares from 0 to 1, no negative numbers, and the words that are documented.",
+                )
+
+    def _checks(self) -> dict[str, bool]:
+        return {
+            "k": 1 <= self.k <= self.n,
+            "max_drop": self.max_drop >= 0,
+            "min_batches": self.min_batches >= 1,
+            "cooldown_batches": self.cooldown_batches >= 0,
+            "cooldown": self.cooldown >= timedelta(0),
+            "drift_share": 0 <= self.drift_share <= 1,
+            "mode": self.mode in MODES,
+            "clear_drop": self.clear_drop is None or self.clear_drop <= self.max_drop,
+            "importance": all(weight >= 0 for weight in self.importance.values()),
+            "blind_batches": self.blind_batches is None or self.blind_batches >= 1,
+            "budget": self.budget is None or self.budget >= 0,
+            "budget_window": self.budget_window > timedelta(0),
+            "max_futile": self.max_futile >= 1,
+            "futile_memory": self.futile_memory >= 1,
+            "rollback_drop": self.rollback_drop is None or self.rollback_drop >= 0,
+            "retrain_cost": self.retrain_cost is None or self.retrain_cost >= 0,
+            "value": self.value > 0,
+            "value_per": self.value_per in ("batch", "row"),
+            "horizon": self.horizon is None or self.horizon > 0,
+            "recovery": 0 <= self.recovery <= 1,
+            "confidence": self.confidence >= 0,
+        }
+
+    @property
+    def clear(self) -> float:
+        """The loss within which an alarm is over."""
+        return self.max_drop if self.clear_drop is None else self.clear_drop
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form; durations in seconds."""
+        return {
+            **asdict(self),
+            "importance": dict(self.importance),
+            "cooldown": self.cooldown.total_seconds(),
+            "budget_window": self.budget_window.total_seconds(),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> RetrainPolicy:
+        """Read the JSON form.
+
+        :raises InvalidInput: for a name that is unknown, since a misspelt limit would be no limit, or a wrong value.
+        """
+        if not isinstance(data, Mapping):
+            raise InvalidInput("a policy is an object of names and values", field="policy", value=str(data))
+        unknown = sorted(set(data) - set(cls.__dataclass_fields__))
+        if unknown:
+            raise InvalidInput(
+                f"a retrain policy has no {', '.join(unknown)}",
+                field=unknown[0],
+                remedy=f"Use {', '.join(cls.__dataclass_fields__)}.",
+            )
+        given = dict(data)
+        for name in ("cooldown", "budget_window"):
+            if isinstance(given.get(name), (int, float)) and not isinstance(given[name], bool):
+                given[name] = timedelta(seconds=given[name])
+        try:
+            return cls(**given)
+        except (TypeError, AttributeError) as error:
+            raise InvalidInput(
+                f"a value of the retrain policy has a wrong type: {error}",
+                field="policy",
+                remedy="Give numbers without quotes, and durations in seconds.",
+            ) from error
