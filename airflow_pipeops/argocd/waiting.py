@@ -19,7 +19,9 @@ from airflow_pipeops.argocd.triggers import ArgoCDWaitTrigger
 from airflow_pipeops.argocd.wait import Decided, Wait, wait_to_json
 from airflow_pipeops.delivery.operators import DeliveryOperator
 from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
+from airflow_pipeops.gitops.given import positive as positive
 from airflow_pipeops.gitops.verdict import Expectation, Memory, Verdict
+from airflow_pipeops.gitops.wait import raise_error_of as raise_error_of
 
 if TYPE_CHECKING:
     from airflow_pipeops.argocd.client import ArgoCDClient
@@ -222,29 +224,3 @@ class ArgoCDWaitOperator(ArgoCDOperator):
 
     def _log_verdict(self, app: str, verdict: Verdict) -> None:
         self.log.info("%s: %s: %s (%s)", app, verdict.state, verdict.reason, verdict.rule)
-
-
-def raise_error_of(event: Mapping[str, Any] | None) -> None:
-    """Raise the error that a trigger ended with, if it did."""
-    if not event:
-        raise exceptions.BadResponse("the trigger ended without an event")
-    if "error" in event:
-        kind = getattr(exceptions, str(event.get("type")), exceptions.SystemFailure)
-        raise (
-            kind if isinstance(kind, type) and issubclass(kind, PipeOpsError) else exceptions.SystemFailure
-        )(event["error"])
-
-
-def positive(field: str, value: timedelta, *, zero: bool = False) -> timedelta:
-    """Return a duration that is one.
-
-    :raises InvalidInput: for anything else.
-    """
-    if isinstance(value, timedelta) and (value > timedelta(0) or (zero and not value)):
-        return value
-    raise InvalidInput(
-        f"{field} is {value!r}",
-        field=field,
-        value=value,
-        remedy="Give a positive timedelta, e.g. timedelta(minutes=5).",
-    )

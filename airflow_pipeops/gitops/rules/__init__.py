@@ -49,6 +49,7 @@ RULES: tuple[Rule, ...] = (
 WRONG_INPUT = frozenset(
     {
         "not_contained",
+        "not_owned",
         "pinned_elsewhere",
         "revision_conflict",
         "revision_missing",
