@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from airflow.plugins_manager import AirflowPlugin
 
 
 class PipeOpsPlugin(AirflowPlugin):
-    """Registers PipeOps with Airflow, so that it is listed under *Admin - Plugins*."""
+    """Registers PipeOps with Airflow, and mounts its routes in the API server."""
 
     name = "pipeops"
+
+    @property
+    def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]
+        """The application, imported by the API server alone: schedulers and workers load plugins too."""
+        from airflow_pipeops.ui.app import PREFIX, app
+
+        return [{"app": app, "url_prefix": PREFIX, "name": "PipeOps"}]

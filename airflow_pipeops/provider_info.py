@@ -141,7 +141,7 @@ def get_provider_info() -> dict[str, Any]:
                 + ["airflow_pipeops.argocd.events"],
             }
         ],
-        "extra-links": ["airflow_pipeops.validation.links.DataDocsLink"],
+        "extra-links": ["airflow_pipeops.delivery.links.ReportLink"],
         "task-decorators": [
             {
                 "name": "validate_data",

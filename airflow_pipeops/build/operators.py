@@ -112,7 +112,7 @@ class RunTestsOperator(_SourceOperator):
                 source, scratch, self.command, timeout=self.timeout, env=self.env, on_line=self._tell
             )
             run = testrun.judge(self._run(command), report, self.timeout)
-            evidence = self._keep(run)
+            evidence = self._keep(context, run)
             if run.reason:
                 kept = ", ".join(item.uri for item in evidence)
                 failure = BuildFailed if run.summary is None and not run.finished.timed_out else TestsFailed
@@ -133,18 +133,12 @@ class RunTestsOperator(_SourceOperator):
     def _tell(self, line: str) -> None:
         self.log.info("%s", line)
 
-    def _keep(self, run: TestRun) -> list[Any]:
-        from airflow_pipeops.delivery import evidence
-
-        kept = [
-            evidence.store(
-                _redact(run.finished.output).encode(), "tests.log", media_type="text/plain; charset=utf-8"
-            )
-        ]
+    def _keep(self, context: Context, run: TestRun) -> list[Any]:
+        kept = [self.keep(context, _redact(run.finished.output), "tests.log", "text/plain; charset=utf-8")]
         if run.report:
             text = _redact(run.report.decode(errors="surrogateescape"))
             content = text.encode(errors="surrogateescape")
-            kept.append(evidence.store(content, "junit.xml", media_type="application/xml"))
+            kept.append(self.keep(context, content, "junit.xml", "application/xml"))
         return kept
 
 

@@ -6,6 +6,7 @@ import hashlib
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from airflow_pipeops.delivery.records import Evidence
 from airflow_pipeops.exceptions import InvalidInput
@@ -15,7 +16,12 @@ if TYPE_CHECKING:
 
 
 def store(
-    content: bytes, name: str, *, media_type: str = "application/octet-stream", base_uri: str | None = None
+    content: bytes,
+    name: str,
+    *,
+    media_type: str = "application/octet-stream",
+    base_uri: str | None = None,
+    dag_id: str = "",
 ) -> Evidence:
     """Store ``content`` under its digest and say where it is. Storing it again changes nothing.
 
@@ -23,22 +29,53 @@ def store(
     :param name: file name, for example ``drift.html``; no slashes.
     :param media_type: for example ``text/html``.
     :param base_uri: folder or object-store prefix; by default ``[pipeops] evidence_uri``.
+    :param dag_id: whoever may read this DAG may read the file in Airflow; by default nobody may.
     """
-    from airflow.sdk import ObjectStoragePath
-
     if not name or "/" in name or name.startswith("."):
         raise InvalidInput(f"evidence name {name!r} is not a plain file name", field="name", value=name)
-    if base_uri is None:
-        from airflow_pipeops.settings import evidence_uri
-
-        base_uri = evidence_uri()
     digest = hashlib.sha256(content).hexdigest()
-    folder = ObjectStoragePath(base_uri) / digest[:2] / digest
+    folder = _folder(digest, base_uri)
     target = folder / name
     if not (target.exists() and target.stat().st_size == len(content)):
         folder.mkdir(parents=True, exist_ok=True)
         _write(target, content)
+    if dag_id and not (reader := folder / _reader(dag_id)).exists():
+        _write(reader, dag_id.encode())
     return Evidence(name=name, uri=str(target), sha256=digest, media_type=media_type)
+
+
+def read(digest: str, name: str, *, dag_id: str, base_uri: str | None = None) -> bytes | None:
+    """Return a stored file; ``None`` if it is not there, no task of that DAG stored it, or it was tampered with.
+
+    :param digest: SHA-256, in hex; :param name: file name. Neither may hold a slash.
+    """
+    folder = _folder(digest, base_uri)
+    target = folder / name
+    if "/" in digest + name or not (folder / _reader(dag_id)).exists() or not target.is_file():
+        return None
+    content: bytes = target.read_bytes()
+    return content if hashlib.sha256(content).hexdigest() == digest else None
+
+
+def url(evidence: Evidence, dag_id: str) -> str:
+    """Return the address under which Airflow shows a file that was stored with this ``dag_id``."""
+    from airflow.sdk.configuration import conf
+
+    server = str(conf.get("api", "base_url", fallback="") or "").rstrip("/")
+    return f"{server}/pipeops/evidence/{quote(dag_id, safe='')}/{evidence.sha256}/{quote(evidence.name)}"
+
+
+def _folder(digest: str, base_uri: str | None) -> ObjectStoragePath:
+    from airflow.sdk import ObjectStoragePath
+
+    from airflow_pipeops.settings import evidence_uri
+
+    return ObjectStoragePath(base_uri or evidence_uri()) / digest[:2] / digest
+
+
+def _reader(dag_id: str) -> str:
+    """Return the name of the mark that says which DAG's readers may read the folder; no evidence starts with a dot."""
+    return f".dag-{hashlib.sha256(dag_id.encode()).hexdigest()}"
 
 
 def _write(target: ObjectStoragePath, content: bytes) -> None:

@@ -61,6 +61,7 @@ class DeliveryOperator(BaseOperator):
         self.deliverable = deliverable
         self.environment = environment
         self.parents = parents
+        self.report_url = ""
         self._emitted: list[Asset] = []
         self._may_emit: list[Asset] = []
         if deliverable is not None:
@@ -112,6 +113,20 @@ class DeliveryOperator(BaseOperator):
         self._emitted.append(target)
         self.log.info("Recorded %s %s of %s", kind, record.id[:12], self.deliverable.name)
         return record.id
+
+    def keep(self, context: Context, content: str | bytes, name: str, media_type: str) -> Evidence:
+        """Keep a file as evidence, which Airflow shows to whoever may read this DAG.
+
+        An HTML page becomes what :class:`~airflow_pipeops.delivery.links.ReportLink` leads to.
+        """
+        from airflow_pipeops.delivery.evidence import store, url
+
+        raw = content.encode() if isinstance(content, str) else content
+        dag_id = context["ti"].dag_id
+        evidence = store(raw, name, media_type=media_type, dag_id=dag_id)
+        if media_type == "text/html":
+            self.report_url = url(evidence, dag_id)
+        return evidence
 
     def post_execute(self, context: Context, result: Any = None) -> None:
         """Leave out the outlets on which nothing was emitted: Airflow would write an empty event for each."""

@@ -205,7 +205,8 @@ def _two_sample(vectors: Array, left: int, random: Any) -> EmbeddingDrift:
         other = 1.0 - sides
         outside = np.einsum("ij,ij->j", other, kernel @ other)
         between = np.einsum("ij,ij->j", sides, kernel @ other)
-        return inside / (m * (m - 1)) + outside / (n * (n - 1)) - 2 * between / (m * n)
+        found: Array = inside / (m * (m - 1)) + outside / (n * (n - 1)) - 2 * between / (m * n)
+        return found
 
     actual = np.zeros((total, 1))
     actual[:left] = 1.0

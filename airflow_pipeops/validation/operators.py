@@ -7,9 +7,9 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_pipeops.delivery.links import ReportLink
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.exceptions import DataRejected, InvalidInput
-from airflow_pipeops.validation.links import DataDocsLink
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -60,7 +60,7 @@ class ValidateDataOperator(DeliveryOperator):
     template_ext: Sequence[str] = (".sql",)
     template_fields_renderers: ClassVar[dict[str, str]] = {"query": "sql", "expectations": "json"}
     emits: ClassVar[tuple[str, ...]] = ("dataset", "validation")
-    operator_extra_links = (DataDocsLink(),)
+    operator_extra_links = (ReportLink(),)
 
     def __init__(
         self,
@@ -112,7 +112,6 @@ class ValidateDataOperator(DeliveryOperator):
         self.sql_conn_id = sql_conn_id
         self.engine = engine
         self.spark_config = spark_config
-        self.docs_uri = ""
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Judge, record, and fail if the batch is refused."""
@@ -127,10 +126,11 @@ class ValidateDataOperator(DeliveryOperator):
             for finding in (*outcome.failures, *outcome.errors):
                 item = finding.expectation
                 self.log.warning("%s %s (%s): %s", finding.outcome, item.type, item.severity, finding.reason)
-            evidence = _evidence(facts, outcome)
-            self.docs_uri = next((item.uri for item in evidence if item.media_type == "text/html"), "")
+            evidence = self.evidence(context, facts, outcome)
             if not outcome.passed and self.on_failure == "fail":
-                remedy = f"Correct the batch, or the expectations. Evidence: {evidence[0].uri}"
+                remedy = (
+                    f"Correct the batch, or the expectations. Evidence: {self.report_url or evidence[0].uri}"
+                )
                 raise DataRejected(_summary(facts, outcome), remedy=remedy)
             return self.record(context, facts, outcome, evidence)
 
@@ -209,8 +209,22 @@ class ValidateDataOperator(DeliveryOperator):
             "errors": errors,
             "dataset_record_id": dataset,
             "record_id": validation,
-            "docs": self.docs_uri,
+            "docs": next((item.uri for item in evidence if item.media_type == "text/html"), ""),
         }
+
+    def evidence(self, context: Context, facts: Mapping[str, Any], outcome: Outcome) -> list[Evidence]:
+        """Keep the whole result, and its page of Data Docs."""
+        content = {
+            **facts,
+            "passed": outcome.passed,
+            "findings": [finding.to_json() for finding in outcome.findings],
+            "library": _version(),
+        }
+        text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
+        kept = [self.keep(context, text, "validation.json", "application/json")]
+        if outcome.docs:
+            kept.append(self.keep(context, outcome.docs, "data-docs.html", "text/html"))
+        return kept
 
 
 def _summary(facts: Mapping[str, Any], outcome: Outcome) -> str:
@@ -221,22 +235,6 @@ def _summary(facts: Mapping[str, Any], outcome: Outcome) -> str:
     ]
     more = f" (and {len(critical) - 5} more)" if len(critical) > 5 else ""
     return f"batch {facts['batch']} of {facts['rows']:,} rows is refused: {'; '.join(critical[:5])}{more}"
-
-
-def _evidence(facts: Mapping[str, Any], outcome: Outcome) -> list[Evidence]:
-    from airflow_pipeops.delivery.evidence import store
-
-    content = {
-        **facts,
-        "passed": outcome.passed,
-        "findings": [finding.to_json() for finding in outcome.findings],
-        "library": _version(),
-    }
-    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
-    kept = [store(text.encode(), "validation.json", media_type="application/json")]
-    if outcome.docs:
-        kept.append(store(outcome.docs.encode(), "data-docs.html", media_type="text/html"))
-    return kept
 
 
 def _version() -> str:

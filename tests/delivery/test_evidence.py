@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from airflow_pipeops.delivery.evidence import store
+from airflow_pipeops.delivery.evidence import read, store, url
 from airflow_pipeops.exceptions import InvalidInput
 
 
@@ -30,3 +30,28 @@ def test_a_file_that_a_crash_left_half_written_is_written_again(tmp_path) -> Non
     assert store(b"a whole report", "drift.html", base_uri=tmp_path.as_uri()) == first
     assert path.read_bytes() == b"a whole report"
     assert [item.name for item in path.parent.iterdir()] == ["drift.html"]
+
+
+def test_only_readers_of_a_dag_that_stored_it_may_read_it(tmp_path) -> None:
+    base = tmp_path.as_uri()
+    kept = store(b"<html>", "drift.html", base_uri=base, dag_id="one")
+    assert read(kept.sha256, "drift.html", dag_id="one", base_uri=base) == b"<html>"
+    assert read(kept.sha256, "drift.html", dag_id="two", base_uri=base) is None
+    store(b"<html>", "drift.html", base_uri=base, dag_id="two")
+    assert read(kept.sha256, "drift.html", dag_id="two", base_uri=base) == b"<html>"
+    assert read(kept.sha256, "other.html", dag_id="one", base_uri=base) is None
+    assert read("0" * 64, "drift.html", dag_id="one", base_uri=base) is None
+
+
+def test_what_was_tampered_with_is_not_there(tmp_path) -> None:
+    kept = store(b"a report", "drift.html", base_uri=tmp_path.as_uri(), dag_id="one")
+    next(tmp_path.rglob("drift.html")).write_bytes(b"a forgery")
+    assert read(kept.sha256, "drift.html", dag_id="one", base_uri=tmp_path.as_uri()) is None
+
+
+def test_its_address_is_below_airflows(monkeypatch, tmp_path) -> None:
+    kept = store(b"x", "a b.html", base_uri=tmp_path.as_uri())
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.com/base/")
+    assert url(kept, "team/dag 1") == (
+        f"https://airflow.example.com/base/pipeops/evidence/team%2Fdag%201/{kept.sha256}/a%20b.html"
+    )

@@ -12,9 +12,9 @@ from airflow.sdk import ObjectStoragePath
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_pipeops.delivery.deliverable import Deliverable
+from airflow_pipeops.delivery.links import ReportLink
 from airflow_pipeops.delivery.records import Record
 from airflow_pipeops.exceptions import InvalidInput
-from airflow_pipeops.validation.links import DataDocsLink
 from airflow_pipeops.validation.operators import ValidateDataOperator
 
 MODEL = Deliverable("flight-delay")
@@ -175,11 +175,15 @@ def test_the_data_docs_are_kept_and_linked(folder: Path, context: dict) -> None:
     found = operator.execute(context)
     page = ObjectStoragePath(found["docs"]).read_text()
     assert "temp" in page
-    assert DataDocsLink().get_link(operator, ti_key=None) == found["docs"]
+    assert (
+        ReportLink()
+        .get_link(operator, ti_key=None)
+        .endswith(f"/pipeops/evidence/dag/{found['docs'].split('/')[-2]}/data-docs.html")
+    )
     refused = gate(str(folder / "a.parquet"), BAD)
     with pytest.raises(AirflowFailException, match="Evidence: "):
         refused.execute(context)
-    assert ObjectStoragePath(refused.docs_uri).exists()
+    assert refused.report_url
 
 
 def test_a_function_names_the_batch(folder: Path, context: dict) -> None:

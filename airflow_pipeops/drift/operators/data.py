@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_pipeops.delivery.links import ReportLink
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
-from airflow_pipeops.drift.links import DriftReportLink
 from airflow_pipeops.exceptions import DriftFound, InvalidInput
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class DataDriftOperator(DeliveryOperator):
 
     template_fields: Sequence[str] = ("reference", "current", "columns", *DeliveryOperator.template_fields)
     emits: ClassVar[tuple[str, ...]] = ("drift",)
-    operator_extra_links = (DriftReportLink(),)
+    operator_extra_links = (ReportLink(),)
 
     def __init__(
         self,
@@ -74,7 +74,6 @@ class DataDriftOperator(DeliveryOperator):
         self.drift_share = drift_share
         self.on_drift = on_drift
         self.storage_conn_id = storage_conn_id
-        self.report_uri = ""
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Compare, keep the report, record, and fail if that is asked for."""
@@ -88,11 +87,10 @@ class DataDriftOperator(DeliveryOperator):
             current = read(self.current, field="current", storage_conn_id=self.storage_conn_id)
             found = compare(reference.frame, current.frame, columns=asked, drift_share=self.drift_share)
             facts = self.facts(found, reference, current)
-            evidence = _evidence(found, facts)
-            self.report_uri = next((item.uri for item in evidence if item.name == "drift.html"), "")
-            self.log.info("%s; report: %s", _summary(found, current), self.report_uri or "none")
+            evidence = self.evidence(context, found, facts)
+            self.log.info("%s; report: %s", _summary(found, current), self.report_url or "none")
             if found.drifted and self.on_drift == "fail":
-                raise DriftFound(_summary(found, current), remedy=f"See the report: {self.report_uri}.")
+                raise DriftFound(_summary(found, current), remedy=f"See the report: {self.report_url}.")
             record = self.emit(context, "drift", facts, evidence=evidence)
             columns = [item.to_json() for item in found.columns]
             return {
@@ -102,8 +100,17 @@ class DataDriftOperator(DeliveryOperator):
                 "rows": found.rows,
                 "batch": current.name,
                 "record_id": record,
-                "report": self.report_uri,
+                "report": next((item.uri for item in evidence if item.name == "drift.html"), ""),
             }
+
+    def evidence(self, context: Context, found: Comparison, facts: Mapping[str, Any]) -> list[Evidence]:
+        """Keep the whole result, and Evidently's report."""
+        whole = {**facts, "columns": [item.to_json() for item in found.columns]}
+        text = json.dumps(whole, indent=1, sort_keys=True, allow_nan=False)
+        kept = [self.keep(context, text, "drift.json", "application/json")]
+        if found.html:
+            kept.insert(0, self.keep(context, found.html, "drift.html", "text/html"))
+        return kept
 
     def facts(self, found: Comparison, reference: Table, current: Table) -> dict[str, Any]:
         """Return the body of the record: enough to repeat the verdict."""
@@ -134,14 +141,3 @@ def _summary(found: Comparison, current: Table) -> str:
     names = f": {', '.join(drifted[:10])}{' and more' if len(drifted) > 10 else ''}" if drifted else ""
     verdict = "drifted" if found.drifted else "did not drift"
     return f"batch {current.name} {verdict}: {len(drifted)} of {len(found.columns)} columns ({found.share:.0%}){names}"
-
-
-def _evidence(found: Comparison, facts: Mapping[str, Any]) -> list[Evidence]:
-    from airflow_pipeops.delivery.evidence import store
-
-    whole = {**facts, "columns": [item.to_json() for item in found.columns]}
-    text = json.dumps(whole, indent=1, sort_keys=True, allow_nan=False)
-    kept = [store(text.encode(), "drift.json", media_type="application/json")]
-    if found.html:
-        kept.insert(0, store(found.html.encode(), "drift.html", media_type="text/html"))
-    return kept

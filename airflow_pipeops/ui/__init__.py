@@ -1,0 +1,1 @@
+"""What PipeOps shows inside Airflow. Every route is behind Airflow's own access control."""

@@ -1,0 +1,16 @@
+"""The FastAPI application that the plugin mounts at ``/pipeops``.
+
+Airflow mounts the applications of plugins without any access control: each router here demands it, and a test walks over
+all routes. Documentation routes are off, since they would be open too.
+"""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from airflow_pipeops.ui.evidence import router
+
+PREFIX = "/pipeops"
+
+app = FastAPI(title="PipeOps", docs_url=None, redoc_url=None, openapi_url=None)
+app.include_router(router)
