@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from airflow_pipeops.argocd.redact import redacted
 from airflow_pipeops.gitops.observed import Observed
+from airflow_pipeops.gitops.redact import redacted
 
 #: How many resources and revisions a payload names.
 LIMIT = 20

@@ -10,7 +10,9 @@ MASK = "***"
 _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
     # https://user:password@host and https://token@host
     (re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^\s/@]+@"), rf"\1{MASK}@"),
-    (re.compile(r"(?i)\b(bearer|basic|token)\s+[a-z0-9._~+/=-]{8,}"), rf"\1 {MASK}"),
+    (re.compile(r"(?i)\b(bearer)\s+[a-z0-9._~+/=-]{8,}"), rf"\1 {MASK}"),
+    # These two are also words of plain English: what follows must not be one.
+    (re.compile(r"(?i)\b(basic|token)\s+(?=\S*[0-9+/=_])[a-z0-9._~+/=-]{8,}"), rf"\1 {MASK}"),
     # name=value, name: value, "name": "value"; also in a query string.
     (
         re.compile(

@@ -224,6 +224,8 @@ class Script:
 
     def __init__(self) -> None:
         self.answers: list[tuple[int, Any]] = []
+        #: Answers by the end of the path; these come first.
+        self.routes: dict[str, tuple[int, Any]] = {}
         self.requests: list[tuple[str, str, str]] = []
         self.headers: list[dict[str, str]] = []
         self.delay = 0.0
@@ -235,7 +237,11 @@ class Script:
                 script.requests.append((self.command, self.path, self.rfile.read(length).decode()))
                 script.headers.append(dict(self.headers))
                 time.sleep(script.delay)
-                status, body = script.answers.pop(0) if len(script.answers) > 1 else script.answers[0]
+                path = urlsplit(self.path).path
+                routed = next((told for end, told in script.routes.items() if path.endswith(end)), None)
+                status, body = routed or (
+                    script.answers.pop(0) if len(script.answers) > 1 else script.answers[0]
+                )
                 raw = body if isinstance(body, bytes) else json.dumps(body).encode()
                 self.send_response(status)
                 # A body that ends with a zero byte is cut short: the header promises more than there is.

@@ -115,7 +115,7 @@ def test_failure_says_everything_once_and_is_not_tried_again(scripted: Any, cont
     text = str(caught.value)
     first = text.splitlines()[0]
     assert first.startswith(
-        "SyncFailed: Argo CD app api (project default): the synchronisation at aaaaaaaa failed:"
+        "SyncFailed: Argo CD app api (project default): sync FAILED at aaaaaaaa (expected aaaaaaaa):"
     )
     assert "Job/migrate PreSync hook failed: BackoffLimitExceeded" in first
     assert f"{scripted.url}/applications/team/api" in text
