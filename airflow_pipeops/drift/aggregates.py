@@ -57,6 +57,8 @@ class NumericAggregate:
     :param high: greatest ``x`` seen in the cell.
     :param dtype: of the column, as NumPy names it (``float64``, ``float32``, ``int64``, ``uint8``...); ``float64`` for
         decimals, dates and durations. Evidently's numbers depend on it, and it tells where a double is no longer exact.
+    :param cut: name of the key's function. Where both sides have the same map and the same name, equal keys mean the same
+        bin, and bins can be counted by key; empty says nothing.
     """
 
     rows: int
@@ -71,6 +73,7 @@ class NumericAggregate:
     low: NDArray[np.float64]
     high: NDArray[np.float64]
     dtype: str = "float64"
+    cut: str = ""
 
     def __post_init__(self) -> None:
         import numpy as np
@@ -208,7 +211,7 @@ def from_values(
     """
     import numpy as np
 
-    from airflow_pipeops.drift.bins import affine, fine_key
+    from airflow_pipeops.drift.bins import affine, exact_key, fine_key
 
     array, missing, dtype = _numbers(values)
     finite = np.sort(array[np.isfinite(array)])
@@ -216,7 +219,7 @@ def from_values(
         centre, scale = affine(finite)
     with np.errstate(over="ignore"):
         z = (finite - centre) / scale
-        key = np.unique(finite, return_inverse=True)[1] if resolution is None else fine_key(z, resolution)
+        key = exact_key(finite) if resolution is None else fine_key(z, resolution)
         start = np.flatnonzero(np.r_[True, key[1:] != key[:-1]]) if len(key) else np.zeros(0, dtype="int64")
         end = np.r_[start[1:], len(key)].astype("int64") - 1 if len(key) else start
         add = np.add.reduceat if len(key) else lambda *_: np.zeros(0)
@@ -234,6 +237,7 @@ def from_values(
         low=finite[start],
         high=finite[end],
         dtype=dtype,
+        cut="exact" if resolution is None else f"fine-{resolution}",
     )
 
 
@@ -266,7 +270,7 @@ def merged(first: NumericAggregate, second: NumericAggregate) -> NumericAggregat
     """
     import numpy as np
 
-    if (first.centre, first.scale) != (second.centre, second.scale):
+    if not comparable(first, second):
         raise _broken("two windows of different maps cannot be added")
     key = np.concatenate([first.key, second.key])
     order = np.argsort(key, kind="stable")
@@ -289,6 +293,28 @@ def merged(first: NumericAggregate, second: NumericAggregate) -> NumericAggregat
         low=both("low", np.minimum),
         high=both("high", np.maximum),
         dtype=first.dtype,
+        cut=first.cut,
+    )
+
+
+def comparable(first: NumericAggregate, second: NumericAggregate) -> bool:
+    """Whether equal keys mean the same bin."""
+    return bool(first.cut) and (first.centre, first.scale, first.cut) == (
+        second.centre,
+        second.scale,
+        second.cut,
+    )
+
+
+def merged_categories(first: CategoricalAggregate, second: CategoricalAggregate) -> CategoricalAggregate:
+    """Add two windows of one column: the aggregate of both together; only of windows in which no category was capped."""
+    if first.capped or second.capped:
+        raise _broken("two windows with capped categories cannot be added")
+    counts = dict(first.counts)
+    for name, rows in second.counts.items():
+        counts[name] = counts.get(name, 0) + rows
+    return CategoricalAggregate(
+        first.rows + second.rows, first.missing + second.missing, counts, dtype=first.dtype
     )
 
 

@@ -27,10 +27,9 @@ def affine(sample: NDArray[np.float64]) -> tuple[float, float]:
     values = values[np.isfinite(values)]
     if not len(values):
         return 0.0, 1.0
-    centre = float(np.median(values))
-    # Halved first: the difference of two doubles may overflow.
-    halves = np.quantile(values / 2, [0.25, 0.75, 0.05, 0.95, 0.0, 1.0])
-    spans = [float(halves[i + 1] - halves[i]) for i in (0, 2, 4)]
+    # Halved first: the sum or difference of two doubles may overflow.
+    halves = np.quantile(values / 2, [0.25, 0.75, 0.05, 0.95, 0.0, 1.0, 0.5])
+    centre, spans = 2 * float(halves[6]), [float(halves[i + 1] - halves[i]) for i in (0, 2, 4)]
     span = next((one for one in spans if one > 0), 0.0)
     if span == 0.0:
         return centre, 1.0
@@ -49,6 +48,14 @@ def fine_key(z: NDArray[np.float64], resolution: int) -> NDArray[np.int64]:
     with np.errstate(invalid="ignore"):
         squeezed = np.where(np.isinf(z), np.sign(z), z / (1.0 + np.abs(z)))
     return np.floor((squeezed + 1.0) * (resolution / 2)).astype("int64")
+
+
+def exact_key(values: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return an integer for each finite double, all different and in the order of the doubles: every value its own cell."""
+    import numpy as np
+
+    bits = (np.asarray(values, dtype="float64") + 0.0).view("int64")  # adding zero makes one of the two zeros
+    return np.where(bits < 0, np.int64(-(2**63)) - bits - 1, bits)
 
 
 def sturges_edges(low: float, high: float, rows: int, dtype: str = "float64") -> NDArray[np.float64]:

@@ -1,0 +1,60 @@
+"""What is found about one column, with all that it rests on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_pipeops.drift.columns import ColumnDrift
+
+
+@dataclass(frozen=True)
+class ColumnResult(ColumnDrift):
+    """What was found about one column, and what it rests on.
+
+    :param low: the score is certainly not below.
+    :param high: the score is certainly not above.
+    :param noise: the score that chance alone gives.
+    :param excess: the score over that; it is what the threshold is for in the robust mode.
+    :param p_value: adjusted for all columns and dimensions, of the dimension that decided.
+    :param dimension: the one that decided: ``distribution``, ``missing`` or ``unseen``.
+    :param rows: of the reference and of the current side.
+    :param role: ``feature``, ``target`` or ``prediction``.
+    :param refine: where the verdict is open for want of sharpness: the intervals of values to look up.
+    :param dimensions: all of them, as plain JSON.
+    """
+
+    segment: str = ""
+    low: float | None = None
+    high: float | None = None
+    noise: float | None = None
+    excess: float | None = None
+    p_value: float | None = None
+    dimension: str = ""
+    rows: tuple[int, int] = (0, 0)
+    role: str = "feature"
+    weight: float = 1.0
+    refine: tuple[tuple[float, float], ...] = ()
+    dimensions: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def open(self) -> bool:
+        """Whether it is undecided only because the aggregate is too coarse: looking up values would settle it."""
+        return self.verdict == "undecided" and bool(self.refine)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form: that of every column finding, and what it rests on."""
+        more = ("segment", "low", "high", "noise", "excess", "p_value", "dimension", "role", "weight")
+        return {
+            **super().to_json(),
+            **{name: plain(getattr(self, name)) for name in more},
+            "rows": list(self.rows),
+            "dimensions": list(self.dimensions),
+        }
+
+
+def plain(value: Any) -> Any:
+    """JSON has neither NaN nor infinity."""
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    return value
