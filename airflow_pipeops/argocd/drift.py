@@ -108,15 +108,9 @@ def differences(managed: Iterable[Mapping[str, Any]]) -> list[Difference]:
     """Read the managed resources of an application, and return those that differ, in a stable order."""
     found = []
     for item in managed:
-        if item.get("hook") is True:
-            continue
-        live, target = (
-            _state(item.get("normalizedLiveState") or item.get("liveState")),
-            _state(item.get("targetState")),
-        )
-        predicted = _state(item.get("predictedLiveState")) or target
-        change = _change(item, live, target, predicted)
-        if change:
+        one = differs(item)
+        if one is not None:
+            change, live, predicted = one
             found.append(
                 Difference(
                     group=str(item.get("group") or ""),
@@ -129,6 +123,22 @@ def differences(managed: Iterable[Mapping[str, Any]]) -> list[Difference]:
                 )
             )
     return sorted(found, key=lambda one: (one.group, one.kind, one.namespace, one.name))
+
+
+def differs(item: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
+    """Return how a managed resource differs, its live state, and the state that it should have; ``None`` if it does not.
+
+    Both are normalised as Argo CD does it, so what it is told to ignore is left out; volatile fields are left out too.
+    """
+    if item.get("hook") is True:
+        return None
+    live = _state(item.get("normalizedLiveState") or item.get("liveState"))
+    target = _state(item.get("targetState"))
+    predicted = _state(item.get("predictedLiveState")) or target
+    change = _change(item, live, target, predicted)
+    if not change:
+        return None
+    return change, live, None if change == "extra" else predicted
 
 
 def fingerprint(found: Iterable[Difference]) -> str:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from airflow_pipeops.argocd.operators import (
+    ArgoCDDiffOperator,
     ArgoCDRefreshOperator,
     ArgoCDRollbackOperator,
     ArgoCDSyncOperator,
@@ -25,6 +28,8 @@ TICK = timedelta(milliseconds=200)
 def task(cls: Any, app: str, **arguments: Any) -> Any:
     """An operator with a test's patience."""
     defaults: dict[str, Any] = {"poll_interval": TICK, "timeout": timedelta(seconds=40), "deferrable": False}
+    if cls is ArgoCDDiffOperator:
+        del defaults["timeout"]
     if cls in (ArgoCDSyncOperator, ArgoCDRollbackOperator):
         defaults["settle"] = timedelta(0)
     return cls(task_id="task", app=app, **{**defaults, **arguments})
@@ -263,6 +268,77 @@ def test_sync_in_part_is_no_release(released: Any, manifests: Any, context: Any)
     assert status(sandbox, app)["history"][-1]["revision"] == second
 
 
+@pytest.fixture
+def kept(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Where evidence goes."""
+    monkeypatch.setenv("AIRFLOW__PIPEOPS__EVIDENCE_URI", tmp_path.as_uri())
+    return tmp_path
+
+
+def test_diff_of_what_is_clean(released: Any, context: Any, kept: Any) -> None:
+    sandbox, app, _, second = released
+    deliverable = Deliverable("delay-api")
+    done = run(task(ArgoCDDiffOperator, app, deliverable=deliverable, on_difference="fail"), context)
+    assert (done["verdict"], done["differences"], done["diff_uri"]) == ("clean", [], "")
+    assert (done["revision"], done["refreshed"], done["record_id"]) == (second, True, None)
+    before = status(sandbox, app)["operationState"]
+    assert before["operation"]["sync"].get("dryRun") is None
+
+
+def test_diff_of_what_was_changed_by_hand(released: Any, context: Any, kept: Any) -> None:
+    sandbox, app, *_ = released
+    operation = status(sandbox, app)["operationState"]
+    sandbox.patch(app, {"data": {"value": "by hand", "db_password": "hunter2"}})
+    deliverable = Deliverable("delay-api")
+    made = task(ArgoCDDiffOperator, app, deliverable=deliverable)
+    done = run(made, context)
+    assert (done["verdict"], done["sync"]) == ("different", "OutOfSync")
+    (found,) = done["differences"]
+    assert (found["kind"], found["name"], found["change"]) == ("ConfigMap", "settings", "modified")
+    assert "data.value" in found["fields"]
+    text = Path(done["diff_uri"].removeprefix("file://")).read_text()
+    assert "-  value: by hand" in text
+    assert "+  value: '2'" in text
+    assert "hunter2" not in text + json.dumps(done)
+    record = context["outlet_events"][deliverable.drift].extra
+    assert record["id"] == done["record_id"]
+    assert record["evidence"][0]["uri"] == done["diff_uri"]
+    assert status(sandbox, app)["operationState"] == operation, "nothing was started"
+    with pytest.raises(AirflowFailException, match=r"DriftFound: .* ConfigMap/settings modified"):
+        run(task(ArgoCDDiffOperator, app, on_difference="fail"), context)
+    assert run(task(ArgoCDDiffOperator, app, refresh=False), context)["refreshed"] is False
+
+
+def test_diff_of_what_cannot_be_compared(released: Any, context: Any, kept: Any) -> None:
+    sandbox, app, *_ = released
+    sandbox.repository.commit({f"{app}/a.yaml": "{broken: ["}, "Break the manifest")
+    done = run(task(ArgoCDDiffOperator, app), context)
+    assert (done["verdict"], done["differences"]) == ("unknown", [])
+    assert "ComparisonError" in [item["type"] for item in done["conditions"]]
+    with pytest.raises(AirflowFailException, match="cannot be compared with Git"):
+        run(task(ArgoCDDiffOperator, app, on_difference="fail"), context)
+
+
+@pytest.mark.parametrize(
+    ("changed", "skips"), [(True, {"on_difference": "skip"}), (False, {"on_clean": "skip"})]
+)
+def test_diff_skips_what_follows(released: Any, context: Any, kept: Any, changed: bool, skips: Any) -> None:
+    from airflow.sdk import DAG
+    from airflow.sdk.exceptions import DownstreamTasksSkipped
+
+    sandbox, app, *_ = released
+    if changed:
+        sandbox.patch(app, {"data": {"value": "by hand"}})
+    with DAG("skipping"):
+        made = task(ArgoCDDiffOperator, app, **skips)
+        made >> EmptyOperator(task_id="next")
+    with pytest.raises(DownstreamTasksSkipped) as caught:
+        made.execute(context)
+    assert caught.value.tasks == ["next"]
+    pushed = context["ti"].xcoms
+    assert pushed["return_value"]["verdict"] == pushed["verdict"] == ("different" if changed else "clean")
+
+
 @pytest.mark.parametrize(
     ("make", "error"),
     [
@@ -274,6 +350,7 @@ def test_sync_in_part_is_no_release(released: Any, manifests: Any, context: Any)
         (lambda app: task(ArgoCDRefreshOperator, app, refresh="soft"), "InvalidInput: refresh is 'soft'"),
         (lambda app: task(ArgoCDRefreshOperator, "nowhere"), "NotFound"),
         (lambda app: task(ArgoCDTerminateOperator, "nowhere"), "NotFound"),
+        (lambda app: task(ArgoCDDiffOperator, "nowhere"), "NotFound"),
         (lambda app: task(ArgoCDRollbackOperator, "nowhere", history_id=1), "NotFound"),
         (lambda app: task(ArgoCDTerminateOperator, ""), "InvalidInput"),
     ],

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from airflow_pipeops.argocd.operators.diff import ArgoCDDiffOperator
 from airflow_pipeops.argocd.operators.refresh import ArgoCDRefreshOperator
 from airflow_pipeops.argocd.operators.rollback import ArgoCDRollbackOperator
 from airflow_pipeops.argocd.operators.sync import ArgoCDSyncOperator
 from airflow_pipeops.argocd.operators.terminate import ArgoCDTerminateOperator
 
 __all__ = [
+    "ArgoCDDiffOperator",
     "ArgoCDRefreshOperator",
     "ArgoCDRollbackOperator",
     "ArgoCDSyncOperator",

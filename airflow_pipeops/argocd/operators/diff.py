@@ -1,0 +1,183 @@
+"""Say how live state differs from the desired state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_pipeops.argocd.drift import LIMIT, differences, fingerprint
+from airflow_pipeops.argocd.forge import first_commit_url
+from airflow_pipeops.argocd.observe import observe
+from airflow_pipeops.argocd.unified import unified
+from airflow_pipeops.argocd.waiting import ArgoCDOperator
+from airflow_pipeops.delivery.operators import no_retry
+from airflow_pipeops.exceptions import DriftFound, InvalidInput, SyncFailed
+from airflow_pipeops.gitops.observed import Observed
+from airflow_pipeops.gitops.redact import redacted
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_pipeops.argocd.client import ArgoCDClient
+
+#: Conditions after which a clean comparison proves nothing.
+_DOUBTS = ("ComparisonError", "InvalidSpecError", "UnknownError")
+
+
+class ArgoCDDiffOperator(ArgoCDOperator):
+    """Compare live with desired state, object by object, as Argo CD does: what it is told to ignore is ignored.
+
+    Nothing is changed, and no dry run is made: that would replace the state of the last operation. A clean comparison is
+    taken for one only if the application says nothing against it: with a ``ComparisonError`` the answer is ``unknown``.
+
+    Returns ``{app, revision, sync, verdict, differences, more, conditions, refreshed, fingerprint, diff_uri, url,
+    record_id}``; ``verdict`` is ``clean``, ``different`` or ``unknown``. Each difference names its fields and never their
+    values. The whole text, with secrets masked, is stored as evidence at ``diff_uri``. With a ``deliverable``, what is not
+    clean is recorded as drift.
+
+    :param refresh: have Argo CD compare anew first.
+    :param on_difference: what is not clean is a result (``record``), fails the task (``fail``), or skips what comes
+        directly after it (``skip``).
+    :param on_clean: go on (``continue``), or ``skip`` what comes directly after it: for a branch that heals.
+    """
+
+    emits = ("drift",)
+
+    def __init__(
+        self,
+        *,
+        refresh: bool = True,
+        on_difference: str = "record",
+        on_clean: str = "continue",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.refresh = refresh
+        self.on_difference, self.on_clean = on_difference, on_clean
+        for field, value, allowed in (
+            ("on_difference", on_difference, ("record", "fail", "skip")),
+            ("on_clean", on_clean, ("continue", "skip")),
+        ):
+            if value not in allowed:
+                raise InvalidInput(
+                    f"{field} is {value!r}",
+                    field=field,
+                    value=value,
+                    remedy=f"Use one of {', '.join(allowed)}.",
+                )
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Compare."""
+        with no_retry():
+            observed, refreshed, managed = self._look()
+            if self.refresh and not refreshed:
+                self.log.warning("%s did not acknowledge the refresh: the comparison may be old", self.app)
+            result = self._result(observed, refreshed, managed)
+            if result["verdict"] != "clean":
+                result = {**result, **self._kept(context, result, unified(managed))}
+            return self._ended(context, result)
+
+    def _look(self) -> tuple[Observed, bool, list[dict[str, Any]]]:
+        hook = self.hook()
+
+        async def work(client: ArgoCDClient) -> tuple[Observed, bool, list[dict[str, Any]]]:
+            ref = hook.ref(self.app)
+            fresh = await client.refresh(ref) if self.refresh else None
+            observed = observe(fresh if fresh is not None else await client.get(ref))
+            try:
+                managed = await client.managed_resources(ref)
+            except SyncFailed:
+                # The server will not compare what the controller could not.
+                if not _doubtful(observed):
+                    raise
+                managed = []
+            return observed, fresh is not None, managed
+
+        observed, refreshed, managed = hook.run(work)
+        repositories = [source.repo for source in observed.sources]
+        self.commit_url = first_commit_url(repositories, observed.desired)
+        return observed, refreshed, managed
+
+    def _result(
+        self, observed: Observed, refreshed: bool, managed: Sequence[Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        found = differences(managed)
+        verdict = "different" if found else "unknown" if _doubtful(observed) else "clean"
+        return {
+            "app": self.app,
+            "revision": observed.desired[0] if len(observed.desired) == 1 else list(observed.desired),
+            "sync": observed.sync,
+            "verdict": verdict,
+            "differences": [item.to_json() for item in found[:LIMIT]],
+            "more": max(0, len(found) - LIMIT),
+            "conditions": [
+                {"type": item.type, "message": redacted(item.message)[:500]}
+                for item in observed.conditions[:LIMIT]
+            ],
+            "refreshed": refreshed,
+            "fingerprint": fingerprint(found),
+            "diff_uri": "",
+            "url": self.argocd_url,
+            "record_id": None,
+        }
+
+    def _kept(self, context: Context, result: Mapping[str, Any], text: str) -> dict[str, Any]:
+        """Store the text, and record what was found."""
+        evidence = []
+        if text:
+            from airflow_pipeops.delivery.evidence import store
+
+            evidence = [store(text.encode(), f"{self.app}.diff", media_type="text/x-diff")]
+        body = {
+            "subject": "desired state",
+            **{key: result[key] for key in ("app", "revision", "sync", "verdict", "more", "fingerprint")},
+            "resources": [{**item, "fields": item["fields"][:5]} for item in result["differences"]],
+            "conditions": [item["type"] for item in result["conditions"]],
+        }
+        return {
+            "diff_uri": evidence[0].uri if evidence else "",
+            "record_id": self.emit(context, "drift", body, evidence=evidence),
+        }
+
+    def _ended(self, context: Context, result: dict[str, Any]) -> dict[str, Any]:
+        clean = result["verdict"] == "clean"
+        names = ", ".join(
+            f"{item['kind']}/{item['name']} {item['change']}" for item in result["differences"][:5]
+        )
+        why = (
+            names
+            or "; ".join(item["message"] for item in result["conditions"][:2])
+            or f"sync {result['sync']}"
+        )
+        self.log.info("%s: %s%s", self.app, result["verdict"], "" if clean else f": {why}")
+        if clean and self.on_clean == "skip":
+            self._skip_rest(context, result)
+        if not clean and self.on_difference == "skip":
+            self._skip_rest(context, result)
+        if not clean and self.on_difference == "fail":
+            more = f" and {result['more']} more" if result["more"] else ""
+            what = "differs from Git" if result["verdict"] == "different" else "cannot be compared with Git"
+            raise DriftFound(
+                f"Argo CD app {self.app} {what}: {why}{more}",
+                remedy=f"See {result['diff_uri'] or self.argocd_url}.",
+            )
+        return result
+
+    def _skip_rest(self, context: Context, result: dict[str, Any]) -> None:
+        """End well, and have Airflow skip what comes directly after this task."""
+        from airflow.sdk.exceptions import DownstreamTasksSkipped
+
+        tasks = [task.task_id for task in self.get_direct_relatives(upstream=False)]
+        if not tasks:
+            return
+        # Airflow keeps neither the result nor the clean-up of a task that ends by this exception.
+        ti: Any = context["ti"]
+        for key, value in {**result, "return_value": result}.items():
+            ti.xcom_push(key=key, value=value)
+        self.post_execute(context, result)
+        raise DownstreamTasksSkipped(tasks=tasks)  # type: ignore[no-untyped-call]
+
+
+def _doubtful(observed: Observed) -> bool:
+    """Whether a comparison without differences would prove nothing."""
+    return observed.sync not in ("Synced", "OutOfSync") or observed.condition(*_DOUBTS) is not None
