@@ -129,8 +129,8 @@ def _validate(batch: Batch, built: list[Any]) -> tuple[list[Any], str]:
     logging.getLogger("great_expectations").setLevel(logging.WARNING)
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
-    from great_expectations.render.renderer.page_renderer import ValidationResultsPageRenderer
-    from great_expectations.render.view.view import DefaultJinjaPageView
+
+    from airflow_pipeops.validation.docs import page
 
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False, metric_calculations=False)
@@ -138,9 +138,7 @@ def _validate(batch: Batch, built: list[Any]) -> tuple[list[Any], str]:
     # No samples: what a report shows to its readers must not be rows of the data.
     wanted = {"result_format": "SUMMARY", "partial_unexpected_count": 0}
     result = batch.open(context).validate(suite, result_format=wanted)
-    renderer: Any = ValidationResultsPageRenderer(run_info_at_end=True)
-    view: Any = DefaultJinjaPageView()
-    return list(result.results), str(view.render(renderer.render(result)))
+    return list(result.results), page(result)
 
 
 def _finding(expectation: Expectation, result: Any) -> Finding:

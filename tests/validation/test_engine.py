@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -132,3 +133,4 @@ def test_the_data_docs_page_shows_counts_and_no_samples(weather: pd.DataFrame) -
     assert "classified" not in outcome.docs
     assert "100%" in outcome.docs
     assert "<html" in outcome.docs
+    assert not re.findall(r"(?:src|href)=.https?://", outcome.docs.replace('href="https://docs.', ""))

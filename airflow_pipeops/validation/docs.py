@@ -1,0 +1,36 @@
+"""Great Expectations' page of a validation, made to stand alone: it is kept for years, and opened in a sandbox."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+#: What the page would fetch from elsewhere: styles, scripts, its logo and its newsletter.
+_ELSEWHERE = re.compile(
+    r"<link[^>]*href=\"https?://[^>]*>"
+    r"|<script[^>]*src=\"https?://[^>]*>\s*</script>"
+    r"|<img[^>]*src=\"https?://[^>]*>"
+    r"|<footer.*?</footer>",
+    re.DOTALL | re.IGNORECASE,
+)
+
+_STYLE = """<style>
+body { font: 14px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; color: #1a202c; }
+table { border-collapse: collapse; margin: .5rem 0 1.5rem; } td, th { border: 1px solid #e2e8f0; padding: .3rem .7rem;
+  text-align: left; vertical-align: top; } th { background: #f7fafc; }
+nav, .breadcrumb, #ge-cta-footer { display: none; } .badge { border-radius: .6rem; padding: 0 .5rem; background: #edf2f7; }
+.fa-check-circle::before { content: "\\2714 passed"; color: #2f855a; }
+.fa-times::before, .fa-times-circle::before { content: "\\2718 failed"; color: #c53030; }
+.fa-exclamation-triangle::before { content: "\\26A0 error"; color: #b7791f; }
+</style>"""
+
+
+def page(result: Any) -> str:
+    """Return the page of a validation result as one HTML file that fetches nothing."""
+    from great_expectations.render.renderer.page_renderer import ValidationResultsPageRenderer
+    from great_expectations.render.view.view import DefaultJinjaPageView
+
+    renderer: Any = ValidationResultsPageRenderer(run_info_at_end=True)
+    view: Any = DefaultJinjaPageView()
+    html = _ELSEWHERE.sub("", str(view.render(renderer.render(result))))
+    return html.replace("</head>", f"{_STYLE}</head>", 1)
