@@ -46,6 +46,6 @@ def _without_text(info: Any) -> None:
         return
     for part in info.values():
         _without_text(part)
-    if "exception_message" in info and info["exception_message"]:
+    if info.get("exception_message"):
         info["exception_message"] = "see the finding for its type"
         info["exception_traceback"] = ""
