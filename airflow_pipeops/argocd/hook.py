@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowNotFoundException
 
 from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
+from airflow_pipeops.kubernetes.connection import DEFAULT_CONNECTION
 
 if TYPE_CHECKING:
-    from airflow_pipeops.argocd.client import AppRef, ArgoCDClient
+    from airflow_pipeops.argocd.client import ArgoCDClient
+    from airflow_pipeops.argocd.transport import AppRef, ArgoCD
 
 Result = TypeVar("Result")
 
-#: What each permission is needed for.
-PERMISSIONS = {"get": "to wait and to watch", "sync": "for ArgoCDSyncOperator"}
-
 
 class ArgoCDHook(BaseHook):
-    """Connects to Argo CD.
+    """Connects to Argo CD: through its REST API, or through the Kubernetes API that holds its objects.
+
+    A connection of type ``argocd`` means the first; one of type ``kubernetes`` the second, which is the only way to Argo CD
+    Core. Whoever uses the client need not know.
 
     :param argocd_conn_id: the connection.
     :param project: project of the applications; by default that of the connection.
     :param app_namespace: namespace of the applications, where it is not Argo CD's own.
+    :param argocd_namespace: namespace in which Argo CD runs; of use with a ``kubernetes`` connection only. By default its
+        extra ``argocd_namespace``, and else ``argocd``.
     """
 
     conn_name_attr = "argocd_conn_id"
@@ -38,19 +43,33 @@ class ArgoCDHook(BaseHook):
         *,
         project: str = "",
         app_namespace: str = "",
+        argocd_namespace: str = "",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.argocd_conn_id = argocd_conn_id
         self._project = project
         self._namespace = app_namespace
+        self._argocd_namespace = argocd_namespace
         self._settings: dict[str, Any] | None = None
+        #: What a kubernetes connection holds; ``None`` for an Argo CD server.
+        self._cluster: dict[str, Any] | None = None
 
     def settings(self) -> dict[str, Any]:
-        """Return the arguments of the client. Holds the token: never log it, never hand it on."""
+        """Return the arguments of the client. Holds the token: never log it, never hand it on.
+
+        ``url`` is always there, and empty where Argo CD has no web interface that is known.
+        """
         if self._settings is None:
-            connection = self.get_connection(self.argocd_conn_id)
-            self._use(connection, connection.extra_dejson)
+            try:
+                connection = self.get_connection(self.argocd_conn_id)
+            except AirflowNotFoundException:
+                # As for Airflow's own hook: nobody need make this one for the pod's own account to be used.
+                if self.argocd_conn_id != DEFAULT_CONNECTION:
+                    raise
+                self._use_cluster({})
+            else:
+                self._use(connection, connection.extra_dejson)
         assert self._settings is not None
         return self._settings
 
@@ -62,12 +81,22 @@ class ArgoCDHook(BaseHook):
                 get_async_extra_dejson,
             )
 
-            connection = await get_async_connection(self.argocd_conn_id)
-            self._use(connection, await get_async_extra_dejson(connection))
+            try:
+                connection = await get_async_connection(self.argocd_conn_id)
+            except AirflowNotFoundException:
+                # As for Airflow's own hook: nobody need make this one for the pod's own account to be used.
+                if self.argocd_conn_id != DEFAULT_CONNECTION:
+                    raise
+                self._use_cluster({})
+            else:
+                self._use(connection, await get_async_extra_dejson(connection))
         assert self._settings is not None
         return self._settings
 
     def _use(self, connection: Any, extra: Mapping[str, Any]) -> None:
+        if connection.conn_type == "kubernetes":
+            self._use_cluster(extra)
+            return
         field = f"connection {self.argocd_conn_id}"
         if not connection.host:
             raise InvalidInput(
@@ -82,24 +111,42 @@ class ArgoCDHook(BaseHook):
             "timeout": _timeout(extra.get("timeout"), field),
         }
 
+    def _use_cluster(self, extra: Mapping[str, Any]) -> None:
+        field = f"connection {self.argocd_conn_id}"
+        self._project = self._project or str(extra.get("argocd_project") or "")
+        self._cluster = dict(extra)
+        self._settings = {
+            "url": str(extra.get("argocd_url") or ""),
+            "namespace": self._argocd_namespace or str(extra.get("argocd_namespace") or "argocd"),
+            "timeout": _timeout(extra.get("argocd_timeout"), field),
+        }
+
     def client(self, **options: Any) -> ArgoCDClient:
         """Return a client, for use in ``async with``.
 
-        :param options: arguments of the client that replace those of the connection.
+        :param options: ``timeout``, ``attempts`` and ``pause`` to replace those of the connection.
         """
-        from airflow_pipeops.argocd.client import ArgoCDClient
+        return cast("ArgoCDClient", self._client({**self.settings(), **options}))
 
-        return ArgoCDClient(**{**self.settings(), **options})
-
-    async def aclient(self) -> ArgoCDClient:
+    async def aclient(self, **options: Any) -> ArgoCDClient:
         """Return a client where an event loop runs."""
-        from airflow_pipeops.argocd.client import ArgoCDClient
+        return cast("ArgoCDClient", self._client({**await self.asettings(), **options}))
 
-        return ArgoCDClient(**await self.asettings())
+    def _client(self, settings: dict[str, Any]) -> ArgoCD:
+        if self._cluster is None:
+            from airflow_pipeops.argocd.client import ArgoCDClient
+
+            return ArgoCDClient(**settings)
+        from airflow_pipeops.argocd.crd import ArgoCDCoreClient
+        from airflow_pipeops.kubernetes.connection import client_of
+
+        named = {"url": settings.pop("url"), "namespace": settings.pop("namespace")}
+        cluster = client_of(self.argocd_conn_id, self._cluster, **settings)
+        return ArgoCDCoreClient(cluster, timeout=settings["timeout"], **named)
 
     def ref(self, app: str) -> AppRef:
         """Return which application is meant; call it after the connection was read, since that may name the project."""
-        from airflow_pipeops.argocd.client import AppRef
+        from airflow_pipeops.argocd.transport import AppRef
 
         if not app or not isinstance(app, str):
             raise InvalidInput(f"{app!r} is no application", field="app", value=app, remedy="Give its name.")
@@ -143,27 +190,17 @@ class ArgoCDHook(BaseHook):
     def test_connection(self) -> tuple[bool, str]:
         """Reach the server, ask who the token is, and name the permissions that it lacks."""
         try:
-            return self.run(self._test)
+            self.settings()
+            trial = self.run(lambda client: client.trial(self._project or "*"))
         except PipeOpsError as error:
             return False, str(error)
-
-    async def _test(self, client: ArgoCDClient) -> tuple[bool, str]:
-        version = await client.version()
-        who = await client.userinfo()
-        if not who.get("loggedIn"):
-            return False, f"Argo CD {version} answers, but the token is missing, expired or not accepted"
-        project = self._project or "*"
-        lacking = [
-            f"'applications, {action}' on {project}/* ({purpose})"
-            for action, purpose in PERMISSIONS.items()
-            if not await client.can_i(action, project=project)
-        ]
-        name = who.get("username") or "somebody"
-        if not lacking:
-            return True, f"Argo CD {version}, logged in as {name}; the token can look and sync"
+        if not trial.accepted:
+            return False, f"{trial.greeting}, but the token is missing, expired or not accepted"
+        lacking = [*trial.lacking, *trial.optional]
+        able = "" if trial.lacking else "can look and sync"
+        lacks = f"lacks {' and '.join(lacking)}" if lacking else ""
         # Looking is all that the sensors need, so a token without more is a good one for them.
-        works = not lacking[0].startswith("'applications, get'")
-        return works, f"Argo CD {version}, logged in as {name}; the token lacks {' and '.join(lacking)}"
+        return trial.usable, f"{trial.greeting}; the token {', and '.join(filter(None, (able, lacks)))}"
 
 
 def _url(connection: Any) -> str:

@@ -51,7 +51,9 @@ LINKS: tuple[BaseOperatorLink, ...] = (ArgoCDAppLink(), ArgoCDOperationLink(), A
 
 
 def app_url(server: str, namespace: str, name: str) -> str:
-    """Return the address of an application's page."""
+    """Return the address of an application's page; empty where Argo CD has no web interface that is known."""
+    if not server:
+        return ""
     return f"{server.rstrip('/')}/applications/{quote(namespace or 'argocd', safe='')}/{quote(name, safe='')}"
 
 

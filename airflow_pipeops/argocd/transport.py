@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -64,12 +64,14 @@ class Trial:
     :param greeting: who answered, and to whom.
     :param accepted: whether the credential was.
     :param lacking: permissions that it lacks, each with what it is needed for.
+    :param optional: such that few need, or that may have been given more narrowly than was asked for.
     :param usable: whether it may at least look, which is all that sensors need.
     """
 
     greeting: str
     accepted: bool = True
-    lacking: tuple[str, ...] = field(default=())
+    lacking: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
     usable: bool = True
 
 

@@ -15,6 +15,7 @@ from airflow_pipeops.kubernetes.endpoint import Connection, Source
 from airflow_pipeops.kubernetes.errors import Expired, error_of
 from airflow_pipeops.kubernetes.kinds import (
     ACCESS_REVIEWS,
+    ALL_NAMESPACES,
     EVENTS,
     PODS,
     Kind,
@@ -225,7 +226,7 @@ class KubernetesClient(Watching):
             "verb": verb,
             "group": kind.group,
             "resource": kind.plural,
-            "namespace": namespace,
+            "namespace": "" if namespace == ALL_NAMESPACES else namespace,
             "name": name,
             "subresource": subresource,
         }

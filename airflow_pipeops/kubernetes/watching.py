@@ -65,19 +65,29 @@ class Watching(ABC):
                     yield _event(line, about, self._http.url)
 
     async def follow(
-        self, kind: Kind, namespace: str = "", *, labels: str = "", fields: str = ""
+        self,
+        kind: Kind,
+        namespace: str = "",
+        *,
+        labels: str = "",
+        fields: str = "",
+        resource_version: str = "",
     ) -> AsyncGenerator[dict[str, Any], None]:
         """Yield each object that there is as ``ADDED``, and then every change, over as many watches as that takes.
 
         There are no bookmarks among them. It has no end but an error.
 
+        :param resource_version: leave out what there is, and begin with the changes since this version.
+
         :raises Unreachable: if the stream breaks, or history was lost. Whoever goes on calls this again, and forgets what
             it does not see again.
         """
-        found = await self.find(kind, namespace, labels=labels, fields=fields)
-        for item in found.items:
-            yield {"type": "ADDED", "object": item}
-        version = found.resource_version
+        version = resource_version
+        if not version:
+            found = await self.find(kind, namespace, labels=labels, fields=fields)
+            for item in found.items:
+                yield {"type": "ADDED", "object": item}
+            version = found.resource_version
         if not version:
             raise BadResponse(f"the list of {kind} names no resourceVersion to watch from")
         while True:

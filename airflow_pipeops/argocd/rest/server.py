@@ -8,10 +8,12 @@ from urllib.parse import quote
 from airflow_pipeops.argocd.transport import Trial
 from airflow_pipeops.http import Http
 
-#: (resource, action) -> what the permission is needed for; the first is the one without which nothing works.
+#: (resource, action) -> what the permission is needed for.
 PERMISSIONS = {
     ("applications", "get"): "to wait and to watch",
     ("applications", "sync"): "for ArgoCDSyncOperator",
+}
+OPTIONAL = {
     ("applications", "override"): "to synchronise to a commit, where the server demands it for that",
     ("logs", "get"): "for log lines in failure messages",
 }
@@ -46,12 +48,14 @@ class ServerCalls:
         who = await self.userinfo()
         if not who.get("loggedIn"):
             return Trial(f"Argo CD {version} answers", accepted=False, usable=False)
-        lacking = [
-            key for key in PERMISSIONS if not await self.can_i(key[1], project=project, resource=key[0])
+        lacking, optional = [
+            [key for key in wanted if not await self.can_i(key[1], project=project, resource=key[0])]
+            for wanted in (PERMISSIONS, OPTIONAL)
         ]
         return Trial(
             f"Argo CD {version}, logged in as {who.get('username') or 'somebody'}",
             lacking=tuple(f"'{key[0]}, {key[1]}' on {project}/* ({PERMISSIONS[key]})" for key in lacking),
+            optional=tuple(f"'{key[0]}, {key[1]}' on {project}/* ({OPTIONAL[key]})" for key in optional),
             usable=("applications", "get") not in lacking,
         )
 
