@@ -116,16 +116,22 @@ def get_provider_info() -> dict[str, Any]:
                 "integration-name": "PipeOps",
                 "python-modules": [
                     f"airflow_pipeops.{subject}.operators"
-                    for subject in ("argocd", "build", "drift", "gitops", "models", "validation")
+                    for subject in ("argocd", "build", "drift", "flux", "gitops", "models", "validation")
                 ],
             }
         ],
-        "sensors": [{"integration-name": "PipeOps", "python-modules": ["airflow_pipeops.argocd.sensors"]}],
+        "sensors": [
+            {
+                "integration-name": "PipeOps",
+                "python-modules": ["airflow_pipeops.argocd.sensors", "airflow_pipeops.flux.sensors"],
+            }
+        ],
         "hooks": [
             {
                 "integration-name": "PipeOps",
                 "python-modules": [
                     "airflow_pipeops.argocd.hook",
+                    "airflow_pipeops.flux.hook",
                     "airflow_pipeops.gitops.hook",
                     "airflow_pipeops.models.hook",
                     "airflow_pipeops.delivery.storage",
@@ -136,9 +142,10 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "integration-name": "PipeOps",
                 "python-modules": [
-                    f"airflow_pipeops.{subject}.triggers" for subject in ("argocd", "gitops", "validation")
+                    f"airflow_pipeops.{subject}.triggers"
+                    for subject in ("argocd", "flux", "gitops", "validation")
                 ]
-                + ["airflow_pipeops.argocd.events"],
+                + ["airflow_pipeops.argocd.events", "airflow_pipeops.flux.events"],
             }
         ],
         "extra-links": ["airflow_pipeops.delivery.links.ReportLink"],

@@ -128,6 +128,7 @@ def _release(item: Json, chart: Ref | None, around: Objects) -> Release:
     return Release(
         chart=text(newest.get("chartVersion")),
         status=text(newest.get("status")),
+        number=whole(newest.get("version")) or 0,
         attempted=attempted,
         same_values=(not config or not last or config == last)
         and (not digest or not tried or digest == tried),

@@ -72,6 +72,7 @@ class Release:
     """What a Helm controller says beyond the conditions.
 
     :param chart: chart version of the newest release, and ``status`` that release's own.
+    :param number: of the newest release; grows with each.
     :param attempted: chart version of the last attempt.
     :param same_values: the newest release has the values of the last attempt.
     :param attempted_generation: generation of the spec that was last attempted.
@@ -85,6 +86,7 @@ class Release:
 
     chart: str = ""
     status: str = ""
+    number: int = 0
     attempted: str = ""
     same_values: bool = True
     attempted_generation: int | None = None

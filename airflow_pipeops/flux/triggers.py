@@ -1,0 +1,145 @@
+"""What waits for Flux in the triggerer. Only connection ids travel in the arguments; they are stored unencrypted."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_pipeops.exceptions import PipeOpsError
+
+# Their home is events.py; whoever writes an AssetWatcher looks here first.
+from airflow_pipeops.flux.events import FluxDriftTrigger as FluxDriftTrigger
+from airflow_pipeops.flux.events import FluxFailedTrigger as FluxFailedTrigger
+from airflow_pipeops.flux.events import FluxReadyTrigger as FluxReadyTrigger
+
+if TYPE_CHECKING:
+    from airflow_pipeops.flux.feed import Cluster
+    from airflow_pipeops.flux.polling import Asking
+    from airflow_pipeops.gitops.verdict import Verdict
+    from airflow_pipeops.gitops.wait import Wait
+
+#: A trigger that fires right after the deferral can fail its task (Airflow 3.3.2), so none fires sooner. Seconds.
+DWELL = 5.0
+#: Where a watch tells of changes, a wait is judged again after so long all the same: some things are so by lasting.
+_LONGEST = 15.0
+#: Many changes in a row are judged together.
+_TICK = 0.25
+
+
+class FluxWaitTrigger(BaseTrigger):
+    """Waits until an expectation about a Kustomization or a HelmRelease is met or cannot be met.
+
+    All waits of a triggerer share one watch per connection, namespace and kind; see :mod:`~airflow_pipeops.flux.feed`.
+    The event is the JSON of a :class:`~airflow_pipeops.gitops.wait.Decided`.
+
+    :param flux_conn_id: the connection.
+    :param kind: ``Kustomization`` or ``HelmRelease``, with its ``namespace`` and ``name``.
+    :param expectation: JSON of :class:`~airflow_pipeops.gitops.verdict.Expectation`.
+    :param memory: JSON of :class:`~airflow_pipeops.gitops.verdict.Memory`.
+    :param git_conn_id: repository that says which commit contains which.
+    :param requests: what this task's requests to reconcile begin with; empty: it asks for none.
+    :param poll_interval: seconds between two looks, where watching is not allowed.
+    :param dwell: seconds before which it does not fire.
+    """
+
+    def __init__(
+        self,
+        *,
+        flux_conn_id: str,
+        kind: str,
+        namespace: str,
+        name: str,
+        expectation: Mapping[str, Any],
+        memory: Mapping[str, Any] | None = None,
+        git_conn_id: str | None = None,
+        requests: str = "",
+        poll_interval: float = 5.0,
+        dwell: float = DWELL,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Airflow leaves it untyped
+        self.flux_conn_id, self.git_conn_id = flux_conn_id, git_conn_id
+        self.kind, self.namespace, self.name = kind, namespace, name
+        self.expectation, self.memory = dict(expectation), dict(memory or {})
+        self.requests, self.poll_interval, self.dwell = requests, float(poll_interval), float(dwell)
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return class path and arguments."""
+        named = (
+            "flux_conn_id",
+            "kind",
+            "namespace",
+            "name",
+            "expectation",
+            "memory",
+            "git_conn_id",
+            "requests",
+        )
+        arguments = {name: getattr(self, name) for name in (*named, "poll_interval", "dwell")}
+        return f"{type(self).__module__}.{type(self).__qualname__}", arguments
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Yield the one event, not before ``dwell`` has passed."""
+        started = time.monotonic()
+        try:
+            payload = await self._outcome()
+        except PipeOpsError as error:
+            payload = {"error": str(error), "type": type(error).__name__}
+        await asyncio.sleep(max(0.0, self.dwell - (time.monotonic() - started)))
+        yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
+
+    async def _outcome(self) -> dict[str, Any]:
+        from airflow_pipeops.flux.feed import joined
+        from airflow_pipeops.flux.kinds import Ref
+        from airflow_pipeops.flux.polling import Asking
+        from airflow_pipeops.gitops.ancestry import git_oracle
+        from airflow_pipeops.gitops.verdict import Expectation, Memory
+        from airflow_pipeops.gitops.wait import Wait
+
+        wait = Wait(
+            Ref(self.kind, self.namespace, self.name),
+            Expectation.from_json(self.expectation),
+            Memory.from_json(self.memory),
+            oracle=git_oracle(self.git_conn_id),
+            on_change=self._tell,
+        )
+        async with joined(self.flux_conn_id) as cluster:
+            await self._decide(cluster, wait, Asking(cluster.client, self.requests))
+        return wait.state.to_json()
+
+    async def _decide(self, cluster: Cluster, wait: Wait, asking: Asking) -> None:
+        from airflow_pipeops.flux.polling import look, look_once, pause
+        from airflow_pipeops.gitops.observed import Observed
+
+        with cluster.listening() as listener:
+            while True:
+                listener.woken.clear()
+                seen = await look(wait.ref, cluster.gather)
+                if isinstance(seen, Observed):
+                    listener.concerns({wait.ref, *_refs(seen)})
+                    seen = asking.acknowledged(seen)
+                verdict = await wait.judge(seen)
+                await asking.ask(verdict, wait)
+                # A watch may lag behind; what ends a wait was read for it.
+                if (
+                    verdict.state != "wait"
+                    and (await look_once(cluster.client, wait, asking)).state != "wait"
+                ):
+                    return
+                await listener.news(pause(wait, self.poll_interval if cluster.polling else _LONGEST))
+                if not cluster.polling:
+                    await asyncio.sleep(_TICK)
+
+    def _tell(self, verdict: Verdict) -> None:
+        self.log.info("%s %s: %s: %s (%s)", self.kind, self.name, verdict.state, verdict.reason, verdict.rule)
+
+
+def _refs(seen: Any) -> set[Any]:
+    from airflow_pipeops.flux.kinds import Ref
+
+    chain = seen.reconciled
+    stages = (chain.main, chain.source, chain.owner, chain.chart)
+    return {Ref(one.kind, one.namespace, one.name) for one in stages if one is not None}
