@@ -39,6 +39,12 @@ def _connection_types() -> list[dict[str, Any]]:
                     "description": "For one call; 20 by default.",
                     "schema": {"type": ["integer", "null"], "minimum": 1, "maximum": 600},
                 },
+                "mode": {
+                    "label": "Mode",
+                    "description": "How the triggerer hears of applications: auto (a stream, and polls where none works), "
+                    "stream, or poll.",
+                    "schema": {"type": ["string", "null"], "enum": ["auto", "stream", "poll", None]},
+                },
             },
         },
         {

@@ -54,6 +54,8 @@ class ArgoCDHook(BaseHook):
         self._settings: dict[str, Any] | None = None
         #: What a kubernetes connection holds; ``None`` for an Argo CD server.
         self._cluster: dict[str, Any] | None = None
+        #: How a triggerer hears of applications, once the connection was read: ``stream``, ``poll`` or ``auto``.
+        self.mode = "auto"
 
     def settings(self) -> dict[str, Any]:
         """Return the arguments of the client. Holds the token: never log it, never hand it on.
@@ -103,6 +105,7 @@ class ArgoCDHook(BaseHook):
                 f"{field} has no host", field="host", remedy="Set it to the server's URL, with https://."
             )
         self._project = self._project or str(extra.get("project") or "")
+        self.mode = _mode(extra.get("mode"), field)
         self._settings = {
             "url": _url(connection),
             "token": connection.password or "",
@@ -222,6 +225,14 @@ def _flag(value: Any, field: str) -> bool:
         return str(value).lower() == "true"
     raise InvalidInput(
         f"verify_tls of {field} is {value!r}", field="verify_tls", value=value, remedy="Use true or false."
+    )
+
+
+def _mode(value: Any, field: str) -> str:
+    if value in (None, "", "auto", "stream", "poll"):
+        return value or "auto"
+    raise InvalidInput(
+        f"mode of {field} is {value!r}", field="mode", value=value, remedy="Use stream, poll or auto."
     )
 
 

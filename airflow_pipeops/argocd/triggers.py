@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
 # Its home is events.py; DAGs written before that import it from here.
 from airflow_pipeops.argocd.events import ArgoCDDriftTrigger as ArgoCDDriftTrigger
@@ -15,31 +15,77 @@ from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
 
 if TYPE_CHECKING:
     from airflow_pipeops.argocd.wait import Wait
+    from airflow_pipeops.gitops.streams.stream import SharedStream
     from airflow_pipeops.gitops.verdict import Verdict
 
 #: A trigger that fires right after the deferral can fail its task (Airflow 3.3.2), so none fires sooner. Seconds.
 DWELL = 5.0
 
 
-class _AppTrigger(BaseTrigger):
-    """Watches until there is something to tell the task."""
+class _AppTrigger(BaseEventTrigger):
+    """Watches until there is something to tell the task.
+
+    All that watch on the same connection and project share one stream (see
+    :mod:`~airflow_pipeops.gitops.streams`), through Airflow's shared streams. Airflow hands everything that a shared
+    stream yields to all of its triggers, so a change of one application would wake a thousand. Ours yields nothing: it
+    lives as long as the group of triggers does, and each trigger is woken for its own applications alone.
+    """
 
     argocd_conn_id: str
     dwell: float
 
+    def shared_stream_key(self) -> tuple[str, ...] | None:
+        """Return what the shared stream is known by: the connection and the project."""
+        return ("argocd", self.argocd_conn_id, self.watched_project())
+
+    def watched_project(self) -> str:
+        """Return the project that is watched; empty for the connection's own, or all."""
+        raise NotImplementedError
+
+    @classmethod
+    async def open_shared_stream(cls, kwargs: dict[str, Any]) -> AsyncIterator[Any]:
+        """Keep the stream for as long as anybody is in the group."""
+        # Only what the key says may be used of the arguments; they are those of any trigger of the group.
+        watch = cls(**kwargs).watch_stream()
+        watch.enter()
+        try:
+            await asyncio.Event().wait()
+            yield None  # never reached; an iterator it must be
+        finally:
+            watch.exit()
+
+    async def filter_shared_stream(self, shared_stream: AsyncIterator[Any]) -> AsyncIterator[TriggerEvent]:
+        """Yield the one event, found by the shared stream."""
+        async for event in self._fire(self.follow(self.watch_stream())):
+            yield event
+
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield the one event, not before :data:`DWELL` has passed."""
+        """Yield the one event, found by looking again and again: without a triggerer there is no shared stream."""
+        async for event in self._fire(self.outcome()):
+            yield event
+
+    def watch_stream(self) -> SharedStream:
+        """Return the stream of the key."""
+        from airflow_pipeops.argocd.stream import watch_of
+
+        return watch_of(self.argocd_conn_id, self.watched_project())
+
+    async def outcome(self) -> dict[str, Any]:
+        """Look until there is something to tell, and return the event's payload."""
+        raise NotImplementedError
+
+    async def follow(self, watch: SharedStream) -> dict[str, Any]:
+        """Do the same by the shared stream."""
+        raise NotImplementedError
+
+    async def _fire(self, finding: Awaitable[dict[str, Any]]) -> AsyncIterator[TriggerEvent]:
         started = time.monotonic()
         try:
-            payload = await self.outcome()
+            payload = await finding
         except PipeOpsError as error:
             payload = {"error": str(error), "type": type(error).__name__}
         await asyncio.sleep(max(0.0, self.dwell - (time.monotonic() - started)))
         yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
-
-    async def outcome(self) -> dict[str, Any]:
-        """Watch, and return the event's payload."""
-        raise NotImplementedError
 
     def _arguments(self, *names: str) -> tuple[str, dict[str, Any]]:
         arguments = {name: getattr(self, name) for name in names}
@@ -75,6 +121,17 @@ class ArgoCDWaitTrigger(_AppTrigger):
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow leaves it untyped
         # Triggers of earlier versions are in databases still: they name one application among their arguments.
         self.waits = [dict(wait) for wait in waits] or [single]
+        if waits and single:
+            raise TypeError(f"there is no argument {next(iter(single))!r}")
+        self.argocd_conn_id, self.git_conn_id = argocd_conn_id, git_conn_id
+        self.poll_interval, self.fail_fast, self.dwell = float(poll_interval), bool(fail_fast), float(dwell)
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return class path and arguments.
+
+        :raises InvalidInput: where no application is named, or one twice. Not the constructor: in a triggerer, an error
+            there would end all triggers.
+        """
         names = [wait.get("app") for wait in self.waits]
         if not all(names) or len(set(names)) < len(names):
             raise InvalidInput(
@@ -83,12 +140,12 @@ class ArgoCDWaitTrigger(_AppTrigger):
                 value=names,
                 remedy="Name at least one application, and none twice.",
             )
-        self.argocd_conn_id, self.git_conn_id = argocd_conn_id, git_conn_id
-        self.poll_interval, self.fail_fast, self.dwell = float(poll_interval), bool(fail_fast), float(dwell)
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return class path and arguments."""
         return self._arguments("argocd_conn_id", "waits", "git_conn_id", "poll_interval", "fail_fast")
+
+    def watched_project(self) -> str:
+        """Return the project of all waits; empty where they differ: then all that the token may see is watched."""
+        projects = {str(wait.get("project") or "") for wait in self.waits}
+        return projects.pop() if len(projects) == 1 else ""
 
     async def outcome(self) -> dict[str, Any]:
         """Wait, and return where each wait stands."""
@@ -99,7 +156,19 @@ class ArgoCDWaitTrigger(_AppTrigger):
         async with await hook.aclient() as client:
             waits = self._waits(hook.ref("any").project)
             await until_decided(client, waits, self.poll_interval, fail_fast=self.fail_fast)
-        return {"decided": {wait.ref.name: wait.state.to_json() for wait in waits}}
+        return _decided(waits)
+
+    async def follow(self, watch: SharedStream) -> dict[str, Any]:
+        """Wait by the shared stream."""
+        from airflow_pipeops.gitops.streams.seats import Seat
+
+        waits = self._waits("")
+        seat = Seat(watch, waits, self.poll_interval)
+        try:
+            await seat.follow(fail_fast=self.fail_fast)
+        finally:
+            seat.close()
+        return _decided(waits)
 
     def _waits(self, project: str) -> list[Wait]:
         from airflow_pipeops.argocd.ancestry import git_oracle
@@ -110,6 +179,10 @@ class ArgoCDWaitTrigger(_AppTrigger):
 
     def _tell(self, app: str, verdict: Verdict) -> None:
         self.log.info("%s: %s: %s (%s)", app, verdict.state, verdict.reason, verdict.rule)
+
+
+def _decided(waits: Sequence[Wait]) -> dict[str, Any]:
+    return {"decided": {wait.ref.name: wait.state.to_json() for wait in waits}}
 
 
 class ArgoCDSteadyTrigger(_AppTrigger):
@@ -145,6 +218,10 @@ class ArgoCDSteadyTrigger(_AppTrigger):
         named = ("argocd_conn_id", "app", "project", "app_namespace", "watch", "memory", "poll_interval")
         return self._arguments(*named)
 
+    def watched_project(self) -> str:
+        """Return the application's project."""
+        return self.project
+
     async def outcome(self) -> dict[str, Any]:
         """Watch, and return the outcome."""
         from airflow_pipeops.argocd.hook import ArgoCDHook
@@ -153,3 +230,19 @@ class ArgoCDSteadyTrigger(_AppTrigger):
         hook = ArgoCDHook(self.argocd_conn_id, project=self.project, app_namespace=self.app_namespace)
         async with await hook.aclient() as client:
             return await watch_app(client, hook.ref(self.app), self.watch, self.memory, self.poll_interval)
+
+    async def follow(self, watch: SharedStream) -> dict[str, Any]:
+        """Watch by the shared stream."""
+        from airflow_pipeops.argocd.client import AppRef
+        from airflow_pipeops.argocd.watching import SteadyWatch
+        from airflow_pipeops.gitops.steady import SteadyMemory, Watch
+        from airflow_pipeops.gitops.streams.seats import Seat
+
+        ref = AppRef(self.app, self.project, self.app_namespace)
+        watched = SteadyWatch(ref, Watch(**self.watch), SteadyMemory.from_json(self.memory or {}))
+        seat = Seat(watch, [watched], self.poll_interval)
+        try:
+            await seat.follow()
+        finally:
+            seat.close()
+        return watched.to_json()

@@ -7,8 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.argocd.observe import observe
-from airflow_pipeops.exceptions import AccessDenied, BadResponse, NotFound, Unreachable
+from airflow_pipeops.exceptions import PipeOpsError
 from airflow_pipeops.gitops.observed import Observed, Trouble
+from airflow_pipeops.gitops.streams.source import problem_of
 from airflow_pipeops.gitops.verdict import Expectation, Memory, Verdict
 from airflow_pipeops.gitops.wait import Clock, Decided, Oracle, Wait
 
@@ -62,11 +63,8 @@ async def look(client: ArgoCDClient, ref: AppRef, *, refresh: bool = False) -> O
             return observe(await client.get(ref))
         application = await client.refresh(ref)
         return None if application is None else observe(application, refreshed=True)
-    except AccessDenied as error:
-        return Trouble("denied", str(error))
-    except NotFound as error:
-        return Trouble("missing", str(error))
-    except Unreachable as error:
-        return Trouble("unreachable", str(error))
-    except BadResponse as error:
-        return Trouble("nonsense", str(error))
+    except PipeOpsError as error:
+        problem = problem_of(error)
+        if isinstance(problem, Trouble):
+            return problem
+        raise

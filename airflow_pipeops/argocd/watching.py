@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_pipeops.argocd.wait import Clock, look
 from airflow_pipeops.gitops.observed import Observed, Trouble
 from airflow_pipeops.gitops.steady import Outcome, SteadyMemory, Watch, judge
+from airflow_pipeops.gitops.streams.pacing import LONGEST_PAUSE
 
 if TYPE_CHECKING:
     from airflow_pipeops.argocd.client import AppRef, ArgoCDClient
@@ -33,6 +34,33 @@ class SteadyWatch:
     def over(self) -> bool:
         """Whether the outcome is in."""
         return self.outcome.verdict != "watch"
+
+    @property
+    def failed(self) -> bool:
+        """Whether the outcome is an end of the watch before its time; it never is: that it degrades is a result."""
+        return False
+
+    def again_in(self) -> float:
+        """Return the seconds after which the outcome may be another though nothing new is seen."""
+        memory, goal, now = self.memory, self.goal, self._clock()
+        moments = [
+            begun + lasting
+            for begun, lasting in (
+                (memory.started_at, goal.duration),
+                (memory.unhealthy_since, goal.grace),
+                (memory.blind_since, goal.blind_grace),
+            )
+            if begun is not None
+        ]
+        return min([LONGEST_PAUSE, *(moment - now for moment in moments if moment > now)])
+
+    def refresh_in(self) -> float | None:
+        """Return ``None``: health needs no comparison."""
+        return None
+
+    def asked_before(self) -> tuple[float, float | None] | None:
+        """Return ``None``: no refresh is ever asked for."""
+        return None
 
     async def judge(self, seen: Observed | Trouble) -> Outcome:
         """Judge one look."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,7 @@ from airflow_pipeops import exceptions
 from airflow_pipeops.exceptions import InvalidInput, NotFound, PipeOpsError
 from airflow_pipeops.gitops.observed import Observed, Trouble, summary
 from airflow_pipeops.gitops.rules import WRONG_INPUT
+from airflow_pipeops.gitops.streams.pacing import judge_again_in, refresh_in
 from airflow_pipeops.gitops.verdict import Expectation, Memory, Verdict, decide, questions
 
 #: Answers whether a revision contains the expected one: ``(expected, revision) -> bool``.
@@ -103,11 +105,32 @@ class Wait:
         self.ref = ref
         self.state = Decided(Verdict("wait", "", ""), memory or Memory(), expectation)
         self._oracle, self._on_change, self._clock = oracle, on_change, Clock()
+        self._refresh_at, self._refresh_for = math.inf, ""
 
     @property
     def over(self) -> bool:
         """Whether the verdict is ``done`` or ``failed``."""
         return self.state.verdict.state != "wait"
+
+    @property
+    def failed(self) -> bool:
+        """Whether the verdict is ``failed``."""
+        return self.state.verdict.state == "failed"
+
+    def again_in(self) -> float:
+        """Return the seconds after which the verdict may be another though nothing new is seen."""
+        return judge_again_in(self.state.expectation, self.state.memory, self._clock())
+
+    def refresh_in(self) -> float | None:
+        """Return the seconds after which a refresh is wanted, ``None`` for none."""
+        return None if math.isinf(self._refresh_at) else max(0.0, self._refresh_at - self._clock())
+
+    def asked_before(self) -> tuple[float, float | None] | None:
+        """Return how many seconds ago a refresh was asked for, and which operation's end was known then."""
+        memory = self.state.memory
+        if memory.asked_at is None:
+            return None
+        return max(0.0, self._clock() - memory.asked_at), memory.finished_at
 
     async def judge(self, seen: Observed | Trouble) -> Verdict:
         """Judge one look."""
@@ -115,11 +138,21 @@ class Wait:
         if isinstance(seen, Observed):
             await self._ask(seen)
             state.summary = summary(seen)
-        before = state.verdict.rule
-        state.verdict, state.memory = decide(seen, state.expectation, state.memory, self._clock())
+        before, now = state.verdict.rule, self._clock()
+        state.verdict, state.memory = decide(seen, state.expectation, state.memory, now)
+        if isinstance(seen, Observed):
+            self._plan_refresh(seen, now)
         if self._on_change and state.verdict.rule != before:
             self._on_change(state.verdict)
         return state.verdict
+
+    def _plan_refresh(self, seen: Observed, now: float) -> None:
+        verdict = self.state.verdict
+        if verdict.refresh:
+            self._refresh_for = verdict.rule
+            self._refresh_at = now + refresh_in(seen, self.state.expectation, verdict)
+        elif seen.refreshed or verdict.rule != self._refresh_for:
+            self._refresh_at = math.inf
 
     async def _ask(self, observed: Observed) -> None:
         if self._oracle is None:

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import TaskDeferred
 
+from airflow_pipeops.argocd.polling import until_decided
 from airflow_pipeops.argocd.sensors import ArgoCDAppSensor
+from airflow_pipeops.argocd.transport import AppRef
 from airflow_pipeops.argocd.triggers import ArgoCDWaitTrigger
-from airflow_pipeops.argocd.wait import Decided
+from airflow_pipeops.argocd.wait import Wait
 from airflow_pipeops.exceptions import BadResponse, InvalidInput, SyncFailed
 from airflow_pipeops.gitops.verdict import Expectation
 
@@ -74,17 +76,29 @@ def test_one_event_tells_of_all_waits(scripted: Any) -> None:
     assert all("project=default" in path for _, path, _ in scripted.requests)
 
 
-@pytest.mark.parametrize(("fail_fast", "states"), [(True, {"failed", "wait"}), (False, {"failed", "done"})])
-def test_the_first_failure_ends_it_if_that_is_asked_for(
-    fail_fast: bool, states: set[str], scripted: Any
-) -> None:
-    failed, slow = application(phase="Failed"), application("Progressing")
-    scripted.answers = [(200, failed), (200, slow), (200, slow), (200, slow), (200, application())]
-    event = fire(trigger("bad", "good", fail_fast=fail_fast))
-    decided = {app: Decided.from_json(one) for app, one in event["decided"].items()}
-    assert {one.verdict.state for one in decided.values()} == states
-    (bad,) = [one for one in decided.values() if one.verdict.state == "failed"]
-    assert isinstance(bad.error("x"), SyncFailed)
+class Apps:
+    """A client whose applications are as given; ``good`` comes to life at the third look."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    async def get(self, ref: AppRef) -> dict[str, Any]:
+        if ref.name == "bad":
+            return application(phase="Failed")
+        self.looks += 1
+        return application("Healthy" if self.looks > 3 else "Progressing")
+
+    async def refresh(self, ref: AppRef) -> dict[str, Any]:
+        return await self.get(ref)
+
+
+@pytest.mark.parametrize(("fail_fast", "good"), [(True, "wait"), (False, "done")])
+def test_the_first_failure_ends_it_if_that_is_asked_for(fail_fast: bool, good: str) -> None:
+    waits = [Wait(AppRef(name), Expectation.from_json(expectation())) for name in ("bad", "good")]
+    client: Any = Apps()
+    asyncio.run(until_decided(client, waits, 0.02, fail_fast=fail_fast))
+    assert [wait.state.verdict.state for wait in waits] == ["failed", good]
+    assert isinstance(waits[0].state.error("x"), SyncFailed)
 
 
 def test_a_trigger_of_an_earlier_version_goes_on(scripted: Any, context: dict[str, Any]) -> None:
@@ -136,5 +150,5 @@ def test_an_operator_waits_for_several(scripted: Any) -> None:
 @pytest.mark.parametrize("waits", [[], [{"app": ""}], [{"app": "a"}, {"app": "a"}]])
 def test_waits_are_named_once_each(waits: list[dict[str, Any]]) -> None:
     with pytest.raises(InvalidInput) as caught:
-        ArgoCDWaitTrigger(argocd_conn_id="argocd_default", waits=waits)
+        ArgoCDWaitTrigger(argocd_conn_id="argocd_default", waits=waits).serialize()
     assert caught.value.field == "waits"

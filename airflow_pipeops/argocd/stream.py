@@ -1,0 +1,129 @@
+"""Argo CD as the source of a shared stream: one watch for all waits on the same connection and project."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from airflow_pipeops.argocd.observe import observe
+from airflow_pipeops.exceptions import AccessDenied, BadResponse, InvalidInput, PipeOpsError, Unreachable
+from airflow_pipeops.gitops.observed import Observed
+from airflow_pipeops.gitops.streams.snapshot import Reading
+from airflow_pipeops.gitops.streams.stream import SharedStream, shared_stream
+
+if TYPE_CHECKING:
+    from airflow_pipeops.argocd.transport import AppRef, ArgoCD
+
+
+#: A connection that is not found so many times in a row, with growing pauses, does not exist.
+_MISSING = 6
+
+
+class ArgoCDSource:
+    """One Argo CD. Use it as ``async with``.
+
+    :param client: reaches it, by either way.
+    :param project: what is watched; empty for all that the credential may see.
+    :param mode: ``stream``, ``poll``, or ``auto``: a stream, and polls where none works.
+    """
+
+    home: str | None = None
+
+    def __init__(self, client: ArgoCD, project: str, mode: str) -> None:
+        self.streams, self.polls = mode != "poll", mode != "stream"
+        self._client, self._project = client, project
+
+    async def __aenter__(self) -> ArgoCDSource:
+        await self._client.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._client.__aexit__(*error)
+
+    async def events(self) -> AsyncGenerator[Reading, None]:
+        """Yield each application's state, and then each change."""
+        watch: Any = self._client.watch(project=self._project)
+        async with aclosing(watch) as events:
+            async for event in events:
+                yield _reading(event["application"], gone=event.get("type") == "DELETED")
+
+    async def read(self, ref: AppRef) -> Reading:
+        """Read one application."""
+        return _read(await self._client.get(self._with_project(ref)))
+
+    async def refresh(self, ref: AppRef) -> Reading | None:
+        """Have it compared anew, and read it."""
+        application = await self._client.refresh(self._with_project(ref))
+        return None if application is None else _read(application)
+
+    def _with_project(self, ref: AppRef) -> AppRef:
+        # Without a project, the server does not tell a missing application from a forbidden one.
+        return ref if ref.project or not self._project else replace(ref, project=self._project)
+
+    def refused(self, error: PipeOpsError) -> bool:
+        """Whether the token itself is no good."""
+        return isinstance(error, AccessDenied) and "(401)" in error.message
+
+
+def watch_of(argocd_conn_id: str, project: str) -> SharedStream:
+    """Return the watch that all waits on a connection and project share in this event loop.
+
+    :param project: empty for that of the connection.
+    """
+
+    missing = 0
+
+    async def connect() -> ArgoCDSource:
+        from airflow_pipeops.argocd.hook import ArgoCDHook
+
+        nonlocal missing
+        hook = ArgoCDHook(argocd_conn_id, project=project)
+        try:
+            client = await hook.aclient()
+        except PipeOpsError:
+            raise
+        except Exception as error:
+            # Airflow says "not found" as well where its own API is down for a moment, which should end no wait.
+            missing = missing + 1 if type(error).__name__ == "AirflowNotFoundException" else 0
+            if missing >= _MISSING:
+                raise InvalidInput(
+                    f"there is no connection {argocd_conn_id}",
+                    field="argocd_conn_id",
+                    value=argocd_conn_id,
+                    remedy="Define it, or name another one.",
+                ) from error
+            raise Unreachable(
+                f"the connection {argocd_conn_id} cannot be read: {type(error).__name__}"
+            ) from error
+        missing = 0
+        return ArgoCDSource(client, hook.ref("any").project, hook.mode)
+
+    where = f"Argo CD {argocd_conn_id}" + (f", project {project}" if project else "")
+    return shared_stream(("argocd", argocd_conn_id, project), where, connect)
+
+
+def _read(application: Any) -> Reading:
+    reading = _reading(application, gone=False)
+    if reading.observed is None:
+        raise BadResponse("the answer is no Argo CD Application")
+    return reading
+
+
+def _reading(application: Any, *, gone: bool) -> Reading:
+    metadata = application.get("metadata") if isinstance(application, dict) else None
+    metadata = metadata if isinstance(metadata, dict) else {}
+    version = str(metadata.get("resourceVersion") or "")
+    observed: Observed | None = None
+    if not gone:
+        try:
+            observed = observe(application)
+        except BadResponse:
+            observed = None  # unknown from here on, so it is asked for by name
+    return Reading(
+        str(metadata.get("namespace") or ""),
+        str(metadata.get("name") or ""),
+        int(version) if version.isdecimal() else None,
+        observed,
+    )

@@ -1,0 +1,148 @@
+"""How often a server is asked: pauses, limits, and the moments at which a wait must be judged again. Pure."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Hashable
+from dataclasses import dataclass, fields
+
+from airflow_pipeops.gitops.expectation import Expectation, Memory, Verdict
+from airflow_pipeops.gitops.observed import Observed
+from airflow_pipeops.gitops.rules.operation import VISIBLE_WITHIN
+from airflow_pipeops.gitops.verdict import CONFIRM_WITHIN
+
+#: A wait is judged at least so often, seconds, also where nothing happens.
+LONGEST_PAUSE = 15.0
+#: After the end of an operation it takes so long until a comparison is surely in a later second of the server's clock.
+NEXT_SECOND = 1.05
+_SPANS = ("settle", *(item.name for item in fields(Expectation) if item.name.endswith("_grace")))
+
+
+@dataclass(frozen=True)
+class Pace:
+    """The limits of one shared stream; seconds, and requests.
+
+    :param tick: waits are woken at most this often.
+    :param linger: a stream that nobody uses is kept for so long: waits end one after another.
+    :param arrival: a new connection has so long to tell of an application before that is asked for by name.
+    :param resync: an application of which nothing was heard for so long is read by name: servers drop events silently.
+    :param resyncs: such reads per second at most, and ``polls``: all other reads.
+    :param renewal: if more applications than this are due at once, the stream itself is suspect and opened anew.
+    :param reads: reads at the same time, and ``refreshes``: refreshes at the same time.
+    :param refresh_pause: between two refreshes of one application, doubling up to ``refresh_most``.
+    :param pause: before the first reconnection, doubling up to ``pause_most``.
+    :param blind: nothing can be seen for so long before the waits are told.
+    """
+
+    tick: float = 0.25
+    linger: float = 60.0
+    arrival: float = 3.0
+    resync: float = 300.0
+    resyncs: float = 2.0
+    polls: float = 20.0
+    renewal: int = 100
+    reads: int = 4
+    refreshes: int = 4
+    refresh_pause: float = 60.0
+    refresh_most: float = 600.0
+    pause: float = 0.5
+    pause_most: float = 30.0
+    blind: float = 10.0
+
+
+class Backoff:
+    """Growing pauses with jitter, so that many clients do not come back at the same moment."""
+
+    def __init__(self, first: float, most: float) -> None:
+        self._first, self._most, self._times = first, most, 0
+
+    def next(self) -> float:
+        """Return the next pause."""
+        longest = min(self._most, self._first * 2.0 ** min(self._times, 16))
+        self._times += 1
+        return longest * random.uniform(0.5, 1.0)
+
+    def reset(self) -> None:
+        """Begin with short pauses again."""
+        self._times = 0
+
+
+class Budget:
+    """So many things per second, with a reserve of one second's worth.
+
+    :param rate: per second.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self._rate, self._most = rate, max(1.0, rate)
+        self._left, self._at = self._most, 0.0
+
+    def take(self, now: float) -> bool:
+        """Take one, if there is one."""
+        self._left = min(self._most, self._left + max(0.0, now - self._at) * self._rate)
+        self._at = now
+        if self._left < 1.0:
+            return False
+        self._left -= 1.0
+        return True
+
+
+class RefreshGate:
+    """When an application may be refreshed again, whoever asks: each refresh costs the controller a comparison.
+
+    At most one per pause, which doubles while nothing comes of it; and one more after each operation that has ended,
+    since only a later comparison says what came of that.
+    """
+
+    def __init__(self, pause: float, most: float) -> None:
+        self._pause, self._most = pause, most
+        self._asked: dict[Hashable, tuple[float, float, float | None]] = {}
+
+    def opens(self, which: Hashable, ended_at: float | None) -> float:
+        """Return when the next refresh may be asked for.
+
+        :param ended_at: when the application's last operation ended, by the server's clock.
+        """
+        if which not in self._asked:
+            return 0.0
+        at, pause, ended = self._asked[which]
+        return 0.0 if ended_at is not None and ended_at != ended else at + pause
+
+    def ask(self, which: Hashable, ended_at: float | None, now: float) -> None:
+        """Note that a refresh is asked for now."""
+        before = self._asked.get(which)
+        again = before is not None and before[2] == ended_at
+        pause = min(self._most, before[1] * 2) if before is not None and again else self._pause
+        self._asked[which] = (now, pause, ended_at)
+
+    def forget(self, which: Hashable) -> None:
+        """Nobody waits for this application any more."""
+        self._asked.pop(which, None)
+
+
+def judge_again_in(expectation: Expectation, memory: Memory, now: float) -> float:
+    """Return the seconds after which a wait may end, or say something else, though nothing new is seen.
+
+    :param now: on the clock of the memory.
+    """
+    e = expectation
+    spans = {*(getattr(e, name) for name in _SPANS), VISIBLE_WITHIN, CONFIRM_WITHIN}
+    moments: list[float] = [since + span for since in memory.since.values() for span in spans]
+    if e.timeout is not None and memory.started_at is not None:
+        moments.append(memory.started_at + e.timeout)
+    coming = [moment - now for moment in moments if moment > now]
+    return min([LONGEST_PAUSE, *coming])
+
+
+def refresh_in(observed: Observed, expectation: Expectation, verdict: Verdict) -> float:
+    """Return the seconds after which the refresh that a verdict asks for says most.
+
+    An operation has just ended, and the comparison that is known may be from before that. A refresh in the same second
+    would prove nothing. Where the application is healthy already, one at the end of the settle window proves both that
+    the status is newer and that health has held.
+    """
+    operation, compared = observed.operation, observed.compared_at
+    ended = operation.finished_at if operation else None
+    if verdict.rule != "stale" or ended is None or compared is None or compared > ended:
+        return 0.0
+    return max(NEXT_SECOND, expectation.settle) if observed.health == "Healthy" else NEXT_SECOND
