@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from airflow_pipeops.gitops.expectation import Expectation, Memory
 from airflow_pipeops.gitops.observed import Hydration, Observed, Operation, is_sha, shorts
 from airflow_pipeops.gitops.wanted import wanted_of
@@ -24,6 +26,7 @@ class Look:
         #: ``contains`` without anybody who can tell.
         self.exact_only = expectation.match == "contains" and not expectation.oracle
         self.hydrating = bool(observed.hydration and self.asked and expectation.basis == "desired")
+        self.rendered: tuple[str, ...] = ()
         #: What a hydrator made of the expected revision.
         self.rendered = self._rendered(observed.hydration) if self.hydrating else ()
         #: The revision per source that the controller must compare with.
@@ -72,6 +75,15 @@ class Look:
         if since is None or self.o.compared_at is None or not self.fresh:
             return 0.0
         return max(0.0, self.o.compared_at - max(since, ended if ended is not None else since))
+
+    def judged_after(self) -> float:
+        """How many seconds after the end of the last operation the comparison began, by the server's clock."""
+        op = self.o.operation
+        # What a dry run hides had ended when that began.
+        ended = (op.started_at if op.dry_run else op.finished_at) if op else None
+        if ended is None or self.o.compared_at is None:
+            return math.inf
+        return self.o.compared_at - ended
 
     def held(self, name: str) -> float:
         """For how many seconds this has been so without a gap."""

@@ -11,19 +11,33 @@ from airflow_pipeops.gitops.rules.saying import by, fail, seconds, unhealthy, wa
 def healthy(k: Look) -> Verdict | None:
     if k.e.require_health and k.o.health != "Healthy":
         return None
-    held, needed = max(k.held(f"health:{k.state}"), k.settled_by_server()), k.e.settle
-    if held < needed:
-        return wait("settling", f"healthy at {shorts(k.revisions)} for {held:.0f} of {needed:.0f} s")
     changed = "" if k.applied_ok or not k.wanted else "; the revision changes nothing in this application"
     rendered = f", rendered from {shorts(tuple(k.asked.values()))}" if k.hydrating else ""
-    return Verdict("done", "healthy", f"live and {k.o.health} at {shorts(k.revisions)}{rendered}{changed}")
+    return _settling(k) or Verdict(
+        "done", "healthy", f"live and {k.o.health} at {shorts(k.revisions)}{rendered}{changed}"
+    )
 
 
 def suspended(k: Look) -> Verdict | None:
     if k.o.health != "Suspended":
         return None
     reason = f"applied, and suspended: {unhealthy(k.o)}"
-    return by(k.e.on_suspended, "suspended", reason) or Verdict("done", "suspended", reason)
+    return by(k.e.on_suspended, "suspended", reason) or _settling(k) or Verdict("done", "suspended", reason)
+
+
+def _settling(k: Look) -> Verdict | None:
+    """Wait until health has held, and was judged by a comparison that began long enough after the last operation.
+
+    Right after an operation the controller still sees the health of the old pods; how long it takes to be written, nobody
+    knows, so our clock alone says nothing about it.
+    """
+    held, needed = max(k.held(f"health:{k.state}"), k.settled_by_server()), k.e.settle
+    since = k.judged_after()
+    if held >= needed and since >= needed:
+        return None
+    spent = min(held, since)
+    reason = f"{k.o.health} at {shorts(k.revisions)} for {spent:.0f} of {needed:.0f} s"
+    return wait("settling", reason, refresh=held >= needed)
 
 
 def degraded(k: Look) -> Verdict | None:
