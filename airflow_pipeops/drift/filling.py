@@ -1,0 +1,153 @@
+"""From what a query gave to an aggregate: types made equal, cells put in order, a map that was badly chosen found out."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_pipeops.drift import sql
+from airflow_pipeops.drift.aggregates import NumericAggregate
+from airflow_pipeops.exceptions import BadResponse
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: A cell of several values with more than this share of the rows shows that the map was badly chosen.
+_TOO_FULL = 0.02
+
+
+def numeric(
+    table: Mapping[str, Any], rows: int, present: int, where: sql.Map, dtype: str, cut: str
+) -> NumericAggregate:
+    """Read the cells that a query gave.
+
+    :param present: rows that are not null.
+    """
+    import numpy as np
+
+    key = plain(table["k"], "int64")
+    order = np.argsort(key, kind="stable")
+    names = {"key": "k", "count": "n", "total": "s", "squares": "q", "low": "lo", "high": "hi"}
+    cells = {
+        name: plain(table[given], "int64" if name in ("key", "count") else "float64")[order]
+        for name, given in names.items()
+    }
+    odd = present - int(cells["count"].sum())
+    if odd < 0 or present > rows:
+        raise moved("a source")
+    return NumericAggregate(
+        rows=rows,
+        missing=rows - present,
+        not_finite=odd,
+        centre=where.centre,
+        scale=where.scale,
+        dtype=dtype,
+        cut=cut,
+        **disjoint(cells),
+    )
+
+
+def disjoint(cells: dict[str, Any]) -> dict[str, Any]:
+    """Put cells together that overlap: the last bit of a quotient may put two neighbours in the wrong order."""
+    import numpy as np
+
+    while len(cells["low"]) and (clash := np.flatnonzero(cells["high"][:-1] >= cells["low"][1:])).size:
+        at = int(clash[0])
+        for name, how in (
+            ("count", np.add),
+            ("total", np.add),
+            ("squares", np.add),
+            ("low", np.minimum),
+            ("high", np.maximum),
+        ):
+            cells[name][at] = how(cells[name][at], cells[name][at + 1])
+        cells = {name: np.delete(values, at + 1) for name, values in cells.items()}
+    return cells
+
+
+def map_of(sample: NDArray[Any]) -> sql.Map:
+    """Choose a map, with a scale between which and its bound there is room for every sum."""
+    from airflow_pipeops.drift.bins import affine
+
+    centre, scale = affine(sample)
+    scale = min(max(scale, 2.0**-330), 2.0**330)
+    # Rounded, so that another sample of the same data mostly chooses the same map, and saved profiles can be added up.
+    step = scale / 8
+    return sql.Map(round(centre / step) * step if abs(centre) < step * 2.0**50 else centre, scale)
+
+
+def mended_map(aggregate: NumericAggregate, where: sql.Map) -> sql.Map | None:
+    """Return a better map if a cell of several values is too full; ``None`` if the map is good, or none is better."""
+    import numpy as np
+
+    finite = aggregate.finite
+    wide = aggregate.low < aggregate.high
+    if not finite or not (aggregate.count[wide] > _TOO_FULL * finite).any():
+        return None
+    # What is inside a cell is not known: it is taken for spread evenly between its bounds.
+    after = np.cumsum(aggregate.count) / finite
+    shares = np.column_stack([after - aggregate.count / finite, after]).ravel()
+    bounds = np.column_stack([aggregate.low, aggregate.high]).ravel()
+    better = map_of(np.interp((np.arange(512) + 0.5) / 512, shares, bounds))
+    return None if better == where else better
+
+
+def together(parts: Sequence[NumericAggregate]) -> NumericAggregate:
+    """Add the segments up to the whole."""
+    from airflow_pipeops.drift.aggregates import merged
+
+    whole = parts[0]
+    for part in parts[1:]:
+        whole = merged(whole, part)
+    return whole
+
+
+def named(value: Any) -> str:
+    """Write a category or a segment's value as text, the same for each engine's driver."""
+    if value is None:
+        return "(null)"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
+    if isinstance(value, decimal.Decimal):
+        return format(value.normalize(), "f") if value.is_finite() else str(value)
+    if isinstance(value, datetime.datetime) and value.tzinfo is not None:
+        return value.astimezone(datetime.timezone.utc).isoformat()
+    if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
+        return value.isoformat()
+    return str(value)
+
+
+def plain(values: Any, kind: str) -> Any:
+    """Return numbers as an array of one type; what is null becomes NaN, or zero of an integer."""
+    import numpy as np
+
+    if isinstance(values, np.ma.MaskedArray):
+        values = (
+            values.filled(0 if kind == "int64" else np.nan) if values.dtype != object else unmasked(values)
+        )
+    array = np.asarray(values)
+    if array.dtype == object:
+        blank = 0 if kind == "int64" else np.nan
+        array = np.array([blank if one is None else one for one in array], dtype=kind)
+    return array.astype(kind)
+
+
+def unmasked(values: Any) -> list[Any]:
+    """Return values with ``None`` for what is null."""
+    import numpy as np
+
+    if isinstance(values, np.ma.MaskedArray):
+        return list(values.tolist())
+    return list(values.tolist() if isinstance(values, np.ndarray) else values)
+
+
+def moved(side: str) -> BadResponse:
+    """Return the error for rows that do not add up from one query to the next."""
+    return BadResponse(
+        f"the rows of {side} changed while they were counted",
+        remedy="Compare a snapshot, or a partition that is complete.",
+    )

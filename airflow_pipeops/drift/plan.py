@@ -1,0 +1,171 @@
+"""Which columns are compared, and as what, from the schemas alone. What cannot be compared becomes a finding by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from airflow_pipeops.drift.columns import ColumnDrift
+from airflow_pipeops.drift.dialects import CATEGORIES, NUMBERS, SECONDS, TIMES
+from airflow_pipeops.drift.sessions import Column
+from airflow_pipeops.exceptions import InvalidInput
+
+#: What a family is compared as, and called in a finding.
+_GROUPS = {
+    **dict.fromkeys(NUMBERS, "number"),
+    "boolean": "boolean",
+    "text": "text",
+    "uuid": "text",
+    "date": "time",
+    "timestamp": "time",
+    "timestamptz": "time",
+    "time": "time of day",
+    "interval": "duration",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be measured.
+
+    :param order: every column that is reported on.
+    :param kinds: column -> ``numerical`` or ``categorical``, of those that can be compared.
+    :param findings: the columns that cannot.
+    """
+
+    order: tuple[str, ...]
+    kinds: dict[str, str]
+    findings: dict[str, ColumnDrift]
+
+
+def one_side(
+    columns: Sequence[Column],
+    names: Sequence[str] | None,
+    kinds: Mapping[str, str],
+    dialect: str,
+    without: Sequence[str] = (),
+) -> Plan:
+    """Plan the measurement of one side: a profile.
+
+    :param names: of the columns; ``None`` for all.
+    :param kinds: column -> ``numerical`` or ``categorical``, where it shall not be inferred.
+    :param without: columns that are grouped by and not measured.
+    """
+    by_name = {column.name: column for column in columns if column.name not in without}
+    order = _order(names, [by_name])
+    chosen: dict[str, str] = {}
+    findings: dict[str, ColumnDrift] = {}
+    for name in order:
+        found = _kind(by_name[name], kinds.get(name, ""), dialect)
+        if isinstance(found, ColumnDrift):
+            findings[name] = found
+        elif found:
+            chosen[name] = found
+        else:
+            findings[name] = ColumnDrift(
+                name, "all null", detail="the column has no type: every value is null"
+            )
+    return Plan(order, chosen, findings)
+
+
+def both_sides(
+    reference: Sequence[Column],
+    current: Sequence[Column],
+    names: Sequence[str] | None,
+    kinds: Mapping[str, str],
+    dialects: tuple[str, str],
+    without: Sequence[str] = (),
+) -> Plan:
+    """Plan a comparison.
+
+    :raises InvalidInput: for an asked column that neither side has, or if no column is common.
+    """
+    left, right = ({c.name: c for c in side if c.name not in without} for side in (reference, current))
+    order = _order(names, [left, right])
+    if not set(order) & set(left) & set(right):
+        lower = {name.lower() for name in left} & {name.lower() for name in right}
+        raise InvalidInput(
+            "the reference and the current data have no column in common",
+            field="current",
+            remedy="Their names differ in upper and lower case only: rename them in a query."
+            if lower
+            else "Check that both are of the same data set.",
+        )
+    chosen: dict[str, str] = {}
+    findings: dict[str, ColumnDrift] = {}
+    for name in order:
+        if name not in right:
+            findings[name] = ColumnDrift(
+                name, "missing", detail="it is in the reference and not in the current data"
+            )
+        elif name not in left:
+            findings[name] = ColumnDrift(
+                name, "extra", detail="it is in the current data and not in the reference"
+            )
+        else:
+            found = _pair(left[name], right[name], kinds.get(name, ""), dialects)
+            if isinstance(found, ColumnDrift):
+                findings[name] = found
+            else:
+                chosen[name] = found
+    return Plan(order, chosen, findings)
+
+
+def _order(names: Sequence[str] | None, sides: Sequence[Mapping[str, Column]]) -> tuple[str, ...]:
+    if names is None:
+        return tuple(dict.fromkeys(name for side in sides for name in side))
+    unknown = [name for name in names if not any(name in side for side in sides)]
+    if unknown:
+        known = sorted({name for side in sides for name in side})
+        near = [name for name in known if name.lower() in {one.lower() for one in unknown}]
+        raise InvalidInput(
+            f"columns {', '.join(map(repr, unknown))} are in neither the reference nor the current data",
+            field="columns",
+            value=unknown,
+            remedy=f"Did you mean {', '.join(near)}?" if near else "Check the spelling.",
+        )
+    return tuple(names)
+
+
+def _pair(before: Column, after: Column, forced: str, dialects: tuple[str, str]) -> str | ColumnDrift:
+    name = before.name
+    if "null" in (before.family, after.family):
+        side = "reference" if before.family == "null" else "current data"
+        return ColumnDrift(name, "all null", detail=f"every value of the {side} is null")
+    groups = [_GROUPS.get(column.family) for column in (before, after)]
+    if groups[0] != groups[1] and forced != "categorical" and None not in groups:
+        return ColumnDrift(
+            name, "retyped", detail=f"{groups[0]} ({before.type}) became {groups[1]} ({after.type})"
+        )
+    found = [
+        _kind(column, forced, dialect) for column, dialect in zip((before, after), dialects, strict=True)
+    ]
+    for one in found:
+        if isinstance(one, ColumnDrift):
+            return one
+    return str(found[0])
+
+
+def _kind(column: Column, forced: str, dialect: str) -> str | ColumnDrift:
+    """Return what a column is compared as; empty where it has no type at all."""
+    if column.family == "null":
+        return ""
+    if column.family in CATEGORIES:
+        if forced == "numerical":
+            return ColumnDrift(
+                column.name,
+                "retyped",
+                detail=f"{_GROUPS[column.family]} ({column.type}) was asked for as numbers",
+            )
+        return "categorical"
+    if column.family in NUMBERS:
+        return forced or "numerical"
+    if column.family in TIMES:
+        if forced == "categorical":
+            return forced
+        if column.family in SECONDS[dialect]:
+            return "numerical"
+    what = {"nested": "lists, structures and documents", "binary": "bytes"}.get(column.family, "values")
+    return ColumnDrift(
+        column.name, "unsupported", detail=f"{what} of type {column.type} cannot be compared on {dialect}"
+    )
