@@ -12,6 +12,7 @@ from airflow.sdk.configuration import conf
 
 from airflow_pipeops import exceptions
 from airflow_pipeops.argocd.ancestry import git_oracle
+from airflow_pipeops.argocd.forge import first_commit_url
 from airflow_pipeops.argocd.hook import ArgoCDHook
 from airflow_pipeops.argocd.links import LINKS, app_url
 from airflow_pipeops.argocd.polling import ended, look_once, until_decided
@@ -157,6 +158,7 @@ class ArgoCDWaitOperator(ArgoCDOperator):
                 await until_decided(client, waits, interval, fail_fast=fail_fast)
 
         hook.run(work)
+        self.show(waits[0].state)
         if not ended(waits, fail_fast=fail_fast):
             self.defer(
                 trigger=ArgoCDWaitTrigger(
@@ -194,8 +196,21 @@ class ArgoCDWaitOperator(ArgoCDOperator):
         given = event.get("decided", {self.app: event})
         decided = {app: Decided.from_json(one) for app, one in given.items()}
         for app, one in decided.items():
+            self.show(one)
             self._log_verdict(app, one.verdict)
         return decided
+
+    def show(self, decided: Decided) -> None:
+        """Set the link to the commit that is waited for."""
+        revisions = dict(decided.verdict.details.get("expected") or {})
+        repositories = list(decided.summary.get("repositories") or ())
+        known = [
+            (repositories[int(at)], revision)
+            for at, revision in revisions.items()
+            if int(at) < len(repositories)
+        ]
+        if known:
+            self.commit_url = first_commit_url(*zip(*known, strict=True))
 
     def demand(self, decided: Decided, app: str | None = None) -> None:
         """Raise what a failed verdict stands for, with everything that a person looks up next.

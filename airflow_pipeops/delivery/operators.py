@@ -68,14 +68,14 @@ class DeliveryOperator(BaseOperator):
             self._may_emit = [asset for kind in self.emits for asset in self.record_assets(kind)]
             self.outlets = [*self.outlets, *self._may_emit]
 
-    def record_assets(self, kind: str) -> list[Asset]:
-        """Return the assets on which a record of this kind may be emitted."""
-        assert self.deliverable is not None
-        return [
-            self.deliverable.asset(
-                kind, self.environment if kind in ("change", "release", "incident") else None
-            )
-        ]
+    def record_assets(self, kind: str, deliverable: Deliverable | None = None) -> list[Asset]:
+        """Return the assets on which a record of this kind may be emitted.
+
+        :param deliverable: another one than the operator's own.
+        """
+        about = deliverable or self.deliverable
+        assert about is not None
+        return [about.asset(kind, self.environment if kind in ("change", "release", "incident") else None)]
 
     def emit(
         self,
@@ -87,19 +87,22 @@ class DeliveryOperator(BaseOperator):
         parents: Sequence[str] = (),
         evidence: Sequence[Evidence] = (),
         asset: Asset | None = None,
+        deliverable: Deliverable | None = None,
     ) -> str | None:
         """Emit a record as the event of its asset, when the task succeeds.
 
         :param kind: one of :attr:`emits`.
         :param parents: further parents, beside those given to the operator.
         :param asset: another asset than the kind's own, for example :attr:`Deliverable.retrain`.
+        :param deliverable: another one than the operator's own; the operator must have named its assets among its outlets.
         :return: the record's id; ``None`` without a deliverable.
         """
-        if self.deliverable is None:
+        about = deliverable or self.deliverable
+        if about is None:
             return None
         record = Record(
             kind=kind,
-            deliverable=self.deliverable.name,
+            deliverable=about.name,
             body=body,
             parents=parent_ids([*self.parents, *parents]),
             environment=self.environment,
@@ -108,10 +111,10 @@ class DeliveryOperator(BaseOperator):
             source=source_of(context),
             evidence=tuple(evidence),
         )
-        target = asset or self.record_assets(kind)[0]
+        target = asset or self.record_assets(kind, about)[0]
         emit_record(context, target, record)
         self._emitted.append(target)
-        self.log.info("Recorded %s %s of %s", kind, record.id[:12], self.deliverable.name)
+        self.log.info("Recorded %s %s of %s", kind, record.id[:12], about.name)
         return record.id
 
     def keep(self, context: Context, content: str | bytes, name: str, media_type: str) -> Evidence:

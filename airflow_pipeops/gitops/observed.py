@@ -295,4 +295,5 @@ def summary(observed: Observed) -> dict[str, Any]:
         "sync": observed.sync,
         "health": observed.health,
         "images": list(observed.images[:50]),
+        "repositories": [source.repo for source in observed.sources],
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from datetime import timedelta
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import pytest
 from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_pipeops.argocd.operators import (
     ArgoCDDiffOperator,
@@ -21,41 +20,7 @@ from airflow_pipeops.argocd.operators import (
 )
 from airflow_pipeops.delivery.deliverable import Deliverable
 from airflow_pipeops.exceptions import InvalidInput, Unreachable
-
-TICK = timedelta(milliseconds=200)
-
-
-def task(cls: Any, app: str, **arguments: Any) -> Any:
-    """An operator with a test's patience."""
-    defaults: dict[str, Any] = {"poll_interval": TICK, "timeout": timedelta(seconds=40), "deferrable": False}
-    if cls is ArgoCDDiffOperator:
-        del defaults["timeout"]
-    if cls in (ArgoCDSyncOperator, ArgoCDRollbackOperator):
-        defaults["settle"] = timedelta(0)
-    return cls(task_id="task", app=app, **{**defaults, **arguments})
-
-
-def run(made: Any, context: dict[str, Any]) -> Any:
-    """Run a task as Airflow does: in the worker, in the triggerer, and in a worker again, until it ends."""
-    step = lambda: made.execute(context)  # noqa: E731
-    while True:
-        try:
-            return step()
-        except TaskDeferred as exit_:
-            assert made.argocd_url
-            path, arguments = exit_.trigger.serialize()
-            assert "sandbox-" not in json.dumps(arguments), "a token travels"
-            trigger = type(exit_.trigger)(**{**json.loads(json.dumps(arguments)), "dwell": 0})
-            assert path.endswith(type(trigger).__name__)
-
-            async def first(trigger: Any = trigger) -> Any:
-                async for event in trigger.run():
-                    return json.loads(json.dumps(event.payload))
-
-            event = asyncio.run(asyncio.wait_for(first(), 60))
-            step = lambda exit_=exit_, event=event: getattr(made, exit_.method_name)(  # noqa: E731
-                context, event=event, **(exit_.kwargs or {})
-            )
+from tests.argocd.running import deploy, live, run, spy, status, task
 
 
 @pytest.fixture
@@ -68,46 +33,6 @@ def released(connected: Any, manifests: Any, context: dict[str, Any], request: A
     second = connected.repository.commit({f"{app}/a.yaml": manifests.config_map("2")}, "Two")
     deploy(connected, app, second)
     return connected, app, first, second
-
-
-def deploy(sandbox: Any, app: str, revision: str) -> None:
-    """Synchronise as a person does, and return when that is over and shows."""
-    sandbox.call("POST", f"/api/v1/applications/{app}/sync", {"name": app, "revision": revision})
-    sandbox.until(
-        app,
-        lambda found: (
-            not found.get("operation")
-            and [entry["revision"] for entry in found["status"].get("history") or ()][-1:] == [revision]
-            and found["status"].get("sync", {}).get("status") == "Synced"
-        ),
-    )
-
-
-def status(sandbox: Any, app: str) -> dict[str, Any]:
-    return sandbox.call("GET", f"/api/v1/applications/{app}?project=default")["status"]
-
-
-def live(sandbox: Any, app: str) -> str:
-    items = sandbox.call("GET", f"/sandbox/admin/live?kind=ConfigMap&namespace={app}")["items"]
-    return next(item["data"]["value"] for item in items if item["metadata"]["name"] == "settings")
-
-
-def spy(monkeypatch: pytest.MonkeyPatch, *, lose: str = "") -> list[tuple[str, str, Any]]:
-    """Note each request; lose the answers of one method after the server has acted, as a cut connection does."""
-    import httpx
-
-    seen: list[tuple[str, str, Any]] = []
-    real = httpx.AsyncClient.request
-
-    async def request(self: Any, method: str, url: Any, **more: Any) -> Any:
-        answer = await real(self, method, url, **more)
-        seen.append((method, str(url), more.get("json")))
-        if method == lose:
-            raise httpx.ReadError("the connection was cut")
-        return answer
-
-    monkeypatch.setattr(httpx.AsyncClient, "request", request)
-    return seen
 
 
 @pytest.mark.parametrize("deferrable", [False, True])

@@ -16,6 +16,7 @@ from airflow_pipeops.argocd.request import (
     merged_options,
     merged_retry,
     refused,
+    revisions_of,
 )
 from airflow_pipeops.argocd.wait import Decided
 from airflow_pipeops.argocd.waiting import ArgoCDOperator, ArgoCDWaitOperator
@@ -204,7 +205,6 @@ class ArgoCDSyncOperator(ArgoCDWaitOperator):
 
     def _wanted(self, observed: Observed) -> dict[str, str]:
         """Return the revision per source index."""
-        from airflow_pipeops.argocd.sensors import revisions_of
         from airflow_pipeops.gitops.look import wanted_of
 
         if self.revision:

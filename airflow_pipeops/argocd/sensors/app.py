@@ -1,0 +1,264 @@
+"""Wait until a revision is live and healthy: in one application, in many, or in all that a selector matches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_pipeops.argocd.hook import ArgoCDHook
+from airflow_pipeops.argocd.links import app_url
+from airflow_pipeops.argocd.many import failures, joined, meant, selected, standing
+from airflow_pipeops.argocd.request import revisions_of
+from airflow_pipeops.argocd.wait import Decided
+from airflow_pipeops.argocd.waiting import ArgoCDOperator, ArgoCDWaitOperator
+from airflow_pipeops.delivery.deliverable import Deliverable
+from airflow_pipeops.delivery.operators import no_retry
+from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
+from airflow_pipeops.gitops.verdict import Expectation
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+_CHOICES = {
+    "match": ("exact", "contains", "any"),
+    "on_suspended": ("wait", "accept", "fail"),
+    "on_out_of_sync": ("wait", "accept", "fail"),
+    "on_manual": ("wait", "fail"),
+    "on_window": ("wait", "fail"),
+}
+#: Of how many applications a record names each; all of them are in its evidence.
+_NAMED = 50
+
+
+class ArgoCDAppSensor(ArgoCDWaitOperator):
+    """Wait until applications run a revision, synced and healthy, and record the release.
+
+    "Green right now" is not enough: Argo CD must have compared *this* revision (or, with ``match="contains"``, one that
+    includes it), applied it, and been healthy since. What will not heal by itself fails at once, and says why.
+
+    For one application, returns ``{app, revision, compared, health, sync, rule, reason, url, images, record_id}``, where
+    ``revision`` is the expected one and ``compared`` the one that is live, which may be newer. For many, returns
+    ``{apps, live, summary, record_id}``, where ``apps`` is that by name. All wait in one deferral.
+
+    :param app: name of the application; or
+    :param apps: names, or a mapping from name to revision; or
+    :param selector: a label selector, evaluated when the task starts. All three are templated.
+    :param revision: full commit id in the repository of the desired state; for an application with several sources
+        a dict from source (its index from 0, or its URL) to revision. Templated.
+    :param match: ``exact``, ``contains`` (needs ``git_conn_id``) or ``any`` (green at the next comparison will do).
+        By default ``contains`` where ``git_conn_id`` is given, else ``exact``.
+    :param require_applied: a commit that changes nothing in this application does not do.
+    :param on_suspended: ``wait``, ``accept`` or ``fail``; so too ``on_out_of_sync``, for what still differs after a sync.
+    :param on_manual: ``fail`` or ``wait`` where auto-sync is off; so too ``on_window``, where a sync window is closed.
+    :param fail_fast: of many: fail as soon as one does. Else wait for all of them, and fail then.
+    :param deliverables: of many: the deliverable of each application, to be recorded one by one. With ``deliverable``, all
+        of them together are recorded as one release.
+    """
+
+    template_fields: Sequence[str] = ("apps", "selector", "revision", *ArgoCDOperator.template_fields)
+    emits = ("release",)
+
+    def __init__(
+        self,
+        *,
+        app: str = "",
+        apps: Sequence[str] | Mapping[str, Any] = (),
+        selector: str = "",
+        revision: str | Mapping[str, str] = "",
+        match: str | None = None,
+        require_applied: bool = False,
+        on_suspended: str = "wait",
+        on_out_of_sync: str = "wait",
+        on_manual: str = "fail",
+        on_window: str = "wait",
+        fail_fast: bool = True,
+        deliverables: Mapping[str, Deliverable] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(app=app, **kwargs)
+        self.apps, self.selector = apps, selector
+        self.revision = revision
+        self.match = match or ("contains" if self.git_conn_id else "exact")
+        self.require_applied = require_applied
+        self.on_suspended, self.on_out_of_sync = on_suspended, on_out_of_sync
+        self.on_manual, self.on_window = on_manual, on_window
+        self.fail_fast = fail_fast
+        self.deliverables = dict(deliverables or {})
+        self._check()
+        for one in self.deliverables.values():
+            self._may_emit += self.record_assets("release", one)
+            self.outlets = [*self.outlets, *self.record_assets("release", one)]
+
+    def _check(self) -> None:
+        given = [name for name in ("app", "apps", "selector") if getattr(self, name)]
+        if len(given) != 1:
+            raise InvalidInput(
+                f"{' and '.join(given) or 'no application'} given",
+                field="app",
+                remedy="Give one of app, apps and selector.",
+            )
+        for field, allowed in _CHOICES.items():
+            if getattr(self, field) not in allowed:
+                value = getattr(self, field)
+                raise InvalidInput(
+                    f"{field} is {value!r}",
+                    field=field,
+                    value=value,
+                    remedy=f"Use one of {', '.join(allowed)}.",
+                )
+        for name, one in self.deliverables.items():
+            if not isinstance(one, Deliverable):
+                raise InvalidInput(
+                    f"the deliverable of {name} is {one!r}",
+                    field="deliverables",
+                    value=one,
+                    remedy="Give a mapping from the application's name to a Deliverable.",
+                )
+
+    def hook(self) -> ArgoCDHook:
+        """Return the hook, and set the link to the application; of many, to the list of them."""
+        if self.app:
+            return super().hook()
+        hook = ArgoCDHook(
+            self.argocd_conn_id, project=self.project or "", app_namespace=self.app_namespace or ""
+        )
+        self.argocd_url = f"{hook.settings()['url'].rstrip('/')}/applications"
+        return hook
+
+    def expectation(self, revision: Any = None) -> Expectation:
+        """Return what must come true.
+
+        :param revision: another one than the operator's own.
+        :raises InvalidInput: without a revision, unless any will do.
+        """
+        wanted = self.revision if revision is None else revision
+        return self.within(
+            Expectation(
+                revisions={} if self.match == "any" else revisions_of(wanted),
+                match=self.match,
+                oracle=bool(self.git_conn_id),
+                require_applied=self.require_applied,
+                on_suspended=self.on_suspended,
+                on_out_of_sync=self.on_out_of_sync,
+                on_manual=self.on_manual,
+                on_window=self.on_window,
+                project=self.project or "",
+            )
+        )
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Wait."""
+        with no_retry():
+            if self.app:
+                return self._finish(context, self.wait(self.expectation(), "execute_complete"))
+            wanted = self._wanted()
+            expectations = {name: self.expectation(revision) for name, revision in wanted.items()}
+            self.log.info("Waiting for %d applications: %s", len(wanted), ", ".join(list(wanted)[:_NAMED]))
+            decided = self.wait_all(expectations, "execute_many", fail_fast=self.fail_fast)
+            return self._finish_many(context, decided)
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Go on after the deferral; records are emitted here, since a trigger cannot."""
+        with no_retry():
+            return self._finish(context, self.resumed(event))
+
+    def execute_many(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Go on after the deferral of many."""
+        with no_retry():
+            return self._finish_many(context, self.resumed_all(event))
+
+    def _wanted(self) -> dict[str, Any]:
+        """Return the expected revision by name of the application."""
+        if not self.selector:
+            wanted = meant(self.apps, self.revision)
+        else:
+            hook = self.hook()
+            project = hook.ref("any").project
+            items = hook.run(lambda client: client.applications(project=project, selector=self.selector))
+            names, self.app_namespace = selected(items, self.selector, self.app_namespace or "")
+            wanted = dict.fromkeys(names, self.revision)
+        stray = [name for name in self.deliverables if name not in wanted]
+        if stray:
+            raise InvalidInput(
+                f"{', '.join(stray)} has a deliverable and is not waited for",
+                field="deliverables",
+                value=stray,
+                remedy="Name the applications as in apps.",
+            )
+        return wanted
+
+    def _finish(self, context: Context, decided: Decided) -> dict[str, Any]:
+        self.demand(decided)
+        result = self._result(self.app, decided, self.argocd_url)
+        return {**result, "record_id": self.emit(context, "release", result)}
+
+    def _finish_many(self, context: Context, decided: Mapping[str, Decided]) -> dict[str, Any]:
+        failed = failures(decided)
+        if failed:
+            self._fail(decided, failed[0])
+        found, server = {}, self.hook().settings()["url"]
+        for app, one in decided.items():
+            for note in one.verdict.details.get("warnings") or ():
+                self.log.warning("%s: %s", app, note)
+            result = self._result(app, one, app_url(server, str(one.summary.get("namespace") or ""), app))
+            about = self.deliverables.get(app)
+            record = self.emit(context, "release", result, deliverable=about) if about else None
+            found[app] = {**result, "record_id": record}
+        return {
+            "apps": found,
+            "live": len(found),
+            "summary": standing(decided),
+            "record_id": self._emit_all(context, found) if self.deliverable else None,
+        }
+
+    def _fail(self, decided: Mapping[str, Decided], app: str) -> None:
+        """Raise the error of one, with where the others stand."""
+        # A selector's namespace was found out by the worker that asked; this may be another one.
+        self.app_namespace = self.app_namespace or self._namespace(decided[app])
+        try:
+            self.demand(decided[app], app)
+        except PipeOpsError as error:
+            raise decided[app].error(joined(str(error), decided)) from error
+
+    def _namespace(self, decided: Decided) -> str:
+        return str(decided.summary.get("namespace") or "") if self.selector else ""
+
+    def _result(self, app: str, decided: Decided, url: str) -> dict[str, Any]:
+        seen, verdict = decided.summary, decided.verdict
+        return {
+            "app": app,
+            "revision": self._expected(decided) or seen["revision"],
+            "compared": seen["revision"],
+            "health": seen["health"],
+            "sync": seen["sync"],
+            "rule": verdict.rule,
+            "reason": verdict.reason,
+            "url": url,
+            "images": seen["images"],
+        }
+
+    @staticmethod
+    def _expected(decided: Decided) -> Any:
+        """Return the revision as it was given: alone, or by source."""
+        given = dict(decided.expectation.revisions)
+        return given["*"] if list(given) == ["*"] else given
+
+    def _emit_all(self, context: Context, found: Mapping[str, Mapping[str, Any]]) -> str | None:
+        """Record all of them as one release."""
+        import json
+
+        from airflow_pipeops.delivery.evidence import store
+
+        short = ("revision", "compared", "health")
+        body: dict[str, Any] = {
+            "app": ", ".join(list(found)[:_NAMED]),
+            "apps": {app: {key: one[key] for key in short} for app, one in list(found.items())[:_NAMED]},
+            "live": len(found),
+            "url": self.argocd_url,
+            "images": sorted({image for one in found.values() for image in one["images"]})[:_NAMED],
+        }
+        if len(found) <= _NAMED:
+            return self.emit(context, "release", body)
+        text = json.dumps(found, indent=1, sort_keys=True).encode()
+        evidence = [store(text, "applications.json", media_type="application/json")]
+        return self.emit(context, "release", body, evidence=evidence)
