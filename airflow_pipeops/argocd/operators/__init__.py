@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from airflow_pipeops.argocd.operators.application import ArgoCDApplicationOperator
 from airflow_pipeops.argocd.operators.diff import ArgoCDDiffOperator
 from airflow_pipeops.argocd.operators.refresh import ArgoCDRefreshOperator
 from airflow_pipeops.argocd.operators.rollback import ArgoCDRollbackOperator
@@ -9,6 +10,7 @@ from airflow_pipeops.argocd.operators.sync import ArgoCDSyncOperator
 from airflow_pipeops.argocd.operators.terminate import ArgoCDTerminateOperator
 
 __all__ = [
+    "ArgoCDApplicationOperator",
     "ArgoCDDiffOperator",
     "ArgoCDRefreshOperator",
     "ArgoCDRollbackOperator",
