@@ -229,6 +229,8 @@ class Script:
         self.requests: list[tuple[str, str, str]] = []
         self.headers: list[dict[str, str]] = []
         self.delay = 0.0
+        #: Sent with each answer.
+        self.extra: dict[str, str] = {}
         script = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -248,10 +250,12 @@ class Script:
                 self.send_header("Content-Length", str(len(raw) + (100 if raw.endswith(b"\0") else 0)))
                 if 300 <= status < 400:
                     self.send_header("Location", "https://elsewhere.example.com/")
+                for name, value in script.extra.items():
+                    self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(raw)
 
-            do_GET = do_POST = do_DELETE = do_PUT = _answer
+            do_GET = do_POST = do_DELETE = do_PUT = do_PATCH = _answer
 
             def log_message(self, *_: Any) -> None: ...
 

@@ -11,6 +11,7 @@ import pytest
 from airflow_pipeops.argocd.client import AppRef, ArgoCDClient
 from airflow_pipeops.argocd.hook import ArgoCDHook
 from airflow_pipeops.argocd.observe import observe
+from airflow_pipeops.argocd.transport import Resource
 from airflow_pipeops.exceptions import AccessDenied, InvalidInput, NotFound, SyncFailed
 
 
@@ -47,6 +48,9 @@ def test_round_trip(connected: Any, manifests: Any) -> None:
             assert "Ada" in metadata["author"]
             assert "Round one" in metadata["message"]
             assert [item["name"] for item in await client.managed_resources(ref)] == ["settings"]
+            assert [item["kind"] for item in await client.manifests(ref)] == ["ConfigMap"]
+            assert (await client.sync_windows(ref))["canSync"] is True
+            assert await client.events(ref) == []
             assert (await client.resource_tree(ref))["nodes"]
             history = (await client.get(ref))["status"]["history"]
             await client.rollback(ref, history[-1]["id"])
@@ -64,6 +68,32 @@ def test_round_trip(connected: Any, manifests: Any) -> None:
             raise AssertionError("the application is still there")
 
     asyncio.run(story())
+
+
+def test_logs_of_a_deployment(connected: Any, manifests: Any) -> None:
+    command = "import time\nfor n in range(9): print('line', n, flush=True)\ntime.sleep(600)"
+    text = json.loads(manifests.deployment(command))
+    del text["spec"]["template"]["spec"]["containers"][0]["readinessProbe"]
+    connected.repository.commit({"talker/a.json": json.dumps(text)})
+    connected.create("talker", automated={})
+    ref = AppRef("talker", "default")
+    connected.until(
+        "talker", lambda found: found.get("status", {}).get("health", {}).get("status") == "Healthy"
+    )
+
+    async def story() -> list[str]:
+        async with ArgoCDClient(connected.url, connected.tokens["admin"]) as client:
+            nodes = (await client.resource_tree(ref))["nodes"]
+            pod = next(node for node in nodes if node["kind"] == "Pod")
+            for _ in range(100):
+                found = await client.logs(ref, Resource("Pod", pod["name"], pod["namespace"]), tail=2)
+                if found[-1:] == ["line 8"]:
+                    break
+                await asyncio.sleep(0.1)
+            await client.delete(ref)
+            return found
+
+    assert asyncio.run(story()) == ["line 7", "line 8"]
 
 
 def test_missing_and_forbidden_are_told_apart(connected: Any) -> None:
