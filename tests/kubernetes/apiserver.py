@@ -12,17 +12,17 @@ import copy
 import json
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
 import uvicorn
 
-Object = dict[str, Any]
+from tests.kubernetes.objects import Kept, Object, Objects, Refused, as_seen, merge, now, selected, status
+
 _CORE = (("", "v1", "pods"), ("", "v1", "events"), ("", "v1", "secrets"), ("", "v1", "configmaps"))
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
@@ -47,40 +47,7 @@ class Fault:
     retry_after: str = ""
 
 
-class Refused(Exception):
-    """An answer that is a ``Status``."""
-
-    def __init__(self, code: int, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.code, self.body = code, status(code, reason, message)
-
-
-def status(code: int, reason: str, message: str) -> Object:
-    """Return a ``Status`` of a failure."""
-    return {
-        "kind": "Status",
-        "apiVersion": "v1",
-        "metadata": {},
-        "status": "Failure",
-        "message": message,
-        "reason": reason,
-        "code": code,
-    }
-
-
-@dataclass
-class _Kind:
-    group: str
-    version: str
-    plural: str
-    subresource: bool = False
-    objects: dict[tuple[str, str], Object] = field(default_factory=dict)
-    history: list[tuple[int, str, Object, Object | None]] = field(default_factory=list)
-    #: Events older than this version were forgotten.
-    oldest: int = 0
-
-
-class ApiServer:
+class ApiServer(Objects):
     """The server; it runs in a thread of its own.
 
     :param kinds: ``(group, version, plural)`` of the custom objects; a fourth ``True`` gives them a status subresource.
@@ -88,9 +55,7 @@ class ApiServer:
     """
 
     def __init__(self, *kinds: tuple[Any, ...], bookmarks: float = 0.5) -> None:
-        self._kinds = {tuple(kind[:3]): _Kind(*kind) for kind in (*_CORE, *kinds)}
-        self._version = 100
-        self._lock = threading.RLock()
+        super().__init__(*_CORE, *kinds)
         self._bookmarks = bookmarks
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
@@ -146,84 +111,6 @@ class ApiServer:
         if self._loop is not None and self._loop.is_running():
             self._loop.call_soon_threadsafe(lambda: [task.cancel() for task in set(self._streams)])
 
-    # ---- objects, as a test or a controller sees them ------------------------------------------------------------------
-
-    def put(self, group: str, version: str, plural: str, body: Object) -> Object:
-        """Create an object without asking anybody, its status included."""
-        with self._lock:
-            return self._insert(self._kinds[group, version, plural], copy.deepcopy(body))
-
-    def read(self, plural: str, namespace: str, name: str) -> Object | None:
-        """Return a copy of an object, or ``None``."""
-        with self._lock:
-            found = self._by_plural(plural).objects.get((namespace, name))
-            return copy.deepcopy(found)
-
-    def all(self, plural: str) -> list[Object]:
-        """Return copies of all objects of a kind."""
-        with self._lock:
-            return copy.deepcopy(list(self._by_plural(plural).objects.values()))
-
-    def change(
-        self, plural: str, namespace: str, name: str, change: Callable[[Object], None]
-    ) -> Object | None:
-        """Change an object atomically, as a controller does that tries again on each conflict."""
-        with self._lock:
-            kind = self._by_plural(plural)
-            found = kind.objects.get((namespace, name))
-            if found is None:
-                return None
-            after = copy.deepcopy(found)
-            change(after)
-            return self._store(kind, found, after)
-
-    def compact(self) -> None:
-        """Forget all history: who asks for changes since an earlier version gets 410."""
-        with self._lock:
-            self._version += 1
-            for kind in self._kinds.values():
-                kind.oldest = self._version
-                kind.history.clear()
-
-    def _by_plural(self, plural: str) -> _Kind:
-        return next(kind for kind in self._kinds.values() if kind.plural == plural)
-
-    def _insert(self, kind: _Kind, body: Object) -> Object:
-        metadata = body.setdefault("metadata", {})
-        key = (str(metadata.get("namespace") or ""), str(metadata.get("name") or ""))
-        if not key[1]:
-            raise Refused(422, "Invalid", "metadata.name: Required value: name or generateName is required")
-        if key in kind.objects:
-            raise Refused(409, "AlreadyExists", f'{kind.plural} "{key[1]}" already exists')
-        metadata.setdefault("uid", str(uuid.uuid4()))
-        metadata.setdefault("creationTimestamp", _now())
-        metadata["generation"] = 1
-        self._record(kind, "ADDED", body, None)
-        kind.objects[key] = body
-        return copy.deepcopy(body)
-
-    def _store(self, kind: _Kind, before: Object, after: Object) -> Object:
-        key = (str(before["metadata"].get("namespace") or ""), before["metadata"]["name"])
-        for name in ("uid", "creationTimestamp", "resourceVersion", "generation", "name", "namespace"):
-            if name in before["metadata"]:
-                after["metadata"][name] = before["metadata"][name]
-        if after == before:
-            return copy.deepcopy(before)
-        if after.get("spec") != before.get("spec"):
-            after["metadata"]["generation"] = before["metadata"]["generation"] + 1
-        if after["metadata"].get("deletionTimestamp") and not after["metadata"].get("finalizers"):
-            del kind.objects[key]
-            self._record(kind, "DELETED", after, before)
-        else:
-            kind.objects[key] = after
-            self._record(kind, "MODIFIED", after, before)
-        return copy.deepcopy(after)
-
-    def _record(self, kind: _Kind, event: str, item: Object, before: Object | None) -> None:
-        self._version += 1
-        item["metadata"]["resourceVersion"] = str(self._version)
-        kind.history.append((self._version, event, copy.deepcopy(item), copy.deepcopy(before)))
-
     # ---- HTTP --------------------------------------------------------------------------------------------------------
 
     async def _app(self, scope: Any, receive: Any, send: Any) -> None:
@@ -250,7 +137,7 @@ class ApiServer:
         try:
             if query.get("watch") == "true":
                 return await self._watch(path, query, headers, send)
-            with self._lock:
+            with self.lock:
                 answer = self._answer(method, path, query, headers, body)
         except Refused as refused:
             answer = refused.code, refused.body
@@ -293,20 +180,20 @@ class ApiServer:
             return 200, self._one(kind, namespace, name) if name else self._list(kind, namespace, query)
         body = json.loads(raw or b"{}")
         if method == "POST":
-            return 201, self._insert(kind, _placed(body, namespace))
+            return 201, self.insert(kind, _placed(body, namespace))
         found = self._one(kind, namespace, name)
         if method == "DELETE":
             return 200, self._delete(kind, found, body)
         return 200, self._write(method, kind, found, body, sub, headers.get("content-type", ""))
 
-    def _locate(self, path: str) -> tuple[_Kind, str, str, str]:
+    def _locate(self, path: str) -> tuple[Kept, str, str, str]:
         parts = [unquote(part) for part in path.strip("/").split("/")]
         group, version = ("", parts[1]) if parts[0] == "api" else (parts[1], parts[2])
         rest = parts[2:] if parts[0] == "api" else parts[3:]
         namespace = ""
         if rest and rest[0] == "namespaces" and len(rest) > 2:
             namespace, rest = rest[1], rest[2:]
-        kind = self._kinds.get((group, version, rest[0])) if rest else None
+        kind = self.kinds.get((group, version, rest[0])) if rest else None
         if kind is None:
             raise _unknown_path()
         name, sub, *_ = [*rest[1:], "", ""]
@@ -319,32 +206,32 @@ class ApiServer:
         lines = text.splitlines(keepends=True)
         return 200, "".join(lines[-int(query.get("tailLines", len(lines))) :])
 
-    def _one(self, kind: _Kind, namespace: str, name: str) -> Object:
+    def _one(self, kind: Kept, namespace: str, name: str) -> Object:
         found = kind.objects.get((namespace, name))
         if found is None:
             raise Refused(404, "NotFound", f'{kind.plural}.{kind.group} "{name}" not found')
         return found
 
-    def _list(self, kind: _Kind, namespace: str, query: dict[str, str]) -> Object:
-        begin, version = (query.get("continue") or f"0:{self._version}").split(":")
+    def _list(self, kind: Kept, namespace: str, query: dict[str, str]) -> Object:
+        begin, version = (query.get("continue") or f"0:{self.version}").split(":")
         if int(version) < kind.oldest:
             raise Refused(410, "Expired", "The provided continue parameter is too old")
-        wanted = [item for item in kind.objects.values() if _selected(item, namespace, query)]
+        wanted = [item for item in kind.objects.values() if selected(item, namespace, query)]
         first, limit = int(begin), int(query.get("limit") or 0) or len(wanted) or 1
         metadata: Object = {"resourceVersion": version}
         if first + limit < len(wanted):
             metadata["continue"] = f"{first + limit}:{version}"
         return {"kind": "List", "metadata": metadata, "items": wanted[first : first + limit]}
 
-    def _delete(self, kind: _Kind, found: Object, options: Object) -> Object:
+    def _delete(self, kind: Kept, found: Object, options: Object) -> Object:
         wanted = (options.get("preconditions") or {}).get("uid")
         if wanted and wanted != found["metadata"]["uid"]:
             raise Refused(409, "Conflict", f"Precondition failed: UID in precondition: {wanted}")
         after = copy.deepcopy(found)
-        after["metadata"].setdefault("deletionTimestamp", _now())
-        return self._store(kind, found, after)
+        after["metadata"].setdefault("deletionTimestamp", now())
+        return self.store(kind, found, after)
 
-    def _write(self, method: str, kind: _Kind, found: Object, body: Object, sub: str, content: str) -> Object:
+    def _write(self, method: str, kind: Kept, found: Object, body: Object, sub: str, content: str) -> Object:
         if method == "PATCH":
             if content != "application/merge-patch+json":
                 raise Refused(415, "UnsupportedMediaType", f"the body was in an unknown format: {content}")
@@ -362,7 +249,7 @@ class ApiServer:
             # The status is written through its own path only, and all else not through that.
             kept = after if sub == "status" else found
             after = {**(found if sub == "status" else after), "status": kept.get("status", {})}
-        return self._store(kind, found, copy.deepcopy(after))
+        return self.store(kind, found, copy.deepcopy(after))
 
     # ---- watches -----------------------------------------------------------------------------------------------------
 
@@ -386,7 +273,7 @@ class ApiServer:
             task.cancel()
         await send({"type": "http.response.body", "body": b""})
 
-    async def _tell(self, kind: _Kind, namespace: str, query: dict[str, str], send: Any) -> None:
+    async def _tell(self, kind: Kept, namespace: str, query: dict[str, str], send: Any) -> None:
         async def say(event: str, item: Object) -> None:
             line = json.dumps({"type": event, "object": item}).encode() + b"\n"
             fault = next((fault for fault in self.faults if fault.kind == "twice"), None)
@@ -395,21 +282,21 @@ class ApiServer:
         end = time.monotonic() + float(query.get("timeoutSeconds") or 3600)
         marked, seen = time.monotonic(), int(query.get("resourceVersion") or 0)
         if not seen:
-            with self._lock:
-                found = [copy.deepcopy(o) for o in kind.objects.values() if _selected(o, namespace, query)]
-                seen = self._version
+            with self.lock:
+                found = [copy.deepcopy(o) for o in kind.objects.values() if selected(o, namespace, query)]
+                seen = self.version
             for item in found:
                 await say("ADDED", item)
         while time.monotonic() < end:
-            with self._lock:
+            with self.lock:
                 expired, news = seen < kind.oldest, [entry for entry in kind.history if entry[0] > seen]
-                current = self._version
+                current = self.version
             if expired:
                 gone = status(410, "Expired", f"too old resource version: {seen} ({kind.oldest})")
                 return await say("ERROR", gone)
             for version, event, item, before in news:
                 seen = version
-                told = _as_seen(event, item, before, namespace, query)
+                told = as_seen(event, item, before, namespace, query)
                 if told:
                     await say(told, item)
             if query.get("allowWatchBookmarks") == "true" and time.monotonic() - marked > self._bookmarks:
@@ -433,51 +320,10 @@ def serving(*kinds: tuple[Any, ...], **options: Any) -> Iterator[ApiServer]:
         server.stop()
 
 
-def merge(target: Any, patch: Any) -> Any:
-    """Apply a JSON merge patch (RFC 7386)."""
-    if not isinstance(patch, dict):
-        return patch
-    merged = dict(target) if isinstance(target, dict) else {}
-    for key, value in patch.items():
-        if value is None:
-            merged.pop(key, None)
-        else:
-            merged[key] = merge(merged.get(key), value)
-    return merged
-
-
 def _placed(body: Object, namespace: str) -> Object:
     if namespace:
         body.setdefault("metadata", {}).setdefault("namespace", namespace)
     return body
-
-
-def _as_seen(event: str, item: Object, before: Object | None, namespace: str, query: dict[str, str]) -> str:
-    """Return how an event looks through a selector, into which an object may come and out of which it may go."""
-    now = event != "DELETED" and _selected(item, namespace, query)
-    then = before is not None and _selected(before, namespace, query)
-    if now:
-        return "MODIFIED" if then else "ADDED"
-    return "DELETED" if then else ""
-
-
-def _selected(item: Object, namespace: str, query: dict[str, str]) -> bool:
-    metadata = item.get("metadata") or {}
-    if namespace and metadata.get("namespace") != namespace:
-        return False
-    labels = metadata.get("labels") or {}
-    for part in filter(None, query.get("labelSelector", "").split(",")):
-        key, _, value = part.partition("=")
-        if labels.get(key.rstrip("!")) != value.lstrip("="):
-            return False
-    for part in filter(None, query.get("fieldSelector", "").split(",")):
-        key, _, value = part.partition("=")
-        found: Any = item
-        for step in key.split("."):
-            found = (found or {}).get(step)
-        if str(found or "") != value:
-            return False
-    return True
 
 
 def _review(body: Object, allow: Callable[[str, str, str], bool]) -> Object:
@@ -510,7 +356,3 @@ async def _send(
         await send({"type": "http.response.body", "body": raw[: len(raw) // 2], "more_body": True})
         raise _Cut
     await send({"type": "http.response.body", "body": raw})
-
-
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
