@@ -63,7 +63,17 @@ class Look:
 
     def known(self, wanted: str, revision: str) -> bool:
         """Whether it is settled if the one contains the other; it may still be unknown only where somebody can tell."""
-        return not self._oracle_speaks or f"{wanted}..{revision}" in self.e.contained
+        if not self._oracle_speaks or wanted == revision or not (is_sha(wanted) and is_sha(revision)):
+            return True
+        return f"{wanted}..{revision}" in self.e.contained
+
+    @property
+    def settled(self) -> bool:
+        """The controller could compare, and it is known of each compared revision whether it will do."""
+        return self.compared and all(
+            index < len(self.o.desired) and self.known(wanted, self.o.desired[index])
+            for index, wanted in self.wanted.items()
+        )
 
     @property
     def _oracle_speaks(self) -> bool:
@@ -207,15 +217,10 @@ class Look:
         seen = [
             (index, wanted, revisions[index])
             for index, wanted in self.wanted.items()
-            for revisions in (
-                self.o.desired,
-                self.operation.at if self.operation else (),
-                self.o.deployed,
-                tuple(source.target for source in self.o.sources) if not self.hydrating else (),
-            )
+            for revisions in self._seen()
             if index < len(revisions)
         ]
-        if self.hydrating and self.o.hydration:
+        if self.hydrating and self.o.hydration and self._oracle_speaks:
             hydration = self.o.hydration
             dries = (hydration.done_dry, hydration.compared_dry, hydration.dry, self.o.sources[0].target)
             seen += [(index, wanted, dry) for index, wanted in self.asked.items() for dry in dries]
@@ -226,6 +231,12 @@ class Look:
             if commits and revision != wanted and f"{wanted}..{revision}" not in self.e.contained:
                 found[wanted, revision] = None
         return found
+
+    def _seen(self) -> tuple[tuple[str, ...], ...]:
+        if not self._oracle_speaks:
+            return (self.o.desired,)
+        targets = () if self.hydrating else tuple(source.target for source in self.o.sources)
+        return self.o.desired, self.operation.at if self.operation else (), self.o.deployed, targets
 
 
 def is_ghost(operation: Operation, compared_at: float | None) -> bool:

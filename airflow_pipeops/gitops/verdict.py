@@ -88,6 +88,7 @@ def _looked(
         # Watches, caches and reverse proxies repeat themselves; what was true then is neither held for nor against it.
         verdict = Verdict("wait", "older_look", "an answer that is older than one before it", refresh=True)
         return verdict, memory, details_of(Look(observed, expectation, memory))
+    before = memory.since
     memory = replace(memory, acknowledged=memory.acknowledged + observed.refreshed)
     memory = _remember(Look(observed, expectation, memory))
     look = Look(observed, expectation, memory)
@@ -96,8 +97,9 @@ def _looked(
         verdict = next(filter(None, (rule(look) for rule in RECONCILING)))
         return verdict, memory, details_of(look) | chain.facts(look)
     verdict = next(filter(None, (rule(look) for rule in RULES)))
-    if verdict.state == "failed" and verdict.rule not in CERTAIN and expectation.require_refresh:
-        verdict, memory = _confirm(verdict, observed, memory)
+    unsure = verdict.state == "failed" and verdict.rule not in CERTAIN and expectation.require_refresh
+    if unsure and not observed.refreshed:
+        verdict, memory = _confirm(verdict, memory, before.get(f"unconfirmed:{verdict.rule}"))
     return verdict, memory, details_of(look)
 
 
@@ -113,15 +115,16 @@ def _older(observed: Observed, memory: Memory) -> bool:
     )
 
 
-def _confirm(verdict: Verdict, observed: Observed, memory: Memory) -> tuple[Verdict, Memory]:
-    """Turn a failure into a wait for the refresh that confirms it, for a while."""
-    if observed.refreshed:
-        return verdict, memory
-    name = f"unconfirmed:{verdict.rule}"
-    since = memory.since.get(name, memory.now)
+def _confirm(verdict: Verdict, memory: Memory, since: float | None) -> tuple[Verdict, Memory]:
+    """Turn a failure into a wait for the refresh that confirms it, for a while.
+
+    :param since: since when it has been waited for.
+    """
+    if since is None:
+        since, memory = memory.now, replace(memory, asks=0, asked_at=None)
     if memory.now - since >= CONFIRM_WITHIN:
         return verdict, memory
-    memory = replace(memory, since={**memory.since, name: since})
+    memory = replace(memory, since={**memory.since, f"unconfirmed:{verdict.rule}": since})
     return replace(verdict, state="wait", refresh=True), memory
 
 
@@ -132,7 +135,7 @@ def _remember(look: Look) -> Memory:
     lost = memory.lost_after
     if look.desired_ok:
         lost = None
-    elif memory.met and lost is None and look.compared:
+    elif memory.met and lost is None and look.settled:
         lost = memory.acknowledged
     return replace(
         memory,
@@ -163,7 +166,7 @@ def _remember(look: Look) -> Memory:
 def _spells(look: Look) -> list[str]:
     """What is so now, and is counted for how long it has been without a gap."""
     observed, known = look.o, look.m.since
-    active = [name for name in known if name.startswith("unconfirmed:")]
+    active = []
     if look.fresh:
         active.append(f"health:{look.state}")
         if observed.sync == "OutOfSync":

@@ -234,6 +234,7 @@ class World:
             "retry": {"limit": self.retries} if automated else {},
         }
         if dry:
+            self.ended = None  # nobody can see any more how it ended
             request["sync"]["dryRun"] = True
         if partial:
             request["sync"] |= {
@@ -480,7 +481,6 @@ class World:
         state |= {"phase": phase, "message": message}
         self.operation, self.stage_at = None, NEVER
         if asked.get("dryRun"):
-            self.ended = None  # nobody can see any more how it ended
             self.write()
             return
         if not asked.get("resources"):

@@ -37,7 +37,7 @@ def comparison_error(k: Look) -> Verdict | None:
 
 def superseded(k: Look) -> Verdict | None:
     """It was there, or a newer revision that includes it is, and only exactly this revision will do."""
-    if k.e.basis != "desired" or k.desired_ok or not k.compared:
+    if k.e.basis != "desired" or k.desired_ok or not k.settled:
         return None
     lost = k.m.lost_after is not None and k.m.acknowledged - k.m.lost_after >= LOST_AFTER
     passed = k.m.acknowledged >= LOST_AFTER and k.passed

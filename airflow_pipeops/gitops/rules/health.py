@@ -35,7 +35,7 @@ def _settling(k: Look) -> Verdict | None:
     since = k.judged_after()
     if held >= needed and since >= needed:
         return None
-    spent = min(held, since)
+    spent = max(0.0, min(held, since))
     reason = f"{k.o.health} at {shorts(k.revisions)} for {spent:.0f} of {needed:.0f} s"
     return wait("settling", reason, refresh=held >= needed)
 

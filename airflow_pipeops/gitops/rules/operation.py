@@ -32,7 +32,9 @@ def in_progress(k: Look) -> Verdict | None:
     ]
     waiting = f", waiting for {names(pending, '')}" if pending else ""
     state = op.phase.lower() or "queued"
-    return wait("operation_running", f"a synchronisation {at} is {state}{waiting}: {op.message or '-'}")
+    # Without its request, nobody may be at work on it; only a comparison tells.
+    reason = f"a synchronisation {at} is {state}{waiting}: {op.message or '-'}"
+    return wait("operation_running", reason, refresh=not op.queued)
 
 
 def _retrying(k: Look, op: Operation, at: str) -> str:
