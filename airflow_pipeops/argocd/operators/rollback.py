@@ -172,9 +172,8 @@ class ArgoCDRollbackOperator(ArgoCDWaitOperator):
 
 
 def _rolls_back_to(operation: Operation, goal: Entry, application: Mapping[str, Any]) -> bool:
-    """Whether an operation in progress is a rollback to an entry: a rollback names its sources, a sync does not."""
-    queued = application.get("operation") or (application.get("status") or {}).get("operationState", {}).get(
-        "operation", {}
-    )
-    asked = queued.get("sync") or {} if isinstance(queued, Mapping) else {}
-    return operation.at == goal.revisions and bool(asked.get("source") or asked.get("sources"))
+    """Whether an operation in progress is as good as a rollback to an entry: at its revisions, and without hooks."""
+    state = (application.get("status") or {}).get("operationState") or {}
+    request = application.get("operation") or state.get("operation") or {}
+    strategy = (request.get("sync") or {}).get("syncStrategy") or {}
+    return operation.at == goal.revisions and "apply" in strategy

@@ -122,7 +122,8 @@ class ArgoCDAppSensor(ArgoCDWaitOperator):
         hook = ArgoCDHook(
             self.argocd_conn_id, project=self.project or "", app_namespace=self.app_namespace or ""
         )
-        self.argocd_url = f"{hook.settings()['url'].rstrip('/')}/applications"
+        url = hook.settings()["url"].rstrip("/")
+        self.argocd_url = f"{url}/applications" if url else ""
         return hook
 
     def expectation(self, revision: Any = None) -> Expectation:
