@@ -20,6 +20,7 @@ class ArgoCDCoreClient(ApplicationCalls, DetailCalls, ServerCalls):
 
     :param kubernetes: client of the cluster that holds the Applications; it is opened and closed with this one.
     :param namespace: in which Argo CD runs.
+    :param everywhere: look for Applications in all namespaces, where no other is named; that takes a ClusterRole.
     :param url: base URL of a web interface, for links; empty for none.
     :param user: name under which operations are started.
     :param timeout: seconds for one call, as the client of the cluster was made with.
@@ -30,12 +31,14 @@ class ArgoCDCoreClient(ApplicationCalls, DetailCalls, ServerCalls):
         kubernetes: KubernetesClient,
         *,
         namespace: str = NAMESPACE,
+        everywhere: bool = False,
         url: str = "",
         user: str = "airflow",
         timeout: float = 20.0,
     ) -> None:
         self.kubernetes = kubernetes
         self.namespace = namespace
+        self.everywhere = everywhere
         self.url = url.rstrip("/")
         self.user = user
         self.timeout = timeout

@@ -117,10 +117,12 @@ class ArgoCDHook(BaseHook):
     def _use_cluster(self, extra: Mapping[str, Any]) -> None:
         field = f"connection {self.argocd_conn_id}"
         self._project = self._project or str(extra.get("argocd_project") or "")
+        self.mode = _mode(extra.get("argocd_mode"), field)
         self._cluster = dict(extra)
         self._settings = {
             "url": str(extra.get("argocd_url") or ""),
             "namespace": self._argocd_namespace or str(extra.get("argocd_namespace") or "argocd"),
+            "everywhere": _flag(extra.get("argocd_any_namespace") or False, field, "argocd_any_namespace"),
             "timeout": _timeout(extra.get("argocd_timeout"), field),
         }
 
@@ -143,7 +145,7 @@ class ArgoCDHook(BaseHook):
         from airflow_pipeops.argocd.crd import ArgoCDCoreClient
         from airflow_pipeops.kubernetes.connection import client_of
 
-        named = {"url": settings.pop("url"), "namespace": settings.pop("namespace")}
+        named = {name: settings.pop(name) for name in ("url", "namespace", "everywhere")}
         cluster = client_of(self.argocd_conn_id, self._cluster, **settings)
         return ArgoCDCoreClient(cluster, timeout=settings["timeout"], **named)
 
@@ -216,7 +218,7 @@ def _url(connection: Any) -> str:
     return f"{scheme}://{name}{port}{slash}{path}"
 
 
-def _flag(value: Any, field: str) -> bool:
+def _flag(value: Any, field: str, name: str = "verify_tls") -> bool:
     if value is None or value == "":
         return True
     if isinstance(value, bool):
@@ -224,7 +226,7 @@ def _flag(value: Any, field: str) -> bool:
     if str(value).lower() in ("true", "false"):
         return str(value).lower() == "true"
     raise InvalidInput(
-        f"verify_tls of {field} is {value!r}", field="verify_tls", value=value, remedy="Use true or false."
+        f"{name} of {field} is {value!r}", field=name, value=value, remedy="Use true or false."
     )
 
 

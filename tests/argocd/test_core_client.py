@@ -13,7 +13,14 @@ from airflow_pipeops.argocd.crd import ArgoCDCoreClient
 from airflow_pipeops.argocd.hook import ArgoCDHook
 from airflow_pipeops.argocd.links import app_url
 from airflow_pipeops.argocd.transport import AppRef, Resource
-from airflow_pipeops.exceptions import AccessDenied, Conflict, NotFound, Unreachable, Unsupported
+from airflow_pipeops.exceptions import (
+    AccessDenied,
+    Conflict,
+    InvalidInput,
+    NotFound,
+    Unreachable,
+    Unsupported,
+)
 from tests.argocd.controller import APPLICATIONS, Controller
 from tests.argocd.worlds import CoreWorld, spec
 from tests.kubernetes.apiserver import ApiServer, Fault, serving
@@ -244,6 +251,31 @@ def test_application_sets_and_other_namespaces(api: ApiServer) -> None:
         assert (await client.get(AppRef("api", "default", "team")))["metadata"]["namespace"] == "team"
 
     run(api, story)
+
+
+def test_applications_in_any_namespace(api: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(api)
+    put(api, metadata={"name": "theirs", "namespace": "team"})
+    define(monkeypatch, api.url)
+
+    async def names(client: Any) -> set[str]:
+        async for event in client.watch():
+            if event["application"]["metadata"]["namespace"] != "argocd":
+                break
+            if not everywhere:
+                break
+        return {item["metadata"]["name"] for item in await client.applications()}
+
+    everywhere = False
+    assert ArgoCDHook("kubernetes_default").run(names) == {"api"}
+    everywhere = True
+    define(monkeypatch, api.url, argocd_any_namespace=True)
+    assert ArgoCDHook("kubernetes_default").run(names) == {"api", "theirs"}
+    api.tokens["token"] = lambda verb, target, namespace: namespace == "argocd"
+    assert "in all namespaces" in ArgoCDHook("kubernetes_default").test_connection()[1]
+    define(monkeypatch, api.url, argocd_any_namespace="perhaps")
+    with pytest.raises(InvalidInput, match="argocd_any_namespace"):
+        ArgoCDHook("kubernetes_default").settings()
 
 
 # ---- the hook --------------------------------------------------------------------------------------------------------

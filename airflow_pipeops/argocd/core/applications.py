@@ -63,7 +63,7 @@ class ApplicationCalls(CoreCalls):
     async def applications(self, *, project: str = "", selector: str = "", name: str = "") -> list[Json]:
         """Return the Applications of a project, or with a label selector, or of a name."""
         found = await self.kubernetes.find(
-            APPLICATIONS, self.namespace, labels=selector, fields=_fields(name)
+            APPLICATIONS, self.among(""), labels=selector, fields=_fields(name)
         )
         return [item for item in found.items if _in_project(item, project)]
 
@@ -168,7 +168,7 @@ class ApplicationCalls(CoreCalls):
         """
         changes = self.kubernetes.follow(
             APPLICATIONS,
-            self.at(namespace),
+            self.among(namespace),
             labels=selector,
             fields=_fields(name),
             resource_version=resource_version,

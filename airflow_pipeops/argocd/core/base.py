@@ -10,7 +10,7 @@ from typing import Any
 from airflow_pipeops.argocd.transport import AppRef
 from airflow_pipeops.exceptions import Conflict, NotFound, Unsupported
 from airflow_pipeops.kubernetes.client import KubernetesClient
-from airflow_pipeops.kubernetes.kinds import Kind, name_of, version_of
+from airflow_pipeops.kubernetes.kinds import ALL_NAMESPACES, Kind, name_of, version_of
 
 APPLICATIONS = Kind("argoproj.io", "v1alpha1", "applications")
 APPLICATION_SETS = Kind("argoproj.io", "v1alpha1", "applicationsets")
@@ -26,11 +26,16 @@ class CoreCalls:
 
     kubernetes: KubernetesClient
     namespace: str
+    everywhere: bool
     user: str
 
     def at(self, namespace: str) -> str:
         """Return a namespace, by default Argo CD's own."""
         return namespace or self.namespace
+
+    def among(self, namespace: str) -> str:
+        """Return where to look for Applications: a namespace, or all of them."""
+        return namespace or (ALL_NAMESPACES if self.everywhere else self.namespace)
 
     async def get(self, app: AppRef) -> Json:
         """Return an Application as it is known now."""

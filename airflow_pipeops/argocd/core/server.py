@@ -58,12 +58,13 @@ class ServerCalls(CoreCalls):
     async def trial(self, project: str = "*") -> Trial:
         """Reach the cluster, look whether Argo CD's kinds are there, and which permissions the credential has."""
         version = await self.kubernetes.version()
+        place = "all namespaces" if self.everywhere else self.namespace
         lacking = [
-            verb for verb in _NEEDED if not await self.kubernetes.allowed(verb, APPLICATIONS, self.namespace)
+            verb for verb in _NEEDED if not await self.kubernetes.allowed(verb, APPLICATIONS, self.among(""))
         ]
         if "list" not in lacking:
             # Says so if the CRD is not installed; a permission can be had on what does not exist.
-            await self.kubernetes.find(APPLICATIONS, self.namespace, fields="metadata.name=pipeops-trial")
+            await self.kubernetes.find(APPLICATIONS, self.among(""), fields="metadata.name=pipeops-trial")
         optional = [
             f"'{verb} {kind}{'/' + sub if sub else ''}' in all namespaces ({purpose})"
             for verb, kind, sub, purpose in _OPTIONAL
@@ -71,9 +72,7 @@ class ServerCalls(CoreCalls):
         ]
         return Trial(
             f"Kubernetes {version} at {self.kubernetes.url}, Argo CD in namespace {self.namespace}",
-            lacking=tuple(
-                f"'{verb} {APPLICATIONS}' in {self.namespace} ({_NEEDED[verb]})" for verb in lacking
-            ),
+            lacking=tuple(f"'{verb} {APPLICATIONS}' in {place} ({_NEEDED[verb]})" for verb in lacking),
             optional=tuple(optional),
             usable="get" not in lacking,
         )
