@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary
 
 from airflow_pipeops.exceptions import AccessDenied, NotFound, PipeOpsError, Unreachable
 from airflow_pipeops.flux.client import FluxClient, Gathered, gather, kind_of
-from airflow_pipeops.flux.kinds import Ref
+from airflow_pipeops.flux.kinds import Ref, owner_of
 from airflow_pipeops.waiting import within
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,9 @@ LINGER = 30.0
 ARRIVAL = 10.0
 #: Pauses before a broken watch is taken up again, and before a forbidden one is tried again.
 FIRST_PAUSE, LONGEST_PAUSE, REFUSED_PAUSE = 0.5, 30.0, 300.0
+
+#: Reads at the same time, beside the watches.
+_READS = 8
 
 _CLUSTERS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Cluster]] = WeakKeyDictionary()
 
@@ -134,6 +137,7 @@ class Cluster:
         self.client, self.users = client, 0
         self._feeds: dict[tuple[str, str], Feed] = {}
         self._listeners: defaultdict[Ref, set[Listener]] = defaultdict(set)
+        self._reads = asyncio.Semaphore(_READS)
 
     @property
     def polling(self) -> bool:
@@ -152,6 +156,21 @@ class Cluster:
     async def gather(self, ref: Ref) -> Gathered:
         """Return an object and all that decides about it, as it was told last."""
         return await gather(ref, self.get)
+
+    async def confirm(self, ref: Ref) -> Gathered:
+        """Return the same, the object itself and what applies it read now: a watch may lag behind."""
+        fresh = {ref}
+
+        async def get(one: Ref) -> dict[str, Any]:
+            if one not in fresh:
+                return await self.get(one)
+            # A thousand waits may end with one commit.
+            async with self._reads:
+                item = await self.client.get(one)
+            fresh.update(owner_of(item))
+            return item
+
+        return await gather(ref, get)
 
     async def close(self) -> None:
         """End all watches and the connection."""

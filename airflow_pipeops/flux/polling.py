@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+Gather = Callable[[Ref], Awaitable["Gathered"]]
+
 
 def token_base(key: str) -> str:
     """Return what all requests of one task to reconcile begin with.
@@ -76,7 +78,7 @@ class Asking:
         return replace(seen, refreshed=True)
 
 
-async def look(ref: Ref, gather: Callable[[Ref], Awaitable[Gathered]]) -> Observed | Trouble:
+async def look(ref: Ref, gather: Gather) -> Observed | Trouble:
     """Look once."""
     try:
         found = await gather(ref)
@@ -93,9 +95,12 @@ async def look(ref: Ref, gather: Callable[[Ref], Awaitable[Gathered]]) -> Observ
     return replace(seen, warnings=seen.warnings + notes)
 
 
-async def look_once(client: FluxClient, wait: Wait, asking: Asking) -> Verdict:
-    """Look once, judge, and ask where that would help."""
-    seen = await look(wait.ref, client.gather)
+async def look_once(gather: Gather, wait: Wait, asking: Asking) -> Verdict:
+    """Look once, judge, and ask where that would help.
+
+    :param gather: reads an object and all that decides about it.
+    """
+    seen = await look(wait.ref, gather)
     if isinstance(seen, Observed):
         seen = asking.acknowledged(seen)
     verdict = await wait.judge(seen)
@@ -108,7 +113,7 @@ async def until_decided(client: FluxClient, wait: Wait, asking: Asking, poll_int
 
     :param poll_interval: seconds between two looks.
     """
-    while (await look_once(client, wait, asking)).state == "wait":
+    while (await look_once(client.gather, wait, asking)).state == "wait":
         await asyncio.sleep(pause(wait, poll_interval))
 
 

@@ -126,10 +126,11 @@ class FluxWaitTrigger(BaseTrigger):
                 # A watch may lag behind; what ends a wait was read for it.
                 if (
                     verdict.state != "wait"
-                    and (await look_once(cluster.client, wait, asking)).state != "wait"
+                    and (await look_once(cluster.confirm, wait, asking)).state != "wait"
                 ):
                     return
-                await listener.news(pause(wait, self.poll_interval if cluster.polling else _LONGEST))
+                soon = cluster.polling or not isinstance(seen, Observed)
+                await listener.news(pause(wait, self.poll_interval if soon else _LONGEST))
                 if not cluster.polling:
                     await asyncio.sleep(_TICK)
 

@@ -135,7 +135,7 @@ class FluxWaitOperator(FluxOperator):
             )
             # Looking first spares a deferral where it is done already, and the race of a trigger that fires at once.
             if self.deferrable:
-                await look_once(client, wait, Asking(client, base))
+                await look_once(client.gather, wait, Asking(client, base))
             else:
                 await until_decided(client, wait, Asking(client, base), interval)
             return wait

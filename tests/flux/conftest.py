@@ -169,8 +169,13 @@ class Flux:
         return f"/apis/{group}/{version}/namespaces/{NAMESPACE}/{plural}"
 
 
+@pytest.fixture(scope="session")
+def warm() -> None:
+    """Import what reads connections: it takes seconds, and no test is about that."""
+
+
 @pytest.fixture
-def api() -> Iterator[ApiServer]:
+def api(warm: None) -> Iterator[ApiServer]:
     with serving(*((*place, True) for place in KINDS.values()), bookmarks=0.1) as server:
         yield server
 
