@@ -17,6 +17,7 @@ The tree (``*`` is worth retrying; all others say the same thing on every attemp
         + DataRejected
         + ModelRejected
         + DriftFound
+        + PerformanceDropped
       x ReleaseFailed           the desired state did not come to life
         + SyncFailed
         + WaitTimeout
@@ -125,6 +126,10 @@ class ModelRejected(GateFailed):
 
 class DriftFound(GateFailed):
     """A drift gate refused a batch."""
+
+
+class PerformanceDropped(GateFailed):
+    """A model is worse than its reference, beyond what chance explains."""
 
 
 class ReleaseFailed(PipeOpsError):

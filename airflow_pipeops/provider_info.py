@@ -156,14 +156,12 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "extra-links": ["airflow_pipeops.delivery.links.ReportLink"],
         "task-decorators": [
-            {
-                "name": "argocd_application",
-                "class-name": "airflow_pipeops.argocd.decorators.application_task",
-            },
-            {
-                "name": "validate_data",
-                "class-name": "airflow_pipeops.validation.decorators.validate_data_task",
-            },
+            {"name": name, "class-name": f"airflow_pipeops.{path}"}
+            for name, path in (
+                ("argocd_application", "argocd.decorators.application_task"),
+                ("validate_data", "validation.decorators.validate_data_task"),
+                ("data_drift", "drift.decorators.data_drift_task"),
+            )
         ],
         "bundles": [{"integration-name": "PipeOps", "python-modules": ["airflow_pipeops.bundles"]}],
         "connection-types": _connection_types(),

@@ -157,9 +157,7 @@ def split(aggregate: NumericAggregate, values: Any, counts: Any) -> NumericAggre
             field="values",
             remedy="The data changed in between: compare again.",
         )
-    with np.errstate(over="ignore"):
-        z = (values - aggregate.centre) / aggregate.scale
-        sums = counts * z, counts * z * z
+    z = (values - aggregate.centre) / aggregate.scale
     kept = ~touched
 
     def mixed(name: str, new: Any) -> Any:
@@ -169,8 +167,8 @@ def split(aggregate: NumericAggregate, values: Any, counts: Any) -> NumericAggre
     order = np.argsort(low, kind="stable")
     parts = {
         "count": mixed("count", counts),
-        "total": mixed("total", sums[0]),
-        "squares": mixed("squares", sums[1]),
+        "total": mixed("total", counts * z),
+        "squares": mixed("squares", counts * z * z),
         "low": low,
         "high": mixed("high", values),
     }

@@ -1,183 +1,336 @@
-"""The drift gate and the governor as tasks, with real files, real Evidently and real outlet events."""
+"""The operators that compare: real files, a real database's hook where one is named, real Evidently, real outlet events."""
 
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
-from airflow.sdk import ObjectStoragePath
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk import Asset, ObjectStoragePath
+from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped
 
 from airflow_pipeops.delivery.deliverable import Deliverable
 from airflow_pipeops.delivery.records import Record
-from airflow_pipeops.drift.governor import RetrainPolicy
-from airflow_pipeops.drift.operators import DataDriftOperator, RetrainGovernorOperator
+from airflow_pipeops.drift.operators import (
+    DataDriftOperator,
+    DriftProfileOperator,
+    ModelPerformanceOperator,
+    PredictionDriftOperator,
+    TextDriftOperator,
+)
 from airflow_pipeops.exceptions import InvalidInput
+from tests.drift.test_text import FINANCE, WEATHER, sentences
 
 MODEL = Deliverable("flight-delay")
-POLICY = RetrainPolicy(target=0.70)
 
 
 @pytest.fixture
-def files(tmp_path: Path, monkeypatch, winter: pd.DataFrame, summer: pd.DataFrame) -> dict[str, str]:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("AIRFLOW__PIPEOPS__EVIDENCE_URI", (tmp_path / "evidence").as_uri())
-    found = {"reference": tmp_path / "winter.parquet", "current": tmp_path / "summer.csv"}
+    return tmp_path
+
+
+@pytest.fixture
+def files(folder: Path, winter: pd.DataFrame, summer: pd.DataFrame) -> dict[str, str]:
+    found = {"reference": folder / "winter.parquet", "current": folder / "summer.csv"}
     winter.to_parquet(found["reference"])
     summer.to_csv(found["current"], index=False)
     return {name: path.as_uri() for name, path in found.items()}
 
 
-def emitted(context: dict, asset) -> Record:
+def emitted(context: dict, asset: Asset) -> Record:
     return Record.from_extra(context["outlet_events"][asset].extra)
 
 
 def test_a_drifted_batch_is_recorded_with_its_report(files: dict[str, str], context: dict) -> None:
     operator = DataDriftOperator(task_id="drift", **files, deliverable=MODEL)
     found = operator.execute(context)
-
-    assert found["drifted"]
+    assert (found["verdict"], found["drifted"]) == ("drift", True)
     assert found["share"] >= 0.5
     assert found["rows"]["current"] == 2228
     assert found["batch"] == "summer.csv"
-    assert {"column", "score", "threshold", "method", "drifted", "verdict"} <= set(found["columns"][0])
-    assert "<html" in ObjectStoragePath(found["report"]).read_text()[:2000].lower()
+    assert {"column", "score", "threshold", "method", "drifted", "verdict", "p_value"} <= set(
+        found["columns"][0]
+    )
+    page = ObjectStoragePath(found["report"]).read_text()
+    assert "batch summer.csv drifted" in page
     record = emitted(context, MODEL.drift)
     assert record.id == found["record_id"]
     assert [item.name for item in record.evidence] == ["drift.html", "drift.json"]
-    assert record.body["library"].startswith("evidently 0.7")
-    assert len(record.body["reference"]["digest"]) == 64
-    link = operator.operator_extra_links[0]
-    assert link.get_link(operator, ti_key=None).endswith(
-        f"/pipeops/evidence/dag/{record.evidence[0].sha256}/drift.html"
+    assert len(record.body["reference"]["data_digest"]) == 64
+    whole = json.loads(ObjectStoragePath(record.evidence[1].uri).read_text())
+    assert whole["columns"][0]["dimensions"]
+    assert (
+        operator.operator_extra_links[0]
+        .get_link(operator, ti_key=None)
+        .endswith(f"/pipeops/evidence/dag/{record.evidence[0].sha256}/drift.html")
     )
     json.dumps(found, allow_nan=False)
 
 
+def test_evidently_compatible_numbers_are_evidentlys(
+    files: dict[str, str], winter: pd.DataFrame, summer: pd.DataFrame, context: dict
+) -> None:
+    from evidently import DataDefinition, Dataset, Report
+    from evidently.presets import DataDriftPreset
+
+    operator = DataDriftOperator(task_id="drift", **files, mode="evidently-compatible", report=False)
+    found = operator.execute(context)
+    numerical = [name for name in winter.columns if name != "origin"]
+    definition = DataDefinition(numerical_columns=numerical, categorical_columns=["origin"])
+    current, reference = (Dataset.from_pandas(side, data_definition=definition) for side in (summer, winter))
+    metrics = Report([DataDriftPreset()]).run(current, reference).dict()["metrics"]
+    theirs = {metric["config"]["column"]: metric["value"] for metric in metrics[1:]}
+    ours = {item["column"]: item["score"] for item in found["columns"]}
+    assert ours == pytest.approx(theirs, rel=1e-7)
+    assert found["share"] == pytest.approx(metrics[0]["value"]["share"])
+
+
 def test_a_gate_refuses_a_drifted_batch(files: dict[str, str], context: dict) -> None:
-    operator = DataDriftOperator(task_id="drift", **files, on_drift="fail", deliverable=MODEL)
+    operator = DataDriftOperator(task_id="drift", **files, on_drift="fail", report=False, deliverable=MODEL)
     with pytest.raises(AirflowFailException, match=r"DriftFound: batch summer.csv drifted: .*temp"):
         operator.execute(context)
     assert len(context["outlet_events"]) == 0
 
 
-def test_no_deliverable_no_record(files: dict[str, str], context: dict) -> None:
-    found = DataDriftOperator(task_id="drift", **files, columns=["hour"]).execute(context)
-    assert (found["record_id"], found["drifted"]) == (None, False)
+def test_a_branch_takes_the_side_of_the_verdict(files: dict[str, str], context: dict) -> None:
+    from airflow.providers.standard.operators.empty import EmptyOperator
+    from airflow.sdk import DAG
+
+    with DAG("branches"):
+        drift = DataDriftOperator(
+            task_id="drift",
+            **files,
+            on_drift="branch",
+            if_drift=["investigate"],
+            if_no_drift=["go_on"],
+            report=False,
+            deliverable=MODEL,
+        )
+        drift >> [EmptyOperator(task_id="investigate"), EmptyOperator(task_id="go_on")]
+    context["ti"].task = drift
+    with pytest.raises(DownstreamTasksSkipped) as skipped:
+        drift.execute(context)
+    assert [task[0] if isinstance(task, tuple) else task for task in skipped.value.tasks] == ["go_on"]
+    assert context["ti"].xcoms["return_value"]["drifted"] is True
+    assert context["ti"].xcoms["drifted"] is True
+    assert emitted(context, MODEL.drift).body["drifted"] is True
 
 
-def test_damaged_file_is_one_clear_error(files: dict[str, str], tmp_path: Path, context: dict) -> None:
-    whole = (tmp_path / "winter.parquet").read_bytes()
-    (tmp_path / "cut.parquet").write_bytes(whole[: len(whole) // 2])
-    operator = DataDriftOperator(task_id="drift", **{**files, "current": (tmp_path / "cut.parquet").as_uri()})
+def test_a_profile_stands_in_for_a_reference_that_is_gone(
+    files: dict[str, str], folder: Path, context: dict
+) -> None:
+    direct = DataDriftOperator(task_id="drift", **files, report=False).execute(context)
+    made = DriftProfileOperator(
+        task_id="profile", source=files["reference"], model_version="7", deliverable=MODEL
+    ).execute(context)
+    assert emitted(context, MODEL.data).body["model_version"] == "7"
+    (folder / "winter.parquet").unlink()
+    operator = DataDriftOperator(
+        task_id="drift", reference={"profile": made["profile"]}, current=files["current"], deliverable=MODEL
+    )
+    found = operator.execute(context)
+    assert found["report"] == ""
+    assert found["reference"]["digest"] == made["digest"]
+    assert found["reference"]["model_version"] == "7"
+    assert [(item["column"], item["score"]) for item in found["columns"]] == [
+        (item["column"], item["score"]) for item in direct["columns"]
+    ]
+
+
+def test_an_asset_names_a_side(files: dict[str, str], context: dict) -> None:
+    found = DataDriftOperator(
+        task_id="drift", reference=Asset(files["reference"]), current=files["current"], report=False
+    ).execute(context)
+    assert found["drifted"]
+
+
+def test_damaged_file_is_one_clear_error(files: dict[str, str], folder: Path, context: dict) -> None:
+    whole = (folder / "winter.parquet").read_bytes()
+    (folder / "cut.parquet").write_bytes(whole[: len(whole) // 2])
+    operator = DataDriftOperator(
+        task_id="drift", **{**files, "current": (folder / "cut.parquet").as_uri()}, deliverable=MODEL
+    )
     with pytest.raises(AirflowFailException, match=r"InvalidInput: .*cut.parquet is damaged"):
+        operator.execute(context)
+    assert len(context["outlet_events"]) == 0
+    assert not (folder / "evidence").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "none of its kinds"),
+        ({"table": "t", "query": "SELECT 1"}, "table and query"),
+        ({"table": "t", "password": "x"}, "the unknown password"),
+        ({"profile": "/nowhere/p.npz"}, "profile"),
+        ([], "names no data"),
+        (7, "names no data"),
+    ],
+)
+def test_a_side_of_no_known_form_is_named(files: dict, given: object, message: str, context: dict) -> None:
+    operator = DataDriftOperator(task_id="drift", reference=given, current=files["current"])
+    with pytest.raises(AirflowFailException, match=message):
         operator.execute(context)
 
 
-def test_a_thousand_columns_fit_into_a_record(tmp_path: Path, monkeypatch, context: dict) -> None:
-    monkeypatch.setenv("AIRFLOW__PIPEOPS__EVIDENCE_URI", (tmp_path / "evidence").as_uri())
-    left = pd.DataFrame({"x": [1.0, 2.0] * 50})
+def test_a_thousand_columns_fit_into_a_record(folder: Path, context: dict) -> None:
+    left = pd.DataFrame({"x": [1.0, 2.0] * 100})
     names = [f"column_with_quite_a_long_name_{n}" for n in range(1000)]
     wide = left.join(pd.DataFrame(1, index=left.index, columns=names))
-    left.to_parquet(tmp_path / "a.parquet")
-    wide.to_parquet(tmp_path / "b.parquet")
+    left.to_parquet(folder / "a.parquet")
+    wide.to_parquet(folder / "b.parquet")
     found = DataDriftOperator(
         task_id="drift",
-        reference=str(tmp_path / "b.parquet"),
-        current=str(tmp_path / "a.parquet"),
+        reference=str(folder / "b.parquet"),
+        current=str(folder / "a.parquet"),
+        report=False,
         deliverable=MODEL,
     ).execute(context)
-    assert len(found["columns"]) == 1001
+    assert found["columns_total"] == 1001
+    assert len(found["columns"]) == 200
     assert emitted(context, MODEL.drift).body["columns_drifted"] == 1000
 
 
-@pytest.mark.parametrize("wrong", [{"on_drift": "shout"}, {"drift_share": 0}])
-def test_wrong_arguments_are_refused_at_parse(wrong: dict) -> None:
-    with pytest.raises(InvalidInput, match=next(iter(wrong))):
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"on_drift": "shout"}, "on_drift"),
+        ({"on_drift": "branch"}, "on_drift"),
+        ({"if_drift": ["x"]}, "on_drift"),
+        ({"drift_share": 0}, "drift_share"),
+        ({"method": "magic"}, "method"),
+        ({"thresholds": {"x": -1}}, "threshold of x"),
+        ({"engine": "abacus"}, "engine"),
+    ],
+)
+def test_wrong_arguments_are_refused_at_parse(wrong: dict, field: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
         DataDriftOperator(task_id="drift", reference="a.csv", current="b.csv", **wrong)
+    assert caught.value.field == field
 
 
-def govern(context: dict, **kwargs) -> tuple[RetrainGovernorOperator, dict]:
-    operator = RetrainGovernorOperator(task_id="decide", policy=POLICY, deliverable=MODEL, **kwargs)
-    return operator, operator.execute(context)
+def test_a_threshold_for_an_unknown_column_is_refused(files: dict[str, str], context: dict) -> None:
+    operator = DataDriftOperator(task_id="drift", **files, thresholds={"tempp": 0.2})
+    with pytest.raises(AirflowFailException, match="'tempp', which neither side has"):
+        operator.execute(context)
 
 
-QUALITY = {"passed": True, "batch": "2013-06.parquet"}
-DRIFT = {"share": 0.58, "drifted": True, "batch": "2013-06.parquet"}
-APRIL = {
-    "batch": "2013-04.parquet",
-    "at": "2013-05-01T00:00:00+00:00",
-    "quality_passed": True,
-    "drift_share": 0.6,
-    "performance": 0.62,
-    "reference_performance": 0.7,
-    "action": "hold",
-}
+def test_only_the_predictions_are_compared(folder: Path, context: dict) -> None:
+    random = np.random.default_rng(0)
+    rows = pd.DataFrame({"score": random.beta(2, 5, 3000), "x": random.normal(0, 1, 3000)})
+    rows.to_parquet(folder / "before.parquet")
+    rows.assign(score=random.beta(4, 3, 3000), x=rows.x + 5).to_parquet(folder / "after.parquet")
+    found = PredictionDriftOperator(
+        task_id="drift",
+        reference=str(folder / "before.parquet"),
+        current=str(folder / "after.parquet"),
+        predictions="score",
+        report=False,
+        deliverable=MODEL,
+    ).execute(context)
+    assert found["drifted"]
+    assert [item["column"] for item in found["columns"]] == ["score"]
+    assert emitted(context, MODEL.drift).body["subject"] == "predictions"
 
 
-def test_a_decision_to_retrain_is_an_event_of_its_own(context: dict) -> None:
-    operator, found = govern(
-        context, quality=QUALITY, drift=DRIFT, performance={"value": 0.67, "reference": 0.7}, history=[APRIL]
+def test_texts_are_compared_and_never_told(folder: Path, context: dict) -> None:
+    pd.DataFrame({"prompt": sentences(WEATHER, 400, 1)}).to_parquet(folder / "before.parquet")
+    pd.DataFrame({"prompt": [f"{text}!" for text in sentences(FINANCE, 400, 2)]}).to_parquet(
+        folder / "after.parquet"
     )
-    assert found["action"] == "retrain"
-    assert "2013-06.parquet 0.670 against 0.700" in found["reasons"][0]
-    assert [asset.name for asset in operator.outlets] == ["flight-delay.retrain"]
-    record = emitted(context, MODEL.retrain)
-    assert record.kind == "decision"
-    assert record.body["observation"]["action"] == "retrain"
-    assert record.body["policy"]["max_drop"] == 0.02
+    found = TextDriftOperator(
+        task_id="drift",
+        reference=str(folder / "before.parquet"),
+        current=str(folder / "after.parquet"),
+        text="prompt",
+        descriptors=["length", "words", "sentiment"],
+        report=False,
+        deliverable=MODEL,
+    ).execute(context)
+    assert found["embedding"]["p_value"] < 0.01
+    assert {item["column"] for item in found["columns"]} == {"length", "words", "sentiment"}
+    record = emitted(context, MODEL.drift)
+    told = json.dumps([found, record.body, ObjectStoragePath(record.evidence[0].uri).read_text()])
+    assert "thunder" not in told
+    assert "equity" not in told
 
 
-def test_hold_is_a_decision_and_starts_nothing(context: dict) -> None:
-    operator, found = govern(context, quality=QUALITY, drift=DRIFT, performance=0.70, history=[])
-    assert found["action"] == "hold"
-    # Airflow sends an event for each outlet of a successful task, so the one that starts training must be gone.
-    assert [asset.name for asset in operator.outlets] == ["flight-delay.decision"]
-    assert emitted(context, MODEL.decision).id == found["record_id"]
-
-
-def test_skipped_upstreams_are_no_evidence(context: dict) -> None:
-    _, found = govern(
-        context, quality={**QUALITY, "passed": False}, drift=None, performance=None, history="[]"
+@pytest.fixture
+def scored(folder: Path) -> dict[str, str]:
+    random = np.random.default_rng(0)
+    score = random.random(2000)
+    rows = pd.DataFrame(
+        {"id": range(2000), "score": score, "late": (random.random(2000) < score).astype(int)}
     )
-    assert found["action"] == "investigate"
-    _, found = govern(context, history=[APRIL])
-    assert (found["action"], found["rule"]) == ("hold", "evidence")
-
-
-def event(record: Record, days: int) -> SimpleNamespace:
-    at = datetime(2013, 1, 1, tzinfo=timezone.utc) + timedelta(days=days)
-    return SimpleNamespace(extra=record.to_extra(), timestamp=at)
-
-
-def decision(**changes) -> Record:
-    return Record("decision", MODEL.name, {"action": "hold", "observation": {**APRIL, **changes}})
-
-
-def test_history_comes_from_both_assets_once_for_each_batch(context: dict) -> None:
-    foreign = SimpleNamespace(extra={"hello": 1}, timestamp=datetime(2012, 1, 1, tzinfo=timezone.utc))
-    context["inlet_events"] = {
-        MODEL.decision: [event(decision(), 40), event(decision(performance=0.60), 50), foreign],
-        MODEL.retrain: [event(decision(batch="2013-03.parquet", action="retrain"), 10)],
+    rows[["id", "score"]].to_parquet(folder / "predictions.parquet")
+    rows.sample(1500, random_state=1)[["id", "late"]].to_csv(folder / "labels.csv", index=False)
+    return {
+        "predictions": str(folder / "predictions.parquet"),
+        "labels": str(folder / "labels.csv"),
+        "key": "id",
+        "prediction_column": "score",
+        "label_column": "late",
     }
-    operator = RetrainGovernorOperator(task_id="decide", deliverable=MODEL)
-    assert [(item.batch, item.performance, item.action) for item in operator.past(context)] == [
-        ("2013-03.parquet", 0.62, "retrain"),
-        ("2013-04.parquet", 0.60, "hold"),
-    ]
-    assert {asset.name for asset in operator.inlets} == {"flight-delay.decision", "flight-delay.retrain"}
 
 
-def test_deciding_again_about_a_batch_decides_the_same(context: dict) -> None:
-    june = {**APRIL, "batch": "2013-06.parquet", "performance": 0.67, "action": "retrain"}
-    _, found = govern(context, quality=QUALITY, performance=0.67, history=[APRIL, june])
-    assert found["action"] == "retrain"
+def test_late_labels_are_joined_and_the_metric_has_an_interval(scored: dict, context: dict) -> None:
+    operator = ModelPerformanceOperator(task_id="performance", **scored, reference="0.80", deliverable=MODEL)
+    found = operator.execute(context)
+    assert found["counts"]["coverage"] == 0.75
+    assert found["low"] < found["value"] < found["high"]
+    assert found["value"] == pytest.approx(5 / 6, abs=0.03)
+    assert (found["verdict"], found["worse"], found["estimated"]) == ("steady", False, False)
+    assert emitted(context, MODEL.asset("evaluation")).body["counts"]["unlabelled"] == 500
 
 
-@pytest.mark.parametrize("wrong", [{"performance": {"value": "good"}}, {"quality": "yes"}, {"drift": [1]}])
-def test_wrong_values_are_refused(wrong: dict, context: dict) -> None:
-    with pytest.raises(AirflowFailException, match=f"InvalidInput: {next(iter(wrong))}"):
-        govern(context, history=[], **wrong)
+def test_a_loss_beyond_chance_fails_the_gate(scored: dict, context: dict) -> None:
+    operator = ModelPerformanceOperator(task_id="performance", **scored, reference=0.95, on_worse="fail")
+    with pytest.raises(AirflowFailException, match=r"PerformanceDropped: roc_auc of predictions.parquet is"):
+        operator.execute(context)
+
+
+def test_too_few_labels_are_said(scored: dict, context: dict) -> None:
+    found = ModelPerformanceOperator(
+        task_id="performance", **scored, reference=0.95, min_coverage=0.9, on_worse="fail"
+    ).execute(context)
+    assert (found["verdict"], found["value"], found["worse"]) == ("too few labels", None, False)
+
+
+def test_a_governor_understands_the_result(scored: dict, context: dict) -> None:
+    from airflow_pipeops.drift.operators import RetrainGovernorOperator
+
+    found = ModelPerformanceOperator(task_id="performance", **scored, reference=0.8).execute(context)
+    decided = RetrainGovernorOperator(task_id="decide", performance=found, history=[]).execute(context)
+    assert decided["observation"]["performance"] == found["value"]
+    assert decided["observation"]["reference_performance"] == 0.8
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [({"metric": "magic"}, "metric"), ({"key": ()}, "key"), ({"on_worse": "shout"}, "on_worse")],
+)
+def test_what_makes_no_sense_is_refused_at_parse(scored: dict, wrong: dict, field: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        ModelPerformanceOperator(task_id="performance", **{**scored, **wrong})
+    assert caught.value.field == field
+
+
+def test_a_function_gives_the_side_to_judge(
+    files: dict[str, str], summer: pd.DataFrame, context: dict
+) -> None:
+    from airflow.sdk import DAG, task
+
+    with DAG("decorated"):
+
+        @task.data_drift(reference=files["reference"], report=False, deliverable=MODEL)
+        def batch(rows: int):
+            from airflow_pipeops.drift.sources import Frame
+
+            return Frame(summer.head(rows), name="july")
+
+        operator = batch(2000).operator
+    found = operator.execute(context)
+    assert (found["drifted"], found["batch"], found["rows"]["current"]) == (True, "july", 2000)

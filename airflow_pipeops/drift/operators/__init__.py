@@ -1,8 +1,19 @@
-"""Compare data with a reference, and decide whether to retrain."""
+"""Compare data, predictions and texts with a reference, measure a model, and decide whether to retrain."""
 
 from __future__ import annotations
 
 from airflow_pipeops.drift.operators.data import DataDriftOperator
 from airflow_pipeops.drift.operators.governor import RetrainGovernorOperator
+from airflow_pipeops.drift.operators.performance import ModelPerformanceOperator
+from airflow_pipeops.drift.operators.prediction import PredictionDriftOperator
+from airflow_pipeops.drift.operators.profile import DriftProfileOperator
+from airflow_pipeops.drift.operators.text import TextDriftOperator
 
-__all__ = ["DataDriftOperator", "RetrainGovernorOperator"]
+__all__ = [
+    "DataDriftOperator",
+    "DriftProfileOperator",
+    "ModelPerformanceOperator",
+    "PredictionDriftOperator",
+    "RetrainGovernorOperator",
+    "TextDriftOperator",
+]

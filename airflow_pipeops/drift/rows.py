@@ -1,0 +1,120 @@
+"""Rows themselves, for what aggregates cannot do: a sample for a report, texts, and labels joined to predictions.
+
+Only the named columns are read, and of a large source only a sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from airflow_pipeops.drift.sources import Frame, Source
+from airflow_pipeops.exceptions import InvalidInput
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: A report of more rows says nothing more, and takes minutes to open.
+SAMPLE_ROWS = 100_000
+
+
+def read_rows(
+    source: Source, field: str, *, columns: Sequence[str] = (), sample: int | None = None, seed: int = 0
+) -> pd.DataFrame:
+    """Return rows of a source.
+
+    :param field: the name under which the reader knows the source.
+    :param columns: those to read; by default all.
+    :param sample: so many rows at most. Of files and frames the same for the same ``seed``; a database draws its own.
+    :raises InvalidInput: for a profile, which holds no rows, or an unknown column.
+    """
+    from airflow_pipeops.drift.profile import Profile
+
+    if isinstance(source, Profile):
+        raise InvalidInput(
+            f"{field} is a profile, which holds no rows",
+            field=field,
+            remedy="Give the files, table or query themselves.",
+        )
+    if isinstance(source, Frame):
+        return _of_frame(source, field, columns, sample, seed)
+    from airflow_pipeops.drift.duck import Database
+    from airflow_pipeops.drift.sessions import opened
+
+    with ExitStack() as stack:
+        # One thread: the sample must be the same at every look.
+        database = stack.enter_context(Database("1GB", threads=1))
+        session = opened(source, field, duck=database)
+        stack.callback(session.close)
+        known = [column.name for column in session.schema()]
+        _check(columns, known, field)
+        return _read(session, list(columns) or known, sample, seed)
+
+
+def _check(columns: Sequence[str], known: Sequence[str], field: str) -> None:
+    absent = [name for name in columns if name not in known]
+    if absent:
+        raise InvalidInput(
+            f"{field} has no column {', '.join(map(repr, absent))}",
+            field=field,
+            value=absent,
+            remedy=f"It has {', '.join(list(known)[:20])}.",
+        )
+
+
+def _of_frame(
+    source: Frame, field: str, columns: Sequence[str], sample: int | None, seed: int
+) -> pd.DataFrame:
+    frame: Any = source.data
+    if hasattr(frame, "toPandas"):
+        frame = frame.toPandas()
+    elif hasattr(frame, "to_pandas"):
+        frame = frame.to_pandas()
+    _check(columns, [str(name) for name in frame.columns], field)
+    if columns:
+        frame = frame[list(columns)]
+    if sample is not None and len(frame) > sample:
+        frame = frame.sample(sample, random_state=seed)
+    return frame.reset_index(drop=True)
+
+
+def _read(session: Any, columns: list[str], sample: int | None, seed: int) -> pd.DataFrame:
+    import pandas as pd
+
+    from airflow_pipeops.drift.sql import identifier
+
+    selected = ", ".join(identifier(name, session.dialect) for name in columns)
+    query = f"SELECT {selected} FROM {session.relation}"
+    if sample is not None:
+        if session.dialect == "duckdb":
+            query += f" USING SAMPLE reservoir({int(sample)} ROWS) REPEATABLE ({int(seed)})"
+        else:
+            query = _drawn(session, query, sample)
+    found = session.table(query)
+    return pd.DataFrame({name: _plain(found[name]) for name in columns})
+
+
+def _drawn(session: Any, query: str, sample: int) -> str:
+    """Draw about so many rows in a database: each row by the toss of a coin, since dialects share no sampling clause."""
+    import sqlglot
+
+    rows = int(session.rows(f"SELECT COUNT(*) FROM {session.relation}")[0][0])
+    if rows <= sample:
+        return query
+    # The square root keeps the count within the limit in all but a handful of a million draws.
+    share = (sample - 5 * sample**0.5) / rows
+    coin = sqlglot.transpile(f"RAND() < {share:.9E}", read="spark", write=session.dialect)[0]
+    return f"{query} WHERE {coin}"
+
+
+def _plain(values: Any) -> Any:
+    """Turn a masked array into one with nulls."""
+    import numpy as np
+
+    if not isinstance(values, np.ma.MaskedArray):
+        return values
+    if not values.mask.any():
+        return values.data
+    objects: Any = values.astype(object)
+    return objects.filled(None)
