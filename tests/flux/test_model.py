@@ -43,6 +43,7 @@ class FluxWait(RuleBasedStateMachine):
         first=st.booleans(),
         settle=st.sampled_from([0.0, 0.0, 3.0]),
         ours=st.booleans(),
+        before=st.sampled_from(["ok", "ok", "bad"]),
     )
     def begin(
         self,
@@ -53,6 +54,7 @@ class FluxWait(RuleBasedStateMachine):
         first: bool,
         settle: float,
         ours: bool,
+        before: str,
         **how: Any,
     ) -> None:
         self.world = World(wait=wait, **how)
@@ -63,9 +65,9 @@ class FluxWait(RuleBasedStateMachine):
         )
         self.sources, self.kustomize = SourceController(self.world), KustomizeController(self.world)
         self.helm = HelmController(self.world)
-        self.world.commit()
+        self.world.commit(build=before, health=0 if before == "ok" else None)
         if first:
-            # Everything is well at the first commit before anybody waits.
+            # The first commit was tried before anybody waits.
             self.sources.due = True
             for _ in range(12):
                 self._tick()
@@ -133,6 +135,19 @@ class FluxWait(RuleBasedStateMachine):
         for _ in range(times):
             self.world.now += 1
             self._tick()
+
+    @rule(order=st.lists(st.sampled_from("skkkh"), min_size=4, max_size=25))
+    def somebody_looks_after_each_step(self, order: list[str]) -> None:
+        for who in order:
+            self.world.now += 1
+            if who == "s":
+                self.sources.due = True
+                self.sources.step(self.source)
+            elif who == "k":
+                self.kustomize.step(self.item, self.source, self.release)
+            elif self.world.release_spec:
+                self.helm.step(self.release)
+            self.look(None, False)
 
     @rule()
     def the_kustomization_is_due(self) -> None:
@@ -289,6 +304,7 @@ def test_a_good_commit_is_found_done_and_a_bad_one_failed() -> None:
             retries=1,
             rollback=True,
             cancels=False,
+            before="ok",
         )
         machine.target.health = health
         for _ in range(80):
@@ -313,6 +329,7 @@ def test_a_good_release_is_found_done_and_a_bad_one_failed() -> None:
             retries=1,
             rollback=True,
             cancels=False,
+            before="ok",
         )
         machine.world.charts["1.1.0"] = needed
         for _ in range(80):

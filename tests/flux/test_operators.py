@@ -6,9 +6,11 @@ import asyncio
 import json
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from airflow_pipeops.delivery.deliverable import Deliverable
@@ -594,3 +596,25 @@ def test_a_server_that_is_not_there_says_so(api: ApiServer, monkeypatch: pytest.
     works, said = FluxHook().test_connection()
     assert not works
     assert "127.0.0.1:9" in said
+
+
+def test_the_documented_permissions_are_enough(flux: Flux, context: dict[str, Any]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "flux.md").read_text()
+    rules = yaml.safe_load(page.split("```yaml\n")[1].split("```")[0])["rules"]
+    allowed = {
+        (verb, f"{plural}.{group}".rstrip("."))
+        for rule in rules
+        for group in rule["apiGroups"]
+        for plural in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    flux.api.tokens["token"] = lambda verb, what, _: (verb, what) in allowed
+    flux.install(helm=True)
+    made = flux.world.commit()
+    flux.start()
+    assert FluxHook().test_connection()[1].endswith("can look, watch and reconcile")
+    assert task(FluxReadySensor, revision=made.sha).execute(context)["rule"] == "ready"
+    assert task(FluxReconcileOperator, with_source=True).execute(context)["rule"] == "ready"
+    assert task(FluxSuspendOperator, kind="HelmRelease", name="api").execute(context)["changed"]
+    assert task(FluxResumeOperator, kind="HelmRelease", name="api").execute(context)["changed"]
+    assert task(FluxDriftOperator).execute(context)["verdict"] == "clean"
