@@ -52,10 +52,11 @@ def _deviation(sizes: Array, n: int, m: int) -> Array:
 
 
 def _by_quadrature(sizes: Array, n: int, m: int, term: Callable[[Any, Any], Any]) -> Array:
-    """Gauss-Hermite in nine points over the normal law of the rows of each bin."""
+    """Trapezoids over the normal law of the rows of each bin: all but exact, and good for a kink as well."""
     import numpy as np
 
-    nodes, weights = np.polynomial.hermite_e.hermegauss(9)
+    nodes = np.linspace(-8.0, 8.0, 161)
+    weights = np.exp(-0.5 * nodes**2)
     mean, spread = sizes * (n / (n + m)), _deviation(sizes, n, m)
     rows = mean[:, None] + spread[:, None] * nodes
     rows = np.clip(rows, np.maximum(0.0, sizes - m)[:, None], np.minimum(sizes, n)[:, None])

@@ -67,11 +67,11 @@ def findings(column: str, reference: Aggregate, current: Aggregate, settings: Se
         distribution = _tabular(method, table, threshold)
     else:
         distribution = _ordered(method, reference, current, threshold)
-    return [
-        distribution,
-        _missing(reference, current, settings.missing_threshold),
-        _unseen(reference, table, settings.unseen_threshold),
-    ]
+    found = [distribution]
+    # Where neither side misses a value there is nothing to test, and no reason to make all other tests stricter for it.
+    if absent(reference) or absent(current):
+        found.append(_missing(reference, current, settings.missing_threshold))
+    return [*found, _unseen(reference, table, settings.unseen_threshold)]
 
 
 def _chosen(method: str | None, numeric: bool) -> str:
