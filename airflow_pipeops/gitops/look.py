@@ -36,7 +36,14 @@ class Look:
         #: The operation that counts: a dry run changes nothing, and a ghost will never end.
         self.operation = None if operation is None or operation.dry_run or self.ghost else operation
         op = self.operation
-        self.running = bool(op and (op.queued or op.phase in ("Running", "Terminating")))
+        #: The operation that is under way; a dry run, too, since it hides how the one before it ended.
+        self.running: Operation | None = None
+        if (
+            operation
+            and not self.ghost
+            and (operation.queued or operation.phase in ("Running", "Terminating"))
+        ):
+            self.running = operation
         #: The controller could compare: what it says about revisions is no branch name and no leftover.
         self.compared = observed.sync in ("Synced", "OutOfSync") and bool(observed.desired)
         self.desired_ok = self.acceptable(observed.desired)

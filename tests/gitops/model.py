@@ -158,6 +158,7 @@ class World:
         tip = len(self.commits) - 1
         content, drifted, _ = self.at(self.now)
         failed = self.ended is not None and not self.ended[1] and self.ended[0] in revisions
+        failed = failed or self.partly_failed(revisions)
         return (
             tip in revisions
             and content == self.commits[tip]
@@ -166,6 +167,15 @@ class World:
             and not self.operation
             and not failed
         )
+
+    def partly_failed(self, revisions: set[int]) -> bool:
+        """Whether a partial operation failed last, at one of these revisions, and none of them was deployed as a whole."""
+        state = self.status.get("operationState") or {}
+        asked = state.get("operation", {}).get("sync", {})
+        if state.get("phase") not in ("Failed", "Error") or not asked.get("resources") or asked.get("dryRun"):
+            return False
+        deployed = [SHAS[item["revision"]] for item in self.status.get("history", [])[-1:]]
+        return SHAS[asked["revision"]] in revisions and not set(deployed) & revisions
 
     # --- what happens to the controller
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from airflow_pipeops.argocd.observe import observe
+from airflow_pipeops.gitops import verdict as verdicts
 from airflow_pipeops.gitops.expectation import Memory
 from airflow_pipeops.gitops.observed import Trouble
 from airflow_pipeops.gitops.rules import CERTAIN, RULES, WRONG_INPUT
@@ -286,3 +290,54 @@ def test_the_decision_is_quick_and_its_rules_have_names() -> None:
     assert "degraded" not in CERTAIN
     verdict, memory = decide(observe(app(), refreshed=True), expect(), Memory(), 0.0)
     assert (verdict.state, memory.acknowledged) == ("done", 1)
+
+
+def test_a_dry_run_under_way_hides_how_the_operation_before_it_ended() -> None:
+    dry = op("Running")
+    dry["operation"]["sync"]["dryRun"] = True
+    assert story(expect(), (0, app(state=dry, queued=True))).rule == "operation_running"
+    queued = app(state=None)
+    queued["operation"] = {"sync": {"dryRun": True}}
+    assert story(expect(), (0, queued)).rule == "operation_running"
+    ended = {**dry, "phase": "Succeeded", "startedAt": at(-3), "finishedAt": at(-1)}
+    assert story(expect(), (0, app(state=ended))).rule == "settling"
+    verdict = story(expect(), (0, app(state=ended)), (5, app(state=ended, compared=5)))
+    assert verdict.rule == "healthy"
+    assert "dry run" in verdict.details["warnings"][0]
+
+
+def test_the_page_about_the_wait_names_every_rule() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "wait.md").read_text()
+    package = Path(verdicts.__file__).parent
+    sources = [package / "verdict.py", package / "wanted.py", *(package / "rules").glob("*.py")]
+    named: set[str] = set()
+    for path in sources:
+        if path.name == "reconciling.py":
+            continue  # Flux has a page of its own
+        for node in ast.walk(ast.parse(path.read_text())):
+            spoken = isinstance(node, ast.Call) and getattr(node.func, "id", "") in (
+                "wait",
+                "fail",
+                "by",
+                "Verdict",
+                "_differs",
+            )
+            values = node.args[:2] if isinstance(node, ast.Call) and spoken else []
+            if isinstance(node, ast.Tuple) and path.name in ("wanted.py", "verdict.py"):
+                values = node.elts[:1]
+            named |= {
+                value.value
+                for value in values
+                if isinstance(value, ast.Constant) and isinstance(value.value, str)
+            }
+    rules = {name for name in named if re.fullmatch(r"[a-z]+_[a-z_]+|[a-z]{4,}", name)} - {
+        "done",
+        "failed",
+        "wait",
+        "denied",
+        "missing",
+        "fail",
+        "contains",
+    }
+    assert len(rules) > 35
+    assert {name for name in rules if f"`{name}`" not in page} == set()

@@ -18,10 +18,10 @@ def own_operation_invisible(k: Look) -> Verdict | None:
 
 
 def in_progress(k: Look) -> Verdict | None:
-    op = k.operation
-    if op is None or not k.running:
+    op = k.running
+    if op is None:
         return None
-    at = f"at {shorts(op.at)}"
+    at = f"at {shorts(op.at)}" + (" (a dry run)" if op.dry_run else "")
     if "blocked by sync window" in op.message:
         reason = f"the synchronisation {at} is blocked by a sync window: {k.o.blocked or op.message}"
         return by(k.e.on_window, "sync_window", reason)
