@@ -165,6 +165,7 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "bundles": [{"integration-name": "PipeOps", "python-modules": ["airflow_pipeops.bundles"]}],
         "connection-types": _connection_types(),
+        "cli": ["airflow_pipeops.cli.commands"],
         "asset-uris": [{"schemes": ["pipeops"], "handler": "airflow_pipeops.assets.sanitize_uri"}],
         "config": {
             "pipeops": {

@@ -69,6 +69,12 @@ class Forecast:
             return False
         return self.worth * min(1.0, self.ageing / self.gain) >= self.cost
 
+    def told(self) -> str:
+        """Return what is won in plain words."""
+        worth = 0.0 if self.worth is None else self.worth
+        batches = "batch" if self.horizon == 1 else "batches"
+        return f"{self.gain:.3g} a batch for {self.horizon:g} {batches}, worth {worth:.3g}"
+
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
         return asdict(self)

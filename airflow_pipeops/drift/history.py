@@ -83,6 +83,8 @@ class Observation:
     @property
     def changed_the_model(self) -> bool:
         """Whether another model serves since this batch, as far as is known."""
+        if self.mode == "observe":  # nothing was started
+            return False
         return self.action == ROLLBACK or (self.action == RETRAIN and self.outcome in ("", PROMOTED))
 
     def to_json(self) -> dict[str, Any]:

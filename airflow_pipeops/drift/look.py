@@ -85,6 +85,11 @@ class Look:
             return False
         return found.ageing > 0 and found.ageing_pays
 
+    @cached_property
+    def due(self) -> bool:
+        """Whether there is reason for a retrain, whatever stands against it."""
+        return self.hurts or (self.ages and self.current.quality_passed)
+
     def loss(self, item: Observation) -> float | None:
         """Return how far the metric is on the wrong side of its reference; ``None`` where nobody can say."""
         reference = self.reference(item)
@@ -149,6 +154,9 @@ class Look:
         found = []
         if self.hurts:
             found.append(self.consequence())
+        cast = self.forecast
+        if self.due and cast is not None and cast.cost is not None and cast.pays:
+            found.append(f"A retrain is expected to win {cast.told()}, and costs {cast.cost:g}.")
         if self.moves():
             share = self.moved()
             weighed = ", weighed by importance," if self.policy.importance else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from airflow_pipeops.drift.forecast import Forecast, better
+from airflow_pipeops.drift.forecast import better
 from airflow_pipeops.drift.history import DECLINED, HOLD, INVESTIGATE, RETRAIN, ROLLBACK
 from airflow_pipeops.drift.look import Look
 
@@ -76,13 +76,9 @@ def _steady(look: Look) -> Ruled | None:
     return HOLD, "steady", look.consequence()
 
 
-def _due(look: Look) -> bool:
-    return look.hurts or (look.ages and look.current.quality_passed)
-
-
 def _cooldown(look: Look) -> Ruled | None:
     policy, last = look.policy, look.last
-    if last is None or not _due(look):
+    if last is None or not look.due:
         return None
     batches = len(look.since) + 1
     if batches <= policy.cooldown_batches:
@@ -99,7 +95,7 @@ def _cooldown(look: Look) -> Ruled | None:
 
 def _budget(look: Look) -> Ruled | None:
     policy = look.policy
-    if policy.budget is None or not _due(look):
+    if policy.budget is None or not look.due:
         return None
     spent = sum(
         item.action == RETRAIN and item.outcome != DECLINED and look.now - item.when < policy.budget_window
@@ -113,17 +109,17 @@ def _budget(look: Look) -> Ruled | None:
 
 def _gain(look: Look) -> Ruled | None:
     found = look.forecast
-    if found is None or found.cost is None or not _due(look) or found.pays:
+    if found is None or found.cost is None or not look.due or found.pays:
         return None
     if found.worth is None:
         text = "the rows of the last batches are not known, so nobody can say what a retrain is worth"
     else:
-        text = f"a retrain is expected to win {_told(found)}, less than the {found.cost:g} that it costs"
+        text = f"a retrain is expected to win {found.told()}, less than the {found.cost:g} that it costs"
     return HOLD, "gain", f"Expected gain: {text}."
 
 
 def _outcome(look: Look) -> Ruled | None:
-    if not _due(look) or look.futile < look.policy.max_futile:
+    if not look.due or look.futile < look.policy.max_futile:
         return None
     times = f"the last {look.futile} retrains" if look.futile > 1 else "the last retrain"
     return (
@@ -134,22 +130,11 @@ def _outcome(look: Look) -> Ruled | None:
 
 
 def _retrain(look: Look) -> Ruled | None:
-    if not _due(look) or not look.enough or not look.current.quality_passed:
+    if not look.due or not look.enough or not look.current.quality_passed:
         return None
-    found = look.forecast
-    pays = (
-        f" A retrain is expected to win {_told(found)}, and costs {found.cost:g}."
-        if found is not None and found.cost is not None and found.pays
-        else ""
-    )
     if look.hurts:
-        return RETRAIN, "consequence", look.consequence() + pays
-    return RETRAIN, "ageing", f"The model ages: fresher ones were better on the same batches.{pays}"
-
-
-def _told(found: Forecast) -> str:
-    worth = 0.0 if found.worth is None else found.worth
-    return f"{found.gain:.3g} a batch for {found.horizon:g} batches, worth {worth:.3g}"
+        return RETRAIN, "consequence", look.consequence()
+    return RETRAIN, "ageing", "The model ages: fresher ones were better on the same batches."
 
 
 #: In their order: see :mod:`airflow_pipeops.drift.governor`.

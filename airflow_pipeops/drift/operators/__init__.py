@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from airflow_pipeops.drift.operators.data import DataDriftOperator
-from airflow_pipeops.drift.operators.governor import RetrainGovernorOperator
+from airflow_pipeops.drift.operators.governor import ApprovedRetrainOperator, RetrainGovernorOperator
 from airflow_pipeops.drift.operators.performance import ModelPerformanceOperator
 from airflow_pipeops.drift.operators.prediction import PredictionDriftOperator
 from airflow_pipeops.drift.operators.profile import DriftProfileOperator
 from airflow_pipeops.drift.operators.text import TextDriftOperator
 
 __all__ = [
+    "ApprovedRetrainOperator",
     "DataDriftOperator",
     "DriftProfileOperator",
     "ModelPerformanceOperator",

@@ -9,35 +9,47 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.drift.governor import (
-    RETRAIN,
+    ROLLBACK,
+    Decision,
     Observation,
     RetrainPolicy,
     decide,
     decided,
     deduplicated,
 )
+from airflow_pipeops.drift.recorded import observations
 from airflow_pipeops.exceptions import InvalidInput
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import Asset, Context
 
 
 class RetrainGovernorOperator(DeliveryOperator):
     """Decide whether to retrain, by a policy over this batch and the decisions before it.
 
-    Returns ``{action, rule, reasons, observation, record_id}``. The decision is recorded, whatever it is: on the
-    deliverable's ``retrain`` asset if the action is ``retrain``, which starts what is scheduled on it, else on its
-    ``decision`` asset. What follows reads the history back from both, so each decision carries its own observation.
+    Returns ``{action, rule, reasons, mode, needs_approval, acts, forecast, observation, record_id}``. Every decision is
+    recorded: to retrain, where nobody has to be asked, on the deliverable's ``retrain`` asset, which starts what is
+    scheduled on it; all others on its ``decision`` asset. What follows reads the history back from both, with the
+    outcomes of earlier retrains from the evaluations that were made of them, so each decision carries its own
+    observation. A retrain that a person must agree to is started by
+    :class:`~airflow_pipeops.drift.operators.governor.ApprovedRetrainOperator`.
 
     :param quality: return value of :class:`~airflow_pipeops.validation.operators.ValidateDataOperator`; ``None`` counts
         as passed.
     :param drift: return value of :class:`~airflow_pipeops.drift.operators.data.DataDriftOperator`; ``None`` if the batch
         was not compared.
     :param performance: the champion's metric on the batch: a number, or ``{"value", "reference"}``, where
-        ``performance`` and ``reference_performance`` are understood too; ``None`` while there are no labels.
+        ``performance`` and ``reference_performance`` are understood too, and beside them ``error`` (its standard error),
+        ``predecessor`` (the metric of the model before the champion, on the same batch) and ``rows``; ``None`` while
+        there are no labels.
     :param policy: the numbers.
     :param batch: name of the batch; by default that of ``quality`` or ``drift``, else the run's id.
     :param history: earlier observations as JSON, oldest first, instead of those that were recorded.
+    :param estimate: an estimate of the metric without labels: a number, or ``{"value"}``.
+    :param late: labels that arrived for earlier batches: batch -> what ``performance`` may be.
+    :param season: which part of a cycle the batch is of, for a policy that is ``seasonal``.
+    :param kill_switch: name of an Airflow Variable; while it holds anything but an empty text, ``0``, ``false``, ``no`` or
+        ``off``, nothing starts.
     :raises InvalidInput: if a value is of no known form.
     """
 
@@ -47,6 +59,9 @@ class RetrainGovernorOperator(DeliveryOperator):
         "performance",
         "batch",
         "history",
+        "estimate",
+        "late",
+        "season",
         *DeliveryOperator.template_fields,
     )
     emits: ClassVar[tuple[str, ...]] = ("decision",)
@@ -60,6 +75,10 @@ class RetrainGovernorOperator(DeliveryOperator):
         policy: RetrainPolicy | None = None,
         batch: str | None = None,
         history: Any = None,
+        estimate: Any = None,
+        late: Any = None,
+        season: str = "",
+        kill_switch: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -69,49 +88,96 @@ class RetrainGovernorOperator(DeliveryOperator):
         self.policy = policy or RetrainPolicy()
         self.batch = batch
         self.history = history
+        self.estimate = estimate
+        self.late = late
+        self.season = season
+        self.kill_switch = kill_switch
         if self.deliverable is not None:
-            assets = [self.deliverable.decision, self.deliverable.retrain]
             self.outlets = [*self.outlets, self.deliverable.retrain]
-            self.inlets = [*self.inlets, *(asset for asset in assets if asset not in self.inlets)]
+            read = [asset for asset in self._read() if asset not in self.inlets]
+            self.inlets = [*self.inlets, *read]
+
+    def _read(self) -> list[Asset]:
+        """Return the assets from which the history is read: decisions, and what became of the retrains."""
+        assert self.deliverable is not None
+        kinds = [self.deliverable.asset(kind) for kind in ("evaluation", "validation")]
+        return [self.deliverable.decision, self.deliverable.retrain, *kinds]
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Decide and record."""
         with no_retry():
             now = datetime.now(timezone.utc)
             current = self.observed(context, now)
-            past = [item for item in self.past(context) if item.batch != current.batch]
-            decision = decide([*past, current], self.policy, now)
+            known = self.past(context)
+            late = self.arrived(known, now)
+            past = [item for item in deduplicated([*known, *late]) if item.batch != current.batch]
+            decision = decide([*past, current], self.policy, now, killed=self.killed())
             for reason in decision.reasons:
                 self.log.info("%s: %s", decision.action, reason)
             observation = decided(current, decision).to_json()
-            body = {**decision.to_json(), "observation": observation, "policy": self.policy.to_json()}
-            return {**decision.to_json(), "observation": observation, "record_id": self.record(context, body)}
+            told = {**decision.to_json(), "acts": decision.acts, "observation": observation}
+            body = {**told, "policy": self.recorded_policy(), "late": [item.to_json() for item in late]}
+            return {**told, "record_id": self.record(context, decision, body)}
 
-    def record(self, context: Context, body: dict[str, Any]) -> str | None:
+    def record(self, context: Context, decision: Decision, body: dict[str, Any]) -> str | None:
         """Emit the decision on the one asset that it belongs to."""
         if self.deliverable is None:
             return None
         chosen, other = self.deliverable.decision, self.deliverable.retrain
-        if body["action"] == RETRAIN:
+        if decision.acts and decision.action != ROLLBACK:
             chosen, other = other, chosen
         # Airflow emits an event for every outlet of a task that succeeds, touched or not: without this, each decision
         # to hold would start a training.
         self.outlets = [asset for asset in self.outlets if asset != other]
         return self.emit(context, "decision", body, asset=chosen)
 
+    def recorded_policy(self) -> dict[str, Any]:
+        """Return the policy as the record tells it: a thousand weights would not fit, those of what moved do."""
+        policy = self.policy.to_json()
+        moved = self.drifted()
+        return {**policy, "importance": {name: policy["importance"][name] for name in moved}}
+
     def observed(self, context: Context, now: datetime) -> Observation:
         """Put together what is known about this batch."""
         quality, drift = _mapping(self.quality, "quality"), _mapping(self.drift, "drift")
-        value, reference = _performance(self.performance)
         share = drift.get("share")
+        estimate = _performance(self.estimate, "estimate").get("performance")
         return Observation(
             batch=str(self.batch or quality.get("batch") or drift.get("batch") or context["ti"].run_id),
             at=now.isoformat(timespec="seconds"),
             quality_passed=bool(quality.get("passed", True)),
             drift_share=None if share is None else float(share),
-            performance=value,
-            reference_performance=reference,
+            estimated_performance=estimate,
+            drifted=self.drifted(),
+            season=str(self.season or ""),
+            **_performance(self.performance, "performance"),
         )
+
+    def drifted(self) -> tuple[str, ...]:
+        """Return the columns that moved and that the policy weighs."""
+        columns = _mapping(self.drift, "drift").get("columns") or []
+        moved = [item["column"] for item in columns if isinstance(item, Mapping) and item.get("drifted")]
+        return tuple(name for name in moved if name in self.policy.importance)
+
+    def arrived(self, known: Sequence[Observation], now: datetime) -> list[Observation]:
+        """Return the labels that arrived late, as observations that complete the earlier ones.
+
+        :raises InvalidInput: for a batch that nobody decided about.
+        """
+        by_batch = {item.batch: item for item in known}
+        found = []
+        for batch, given in _mapping(self.late, "late").items():
+            if batch not in by_batch:
+                raise InvalidInput(
+                    f"labels arrived for {batch!r}, about which nothing was decided",
+                    field="late",
+                    value=batch,
+                    remedy="Name the batch as the decision's observation does.",
+                )
+            figures = _performance(given, "late")
+            passed = by_batch[batch].quality_passed
+            found.append(Observation(batch, now.isoformat(timespec="seconds"), passed, **figures))
+        return found
 
     def past(self, context: Context) -> list[Observation]:
         """Return the earlier observations, oldest first, one for each batch."""
@@ -123,13 +189,60 @@ class RetrainGovernorOperator(DeliveryOperator):
             return []
         from airflow_pipeops.delivery.events import records_on
 
-        records = records_on(context, self.deliverable.decision, self.deliverable.retrain)
-        found = []
-        for record in records:
-            observation = record.body.get("observation")
-            if record.kind == "decision" and isinstance(observation, Mapping):
-                found.append(Observation.from_json(observation))
-        return deduplicated(found)
+        return observations(records_on(context, *self._read()))
+
+    def killed(self) -> bool:
+        """Whether the kill switch is on. A Variable that is not there is off; one that cannot be read is an error."""
+        if not self.kill_switch:
+            return False
+        from airflow.sdk import Variable
+
+        value = str(Variable.get(self.kill_switch, default="") or "")
+        return value.strip().lower() not in ("", "0", "false", "no", "off")
+
+
+class ApprovedRetrainOperator(DeliveryOperator):
+    """Start the retrain that a person agreed to: put it on the deliverable's ``retrain`` asset.
+
+    It goes behind Airflow's ``ApprovalOperator``, which skips it when the person declines; a proposal that was not started
+    counts as declined. Returns the decision with the new ``record_id``.
+
+    :param decision: what :class:`RetrainGovernorOperator` returned; templated.
+    :param approved_by: who agreed, if that is known; templated.
+    :raises InvalidInput: if there is no decision to retrain.
+    """
+
+    template_fields: Sequence[str] = ("decision", "approved_by", *DeliveryOperator.template_fields)
+
+    def __init__(self, *, decision: Any, approved_by: str = "", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.decision = decision
+        self.approved_by = approved_by
+        if self.deliverable is None:
+            raise InvalidInput(
+                "a retrain needs its deliverable",
+                field="deliverable",
+                remedy="Pass deliverable=Deliverable(...).",
+            )
+        self.outlets = [*self.outlets, self.deliverable.retrain]
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Emit the decision anew, as approved."""
+        assert self.deliverable is not None
+        with no_retry():
+            given = _mapping(self.decision, "decision")
+            if given.get("action") != "retrain" or given.get("mode") == "observe":
+                raise InvalidInput(
+                    f"the decision is to {given.get('action', 'do nothing')}, in mode {given.get('mode', 'act')}",
+                    field="decision",
+                    value=given.get("action"),
+                    remedy="Start a retrain only where the governor decided so: see docs/governor.md.",
+                )
+            body = {name: value for name, value in given.items() if name != "record_id"}
+            approved = {**body, "acts": True, "approved": True, "approved_by": self.approved_by}
+            parents = [given["record_id"]] if given.get("record_id") else []
+            record = self.emit(context, "decision", approved, parents=parents, asset=self.deliverable.retrain)
+        return {**approved, "record_id": record}
 
 
 def _mapping(value: Any, field: str) -> Mapping[str, Any]:
@@ -145,18 +258,32 @@ def _mapping(value: Any, field: str) -> Mapping[str, Any]:
     return value
 
 
-def _performance(given: Any) -> tuple[float | None, float | None]:
+#: Field of an observation -> the names under which it may be given.
+_FIGURES = {
+    "performance": ("value", "performance"),
+    "reference_performance": ("reference", "reference_performance"),
+    "performance_error": ("error", "performance_error"),
+    "predecessor_performance": ("predecessor", "predecessor_performance"),
+    "rows": ("rows",),
+}
+
+
+def _performance(given: Any, field: str) -> dict[str, Any]:
+    """Return the figures that are known, as fields of an observation."""
     if isinstance(given, (int, float)) and not isinstance(given, bool):
-        return float(given), None
-    found = _mapping(given, "performance")
-    value = found.get("value", found.get("performance"))
-    reference = found.get("reference", found.get("reference_performance"))
-    for number in (value, reference):
-        if number is not None and (isinstance(number, bool) or not isinstance(number, (int, float))):
+        given = {"value": given}
+    found = _mapping(given, field)
+    figures: dict[str, Any] = {}
+    for name, aliases in _FIGURES.items():
+        number = next((found[alias] for alias in aliases if found.get(alias) is not None), None)
+        if number is None:
+            continue
+        if isinstance(number, bool) or not isinstance(number, (int, float)) or number - number != 0:
             raise InvalidInput(
-                "performance holds something that is no number",
-                field="performance",
-                value=type(number).__name__,
+                f"{field} holds something that is no finite number",
+                field=field,
+                value=str(number) if isinstance(number, float) else type(number).__name__,
                 remedy='Pass a number, or {"value": number, "reference": number}.',
             )
-    return (None if value is None else float(value)), (None if reference is None else float(reference))
+        figures[name] = int(number) if name == "rows" else float(number)
+    return figures

@@ -1,0 +1,114 @@
+"""Set a policy's numbers from a history in which nothing was wrong, instead of by taste."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
+from statistics import NormalDist, fmean, stdev
+
+from airflow_pipeops.drift.history import Observation
+from airflow_pipeops.drift.look import Look
+from airflow_pipeops.drift.policy import RetrainPolicy
+from airflow_pipeops.exceptions import InvalidInput
+
+#: With fewer losses, their spread is not known well enough to promise a rate.
+MIN_BATCHES = 8
+
+
+def calibrated(
+    history: Sequence[Observation], policy: RetrainPolicy, *, false_alarms: float = 0.05
+) -> RetrainPolicy:
+    """Return the policy with the smallest ``max_drop`` that keeps to a rate of false alarms.
+
+    A false alarm is a batch on which the rule k of n is met although nothing is wrong. The losses of the reference
+    history are taken as independent draws: the share of them above the threshold where there are enough, a normal
+    tail, widened for the few that were seen, beyond.
+
+    :param history: of a time in which the model was good, under this policy's ``target`` or with references of its own.
+    :param false_alarms: accepted share of batches with a false alarm.
+    :raises InvalidInput: for fewer than eight measured batches, or a rate that is none.
+    """
+    if not 0 < false_alarms < 1:
+        raise InvalidInput(
+            f"false_alarms is {false_alarms!r}",
+            field="false_alarms",
+            value=false_alarms,
+            remedy="Use a share of batches between 0 and 1, for example 0.05.",
+        )
+    losses = [loss for loss in _losses(history, policy) if loss is not None]
+    if len(losses) < MIN_BATCHES:
+        raise InvalidInput(
+            f"{len(losses)} measured batches are too few to calibrate on",
+            field="history",
+            value=len(losses),
+            remedy=f"Give at least {MIN_BATCHES} batches with a metric and a reference.",
+        )
+    return replace(
+        policy, max_drop=max(0.0, _quantile(losses, _exceedance(policy.k, policy.n, false_alarms)))
+    )
+
+
+def _losses(history: Sequence[Observation], policy: RetrainPolicy) -> list[float | None]:
+    now = datetime.now(timezone.utc)
+    return [Look(history[:number], item, policy, now).loss(item) for number, item in enumerate(history)]
+
+
+def alarm_rate(exceeds: float, k: int, n: int) -> float:
+    """Return how often a batch and k - 1 of the n - 1 before it exceed, if each does with a chance of its own."""
+    return exceeds * math.fsum(
+        math.comb(n - 1, low) * exceeds**low * (1 - exceeds) ** (n - 1 - low) for low in range(k - 1, n)
+    )
+
+
+def _exceedance(k: int, n: int, rate: float) -> float:
+    """Return the chance of a single batch to exceed at which the rule k of n has a rate."""
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if alarm_rate(middle, k, n) < rate else (low, middle)
+    return low
+
+
+def _quantile(losses: Sequence[float], exceeds: float) -> float:
+    """Return the loss that a batch exceeds with a chance."""
+    count = len(losses)
+    normal = fmean(losses) + NormalDist().inv_cdf(1 - exceeds) * stdev(losses) * (1 + 1 / (2 * count))
+    if exceeds * count < 5:  # too few lie beyond it to count them
+        return normal
+    return sorted(losses)[min(count - 1, math.ceil((1 - exceeds) * (count + 1)) - 1)]
+
+
+def decay(scores: Mapping[tuple[int, int], float], *, higher_is_better: bool = True) -> float:
+    """Return the loss for each batch of age, from a backtest: what ``policy.decay`` should be.
+
+    Only scores on the same batch are compared, so it does not matter how hard a batch is.
+
+    :param scores: ``(trained after batch, measured on batch) -> metric``, for at least two models on one batch.
+    :raises InvalidInput: if no two models were measured on the same batch.
+    """
+    by_batch: dict[int, list[tuple[int, float]]] = {}
+    for (trained, batch), score in scores.items():
+        if trained >= batch:
+            raise InvalidInput(
+                f"the model trained after batch {trained} was measured on batch {batch}, which it knows",
+                field="scores",
+                value=(trained, batch),
+                remedy="Measure a model on later batches only.",
+            )
+        by_batch.setdefault(batch, []).append((trained, score if higher_is_better else -score))
+    total = weight = 0.0
+    for models in by_batch.values():
+        for old, old_score in models:
+            for new, new_score in models:
+                if new > old:
+                    total += (new - old) * (new_score - old_score)
+                    weight += (new - old) ** 2
+    if not weight:
+        raise InvalidInput(
+            "no two models were measured on the same batch",
+            field="scores",
+            remedy="Train at least two models at different times, and measure both on the batches after.",
+        )
+    return total / weight
