@@ -33,7 +33,7 @@ from airflow_pipeops.drift.history import (
 from airflow_pipeops.drift.policy import RetrainPolicy
 
 #: ``policy.decay`` weighs as much as so many batches on which two models one batch of age apart were compared.
-_PRIOR = 100.0
+_PRIOR = 1000.0
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Forecast:
 
     :param shortfall: certain loss against the reference, for each batch, in units of the metric.
     :param ageing: loss against a fresh model, for each batch, as far as paired comparisons tell.
-    :param recovery: share of the shortfall that a retrain is expected to win back.
+    :param recovery: share of such a loss that a retrain is expected to win back.
     :param gain: what is won on each batch.
     :param horizon: for so many batches.
     :param worth: all of that, in the unit of the cost; ``None`` if it is valued by rows and they are not known.
@@ -67,7 +67,7 @@ class Forecast:
         """Whether what ageing costs is alone worth the stated cost."""
         if self.cost is None or self.worth is None or self.ageing <= 0:
             return False
-        return self.worth * min(1.0, self.ageing / self.gain) >= self.cost
+        return self.worth * self.ageing / max(self.ageing, self.shortfall) >= self.cost
 
     def told(self) -> str:
         """Return what is won in plain words."""
@@ -96,7 +96,7 @@ def forecast(
     shortfall = _shortfall(losses, error, policy)
     recovery = recovered(past, policy)
     aged = max(0.0, decay(past, current, policy)) * _age(past)
-    gain = max(shortfall * recovery, aged)
+    gain = max(shortfall, aged) * recovery
     horizon = max(1.0, since / 2) if policy.horizon is None else policy.horizon
     volume = _volume([*past[-policy.n :], current]) if policy.value_per == "row" else 1.0
     worth = None if volume is None else gain * horizon * volume * policy.value

@@ -49,7 +49,8 @@ class RetrainPolicy:
     :param value_per: ``batch`` or ``row``.
     :param horizon: for so many batches the gain of a retrain is expected to last; by default half of the model's age,
         which is right for a steady decay, and at least one.
-    :param recovery: share of a loss that a retrain is expected to win back, while nothing is known of earlier ones.
+    :param recovery: share of a loss that a retrain is expected to win back, while nothing is known of earlier ones: a
+        part of it is a hard batch, which no model masters.
     :param decay: loss of the metric for each batch of the model's age, from a backtest on the reference history.
     :param confidence: a loss counts only where it is above so many of its standard errors.
     :raises InvalidInput: for numbers that make no sense.
@@ -79,9 +80,9 @@ class RetrainPolicy:
     value: float = 1.0
     value_per: str = "batch"
     horizon: float | None = None
-    recovery: float = 1.0
+    recovery: float = 0.5
     decay: float | None = None
-    confidence: float = 1.0
+    confidence: float = 2.0
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():

@@ -83,7 +83,7 @@ def _cooldown(look: Look) -> Ruled | None:
     batches = len(look.since) + 1
     if batches <= policy.cooldown_batches:
         text = f"batch {batches} of the {policy.cooldown_batches} that follow the {last.action} after {last.batch}"
-    elif look.now - last.when < policy.cooldown:
+    elif policy.cooldown and look.now - last.when < policy.cooldown:
         passed = look.now - last.when
         text = (
             f"the {last.action} after {last.batch} was decided {passed} ago, {policy.cooldown} are required"

@@ -8,8 +8,10 @@ model is known on every block.
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta, timezone
 
 import numpy as np
@@ -18,7 +20,8 @@ import pandas as pd
 from airflow_pipeops.drift.calibration import decay
 from airflow_pipeops.drift.governor import Observation, RetrainPolicy
 from airflow_pipeops.drift.replay import simulate
-from tests.benchmarks.retrain_streams import Stream, Task
+from tests import realdata
+from tests.benchmarks.retrain_streams import VERSION, Stream, Task
 
 #: The AUC against which staleness is counted: that of a model which is never wrong.
 REFERENCE = 1.0
@@ -95,14 +98,11 @@ def oracle(task: Task, price: float) -> Run:
 
 def evidently(task: Task, price: float) -> Run:
     """Retrain when more than half of the columns drift by Evidently's default test for each."""
-    shares = _memory(task, "shares", dict)
-
-    def wants(trained: int, block: int) -> bool:
-        if (trained, block) not in shares:
-            shares[trained, block] = drift_share(task.stream, trained, block)
-        return shares[trained, block] > 0.5
-
-    return follow(task, wants)
+    return _kept(
+        task,
+        "drift-share",
+        lambda: follow(task, lambda trained, block: drift_share(task.stream, trained, block) > 0.5),
+    )
 
 
 def drift_share(stream: Stream, trained: int, block: int) -> float:
@@ -132,7 +132,7 @@ def detector(name: str) -> Callable[[Task, float], Run]:
     """Retrain when a detector of River, as it comes, alarms on the errors of the champion, row by row."""
 
     def run(task: Task, price: float) -> Run:
-        return _memory(task, name, lambda: _detected(task, name))
+        return _kept(task, name, lambda: _detected(task, name))
 
     return run
 
@@ -189,30 +189,32 @@ def _cara(task: Task, kind: str, value: float) -> Run:
 
 
 def governor(task: Task, price: float, policy: RetrainPolicy = POLICY) -> Run:
-    """The governor of airflow-pipeops: it knows the price, and a decay from a backtest on the prefix."""
+    """The governor of airflow-pipeops: it knows the price, and two numbers from a backtest on the prefix.
+
+    ``target`` is the mean AUC of models one block old, ``decay`` the loss for each further block of age.
+    """
     score = task.stream.matrix.score
     known = [(trained, block) for block in task.prefix for trained in range(task.prefix.start - 1, block)]
-    rate = max(0.0, decay({at: float(score[at]) for at in known}))
-    ready = replace(policy, retrain_cost=price, decay=rate)
-
+    ready = replace(
+        policy,
+        retrain_cost=price,
+        target=float(np.mean([score[block - 1, block] for block in task.prefix])),
+        decay=max(0.0, decay({at: float(score[at]) for at in known})),
+    )
     served: list[int] = []
 
     def observe(batch: int, trained: int, before: int | None) -> Observation:
         served.append(task.start + trained)
-        return observed(
-            task, task.start + batch, task.start + trained, None if before is None else task.start + before
-        )
+        predecessor = None if before is None else task.start + before
+        return observed(task, task.start + batch, task.start + trained, predecessor)
 
     steps = simulate(task.stop - task.start, observe, ready)
     return Run(served, sum(step.decision.action == "retrain" for step in steps[:-1]))
 
 
 def observed(task: Task, block: int, trained: int, before: int | None) -> Observation:
-    """Return what is known about a block. A model's reference is its backtest: the newest block, without having seen it."""
+    """Return what is known about a block: the champion's AUC with its error, and its predecessor's."""
     matrix = task.stream.matrix
-    backtest = matrix.score[trained - 1, trained]
-    if np.isnan(backtest):  # the very first model: its first block
-        backtest = matrix.score[trained, trained + 1]
     at = datetime(2000, 1, 1, tzinfo=timezone.utc) + timedelta(days=block)
     return Observation(
         f"block {block}",
@@ -220,20 +222,19 @@ def observed(task: Task, block: int, trained: int, before: int | None) -> Observ
         quality_passed=True,
         performance=float(matrix.score[trained, block]),
         performance_error=float(matrix.error[trained, block]),
-        reference_performance=float(backtest),
         predecessor_performance=None if before is None else float(matrix.score[before, block]),
         rows=len(task.stream.rows[block]),
     )
 
 
-_REMEMBERED: dict = {}
-
-
-def _memory(task: Task, what: str, make: Callable):
-    """What does not depend on the price is worked out once."""
-    if (task.name, what) not in _REMEMBERED:
-        _REMEMBERED[task.name, what] = make()
-    return _REMEMBERED[task.name, what]
+def _kept(task: Task, rule: str, make: Callable[[], Run]) -> Run:
+    """What does not depend on the price is worked out once: row by row, it takes minutes."""
+    kept = realdata.folder() / f"retrain-{task.name}-{rule}-{VERSION}.json".replace(" ", "-").replace(",", "")
+    if not kept.exists():
+        unfinished = kept.with_name(f".{kept.name}.{os.getpid()}.part")
+        unfinished.write_text(json.dumps(asdict(make())))
+        unfinished.replace(kept)
+    return Run(**json.loads(kept.read_text()))
 
 
 #: Rules that one could run; the oracle knows the future.

@@ -32,7 +32,7 @@ HISTORY = [
     },
     {"batch": "june", "at": "2013-07-01T00:00:00Z", "quality_passed": False, "action": "investigate"},
 ]
-POLICY = "target: 0.70\nretrain_cost: 0.05\n"
+POLICY = "target: 0.70\nretrain_cost: 0.03\n"
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +69,9 @@ def test_a_table_with_reasons_and_totals(home: Path, files: tuple[str, str]) -> 
     assert ran.returncode == 0, ran.stderr
     text = " ".join(ran.stdout.split())
     assert "may 0.630 retrain hold The metric was more than 0.02 worse" in text
-    assert "A retrain is expected to win 0.075 a batch for 1 batch, worth 0.075, and costs 0.05." in text
+    assert "A retrain is expected to win 0.0375 a batch for 1 batch, worth 0.0375, and costs 0.03." in text
     assert (
-        "3 batches: 1 hold, 1 retrain, 1 investigate, 0 rollback; 1 unlike the record. The retrains cost 0.05."
+        "3 batches: 1 hold, 1 retrain, 1 investigate, 0 rollback; 1 unlike the record. The retrains cost 0.03."
         in text
     )
 
@@ -82,7 +82,7 @@ def test_json_from_standard_input(files: tuple[str, str], monkeypatch, capsys) -
     replay_command(SimpleNamespace(policy=files[0], history="-", deliverable=None, json=True))
     found = json.loads(capsys.readouterr().out)
     assert found["totals"] == {
-        "batches": 3, "hold": 1, "retrain": 1, "investigate": 1, "rollback": 0, "differ": 1, "cost": 0.05
+        "batches": 3, "hold": 1, "retrain": 1, "investigate": 1, "rollback": 0, "differ": 1, "cost": 0.03
     }  # fmt: skip
     assert [step["action"] for step in found["steps"]] == ["hold", "retrain", "investigate"]
 

@@ -1,0 +1,72 @@
+"""Thresholds from a reference history: the promised rate of false alarms holds, and a known decay is found."""
+
+from __future__ import annotations
+
+import random
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from airflow_pipeops.drift.calibration import alarm_rate, calibrated, decay
+from airflow_pipeops.drift.governor import Observation, RetrainPolicy
+from airflow_pipeops.exceptions import InvalidInput
+
+START = datetime(2013, 1, 1, tzinfo=timezone.utc)
+
+
+def history(metrics: list[float]) -> list[Observation]:
+    return [
+        Observation(f"b{n}", (START + timedelta(days=n)).isoformat(), True, performance=metric)
+        for n, metric in enumerate(metrics)
+    ]
+
+
+@pytest.mark.parametrize(("k", "n"), [(1, 1), (2, 3), (3, 5)])
+@pytest.mark.parametrize("tail", ["normal", "heavy"])
+def test_the_rate_of_false_alarms_holds(k: int, n: int, tail: str) -> None:
+    """Many reference histories of 24 batches, each followed by 200 batches of the same: nothing is ever wrong."""
+    chance = random.Random(k * 10 + n)
+
+    def noise() -> float:
+        spread = 0.02 if tail == "normal" or chance.random() < 0.9 else 0.05
+        return 0.70 + chance.gauss(0, spread)
+
+    alarms = batches = 0
+    for _ in range(150):
+        policy = RetrainPolicy(target=0.70, k=k, n=n)
+        ready = calibrated(history([noise() for _ in range(24)]), policy, false_alarms=0.05)
+        low = [0.70 - noise() > ready.max_drop for _ in range(200)]
+        alarms += sum(low[at] and sum(low[at - n + 1 : at + 1]) >= k for at in range(n, 200))
+        batches += 200 - n
+    assert 0.005 < alarms / batches < 0.065
+
+
+def test_the_rate_of_k_of_n() -> None:
+    assert alarm_rate(0.2, 1, 1) == pytest.approx(0.2)
+    assert alarm_rate(0.2, 2, 3) == pytest.approx(0.2 * (1 - 0.8**2))
+    assert alarm_rate(0.2, 3, 3) == pytest.approx(0.2**3)
+
+
+def test_a_decay_is_found_however_hard_the_batches_are() -> None:
+    chance = random.Random(0)
+    hard = [chance.gauss(0, 0.1) for _ in range(30)]
+    scores = {
+        (trained, batch): 0.8 + hard[batch] - 0.004 * (batch - trained)
+        for batch in range(30)
+        for trained in range(batch)
+    }
+    assert decay(scores) == pytest.approx(0.004)
+    errors = {at: 1 - score for at, score in scores.items()}
+    assert decay(errors, higher_is_better=False) == pytest.approx(0.004)
+
+
+def test_what_cannot_be_calibrated_on_is_refused() -> None:
+    policy = RetrainPolicy(target=0.7)
+    with pytest.raises(InvalidInput, match="7 measured batches are too few"):
+        calibrated(history([0.7] * 7), policy)
+    with pytest.raises(InvalidInput, match="false_alarms"):
+        calibrated(history([0.7] * 20), policy, false_alarms=5)
+    with pytest.raises(InvalidInput, match="no two models"):
+        decay({(0, 1): 0.7, (0, 2): 0.6})
+    with pytest.raises(InvalidInput, match="which it knows"):
+        decay({(3, 2): 0.7})
