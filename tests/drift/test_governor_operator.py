@@ -210,6 +210,16 @@ def test_figures_beside_the_metric_reach_the_decision(context: dict) -> None:
     assert "(estimated)" in found["reasons"][0]
 
 
+def test_an_interval_is_an_error_and_an_estimate_stays_one(context: dict) -> None:
+    measured = {"value": 0.67, "low": 0.63, "high": 0.71, "rows": 900, "reference": 0.7, "estimated": True}
+    _, found = govern(context, quality=QUALITY, performance=measured, history=[])
+    seen = found["observation"]
+    assert (seen["performance"], seen["estimated_performance"]) == (None, 0.67)
+    assert seen["performance_error"] == pytest.approx(0.04 / 1.96, abs=1e-4)
+    _, found = govern(context, quality=QUALITY, performance={**measured, "estimated": False}, history=[])
+    assert found["observation"]["performance"] == 0.67
+
+
 def test_a_thousand_weights_fit_into_a_record(context: dict) -> None:
     names = [f"column_with_quite_a_long_name_{n}" for n in range(1000)]
     columns = [{"column": name, "drifted": n < 3} for n, name in enumerate(names)]

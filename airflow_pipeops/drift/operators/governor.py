@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
@@ -40,8 +41,9 @@ class RetrainGovernorOperator(DeliveryOperator):
         was not compared.
     :param performance: the champion's metric on the batch: a number, or ``{"value", "reference"}``, where
         ``performance`` and ``reference_performance`` are understood too, and beside them ``error`` (its standard error),
-        ``predecessor`` (the metric of the model before the champion, on the same batch) and ``rows``; ``None`` while
-        there are no labels.
+        ``predecessor`` (the metric of the model before the champion, on the same batch) and ``rows``; or what
+        :class:`~airflow_pipeops.drift.operators.performance.ModelPerformanceOperator` returned; ``None`` while there are
+        no labels.
     :param policy: the numbers.
     :param batch: name of the batch; by default that of ``quality`` or ``drift``, else the run's id.
     :param history: earlier observations as JSON, oldest first, instead of those that were recorded.
@@ -141,16 +143,19 @@ class RetrainGovernorOperator(DeliveryOperator):
         """Put together what is known about this batch."""
         quality, drift = _mapping(self.quality, "quality"), _mapping(self.drift, "drift")
         share = drift.get("share")
-        estimate = _performance(self.estimate, "estimate").get("performance")
+        figures = _performance(self.performance, "performance")
+        estimate = _performance(self.estimate, "estimate")
+        given = estimate.get("performance", estimate.get("estimated_performance"))
+        if given is not None:
+            figures["estimated_performance"] = given
         return Observation(
             batch=str(self.batch or quality.get("batch") or drift.get("batch") or context["ti"].run_id),
             at=now.isoformat(timespec="seconds"),
             quality_passed=bool(quality.get("passed", True)),
             drift_share=None if share is None else float(share),
-            estimated_performance=estimate,
             drifted=self.drifted(),
             season=str(self.season or ""),
-            **_performance(self.performance, "performance"),
+            **figures,
         )
 
     def drifted(self) -> tuple[str, ...]:
@@ -286,4 +291,15 @@ def _performance(given: Any, field: str) -> dict[str, Any]:
                 remedy='Pass a number, or {"value": number, "reference": number}.',
             )
         figures[name] = int(number) if name == "rows" else float(number)
+    return _read_further(figures, found)
+
+
+def _read_further(figures: dict[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+    """Read what :class:`ModelPerformanceOperator` tells besides: an interval, and whether the metric is an estimate."""
+    low, high = found.get("low"), found.get("high")
+    if "performance_error" not in figures and isinstance(low, float) and isinstance(high, float):
+        wide = NormalDist().inv_cdf(0.5 + float(found.get("confidence", 0.95)) / 2)
+        figures["performance_error"] = round((high - low) / (2 * wide), 9)
+    if found.get("estimated") and "performance" in figures:
+        figures["estimated_performance"] = figures.pop("performance")
     return figures
