@@ -33,7 +33,7 @@ CONNECTIONS = {
     }
 }
 APPLICATION = {"argocd": {"application": {"enabled": True, "repoURL": "https://git/gitops", "path": "apps"}}}
-RBAC = {f: {"rbac": {f: {"enabled": True}}} for f in ("argocd", "builds", "argoWorkflows")}
+RBAC = {f: {"rbac": {f: {"enabled": True}}} for f in ("argocd", "flux", "builds", "argoWorkflows")}
 EVERYTHING: dict[str, Any] = {
     **CONNECTIONS,
     **APPLICATION,
@@ -87,6 +87,7 @@ def test_the_default_is_one_account_that_may_do_nothing() -> None:
         ({"connections": {"existingSecret": "mine"}}, ["ServiceAccount"]),
         ({"serviceAccount": {"create": False}}, []),
         (RBAC["argocd"], ["Role", "RoleBinding", "ServiceAccount"]),
+        (RBAC["flux"], ["Role", "RoleBinding", "ServiceAccount"]),
         (RBAC["builds"], ["Role", "RoleBinding", "ServiceAccount"]),
         (RBAC["argoWorkflows"], ["Role", "RoleBinding", "ServiceAccount"]),
         ({"rbac": {"create": False, "builds": {"enabled": True}}}, ["ServiceAccount"]),
@@ -137,11 +138,24 @@ def test_argo_cd_may_only_be_read_and_only_where_it_lives() -> None:
     role = one("Role", values)
     assert role["metadata"]["namespace"] == "gitops"
     assert role["rules"] == [
-        {"apiGroups": ["argoproj.io"], "resources": ["applications"], "verbs": ["get", "list", "watch"]}
+        {"apiGroups": ["argoproj.io"], "resources": ["applications"], "verbs": ["get", "list", "watch"]},
+        {"apiGroups": [""], "resources": ["events"], "verbs": ["list"]},
     ]
     binding = one("RoleBinding", values)
     assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "pipeops", "namespace": "airflow"}]
     assert binding["roleRef"]["name"] == role["metadata"]["name"]
+
+
+def test_applications_are_patched_and_flux_is_reconciled_only_where_it_is_asked_for() -> None:
+    sync = one("Role", {"rbac": {"argocd": {"enabled": True, "sync": True}}})
+    assert sync["rules"][0]["verbs"] == ["get", "list", "watch", "patch"]
+    roles = [
+        document
+        for document in render({"rbac": {"flux": {"enabled": True, "namespaces": ["flux-system", "apps"]}}})
+        if document["kind"] == "Role"
+    ]
+    assert [role["metadata"]["namespace"] for role in roles] == ["flux-system", "apps"]
+    assert all("patch" in role["rules"][0]["verbs"] for role in roles)
 
 
 def test_every_binding_leads_from_the_account_to_its_role() -> None:
