@@ -15,14 +15,22 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
+from airflow_pipeops.argocd.observe import observe
 from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
 
 if TYPE_CHECKING:
-    from airflow_pipeops.argocd.client import AppRef, ArgoCDClient
+    from airflow_pipeops.argocd.hook import ArgoCDHook
+    from airflow_pipeops.argocd.transport import AppRef, ArgoCD
+    from airflow_pipeops.gitops.observed import Observed
+
+#: Seconds after which the applications of a project or selector are listed anew: listing is dear for the server.
+RELIST = 60.0
 
 
 class ArgoCDEventTrigger(BaseEventTrigger):
-    """Looks at applications for ever, and yields an event for each piece of news about one of them.
+    """Watches applications for ever, and yields an event for each piece of news about one of them.
+
+    All watchers and waits of a triggerer that concern the same connection and project share one stream.
 
     :param argocd_conn_id: the Argo CD connection.
     :param apps: names of the applications; or
@@ -63,6 +71,7 @@ class ArgoCDEventTrigger(BaseEventTrigger):
         self.argocd_conn_id, self.apps, self.selector = argocd_conn_id, list(apps), selector
         self.project, self.app_namespace = project, app_namespace
         self.poll_interval = _seconds("poll_interval", poll_interval)
+        self._listed: tuple[float, list[str]] | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return class path and arguments."""
@@ -74,17 +83,22 @@ class ArgoCDEventTrigger(BaseEventTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield the events, for ever."""
         from airflow_pipeops.argocd.hook import ArgoCDHook
+        from airflow_pipeops.argocd.looking import Lookout
 
         memories: dict[str, Any] = {}
         while True:
             try:
                 hook = ArgoCDHook(self.argocd_conn_id, project=self.project, app_namespace=self.app_namespace)
                 async with await hook.aclient() as client:
-                    while True:
-                        for app in await self._names(client):
-                            async for payload in self._look(client, hook.ref(app), memories):
-                                yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
-                        await self._pause()
+                    with Lookout(self.argocd_conn_id, self.project, self.poll_interval) as lookout:
+                        while True:
+                            for ref in await self._refs(client, hook):
+                                observed = lookout.look(ref)
+                                if observed is None:
+                                    continue
+                                async for payload in self._tell(client, ref, observed, memories):
+                                    yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
+                            await self._pause()
             except PipeOpsError as error:
                 # A watcher has nobody to fail: it says so and goes on, slowly where only a person can mend it.
                 self.log.warning("Looking for %s failed, and will be tried again: %s", self.subject, error)
@@ -95,32 +109,38 @@ class ArgoCDEventTrigger(BaseEventTrigger):
         raise NotImplementedError
 
     async def judge(
-        self, client: ArgoCDClient, ref: AppRef, memory: Any, *, resumed: bool
+        self, client: ArgoCD, ref: AppRef, observed: Observed, memory: Any, *, resumed: bool
     ) -> tuple[dict[str, Any] | None, Any]:
-        """Look at one application.
+        """Judge one look at one application.
 
         :param resumed: the memory was kept by an earlier triggerer.
         :return: what to report, if anything, and the memory for the next look.
         """
         raise NotImplementedError
 
-    async def _names(self, client: ArgoCDClient) -> list[str]:
+    async def _refs(self, client: ArgoCD, hook: ArgoCDHook) -> list[AppRef]:
+        """Return the applications that are meant; what a selector or a project has is listed once a minute at most."""
         if self.apps:
-            return self.apps
-        listed = await client.applications(project=self.project, selector=self.selector)
-        names = (str((item.get("metadata") or {}).get("name") or "") for item in listed)
-        return sorted(filter(None, names))
+            return [hook.ref(app) for app in self.apps]
+        now = time.monotonic()
+        if self._listed is None or now - self._listed[0] >= RELIST:
+            items = await client.applications(project=hook.ref("any").project, selector=self.selector)
+            names = sorted({str((item.get("metadata") or {}).get("name") or "") for item in items} - {""})
+            self._listed = now, names
+        return [hook.ref(name) for name in self._listed[1]]
 
-    async def _look(
-        self, client: ArgoCDClient, ref: AppRef, memories: dict[str, Any]
+    async def _tell(
+        self, client: ArgoCD, ref: AppRef, observed: Observed, memories: dict[str, Any]
     ) -> AsyncIterator[dict[str, Any]]:
         resumed = ref.name not in memories
         before = await self._recall(ref.name) if resumed else memories[ref.name]
         try:
-            payload, memory = await self.judge(client, ref, before, resumed=resumed)
+            payload, memory = await self.judge(client, ref, observed, before, resumed=resumed)
+            if payload is not None:
+                # What a stream told may be behind: news are confirmed by a question before anybody hears of them.
+                sure = observe(await client.get(ref))
+                payload, memory = await self.judge(client, ref, sure, before, resumed=resumed)
         except PipeOpsError as error:
-            if len(self.apps) == 1:
-                raise
             self.log.warning("Looking at %s failed: %s", ref.name, error)
             return
         if payload is not None:
@@ -172,13 +192,12 @@ class ArgoCDReleasedTrigger(ArgoCDEventTrigger):
         return ReleaseMemory.from_json(data)
 
     async def judge(
-        self, client: ArgoCDClient, ref: AppRef, memory: Any, *, resumed: bool
+        self, client: ArgoCD, ref: AppRef, observed: Observed, memory: Any, *, resumed: bool
     ) -> tuple[dict[str, Any] | None, Any]:
         """Look for a new release."""
         from airflow_pipeops.argocd.news import released
-        from airflow_pipeops.argocd.observe import observe
 
-        return released(observe(await client.get(ref)), memory)
+        return released(observed, memory)
 
 
 class ArgoCDDegradedTrigger(ArgoCDEventTrigger):
@@ -209,13 +228,11 @@ class ArgoCDDegradedTrigger(ArgoCDEventTrigger):
         return DegradedMemory.from_json(data)
 
     async def judge(
-        self, client: ArgoCDClient, ref: AppRef, memory: Any, *, resumed: bool
+        self, client: ArgoCD, ref: AppRef, observed: Observed, memory: Any, *, resumed: bool
     ) -> tuple[dict[str, Any] | None, Any]:
         """Look for a degradation."""
         from airflow_pipeops.argocd.news import degraded
-        from airflow_pipeops.argocd.observe import observe
 
-        observed = observe(await client.get(ref))
         return degraded(observed, memory, time.time(), grace=self.grace, resumed=resumed)
 
 
@@ -236,13 +253,11 @@ class ArgoCDDriftTrigger(ArgoCDEventTrigger):
         return DriftMemory.from_json(data)
 
     async def judge(
-        self, client: ArgoCDClient, ref: AppRef, memory: Any, *, resumed: bool
+        self, client: ArgoCD, ref: AppRef, observed: Observed, memory: Any, *, resumed: bool
     ) -> tuple[dict[str, Any] | None, Any]:
         """Look for drift."""
         from airflow_pipeops.argocd.drift import differences, news, payload, suspicious
-        from airflow_pipeops.argocd.observe import observe
 
-        observed = observe(await client.get(ref))
         drifted, memory = suspicious(observed, memory)
         found = differences(await client.managed_resources(ref)) if drifted else []
         if not found:

@@ -15,6 +15,7 @@ from airflow_pipeops.argocd.events import (
     ArgoCDDriftTrigger,
     ArgoCDReleasedTrigger,
 )
+from airflow_pipeops.argocd.stream import watch_of
 from airflow_pipeops.exceptions import InvalidInput
 
 
@@ -197,15 +198,39 @@ def test_a_store_that_is_down_costs_a_repetition_at_most(scripted: Any) -> None:
             },
         }
 
-    scripted.answers = [(200, live(1, "a" * 40)), (200, live(2, "b" * 40))]
+    scripted.answers = [(404, {"code": 5, "message": "no stream here"})]
+    scripted.routes = {"/applications/api": (200, live(1, "a" * 40))}
 
     async def one(watching: Watching) -> None:
+        await watching.more(2)
+        scripted.routes = {"/applications/api": (200, live(2, "b" * 40))}
         await watching.until(lambda: len(watching.told) == 1)
         await watching.more(3)
 
     (told,) = watch(ArgoCDReleasedTrigger(apps=["api"], poll_interval=0.02), store, one)
     assert told["number"] == 2
     assert "s3cr3t" not in json.dumps(ArgoCDReleasedTrigger(apps=["api"]).serialize())
+
+
+def test_watchers_share_one_stream(connected: Any, manifests: Any) -> None:
+    for app in ("shared-1", "shared-2", "shared-3"):
+        connected.repository.commit({f"{app}/a.yaml": manifests.config_map("1")})
+        connected.create(app, automated={})
+    apps = ["shared-1", "shared-2", "shared-3"]
+    kinds = (ArgoCDReleasedTrigger, ArgoCDDegradedTrigger, ArgoCDDriftTrigger)
+
+    async def inside() -> Any:
+        stream = watch_of("argocd_default", "")
+        watching = [Watching(kind(apps=apps, poll_interval=0.05), Store()) for kind in kinds]
+        async with watching[0], watching[1], watching[2]:
+            for one in watching:
+                await one.more(60)
+        return stream.requests, sum(one.looks for one in watching)
+
+    requests, looks = asyncio.run(asyncio.wait_for(inside(), 60))
+    assert requests["streams"] == 1
+    assert looks >= 180
+    assert requests["reads"] <= len(apps) * 2, "looking costs the server nothing"
 
 
 @pytest.mark.parametrize(
