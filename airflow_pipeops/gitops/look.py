@@ -93,11 +93,20 @@ class Look:
             return 0.0
         return max(0.0, self.o.compared_at - max(since, ended if ended is not None else since))
 
+    @property
+    def ended_at(self) -> float | None:
+        """When the last operation ended, by the server's clock; what a dry run hides had ended when that began."""
+        op = self.o.operation
+        return (op.started_at if op.dry_run else op.finished_at) if op else None
+
+    @property
+    def ended(self) -> str:
+        """The name under which it is remembered since when that end is known."""
+        return f"ended:{self.ended_at}"
+
     def judged_after(self) -> float:
         """How many seconds after the end of the last operation the comparison began, by the server's clock."""
-        op = self.o.operation
-        # What a dry run hides had ended when that began.
-        ended = (op.started_at if op.dry_run else op.finished_at) if op else None
+        ended = self.ended_at
         if ended is None or self.o.compared_at is None:
             return math.inf
         return self.o.compared_at - ended

@@ -166,7 +166,7 @@ def _remember(look: Look) -> Memory:
 def _spells(look: Look) -> list[str]:
     """What is so now, and is counted for how long it has been without a gap."""
     observed, known = look.o, look.m.since
-    active = []
+    active = [] if look.ended_at is None else [look.ended]
     if look.fresh:
         active.append(f"health:{look.state}")
         if observed.sync == "OutOfSync":
@@ -225,5 +225,5 @@ def _kept(memory: Memory) -> dict[str, float]:
     return {
         name: since
         for name, since in memory.since.items()
-        if name.startswith("health:") and not name.endswith("|None")
+        if name.startswith("ended:") or (name.startswith("health:") and not name.endswith("|None"))
     }

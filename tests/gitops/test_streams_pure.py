@@ -173,7 +173,7 @@ def test_when_to_judge_again(since: dict[str, float], timeout: float | None, exp
         ("not_compared", "Healthy", 20.0, 5.0, 0.0),
         ("stale", "Healthy", 20.0, 5.0, 5.0),  # once, at the end of the settle window
         ("stale", "Healthy", 20.0, 0.0, NEXT_SECOND),
-        ("stale", "Progressing", 19.0, 5.0, NEXT_SECOND),
+        ("stale", "Progressing", 19.0, 5.0, 5.0),
         ("stale", "Healthy", 21.0, 5.0, 0.0),  # stale for another reason
     ],
 )

@@ -341,3 +341,22 @@ def test_the_page_about_the_wait_names_every_rule() -> None:
     }
     assert len(rules) > 35
     assert {name for name in rules if f"`{name}`" not in page} == set()
+
+
+def test_the_comparison_that_settles_is_asked_for_while_health_still_has_to_hold() -> None:
+    """A roll-out that takes longer than the window ends one window later, and not one refresh after that."""
+    memory, asked = Memory(), []
+    for time, health, since in [
+        (0, "Progressing", -1),
+        (10, "Healthy", 10),
+        (12, "Healthy", 10),
+        (15, "Healthy", 10),
+    ]:
+        compared = 10 if len(asked) > 1 and asked[1] else 1
+        seen = observe(
+            app(health=health, since=since, state=op(ended=0), compared=compared), refreshed=time == 0
+        )
+        verdict, memory = decide(seen, expect(), memory, float(time))
+        asked.append(verdict.refresh)
+    assert asked == [False, True, False, False]
+    assert verdict.rule == "healthy"

@@ -36,8 +36,10 @@ def _settling(k: Look) -> Verdict | None:
     if held >= needed and since >= needed:
         return None
     spent = max(0.0, min(held, since))
+    # A comparison now is late enough, so let it take place while health still has to hold.
+    useful = since < needed and k.held(k.ended) >= needed
     reason = f"{k.o.health} at {shorts(k.revisions)} for {spent:.0f} of {needed:.0f} s"
-    return wait("settling", reason, refresh=held >= needed)
+    return wait("settling", reason, refresh=useful)
 
 
 def degraded(k: Look) -> Verdict | None:

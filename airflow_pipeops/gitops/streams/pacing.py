@@ -138,11 +138,11 @@ def refresh_in(observed: Observed, expectation: Expectation, verdict: Verdict) -
     """Return the seconds after which the refresh that a verdict asks for says most.
 
     An operation has just ended, and the comparison that is known may be from before that. A refresh in the same second
-    would prove nothing. Where the application is healthy already, one at the end of the settle window proves both that
-    the status is newer and that health has held.
+    would prove nothing; one at the end of the settle window proves both that the status is newer and that health was not
+    that of the old pods. Whether the new ones are ready by then does not matter: they tell of that themselves.
     """
     operation, compared = observed.operation, observed.compared_at
     ended = operation.finished_at if operation else None
     if verdict.rule != "stale" or ended is None or compared is None or compared > ended:
         return 0.0
-    return max(NEXT_SECOND, expectation.settle) if observed.health == "Healthy" else NEXT_SECOND
+    return max(NEXT_SECOND, expectation.settle)
