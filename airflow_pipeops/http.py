@@ -181,7 +181,7 @@ class _Unsent(Exception):
         self.cause = cause
 
 
-def tls_context(ca_file: str, cert_file: str = "", key_file: str = "") -> Any:
+def tls_context(ca_file: str, cert_file: str = "", key_file: str = "", ca_data: str = "") -> Any:
     """Return what a server's certificate is checked with.
 
     :raises InvalidInput: if a file cannot be read.
@@ -189,7 +189,7 @@ def tls_context(ca_file: str, cert_file: str = "", key_file: str = "") -> Any:
     import ssl
 
     try:
-        context = ssl.create_default_context(cafile=ca_file or None)
+        context = ssl.create_default_context(cafile=ca_file or None, cadata=ca_data or None)
     except (OSError, ssl.SSLError) as error:
         raise InvalidInput(
             f"the CA file {ca_file!r} cannot be read: {error}",

@@ -1,7 +1,7 @@
 """From an Airflow connection of type ``kubernetes`` to a client of that cluster.
 
 What a connection may hold (a kubeconfig, a path to one, the pod's own service account, a context, credential plugins) is
-the business of Airflow's own provider: its ``AsyncKubernetesHook`` reads it, and here is only kept what a call needs.
+the business of Airflow's own provider: its ``AsyncKubernetesHook`` reads it, wherever that takes more than reading a file.
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ import asyncio
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
 
 from airflow_pipeops.exceptions import InvalidInput, Unreachable
+from airflow_pipeops.kubernetes import kubeconfig
 from airflow_pipeops.kubernetes.endpoint import Endpoint
+from airflow_pipeops.kubernetes.kubeconfig import config_endpoint, file_endpoint, pod_endpoint
 
 if TYPE_CHECKING:
     from airflow_pipeops.kubernetes.client import KubernetesClient
@@ -24,7 +27,8 @@ if TYPE_CHECKING:
 DEFAULT_CONNECTION = "kubernetes_default"
 #: Credential plugins hand out tokens that live for a quarter of an hour or so. Seconds.
 RELOAD = 300.0
-_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+#: A pod's token is replaced long before it expires. Seconds.
+REREAD = 60.0
 _CONFIGURED = ("in_cluster", "kube_config", "kube_config_path")
 
 
@@ -91,10 +95,16 @@ class ConnectionSource:
         self._hook: Any = None
         self._configuration: Any = None
         self._read_at = 0.0
+        self._found: Endpoint | None = None
+        self._found_at = 0.0
+        self._special = False
         self._lock = asyncio.Lock()
 
     async def __call__(self) -> Endpoint:
         """Return the endpoint as it is now."""
+        plain = self._plain()
+        if plain is not None:
+            return plain
         async with self._lock:
             if self._configuration is None or time.monotonic() - self._read_at > RELOAD:
                 self._configuration = await self._read()
@@ -112,6 +122,31 @@ class ConnectionSource:
             server_name=found.tls_server_name or "",
             proxy=found.proxy or "",
         )
+
+    def _plain(self) -> Endpoint | None:
+        """Return what can be had by reading alone; again now and then, since a pod's token rotates."""
+        if self._found is None and self._special:
+            return None
+        if self._found is None or time.monotonic() - self._found_at > REREAD:
+            # A file that cannot be read for a moment, as while it is replaced, does not undo what it said before.
+            self._found, self._found_at = self._look() or self._found, time.monotonic()
+            self._special = self._found is None
+        return self._found
+
+    def _look(self) -> Endpoint | None:
+        given = {name: field_of(self._extra, name) for name in _CONFIGURED}
+        context = str(field_of(self._extra, "cluster_context") or "")
+        if sum(map(bool, given.values())) > 1:
+            return None
+        if given["kube_config"]:
+            found = config_endpoint(given["kube_config"], context)
+        elif given["kube_config_path"]:
+            found = file_endpoint(Path(str(given["kube_config_path"])), context)
+        else:
+            found = pod_endpoint() if given["in_cluster"] or self._in_cluster() else _default(context)
+        if found is not None and _true(field_of(self._extra, "disable_verify_ssl")):
+            found = replace(found, verify=False)
+        return found
 
     async def _read(self) -> Any:
         if self._hook is None:
@@ -146,7 +181,17 @@ class ConnectionSource:
         # An empty connection means the pod's own account, where there is one. Airflow's synchronous hook does that too.
         if any(field_of(self._extra, name) for name in _CONFIGURED):
             return None
-        return True if os.environ.get("KUBERNETES_SERVICE_HOST") and _TOKEN.is_file() else None
+        return (
+            True
+            if os.environ.get("KUBERNETES_SERVICE_HOST") and (kubeconfig.ACCOUNT / "token").is_file()
+            else None
+        )
+
+
+def _default(context: str) -> Endpoint | None:
+    """Return what the kubeconfig at its usual place leads to, if there is just one."""
+    paths = [Path(part) for part in os.environ.get("KUBECONFIG", "~/.kube/config").split(os.pathsep) if part]
+    return file_endpoint(paths[0], context) if len(paths) == 1 else None
 
 
 def _hook_class() -> Any:

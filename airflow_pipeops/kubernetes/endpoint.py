@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.http import tls_context
@@ -19,8 +21,8 @@ class Endpoint:
     :param url: base URL.
     :param authorization: value of the header of that name; empty where a client certificate is used, or nothing.
     :param verify: check the server's certificate.
-    :param ca_file: PEM file of the authority that signed it; empty for the system's.
-    :param cert_file: PEM file of a client certificate, with its key in ``key_file``.
+    :param ca_file: PEM file of the authority that signed it, or ``ca_data`` its text; neither for the system's.
+    :param cert_file: PEM file of a client certificate, with its key in ``key_file``; or ``cert_data`` and ``key_data``.
     :param server_name: name that the server's certificate must bear, where that is not the URL's.
     :param proxy: URL of a proxy.
     """
@@ -31,6 +33,9 @@ class Endpoint:
     ca_file: str = ""
     cert_file: str = ""
     key_file: str = ""
+    ca_data: str = ""
+    cert_data: str = ""
+    key_data: str = field(default="", repr=False)
     server_name: str = ""
     proxy: str = field(default="", repr=False)
 
@@ -98,10 +103,21 @@ class Connection:
 def _verify(endpoint: Endpoint) -> Any:
     import ssl
 
-    context = tls_context(endpoint.ca_file, endpoint.cert_file, endpoint.key_file)
+    with TemporaryDirectory() as folder:
+        # Python's TLS reads a client's certificate and key from files only; these are ours alone, and gone at once.
+        cert = _written(Path(folder) / "cert.pem", endpoint.cert_data) or endpoint.cert_file
+        key = _written(Path(folder) / "key.pem", endpoint.key_data) or endpoint.key_file
+        context = tls_context(endpoint.ca_file, cert, key, endpoint.ca_data)
     # Cluster authorities are often older than what OpenSSL's strict mode accepts, and kubectl accepts them.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if not endpoint.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def _written(path: Path, text: str) -> str:
+    if not text:
+        return ""
+    path.write_text(text)
+    return str(path)

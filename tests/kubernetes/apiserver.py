@@ -136,7 +136,7 @@ class ApiServer(Objects):
             return await _send(send, fault.status, status(fault.status, "", "told to fail"), extra)
         try:
             if query.get("watch") == "true":
-                return await self._watch(path, query, headers, send)
+                return await self._watch(path, query, headers, receive, send)
             with self.lock:
                 answer = self._answer(method, path, query, headers, body)
         except Refused as refused:
@@ -253,7 +253,9 @@ class ApiServer(Objects):
 
     # ---- watches -----------------------------------------------------------------------------------------------------
 
-    async def _watch(self, path: str, query: dict[str, str], headers: dict[str, str], send: Any) -> None:
+    async def _watch(
+        self, path: str, query: dict[str, str], headers: dict[str, str], receive: Any, send: Any
+    ) -> None:
         kind, namespace, _, _ = self._locate(path)
         target = f"{kind.plural}.{kind.group}".rstrip(".")
         if not self._allow(headers)("watch", target, namespace):
@@ -261,9 +263,14 @@ class ApiServer(Objects):
         begin = [(b"content-type", b"application/json")]
         await send({"type": "http.response.start", "status": 200, "headers": begin})
         task = asyncio.ensure_future(self._tell(kind, namespace, query, send))
+        # What comes after a whole request is that the client has gone.
+        gone = asyncio.ensure_future(receive())
         self._streams.add(task)
         self.open_watches += 1
         try:
+            await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                return
             await task
         except asyncio.CancelledError:
             raise _Cut from None
@@ -271,6 +278,7 @@ class ApiServer(Objects):
             self.open_watches -= 1
             self._streams.discard(task)
             task.cancel()
+            gone.cancel()
         await send({"type": "http.response.body", "body": b""})
 
     async def _tell(self, kind: Kept, namespace: str, query: dict[str, str], send: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 import ssl
 import stat
 import subprocess
@@ -19,8 +20,10 @@ import pytest
 
 from airflow_pipeops.exceptions import InvalidInput, Unreachable
 from airflow_pipeops.kubernetes import connection
+from airflow_pipeops.kubernetes import kubeconfig as kubeconfig_reader
 from airflow_pipeops.kubernetes.connection import ConnectionSource, aconnect, connect
 from airflow_pipeops.kubernetes.endpoint import Endpoint
+from airflow_pipeops.kubernetes.kubeconfig import config_endpoint, file_endpoint
 from tests.kubernetes.apiserver import ApiServer, serving
 
 SECRET = "s3cr3t-token"
@@ -85,32 +88,86 @@ def test_fields_with_the_prefix_of_old(api: ApiServer, monkeypatch: pytest.Monke
     assert connect("cluster").namespace == "ns"
 
 
-def test_in_a_pod_without_any_connection(
-    api: ApiServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_in_a_pod_without_any_connection(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The pod's own account, although nobody made ``kubernetes_default``; and its token is read again as it rotates."""
-    from kubernetes_asyncio.config import incluster_config
-
-    (tmp_path / "token").write_text("first")
+    (tmp_path / "token").write_text("first\n")
     (tmp_path / "ca.crt").write_text(Path(_certifi()).read_text())
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "6443")
-    monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
-    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(tmp_path / "ca.crt"))
-    monkeypatch.setattr(connection, "_TOKEN", tmp_path / "token")
+    monkeypatch.setattr(kubeconfig_reader, "ACCOUNT", tmp_path)
 
     async def ask() -> list[Endpoint]:
         source = (await aconnect())._connection._source
-        first = await source()
+        found = [await source()]
         (tmp_path / "token").write_text("second")
-        monkeypatch.setattr(connection, "RELOAD", -1.0)
-        return [first, await source()]
+        found.append(await source())
+        monkeypatch.setattr(connection, "REREAD", -1.0)
+        return [*found, await source()]
 
     found = asyncio.run(ask())
     assert found[0].url == "https://127.0.0.1:6443"
     assert found[0].ca_file == str(tmp_path / "ca.crt")
-    assert found[0].authorization == "Bearer first"
+    assert [one.authorization for one in found] == ["Bearer first", "Bearer first", "Bearer second"]
     assert "first" not in repr(found[0])
+
+
+PLAIN = kubeconfig("https://c:6443/")
+
+
+@pytest.mark.parametrize(
+    ("config", "context"),
+    [
+        # All of these are left to Airflow's own hook.
+        ("a: [b", ""),
+        ("nonsense", ""),
+        ([], ""),
+        ({}, ""),
+        (PLAIN, "nowhere"),
+        ({**PLAIN, "users": [{"name": "u", "user": {"exec": {}}}]}, ""),
+        ({**PLAIN, "users": [{"name": "u", "user": {"auth-provider": {}}}]}, ""),
+        ({**PLAIN, "users": [{"name": "u", "user": {"username": "a", "password": "b"}}]}, ""),
+        ({**PLAIN, "users": [{"name": "u", "user": {"token": "a", "tokenFile": "/b"}}]}, ""),
+        ({**PLAIN, "users": [{"name": "u", "user": {"tokenFile": "/does/not/exist"}}]}, ""),
+        ({**PLAIN, "users": [{"name": "u", "user": {"client-key-data": "not base64!"}}]}, ""),
+        (kubeconfig("https://c", **{"certificate-authority": "relative.crt"}), ""),
+        (kubeconfig("https://c", **{"certificate-authority": "/does/not/exist"}), ""),
+        (kubeconfig(""), ""),
+    ],
+)
+def test_what_takes_more_than_reading_is_not_guessed(config: Any, context: str) -> None:
+    assert config_endpoint(config, context) is None
+
+
+def test_a_kubeconfig_with_plain_credentials(tmp_path: Path) -> None:
+    (tmp_path / "ca.crt").write_text("pem")
+    (tmp_path / "token").write_text("from-file\n")
+    user = {"tokenFile": "token", "client-certificate-data": base64.b64encode(b"cert").decode()}
+    config = kubeconfig(
+        "https://c:6443/", user, **{"certificate-authority": "ca.crt", "proxy-url": "http://p"}
+    )
+    (tmp_path / "config").write_text(json.dumps(config))
+    found = file_endpoint(tmp_path / "config")
+    assert found == Endpoint(
+        "https://c:6443",
+        authorization="Bearer from-file",
+        ca_file=str(tmp_path / "ca.crt"),
+        cert_data="cert",
+        proxy="http://p",
+    )
+
+
+def test_a_task_does_not_pay_for_clients_that_it_does_not_need(api: ApiServer) -> None:
+    value = json.dumps({"conn_type": "kubernetes", "extra": {"kube_config": kubeconfig(api.url)}})
+    program = (
+        "import asyncio, sys\n"
+        "from airflow_pipeops.kubernetes.connection import connect\n"
+        "async def ask(client):\n"
+        "    async with client as opened: return await opened.version()\n"
+        "assert asyncio.run(ask(connect('cluster'))) == 'v1.34.1'\n"
+        "assert not {'kubernetes', 'kubernetes_asyncio'} & set(sys.modules)\n"
+    )
+    environment = {**os.environ, "AIRFLOW_CONN_CLUSTER": value}
+    subprocess.run([sys.executable, "-c", program], check=True, env=environment)
 
 
 def test_a_credential_plugin_is_asked_again_before_its_token_grows_old(
