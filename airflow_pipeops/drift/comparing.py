@@ -296,7 +296,9 @@ def _as_profiled(
             value=absent,
             remedy="Make the profile again, with these columns.",
         )
-    return names, {**kinds, **profile.kinds}
+    # Only the kinds that were asked for then: the others follow from the types, and a type that changed is a finding.
+    chosen = {name: kind for name, kind in profile.kinds.items() if plain.kinds.get(name) != kind}
+    return names, {**kinds, **chosen}
 
 
 def _rows_within(aggregate: NumericAggregate, ranges: tuple[tuple[float, float], ...]) -> int:

@@ -75,7 +75,10 @@ def map_of(sample: NDArray[Any]) -> sql.Map:
     scale = min(max(scale, 2.0**-330), 2.0**330)
     # Rounded, so that another sample of the same data mostly chooses the same map, and saved profiles can be added up.
     step = scale / 8
-    return sql.Map(round(centre / step) * step if abs(centre) < step * 2.0**50 else centre, scale)
+    if abs(centre) < step * 2.0**50:
+        # Never zero: the square of a difference to zero may be too small for a double, which PostgreSQL calls an error.
+        centre = (round(centre / step) or 1) * step
+    return sql.Map(centre, scale)
 
 
 def mended_map(aggregate: NumericAggregate, where: sql.Map) -> sql.Map | None:

@@ -121,7 +121,7 @@ class Gatherer:
                 value=self._wanted.segment_by,
                 remedy="Segment by a column with few values.",
             )
-        return {NO_SEGMENT: total, **{named(value): int(n) for value, n in found}}
+        return {NO_SEGMENT: total, **dict(sorted((named(value), int(n)) for value, n in found))}
 
     def values(self, name: str, ranges: Sequence[tuple[float, float]], segment: str) -> tuple[Any, Any]:
         """Return the distinct values within some cells, and the rows of each: what refines a verdict."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 from airflow_pipeops.drift.sessions import Cancelled, Column, by_name, unique
@@ -12,16 +13,19 @@ from airflow_pipeops.exceptions import InvalidInput, MissingExtra, NotFound, Pip
 _READERS = {"parquet": "parquet", "csv": "csv", "delta": "delta", "iceberg": "iceberg"}
 
 
-def local_session(cores: int | str = "*", memory: str = "1g") -> Any:
+def local_session(
+    cores: int | str = "*", memory: str = "1g", options: Mapping[str, str] | None = None
+) -> Any:
     """Start a Spark on this machine, for data that are too much for one thread and not enough for a cluster.
 
+    :param options: more of Spark's own settings.
     :raises MissingExtra: without pyspark.
     """
     try:
         from pyspark.sql import SparkSession
     except ImportError as error:
         raise MissingExtra("pyspark", "spark") from error
-    return (
+    builder = (
         SparkSession.builder.master(f"local[{cores}]")
         .appName("airflow-pipeops drift")
         .config("spark.driver.memory", memory)
@@ -29,8 +33,10 @@ def local_session(cores: int | str = "*", memory: str = "1g") -> Any:
         .config("spark.driver.bindAddress", "127.0.0.1")
         .config("spark.ui.enabled", "false")
         .config("spark.sql.shuffle.partitions", "4")
-        .getOrCreate()
     )
+    for name, value in (options or {}).items():
+        builder = builder.config(name, value)
+    return builder.getOrCreate()
 
 
 class SparkSide:
