@@ -379,6 +379,27 @@ def test_an_answer_that_is_lost_before_it_acted_is_worth_a_retry(
         sync().execute(context)
 
 
+def test_an_operation_of_an_earlier_attempt_is_not_taken_for_one_that_was_lost(
+    scripted: Any, context: dict[str, Any]
+) -> None:
+    failed = manual(operationState=mine("Failed"))
+    scripted.answers = [(200, failed), (503, b""), (200, failed)]
+    with pytest.raises(Unreachable):
+        sync().execute(context)
+
+
+def test_a_closed_window_says_when_it_changes(scripted: Any, context: dict[str, Any]) -> None:
+    old = manual(operationState=operation("Succeeded", OLD))
+    window = {"kind": "deny", "schedule": "0 8 * * *", "duration": "12h"}
+    scripted.routes = {
+        "/sync": (403, {"code": 7, "message": "cannot sync: blocked by sync window"}),
+        "/syncwindows": (200, {"assignedWindows": [window]}),
+    }
+    scripted.answers = [(200, old)]
+    with pytest.raises(AirflowFailException, match=r"SyncFailed(.|\n)*deny 0 8 \* \* \* for 12h, open"):
+        sync().execute(context)
+
+
 def test_auto_sync_and_another_revision_end_at_once(scripted: Any, context: dict[str, Any]) -> None:
     scripted.answers = [(200, application(sync={"status": "Synced", "revision": OLD}))]
     with pytest.raises(AirflowFailException, match=r"InvalidInput.*auto-sync"):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.argocd.acts import in_progress
 from airflow_pipeops.argocd.forge import first_commit_url
+from airflow_pipeops.argocd.hook import ArgoCDHook
 from airflow_pipeops.argocd.observe import CORRELATION, observe
 from airflow_pipeops.argocd.request import (
     check_options,
@@ -20,8 +21,16 @@ from airflow_pipeops.argocd.request import (
 )
 from airflow_pipeops.argocd.wait import Decided
 from airflow_pipeops.argocd.waiting import ArgoCDOperator, ArgoCDWaitOperator
+from airflow_pipeops.argocd.windows import window_lines
 from airflow_pipeops.delivery.operators import idempotency_key, no_retry
-from airflow_pipeops.exceptions import Conflict, InvalidInput, PipeOpsError, Unreachable, WaitTimeout
+from airflow_pipeops.exceptions import (
+    Conflict,
+    InvalidInput,
+    PipeOpsError,
+    SyncFailed,
+    Unreachable,
+    WaitTimeout,
+)
 from airflow_pipeops.gitops.observed import Observed, Operation, is_sha, shorts
 from airflow_pipeops.gitops.verdict import Expectation, Memory
 
@@ -129,11 +138,23 @@ class ArgoCDSyncOperator(ArgoCDWaitOperator):
         except Unreachable:
             # The server may have acted before the answer was lost.
             again = observe(hook.application(self.app)).operation
-            if again is None or again.ids.get(CORRELATION) != key:
+            # One that was there before is of an earlier attempt, and has failed.
+            if again is None or again == operation or again.ids.get(CORRELATION) != key:
                 raise
         except PipeOpsError as error:
-            raise refused(error) from error
+            raise self._refused(hook, error) from error
         return self._await(context, wanted, key, attached=False)
+
+    def _refused(self, hook: ArgoCDHook, error: PipeOpsError) -> PipeOpsError:
+        """Return what a refusal means; of a closed sync window, also when it changes."""
+        meant = refused(error)
+        if not isinstance(meant, SyncFailed) or "sync window" not in meant.message:
+            return meant
+        try:
+            windows = hook.run(lambda client: client.sync_windows(hook.ref(self.app)), attempts=1)
+        except PipeOpsError:
+            return meant
+        return SyncFailed("\n".join([str(meant), *window_lines(windows, time.time())]))
 
     def _ours(self, operation: Operation, key: str, wanted: Mapping[str, str]) -> bool:
         """Whether an earlier attempt of this task started this operation, for the same revisions, and it did not fail."""
