@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from airflow_pipeops.argocd.drift import DriftMemory, differences, fingerprint, news, suspicious
 from airflow_pipeops.argocd.observe import observe
 from airflow_pipeops.exceptions import BadResponse
-from airflow_pipeops.gitops.observed import Observed, Operation, same_repository
+from airflow_pipeops.gitops.observed import Hydration, Observed, Operation, Rollout, same_repository
 from airflow_pipeops.gitops.verdict import Expectation, Memory, decide
 
 NEW, OLD = "a" * 40, "b" * 40
@@ -92,6 +92,127 @@ def test_everything_is_read() -> None:
         ("redis:7",),
         "SyncError",
     )
+
+
+def test_a_hydrator_hides_all_other_sources() -> None:
+    app = copy.deepcopy(APPLICATION)
+    hydrator = {
+        "drySource": {"repoURL": "https://git/dry", "targetRevision": "main"},
+        "syncSource": {"targetBranch": "env/prod"},
+        "hydrateTo": {"targetBranch": "env/next"},
+    }
+    app["spec"]["sourceHydrator"] = hydrator
+    app["status"]["sourceHydrator"] = {
+        "currentOperation": {"phase": "Failed", "message": "no", "drySHA": NEW},
+        "lastSuccessfulOperation": {"drySHA": OLD, "hydratedSHA": "c" * 40, "sourceHydrator": hydrator},
+        "lastComparedDryRevision": NEW,
+    }
+    seen = observe(app)
+    assert [source.repo for source in seen.sources] == ["https://git/dry"]
+    assert seen.hydration == Hydration(
+        "Failed",
+        "no",
+        NEW,
+        done_dry=OLD,
+        done="c" * 40,
+        compared_dry=NEW,
+        branch="env/prod",
+        staging="env/next",
+    )
+    app["spec"]["sourceHydrator"] = {**hydrator, "syncSource": {"targetBranch": "env/test"}}
+    seen = observe(app)
+    assert seen.hydration is not None
+    assert (seen.hydration.done_dry, seen.hydration.done) == ("", "")
+    app["status"].pop("sourceHydrator")
+    assert observe(app).hydration == Hydration(branch="env/test", staging="env/next")
+
+
+def test_what_an_operation_was_asked_for() -> None:
+    app = copy.deepcopy(APPLICATION)
+    request = app["status"]["operationState"]["operation"]
+    request["retry"] = {"limit": -1, "refresh": True}
+    request["sync"] |= {"resources": [{"kind": "Service", "name": "s"}], "autoHealAttemptsCount": 3}
+    op = observe(app).operation
+    assert op is not None
+    assert (op.retry_limit, op.retry_refresh, op.partial, op.heals, op.same_sources) == (
+        -1,
+        True,
+        True,
+        3,
+        True,
+    )
+    app["status"]["operationState"]["syncResult"]["sources"] = [{"repoURL": "https://git/x", "path": "other"}]
+    op = observe(app).operation
+    assert op is not None
+    assert not op.same_sources
+
+
+def test_sources_are_those_that_were_compared() -> None:
+    app = copy.deepcopy(APPLICATION)
+    app["status"]["sync"]["comparedTo"] = {"sources": copy.deepcopy(app["spec"]["sources"])}
+    assert not observe(app).other_spec
+    app["spec"]["sources"][0]["helm"] = {"parameters": [], "releaseName": ""}
+    assert not observe(app).other_spec, "what is empty is as good as what is absent"
+    app["spec"]["sources"][0]["helm"] = {"parameters": [{"name": "replicas", "value": "2"}]}
+    assert observe(app).other_spec
+
+
+def test_the_step_of_a_rolling_sync() -> None:
+    listed = [
+        {"application": "other", "status": "Healthy"},
+        {"application": "api", "status": "Waiting", "step": "2"},
+    ]
+    rolling = {
+        "metadata": {"name": "all"},
+        "spec": {"strategy": {"type": "RollingSync"}},
+        "status": {"applicationStatus": listed},
+    }
+    seen = observe(APPLICATION, application_set=rolling)
+    assert (seen.owner_seen, seen.rollout) == (True, Rollout("all", "Waiting", "2"))
+    assert observe(APPLICATION, application_set={**rolling, "spec": {}}).rollout is None
+    assert not observe(APPLICATION).owner_seen
+    assert observe(APPLICATION, application_set="junk").rollout is None
+
+
+DENY = {"kind": "deny", "schedule": "0 20 * * *", "duration": "11h"}
+ALLOW = {"kind": "allow", "schedule": "0 8 * * *", "duration": "8h"}
+
+
+@pytest.mark.parametrize(
+    ("windows", "blocked"),
+    [
+        (None, ""),
+        ("junk", ""),
+        ({}, ""),
+        ({"activeWindows": [ALLOW], "assignedWindows": [ALLOW, DENY]}, ""),
+        ({"assignedWindows": [DENY]}, ""),
+        (
+            {"activeWindows": [ALLOW, DENY], "assignedWindows": [ALLOW, DENY]},
+            "a window denies it: 0 20 * * * for 11h",
+        ),
+        ({"assignedWindows": [ALLOW]}, "it is allowed only in windows such as 0 8 * * * for 8h"),
+    ],
+)
+def test_what_windows_say_to_auto_sync(windows: Any, blocked: str) -> None:
+    assert observe(APPLICATION, sync_windows=windows).blocked == blocked
+
+
+@pytest.mark.parametrize(
+    ("source", "versioned", "digests", "pinned"),
+    [
+        ({"repoURL": "https://git/x", "targetRevision": "main"}, False, False, False),
+        ({"repoURL": "https://git/x", "targetRevision": NEW}, False, False, True),
+        ({"repoURL": "https://charts", "chart": "redis", "targetRevision": "1.x"}, True, False, False),
+        ({"repoURL": "https://charts", "chart": "redis", "targetRevision": "1.2.3"}, True, False, True),
+        ({"repoURL": "oci://r/app", "targetRevision": "1.2.3"}, True, True, False),
+        ({"repoURL": "oci://r/app", "targetRevision": "sha256:" + "1" * 64}, True, True, True),
+    ],
+)
+def test_kinds_of_sources(source: dict[str, Any], versioned: bool, digests: bool, pinned: bool) -> None:
+    app = copy.deepcopy(APPLICATION)
+    app["spec"]["sources"] = [source]
+    found = observe(app).sources[0]
+    assert (found.versioned, found.digests, found.pinned) == (versioned, digests, pinned)
 
 
 def test_automated_that_is_switched_off() -> None:

@@ -23,6 +23,15 @@ contents = st.builds(
     unreadable=st.sampled_from([False, False, False, False, True]),
 )
 simple = st.builds(Content, hook=st.sampled_from([0.0, 4.0]), rollout=st.sampled_from([0.0, 2.0, 10.0, 45.0]))
+#: What fails, and nothing else.
+failing = st.sampled_from(
+    [
+        Content(hook=4.0, hook_fails=99),
+        Content(hook=0.1, hook_fails=1),
+        Content(refuses=99),
+        Content(refuses=1),
+    ]
+)
 times = st.sampled_from([0.1, 0.4, 0.9, 2.0, 5.0, 11.0, 30.0, 61.0, 125.0])
 delays = st.lists(st.sampled_from([0.0, 0.1, 0.3, 0.6, 1.2, 3.0, 8.0, 25.0]), min_size=1, max_size=5)
 
@@ -44,9 +53,13 @@ class ControllerMachine(RuleBasedStateMachine):
         )
         self.world.begin()
         self.world.run(draw(st.sampled_from([0.3, 7.9, 100.0]), "before"))
-        content = draw(st.none() | simple | contents, "content")
+        for before in draw(st.just([]) | st.lists(failing | contents, max_size=1), "earlier"):
+            self.world.commit(before, webhook=True)
+            self.world.run(draw(st.sampled_from([1.0, 9.0, 60.0]), "earlier delay"))
+        content = draw(st.none() | simple | failing | contents, "content")
         expected = self.world.commit(content, webhook=draw(st.booleans(), "webhook"))
         self.world.run(draw(st.sampled_from([0.0, 0.4, 3.0, 40.0, 200.0]), "delay"))
+        self.world.closed = draw(st.sampled_from([False, False, True]), "closed")
         match, oracle = draw(
             st.sampled_from([("exact", False), ("contains", True), ("contains", False), ("exact", True)]),
             "match",
@@ -110,7 +123,7 @@ class ControllerMachine(RuleBasedStateMachine):
         self.waiter.deaf = deaf
 
     @precondition(going)
-    @rule(content=st.none() | contents, webhook=st.booleans())
+    @rule(content=st.none() | simple | failing | contents, webhook=st.booleans())
     def commit(self, content: Content | None, webhook: bool) -> None:
         self.world.commit(content, webhook=webhook)
 
