@@ -106,6 +106,7 @@ class Wait:
         self.state = Decided(Verdict("wait", "", ""), memory or Memory(), expectation)
         self._oracle, self._on_change, self._clock = oracle, on_change, Clock()
         self._refresh_at, self._refresh_for = math.inf, ""
+        self._compared_at: float | None = None
 
     @property
     def over(self) -> bool:
@@ -147,12 +148,16 @@ class Wait:
         return state.verdict
 
     def _plan_refresh(self, seen: Observed, now: float) -> None:
-        verdict = self.state.verdict
-        if verdict.refresh:
-            self._refresh_for = verdict.rule
-            self._refresh_at = now + refresh_in(seen, self.state.expectation, verdict)
-        elif seen.refreshed or verdict.rule != self._refresh_for:
+        verdict, compared = self.state.verdict, seen.compared_at != self._compared_at
+        self._compared_at = seen.compared_at
+        planned = not math.isinf(self._refresh_at) and verdict.rule == self._refresh_for
+        if not verdict.refresh and (seen.refreshed or not planned):
             self._refresh_at = math.inf
+            return
+        moment = now + refresh_in(seen, self.state.expectation, verdict, self.state.memory)
+        # A comparison that has come meanwhile moves what was planned; a repeated look does not.
+        self._refresh_at = moment if compared or not planned else min(self._refresh_at, moment)
+        self._refresh_for = verdict.rule
 
     async def _ask(self, observed: Observed) -> None:
         if self._oracle is None:

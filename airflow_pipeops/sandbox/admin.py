@@ -27,6 +27,7 @@ def routes(service: Service) -> list[Route]:
         Route(_BASE + "/faults", handlers.add_fault, methods=["POST"]),
         Route(_BASE + "/faults", handlers.clear_faults, methods=["DELETE"]),
         Route(_BASE + "/faults/{fault:int}", handlers.clear_faults, methods=["DELETE"]),
+        Route(_BASE + "/requests", handlers.count_requests, methods=["GET"]),
         Route(_BASE + "/crash", handlers.crash, methods=["POST"]),
         Route(_BASE + "/live", handlers.list_live, methods=["GET"]),
         Route(_BASE + "/live", handlers.patch_live, methods=["PATCH"]),
@@ -55,6 +56,11 @@ class _Admin:
     async def clear_faults(self, request: Request) -> Response:
         self._admit(request)
         return JSONResponse({"cleared": self._service.faults.clear(request.path_params.get("fault"))})
+
+    async def count_requests(self, request: Request) -> Response:
+        """Say what was asked so far, of all clients or of those whose ``User-Agent`` begins with ``agent``."""
+        self._admit(request)
+        return JSONResponse(self._service.requests.describe(request.query_params.get("agent", "")))
 
     async def crash(self, request: Request) -> Response:
         """End the process hard, just after the answer is out."""

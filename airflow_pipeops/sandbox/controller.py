@@ -104,9 +104,11 @@ class Controller:
         before, self._generation[name] = self._generation.get(name), generation
         return before is not None and generation > before
 
-    def _live_changed(self, *_: Any) -> None:
+    def _live_changed(self, _: str, live: dict[str, Any]) -> None:
         self._runner.live_changed()
-        for name in self._wake:
+        # What no Application tracks may be a child of something that one does.
+        tracker = owner(live)
+        for name in [tracker] if tracker in self._wake else list(self._wake):
             self.request(name, Level.LIVE)
 
     async def _look_loop(self, name: str) -> None:

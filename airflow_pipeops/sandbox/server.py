@@ -23,6 +23,7 @@ from airflow_pipeops.sandbox.faults import FaultMiddleware, Faults
 from airflow_pipeops.sandbox.operation import OperationRunner
 from airflow_pipeops.sandbox.reconciler import Reconciler
 from airflow_pipeops.sandbox.repository import Repositories
+from airflow_pipeops.sandbox.requests import CountingMiddleware, Requests
 from airflow_pipeops.sandbox.runtime.cluster import Cluster
 from airflow_pipeops.sandbox.service import Service
 from airflow_pipeops.sandbox.store import ApplicationStore
@@ -58,6 +59,7 @@ class Sandbox:
     def __init__(self, settings: Settings, cluster: Cluster) -> None:
         settings.state.mkdir(parents=True, exist_ok=True)
         self.faults = Faults()
+        self.requests = Requests()
         self.access = Access(settings.state)
         self._store = ApplicationStore(settings.state / "applications.sqlite")
         self._cluster = cluster
@@ -81,6 +83,7 @@ class Sandbox:
             controller=self._controller,
             broadcaster=self.broadcaster,
             faults=self.faults,
+            requests=self.requests,
         )
 
     def asgi(self) -> ASGIApp:
@@ -88,7 +91,7 @@ class Sandbox:
         modules = (account, applications, actions, streams, admin)
         routes = [route for module in modules for route in module.routes(self._service)]
         inner = Starlette(routes=routes, exception_handlers=_HANDLERS, lifespan=self._lifespan)
-        return _Guard(FaultMiddleware(inner, self.faults))
+        return _Guard(CountingMiddleware(FaultMiddleware(inner, self.faults), self.requests))
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:

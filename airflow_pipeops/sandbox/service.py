@@ -15,6 +15,7 @@ from airflow_pipeops.sandbox.controller import Controller
 from airflow_pipeops.sandbox.faults import Faults
 from airflow_pipeops.sandbox.reconciler import Reconciler
 from airflow_pipeops.sandbox.repository import Repositories
+from airflow_pipeops.sandbox.requests import Requests
 from airflow_pipeops.sandbox.runtime.cluster import Cluster
 from airflow_pipeops.sandbox.store import Application, ApplicationStore
 from airflow_pipeops.sandbox.watch import Broadcaster
@@ -32,6 +33,7 @@ class Service:
     controller: Controller
     broadcaster: Broadcaster
     faults: Faults
+    requests: Requests
 
     def role(self, request: Request) -> str:
         """Return the role of who is asking.

@@ -11,6 +11,7 @@ import pytest
 
 from airflow_pipeops.exceptions import AccessDenied, InvalidInput, NotFound, PipeOpsError, Unreachable
 from airflow_pipeops.gitops.observed import Observed, Operation, Source, Trouble
+from airflow_pipeops.gitops.streams import pacing
 from airflow_pipeops.gitops.streams import stream as streams
 from airflow_pipeops.gitops.streams.pacing import Pace
 from airflow_pipeops.gitops.streams.seats import Seat
@@ -514,7 +515,8 @@ def test_a_stream_is_kept_while_waits_come_and_go_and_closed_after_the_last() ->
     run(server, story)
 
 
-def test_refreshes_are_asked_for_once_for_all_and_not_too_often() -> None:
+def test_refreshes_are_asked_for_once_for_all_and_not_too_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pacing, "OWN_COMPARISON", 0.0)
     server = Server(app("api", revision=OLD))
     waits = [wait(timeout=None) for _ in range(50)]
 
@@ -525,6 +527,20 @@ def test_refreshes_are_asked_for_once_for_all_and_not_too_often() -> None:
         # Pauses of 0.3, 0.6, 1.0 s: whoever asks, and however many.
         assert 1 <= server.count("refresh") <= 4
         assert all(one.state.memory.acknowledged for one in waits)
+
+    run(server, story)
+
+
+def test_a_controller_that_compares_by_itself_is_asked_once_only() -> None:
+    server = Server(app("api", revision=OLD))
+    waiting = wait(timeout=None)
+
+    async def story(world: World) -> None:
+        world.follow(waiting)
+        for number in range(10):
+            await asyncio.sleep(0.1)
+            server.set(app("api", revision=OLD, at=200.0 + number))
+        assert server.count("refresh") == 1
 
     run(server, story)
 

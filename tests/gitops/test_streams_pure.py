@@ -14,6 +14,7 @@ from airflow_pipeops.gitops.steady import SteadyMemory, Watch, judge
 from airflow_pipeops.gitops.streams.pacing import (
     LONGEST_PAUSE,
     NEXT_SECOND,
+    OWN_COMPARISON,
     Backoff,
     Budget,
     RefreshGate,
@@ -183,4 +184,12 @@ def test_when_a_refresh_says_most(
     operation = Operation("Succeeded", revisions=(SHA,), finished_at=20.0)
     observed = Observed("api", health=health, compared_at=compared, operation=operation)
     verdict = Verdict("wait", rule, "", refresh=True)
-    assert refresh_in(observed, Expectation(settle=settle), verdict) == expected
+    assert refresh_in(observed, Expectation(settle=settle), verdict, Memory()) == expected
+
+
+def test_a_controller_that_compares_by_itself_is_left_alone_after_the_first_refresh() -> None:
+    verdict, observed = Verdict("wait", "not_compared", "", refresh=True), Observed("api", compared_at=1.0)
+    assert refresh_in(observed, Expectation(), verdict, Memory(acknowledged=1)) == OWN_COMPARISON
+    # Whether it was replaced for good is asked for as soon as that may be: it ends the wait.
+    lost = Memory(acknowledged=1, met=True, lost_after=1)
+    assert refresh_in(observed, Expectation(), verdict, lost) == 0.0

@@ -43,6 +43,13 @@ class Server:
         self.url = line.split()[-1]
         self.tokens = json.loads((self.state / "tokens.json").read_text())
 
+    def restart(self, number: int = signal.SIGTERM) -> None:
+        """End it, and start it again at the same address."""
+        self._options[4:] = [self.url.rpartition(":")[2]]
+        self.stop(number)
+        self.log = (self.state.parent / "server.log").open("a")
+        self.start()
+
     def client(self, role: str = "admin", **headers: str) -> httpx.Client:
         head = {"Authorization": f"Bearer {self.tokens[role]}", "Content-Type": "application/json", **headers}
         return httpx.Client(base_url=self.url, headers=head, timeout=20)

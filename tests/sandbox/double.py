@@ -1,7 +1,7 @@
 """A sandbox server whose cluster keeps objects and runs nothing: health is told by the manifest.
 
 Annotations on an object: ``test/health`` is its health once settled, ``test/after`` the seconds until then.
-Run as a program it serves like the real one: ``python double.py STATE INTERVAL [GRACE] [BUFFER]``.
+Run as a program it serves like the real one: ``python double.py STATE INTERVAL [GRACE] [BUFFER] [PORT]``.
 """
 
 from __future__ import annotations
@@ -138,13 +138,17 @@ def main() -> None:
         float(sys.argv[3]),
         int(sys.argv[4]),
     )
+    port = int(sys.argv[5]) if len(sys.argv) > 5 else 0
     state.mkdir(parents=True, exist_ok=True)
 
     async def run() -> None:
         cluster: Any = MemoryCluster(state / "live.json")
         sandbox = Sandbox(Settings(state, interval, grace, buffer), cluster)
         await serve(
-            sandbox, "127.0.0.1", 0, lambda port: print(f"listening on http://127.0.0.1:{port}", flush=True)
+            sandbox,
+            "127.0.0.1",
+            port,
+            lambda port: print(f"listening on http://127.0.0.1:{port}", flush=True),
         )
 
     asyncio.run(run())

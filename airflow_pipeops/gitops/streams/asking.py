@@ -46,6 +46,9 @@ class Asker:
     def ask(self, ref: Any) -> None:
         """Read an application as soon as possible."""
         self._urgent[ref] = None
+        listener, now = self._listening(), self._clock()
+        if listener.source is not None and now >= self._hold_until:
+            self._read_urgent(listener.source)
 
     def want_refresh(self, ticket: Ticket, at: float) -> None:
         """Have an application compared anew, not before a moment, and not more often than it should be."""
@@ -68,11 +71,7 @@ class Asker:
         source, now = listener.source, self._clock()
         if source is None or now < self._hold_until:
             return
-        for ref in [ref for ref in self._urgent if ref not in self._reading]:
-            if len(self._reading) >= self._pace.reads:
-                break
-            del self._urgent[ref]
-            self._start_reading(source, ref)
+        self._read_urgent(source)
         if now >= self._next_round:
             self._next_round = now + _ROUND
             self._round(listener, source, now)
@@ -86,6 +85,13 @@ class Asker:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     # ---- reads -------------------------------------------------------------------------------------------------------
+
+    def _read_urgent(self, source: Source) -> None:
+        for ref in [ref for ref in self._urgent if ref not in self._reading]:
+            if len(self._reading) >= self._pace.reads:
+                return
+            del self._urgent[ref]
+            self._start_reading(source, ref)
 
     def _round(self, listener: Listener, source: Source, now: float) -> None:
         polled: list[tuple[float, Any]] = []
@@ -156,18 +162,20 @@ class Asker:
     # ---- refreshes ---------------------------------------------------------------------------------------------------
 
     def _refresh(self, source: Source, now: float) -> None:
+        due: list[tuple[float, Any]] = []
         for ref in list(self._wanted):
-            if len(self._refreshing) >= self._pace.refreshes:
-                return
             wanted = [t.refresh_at for t in self._board.tickets(ref) if t.refresh_at is not None]
             if not wanted:
                 del self._wanted[ref]
-                continue
-            ended = self._ended(ref)
-            if ref in self._refreshing or max(min(wanted), self._gate.opens(ref, ended)) > now:
-                continue
+            elif ref not in self._refreshing:
+                moment = max(min(wanted), self._gate.opens(ref, self._ended(ref)))
+                if moment <= now:
+                    due.append((moment, ref))
+        for _, ref in sorted(due, key=lambda item: item[0]):
+            if len(self._refreshing) >= self._pace.refreshes:
+                return
             del self._wanted[ref]
-            self._gate.ask(ref, ended, now)
+            self._gate.ask(ref, self._ended(ref), now)
             for ticket in self._board.tickets(ref):
                 ticket.refresh_at = None
             self._requests["refreshes"] += 1
@@ -185,6 +193,8 @@ class Asker:
 
         def ended(done: asyncio.Task[None]) -> None:
             tasks.pop(ref, None)
+            if self._urgent and not done.cancelled():
+                self.ask(next(iter(self._urgent)))
             if not done.cancelled() and done.exception() is not None:
                 log.error("asking about %s failed", ref, exc_info=done.exception())
                 self._board.failed(

@@ -115,8 +115,10 @@ class Board:
             self._changed.update(dict.fromkeys(self._tickets))
         self.snapshot.answered(reading, self._clock(), asked_at=asked_at, refreshed=refreshed)
         self._failures.pop(ref, None)
-        self._changed[ref] = None
-        self._changed.update(dict.fromkeys(self._refs_of(reading.key)))
+        # Somebody is waiting for just this: it is told at once, and not with the next beat.
+        for concerned in {ref, *self._refs_of(reading.key)}:
+            self._changed.pop(concerned, None)
+            self._wake(concerned)
 
     def failed(self, ref: Any, problem: Trouble | PipeOpsError) -> None:
         """Take in that a question failed."""
@@ -133,8 +135,11 @@ class Board:
         """Wake those whom the changes since the last time concern."""
         changed, self._changed = self._changed, {}
         for ref in changed:
-            for ticket in self._tickets.get(ref, ()):
-                ticket.wake(ticket)
+            self._wake(ref)
+
+    def _wake(self, ref: Any) -> None:
+        for ticket in self._tickets.get(ref, ()):
+            ticket.wake(ticket)
 
     def wake_all(self) -> None:
         """Wake everybody."""

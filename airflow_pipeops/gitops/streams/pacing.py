@@ -15,6 +15,12 @@ from airflow_pipeops.gitops.verdict import CONFIRM_WITHIN
 LONGEST_PAUSE = 15.0
 #: After the end of an operation it takes so long until a comparison is surely in a later second of the server's clock.
 NEXT_SECOND = 1.05
+#: A controller compares by itself within so many seconds; Argo CD every two to three minutes.
+OWN_COMPARISON = 240.0
+#: Rules of waits for what the controller's next comparison of its own finds as well.
+_BY_ITSELF = frozenset({"not_compared", "older_operation_failed", "out_of_sync", "sync_unknown"})
+#: Soonest after a refresh, seconds, another one is asked for.
+_ASK_AGAIN = 2.0
 _SPANS = ("settle", *(item.name for item in fields(Expectation) if item.name.endswith("_grace")))
 
 
@@ -130,19 +136,26 @@ def judge_again_in(expectation: Expectation, memory: Memory, now: float) -> floa
     moments: list[float] = [since + span for since in memory.since.values() for span in spans]
     if e.timeout is not None and memory.started_at is not None:
         moments.append(memory.started_at + e.timeout)
+    if memory.asked_at is not None:
+        moments.append(memory.asked_at + _ASK_AGAIN)
     coming = [moment - now for moment in moments if moment > now]
     return min([LONGEST_PAUSE, *coming])
 
 
-def refresh_in(observed: Observed, expectation: Expectation, verdict: Verdict) -> float:
+def refresh_in(observed: Observed, expectation: Expectation, verdict: Verdict, memory: Memory) -> float:
     """Return the seconds after which the refresh that a verdict asks for says most.
 
     An operation has just ended, and the comparison that is known may be from before that. A refresh in the same second
     would prove nothing; one at the end of the settle window proves both that the status is newer and that health was not
     that of the old pods. Whether the new ones are ready by then does not matter: they tell of that themselves.
+
+    Where the controller was made to compare once in this wait, and the wait is for what it will find by itself (a commit
+    that is not there yet), it is left alone for as long as it does compare: a thousand waits would ask it all day.
     """
     operation, compared = observed.operation, observed.compared_at
     ended = operation.finished_at if operation else None
+    if verdict.rule in _BY_ITSELF and memory.acknowledged and memory.lost_after is None:
+        return OWN_COMPARISON
     if verdict.rule != "stale" or ended is None or compared is None or compared > ended:
         return 0.0
     return max(NEXT_SECOND, expectation.settle)
