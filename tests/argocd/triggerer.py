@@ -7,6 +7,7 @@ a runner that is killed and started again gets the rows that are left, as from t
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import socket
@@ -64,6 +65,7 @@ class Triggerer:
         self.events: list[tuple[int, Any, float]] = []
         self.failures: list[tuple[int, Any]] = []
         self.asked: Counter[str] = Counter()
+        self._numbers = itertools.count(1)
         self._given: set[int] = set()
         self._cancel: set[int] = set()
         self._lock = threading.Lock()
@@ -76,9 +78,7 @@ class Triggerer:
         """Store a trigger as a deferral does, and return the number of its row."""
         path, arguments = trigger.serialize()
         with self._lock:
-            number = len(self.rows) + len(self.events) + len(self.failures) + 1
-            while number in self.rows or any(number == done for done, _, _ in self.events):
-                number += 1
+            number = next(self._numbers)
             self.rows[number] = (path, json.loads(json.dumps(arguments)))
         return number
 
