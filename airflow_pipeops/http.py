@@ -107,7 +107,8 @@ class Http:
                     yield rest.decode("utf-8", "replace")
         except httpx.InvalidURL as error:
             raise InvalidInput(f"{self.url} is no usable URL: {error}", field="host") from error
-        except (httpx.HTTPError, asyncio.TimeoutError) as error:
+        except (httpx.HTTPError, OSError, asyncio.TimeoutError) as error:
+            # An alert of TLS 1.3 that comes after the handshake passes httpx as it is, an OSError.
             raise Unreachable(f"{about} from {self.url} broke: {_words(error)}") from error
 
     async def _tried(
@@ -161,7 +162,7 @@ class Http:
             ) from error
         except httpx.InvalidURL as error:
             raise InvalidInput(f"{self.url} is no usable URL: {error}", field="host") from error
-        except (httpx.HTTPError, asyncio.TimeoutError) as error:
+        except (httpx.HTTPError, OSError, asyncio.TimeoutError) as error:
             raise Unreachable(f"{self.url} gave no whole answer about {about}: {_words(error)}") from error
         if response.status_code == 429:
             raise _Unsent(self._failure(response, response.content, about))
