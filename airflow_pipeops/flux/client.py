@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,8 @@ from airflow_pipeops.exceptions import AccessDenied, NotFound
 from airflow_pipeops.flux.kinds import FORCE_AT, KINDS, REQUESTED_AT, RESET_AT, Ref, owner_of, references
 from airflow_pipeops.kubernetes.client import KubernetesClient
 from airflow_pipeops.kubernetes.kinds import Kind
+
+log = logging.getLogger(__name__)
 
 #: Of one look, so many objects are read at most: dependencies may form long chains.
 MOST = 40
@@ -65,11 +68,12 @@ class FluxClient:
         """
         return await gather(ref, self.get)
 
-    async def request(self, ref: Ref, token: str, *, force: bool = False, reset: bool = False) -> None:
+    async def request(self, ref: Ref, token: str, *, force: bool = False, reset: bool = False) -> str:
         """Ask the controller of an object to reconcile it now; asking again with the same token asks for nothing new.
 
         :param force: of a Helm release: install or upgrade even if nothing has changed.
         :param reset: of a Helm release: count failures from zero.
+        :return: the token.
         """
         annotations = {REQUESTED_AT: token}
         if force:
@@ -77,6 +81,8 @@ class FluxClient:
         if reset:
             annotations[RESET_AT] = token
         await self._patch(ref, {"metadata": {"annotations": annotations}})
+        log.info("Asked %s to reconcile: %s", ref, token)
+        return token
 
     async def suspend(self, ref: Ref) -> None:
         """Have the controller leave an object alone."""

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -33,8 +34,8 @@ FIRST_PAUSE, LONGEST_PAUSE, REFUSED_PAUSE = 0.5, 30.0, 300.0
 
 #: Reads at the same time, beside the watches.
 _READS = 8
-
-_CLUSTERS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Cluster]] = WeakKeyDictionary()
+#: One object is asked to reconcile at most once in so many seconds, whoever wants it.
+_REQUEST_PAUSE = 10.0
 
 
 class Feed:
@@ -92,7 +93,7 @@ class Feed:
         """Read the list, then every change; each list takes the place of all that was known."""
         kind = kind_of(self.kind)
         found = await self._client.kubernetes.find(kind, self.namespace)
-        self._objects = {_name(item): {**item, "kind": self.kind} for item in found.items}
+        self._objects = {_name(item): self._kept(item) for item in found.items}
         self._begin()
         version = found.resource_version
         while True:
@@ -115,8 +116,14 @@ class Feed:
         if event == "DELETED":
             self._objects.pop(name, None)
         else:
-            self._objects[name] = {**item, "kind": self.kind}
+            self._objects[name] = self._kept(item)
         self._tell(Ref(self.kind, self.namespace, name))
+
+    def _kept(self, item: dict[str, Any]) -> dict[str, Any]:
+        """Return an object without what is large and says nothing here."""
+        metadata = {key: value for key, value in item["metadata"].items() if key != "managedFields"}
+        status = {key: value for key, value in (item.get("status") or {}).items() if key != "inventory"}
+        return {"kind": self.kind, "metadata": metadata, "spec": item.get("spec"), "status": status}
 
     def _end(self, state: str, error: PipeOpsError) -> None:
         self.state, self.why = state, str(error)
@@ -138,6 +145,7 @@ class Cluster:
         self._feeds: dict[tuple[str, str], Feed] = {}
         self._listeners: defaultdict[Ref, set[Listener]] = defaultdict(set)
         self._reads = asyncio.Semaphore(_READS)
+        self._requests: dict[Ref, tuple[float, str]] = {}
 
     @property
     def polling(self) -> bool:
@@ -177,6 +185,18 @@ class Cluster:
         for feed in self._feeds.values():
             await feed.close()
         await self.client.__aexit__(None, None, None)
+
+    async def request(self, ref: Ref, token: str) -> str:
+        """Ask for a reconciliation; a thousand waits for the same object ask once in a while, and not each for itself.
+
+        :return: the token of the request that will be answered.
+        """
+        now = time.monotonic()
+        at, asked = self._requests.get(ref, (-_REQUEST_PAUSE, ""))
+        if now - at < _REQUEST_PAUSE and asked.partition(".ask")[1] and token.partition(".ask")[1]:
+            return asked
+        self._requests[ref] = now, token
+        return await self.client.request(ref, token)
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[Listener]:
@@ -218,26 +238,35 @@ class Listener:
             await within(seconds, self.woken.wait())
 
 
+class Shared:
+    """The clusters of one event loop, by connection."""
+
+    def __init__(self) -> None:
+        self.clusters: dict[str, Cluster] = {}
+        self.opening = asyncio.Lock()
+
+
+_SHARED: WeakKeyDictionary[asyncio.AbstractEventLoop, Shared] = WeakKeyDictionary()
+
+
 @asynccontextmanager
 async def joined(conn_id: str) -> AsyncIterator[Cluster]:
     """Share the cluster of a connection with all others in this event loop."""
-    clusters = _CLUSTERS.setdefault(asyncio.get_running_loop(), {})
-    cluster = clusters.get(conn_id)
-    if cluster is None:
-        from airflow_pipeops.flux.hook import FluxHook
-
-        client = await FluxHook(conn_id).aclient()
-        # Somebody else may have been as quick, and has been awaited since.
-        cluster = clusters.get(conn_id)
+    shared = _SHARED.setdefault(asyncio.get_running_loop(), Shared())
+    async with shared.opening:
+        # A connection is read once, and not by each of a thousand waits that begin together.
+        cluster = shared.clusters.get(conn_id)
         if cluster is None:
-            cluster = clusters[conn_id] = Cluster(client)
+            from airflow_pipeops.flux.hook import FluxHook
+
+            cluster = shared.clusters[conn_id] = Cluster(await FluxHook(conn_id).aclient())
     cluster.users += 1
     try:
         yield cluster
     finally:
         cluster.users -= 1
         if not cluster.users:
-            task = asyncio.ensure_future(_close_later(clusters, conn_id, cluster))
+            task = asyncio.ensure_future(_close_later(shared.clusters, conn_id, cluster))
             _CLOSING.add(task)
             task.add_done_callback(_CLOSING.discard)
 

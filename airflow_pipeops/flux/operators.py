@@ -116,7 +116,6 @@ class FluxReconcileOperator(FluxWaitOperator):
             again = await client.get(ref)
             if text(map_(map_(again.get("metadata")).get("annotations")).get(REQUESTED_AT)) != token:
                 raise
-        self.log.info("Asked %s to reconcile: %s", ref, token)
         return token, False
 
     async def _fetch(self, client: FluxClient, found: Sequence[Mapping[str, Any]], token: str) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Gather = Callable[[Ref], Awaitable["Gathered"]]
+Request = Callable[[Ref, str], Awaitable[str]]
 
 
 def token_base(key: str) -> str:
@@ -36,12 +37,12 @@ def token_base(key: str) -> str:
 class Asking:
     """Asks controllers to reconcile, where a verdict says that this would help.
 
-    :param client: of the cluster.
+    :param request: asks for one reconciliation; returns the token of a request of somebody else where that will do.
     :param base: what the requests of this task begin with; empty: ask nobody.
     """
 
-    def __init__(self, client: FluxClient, base: str) -> None:
-        self._client, self._base = client, base
+    def __init__(self, request: Request, base: str) -> None:
+        self._request, self._base = request, base
         self._asked: dict[Ref, str] = {}
         self._refused = False
 
@@ -51,20 +52,15 @@ class Asking:
         if not self._base or self._refused or not verdict.refresh or not whom:
             return
         ref = Ref(*whom)
-        removed = verdict.rule == "not_answered"
-        token = (
-            wait.state.expectation.operation_id if removed else f"{self._base}.ask{wait.state.memory.asks}"
-        )
+        again = verdict.rule == "not_answered"
+        token = wait.state.expectation.operation_id if again else f"{self._base}.ask{wait.state.memory.asks}"
         try:
-            await self._client.request(ref, token)
+            self._asked[ref] = await self._request(ref, token)
         except AccessDenied as error:
             self._refused = True
             log.warning("Cannot ask for a reconciliation, and waits for the next one by itself: %s", error)
         except PipeOpsError as error:
             log.info("Cannot ask for a reconciliation now: %s", error)
-        else:
-            log.info("Asked %s to reconcile", ref)
-            self._asked[ref] = token
 
     def acknowledged(self, seen: Observed) -> Observed:
         """Mark a look that shows the source to have answered."""

@@ -107,7 +107,7 @@ class FluxWaitTrigger(BaseTrigger):
             on_change=self._tell,
         )
         async with joined(self.flux_conn_id) as cluster:
-            await self._decide(cluster, wait, Asking(cluster.client, self.requests))
+            await self._decide(cluster, wait, Asking(cluster.request, self.requests))
         return wait.state.to_json()
 
     async def _decide(self, cluster: Cluster, wait: Wait, asking: Asking) -> None:

@@ -135,9 +135,9 @@ class FluxWaitOperator(FluxOperator):
             )
             # Looking first spares a deferral where it is done already, and the race of a trigger that fires at once.
             if self.deferrable:
-                await look_once(client.gather, wait, Asking(client, base))
+                await look_once(client.gather, wait, Asking(client.request, base))
             else:
-                await until_decided(client, wait, Asking(client, base), interval)
+                await until_decided(client, wait, Asking(client.request, base), interval)
             return wait
 
         wait = hook.run(work)

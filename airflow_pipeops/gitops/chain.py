@@ -157,7 +157,7 @@ def facts(k: Look) -> dict[str, Any]:
     """Return what a message says of a chain, as JSON."""
     chain = chain_of(k)
     release, last = chain.release, chain.owner or chain.main
-    notes = list(chain.notes)
+    notes = [*k.o.warnings, *chain.notes]
     if k.exact_only:
         notes.append(
             "nobody can say which commits contain the expected one (no Git connection), so it was matched exactly"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import json
 import threading
 import time
@@ -172,6 +173,7 @@ class Flux:
 @pytest.fixture(scope="session")
 def warm() -> None:
     """Import what reads connections: it takes seconds, and no test is about that."""
+    importlib.import_module("airflow.providers.cncf.kubernetes.hooks.kubernetes")
 
 
 @pytest.fixture

@@ -70,7 +70,7 @@ def run(
 async def closed() -> None:
     """Wait until nobody shares a connection any more."""
     await asyncio.gather(*feed._CLOSING)
-    assert not feed._CLUSTERS[asyncio.get_running_loop()]
+    assert not feed._SHARED[asyncio.get_running_loop()].clusters
 
 
 def release(api: ApiServer, numbers: Any = range(MANY)) -> None:
@@ -266,17 +266,19 @@ def test_the_connection_is_kept_for_a_while_after_the_last_wait(
     assert sum(line.endswith("?watch") for line in many.requests) == 2
 
 
-def test_controllers_are_asked_once_and_not_by_each_wait_at_once(many: ApiServer) -> None:
+def test_a_source_is_asked_once_for_all_waits(many: ApiServer) -> None:
     async def meanwhile() -> None:
         await until(lambda: counted(many, "PATCH") >= 1)
         await asyncio.sleep(0.5)
         release(many)
 
     expectation = Expectation(revisions={"*": NEW}, settle=0.0, timeout=60.0).to_json()
-    found = run([trigger(number, requests="me", expectation=expectation) for number in range(5)], meanwhile)
-    assert all_done(found)
-    # Each wait asks for itself, at most every 2, 4, 8 ... seconds.
-    assert counted(many, "PATCH") <= 10
+    waits = [trigger(number, requests=f"me{number}", expectation=expectation) for number in range(MANY)]
+    assert all_done(run(waits, meanwhile))
+    to_source = [line for line in many.requests if line.startswith("PATCH") and line.endswith("/deploy")]
+    assert len(to_source) == 1
+    # Once the source holds it, each Kustomization is asked for itself, if it is not there yet.
+    assert counted(many, "PATCH") <= 1 + MANY
 
 
 def test_a_thousand_waits_are_judged_in_little_time(many: ApiServer) -> None:

@@ -44,6 +44,7 @@ class FluxWait(RuleBasedStateMachine):
         settle=st.sampled_from([0.0, 0.0, 3.0]),
         ours=st.booleans(),
         before=st.sampled_from(["ok", "ok", "bad"]),
+        by_chart=st.booleans(),
     )
     def begin(
         self,
@@ -55,6 +56,7 @@ class FluxWait(RuleBasedStateMachine):
         settle: float,
         ours: bool,
         before: str,
+        by_chart: bool,
         **how: Any,
     ) -> None:
         self.world = World(wait=wait, **how)
@@ -83,6 +85,8 @@ class FluxWait(RuleBasedStateMachine):
             timeout=TIMEOUT,
             operation_id="me.1" if ours else "",
         )
+        if helm and by_chart:
+            self.expectation = replace(self.expectation, revisions={}, match="any", chart="1.1.0")
         self.memory, self.verdict = Memory(), Verdict("wait", "", "")
         self.held: list[Any] = []
 
@@ -234,11 +238,14 @@ class FluxWait(RuleBasedStateMachine):
         assert verdict.reason
         if verdict.state == "done":
             good = [one.sha for one in world.commits if self._as_good(one.sha)]
-            if self.is_helm:
+            if self.expectation.chart:
+                assert world.released == self.expectation.chart, "another chart is live"
+            elif self.is_helm:
                 assert world.release_spec in good, "the release has the spec of another commit"
                 assert world.released == self.release["spec"]["chart"], "another chart is live"
             else:
                 assert world.applied in good, "another commit is live"
+                assert world.applied_generation == self.item["metadata"]["generation"], "with another spec"
                 assert not world.wait or world.healthy == world.applied, "it is not healthy"
             assert not self.item["spec"].get("suspend") or self.is_helm
         elif verdict.state == "failed":
@@ -251,7 +258,7 @@ class FluxWait(RuleBasedStateMachine):
 
     def _deserved(self, verdict: Verdict) -> bool:
         world = self.world
-        at = [why for sha, why in world.failures if self._as_good(sha)]
+        at = [why for sha, why in world.failures if self.expectation.chart or self._as_good(sha)]
         chart_failures = len(world.chart_failures)
         suspended = any(one["spec"].get("suspend") for one in (self.source, self.item, self.release))
         ways = {
@@ -305,6 +312,7 @@ def test_a_good_commit_is_found_done_and_a_bad_one_failed() -> None:
             rollback=True,
             cancels=False,
             before="ok",
+            by_chart=False,
         )
         machine.target.health = health
         for _ in range(80):
@@ -330,6 +338,7 @@ def test_a_good_release_is_found_done_and_a_bad_one_failed() -> None:
             rollback=True,
             cancels=False,
             before="ok",
+            by_chart=False,
         )
         machine.world.charts["1.1.0"] = needed
         for _ in range(80):

@@ -984,6 +984,12 @@ def test_what_ready_does_not_say_is_said(look: Any, note: str) -> None:
     assert any(note in one for one in verdict.details["warnings"])
 
 
+def test_what_the_credential_may_not_see_is_said() -> None:
+    observed = replace(seen([ks(NEW), git()]), warnings=("the credential may not see X",))
+    verdict, _ = decide(observed, BASE, Memory(), 0.0)
+    assert verdict.details["warnings"] == ["the credential may not see X"]
+
+
 def test_with_wait_or_health_checks_there_is_nothing_to_warn_of() -> None:
     assert judge([ks(NEW), git()]).details["warnings"] == []
     checks = ks(NEW, wait=False, spec={"healthChecks": [{"kind": "Deployment", "name": "api"}]})

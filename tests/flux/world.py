@@ -52,6 +52,7 @@ class World:
     cancels: bool = False
     #: The truth.
     applied: str = ""
+    applied_generation: int = 0
     healthy: str = ""
     released: str = ""
     release_spec: str = ""
@@ -98,7 +99,7 @@ class Controller:
             "status": status,
             "reason": reason,
             "message": message,
-            "observedGeneration": item["metadata"]["generation"],
+            "observedGeneration": self.generation(item),
             "lastTransitionTime": self.world.stamp(),
         }
         if old is not None:
@@ -106,6 +107,10 @@ class Controller:
                 new["lastTransitionTime"] = old["lastTransitionTime"]
             said.remove(old)
         said.append(new)
+
+    def generation(self, item: Obj) -> int:
+        """Return the generation that is being worked on, or was last."""
+        return int(item["metadata"]["generation"] if self.seen is None else self.seen)
 
     def drop(self, item: Obj, *kinds: str) -> None:
         """Delete conditions."""
@@ -203,6 +208,7 @@ class KustomizeController(Controller):
             return self._failed(item, "ReconciliationFailed", "admission webhook denied the request")
         if self.world.applied != commit.sha:
             self.world.applied, self.world.healthy = commit.sha, ""
+        self.world.applied_generation = self.generation(item)
         if release is not None:
             self.world.release_spec = commit.sha
             if release["spec"]["chart"] != commit.chart:
@@ -233,7 +239,7 @@ class KustomizeController(Controller):
         item["status"]["lastAppliedRevision"] = self.revision
         self.mark(item, "Ready", "True", "ReconciliationSucceeded", f"Applied revision: {self.revision}")
         self.drop(item, "Reconciling")
-        item["status"]["observedGeneration"] = item["metadata"]["generation"]
+        item["status"]["observedGeneration"] = self.generation(item)
         self.handle(item)
         self.phase = "idle"
 
@@ -275,7 +281,7 @@ class HelmController(Controller):
         chart, status = item["spec"]["chart"], item["status"]
         history = status.setdefault("history", [])
         status.update(
-            lastAttemptedGeneration=item["metadata"]["generation"],
+            lastAttemptedGeneration=self.generation(item),
             lastAttemptedRevision=chart,
             lastAttemptedConfigDigest="sha256:v",
         )
@@ -338,7 +344,7 @@ class HelmController(Controller):
         self._over(item)
 
     def _over(self, item: Obj) -> None:
-        item["status"]["observedGeneration"] = item["metadata"]["generation"]
+        item["status"]["observedGeneration"] = self.generation(item)
         self.handle(item)
         self.phase = "idle"
 
