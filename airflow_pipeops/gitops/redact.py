@@ -9,14 +9,15 @@ MASK = "***"
 
 _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
     # https://user:password@host and https://token@host
-    (re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^\s/@]+@"), rf"\1{MASK}@"),
+    (re.compile(r"(?i)\b([a-z][a-z0-9+.-]{0,30}://)[^\s/@]+@"), rf"\1{MASK}@"),
     (re.compile(r"(?i)\b(bearer)\s+[a-z0-9._~+/=-]{8,}"), rf"\1 {MASK}"),
     # These two are also words of plain English: what follows must not be one.
     (re.compile(r"(?i)\b(basic|token)\s+(?=\S*[0-9+/=_])[a-z0-9._~+/=-]{8,}"), rf"\1 {MASK}"),
-    # name=value, name: value, "name": "value"; also in a query string.
+    # name=value, name: value, "name": "value"; also in a query string. What stands before the word stays as it is, so it is
+    # not looked at: a long word in a controller's message would cost the square of its length.
     (
         re.compile(
-            r"(?i)([\w.-]*(?:password|passwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|credential)s?[\"']?)"
+            r"(?i)((?:password|passwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|credential)s?[\"']?)"
             r"(\s*[=:]\s*)(\"[^\"\n]*\"|'[^'\n]*'|[^\s,;&\"'}\])]+)"
         ),
         rf"\1\2{MASK}",
