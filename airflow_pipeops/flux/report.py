@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.exceptions import PipeOpsError
 from airflow_pipeops.flux.drift import when
-from airflow_pipeops.flux.observe import observe
+from airflow_pipeops.flux.observe import observe, unhealthy
 from airflow_pipeops.gitops.observed import Observed, short
 from airflow_pipeops.gitops.redact import redacted
 
@@ -55,11 +55,10 @@ def compose(
             f"  chart {details.get('chart') or 'none'} ({details.get('chart_status') or '?'}){expected}"
         )
     lines.append(f"  failed attempts seen: {details.get('failed_attempts', 0)}")
+    # The next attempt may have begun since, and says nothing of these any more.
+    ill = unhealthy(verdict.reason) or (observed.resources if observed else ())
+    lines += [f"  {item} is {item.health} in {item.namespace or ref.namespace}" for item in ill[:15]]
     if observed is not None:
-        lines += [
-            f"  {item} is {item.health} in {item.namespace or ref.namespace}"
-            for item in observed.resources[:15]
-        ]
         lines += [f"  condition {item.type}: {item.message}" for item in observed.conditions[:10]]
     lines += [
         f"  event {when(event)} {event.get('reason')}: {event.get('message')}"
