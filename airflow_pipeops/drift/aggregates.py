@@ -200,7 +200,12 @@ def restored(header: Mapping[str, Any], arrays: Mapping[str, Any]) -> Aggregate:
 
 
 def from_values(
-    values: Any, *, centre: float | None = None, scale: float | None = None, resolution: int | None = None
+    values: Any,
+    *,
+    centre: float | None = None,
+    scale: float | None = None,
+    resolution: int | None = None,
+    edges: Any = None,
 ) -> NumericAggregate:
     """Aggregate numbers that are in memory: for small data, and what the engines are tested against.
 
@@ -208,6 +213,7 @@ def from_values(
         a NaN of a plain array is not finite.
     :param centre: of the map; with ``scale``, from the values where it is not given (they are the reference then).
     :param resolution: number of fine bins; ``None`` gives every distinct value its own cell, and every statistic is exact.
+    :param edges: ascending; no cell straddles one of them. With those of Evidently's bins its numbers are exact.
     """
     import numpy as np
 
@@ -220,6 +226,9 @@ def from_values(
     with np.errstate(over="ignore"):
         z = (finite - centre) / scale
         key = exact_key(finite) if resolution is None else fine_key(z, resolution)
+        if resolution is not None and edges is not None:
+            inner = np.asarray(edges, "float64")[1:-1]
+            key = key * (len(inner) + 1) + np.searchsorted(inner, finite, "right")
         start = np.flatnonzero(np.r_[True, key[1:] != key[:-1]]) if len(key) else np.zeros(0, dtype="int64")
         end = np.r_[start[1:], len(key)].astype("int64") - 1 if len(key) else start
         add = np.add.reduceat if len(key) else lambda *_: np.zeros(0)
@@ -237,7 +246,7 @@ def from_values(
         low=finite[start],
         high=finite[end],
         dtype=dtype,
-        cut="exact" if resolution is None else f"fine-{resolution}",
+        cut="exact" if resolution is None else f"fine-{resolution}" + _named(edges),
     )
 
 
@@ -316,6 +325,10 @@ def merged_categories(first: CategoricalAggregate, second: CategoricalAggregate)
     return CategoricalAggregate(
         first.rows + second.rows, first.missing + second.missing, counts, dtype=first.dtype
     )
+
+
+def _named(edges: Any) -> str:
+    return "" if edges is None else "-" + ",".join(repr(float(edge)) for edge in edges)
 
 
 def _numbers(values: Any) -> tuple[NDArray[np.float64], int, str]:

@@ -157,7 +157,9 @@ def split(aggregate: NumericAggregate, values: Any, counts: Any) -> NumericAggre
             field="values",
             remedy="The data changed in between: compare again.",
         )
-    z = (values - aggregate.centre) / aggregate.scale
+    with np.errstate(over="ignore"):
+        z = (values - aggregate.centre) / aggregate.scale
+        sums = counts * z, counts * z * z
     kept = ~touched
 
     def mixed(name: str, new: Any) -> Any:
@@ -167,8 +169,8 @@ def split(aggregate: NumericAggregate, values: Any, counts: Any) -> NumericAggre
     order = np.argsort(low, kind="stable")
     parts = {
         "count": mixed("count", counts),
-        "total": mixed("total", counts * z),
-        "squares": mixed("squares", counts * z * z),
+        "total": mixed("total", sums[0]),
+        "squares": mixed("squares", sums[1]),
         "low": low,
         "high": mixed("high", values),
     }

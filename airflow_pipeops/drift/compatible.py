@@ -68,6 +68,8 @@ def outcome(column: str, reference: Aggregate, current: Aggregate, settings: Set
             return _numeric(method or settings.method, reference, current, settings.kinds.get(column, ""))
         assert isinstance(reference, CategoricalAggregate)
         assert isinstance(current, CategoricalAggregate)
+        if not settings.kinds.get(column) and _looks_like_text(current):
+            return Outcome("", _NONE, "more than half of the values differ: Evidently takes it for free text")
         return _categorical(method or settings.method, reference, current)
     except Open as error:
         return Outcome(method or settings.method or "", _UNKNOWN, str(error), error.refine)
@@ -108,6 +110,11 @@ def _looks_categorical(current: NumericAggregate, cells: Cells) -> bool:
     if not pandas_type(current).startswith("int"):
         return False
     return not more_than(FEW_INTEGERS, distinct(current), cells, "the current side")
+
+
+def _looks_like_text(current: CategoricalAggregate) -> bool:
+    kind = current.dtype.lower()
+    return current.distinct > 0.5 * current.present and not kind.startswith(("bool", "cat", "int", "uint"))
 
 
 def _default_numeric(reference: NumericAggregate, cells: Cells) -> str:
@@ -190,7 +197,8 @@ def _anderson(_: NumericAggregate, __: NumericAggregate, cells: Cells) -> Score:
 
 
 def _falling(score: Score, p: Callable[[float], float], cells: Cells) -> Score:
-    return _settled(Score(p(score.value), p(score.high), p(score.low)), cells)
+    ends = p(score.high), p(score.low)  # sorted: far out, Evidently's tail is a rounding
+    return _settled(Score(p(score.value), min(ends), max(ends)), cells)
 
 
 def _student(reference: NumericAggregate, current: NumericAggregate, _: Cells) -> Score:
@@ -212,12 +220,16 @@ def _hellinger_numeric(reference: NumericAggregate, current: NumericAggregate, c
         raise Open(f"there are between {least} and {most} distinct values", intervals(cells, ~cells.single))
     found = on_edges(reference, current, edges)
     n, m = found.rows
-    width = (edges[-1] - edges[0]) / (len(edges) - 1)
-    each = np.diff(edges)
+    own: Any = edges.astype(
+        "float32" if kind == "float32" else "float64"
+    )  # Evidently computes in the column's own type
+    width = (own[-1] - own[0]) / (len(own) - 1)
+    each = np.diff(own).astype("float64")
 
     def distance(before: Array, after: Array) -> float:
-        common = float(np.sum(np.sqrt(before / n / each * (after / m / each)) * width))
-        return float((1 - min(1.0, max(0.0, common))) ** 0.5)
+        terms = np.sqrt(before / each / n * (after / each / m)).astype(own.dtype) * width
+        common = np.add.accumulate(terms)[-1]  # one after the other, as there
+        return float(float(1 - np.clip(common, 0, 1)) ** 0.5)
 
     if found.exact:
         return Score.of(distance(found.before_least, found.after_least))

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 #: Adding up some 1e5 terms pairwise, and the few operations on each of them, err by less than this, relatively.
 SLACK = 1e-13
 
+#: What may get lost where products fall below the least normal double.
+TINY = 1e-300
+
 
 @dataclass(frozen=True, eq=False)
 class Range:
@@ -126,6 +129,8 @@ def wasserstein(cells: Cells) -> Score:
     import numpy as np
 
     known = ranged(cells)
+    if cells.exact and not known.end.any():
+        return Score.of(0.0)
     between = float(np.sum(np.abs(known.end[:-1]) * known.gap))
     lower, upper, guess = _absolute(known)
     low, high = between + float(lower.sum()), between + float(upper.sum())
@@ -166,6 +171,8 @@ def energy(cells: Cells) -> Score:
     import numpy as np
 
     known = ranged(cells)
+    if cells.exact and not known.end.any():
+        return Score.of(0.0)
     a, b, w = known.least, known.most, known.width
     i1, i2 = known.area_low, known.area_high
     between = float(np.sum(known.end[:-1] ** 2 * known.gap))
@@ -178,7 +185,8 @@ def energy(cells: Cells) -> Score:
         straight = w * (known.start**2 + known.start * known.end + known.end**2) / 3
     lower = np.nan_to_num(lower)
     guess = np.clip(np.nan_to_num(straight), lower, upper)
-    value, low, high = (float(np.sqrt(2 * (between + part.sum()))) for part in (guess, lower, upper))
+    with np.errstate(over="ignore"):
+        value, low, high = (float(np.sqrt(2 * (between + part.sum()))) for part in (guess, lower, upper))
     return _widened(value, low, high)
 
 
@@ -312,15 +320,17 @@ def moments(aggregate: Any) -> Moments:
         parts = np.where(
             alone,
             count * (ends[0] - mean) ** 2,
-            aggregate.squares - 2 * mean * aggregate.total + count * mean**2,
+            aggregate.squares - 2 * mean * aggregate.total + count * (mean * mean),
         )
         noise = np.where(alone, 0.0, (count + 6.0) * UNIT * count * (most + abs(mean)) ** 2 * 1.01)
         variance = float(parts.sum()) / rows
-        wide = (float(noise.sum()) + SLACK * float(np.abs(parts).sum())) / rows + spread**2
+        wide = (float(noise.sum()) + SLACK * float(np.abs(parts).sum())) / rows + spread * spread
         wide += 4 * UNIT * float((count * most).sum()) / rows * abs(spread)
-    if not np.isfinite(variance):
+    if not (np.isfinite(variance) and np.isfinite(wide)):
         return Moments(rows, Score(mean, -np.inf, np.inf), Score(variance, 0.0, np.inf))
     variance = max(0.0, variance)
+    wide += TINY if len(aggregate.low) > 1 or not alone.all() else 0.0
+    spread += TINY
     return Moments(
         rows,
         Score(mean, mean - spread, mean + spread),
@@ -352,6 +362,6 @@ def _widened(value: float, low: float, high: float) -> Score:
 
     if np.isnan(high):
         high = float("inf")
-    low = max(0.0, low * (1 - SLACK)) if np.isfinite(low) else 0.0
-    high = high * (1 + SLACK)
+    low = max(0.0, low * (1 - SLACK) - TINY) if np.isfinite(low) else 0.0
+    high = high * (1 + SLACK) + TINY
     return Score(min(max(value, low), high) if np.isfinite(value) else low, low, high)

@@ -194,7 +194,7 @@ def _ordered(method: str, reference: Any, current: Any, threshold: float) -> Fin
         floor, root = noise.energy_square_mean(cells) / unit**2, True
     elif method == "cramer_von_mises":
         criterion = ordered.cramer_von_mises(cells)
-        p = tuple(pvalues.cramer_von_mises(end, n, m) for end in (criterion.high, criterion.low))
+        p = tuple(pvalues.cramer_von_mises(end, n, m, 1e-18) for end in (criterion.high, criterion.low))
         score = _rooted(criterion, n * m / (n + m))
         floor, root = (1 + 1 / (n + m)) / 6 / (n * m / (n + m)), True
     else:
