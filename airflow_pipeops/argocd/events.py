@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
 from airflow_pipeops.argocd.observe import observe
-from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
+from airflow_pipeops.exceptions import InvalidInput, PipeOpsError, Unreachable
 
 if TYPE_CHECKING:
     from airflow_pipeops.argocd.hook import ArgoCDHook
@@ -89,7 +89,7 @@ class ArgoCDEventTrigger(BaseEventTrigger):
         while True:
             try:
                 hook = ArgoCDHook(self.argocd_conn_id, project=self.project, app_namespace=self.app_namespace)
-                async with await hook.aclient() as client:
+                async with await self._client(hook) as client:
                     with Lookout(self.argocd_conn_id, self.project, self.poll_interval) as lookout:
                         while True:
                             for ref in await self._refs(client, hook):
@@ -103,6 +103,17 @@ class ArgoCDEventTrigger(BaseEventTrigger):
                 # A watcher has nobody to fail: it says so and goes on, slowly where only a person can mend it.
                 self.log.warning("Looking for %s failed, and will be tried again: %s", self.subject, error)
                 await self._pause(1.0 if error.retryable else 8.0)
+
+    async def _client(self, hook: ArgoCDHook) -> ArgoCD:
+        try:
+            return await hook.aclient()
+        except PipeOpsError:
+            raise
+        except (
+            Exception
+        ) as error:  # Airflow's own: the connection is not there, or its API is down for a moment
+            said = f"the connection {self.argocd_conn_id} cannot be read: {type(error).__name__}"
+            raise Unreachable(said) from error
 
     def remembered(self, data: Any) -> Any:
         """Read what was kept about an application; an empty memory of anything else."""

@@ -20,6 +20,7 @@ from airflow_pipeops.gitops.observed import (
     Rollout,
     Source,
 )
+from airflow_pipeops.gitops.redact import redacted
 
 REFRESH = "argocd.argoproj.io/refresh"
 SKIP_RECONCILE = "argocd.argoproj.io/skip-reconcile"
@@ -68,7 +69,7 @@ def observe(
         compared_at=_time(status.get("reconciledAt")),
         operation=_operation(app),
         conditions=tuple(
-            Condition(_text(item.get("type")), _text(item.get("message")))
+            Condition(_text(item.get("type")), _said(item.get("message")))
             for item in _maps(status.get("conditions"))
         ),
         resources=tuple(_resource(item) for item in _maps(status.get("resources"))),
@@ -137,7 +138,7 @@ def _hydration(spec: Json, status: Json) -> Hydration | None:
     valid = _alike([_map(done.get("sourceHydrator"))], [hydrator]) or not done.get("sourceHydrator")
     return Hydration(
         phase=_text(current.get("phase")),
-        message=_text(current.get("message")),
+        message=_said(current.get("message")),
         dry=_text(current.get("drySHA")),
         done_dry=_text(done.get("drySHA")) if valid else "",
         done=_text(done.get("hydratedSHA")) if valid else "",
@@ -157,7 +158,7 @@ def _rollout(application_set: Json, name: str) -> Rollout | None:
         owner=_text(_map(application_set.get("metadata")).get("name")),
         status=_text(found.get("status")),
         step=_text(found.get("step")),
-        message=_text(found.get("message")),
+        message=_said(found.get("message")),
         revisions=tuple(_texts(found.get("targetRevisions"))),
     )
 
@@ -224,7 +225,7 @@ def _operation(app: Json) -> Operation | None:
     limit, heals = retry.get("limit"), asked.get("autoHealAttemptsCount")
     return Operation(
         phase=_text(state.get("phase")),
-        message=_text(state.get("message")),
+        message=_said(state.get("message")),
         queued=isinstance(queued, Mapping),
         revisions=_revisions(result),
         asked=_revisions(asked),
@@ -253,7 +254,7 @@ def _resource(item: Json) -> Resource:
         group=_text(item.get("group")),
         sync=_text(item.get("status")),
         health=_text(health.get("status")),
-        message=_text(item.get("message")) or _text(health.get("message")),
+        message=_said(item.get("message")) or _said(health.get("message")),
         hook=_text(item.get("hookType")),
         phase=_text(item.get("hookPhase")),
         prune=item.get("requiresPruning") is True,
@@ -276,6 +277,11 @@ def _map(value: Any) -> Json:
 
 def _maps(value: Any) -> list[Json]:
     return [item for item in value if isinstance(item, Mapping)] if isinstance(value, (list, tuple)) else []
+
+
+def _said(value: Any) -> str:
+    """Return what the controller says, without secrets: Git's errors name the URL with its password."""
+    return redacted(value) if isinstance(value, str) and value else ""
 
 
 def _text(value: Any) -> str:

@@ -350,3 +350,23 @@ def test_news_is_told_once_and_again_after_it_was_mended() -> None:
     _, memory = suspicious(look("Synced"), memory)
     assert news(found, memory)[0]
     assert DriftMemory.from_json("junk") == DriftMemory()
+
+
+def test_what_the_controller_says_is_read_without_secrets() -> None:
+    said = "cannot fetch https://bob:hunter2@git.example.com/x: denied"
+    application = {
+        "metadata": {"name": "api"},
+        "spec": {"source": {"repoURL": "https://git.example.com/x"}},
+        "status": {
+            "conditions": [{"type": "ComparisonError", "message": said}],
+            "operationState": {
+                "phase": "Failed",
+                "message": said,
+                "syncResult": {"resources": [{"message": said}]},
+            },
+            "resources": [{"kind": "Pod", "name": "p", "health": {"status": "Degraded", "message": said}}],
+        },
+    }
+    found = observe(application)
+    assert "hunter2" not in repr(found)
+    assert found.conditions[0].message == "cannot fetch https://***@git.example.com/x: denied"
