@@ -80,12 +80,16 @@ def _quantile(losses: Sequence[float], exceeds: float) -> float:
     return sorted(losses)[min(count - 1, math.ceil((1 - exceeds) * (count + 1)) - 1)]
 
 
-def decay(scores: Mapping[tuple[int, int], float], *, higher_is_better: bool = True) -> float:
+def decay(
+    scores: Mapping[tuple[int, int], float], *, higher_is_better: bool = True, confidence: float = 1.0
+) -> float:
     """Return the loss for each batch of age, from a backtest: what ``policy.decay`` should be.
 
-    Only scores on the same batch are compared, so it does not matter how hard a batch is.
+    Only scores on the same batch are compared, so it does not matter how hard a batch is. The standard error is that of
+    leaving out one batch at a time (jackknife).
 
     :param scores: ``(trained after batch, measured on batch) -> metric``, for at least two models on one batch.
+    :param confidence: so many standard errors are taken off; what is then below zero is zero.
     :raises InvalidInput: if no two models were measured on the same batch.
     """
     by_batch: dict[int, list[tuple[int, float]]] = {}
@@ -98,17 +102,24 @@ def decay(scores: Mapping[tuple[int, int], float], *, higher_is_better: bool = T
                 remedy="Measure a model on later batches only.",
             )
         by_batch.setdefault(batch, []).append((trained, score if higher_is_better else -score))
-    total = weight = 0.0
-    for models in by_batch.values():
-        for old, old_score in models:
-            for new, new_score in models:
-                if new > old:
-                    total += (new - old) * (new_score - old_score)
-                    weight += (new - old) ** 2
-    if not weight:
+    parts = [part for models in by_batch.values() if (part := _slope(models))[1]]
+    if not parts:
         raise InvalidInput(
             "no two models were measured on the same batch",
             field="scores",
             remedy="Train at least two models at different times, and measure both on the batches after.",
         )
-    return total / weight
+    total, weight = math.fsum(part[0] for part in parts), math.fsum(part[1] for part in parts)
+    found, count = total / weight, len(parts)
+    if count == 1:
+        return max(0.0, found)
+    without = [(total - part) / (weight - share) for part, share in parts]
+    middle = fmean(without)
+    error = math.sqrt((count - 1) / count * math.fsum((other - middle) ** 2 for other in without))
+    return max(0.0, found - confidence * error)
+
+
+def _slope(models: Sequence[tuple[int, float]]) -> tuple[float, float]:
+    """Return numerator and denominator of the slope of score over age, from all pairs of models on one batch."""
+    pairs = [(new - old, better - worse) for old, worse in models for new, better in models if new > old]
+    return math.fsum(gap * gain for gap, gain in pairs), math.fsum(gap * gap for gap, _ in pairs)

@@ -82,7 +82,7 @@ class RetrainPolicy:
     horizon: float | None = None
     recovery: float = 0.5
     decay: float | None = None
-    confidence: float = 2.0
+    confidence: float = 1.0
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():

@@ -28,14 +28,7 @@ REFERENCE = 1.0
 
 #: The governor's constants, the same for all streams; chosen on the first halves of elec2 and employment.
 POLICY = RetrainPolicy(
-    max_drop=0.0,
-    k=2,
-    n=3,
-    min_batches=2,
-    cooldown_batches=0,
-    confidence=1.0,
-    rollback_drop=0.01,
-    max_futile=3,
+    max_drop=0.0, k=2, n=3, cooldown_batches=0, confidence=1.0, recovery=0.5, rollback_drop=0.01, max_futile=3
 )
 
 
@@ -199,7 +192,7 @@ def governor(task: Task, price: float, policy: RetrainPolicy = POLICY) -> Run:
         policy,
         retrain_cost=price,
         target=float(np.mean([score[block - 1, block] for block in task.prefix])),
-        decay=max(0.0, decay({at: float(score[at]) for at in known})),
+        decay=decay({at: float(score[at]) for at in known}),
     )
     served: list[int] = []
 

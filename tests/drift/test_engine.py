@@ -387,6 +387,13 @@ def test_a_damaged_file_is_named_and_nothing_stays_behind(damage: str, tmp_path:
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
+def test_files_below_the_root_of_a_storage_connection(files: tuple[Path, Path], monkeypatch) -> None:
+    connection = {"conn_type": "pipeops_storage", "host": files[0].parent.as_uri()}
+    monkeypatch.setenv("AIRFLOW_CONN_LAKE", json.dumps(connection))
+    found = profile(Files("reference.parquet", storage_conn_id="lake"), columns={"normal": ""})
+    assert found.data_digest == profile(Files(str(files[0])), columns={"normal": ""}).data_digest
+
+
 def test_files_of_two_schemas_are_refused(tmp_path: Path) -> None:
     pq.write_table(table(0), tmp_path / "a.parquet")
     other = table(0).drop_columns(["price"]).append_column("price", table(0)["normal"])
@@ -502,16 +509,22 @@ def test_memory_stays_within_the_limit_whatever_the_size(tmp_path: Path) -> None
     assert max(peaks) <= 250, peaks
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.nightly
 def test_a_million_categories_complete_within_the_limit(tmp_path: Path) -> None:
     r = np.random.default_rng(0)
     ids = np.char.add("category-number-", r.integers(0, 1_000_000, 6_000_000).astype(str))
     pq.write_table(pa.table({"id": ids, "x": r.normal(size=len(ids))}), tmp_path / "a.parquet")
-    assert peak_of(tmp_path / "a.parquet", tmp_path / "a.parquet") <= (250, 2)
+    peak, columns = peak_of(tmp_path / "a.parquet", tmp_path / "a.parquet")
+    assert peak <= 250
+    assert columns == 2
 
 
+@pytest.mark.timeout(1200)  # 60 seconds of CPU: DuckDB binds a thousand columns for each query
 @pytest.mark.nightly
 def test_a_thousand_columns_complete_within_the_limit(tmp_path: Path) -> None:
     r = np.random.default_rng(0)
     pq.write_table(pa.table({f"x{i}": r.normal(size=20_000) for i in range(1000)}), tmp_path / "a.parquet")
-    assert peak_of(tmp_path / "a.parquet", tmp_path / "a.parquet") <= (250, 1000)
+    peak, columns = peak_of(tmp_path / "a.parquet", tmp_path / "a.parquet")
+    assert peak <= 250
+    assert columns == 1000

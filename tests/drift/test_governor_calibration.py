@@ -60,6 +60,22 @@ def test_a_decay_is_found_however_hard_the_batches_are() -> None:
     assert decay(errors, higher_is_better=False) == pytest.approx(0.004)
 
 
+def test_a_decay_within_its_error_is_none() -> None:
+    found = []
+    for seed in range(40):
+        chance = random.Random(seed)
+        scores = {
+            (trained, batch): chance.gauss(0.8, 0.01) for batch in range(12) for trained in range(batch)
+        }
+        found.append(decay(scores))
+    assert sum(rate > 0 for rate in found) < 12  # a sixth is expected above one standard error
+    scores = {
+        (trained, batch): 0.8 - 0.01 * (batch - trained) for batch in range(9) for trained in range(batch)
+    }
+    assert decay(scores) == pytest.approx(0.01)
+    assert decay({(0, 2): 0.6, (1, 2): 0.7}) == pytest.approx(0.1)
+
+
 def test_what_cannot_be_calibrated_on_is_refused() -> None:
     policy = RetrainPolicy(target=0.7)
     with pytest.raises(InvalidInput, match="7 measured batches are too few"):
