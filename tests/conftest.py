@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,10 @@ import pytest
 from hypothesis import settings
 
 settings.register_profile("nightly", deadline=None, max_examples=20_000)
+# A worker of pytest-xdist has a main module without a file, which pyspark.sql.connect takes for a doctest that lacks
+# its requirements: it ends the process with code 0, in the middle of a test.
+if not hasattr(sys.modules["__main__"], "__file__"):
+    sys.modules["__main__"].__file__ = pytest.__file__
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 

@@ -127,7 +127,8 @@ def wilson(hits: float, trials: float, z: float) -> tuple[float, float]:
     middle = share + square / (2 * trials)
     half = z * math.sqrt(share * (1 - share) / trials + square / (4 * trials * trials))
     scale = 1 + square / trials
-    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
+    # The share lies inside, which rounding alone can deny where it is 0 or 1.
+    return max(0.0, min(share, (middle - half) / scale)), min(1.0, max(share, (middle + half) / scale))
 
 
 def _check(kind: Metric, y: Array, p: Array) -> None:

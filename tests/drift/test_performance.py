@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
@@ -71,6 +71,7 @@ def test_the_interval_covers_as_often_as_it_says(metric: str) -> None:
 
 
 @given(st.integers(0, 50), st.integers(1, 50))
+@example(hits=0, more=11)
 def test_wilson_stays_within_bounds_and_around_the_share(hits: int, more: int) -> None:
     trials = hits + more
     low, high = wilson(hits, trials, 1.96)
