@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.argocd.observe import observe
+from airflow_pipeops.argocd.surroundings import observe_all
 from airflow_pipeops.exceptions import AccessDenied, BadResponse, InvalidInput, PipeOpsError, Unreachable
 from airflow_pipeops.gitops.observed import Observed
 from airflow_pipeops.gitops.streams.snapshot import Reading
@@ -47,16 +48,21 @@ class ArgoCDSource:
         watch: Any = self._client.watch(project=self._project)
         async with aclosing(watch) as events:
             async for event in events:
-                yield _reading(event["application"], gone=event.get("type") == "DELETED")
+                application = event["application"]
+                gone = event.get("type") == "DELETED"
+                yield _reading(application, None if gone else _observed(application))
 
     async def read(self, ref: AppRef) -> Reading:
         """Read one application."""
-        return _read(await self._client.get(self._with_project(ref)))
+        return await self._read(ref, await self._client.get(self._with_project(ref)))
 
     async def refresh(self, ref: AppRef) -> Reading | None:
         """Have it compared anew, and read it."""
         application = await self._client.refresh(self._with_project(ref))
-        return None if application is None else _read(application)
+        return None if application is None else await self._read(ref, application)
+
+    async def _read(self, ref: AppRef, application: Any) -> Reading:
+        return _reading(application, await observe_all(self._client, self._with_project(ref), application))
 
     def _with_project(self, ref: AppRef) -> AppRef:
         # Without a project, the server does not tell a missing application from a forbidden one.
@@ -104,23 +110,17 @@ def watch_of(argocd_conn_id: str, project: str) -> SharedStream:
     return shared_stream(("argocd", argocd_conn_id, project), where, connect)
 
 
-def _read(application: Any) -> Reading:
-    reading = _reading(application, gone=False)
-    if reading.observed is None:
-        raise BadResponse("the answer is no Argo CD Application")
-    return reading
+def _observed(application: Any) -> Observed | None:
+    try:
+        return observe(application)
+    except BadResponse:
+        return None  # unknown from here on, so it is asked for by name
 
 
-def _reading(application: Any, *, gone: bool) -> Reading:
+def _reading(application: Any, observed: Observed | None) -> Reading:
     metadata = application.get("metadata") if isinstance(application, dict) else None
     metadata = metadata if isinstance(metadata, dict) else {}
     version = str(metadata.get("resourceVersion") or "")
-    observed: Observed | None = None
-    if not gone:
-        try:
-            observed = observe(application)
-        except BadResponse:
-            observed = None  # unknown from here on, so it is asked for by name
     return Reading(
         str(metadata.get("namespace") or ""),
         str(metadata.get("name") or ""),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.argocd.observe import observe
+from airflow_pipeops.argocd.surroundings import observe_all
 from airflow_pipeops.exceptions import PipeOpsError
 from airflow_pipeops.gitops.observed import Observed, Trouble
 from airflow_pipeops.gitops.streams.source import problem_of
@@ -60,9 +60,9 @@ async def look(client: ArgoCDClient, ref: AppRef, *, refresh: bool = False) -> O
     """
     try:
         if not refresh:
-            return observe(await client.get(ref))
+            return await observe_all(client, ref, await client.get(ref))
         application = await client.refresh(ref)
-        return None if application is None else observe(application, refreshed=True)
+        return None if application is None else await observe_all(client, ref, application, refreshed=True)
     except PipeOpsError as error:
         problem = problem_of(error)
         if isinstance(problem, Trouble):

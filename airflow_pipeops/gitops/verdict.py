@@ -24,6 +24,7 @@ from airflow_pipeops.gitops.rules.reconciling import RECONCILING
 __all__ = ["Expectation", "Memory", "Verdict", "decide", "questions"]
 
 _REFRESH_FIRST, _REFRESH_MOST = 2.0, 120.0
+_GOOD = ("Healthy", "Suspended")
 
 #: For so long (seconds) a failure waits for the refresh that confirms it; a controller may acknowledge none.
 CONFIRM_WITHIN = 60.0
@@ -131,6 +132,10 @@ def _confirm(verdict: Verdict, memory: Memory, since: float | None) -> tuple[Ver
 def _remember(look: Look) -> Memory:
     observed, memory = look.o, look.m
     since = {name: memory.since.get(name, memory.now) for name in _spells(look)}
+    if look.fresh and observed.health in _GOOD:
+        # The server says since when, in whole seconds; so a difference of two of its times is uncertain by one.
+        spell = f"health:{look.state}"
+        since[spell] = min(since[spell], memory.now - max(0.0, look.settled_by_server() - 1.0))
     ended = look.operation.finished_at if look.operation else None
     lost = memory.lost_after
     if look.desired_ok:
@@ -167,10 +172,13 @@ def _spells(look: Look) -> list[str]:
     """What is so now, and is counted for how long it has been without a gap."""
     observed, known = look.o, look.m.since
     active = [] if look.ended_at is None else [look.ended]
-    if look.fresh:
+    # Where the server says since when health is so, it may be seen before a comparison confirms it: no other spell of it
+    # is taken for this one.
+    dated = observed.health in _GOOD and observed.health_since is not None
+    if look.fresh or dated:
         active.append(f"health:{look.state}")
-        if observed.sync == "OutOfSync":
-            active.append("differs")
+    if look.fresh and observed.sync == "OutOfSync":
+        active.append("differs")
     if observed.condition("ComparisonError", "UnknownError"):
         active.append("comparison")
     if look.e.operation_id and not look.ours:

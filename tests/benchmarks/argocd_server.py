@@ -35,6 +35,7 @@ class App:
     def __init__(self, server: Server, number: int, resources: int) -> None:
         self.server, self.name = server, f"app-{number:04d}"
         self.green_at: float | None = None
+        self.operation: dict[str, Any] | None = None
         moment = now()
         self.status: dict[str, Any] = {
             "sync": {"status": "Synced", "revision": OLD},
@@ -90,6 +91,8 @@ class App:
             },
             "status": self.status,
         }
+        if self.operation:  # there for as long as it runs
+            document["operation"] = self.operation
         self.body = json.dumps(document, separators=(",", ":")).encode()
         self.server.tell(self, kind)
 
@@ -105,6 +108,7 @@ class App:
         await asyncio.sleep(after)
         started = now()
         running = self._operation("Running", NEW, started, None)
+        self.operation = running["operation"]
         self.change(
             {
                 "sync": {"status": "OutOfSync", "revision": NEW},
@@ -113,6 +117,7 @@ class App:
             }
         )
         await asyncio.sleep(random.uniform(0.5, 1.5))
+        self.operation = None
         finished = now()
         self.change({"operationState": self._operation("Succeeded", NEW, started, finished)})
         progressing = {"status": "Progressing", "lastTransitionTime": finished}

@@ -531,6 +531,44 @@ def test_refreshes_are_asked_for_once_for_all_and_not_too_often(monkeypatch: pyt
     run(server, story)
 
 
+def test_a_refresh_that_was_wanted_before_unjudged_news_waits_for_the_judgement() -> None:
+    server = Server(app("api", revision=OLD))
+
+    async def story(world: World) -> None:
+        world.stream.enter()
+        ticket = world.stream.join(Ref("api", "argocd"), 60.0, lambda _: None)
+        await world.until(lambda: world.stream.sight(ticket))
+        world.stream.asker.want_refresh(ticket, world.stream.clock())
+        server.set(app("api", revision=OLD, at=200.0))
+        await world.until(lambda: world.stream.board.entry(ticket.ref).number > ticket.heard)
+        await asyncio.sleep(5 * FAST.tick)
+        assert server.count("refresh") == 0
+        world.stream.sight(ticket)
+        world.stream.asker.want_refresh(ticket, world.stream.clock())
+        await world.until(lambda: server.count("refresh") == 1)
+        world.stream.exit()
+
+    run(server, story)
+
+
+def test_a_free_place_is_taken_at_once_and_not_with_the_next_beat(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "PACE", replace(FAST, tick=0.2, reads=2))
+    names = [f"app-{number}" for number in range(40)]
+    server = Server(*(app(name) for name in names))
+    waits = [wait(name, require_refresh=False) for name in names]
+
+    async def story(world: World) -> None:
+        for one in waits:
+            world.follow(one)
+        began = world.stream.clock()
+        await world.until(lambda: all(task.done() for task in world.tasks))
+        # Twenty pairs of answers of 10 ms each; a pair with each beat would take 4 s.
+        assert world.stream.clock() - began < 3.5
+        assert server.most_at_once <= 2
+
+    run(server, story)
+
+
 def test_a_controller_that_compares_by_itself_is_asked_once_only() -> None:
     server = Server(app("api", revision=OLD))
     waiting = wait(timeout=None)

@@ -164,7 +164,12 @@ class Asker:
     def _refresh(self, source: Source, now: float) -> None:
         due: list[tuple[float, Any]] = []
         for ref in list(self._wanted):
-            wanted = [t.refresh_at for t in self._board.tickets(ref) if t.refresh_at is not None]
+            entry = self._board.entry(ref)
+            news = entry.number if entry else 0
+            # What was wanted before the news that is not judged yet may not be wanted any more.
+            wanted = [
+                t.refresh_at for t in self._board.tickets(ref) if t.refresh_at is not None and t.heard >= news
+            ]
             if not wanted:
                 del self._wanted[ref]
             elif ref not in self._refreshing:
@@ -193,13 +198,14 @@ class Asker:
 
         def ended(done: asyncio.Task[None]) -> None:
             tasks.pop(ref, None)
-            if self._urgent and not done.cancelled():
-                self.ask(next(iter(self._urgent)))
-            if not done.cancelled() and done.exception() is not None:
+            if done.cancelled():
+                return
+            if done.exception() is not None:
                 log.error("asking about %s failed", ref, exc_info=done.exception())
                 self._board.failed(
                     ref, Trouble("nonsense", f"asking failed: {type(done.exception()).__name__}")
                 )
+            self.step()  # a place is free: the next question does not wait for the next beat
 
         task.add_done_callback(ended)
 

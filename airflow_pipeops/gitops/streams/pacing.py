@@ -34,7 +34,8 @@ class Pace:
     :param resync: an application of which nothing was heard for so long is read by name: servers drop events silently.
     :param resyncs: such reads per second at most, and ``polls``: all other reads.
     :param renewal: if more applications than this are due at once, the stream itself is suspect and opened anew.
-    :param reads: reads at the same time, and ``refreshes``: refreshes at the same time.
+    :param reads: reads at the same time, and ``refreshes``: refreshes at the same time, for which Argo CD has twenty
+        processors unless it is set up otherwise.
     :param refresh_pause: between two refreshes of one application, doubling up to ``refresh_most``.
     :param pause: before the first reconnection, doubling up to ``pause_most``.
     :param blind: nothing can be seen for so long before the waits are told.
@@ -48,7 +49,7 @@ class Pace:
     polls: float = 20.0
     renewal: int = 100
     reads: int = 4
-    refreshes: int = 4
+    refreshes: int = 8
     refresh_pause: float = 60.0
     refresh_most: float = 600.0
     pause: float = 0.5

@@ -104,6 +104,7 @@ class Seat:
     async def _look(self, place: _Place) -> bool:
         """Judge one application; whether it is decided for good."""
         ticket, judge, stream = place.ticket, place.judge, self._stream
+        ticket.refresh_at = None
         sight = stream.sight(ticket)
         if sight is None:
             place.due = stream.clock() + stream.pace.blind

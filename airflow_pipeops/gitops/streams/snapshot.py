@@ -126,6 +126,8 @@ class Snapshot:
             self._entries[reading.key] = entry
             return entry, True
         entry.heard_at = now
+        if told:
+            observed = _as_asked(observed, entry.observed)
         age = _age(reading, entry)
         # An answer may say more than the stream does of the same version: whoever asks may look further.
         if age < 0 or (age == 0 and told) or observed == entry.observed:
@@ -140,6 +142,13 @@ def _age(reading: Reading, entry: Entry) -> int:
     if reading.observed.uid != entry.observed.uid or reading.version is None or entry.version is None:
         return 1
     return (reading.version > entry.version) - (reading.version < entry.version)
+
+
+def _as_asked(told: Observed, known: Observed) -> Observed:
+    """Return what was told, with what only a question finds out as it was found last: windows and steps."""
+    if told.uid != known.uid or told.sync == "Synced":
+        return told
+    return replace(told, blocked=known.blocked, owner_seen=known.owner_seen, rollout=known.rollout)
 
 
 def slim(observed: Observed) -> Observed:
