@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from airflow_pipeops.delivery.records import Record, readable
-from airflow_pipeops.drift.history import Observation, deduplicated
-from airflow_pipeops.drift.policy import RetrainPolicy
-from airflow_pipeops.drift.recorded import observations
-from airflow_pipeops.drift.replay import Step, replay, totals
+from airflow_pipeops.drift.governor.history import Observation, deduplicated
+from airflow_pipeops.drift.governor.policy import RetrainPolicy
+from airflow_pipeops.drift.governor.recorded import observations
+from airflow_pipeops.drift.governor.replay import Step, replay, totals
 from airflow_pipeops.exceptions import InvalidInput, PipeOpsError, Unreachable
 
 #: So many events of one asset are read at most: the newest.

@@ -8,20 +8,20 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.drift import plan as planning
-from airflow_pipeops.drift.aggregates import Aggregate, CategoricalAggregate, NumericAggregate
 from airflow_pipeops.drift.columns import ColumnDrift
-from airflow_pipeops.drift.dataset import dataset_verdict
-from airflow_pipeops.drift.gather import NO_SEGMENT, Gatherer, Wanted
+from airflow_pipeops.drift.engines.gather import NO_SEGMENT, Gatherer, Wanted
+from airflow_pipeops.drift.judging.dataset import dataset_verdict
+from airflow_pipeops.drift.judging.verdicts import Scored, judge, score_column
 from airflow_pipeops.drift.profile import Fingerprint, Profile
 from airflow_pipeops.drift.results import ColumnResult
 from airflow_pipeops.drift.settings import Settings
-from airflow_pipeops.drift.verdicts import Scored, judge, score_column
+from airflow_pipeops.drift.statistics.aggregates import Aggregate, CategoricalAggregate, NumericAggregate
 from airflow_pipeops.exceptions import InvalidInput
 
 if TYPE_CHECKING:
     from airflow_pipeops.drift.engine import Comparison, Engine, Steps
-    from airflow_pipeops.drift.sessions import Column, Session
-    from airflow_pipeops.drift.sql import Map
+    from airflow_pipeops.drift.engines.sessions import Column, Session
+    from airflow_pipeops.drift.engines.sql import Map
 
 #: Rounds of looking up values: each settles what the one before brought up.
 _ROUNDS = 3
@@ -77,7 +77,7 @@ class Side:
         self, name: str, segment: str, aggregate: NumericAggregate, ranges: tuple[tuple[float, float], ...]
     ) -> NumericAggregate:
         """Return the aggregate with the values of some cells told apart; as it is where they cannot be looked up."""
-        from airflow_pipeops.drift.cells import split
+        from airflow_pipeops.drift.statistics.cells import split
 
         if self._gatherer is None or _rows_within(aggregate, ranges) > _MOST_VALUES:
             return aggregate

@@ -15,15 +15,15 @@ from datetime import datetime, timezone
 from typing import Any, TypeAlias
 
 from airflow_pipeops.drift import plan as planning
-from airflow_pipeops.drift.dataset import DatasetVerdict
-from airflow_pipeops.drift.duck import MEMORY_LIMIT, Database
-from airflow_pipeops.drift.gather import CATEGORIES, Gatherer, Measured, Wanted
+from airflow_pipeops.drift.engines.duck import MEMORY_LIMIT, Database
+from airflow_pipeops.drift.engines.gather import CATEGORIES, Gatherer, Measured, Wanted
+from airflow_pipeops.drift.engines.sessions import Cancellation, Column, Session, opened
+from airflow_pipeops.drift.engines.sql import RESOLUTION
+from airflow_pipeops.drift.judging.dataset import DatasetVerdict
 from airflow_pipeops.drift.profile import Profile
 from airflow_pipeops.drift.results import ColumnResult
-from airflow_pipeops.drift.sessions import Cancellation, Column, Session, opened
 from airflow_pipeops.drift.settings import Settings
 from airflow_pipeops.drift.sources import Source
-from airflow_pipeops.drift.sql import RESOLUTION
 from airflow_pipeops.exceptions import InvalidInput
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ _SPEAK_EVERY = 10.0
 class Engine:
     """How the data are read.
 
-    :param memory_limit: of the embedded DuckDB, see :class:`~airflow_pipeops.drift.duck.Database`.
+    :param memory_limit: of the embedded DuckDB, see :class:`~airflow_pipeops.drift.engines.duck.Database`.
     :param threads: of the embedded DuckDB.
     :param spark: a Spark session that files, and tables without a connection, are read with instead.
     :param timeout: seconds for one query in a warehouse.

@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from airflow_pipeops.drift import sql
-from airflow_pipeops.drift.aggregates import Aggregate, restored
-from airflow_pipeops.drift.gather import NO_SEGMENT
-from airflow_pipeops.drift.sessions import Column
+from airflow_pipeops.drift.engines import sql
+from airflow_pipeops.drift.engines.gather import NO_SEGMENT
+from airflow_pipeops.drift.engines.sessions import Column
+from airflow_pipeops.drift.statistics.aggregates import Aggregate, restored
 from airflow_pipeops.exceptions import InvalidInput
 
 #: Of the file's layout. Another one is refused.

@@ -26,10 +26,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from airflow_pipeops.drift.aggregates import CategoricalAggregate, NumericAggregate
-from airflow_pipeops.drift.bins import exact_key
+from airflow_pipeops.drift.judging.verdicts import compare_columns, dataset_verdict
 from airflow_pipeops.drift.settings import COMPATIBLE, ROBUST, Settings
-from airflow_pipeops.drift.verdicts import compare_columns, dataset_verdict
+from airflow_pipeops.drift.statistics.aggregates import CategoricalAggregate, NumericAggregate
+from airflow_pipeops.drift.statistics.bins import exact_key
 
 SIZES = ((200, 200), (1000, 1000), (2000, 200), (10_000, 10_000), (1_000_000, 1000), (1_000_000, 1_000_000))
 CATEGORIES = (2, 10, 100, 1000, 5000)

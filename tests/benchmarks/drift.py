@@ -126,8 +126,8 @@ def ours(data: dict[str, list[str]], options: argparse.Namespace) -> tuple:
     """Compare with this engine."""
     import scipy.special  # noqa: F401
 
-    from airflow_pipeops.drift import comparing, duck  # noqa: F401
     from airflow_pipeops.drift.engine import Engine, compare
+    from airflow_pipeops.drift.engines import duck  # noqa: F401
     from airflow_pipeops.drift.sources import Files
 
     engine = Engine(memory_limit=options.memory_limit, threads=options.threads)
@@ -141,8 +141,8 @@ def ours_profile(data: dict[str, list[str]], options: argparse.Namespace) -> tup
     """Compare with a saved profile; making it is not timed here, loading it is."""
     import scipy.special  # noqa: F401
 
-    from airflow_pipeops.drift import comparing, duck  # noqa: F401
     from airflow_pipeops.drift.engine import Engine, compare
+    from airflow_pipeops.drift.engines import duck  # noqa: F401
     from airflow_pipeops.drift.profile import Profile
     from airflow_pipeops.drift.sources import Files
 
@@ -155,8 +155,8 @@ def ours_profile(data: dict[str, list[str]], options: argparse.Namespace) -> tup
 
 def make_profile(data: dict[str, list[str]], options: argparse.Namespace) -> tuple:
     """Make and save the profile of the reference."""
-    from airflow_pipeops.drift import duck  # noqa: F401
     from airflow_pipeops.drift.engine import Engine, profile
+    from airflow_pipeops.drift.engines import duck  # noqa: F401
     from airflow_pipeops.drift.sources import Files
 
     engine = Engine(memory_limit=options.memory_limit, threads=options.threads)

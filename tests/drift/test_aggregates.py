@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from airflow_pipeops.drift.aggregates import (
+from airflow_pipeops.drift.statistics.aggregates import (
     CategoricalAggregate,
     NumericAggregate,
     from_categories,
@@ -20,7 +20,7 @@ from airflow_pipeops.drift.aggregates import (
     merged,
     restored,
 )
-from airflow_pipeops.drift.bins import affine, fine_key, sturges_edges
+from airflow_pipeops.drift.statistics.bins import affine, fine_key, sturges_edges
 from airflow_pipeops.exceptions import InvalidInput
 
 floats = hnp.arrays(

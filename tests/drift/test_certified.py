@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from airflow_pipeops.drift import ordered
-from airflow_pipeops.drift.aggregates import from_values
-from airflow_pipeops.drift.cells import Cells, joined, split
-from airflow_pipeops.drift.pvalues import anderson_deviation
+from airflow_pipeops.drift.statistics import ordered
+from airflow_pipeops.drift.statistics.aggregates import from_values
+from airflow_pipeops.drift.statistics.cells import Cells, joined, split
+from airflow_pipeops.drift.statistics.pvalues import anderson_deviation
 from tests import realdata
 from tests.drift import hard_columns
 

@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from airflow_pipeops.drift.aggregates import from_categories, from_values
-from airflow_pipeops.drift.bins import sturges_edges
-from airflow_pipeops.drift.cells import split
-from airflow_pipeops.drift.histogram import common_type
+from airflow_pipeops.drift.judging.verdicts import ColumnResult, Settings, compare_columns
 from airflow_pipeops.drift.settings import COMPATIBLE_METHODS
-from airflow_pipeops.drift.verdicts import ColumnResult, Settings, compare_columns
+from airflow_pipeops.drift.statistics.aggregates import from_categories, from_values
+from airflow_pipeops.drift.statistics.bins import sturges_edges
+from airflow_pipeops.drift.statistics.cells import split
+from airflow_pipeops.drift.statistics.histogram import common_type
 from tests import realdata
 from tests.drift import hard_columns
 

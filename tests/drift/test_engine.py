@@ -17,19 +17,19 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from airflow_pipeops.drift.aggregates import (
+from airflow_pipeops.drift.engine import Comparison, Engine, compare, profile
+from airflow_pipeops.drift.engines.duck import Database
+from airflow_pipeops.drift.engines.filling import disjoint, mended_map
+from airflow_pipeops.drift.engines.sessions import Cancellation, Cancelled
+from airflow_pipeops.drift.engines.sql import RESOLUTION, Map
+from airflow_pipeops.drift.settings import Settings
+from airflow_pipeops.drift.sources import Files, Frame, Query, TableRef
+from airflow_pipeops.drift.statistics.aggregates import (
     CategoricalAggregate,
     NumericAggregate,
     from_categories,
     from_values,
 )
-from airflow_pipeops.drift.duck import Database
-from airflow_pipeops.drift.engine import Comparison, Engine, compare, profile
-from airflow_pipeops.drift.filling import disjoint, mended_map
-from airflow_pipeops.drift.sessions import Cancellation, Cancelled
-from airflow_pipeops.drift.settings import Settings
-from airflow_pipeops.drift.sources import Files, Frame, Query, TableRef
-from airflow_pipeops.drift.sql import RESOLUTION, Map
 from airflow_pipeops.exceptions import InvalidInput, MissingExtra, NotFound
 from tests.drift.adversarial import ROWS, table
 
@@ -459,7 +459,7 @@ def test_progress_is_told_and_a_run_can_be_stopped(
 def test_a_long_query_is_interrupted(tmp_path: Path) -> None:
     stop = Cancellation()
     with Database() as database:
-        from airflow_pipeops.drift.duck import DuckSide
+        from airflow_pipeops.drift.engines.duck import DuckSide
 
         side = DuckSide(Frame(pa.table({"x": [1]})), "reference", database)
         stop.watch(side)

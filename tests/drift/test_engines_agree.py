@@ -15,11 +15,11 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from airflow_pipeops.drift.aggregates import CategoricalAggregate
 from airflow_pipeops.drift.engine import Engine, compare, profile
+from airflow_pipeops.drift.engines.sessions import Cancellation, Cancelled
 from airflow_pipeops.drift.profile import Profile
-from airflow_pipeops.drift.sessions import Cancellation, Cancelled
 from airflow_pipeops.drift.sources import Files, Frame, Query, TableRef
+from airflow_pipeops.drift.statistics.aggregates import CategoricalAggregate
 from airflow_pipeops.exceptions import AccessDenied, InvalidInput, NotFound, Unreachable
 from tests.drift.adversarial import ROWS, table
 from tests.drift.servers import Hook, Postgres, postgres
@@ -63,7 +63,7 @@ def fill(cursor: Any, name: str, given: pa.Table) -> None:
 
 @pytest.fixture(scope="module")
 def spark() -> Iterator[Any]:
-    from airflow_pipeops.drift.spark import local_session
+    from airflow_pipeops.drift.engines.spark import local_session
 
     # Small data: compiling a query would take longer than interpreting it.
     quick = {
@@ -178,8 +178,8 @@ def test_segments_and_categories_on_spark(spark: Any) -> None:
 
 
 def test_values_are_looked_up_in_a_warehouse(server: Postgres) -> None:
-    from airflow_pipeops.drift.gather import Gatherer, Wanted
-    from airflow_pipeops.drift.warehouse import Warehouse
+    from airflow_pipeops.drift.engines.gather import Gatherer, Wanted
+    from airflow_pipeops.drift.engines.warehouse import Warehouse
 
     side = Warehouse(TableRef("reference", hook=Hook(server)), "reference")
     gatherer = Gatherer(side, Wanted({"ties": "numerical"}, segment_by="group"), "reference", lambda _: None)
@@ -291,7 +291,7 @@ def test_a_connection_that_breaks_is_opened_again(server: Postgres) -> None:
 
 
 def test_a_server_that_is_gone_is_unreachable_after_a_few_attempts(monkeypatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("airflow_pipeops.drift.warehouse.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("airflow_pipeops.drift.engines.warehouse.FIRST_PAUSE", 0.01)
 
     class Gone(Hook):
         def get_conn(self) -> Any:

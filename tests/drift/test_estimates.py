@@ -13,14 +13,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from airflow_pipeops.drift.estimates import estimate
+from airflow_pipeops.drift.performance.estimates import estimate
 from airflow_pipeops.exceptions import InvalidInput
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import json
 import numpy as np, pandas as pd
-from airflow_pipeops.drift.estimates import estimate
+from airflow_pipeops.drift.performance.estimates import estimate
 from airflow_pipeops.drift.performance import measure
 
 random = np.random.default_rng(0)
@@ -93,7 +93,7 @@ def test_without_the_library_its_extra_is_named() -> None:
     code = (
         "import sys; sys.modules['nannyml'] = None\n"
         "import pandas as pd\n"
-        "from airflow_pipeops.drift.estimates import estimate\n"
+        "from airflow_pipeops.drift.performance.estimates import estimate\n"
         "rows = pd.DataFrame({'score': [0.5] * 300, 'late': [0, 1] * 150})\n"
         "estimate('roc_auc', rows, rows, label='late', prediction='score')\n"
     )

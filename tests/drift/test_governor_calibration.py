@@ -7,8 +7,8 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from airflow_pipeops.drift.calibration import alarm_rate, calibrated, decay
 from airflow_pipeops.drift.governor import Observation, RetrainPolicy
+from airflow_pipeops.drift.governor.calibration import alarm_rate, calibrated, decay
 from airflow_pipeops.exceptions import InvalidInput
 
 START = datetime(2013, 1, 1, tzinfo=timezone.utc)

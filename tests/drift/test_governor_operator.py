@@ -13,8 +13,8 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow_pipeops.delivery.deliverable import Deliverable
 from airflow_pipeops.delivery.records import Record
 from airflow_pipeops.drift.governor import RetrainPolicy
+from airflow_pipeops.drift.governor.recorded import observations
 from airflow_pipeops.drift.operators import ApprovedRetrainOperator, RetrainGovernorOperator
-from airflow_pipeops.drift.recorded import observations
 from airflow_pipeops.exceptions import InvalidInput
 
 MODEL = Deliverable("flight-delay")

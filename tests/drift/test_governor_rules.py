@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_pipeops.drift.forecast import decay, forecast, helped, recovered
 from airflow_pipeops.drift.governor import Decision, Observation, RetrainPolicy, decide, decided
-from airflow_pipeops.drift.history import ACTIONS, OUTCOMES, deduplicated
-from airflow_pipeops.drift.replay import replay, simulate, totals
+from airflow_pipeops.drift.governor.forecast import decay, forecast, helped, recovered
+from airflow_pipeops.drift.governor.history import ACTIONS, OUTCOMES, deduplicated
+from airflow_pipeops.drift.governor.replay import replay, simulate, totals
 from airflow_pipeops.exceptions import InvalidInput
 
 START = datetime(2013, 1, 1, tzinfo=timezone.utc)

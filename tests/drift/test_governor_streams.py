@@ -14,7 +14,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 
 from airflow_pipeops.drift.governor import Observation, RetrainPolicy
-from airflow_pipeops.drift.replay import Step, replay, simulate
+from airflow_pipeops.drift.governor.replay import Step, replay, simulate
 from tests import realdata
 from tests.benchmarks.retrain_streams import auc_error
 

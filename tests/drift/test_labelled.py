@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_pipeops.drift.labelled import join, positives
+from airflow_pipeops.drift.performance.labelled import join, positives
 from airflow_pipeops.exceptions import InvalidInput
 
 KEY = {"key": ["id"], "prediction": "score", "label": "late"}

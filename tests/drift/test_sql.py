@@ -10,8 +10,8 @@ import sqlglot
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_pipeops.drift import sql
-from airflow_pipeops.drift.dialects import DIALECTS, SECONDS, TIMES, family, known, numpy_type
+from airflow_pipeops.drift.engines import sql
+from airflow_pipeops.drift.engines.dialects import DIALECTS, SECONDS, TIMES, family, known, numpy_type
 from airflow_pipeops.exceptions import InvalidInput
 
 KEPT = Path(__file__).parent / "sql"

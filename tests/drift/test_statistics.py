@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 from scipy.spatial import distance
 
-from airflow_pipeops.drift import noise, pvalues, robust
-from airflow_pipeops.drift import statistics as stats
-from airflow_pipeops.drift.aggregates import from_categories, from_values
+from airflow_pipeops.drift.judging import robust
 from airflow_pipeops.drift.settings import ROBUST_METHODS, Settings
-from airflow_pipeops.drift.tables import LEAST_EXPECTED, categorical_table, numeric_table
+from airflow_pipeops.drift.statistics import counts as stats
+from airflow_pipeops.drift.statistics import noise, pvalues
+from airflow_pipeops.drift.statistics.aggregates import from_categories, from_values
+from airflow_pipeops.drift.statistics.tables import LEAST_EXPECTED, categorical_table, numeric_table
 from tests import realdata
 
 counts = st.lists(st.tuples(st.integers(0, 500), st.integers(0, 500)), min_size=2, max_size=30)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from airflow_pipeops.drift.aggregates import from_categories, from_values
+from airflow_pipeops.drift.judging.thresholds import calibrate
+from airflow_pipeops.drift.judging.verdicts import compare_columns
 from airflow_pipeops.drift.settings import Settings
-from airflow_pipeops.drift.thresholds import calibrate
-from airflow_pipeops.drift.verdicts import compare_columns
+from airflow_pipeops.drift.statistics.aggregates import from_categories, from_values
 from airflow_pipeops.exceptions import InvalidInput
 
 

@@ -8,8 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from airflow_pipeops.drift.aggregates import Aggregate, from_categories, from_values
-from airflow_pipeops.drift.verdicts import Settings, compare_columns, dataset_verdict, judge, score_column
+from airflow_pipeops.drift.judging.verdicts import (
+    Settings,
+    compare_columns,
+    dataset_verdict,
+    judge,
+    score_column,
+)
+from airflow_pipeops.drift.statistics.aggregates import Aggregate, from_categories, from_values
 from airflow_pipeops.exceptions import InvalidInput
 
 MODES = ["robust", "evidently-compatible"]
@@ -201,7 +207,7 @@ def test_no_common_column_is_refused() -> None:
 
 
 def test_a_coarse_aggregate_is_undecided_and_looking_up_what_it_names_decides() -> None:
-    from airflow_pipeops.drift.cells import split
+    from airflow_pipeops.drift.statistics.cells import split
 
     generator = np.random.default_rng(3)
     x, y = generator.normal(size=20_000), generator.normal(0.145, 1, 20_000)

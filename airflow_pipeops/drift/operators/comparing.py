@@ -173,7 +173,7 @@ class ComparisonOperator(DeliveryOperator):
     def compare(self, reference: Source, current: Source, columns: Mapping[str, str] | None) -> Comparison:
         """Compare the two sides; a kill of the task ends the running query."""
         from airflow_pipeops.drift import engine
-        from airflow_pipeops.drift.sessions import Cancellation
+        from airflow_pipeops.drift.engines.sessions import Cancellation
 
         self._cancellation = Cancellation()
         return engine.compare(
@@ -215,9 +215,9 @@ class ComparisonOperator(DeliveryOperator):
 
     def page(self, found: Comparison, reference: Source, current: Source) -> str:
         """Return Evidently's report from a sample of both sides; empty where the reference is a profile: it has no rows."""
+        from airflow_pipeops.drift.engines.rows import SAMPLE_ROWS, read_rows
         from airflow_pipeops.drift.evidently_report import page
         from airflow_pipeops.drift.profile import Profile
-        from airflow_pipeops.drift.rows import SAMPLE_ROWS, read_rows
 
         if isinstance(reference, Profile):
             self.log.info("No HTML report: the reference is a profile, and holds no rows")

@@ -18,7 +18,7 @@ from airflow_pipeops.drift.governor import (
     decided,
     deduplicated,
 )
-from airflow_pipeops.drift.recorded import observations
+from airflow_pipeops.drift.governor.recorded import observations
 from airflow_pipeops.exceptions import InvalidInput
 
 if TYPE_CHECKING:

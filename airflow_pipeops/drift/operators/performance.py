@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from airflow.sdk import Context
 
-    from airflow_pipeops.drift.labelled import Labelled
     from airflow_pipeops.drift.operators.inputs import Given
+    from airflow_pipeops.drift.performance.labelled import Labelled
 
 
 class ModelPerformanceOperator(DeliveryOperator):
@@ -131,7 +131,7 @@ class ModelPerformanceOperator(DeliveryOperator):
             return {**facts, "record_id": record}
 
     def _joined(self, predictions: pd.DataFrame) -> Labelled:
-        from airflow_pipeops.drift.labelled import join
+        from airflow_pipeops.drift.performance.labelled import join
 
         labels = None
         if self.labels is not None:
@@ -141,7 +141,7 @@ class ModelPerformanceOperator(DeliveryOperator):
         )
 
     def _measured(self, joined: Labelled) -> Performance | None:
-        from airflow_pipeops.drift.labelled import positives
+        from airflow_pipeops.drift.performance.labelled import positives
 
         if len(joined.labels) < self.min_rows or joined.coverage < self.min_coverage:
             return None
@@ -151,8 +151,8 @@ class ModelPerformanceOperator(DeliveryOperator):
         )
 
     def _estimated(self, predictions: pd.DataFrame) -> Performance:
-        from airflow_pipeops.drift.estimates import estimate
-        from airflow_pipeops.drift.labelled import positives
+        from airflow_pipeops.drift.performance.estimates import estimate
+        from airflow_pipeops.drift.performance.labelled import positives
 
         columns = [self.prediction_column, self.label_column, *self.features]
         _, before = self._read(self.estimate_from, "estimate_from", columns)
@@ -172,8 +172,8 @@ class ModelPerformanceOperator(DeliveryOperator):
         )
 
     def _read(self, given: Any, field: str, columns: Sequence[str]) -> tuple[str, pd.DataFrame]:
+        from airflow_pipeops.drift.engines.rows import read_rows
         from airflow_pipeops.drift.operators.inputs import source_of
-        from airflow_pipeops.drift.rows import read_rows
 
         source = source_of(given, field, self.storage_conn_id)
         wanted = list(columns)

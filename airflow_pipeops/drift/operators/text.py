@@ -78,6 +78,6 @@ class TextDriftOperator(ComparisonOperator):
         return {**super().result(found), "embedding": self._embedding}
 
     def _read(self, source: Source, field: str) -> pd.DataFrame:
-        from airflow_pipeops.drift.rows import read_rows
+        from airflow_pipeops.drift.engines.rows import read_rows
 
         return read_rows(source, field, columns=[self.text], sample=self.sample)

@@ -29,7 +29,7 @@ class Performance:
     :param low: lower end of the confidence interval; ``high`` its upper end.
     :param rows: rows with a prediction and a label.
     :param baseline: the share of positives, or the labels' mean: what a model that knows nothing would go by.
-    :param estimated: computed without labels; see :mod:`airflow_pipeops.drift.estimates`.
+    :param estimated: computed without labels; see :mod:`airflow_pipeops.drift.performance.estimates`.
     """
 
     metric: str

@@ -4,8 +4,8 @@ An aggregate is all that travels from where the data are to where they are judge
 The statistics read nothing else, so the reference need not be read again, or even exist any more.
 
 **Numeric columns.** One ``GROUP BY key`` gives the cells. The key is any integer that grows with ``x``: in the engines
-it is the fine bin of :func:`airflow_pipeops.drift.bins.fine_key`, in the compatible mode the pair (fine bin, Sturges
-bin) as one integer. The statistics rely on this alone:
+it is the fine bin of :func:`~airflow_pipeops.drift.statistics.bins.fine_key`, in the compatible mode the pair (fine bin,
+Sturges bin) as one integer. The statistics rely on this alone:
 
 - within a side the cells are intervals ``[low, high]`` that do not overlap, in ascending order;
 - ``count``, ``low`` and ``high`` are exact; ``total`` and ``squares`` are sums of ``z`` and ``z * z`` in doubles, where
@@ -217,7 +217,7 @@ def from_values(
     """
     import numpy as np
 
-    from airflow_pipeops.drift.bins import affine, exact_key, fine_key
+    from airflow_pipeops.drift.statistics.bins import affine, exact_key, fine_key
 
     array, missing, dtype = _numbers(values)
     finite = np.sort(array[np.isfinite(array)])

@@ -12,16 +12,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 
-from airflow_pipeops.drift.aggregates import (
+from airflow_pipeops.drift.judging.compatible import outcome
+from airflow_pipeops.drift.judging.robust import findings
+from airflow_pipeops.drift.settings import COMPATIBLE_METHODS, ROBUST, Settings
+from airflow_pipeops.drift.statistics.aggregates import (
     Aggregate,
     CategoricalAggregate,
     NumericAggregate,
     merged,
     merged_categories,
 )
-from airflow_pipeops.drift.compatible import outcome
-from airflow_pipeops.drift.robust import findings
-from airflow_pipeops.drift.settings import COMPATIBLE_METHODS, ROBUST, Settings
 from airflow_pipeops.exceptions import InvalidInput
 
 Window = Mapping[str, Aggregate]

@@ -23,38 +23,18 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from airflow_pipeops.drift.forecast import Forecast
-from airflow_pipeops.drift.history import (
-    ACTIONS,
+from airflow_pipeops.drift.governor.forecast import Forecast
+from airflow_pipeops.drift.governor.history import (
     HOLD,
-    INVESTIGATE,
     RETRAIN,
     ROLLBACK,
     Observation,
     deduplicated,
 )
-from airflow_pipeops.drift.look import Look
-from airflow_pipeops.drift.policy import ACT, MODES, OBSERVE, PROPOSE, RetrainPolicy
-from airflow_pipeops.drift.rules import RULES
+from airflow_pipeops.drift.governor.look import Look
+from airflow_pipeops.drift.governor.policy import ACT, OBSERVE, PROPOSE, RetrainPolicy
+from airflow_pipeops.drift.governor.rules import RULES
 from airflow_pipeops.exceptions import InvalidInput
-
-__all__ = [
-    "ACT",
-    "ACTIONS",
-    "HOLD",
-    "INVESTIGATE",
-    "MODES",
-    "OBSERVE",
-    "PROPOSE",
-    "RETRAIN",
-    "ROLLBACK",
-    "Decision",
-    "Observation",
-    "RetrainPolicy",
-    "decide",
-    "decided",
-    "deduplicated",
-]
 
 
 @dataclass(frozen=True)

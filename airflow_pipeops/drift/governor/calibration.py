@@ -8,9 +8,9 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from statistics import NormalDist, fmean, stdev
 
-from airflow_pipeops.drift.history import Observation
-from airflow_pipeops.drift.look import Look
-from airflow_pipeops.drift.policy import RetrainPolicy
+from airflow_pipeops.drift.governor.history import Observation
+from airflow_pipeops.drift.governor.look import Look
+from airflow_pipeops.drift.governor.policy import RetrainPolicy
 from airflow_pipeops.exceptions import InvalidInput
 
 #: With fewer losses, their spread is not known well enough to promise a rate.

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from airflow_pipeops.drift.dialects import NUMBERS, SECONDS, known
+from airflow_pipeops.drift.engines.dialects import NUMBERS, SECONDS, known
 from airflow_pipeops.exceptions import InvalidInput
 
 #: Fine bins. The certified interval of Kolmogorov-Smirnov is about as wide as the fullest bin, some 1/4000.

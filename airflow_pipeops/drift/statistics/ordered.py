@@ -18,8 +18,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.drift.cells import UNIT, Cells
-from airflow_pipeops.drift.statistics import Score
+from airflow_pipeops.drift.statistics.cells import UNIT, Cells
+from airflow_pipeops.drift.statistics.counts import Score
 
 if TYPE_CHECKING:
     import numpy as np

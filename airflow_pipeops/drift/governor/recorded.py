@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow_pipeops.delivery.records import Record
 from airflow_pipeops.delivery.trace import trace
-from airflow_pipeops.drift.history import (
+from airflow_pipeops.drift.governor.history import (
     DECLINED,
     PROMOTED,
     REJECTED,

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.drift import ordered, pvalues
-from airflow_pipeops.drift import statistics as stats
-from airflow_pipeops.drift.aggregates import Aggregate, CategoricalAggregate, NumericAggregate
-from airflow_pipeops.drift.bins import sturges_edges
-from airflow_pipeops.drift.cells import Cells, intervals, joined
-from airflow_pipeops.drift.histogram import (
+from airflow_pipeops.drift.settings import COMPATIBLE_METHODS, Settings
+from airflow_pipeops.drift.statistics import Score, ordered, pvalues
+from airflow_pipeops.drift.statistics import counts as stats
+from airflow_pipeops.drift.statistics.aggregates import Aggregate, CategoricalAggregate, NumericAggregate
+from airflow_pipeops.drift.statistics.bins import sturges_edges
+from airflow_pipeops.drift.statistics.cells import Cells, intervals, joined
+from airflow_pipeops.drift.statistics.histogram import (
     Open,
     binned,
     by_value,
@@ -27,8 +28,6 @@ from airflow_pipeops.drift.histogram import (
     on_edges,
     pandas_type,
 )
-from airflow_pipeops.drift.settings import COMPATIBLE_METHODS, Settings
-from airflow_pipeops.drift.statistics import Score
 from airflow_pipeops.exceptions import InvalidInput
 
 if TYPE_CHECKING:

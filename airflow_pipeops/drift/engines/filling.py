@@ -7,8 +7,8 @@ import decimal
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.drift import sql
-from airflow_pipeops.drift.aggregates import NumericAggregate
+from airflow_pipeops.drift.engines import sql
+from airflow_pipeops.drift.statistics.aggregates import NumericAggregate
 from airflow_pipeops.exceptions import BadResponse
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def disjoint(cells: dict[str, Any]) -> dict[str, Any]:
 
 def map_of(sample: NDArray[Any]) -> sql.Map:
     """Choose a map, with a scale between which and its bound there is room for every sum."""
-    from airflow_pipeops.drift.bins import affine
+    from airflow_pipeops.drift.statistics.bins import affine
 
     centre, scale = affine(sample)
     scale = min(max(scale, 2.0**-330), 2.0**330)
@@ -99,7 +99,7 @@ def mended_map(aggregate: NumericAggregate, where: sql.Map) -> sql.Map | None:
 
 def together(parts: Sequence[NumericAggregate]) -> NumericAggregate:
     """Add the segments up to the whole."""
-    from airflow_pipeops.drift.aggregates import merged
+    from airflow_pipeops.drift.statistics.aggregates import merged
 
     whole = parts[0]
     for part in parts[1:]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from airflow_pipeops.drift.forecast import better
-from airflow_pipeops.drift.history import DECLINED, HOLD, INVESTIGATE, RETRAIN, ROLLBACK
-from airflow_pipeops.drift.look import Look
+from airflow_pipeops.drift.governor.forecast import better
+from airflow_pipeops.drift.governor.history import DECLINED, HOLD, INVESTIGATE, RETRAIN, ROLLBACK
+from airflow_pipeops.drift.governor.look import Look
 
 #: The action, the rule's name, and the reason in plain words.
 Ruled = tuple[str, str, str]
@@ -137,7 +137,7 @@ def _retrain(look: Look) -> Ruled | None:
     return RETRAIN, "ageing", "The model ages: fresher ones were better on the same batches."
 
 
-#: In their order: see :mod:`airflow_pipeops.drift.governor`.
+#: In their order: see :mod:`airflow_pipeops.drift.governor.decision`.
 RULES: tuple[Callable[[Look], Ruled | None], ...] = (
     _quality,
     _rollback,

@@ -7,7 +7,7 @@ Two kinds of evidence say what staying with the champion loses on each batch, an
 - **ageing**: wherever the model before the champion was scored on the same batches, the difference between the two is
   free of how hard a batch is. Divided by the difference of their ages it is a loss for each batch of age, which times
   the champion's age says what a fresh model would win. It notices a slow decay that hides in the noise, and it starts
-  from ``policy.decay``, which a backtest on the reference history gives (:mod:`airflow_pipeops.drift.calibration`).
+  from ``policy.decay``, which a backtest on the reference history gives (:mod:`airflow_pipeops.drift.governor.calibration`).
 
 The gain is expected to last for ``horizon`` batches; by default for half as long as the champion has served. Under a steady
 decay of ``d`` a batch this says: retrain when ``d * age**2 / 2`` reaches the cost, the age at which the sum of staleness
@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from airflow_pipeops.drift.history import (
+from airflow_pipeops.drift.governor.history import (
     DECLINED,
     FAILED,
     REJECTED,
@@ -30,7 +30,7 @@ from airflow_pipeops.drift.history import (
     Observation,
     since_retrain,
 )
-from airflow_pipeops.drift.policy import RetrainPolicy
+from airflow_pipeops.drift.governor.policy import RetrainPolicy
 
 #: ``policy.decay`` weighs as much as so many batches on which two models one batch of age apart were compared.
 _PRIOR = 1000.0

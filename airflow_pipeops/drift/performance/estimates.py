@@ -12,7 +12,7 @@ import warnings
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.drift.performance import METRICS, Performance
+from airflow_pipeops.drift.performance.metrics import METRICS, Performance
 from airflow_pipeops.exceptions import InvalidInput, MissingExtra
 
 if TYPE_CHECKING:

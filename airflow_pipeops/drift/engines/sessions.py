@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow_pipeops.drift.dialects import family
+from airflow_pipeops.drift.engines.dialects import family
 from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ class Column:
     """A column as its engine knows it.
 
     :param type: as the engine writes it.
-    :param family: how it can be compared, see :mod:`airflow_pipeops.drift.dialects`.
+    :param family: how it can be compared, see :mod:`airflow_pipeops.drift.engines.dialects`.
     """
 
     name: str
@@ -128,19 +128,19 @@ def unique(columns: Sequence[Column], field: str) -> tuple[Column, ...]:
 def opened(source: Source, field: str, *, duck: Any, spark: Any = None, timeout: float = 3600.0) -> Session:
     """Open a source with the engine that it needs.
 
-    :param duck: the :class:`~airflow_pipeops.drift.duck.Database` that files and frames are read with.
+    :param duck: the :class:`~airflow_pipeops.drift.engines.duck.Database` that files and frames are read with.
     :param spark: a Spark session that files and tables without a connection are read with instead.
     :param timeout: seconds for each query in a warehouse.
     """
     from airflow_pipeops.drift.sources import Files, Frame, Query, TableRef
 
     if isinstance(source, Frame) and type(source.data).__module__.startswith("pyspark."):
-        from airflow_pipeops.drift.spark import SparkSide
+        from airflow_pipeops.drift.engines.spark import SparkSide
 
         return SparkSide(source, field, spark)
     if isinstance(source, (Query, TableRef)):
         if source.conn_id is not None or source.hook is not None:
-            from airflow_pipeops.drift.warehouse import Warehouse
+            from airflow_pipeops.drift.engines.warehouse import Warehouse
 
             return Warehouse(source, field, timeout=timeout)
         if spark is None:
@@ -148,11 +148,11 @@ def opened(source: Source, field: str, *, duck: Any, spark: Any = None, timeout:
                 f"{field} names no connection", field=field, value=source.name, remedy="Give conn_id."
             )
     if spark is not None and isinstance(source, (Files, Query, TableRef)):
-        from airflow_pipeops.drift.spark import SparkSide
+        from airflow_pipeops.drift.engines.spark import SparkSide
 
         return SparkSide(source, field, spark)
     if isinstance(source, (Files, Frame)):
-        from airflow_pipeops.drift.duck import DuckSide
+        from airflow_pipeops.drift.engines.duck import DuckSide
 
         return DuckSide(source, field, duck)
     raise InvalidInput(

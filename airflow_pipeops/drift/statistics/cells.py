@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.drift.aggregates import NumericAggregate
+from airflow_pipeops.drift.statistics.aggregates import NumericAggregate
 from airflow_pipeops.exceptions import InvalidInput
 
 if TYPE_CHECKING:

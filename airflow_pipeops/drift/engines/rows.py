@@ -39,8 +39,8 @@ def read_rows(
         )
     if isinstance(source, Frame):
         return _of_frame(source, field, columns, sample, seed)
-    from airflow_pipeops.drift.duck import Database
-    from airflow_pipeops.drift.sessions import opened
+    from airflow_pipeops.drift.engines.duck import Database
+    from airflow_pipeops.drift.engines.sessions import opened
 
     with ExitStack() as stack:
         # One thread: the sample must be the same at every look.
@@ -82,7 +82,7 @@ def _of_frame(
 def _read(session: Any, columns: list[str], sample: int | None, seed: int) -> pd.DataFrame:
     import pandas as pd
 
-    from airflow_pipeops.drift.sql import identifier
+    from airflow_pipeops.drift.engines.sql import identifier
 
     selected = ", ".join(identifier(name, session.dialect) for name in columns)
     query = f"SELECT {selected} FROM {session.relation}"

@@ -6,11 +6,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_pipeops.drift import sql
-from airflow_pipeops.drift.aggregates import Aggregate, CategoricalAggregate, NumericAggregate
-from airflow_pipeops.drift.dialects import NUMBERS, numpy_type
-from airflow_pipeops.drift.filling import map_of, mended_map, moved, named, numeric, plain, together, unmasked
-from airflow_pipeops.drift.sessions import Column, Session
+from airflow_pipeops.drift.engines import sql
+from airflow_pipeops.drift.engines.dialects import NUMBERS, numpy_type
+from airflow_pipeops.drift.engines.filling import (
+    map_of,
+    mended_map,
+    moved,
+    named,
+    numeric,
+    plain,
+    together,
+    unmasked,
+)
+from airflow_pipeops.drift.engines.sessions import Column, Session
+from airflow_pipeops.drift.statistics.aggregates import Aggregate, CategoricalAggregate, NumericAggregate
 from airflow_pipeops.exceptions import InvalidInput
 
 #: Categories beyond so many of the most frequent ones are put together as "other".

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
-from airflow_pipeops.drift.forecast import Forecast, forecast, helped
-from airflow_pipeops.drift.history import Observation, since_retrain
-from airflow_pipeops.drift.policy import RetrainPolicy
+from airflow_pipeops.drift.governor.forecast import Forecast, forecast, helped
+from airflow_pipeops.drift.governor.history import Observation, since_retrain
+from airflow_pipeops.drift.governor.policy import RetrainPolicy
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_pipeops.drift.aggregates import Aggregate, CategoricalAggregate, NumericAggregate
 from airflow_pipeops.drift.columns import ColumnDrift
-from airflow_pipeops.drift.compatible import Outcome, outcome
-from airflow_pipeops.drift.dataset import DatasetVerdict, dataset_verdict
-from airflow_pipeops.drift.pvalues import benjamini_hochberg
+from airflow_pipeops.drift.judging.compatible import Outcome, outcome
+from airflow_pipeops.drift.judging.dataset import DatasetVerdict, dataset_verdict
+from airflow_pipeops.drift.judging.robust import Finding, absent, findings
 from airflow_pipeops.drift.results import ColumnResult, plain
-from airflow_pipeops.drift.robust import Finding, absent, findings
 from airflow_pipeops.drift.settings import COMPATIBLE_METHODS, ROBUST, Settings
+from airflow_pipeops.drift.statistics.aggregates import Aggregate, CategoricalAggregate, NumericAggregate
+from airflow_pipeops.drift.statistics.pvalues import benjamini_hochberg
 from airflow_pipeops.exceptions import InvalidInput
 
 #: A column, or a column of one segment.

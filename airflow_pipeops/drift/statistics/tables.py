@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.drift.aggregates import CategoricalAggregate, NumericAggregate, comparable
-from airflow_pipeops.drift.cells import joined
-from airflow_pipeops.drift.statistics import Score, aligned
+from airflow_pipeops.drift.statistics.aggregates import CategoricalAggregate, NumericAggregate, comparable
+from airflow_pipeops.drift.statistics.cells import joined
+from airflow_pipeops.drift.statistics.counts import Score, aligned
 
 if TYPE_CHECKING:
     import numpy as np

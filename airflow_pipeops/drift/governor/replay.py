@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from airflow_pipeops.drift.governor import Decision, decide, decided
-from airflow_pipeops.drift.history import ACTIONS, RETRAIN, ROLLBACK, Observation, deduplicated
-from airflow_pipeops.drift.policy import RetrainPolicy
+from airflow_pipeops.drift.governor.decision import Decision, decide, decided
+from airflow_pipeops.drift.governor.history import ACTIONS, RETRAIN, ROLLBACK, Observation, deduplicated
+from airflow_pipeops.drift.governor.policy import RetrainPolicy
 
 
 @dataclass(frozen=True)

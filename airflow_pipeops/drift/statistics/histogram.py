@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.drift.aggregates import NumericAggregate
-from airflow_pipeops.drift.bins import sturges_edges
-from airflow_pipeops.drift.cells import Cells, intervals, joined
-from airflow_pipeops.drift.statistics import Score, jensen_shannon_terms
+from airflow_pipeops.drift.statistics.aggregates import NumericAggregate
+from airflow_pipeops.drift.statistics.bins import sturges_edges
+from airflow_pipeops.drift.statistics.cells import Cells, intervals, joined
+from airflow_pipeops.drift.statistics.counts import Score, jensen_shannon_terms
 
 if TYPE_CHECKING:
     import numpy as np
@@ -154,7 +154,7 @@ def divergence(method: str, found: Histogram) -> Score:
     Bounds: with ``p`` and ``q`` each between its own bounds, a summand that is zero for equal shares and grows with their
     ratio has its greatest value where the shares are farthest apart, and its least value where they are nearest.
     """
-    from airflow_pipeops.drift import statistics as stats
+    from airflow_pipeops.drift.statistics import counts as stats
 
     function = {
         "psi": lambda p, q: stats.psi(stats.filled(p), stats.filled(q)),

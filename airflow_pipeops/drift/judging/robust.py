@@ -14,13 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.drift import noise, ordered, pvalues
-from airflow_pipeops.drift import statistics as stats
-from airflow_pipeops.drift.aggregates import Aggregate, NumericAggregate
-from airflow_pipeops.drift.cells import Cells, intervals, joined
 from airflow_pipeops.drift.settings import ROBUST_METHODS, Settings
-from airflow_pipeops.drift.statistics import Score
-from airflow_pipeops.drift.tables import Table, categorical_table, numeric_table
+from airflow_pipeops.drift.statistics import Score, noise, ordered, pvalues
+from airflow_pipeops.drift.statistics import counts as stats
+from airflow_pipeops.drift.statistics.aggregates import Aggregate, NumericAggregate
+from airflow_pipeops.drift.statistics.cells import Cells, intervals, joined
+from airflow_pipeops.drift.statistics.tables import Table, categorical_table, numeric_table
 
 if TYPE_CHECKING:
     import numpy as np
