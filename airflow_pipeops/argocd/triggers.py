@@ -171,7 +171,7 @@ class ArgoCDWaitTrigger(_AppTrigger):
         return _decided(waits)
 
     def _waits(self, project: str) -> list[Wait]:
-        from airflow_pipeops.argocd.ancestry import git_oracle
+        from airflow_pipeops.gitops.ancestry import git_oracle
         from airflow_pipeops.argocd.wait import wait_from_json
 
         oracle = git_oracle(self.git_conn_id)

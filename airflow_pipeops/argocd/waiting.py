@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.configuration import conf
 
 from airflow_pipeops import exceptions
-from airflow_pipeops.argocd.ancestry import git_oracle
+from airflow_pipeops.gitops.ancestry import git_oracle
 from airflow_pipeops.argocd.forge import first_commit_url
 from airflow_pipeops.argocd.hook import ArgoCDHook
 from airflow_pipeops.argocd.links import LINKS, app_url

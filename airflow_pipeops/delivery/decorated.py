@@ -39,7 +39,11 @@ class GivenByFunction(DecoratedOperator):
 
     def execute(self, context: Context) -> Any:
         """Call the function, then do what the operator does."""
+        self.give(context)
+        return self.operator.execute(self, context)
+
+    def give(self, context: Context) -> None:
+        """Call the function, and set the argument; once more after a deferral, over which a task keeps nothing."""
         context_merge(context, self.op_kwargs)
         given = determine_kwargs(self.python_callable, self.op_args, context)
         setattr(self, self.returns, self.python_callable(*self.op_args, **given))
-        return self.operator.execute(self, context)

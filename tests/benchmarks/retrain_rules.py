@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from airflow_pipeops.drift.governor import Observation, RetrainPolicy
-from airflow_pipeops.drift.governor.calibration import decay
+from airflow_pipeops.drift.governor.calibration import cheapest, decay
 from airflow_pipeops.drift.governor.replay import simulate
 from tests import realdata
 from tests.benchmarks.retrain_streams import VERSION, Stream, Task
@@ -30,6 +30,10 @@ REFERENCE = 1.0
 POLICY = RetrainPolicy(
     max_drop=0.0, k=2, n=3, cooldown_batches=0, confidence=1.0, recovery=0.5, rollback_drop=0.01, max_futile=3
 )
+
+
+#: A backtest chooses between these; that it may choose was decided on the same halves.
+CONFIDENCES = (1.0, 0.0, 0.5, 2.0)
 
 
 @dataclass(frozen=True)
@@ -182,17 +186,24 @@ def _cara(task: Task, kind: str, value: float) -> Run:
 
 
 def governor(task: Task, price: float, policy: RetrainPolicy = POLICY) -> Run:
-    """The governor of airflow-pipeops: it knows the price, and two numbers from a backtest on the prefix.
+    """The governor of airflow-pipeops: it knows the price, and three numbers from a backtest on the prefix.
 
-    ``target`` is the mean AUC of models one block old, ``decay`` the loss for each further block of age.
+    ``target`` is the mean AUC of models one block old, ``decay`` the loss for each further block of age, and
+    ``confidence`` the one of four that would have cost least.
     """
-    score = task.stream.matrix.score
+    matrix = task.stream.matrix
     known = [(trained, block) for block in task.prefix for trained in range(task.prefix.start - 1, block)]
-    ready = replace(
+    scores = {at: float(matrix.score[at]) for at in known}
+    fitted = replace(
         policy,
         retrain_cost=price,
-        target=float(np.mean([score[block - 1, block] for block in task.prefix])),
-        decay=decay({at: float(score[at]) for at in known}),
+        target=float(np.mean([matrix.score[block - 1, block] for block in task.prefix])),
+        decay=decay(scores),
+    )
+    ready = cheapest(
+        scores,
+        [replace(fitted, confidence=errors) for errors in CONFIDENCES],
+        errors={at: float(matrix.error[at]) for at in known},
     )
     served: list[int] = []
 

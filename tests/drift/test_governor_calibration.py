@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
 
 from airflow_pipeops.drift.governor import Observation, RetrainPolicy
-from airflow_pipeops.drift.governor.calibration import alarm_rate, calibrated, decay
+from airflow_pipeops.drift.governor.calibration import alarm_rate, calibrated, cheapest, decay
 from airflow_pipeops.exceptions import InvalidInput
 
 START = datetime(2013, 1, 1, tzinfo=timezone.utc)
@@ -86,3 +87,53 @@ def test_what_cannot_be_calibrated_on_is_refused() -> None:
         decay({(0, 1): 0.7, (0, 2): 0.6})
     with pytest.raises(InvalidInput, match="which it knows"):
         decay({(3, 2): 0.7})
+
+
+AGEING = {(trained, at): 0.8 - 0.01 * (at - trained) for at in range(1, 21) for trained in range(at)}
+
+
+def paid(every: int, cost: float) -> float:
+    """What a retrain after every so many batches costs where a model loses .01 with each batch of age."""
+    trained, lost = 0, 0.0
+    for at in range(1, 21):
+        lost += 0.01 * (at - trained)
+        if at - trained >= every and at < 20:
+            trained, lost = at, lost + cost
+    return lost
+
+
+def test_a_backtest_finds_the_policy_that_would_have_cost_least() -> None:
+    """Between periods: a decay of 2 c / P**2 makes a governor that trusts it retrain at the age P."""
+    base = RetrainPolicy(
+        target=0.9,
+        max_drop=0.5,
+        recovery=1.0,
+        cooldown_batches=0,
+        min_batches=1,
+        k=1,
+        n=1,
+        rollback_drop=None,
+    )
+    for cost in (0.02, 0.1, 0.4):
+        policies = {
+            every: replace(base, retrain_cost=cost, decay=2.1 * cost / every**2) for every in (2, 4, 8)
+        }
+        found = cheapest(AGEING, policies.values())
+        best = min(policies, key=lambda every: paid(every, cost))
+        assert found == policies[best], cost
+
+
+def test_the_first_of_equals_is_taken() -> None:
+    flat = dict.fromkeys(AGEING, 0.8)
+    policies = [RetrainPolicy(target=0.8, retrain_cost=1.0, k=k, n=3) for k in (3, 2)]
+    assert cheapest(flat, policies) is policies[0]
+
+
+def test_a_backtest_without_a_cost_or_with_a_gap_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="no cost that could be compared"):
+        cheapest(AGEING, [RetrainPolicy(target=0.8)])
+    gap = {at: score for at, score in AGEING.items() if at != (3, 9)}
+    with pytest.raises(InvalidInput, match="trained after batch 3 was not measured on batch 9"):
+        cheapest(gap, [RetrainPolicy(target=0.8, retrain_cost=1.0)])
+    with pytest.raises(InvalidInput, match="no scores"):
+        cheapest({}, [RetrainPolicy(target=0.8, retrain_cost=1.0)])

@@ -244,7 +244,7 @@ class ArgoCDSyncOperator(ArgoCDWaitOperator):
     def _as_good(self, wanted: str, current: str) -> bool:
         if wanted == current or not self.git_conn_id or not is_sha(current):
             return wanted == current
-        from airflow_pipeops.argocd.ancestry import contains_commit
+        from airflow_pipeops.gitops.ancestry import contains_commit
 
         return contains_commit(self.git_conn_id, wanted, current)
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from statistics import NormalDist, fmean, stdev
 
-from airflow_pipeops.drift.governor.history import Observation
+from airflow_pipeops.drift.governor.history import RETRAIN, Observation
 from airflow_pipeops.drift.governor.look import Look
 from airflow_pipeops.drift.governor.policy import RetrainPolicy
+from airflow_pipeops.drift.governor.replay import simulate
 from airflow_pipeops.exceptions import InvalidInput
 
 #: With fewer losses, their spread is not known well enough to promise a rate.
 MIN_BATCHES = 8
+_START = datetime(2000, 1, 1, tzinfo=timezone.utc)
 
 
 def calibrated(
@@ -78,6 +80,72 @@ def _quantile(losses: Sequence[float], exceeds: float) -> float:
     if exceeds * count < 5:  # too few lie beyond it to count them
         return normal
     return sorted(losses)[min(count - 1, math.ceil((1 - exceeds) * (count + 1)) - 1)]
+
+
+def cheapest(
+    scores: Mapping[tuple[int, int], float],
+    policies: Iterable[RetrainPolicy],
+    *,
+    errors: Mapping[tuple[int, int], float] | None = None,
+) -> RetrainPolicy:
+    """Return the policy that would have cost least over a backtest: what was lost in the metric, and its retrains.
+
+    Each policy is run over the batches in turn, beginning with the oldest model, and its decisions have their
+    consequences. Between policies that cost the same, the first one is taken.
+
+    :param scores: ``(trained after batch, measured on batch) -> metric``, of a model trained after every batch but the
+        last, on every batch after it; batches without a gap.
+    :param policies: with a ``retrain_cost`` in units of the metric (``value`` 1 for each batch).
+    :param errors: standard errors of the scores.
+    :raises InvalidInput: for a score that is missing, or a policy without a cost.
+    """
+    if not scores:
+        raise InvalidInput("there are no scores to choose by", field="scores", remedy="Run a backtest first.")
+    oldest, last = min(trained for trained, _ in scores), max(batch for _, batch in scores)
+    models = range(oldest, last)
+    missing = [(model, batch) for model in models for batch in range(model + 1, last + 1)]
+    missing = [at for at in missing if at not in scores]
+    if missing:
+        raise InvalidInput(
+            f"the model trained after batch {missing[0][0]} was not measured on batch {missing[0][1]}",
+            field="scores",
+            remedy="Measure every model on every batch after it.",
+        )
+    found = [(_cost(scores, errors or {}, oldest, last, policy), policy) for policy in policies]
+    return min(found, key=lambda item: item[0])[1]
+
+
+def _cost(
+    scores: Mapping[tuple[int, int], float],
+    errors: Mapping[tuple[int, int], float],
+    oldest: int,
+    last: int,
+    policy: RetrainPolicy,
+) -> float:
+    if policy.retrain_cost is None or policy.value_per != "batch":
+        raise InvalidInput(
+            "a policy without retrain_cost, or with a value per row, has no cost that could be compared",
+            field="policies",
+            remedy="Set retrain_cost, and value for each batch.",
+        )
+    sign, served = (1.0 if policy.higher_is_better else -1.0), []
+
+    def observe(batch: int, trained: int, before: int | None) -> Observation:
+        at, model = oldest + 1 + batch, oldest + 1 + trained
+        served.append(sign * scores[model, at])
+        return Observation(
+            f"batch {at}",
+            (_START + timedelta(days=at)).isoformat(),
+            quality_passed=True,
+            performance=scores[model, at],
+            performance_error=errors.get((model, at)),
+            predecessor_performance=None if before is None else scores[oldest + 1 + before, at],
+        )
+
+    steps = simulate(last - oldest, observe, policy)
+    # After the last batch there is nobody left whom a retrain could help.
+    retrains = sum(step.decision.action == RETRAIN for step in steps[:-1])
+    return policy.retrain_cost * retrains - policy.value * math.fsum(served)
 
 
 def decay(
