@@ -171,8 +171,8 @@ class ArgoCDWaitTrigger(_AppTrigger):
         return _decided(waits)
 
     def _waits(self, project: str) -> list[Wait]:
-        from airflow_pipeops.gitops.ancestry import git_oracle
         from airflow_pipeops.argocd.wait import wait_from_json
+        from airflow_pipeops.gitops.ancestry import git_oracle
 
         oracle = git_oracle(self.git_conn_id)
         return [wait_from_json(wait, project, oracle, self._tell) for wait in self.waits]

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.configuration import conf
 
 from airflow_pipeops import exceptions
-from airflow_pipeops.gitops.ancestry import git_oracle
 from airflow_pipeops.argocd.forge import first_commit_url
 from airflow_pipeops.argocd.hook import ArgoCDHook
 from airflow_pipeops.argocd.links import LINKS, app_url
@@ -20,6 +19,7 @@ from airflow_pipeops.argocd.triggers import ArgoCDWaitTrigger
 from airflow_pipeops.argocd.wait import Decided, Wait, wait_to_json
 from airflow_pipeops.delivery.operators import DeliveryOperator
 from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
+from airflow_pipeops.gitops.ancestry import git_oracle
 from airflow_pipeops.gitops.given import positive as positive
 from airflow_pipeops.gitops.verdict import Expectation, Memory, Verdict
 from airflow_pipeops.gitops.wait import raise_error_of as raise_error_of
