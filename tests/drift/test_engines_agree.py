@@ -22,7 +22,7 @@ from airflow_pipeops.drift.sources import Files, Frame, Query, TableRef
 from airflow_pipeops.drift.statistics.aggregates import CategoricalAggregate
 from airflow_pipeops.exceptions import AccessDenied, InvalidInput, NotFound, Unreachable
 from tests.drift.adversarial import ROWS, table
-from tests.drift.servers import Hook, Postgres, postgres
+from tests.servers import Hook, Postgres, postgres
 
 _TYPES = {
     "double": "double precision",
