@@ -34,8 +34,9 @@ print(child.pid, flush=True)
 """
 #: A demo in small: starts the two, says their ids, and waits to be killed.
 DEMO = """
-import os, sys, time
+import os, signal, sys, time
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in the background of a shell
 from airflow_pipeops.demo.processes import Processes
 home, program = Path(sys.argv[1]), sys.argv[2]
 processes = Processes(home)

@@ -471,6 +471,24 @@ def test_one_that_is_missing_twice_is_missing() -> None:
     run(server, story)
 
 
+def test_news_of_others_does_not_keep_the_missing_from_being_asked_for() -> None:
+    server = Server(app("other", revision=OLD))
+    waiting = wait("api")
+
+    async def story(world: World) -> None:
+        world.follow(wait("other", timeout=None))
+        await world.until(lambda: world.stream.board.home)
+        task, number = world.follow(waiting), 0
+        while not task.done():
+            number += 1
+            assert number < 600, "nobody asked"
+            server.set(app("other", revision=OLD, at=200.0 + number))
+            await asyncio.sleep(0.02)
+        assert waiting.state.verdict.rule == "app_not_found"
+
+    run(server, story)
+
+
 def test_a_deletion_is_told_and_confirmed() -> None:
     server = Server(app("api", "Progressing"))
     waiting, gone = wait(), wait(gone=True)

@@ -98,14 +98,17 @@ class Board:
         """Return how the last question about an application failed, if it did."""
         return self._failures.get(ref)
 
-    def told(self, reading: Reading) -> None:
-        """Take in what the stream says."""
+    def told(self, reading: Reading) -> bool:
+        """Take in what the stream says; whether it tells of this application for the first time."""
         gone = reading.observed is None
+        known = self.snapshot.get(reading.key)
+        first = not gone and (known is None or not known.told)
         if self.snapshot.told(reading, self._clock()):
             for ref in self._refs_of(reading.key):
                 if not gone:
                     self._failures.pop(ref, None)
                 self._changed[ref] = None
+        return first
 
     def answered(self, ref: Any, reading: Reading, asked_at: float, *, refreshed: bool = False) -> None:
         """Take in an answer."""

@@ -21,7 +21,7 @@ POLL_AFTER = 3
 _GOOD = 30.0
 #: Where a stream works but is cut again and again, it is taken up after so long at most.
 _CUT = 5.0
-#: No new event for so long, and all that a new stream tells first has been told.
+#: No application that was not told of before for so long, and all that a new stream tells first has been told.
 _QUIET = 1.0
 
 
@@ -176,8 +176,8 @@ class Listener:
                     self.proven, self.lost_at, self.failures = True, None, 0
                     self.accepted(source)
                     log.info("%s: listening", self._name)
-                self._heard_at = self._clock()
-                self._board.told(reading)
+                if self._board.told(reading):
+                    self._heard_at = self._clock()
                 # Many events may lie in a buffer already: others come to their turn in between.
                 await asyncio.sleep(0)
         raise Unreachable("the stream ended")
