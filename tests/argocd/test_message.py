@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import Any
 
 import pytest
@@ -332,7 +333,9 @@ def test_it_is_looked_up_over_http(scripted: Any) -> None:
     assert (
         f"expected 1a2b3c4d by Ada: Migrate the tables  https://github.com/team/deploy/commit/{SHA}" in text
     )
-    assert "last log lines of Job/db-migrate:\n    token=***" in text
+    # Airflow's masker may know the word itself as a secret of another test's connection.
+    assert re.search(r"last log lines of Job/db-migrate:\n    (token|\*\*\*)=\*\*\*\n", text)
+    assert "abc123def456" not in text
     assert "event FailedScheduling on Pod/api-1" in text
     assert "sync windows" not in text
     asked = [path for _, path, _ in scripted.requests]
