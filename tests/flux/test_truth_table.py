@@ -501,6 +501,18 @@ KUSTOMIZATIONS: dict[str, tuple[list[Any], Expectation, str, str]] = {
         "wait",
         "source_behind",
     ),
+    "flux2_5752_failed_while_what_was_applied_names_the_revision_before": (
+        [[ks(OLD, NEW, *failed("BuildFailed", since=T2)), git(NEW)]],
+        BASE,
+        "failed",
+        "attempt_failed",
+    ),
+    "flux2_4818_in_progress_for_ever_while_all_below_it_is_ready": (
+        [[ks(OLD, NEW, *working(NEW, "Running health checks")), git(NEW)]] * 400,
+        expect(timeout=300.0),
+        "failed",
+        "deadline",
+    ),
     "platform_2356_attempted_is_not_applied": (
         [[ks(OLD, NEW, cond("Ready", None, "Progressing", "x")), git()]],
         BASE,
