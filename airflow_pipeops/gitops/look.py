@@ -8,10 +8,12 @@ from airflow_pipeops.gitops.expectation import Expectation, Memory
 from airflow_pipeops.gitops.observed import Hydration, Observed, Operation, is_sha, shorts
 from airflow_pipeops.gitops.wanted import wanted_of
 
-__all__ = ["GHOST_AFTER", "Look", "is_ghost", "wanted_of"]
+__all__ = ["GHOST_AFTER", "NEXT_SECOND", "Look", "is_ghost", "wanted_of"]
 
 #: A running operation whose request is gone, and which is this much older (seconds) than a later comparison, is a ghost.
 GHOST_AFTER = 300.0
+#: After the end of an operation it takes so long until a comparison is surely in a later second of the server's clock.
+NEXT_SECOND = 1.05
 #: Of the commits that a hydrator made, so many are remembered.
 _RENDERED = 20
 
@@ -110,6 +112,19 @@ class Look:
         if ended is None or self.o.compared_at is None:
             return math.inf
         return self.o.compared_at - ended
+
+    @property
+    def worth_comparing(self) -> bool:
+        """Whether a comparison that begins now would say enough.
+
+        After an operation, one in the same second would prove nothing; one at the end of the settle window proves both that
+        the status is newer and that health is not that of the old pods. Whether the new pods are ready by then does not
+        matter: they tell of that themselves.
+        """
+        ended, compared = self.ended_at, self.o.compared_at
+        if not self.m.acknowledged or ended is None or compared is None or compared > ended:
+            return True
+        return self.held(self.ended) >= max(NEXT_SECOND, self.e.settle)
 
     def held(self, name: str) -> float:
         """For how many seconds this has been so without a gap."""

@@ -154,7 +154,7 @@ class Wait:
         if not verdict.refresh and (seen.refreshed or not planned):
             self._refresh_at = math.inf
             return
-        moment = now + refresh_in(seen, self.state.expectation, verdict, self.state.memory)
+        moment = now + refresh_in(verdict, self.state.memory)
         # A comparison that has come meanwhile moves what was planned; a repeated look does not.
         self._refresh_at = moment if compared or not planned else min(self._refresh_at, moment)
         self._refresh_for = verdict.rule

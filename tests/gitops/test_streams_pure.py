@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_pipeops.gitops.expectation import Expectation, Memory, Verdict
+from airflow_pipeops.gitops.look import NEXT_SECOND
 from airflow_pipeops.gitops.observed import Observed, Operation, Resource, Source
 from airflow_pipeops.gitops.steady import SteadyMemory, Watch, judge
 from airflow_pipeops.gitops.streams.pacing import (
     LONGEST_PAUSE,
-    NEXT_SECOND,
     OWN_COMPARISON,
     Backoff,
     Budget,
@@ -169,27 +169,41 @@ def test_when_to_judge_again(since: dict[str, float], timeout: float | None, exp
 
 
 @pytest.mark.parametrize(
-    ("rule", "health", "compared", "settle", "expected"),
+    ("compared", "settle", "acknowledged", "after", "refresh"),
     [
-        ("not_compared", "Healthy", 20.0, 5.0, 0.0),
-        ("stale", "Healthy", 20.0, 5.0, 5.0),  # once, at the end of the settle window
-        ("stale", "Healthy", 20.0, 0.0, NEXT_SECOND),
-        ("stale", "Progressing", 19.0, 5.0, 5.0),
-        ("stale", "Healthy", 21.0, 5.0, 0.0),  # stale for another reason
+        (20.0, 5.0, 1, 0.0, False),
+        (20.0, 5.0, 1, 4.9, False),
+        (20.0, 5.0, 1, 5.0, True),  # once, at the end of the settle window
+        (19.0, 5.0, 1, 5.0, True),
+        (20.0, 0.0, 1, 1.0, False),  # in the same second, perhaps
+        (20.0, 0.0, 1, NEXT_SECOND + 0.01, True),
+        (20.0, 5.0, 0, 0.0, True),  # nobody has had it compared in this wait: the operation may be an old one
     ],
 )
-def test_when_a_refresh_says_most(
-    rule: str, health: str, compared: float, settle: float, expected: float
+def test_when_a_refresh_says_enough(
+    compared: float, settle: float, acknowledged: int, after: float, refresh: bool
 ) -> None:
-    operation = Operation("Succeeded", revisions=(SHA,), finished_at=20.0)
-    observed = Observed("api", health=health, compared_at=compared, operation=operation)
-    verdict = Verdict("wait", rule, "", refresh=True)
-    assert refresh_in(observed, Expectation(settle=settle), verdict, Memory()) == expected
+    operation = Operation("Succeeded", revisions=(SHA,), has_result=True, finished_at=20.0)
+    observed = Observed(
+        "api",
+        sources=(Source("https://git/x", "main"),),
+        desired=(SHA,),
+        sync="Synced",
+        health="Healthy",
+        compared_at=compared,
+        operation=operation,
+    )
+    expectation = Expectation(revisions={"*": SHA}, settle=settle)
+    memory = Memory(now=100.0, started_at=0.0, looked=True, acknowledged=acknowledged, finished_at=20.0)
+    _, memory = decide(observed, expectation, memory, 100.0)
+    verdict, _ = decide(observed, expectation, replace(memory, asked_at=None), 100.0 + after)
+    assert (verdict.rule, verdict.refresh) == ("stale", refresh)
 
 
 def test_a_controller_that_compares_by_itself_is_left_alone_after_the_first_refresh() -> None:
-    verdict, observed = Verdict("wait", "not_compared", "", refresh=True), Observed("api", compared_at=1.0)
-    assert refresh_in(observed, Expectation(), verdict, Memory(acknowledged=1)) == OWN_COMPARISON
+    verdict = Verdict("wait", "not_compared", "", refresh=True)
+    assert refresh_in(verdict, Memory()) == 0.0
+    assert refresh_in(verdict, Memory(acknowledged=1)) == OWN_COMPARISON
     # Whether it was replaced for good is asked for as soon as that may be: it ends the wait.
     lost = Memory(acknowledged=1, met=True, lost_after=1)
-    assert refresh_in(observed, Expectation(), verdict, lost) == 0.0
+    assert refresh_in(verdict, lost) == 0.0

@@ -88,4 +88,4 @@ def not_compared(k: Look) -> Verdict | None:
 def stale(k: Look) -> Verdict | None:
     if k.fresh:
         return None
-    return wait("stale", f"the status is from before {k.why_stale}", refresh=True)
+    return wait("stale", f"the status is from before {k.why_stale}", refresh=k.worth_comparing)

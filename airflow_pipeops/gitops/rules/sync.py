@@ -21,7 +21,7 @@ def out_of_sync(k: Look) -> Verdict | None:
     if k.e.basis != "desired" or k.o.sync == "Synced":
         return None
     if not k.fresh:
-        return wait("stale", f"the sync status is from before {k.why_stale}", refresh=True)
+        return wait("stale", f"the sync status is from before {k.why_stale}", refresh=k.worth_comparing)
     listed = names((item for item in k.o.resources if item.sync == "OutOfSync"), "unnamed resources")
     applied = k.operation is not None and k.operation.phase == "Succeeded" and k.operation.at == k.o.desired
     if k.only_pruning and (applied or (k.o.automatic and not k.o.prunes)):

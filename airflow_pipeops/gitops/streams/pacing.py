@@ -7,14 +7,12 @@ from collections.abc import Hashable
 from dataclasses import dataclass, fields
 
 from airflow_pipeops.gitops.expectation import Expectation, Memory, Verdict
-from airflow_pipeops.gitops.observed import Observed
+from airflow_pipeops.gitops.look import NEXT_SECOND
 from airflow_pipeops.gitops.rules.operation import VISIBLE_WITHIN
 from airflow_pipeops.gitops.verdict import CONFIRM_WITHIN
 
 #: A wait is judged at least so often, seconds, also where nothing happens.
 LONGEST_PAUSE = 15.0
-#: After the end of an operation it takes so long until a comparison is surely in a later second of the server's clock.
-NEXT_SECOND = 1.05
 #: A controller compares by itself within so many seconds; Argo CD every two to three minutes.
 OWN_COMPARISON = 240.0
 #: Rules of waits for what the controller's next comparison of its own finds as well.
@@ -133,30 +131,26 @@ def judge_again_in(expectation: Expectation, memory: Memory, now: float) -> floa
     :param now: on the clock of the memory.
     """
     e = expectation
-    spans = {*(getattr(e, name) for name in _SPANS), VISIBLE_WITHIN, CONFIRM_WITHIN}
-    moments: list[float] = [since + span for since in memory.since.values() for span in spans]
+    spans = {
+        *(getattr(e, name) for name in _SPANS),
+        VISIBLE_WITHIN,
+        CONFIRM_WITHIN,
+        max(NEXT_SECOND, e.settle),
+    }
+    # Subtracted as the rules do: what they find a hair too short is never taken here for over.
+    left: list[float] = [span - (now - since) for since in memory.since.values() for span in spans]
     if e.timeout is not None and memory.started_at is not None:
-        moments.append(memory.started_at + e.timeout)
+        left.append(e.timeout - (now - memory.started_at))
     if memory.asked_at is not None:
-        moments.append(memory.asked_at + _ASK_AGAIN)
-    coming = [moment - now for moment in moments if moment > now]
-    return min([LONGEST_PAUSE, *coming])
+        left.append(_ASK_AGAIN - (now - memory.asked_at))
+    return min([LONGEST_PAUSE, *(span for span in left if span > 0)])
 
 
-def refresh_in(observed: Observed, expectation: Expectation, verdict: Verdict, memory: Memory) -> float:
-    """Return the seconds after which the refresh that a verdict asks for says most.
-
-    An operation has just ended, and the comparison that is known may be from before that. A refresh in the same second
-    would prove nothing; one at the end of the settle window proves both that the status is newer and that health was not
-    that of the old pods. Whether the new ones are ready by then does not matter: they tell of that themselves.
+def refresh_in(verdict: Verdict, memory: Memory) -> float:
+    """Return the seconds after which the refresh that a verdict asks for should be asked for.
 
     Where the controller was made to compare once in this wait, and the wait is for what it will find by itself (a commit
     that is not there yet), it is left alone for as long as it does compare: a thousand waits would ask it all day.
     """
-    operation, compared = observed.operation, observed.compared_at
-    ended = operation.finished_at if operation else None
-    if verdict.rule in _BY_ITSELF and memory.acknowledged and memory.lost_after is None:
-        return OWN_COMPARISON
-    if verdict.rule != "stale" or ended is None or compared is None or compared > ended:
-        return 0.0
-    return max(NEXT_SECOND, expectation.settle)
+    alone = verdict.rule in _BY_ITSELF and memory.acknowledged and memory.lost_after is None
+    return OWN_COMPARISON if alone else 0.0
