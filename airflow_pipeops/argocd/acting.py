@@ -16,7 +16,8 @@ from airflow_pipeops.argocd.acts import Act, ActMemory, judge
 from airflow_pipeops.argocd.observe import observe
 from airflow_pipeops.argocd.triggers import DWELL
 from airflow_pipeops.argocd.wait import Clock, look
-from airflow_pipeops.argocd.waiting import ArgoCDOperator, positive, raise_error_of
+from airflow_pipeops.argocd.waiting import ArgoCDOperator, raise_error_of
+from airflow_pipeops.delivery.given import positive
 from airflow_pipeops.exceptions import PipeOpsError, WaitTimeout
 from airflow_pipeops.gitops.observed import Observed, Trouble, summary
 

@@ -132,24 +132,6 @@ def refused(error: PipeOpsError) -> PipeOpsError:
     return error
 
 
-def revisions_of(revision: Any) -> dict[str, str]:
-    """Return the expected revision per source.
-
-    :raises InvalidInput: for none, or an empty one.
-    """
-    given = dict(revision) if isinstance(revision, Mapping) else {"*": revision}
-    for key, value in given.items():
-        if not isinstance(value, str) or not value.strip():
-            raise InvalidInput(
-                f"the revision is {value!r}",
-                field="revision",
-                value=value,
-                remedy="Give the full commit id, e.g. of the task that committed the change, or match='any'.",
-            )
-        given[key] = value.strip()
-    return {str(key): value for key, value in given.items()}
-
-
 def _name(option: str) -> str:
     return option.partition("=")[0].strip()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -17,10 +18,10 @@ from airflow_pipeops.argocd.links import LINKS, app_url
 from airflow_pipeops.argocd.polling import ended, look_once, until_decided
 from airflow_pipeops.argocd.triggers import ArgoCDWaitTrigger
 from airflow_pipeops.argocd.wait import Decided, Wait, wait_to_json
+from airflow_pipeops.delivery.given import positive
 from airflow_pipeops.delivery.operators import DeliveryOperator
 from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
 from airflow_pipeops.gitops.ancestry import git_oracle
-from airflow_pipeops.gitops.given import positive as positive
 from airflow_pipeops.gitops.verdict import Expectation, Memory, Verdict
 from airflow_pipeops.gitops.wait import raise_error_of as raise_error_of
 
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 
 #: Added to the deadline where Airflow enforces it: our own comes first and says why.
 _MARGIN = timedelta(minutes=5)
+
+
+#: So often a request is refused because of an operation that does not show, before the wait for quiet is given up.
+_ROUNDS = 20
 
 
 class ArgoCDOperator(DeliveryOperator):
@@ -211,6 +216,25 @@ class ArgoCDWaitOperator(ArgoCDOperator):
         ]
         if known:
             self.commit_url = first_commit_url(*zip(*known, strict=True))
+
+    def until_idle(self, what: str, memory: Memory | None, round_: int) -> Memory:
+        """Wait until nothing is under way, deferred to ``execute_idle``; return what the next round remembers.
+
+        :param what: what shall be done then, for the error.
+        :param memory: of the round before: the deadline counts from the first one.
+        :param round_: so many rounds went before, in which it looked idle, and the request was refused.
+        :raises WaitTimeout: after too many rounds, or too long.
+        """
+        begun = memory.started_at if memory and memory.started_at is not None else None
+        if round_ >= _ROUNDS or (begun is not None and time.time() - begun > self.timeout.total_seconds()):
+            raise exceptions.WaitTimeout(f"{self.app} was never idle long enough to {what}")
+        self.log.info("Waiting for the operation in progress to end")
+        # What was seen of the application before says nothing any more.
+        kept = Memory(now=memory.now, started_at=memory.started_at) if memory else None
+        decided = self.wait(self.within(Expectation(basis="idle", match="any")), "execute_idle", kept)
+        self.demand(decided)
+        time.sleep(min(round_, 5))  # the server may know of an operation that does not show yet
+        return decided.memory
 
     def demand(self, decided: Decided, app: str | None = None) -> None:
         """Raise what a failed verdict stands for, with everything that a person looks up next.

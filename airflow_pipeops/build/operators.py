@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
+from airflow_pipeops.delivery.given import positive
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.exceptions import BuildFailed, GateFailed, InvalidInput, TestsFailed, Unreachable
 
@@ -39,10 +40,8 @@ class _SourceOperator(DeliveryOperator):
         super().__init__(**kwargs)
         self.git_conn_id = git_conn_id
         self.commit = commit
-        self.timeout = timeout
+        self.timeout = positive("timeout", timeout)
         self._command: Command | None = None
-        if timeout <= timedelta(0):
-            raise InvalidInput("timeout is not positive", field="timeout", value=timeout)
 
     def on_kill(self) -> None:
         """End what runs, with everything that it started."""

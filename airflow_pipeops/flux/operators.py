@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow_pipeops.delivery.given import one_of, positive
 from airflow_pipeops.delivery.operators import idempotency_key, no_retry
 from airflow_pipeops.exceptions import (
     AccessDenied,
@@ -21,8 +22,7 @@ from airflow_pipeops.exceptions import (
 from airflow_pipeops.flux.kinds import REQUESTED_AT, Ref, map_, source_of, text
 from airflow_pipeops.flux.observe import observe
 from airflow_pipeops.flux.polling import token_base
-from airflow_pipeops.flux.waiting import FluxOperator, FluxWaitOperator, one_of
-from airflow_pipeops.gitops.given import positive
+from airflow_pipeops.flux.waiting import FluxOperator, FluxWaitOperator
 from airflow_pipeops.gitops.wait import Decided
 
 if TYPE_CHECKING:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.configuration import conf
 
+from airflow_pipeops.delivery.given import one_of, positive
 from airflow_pipeops.delivery.operators import DeliveryOperator, idempotency_key
 from airflow_pipeops.exceptions import PipeOpsError
 from airflow_pipeops.flux.hook import FluxHook
 from airflow_pipeops.flux.polling import Asking, look_once, token_base, until_decided, wait_to_json
 from airflow_pipeops.flux.triggers import FluxWaitTrigger
 from airflow_pipeops.gitops.ancestry import git_oracle
-from airflow_pipeops.gitops.given import positive
+from airflow_pipeops.gitops.given import revisions_of
 from airflow_pipeops.gitops.verdict import Expectation, Verdict
 from airflow_pipeops.gitops.wait import Decided, Wait, raise_error_of
 
@@ -202,40 +203,6 @@ class FluxWaitOperator(FluxOperator):
 
     def _log_verdict(self, verdict: Verdict) -> None:
         self.log.info("%s: %s (%s)", verdict.state, verdict.reason, verdict.rule)
-
-
-def revisions_of(revision: Any) -> dict[str, str]:
-    """Return the expected revision per source.
-
-    :raises InvalidInput: for none, or an empty one.
-    """
-    from airflow_pipeops.exceptions import InvalidInput
-
-    given = dict(revision) if isinstance(revision, Mapping) else {"*": revision}
-    for key, value in given.items():
-        if not isinstance(value, str) or not value.strip():
-            raise InvalidInput(
-                f"the revision is {value!r}",
-                field="revision",
-                value=value,
-                remedy="Give the full commit id, e.g. of the task that committed the change, or match='any'.",
-            )
-        given[key] = value.strip()
-    return {str(key): value for key, value in given.items()}
-
-
-def one_of(field: str, value: str, allowed: Sequence[str]) -> str:
-    """Return a value that is one of these.
-
-    :raises InvalidInput: for any other.
-    """
-    from airflow_pipeops.exceptions import InvalidInput
-
-    if value in allowed:
-        return value
-    raise InvalidInput(
-        f"{field} is {value!r}", field=field, value=value, remedy=f"Use one of {', '.join(allowed)}."
-    )
 
 
 def count(field: str, value: int) -> int:

@@ -1,22 +1,26 @@
-"""Values that people give to operators."""
+"""Revisions that people give to operators."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Mapping
+from typing import Any
 
 from airflow_pipeops.exceptions import InvalidInput
 
 
-def positive(field: str, value: timedelta, *, zero: bool = False) -> timedelta:
-    """Return a duration that is one.
+def revisions_of(revision: Any) -> dict[str, str]:
+    """Return the expected revision per source.
 
-    :raises InvalidInput: for anything else.
+    :raises InvalidInput: for none, or an empty one.
     """
-    if isinstance(value, timedelta) and (value > timedelta(0) or (zero and not value)):
-        return value
-    raise InvalidInput(
-        f"{field} is {value!r}",
-        field=field,
-        value=value,
-        remedy="Give a positive timedelta, e.g. timedelta(minutes=5).",
-    )
+    given = dict(revision) if isinstance(revision, Mapping) else {"*": revision}
+    for key, value in given.items():
+        if not isinstance(value, str) or not value.strip():
+            raise InvalidInput(
+                f"the revision is {value!r}",
+                field="revision",
+                value=value,
+                remedy="Give the full commit id, e.g. of the task that committed the change, or match='any'.",
+            )
+        given[key] = value.strip()
+    return {str(key): value for key, value in given.items()}

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
-from airflow_pipeops.exceptions import InvalidInput, NotFound
+from airflow_pipeops.delivery.given import interval
+from airflow_pipeops.exceptions import NotFound
 from airflow_pipeops.gitops.hook import GitHook
 
 if TYPE_CHECKING:
@@ -45,19 +46,9 @@ class GitPushTrigger(BaseEventTrigger):
         fire_on_start: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        seconds = (
-            poll_interval.total_seconds() if isinstance(poll_interval, timedelta) else float(poll_interval)
-        )
-        if not seconds > 0:
-            raise InvalidInput(
-                f"poll_interval is {seconds:g} s",
-                field="poll_interval",
-                value=seconds,
-                remedy="Give a time above zero; 10 seconds is usual.",
-            )
         self.git_conn_id = git_conn_id
         self.branch = branch
-        self.poll_interval = seconds
+        self.poll_interval = interval("poll_interval", poll_interval)
         self.fire_on_start = fire_on_start
         self._client: GitRepository | None = None
         self._known: str | None = None

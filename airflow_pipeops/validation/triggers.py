@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
+from airflow_pipeops.delivery.given import interval
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.waiting import within
 
@@ -53,11 +54,6 @@ class DataBatchTrigger(BaseEventTrigger):
         poll_interval: timedelta | float = timedelta(seconds=10),
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        seconds = (
-            poll_interval.total_seconds() if isinstance(poll_interval, timedelta) else float(poll_interval)
-        )
-        if not seconds > 0:
-            raise InvalidInput("poll_interval is not positive", field="poll_interval", value=seconds)
         if not pattern or "/" in pattern:
             raise InvalidInput(
                 f"pattern {pattern!r} is not a pattern of file names",
@@ -67,7 +63,7 @@ class DataBatchTrigger(BaseEventTrigger):
             )
         self.storage_conn_id = storage_conn_id
         self.pattern = pattern
-        self.poll_interval = seconds
+        self.poll_interval = interval("poll_interval", poll_interval)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return class path and arguments."""

@@ -243,8 +243,9 @@ class World:
             "initiatedBy": {"automated": True} if automated else {"username": "somebody"},
             "retry": {"limit": self.retries} if automated else {},
         }
-        if dry:
+        if dry or partial:
             self.ended = None  # nobody can see any more how it ended
+        if dry:
             request["sync"]["dryRun"] = True
         if partial:
             request["sync"] |= {

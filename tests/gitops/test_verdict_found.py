@@ -105,3 +105,19 @@ def test_a_status_from_a_backup_is_no_news() -> None:
     look(waiter, 8)
     waiter.world.restart(0.0, "old")
     assert look(waiter, 60) == "healthy"
+
+
+def test_a_partial_synchronisation_hides_that_the_one_before_it_failed() -> None:
+    waiter = waiting(None, delays=[0.0, 25.0])
+    world = waiter.world
+    world.project_gone = True
+    world.ask(1)
+    while world.operation:
+        world.run(0.5)
+    assert world.status["operationState"]["phase"] != "Succeeded"
+    world.project_gone = False
+    world.ask(1, partial=True)
+    assert look(waiter, 200) == "healthy"
+    assert waiter.verdict is not None
+    (note,) = waiter.verdict.details["warnings"]
+    assert "hides how the one before it ended" in note

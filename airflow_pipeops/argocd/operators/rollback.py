@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +13,12 @@ from airflow_pipeops.argocd.request import refused
 from airflow_pipeops.argocd.wait import Decided
 from airflow_pipeops.argocd.waiting import ArgoCDOperator, ArgoCDWaitOperator
 from airflow_pipeops.delivery.operators import no_retry
-from airflow_pipeops.exceptions import Conflict, InvalidInput, PipeOpsError, Unreachable, WaitTimeout
+from airflow_pipeops.exceptions import Conflict, InvalidInput, PipeOpsError, Unreachable
 from airflow_pipeops.gitops.observed import Observed, Operation
 from airflow_pipeops.gitops.verdict import Expectation, Memory
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-
-_ROUNDS = 20
 
 
 class ArgoCDRollbackOperator(ArgoCDWaitOperator):
@@ -139,17 +136,7 @@ class ArgoCDRollbackOperator(ArgoCDWaitOperator):
         return self._finish(context, decided, ours)
 
     def _await_idle(self, context: Context, memory: Memory | None, round_: int) -> dict[str, Any]:
-        begun = memory.started_at if memory and memory.started_at is not None else None
-        if round_ >= _ROUNDS or (begun is not None and time.time() - begun > self.timeout.total_seconds()):
-            raise WaitTimeout(f"{self.app} was never idle long enough to roll back")
-        self.log.info("Waiting for the operation in progress to end")
-        kept = Memory(now=memory.now, started_at=memory.started_at) if memory else None
-        decided = self.wait(self.within(Expectation(basis="idle", match="any")), "execute_idle", kept)
-        self.demand(decided)
-        time.sleep(
-            min(round_, 5)
-        )  # it looks idle, and was refused: the server knows of one that does not show yet
-        return self._start(context, decided.memory, round_ + 1)
+        return self._start(context, self.until_idle("roll back", memory, round_), round_ + 1)
 
     def _finish(self, context: Context, decided: Decided, ours: bool) -> dict[str, Any]:
         self.demand(decided)

@@ -17,7 +17,6 @@ from airflow_pipeops.argocd.request import (
     merged_options,
     merged_retry,
     refused,
-    revisions_of,
 )
 from airflow_pipeops.argocd.wait import Decided
 from airflow_pipeops.argocd.waiting import ArgoCDOperator, ArgoCDWaitOperator
@@ -29,16 +28,13 @@ from airflow_pipeops.exceptions import (
     PipeOpsError,
     SyncFailed,
     Unreachable,
-    WaitTimeout,
 )
+from airflow_pipeops.gitops.given import revisions_of
 from airflow_pipeops.gitops.observed import Observed, Operation, is_sha, shorts
 from airflow_pipeops.gitops.verdict import Expectation, Memory
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-
-#: How often a synchronisation that met another one waits for that one and is asked for again.
-_ROUNDS = 20
 
 
 class ArgoCDSyncOperator(ArgoCDWaitOperator):
@@ -193,18 +189,7 @@ class ArgoCDSyncOperator(ArgoCDWaitOperator):
         return self.execute_complete(context, event, attached=True)
 
     def _await_idle(self, context: Context, memory: Memory | None, round_: int) -> dict[str, Any]:
-        begun = memory.started_at if memory and memory.started_at is not None else None
-        if round_ >= _ROUNDS or (begun is not None and time.time() - begun > self.timeout.total_seconds()):
-            raise WaitTimeout(f"{self.app} was never idle long enough to start a synchronisation")
-        self.log.info("Waiting for the operation in progress to end")
-        # The deadline counts from the first round; what was seen of the application before says nothing any more.
-        kept = Memory(now=memory.now, started_at=memory.started_at) if memory else None
-        decided = self.wait(self.within(Expectation(basis="idle", match="any")), "execute_idle", kept)
-        self.demand(decided)
-        time.sleep(
-            min(round_, 5)
-        )  # it looks idle, and was refused: the server knows of one that does not show yet
-        return self._start(context, decided.memory, round_ + 1)
+        return self._start(context, self.until_idle("start a synchronisation", memory, round_), round_ + 1)
 
     def _finish(self, context: Context, decided: Decided, attached: bool) -> dict[str, Any]:
         self.demand(decided)

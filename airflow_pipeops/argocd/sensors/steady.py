@@ -7,7 +7,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.argocd.triggers import ArgoCDSteadyTrigger
-from airflow_pipeops.argocd.waiting import ArgoCDOperator, positive, raise_error_of
+from airflow_pipeops.argocd.waiting import ArgoCDOperator, raise_error_of
+from airflow_pipeops.delivery.given import positive
 from airflow_pipeops.delivery.operators import no_retry
 from airflow_pipeops.exceptions import AccessDenied, NotFound, Unreachable
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_pipeops.delivery.given import one_of
 from airflow_pipeops.delivery.links import ReportLink
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.drift.settings import ROBUST, Settings
@@ -105,8 +106,8 @@ class ComparisonOperator(DeliveryOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        _one_of("on_drift", on_drift, _ON_DRIFT)
-        _one_of("engine", engine, ("duckdb", "spark"))
+        one_of("on_drift", on_drift, _ON_DRIFT)
+        one_of("engine", engine, ("duckdb", "spark"))
         if (on_drift == "branch") != bool(if_drift or if_no_drift):
             raise InvalidInput(
                 f"on_drift is {on_drift!r}, and if_drift and if_no_drift name {len([*if_drift, *if_no_drift])} tasks",
@@ -299,16 +300,6 @@ class ComparisonOperator(DeliveryOperator):
         certain = found.dataset.verdict == "no drift"
         skipping: Any = SkipMixin
         skipping().skip_all_except(ti, self.if_no_drift if certain else self.if_drift)
-
-
-def _one_of(field: str, value: str, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise InvalidInput(
-            f"{field} {value!r} is unknown",
-            field=field,
-            value=value,
-            remedy=f"Use one of {', '.join(allowed)}.",
-        )
 
 
 def _summary(found: Comparison) -> str:

@@ -132,4 +132,8 @@ def notes(k: Look) -> list[str]:
         found.append(f"an earlier synchronisation at {shorts(op.at)} failed")
     if op and op.dry_run:
         found.append("the last synchronisation was a dry run, which hides how the one before it ended")
+    elif op and op.partial and not k.ours and not k.deployed_ok:
+        found.append(
+            "the last synchronisation was of some resources only, which hides how the one before it ended"
+        )
     return found
