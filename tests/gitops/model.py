@@ -100,6 +100,8 @@ class World:
     #: Everything that anybody could have read: (time, application, when its comparison really began, the level of the
     #: comparison that wrote it; 0 for none).
     versions: list[tuple[float, dict[str, Any], float, int]] = field(default_factory=list)
+    #: When each commit was pushed; those that were there at the beginning are not in it.
+    pushed: dict[int, float] = field(default_factory=dict)
     compared: float = 0.0
     polled: float = 0.0
     noticed: float = 0.0
@@ -200,6 +202,7 @@ class World:
         else:
             self.contents.append(content)
             self.commits.append(len(self.contents) - 1)
+        self.pushed[len(self.commits) - 1] = self.now
         if webhook and content is not None:
             self.annotate()
         return len(self.commits) - 1

@@ -126,7 +126,7 @@ class Waiter:
         elif rule in ("degraded", "comparison_error"):
             self.check_lasting(rule, story)
         else:
-            self.check_hopeless(rule, story)
+            self.check_hopeless(rule, story, world.versions[index][2])
 
     def check_lasting(self, rule: str, story: str) -> None:
         """For as long as the grace, nobody could have read anything better; a comparison from a cache reads nothing."""
@@ -141,8 +141,13 @@ class Waiter:
                     f"{rule} too soon\n{story}"
                 )
 
-    def check_hopeless(self, rule: str, story: str) -> None:
-        """Left to itself, with all that is in its way removed, the controller does not get there."""
+    def check_hopeless(self, rule: str, story: str, began: float) -> None:
+        """Left to itself, with all that is in its way removed, the controller does not get there.
+
+        Nobody can know of a better commit that was pushed after the comparison had begun that the verdict rests on.
+        """
+        if any(self.world.pushed.get(revision, 0.0) >= began for revision in self.good - {self.expected}):
+            return
         other = self.world.fork()
         other.outage = other.closed = other.project_gone = False
         other.alive = True
