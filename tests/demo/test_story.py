@@ -24,12 +24,21 @@ PORT = 18080
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory) -> Iterator[SimpleNamespace]:
+def python(tmp_path_factory) -> Path:
+    """Python of an environment with what ``make demo`` installs, and nothing that only the tests need."""
+    venv = tmp_path_factory.mktemp("environment") / "venv"
+    base = getattr(sys, "_base_executable", sys.executable)
+    subprocess.run([ROOT / ".ci" / "install", base, venv, "demo"], check=True)
+    return venv / "bin" / "python"
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory, python: Path) -> Iterator[SimpleNamespace]:
     """The demo after its story, still up."""
     home = tmp_path_factory.mktemp("demo") / "home"
     claims, log = home.parent / "claims.json", home.parent / "demo.log"
     command = [
-        sys.executable,
+        str(python),
         "-m",
         "airflow_pipeops.demo",
         "--home",
