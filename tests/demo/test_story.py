@@ -144,7 +144,7 @@ def test_a_person_triggers_approves_and_sees_it_succeed(demo, page) -> None:
     page.get_by_role("dialog").get_by_role("button", name="Trigger").click()
     page.goto(f"{demo.url}/required_actions?response_received=false")
     link = page.get_by_role("link", name=re.compile("Release delay-api"))
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 420
     while link.count() == 0 and time.monotonic() < deadline:
         page.wait_for_timeout(1000)
         page.reload()
