@@ -121,3 +121,16 @@ def test_a_partial_synchronisation_hides_that_the_one_before_it_failed() -> None
     assert waiter.verdict is not None
     (note,) = waiter.verdict.details["warnings"]
     assert "hides how the one before it ended" in note
+
+
+def test_an_operation_of_another_revision_failed_after_it_had_applied_all_that_is_wanted() -> None:
+    controller = World(contents=[Content()], commits=[0], delays=[8.0, 0.0, 8.0, 8.0, 0.0], automatic=False)
+    controller.begin()
+    controller.run(0.3)
+    controller.commit(Content(hook=4.0, hook_fails=99), webhook=True)
+    controller.run(1.0)
+    expected = controller.commit(None, webhook=False)
+    waiter = Waiter(controller, expected, expecting(expected, match="exact", oracle=False, on_manual="fail"))
+    controller.recreate()
+    controller.ask(1)
+    assert look(waiter, 300, pause=4.0) == "healthy"

@@ -73,7 +73,10 @@ def operation_failed(k: Look) -> Verdict | None:
         return fail("operation_failed", what)
     begun = op.started_at != k.m.first_operation_at
     if k.e.basis == "desired" and k.o.sync != "Synced" and begun and k.e.on_manual == "fail":
-        return fail("operation_failed", what)
+        if k.fresh:
+            return fail("operation_failed", what)
+        # It may have applied everything before it failed: only a later comparison says what is out of sync now.
+        return wait("stale", f"{what}; the sync status is from before {k.why_stale}", refresh=True)
     return None
 
 
