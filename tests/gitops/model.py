@@ -230,6 +230,12 @@ class World:
         elif status == "old":
             _, then, self.compared, _ = self.versions[len(self.versions) // 2]
             self.status, self.ended = copy.deepcopy(then["status"]), None
+            state = self.status.get("operationState") or {}
+            asked = state.get("operation", {}).get("sync", {})
+            if state.get("phase") in ("Succeeded", "Failed", "Error") and not (
+                asked.get("resources") or asked.get("dryRun")
+            ):
+                self.ended = (SHAS[asked["revision"]], state["phase"] == "Succeeded", self.now)
         if status:
             self.polled = -NEVER
             self.operation, self.stage_at = None, NEVER
