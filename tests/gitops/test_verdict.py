@@ -402,6 +402,20 @@ CASES: dict[str, tuple[Any, Expectation, tuple[float, ...], str, str]] = {
         "failed",
         "out_of_sync_after_sync",
     ),
+    "difference_that_self_heal_may_mend_when_a_window_opens": (
+        seen(self_heal=True, blocked="a window denies it", **out_of_sync),
+        expect(on_out_of_sync="fail"),
+        (0, 29, 300),
+        "wait",
+        "sync_window",
+    ),
+    "difference_where_a_closed_window_fails": (
+        seen(self_heal=True, blocked="a window denies it", **out_of_sync),
+        expect(on_out_of_sync="fail", on_window="fail"),
+        (0,),
+        "failed",
+        "sync_window",
+    ),
     "perpetual_difference_accept": (
         seen(**out_of_sync),
         expect(on_out_of_sync="accept"),

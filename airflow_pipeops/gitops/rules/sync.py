@@ -33,6 +33,8 @@ def out_of_sync(k: Look) -> Verdict | None:
 
 def _differs(k: Look, rule: str, reason: str) -> Verdict | None:
     policy = k.e.on_out_of_sync
+    if policy == "fail" and rule == "out_of_sync_after_sync" and k.o.self_heal and k.o.blocked:
+        return by(k.e.on_window, "sync_window", f"{reason}; self-heal waits for a sync window: {k.o.blocked}")
     if policy == "fail" and k.held("differs") < k.e.out_of_sync_grace:
         policy = "wait"  # a difference may be healed, or the cache may lag
     return by(policy, rule, reason, refresh=True)
