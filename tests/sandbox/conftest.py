@@ -52,7 +52,7 @@ class Server:
 
     def client(self, role: str = "admin", **headers: str) -> httpx.Client:
         head = {"Authorization": f"Bearer {self.tokens[role]}", "Content-Type": "application/json", **headers}
-        return httpx.Client(base_url=self.url, headers=head, timeout=20)
+        return httpx.Client(base_url=self.url, headers=head, timeout=60)
 
     def call(
         self,
