@@ -45,8 +45,8 @@ async def until_decided(
             return
         pause = poll_interval
         for wait in waits:
-            if wait.state.verdict.rule == "settling":
-                pause = min(pause, max(0.2, wait.state.expectation.settle / 4))
+            if wait.state.verdict.rule in ("settling", "stale"):
+                pause = min(pause, max(0.2, wait.again_in()))
         await asyncio.sleep(pause * random.uniform(0.8, 1.2))
 
 
