@@ -23,6 +23,7 @@ STUBBORN = """
 import os, signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 child = subprocess.Popen([sys.executable, "-c", "import os, time; os.setpgid(0, 0); time.sleep(600)"])
+signal.signal(signal.SIGTERM, lambda *_: print("told", flush=True))
 print(os.getpid(), child.pid, flush=True)
 time.sleep(600)
 """
@@ -44,8 +45,8 @@ processes.begin()
 processes.start("stubborn", [sys.executable, "-c", program], os.environ)
 while len(processes.tail("stubborn").split()) < 2:
     time.sleep(0.02)
-print(processes.tail("stubborn"), flush=True)
 try:
+    print(processes.tail("stubborn"), flush=True)  # from here on it may be interrupted
     time.sleep(600)
 except KeyboardInterrupt:
     print("stopping", flush=True)
@@ -131,8 +132,7 @@ def small_demo(tmp_path) -> Iterator[tuple[subprocess.Popen, list[int]]]:
     yield demo, pids
     demo.kill()
     demo.communicate()
-    for pid in pids:
-        assert not alive(pid)
+    until(lambda: not any(alive(pid) for pid in pids))
 
 
 def test_a_killed_demo_leaves_nothing(small_demo) -> None:
@@ -141,10 +141,11 @@ def test_a_killed_demo_leaves_nothing(small_demo) -> None:
     until(lambda: not any(alive(pid) for pid in pids))
 
 
-def test_a_second_ctrl_c_ends_everything_at_once(small_demo) -> None:
+def test_a_second_ctrl_c_ends_everything_at_once(small_demo, tmp_path) -> None:
     demo, pids = small_demo
     os.killpg(demo.pid, signal.SIGINT)
     assert demo.stdout.readline().strip() == "stopping"
+    until(lambda: "told" in (tmp_path / "logs" / "stubborn.log").read_text())
     assert all(alive(pid) for pid in pids), "the first waits for what takes its time"
     os.killpg(demo.pid, signal.SIGINT)
     assert demo.wait(10) == 0
