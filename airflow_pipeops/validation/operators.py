@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_pipeops.delivery.given import one_of
 from airflow_pipeops.delivery.links import ReportLink
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.exceptions import DataRejected, InvalidInput
@@ -82,17 +83,6 @@ class ValidateDataOperator(DeliveryOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        for field, value, allowed in (
-            ("on_failure", on_failure, ("fail", "record")),
-            ("engine", engine, ("pandas", "spark")),
-        ):
-            if value not in allowed:
-                raise InvalidInput(
-                    f"{field} {value!r} is unknown",
-                    field=field,
-                    value=value,
-                    remedy=f"Use {' or '.join(allowed)}.",
-                )
         if (table or query) and not sql_conn_id:
             raise InvalidInput(
                 "a table or query needs its database", field="sql_conn_id", remedy="Give the connection's id."
@@ -107,10 +97,10 @@ class ValidateDataOperator(DeliveryOperator):
         self.expectations = expectations
         self.project = project
         self.suite = suite
-        self.on_failure = on_failure
+        self.on_failure = one_of("on_failure", on_failure, ("fail", "record"))
         self.storage_conn_id = storage_conn_id
         self.sql_conn_id = sql_conn_id
-        self.engine = engine
+        self.engine = one_of("engine", engine, ("pandas", "spark"))
         self.spark_config = spark_config
 
     def execute(self, context: Context) -> dict[str, Any]:

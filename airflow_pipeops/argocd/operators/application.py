@@ -13,6 +13,7 @@ from airflow_pipeops.argocd.hook import ArgoCDHook
 from airflow_pipeops.argocd.manifest import merge_patch, paths, read
 from airflow_pipeops.argocd.request import refused
 from airflow_pipeops.argocd.waiting import ArgoCDOperator
+from airflow_pipeops.delivery.given import one_of
 from airflow_pipeops.delivery.operators import no_retry
 from airflow_pipeops.exceptions import (
     Conflict,
@@ -93,10 +94,7 @@ class ArgoCDApplicationOperator(ArgoCDActOperator):
 
     def _declared(self) -> dict[str, Any]:
         """Return the manifest, validated; an empty one where there is none and none is needed."""
-        if self.state not in ("present", "absent"):
-            raise InvalidInput(
-                f"state is {self.state!r}", field="state", value=self.state, remedy="Use present or absent."
-            )
+        one_of("state", self.state, ("present", "absent"))
         if self.manifest is None:
             if self.state == "present" or not self.app:
                 raise InvalidInput("there is no manifest", field="manifest", remedy="Give a mapping or YAML.")

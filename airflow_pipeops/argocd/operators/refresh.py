@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from airflow_pipeops.argocd.acting import ArgoCDActOperator
 from airflow_pipeops.argocd.acts import Act
 from airflow_pipeops.argocd.waiting import ArgoCDOperator
+from airflow_pipeops.delivery.given import one_of
 from airflow_pipeops.delivery.operators import no_retry
-from airflow_pipeops.exceptions import InvalidInput
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -42,25 +42,12 @@ class ArgoCDRefreshOperator(ArgoCDActOperator):
     ) -> None:
         super().__init__(timeout=timeout, **kwargs)
         self.refresh = refresh
-        self.on_unacknowledged = on_unacknowledged
-        if on_unacknowledged not in ("fail", "accept"):
-            raise InvalidInput(
-                f"on_unacknowledged is {on_unacknowledged!r}",
-                field="on_unacknowledged",
-                value=on_unacknowledged,
-                remedy="Use fail or accept.",
-            )
+        self.on_unacknowledged = one_of("on_unacknowledged", on_unacknowledged, ("fail", "accept"))
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Ask, and wait."""
         with no_retry():
-            if self.refresh not in ("normal", "hard"):
-                raise InvalidInput(
-                    f"refresh is {self.refresh!r}",
-                    field="refresh",
-                    value=self.refresh,
-                    remedy="Use normal or hard.",
-                )
+            one_of("refresh", self.refresh, ("normal", "hard"))
             act = Act(kind="refreshed", timeout=self.timeout.total_seconds(), hard=self.refresh == "hard")
             return self._finish(self.reach(act, "execute_complete"))
 
