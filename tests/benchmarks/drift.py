@@ -126,6 +126,7 @@ def ours(data: dict[str, list[str]], options: argparse.Namespace) -> tuple:
     """Compare with this engine."""
     import scipy.special  # noqa: F401
 
+    from airflow_pipeops.drift import comparing  # noqa: F401
     from airflow_pipeops.drift.engine import Engine, compare
     from airflow_pipeops.drift.engines import duck  # noqa: F401
     from airflow_pipeops.drift.sources import Files
@@ -141,6 +142,7 @@ def ours_profile(data: dict[str, list[str]], options: argparse.Namespace) -> tup
     """Compare with a saved profile; making it is not timed here, loading it is."""
     import scipy.special  # noqa: F401
 
+    from airflow_pipeops.drift import comparing  # noqa: F401
     from airflow_pipeops.drift.engine import Engine, compare
     from airflow_pipeops.drift.engines import duck  # noqa: F401
     from airflow_pipeops.drift.profile import Profile

@@ -30,8 +30,6 @@ REFERENCE = 1.0
 POLICY = RetrainPolicy(
     max_drop=0.0, k=2, n=3, cooldown_batches=0, confidence=1.0, recovery=0.5, rollback_drop=0.01, max_futile=3
 )
-
-
 #: A backtest chooses between these; that it may choose was decided on the same halves.
 CONFIDENCES = (1.0, 0.0, 0.5, 2.0)
 
