@@ -105,6 +105,8 @@ class World:
     compared: float = 0.0
     polled: float = 0.0
     noticed: float = 0.0
+    #: When the controller last began anew: it lists everything first, and sees nothing of before that.
+    restarted: float = -NEVER
     #: The last whole operation that ended: (revision, did it end well, when).
     ended: tuple[int, bool, float] | None = None
 
@@ -224,7 +226,7 @@ class World:
     def restart(self, skew: float, status: str) -> None:
         """The controller's pod is replaced; what it only had in mind is lost, and perhaps the status too."""
         self.comparison, self.requested, self.cached = None, None, None
-        self.skew = skew
+        self.skew, self.restarted = skew, self.now
         if status == "lost":
             self.status, self.ended = {}, None
         elif status == "old":
@@ -356,7 +358,7 @@ class World:
             error=error,
             content=content,
             drifted=drifted,
-            health=self.health(self.now - self.lag),
+            health=self.health(max(self.now - self.lag, self.restarted)),
             annotated=self.annotated,
         )
 

@@ -107,6 +107,21 @@ def test_a_status_from_a_backup_is_no_news() -> None:
     assert look(waiter, 60) == "healthy"
 
 
+def test_a_backup_hides_the_operation_that_the_pods_are_from() -> None:
+    controller = World(contents=[Content()], commits=[0], delays=[3.0, 3.0, 0.0, 3.0], lag=0.7, retries=0)
+    controller.begin()
+    controller.run(0.3)
+    controller.commit(Content(rollout=2.0), webhook=True)
+    controller.run(9.0)
+    expected = controller.commit(None, webhook=False)
+    waiter = Waiter(controller, expected, expecting(expected, match="exact", oracle=False))
+    controller.restart(0.0, "old")
+    waiter.refresh()
+    assert waiter.verdict is not None
+    assert waiter.verdict.rule == "progressing"
+    assert look(waiter, 60) == "healthy"
+
+
 def test_a_partial_synchronisation_hides_that_the_one_before_it_failed() -> None:
     waiter = waiting(None, delays=[0.0, 25.0])
     world = waiter.world

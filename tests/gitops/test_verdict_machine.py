@@ -77,6 +77,7 @@ class ControllerMachine(RuleBasedStateMachine):
                 require_applied=draw(st.sampled_from([False, False, False, True]), "require_applied"),
                 timeout=1800.0,
             ),
+            windows=True,
             started=self.world.now,
         )
 
