@@ -315,6 +315,7 @@ def test_a_killed_triggerer_loses_nothing_and_repeats_nothing(story: Story) -> N
 
 
 @pytest.mark.nightly
+@pytest.mark.timeout(900)
 def test_two_hundred_waits_survive_a_killed_triggerer(tmp_path: Path) -> None:
     # A comparison takes the sandbox about 0.15 s: two hundred of them every half minute would be all that it does.
     world = World(tmp_path, 200, interval=300.0)

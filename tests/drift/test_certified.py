@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -28,7 +29,7 @@ def both(x: np.ndarray, y: np.ndarray, resolution: int | None) -> tuple[Any, Any
 # --- against exact fractions ------------------------------------------------------------------------------------------
 
 
-def exact(x: list[float], y: list[float]) -> dict[str, Fraction]:
+def exact(x: Sequence[float], y: Sequence[float]) -> dict[str, Fraction]:
     """Statistics in exact arithmetic; the energy distance squared and halved, the others as they are."""
     n, m = len(x), len(y)
     points = sorted(set(x) | set(y))
@@ -59,7 +60,7 @@ def exact(x: list[float], y: list[float]) -> dict[str, Fraction]:
     return found
 
 
-def moments_exact(x: list[float]) -> tuple[Fraction, Fraction]:
+def moments_exact(x: Sequence[float]) -> tuple[Fraction, Fraction]:
     mean = sum(map(Fraction, x)) / len(x)
     return mean, sum((Fraction(v) - mean) ** 2 for v in x) / len(x)
 
@@ -79,7 +80,7 @@ def in_units(name: str, truth: Fraction, scale: float) -> Fraction:
     return truth
 
 
-def check_exactly(x: list[float], y: list[float], resolution: int | None) -> None:
+def check_exactly(x: Sequence[float], y: Sequence[float], resolution: int | None) -> None:
     first, second = both(np.array(x), np.array(y), resolution)
     cells, truths = joined(first, second), exact(x, y)
     for name, function in FUNCTIONS.items():
@@ -129,6 +130,17 @@ def test_the_truth_is_inside(x: list[float], y: list[float], resolution: int | N
 @settings(deadline=None)
 def test_the_truth_is_inside_with_ties(x: list[float], y: list[float], resolution: int | None) -> None:
     check_exactly(x, y + x[:2], resolution)
+
+
+far = st.lists(st.integers(2**61, 2**61 + 4000) | st.integers(-(2**60), 2**62), min_size=2, max_size=25)
+
+
+@given(far, far, st.sampled_from([None, 1, 16, 1024]))
+@settings(deadline=None)
+def test_the_truth_is_inside_where_integers_are_rounded_to_doubles(
+    x: list[int], y: list[int], resolution: int | None
+) -> None:
+    check_exactly(x, y, resolution)
 
 
 @given(samples, samples, st.sampled_from([4, 64]), st.floats(-10, 10), st.sampled_from([0.25, 8.0]))

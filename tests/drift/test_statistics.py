@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any
 
@@ -105,6 +106,21 @@ def test_p_values_of_ordered_statistics_are_scipys(n: int, m: int, seed: int) ->
         assert pvalues.student(means, variances, (n, m)) == pytest.approx(
             tuple(student)[:2], rel=1e-7, abs=1e-12
         )
+
+
+@pytest.mark.parametrize("rows", [50, 10_000, 1_000_000])
+def test_p_values_of_two_constants_are_scipys(rows: int) -> None:
+    """As great as the statistics can be: the limit law then takes thousands of terms."""
+    x, y = np.full(rows, 2.0), np.full(rows, 3.0)
+    mises = scipy_stats.cramervonmises_2samp(x, y, method="asymptotic")
+    assert pvalues.cramer_von_mises(mises.statistic, rows, rows) == pytest.approx(mises.pvalue, abs=1e-12)
+    assert pvalues.cramer_von_mises(mises.statistic, rows, rows, 1e-18) < 1e-12
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert pvalues.student((2.0, 3.0), (0.0, 0.0), (rows, rows)) == tuple(scipy_stats.ttest_ind(x, y))[:2]
+    assert pvalues.student((2.0, 2.0), (0.0, 0.0), (rows, rows)) == pytest.approx(
+        (math.nan,) * 2, nan_ok=True
+    )
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=40))

@@ -185,7 +185,14 @@ def _mises(_: NumericAggregate, __: NumericAggregate, cells: Cells) -> Score:
         by_value(cells)  # it must be known value by value
         samples = [np.repeat(np.arange(len(side)), side) for side in (cells.before, cells.after)]
         return Score.of(float(scipy_stats.cramervonmises_2samp(*samples, method="exact").pvalue))
-    return _falling(ordered.cramer_von_mises(cells), lambda part: pvalues.cramer_von_mises(part, n, m), cells)
+    found = _falling(
+        ordered.cramer_von_mises(cells), lambda part: pvalues.cramer_von_mises(part, n, m), cells
+    )
+    if found.exact:
+        return found
+    # Its series ends at a term below the precision: with each term more the p-value jumps by so much.
+    jump = pvalues.MISES_PRECISION
+    return Score(found.value, max(0.0, found.low - jump), found.high + jump)
 
 
 def _anderson(_: NumericAggregate, __: NumericAggregate, cells: Cells) -> Score:
@@ -196,15 +203,25 @@ def _anderson(_: NumericAggregate, __: NumericAggregate, cells: Cells) -> Score:
 
 
 def _falling(score: Score, p: Callable[[float], float], cells: Cells) -> Score:
-    ends = p(score.high), p(score.low)  # sorted: far out, Evidently's tail is a rounding
+    ends = p(score.high), p(score.low)  # sorted: far out Evidently's tail is a rounding
     return _settled(Score(p(score.value), min(ends), max(ends)), cells)
 
 
 def _student(reference: NumericAggregate, current: NumericAggregate, _: Cells) -> Score:
     before, after = ordered.moments(reference), ordered.moved(current, reference)
-    means = before.mean.value, after.mean.value
-    variances = before.variance.value, after.variance.value
-    return Score.of(pvalues.student(means, variances, (before.rows, after.rows))[1])
+    rows = before.rows, after.rows
+
+    def p(shift: float, variances: tuple[float, float]) -> float:
+        return pvalues.student((shift, 0.0), variances, rows)[1]
+
+    shift = abs(before.mean.value - after.mean.value)
+    value = p(shift, (before.variance.value, after.variance.value))
+    if not (reference.rounded or current.rounded):
+        return Score.of(value)
+    sides = before.mean, after.mean
+    spread = sum(max(mean.high - mean.value, mean.value - mean.low) for mean in sides)
+    low = p(shift + spread, (before.variance.low, after.variance.low))
+    return Score(value, low, p(max(0.0, shift - spread), (before.variance.high, after.variance.high)))
 
 
 def _hellinger_numeric(reference: NumericAggregate, current: NumericAggregate, cells: Cells) -> Score:

@@ -237,8 +237,7 @@ def _mean_shift(reference: NumericAggregate, current: NumericAggregate, threshol
         (before.mean.value, after.mean.value), (before.variance.value, after.variance.value), rows
     )
     shift = abs(after.mean.value - before.mean.value)
-    same = shift == 0
-    p = (1.0 if same else 0.0) if p != p else p
+    p = 1.0 if p != p else p
     spread = (before.mean.high - before.mean.low + after.mean.high - after.mean.low) / 2
     gap = Score(shift, max(0.0, shift - spread), shift + spread)
     score, _ = _normed(gap, reference, 1.0)

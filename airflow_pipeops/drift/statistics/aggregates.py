@@ -109,7 +109,18 @@ class NumericAggregate:
         """Whether distinct values may have become one double: integers beyond 2**53."""
         if not self.dtype.lower().startswith(("int64", "uint64")) or not len(self.low):
             return False
-        return max(abs(float(self.low[0])), abs(float(self.high[-1]))) >= 2.0**53
+        return self._farthest >= 2.0**53
+
+    @property
+    def rounding(self) -> float:
+        """By how much a value may have been moved on its way to a double, in units of ``scale``."""
+        import math
+
+        return math.ulp(self._farthest) / 2 / self.scale if self.rounded else 0.0
+
+    @property
+    def _farthest(self) -> float:
+        return max(abs(float(self.low[0])), abs(float(self.high[-1])))
 
     def header(self) -> dict[str, Any]:
         """Return the scalars, as plain JSON."""

@@ -32,6 +32,7 @@ class Cells:
     :param total_after: the same of the current side.
     :param single: whether all rows of the cell are one value.
     :param centre: of the map of ``z``; the reference's.
+    :param rounding: by how much each value may have been moved on its way to a double, in units of ``scale``.
     """
 
     low: NDArray[np.float64]
@@ -45,6 +46,7 @@ class Cells:
     single: NDArray[np.bool_]
     centre: float
     scale: float
+    rounding: float = 0.0
 
     @property
     def rows(self) -> tuple[int, int]:
@@ -90,7 +92,7 @@ def joined(reference: NumericAggregate, current: NumericAggregate) -> Cells:
         return np.add.reduceat(both, first) if len(first) else both
 
     last = np.r_[first[1:], len(low)] - 1 if len(first) else first
-    rounded = reference.rounded or current.rounded
+    rounding = max(reference.rounding, current.rounding * current.scale / scale)
     left, right = low[first], reach[last]
     return Cells(
         low=left,
@@ -101,9 +103,10 @@ def joined(reference: NumericAggregate, current: NumericAggregate) -> Cells:
         total_after=along(sides[1][0], nothing[1], False),
         error_before=along(sides[0][1], nothing[0], True),
         error_after=along(sides[1][1], nothing[1], False),
-        single=(left == right) & (not rounded),
+        single=(left == right) & (not rounding),
         centre=centre,
         scale=scale,
+        rounding=rounding,
     )
 
 

@@ -135,7 +135,8 @@ def wasserstein(cells: Cells) -> Score:
     lower, upper, guess = _absolute(known)
     low, high = between + float(lower.sum()), between + float(upper.sum())
     value = between + float(guess.sum())
-    return _widened(value, low, high)
+    moved = 2 * cells.rounding  # values that move by h on either side move the distance by 2 h at most
+    return _widened(value, low - moved, high + moved)
 
 
 def wasserstein_slack(cells: Cells) -> Array:
@@ -178,16 +179,18 @@ def energy(cells: Cells) -> Score:
     between = float(np.sum(known.end[:-1] ** 2 * known.gap))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         smallest = np.maximum(np.maximum(i1, -i2), 0.0)
-        lower = np.where(known.single, 0.0, smallest**2 / w)
+        # Integers beyond 2**53 may share a cell without width that is not one value.
+        lower = np.where(known.single, 0.0, np.nan_to_num(smallest**2 / w))
         upper = np.maximum((a + b) * i1, (a + b) * i2) - a * b * w
         upper = np.minimum(upper, w * np.maximum(a * a, b * b))
         upper = np.where(known.single, 0.0, np.maximum(upper, lower))
         straight = w * (known.start**2 + known.start * known.end + known.end**2) / 3
-    lower = np.nan_to_num(lower)
     guess = np.clip(np.nan_to_num(straight), lower, upper)
     with np.errstate(over="ignore"):
         value, low, high = (float(np.sqrt(2 * (between + part.sum()))) for part in (guess, lower, upper))
-    return _widened(value, low, high)
+    # It is a norm of F - G; values that move by h move F by a function whose square integrates to h at most.
+    moved = 2 * (2 * cells.rounding) ** 0.5
+    return _widened(value, low - moved, high + moved)
 
 
 def _squares(known: Range) -> tuple[Array, Array, Array]:
@@ -328,7 +331,11 @@ def moments(aggregate: Any) -> Moments:
         wide += 4 * UNIT * float((count * most).sum()) / rows * abs(spread)
     if not (np.isfinite(variance) and np.isfinite(wide)):
         return Moments(rows, Score(mean, -np.inf, np.inf), Score(variance, 0.0, np.inf))
+    # Values that move by h move the mean and the deviation by h at most.
+    moved = aggregate.rounding
+    spread += moved
     variance = max(0.0, variance)
+    wide += moved * (2 * (variance + wide) ** 0.5 + moved)
     wide += TINY if len(aggregate.low) > 1 or not alone.all() else 0.0
     spread += TINY
     return Moments(
