@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -43,11 +42,7 @@ async def until_decided(
         await look_once(client, waits)
         if ended(waits, fail_fast=fail_fast):
             return
-        pause = poll_interval
-        for wait in waits:
-            if wait.state.verdict.rule in ("settling", "stale"):
-                pause = min(pause, max(0.2, wait.again_in()))
-        await asyncio.sleep(pause * random.uniform(0.8, 1.2))
+        await asyncio.sleep(min(wait.look_again_in(poll_interval) for wait in waits if not wait.over))
 
 
 def ended(waits: Sequence[Wait], *, fail_fast: bool) -> bool:

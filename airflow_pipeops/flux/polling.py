@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import random
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -110,14 +109,7 @@ async def until_decided(client: FluxClient, wait: Wait, asking: Asking, poll_int
     :param poll_interval: seconds between two looks.
     """
     while (await look_once(client.gather, wait, asking)).state == "wait":
-        await asyncio.sleep(pause(wait, poll_interval))
-
-
-def pause(wait: Wait, poll_interval: float) -> float:
-    """Return the seconds until the next look."""
-    settling = wait.state.verdict.rule == "settling"
-    seconds = min(poll_interval, max(0.2, wait.state.expectation.settle / 4)) if settling else poll_interval
-    return seconds * random.uniform(0.8, 1.2)
+        await asyncio.sleep(wait.look_again_in(poll_interval))
 
 
 def wait_to_json(wait: Wait) -> dict[str, Any]:

@@ -111,7 +111,7 @@ class FluxWaitTrigger(BaseTrigger):
         return wait.state.to_json()
 
     async def _decide(self, cluster: Cluster, wait: Wait, asking: Asking) -> None:
-        from airflow_pipeops.flux.polling import look, look_once, pause
+        from airflow_pipeops.flux.polling import look, look_once
         from airflow_pipeops.gitops.observed import Observed
 
         with cluster.listening() as listener:
@@ -130,7 +130,7 @@ class FluxWaitTrigger(BaseTrigger):
                 ):
                     return
                 soon = cluster.polling or not isinstance(seen, Observed)
-                await listener.news(pause(wait, self.poll_interval if soon else _LONGEST))
+                await listener.news(wait.look_again_in(self.poll_interval if soon else _LONGEST))
                 if not cluster.polling:
                     await asyncio.sleep(_TICK)
 

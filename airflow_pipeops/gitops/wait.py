@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -121,6 +122,13 @@ class Wait:
     def again_in(self) -> float:
         """Return the seconds after which the verdict may be another though nothing new is seen."""
         return judge_again_in(self.state.expectation, self.state.memory, self._clock())
+
+    def look_again_in(self, poll_interval: float) -> float:
+        """Return the seconds until the next look of somebody who polls: sooner where time alone may settle it."""
+        pause = poll_interval * random.uniform(0.8, 1.2)
+        if self.state.verdict.rule in ("settling", "stale"):
+            pause = min(pause, max(0.2, self.again_in()))
+        return pause
 
     def refresh_in(self) -> float | None:
         """Return the seconds after which a refresh is wanted, ``None`` for none."""
