@@ -76,6 +76,11 @@ class Frame:
     data: Any = field(repr=False)
     name: str = "frame"
 
+    @property
+    def in_spark(self) -> bool:
+        """Whether it is a frame of Spark."""
+        return type(self.data).__module__.startswith("pyspark.")
+
 
 @dataclass(frozen=True)
 class Query:

@@ -14,9 +14,12 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+from airflow.sdk import ObjectStoragePath
 
 from airflow_pipeops.drift.engine import Engine, compare, profile
+from airflow_pipeops.drift.engines.rows import read_rows
 from airflow_pipeops.drift.engines.sessions import Cancellation, Cancelled
+from airflow_pipeops.drift.operators import DataDriftOperator, DriftProfileOperator
 from airflow_pipeops.drift.profile import Profile
 from airflow_pipeops.drift.sources import Files, Frame, Query, TableRef
 from airflow_pipeops.drift.statistics.aggregates import CategoricalAggregate
@@ -325,3 +328,56 @@ def test_what_spark_cannot_read_is_one_clear_error(spark: Any, tmp_path: Path) -
         profile(TableRef("absent"), engine=engine)
     found = profile(Query("SELECT id * 1.5D AS x, array(id) AS list FROM range(500)"), engine=engine)
     assert found.kinds == {"x": "numerical"}
+
+
+def drawn(source: Any, **how: Any) -> list[float]:
+    return list(read_rows(source, "reference", columns=["normal"], sample=500, **how)["normal"])
+
+
+def test_a_sample_is_drawn_by_the_engine_and_the_same_for_the_same_seed(
+    server: Postgres, spark: Any, files: tuple[str, str]
+) -> None:
+    frame = spark.read.parquet(files[0]).select("normal")
+    frame.createOrReplaceTempView("lake")
+    every = sorted(table(0)["normal"].to_pylist())
+    for source, how in (
+        (TableRef("reference", hook=Hook(server)), {}),
+        (Query("SELECT * FROM reference", hook=Hook(server)), {}),
+        (Frame(frame), {}),
+        (TableRef("lake"), {"spark": spark}),
+        (Files(files[0]), {"spark": spark}),
+        (Files(files[0]), {}),
+        (Frame(table(0)), {}),
+    ):
+        once, again, other = drawn(source, **how), drawn(source, **how), drawn(source, seed=1, **how)
+        assert once == again, source.name
+        assert len(once) == len(other) == 500
+        assert 0 < len(set(once) & set(other)) < 250
+        # From all over, and not the rows that come first: a tenth of them below the tenth part of all.
+        low = sum(value <= every[len(every) // 10] for value in once)
+        assert 25 < low < 80, (source.name, low)
+        assert set(once) <= set(every)
+
+
+def test_a_sample_of_few_rows_is_all_of_them(server: Postgres) -> None:
+    few = Query("SELECT * FROM reference LIMIT 400", hook=Hook(server))
+    assert len(drawn(few)) == 400
+
+
+def test_operators_read_sparks_own_tables(
+    spark: Any, context: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__PIPEOPS__EVIDENCE_URI", (tmp_path / "evidence").as_uri())
+    for name, seed, shift in (("before", 0, 0.0), ("after", 1, 1.0)):
+        frame = spark.createDataFrame(table(seed, shift).select(["normal", "text"]))
+        frame.createOrReplaceTempView(f"pipeops_{name}")
+    how = {"engine": "spark", "columns": ["normal", "text"]}
+    given = {"reference": {"table": "pipeops_before"}, "current": {"query": "SELECT * FROM pipeops_after"}}
+    found = DataDriftOperator(task_id="drift", **given, **how).execute(context)
+    assert found["columns"][0]["verdict"] == "drift"
+    assert "drifted" in ObjectStoragePath(found["report"]).read_text()
+    saved = DriftProfileOperator(task_id="profile", source=given["reference"], **how).execute(context)
+    assert saved["rows"] == ROWS
+    given["reference"] = {"profile": saved["profile"]}
+    again = DataDriftOperator(task_id="again", **given, **how).execute(context)
+    assert again["columns"] == found["columns"]

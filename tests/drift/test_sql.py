@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_pipeops.drift.engines import sql
-from airflow_pipeops.drift.engines.dialects import DIALECTS, SECONDS, TIMES, family, known, numpy_type
+from airflow_pipeops.drift.engines.dialects import DIALECTS, SECONDS, TIMES, coin, family, known, numpy_type
 from airflow_pipeops.exceptions import InvalidInput
 
 KEPT = Path(__file__).parent / "sql"
@@ -46,6 +46,14 @@ def test_the_text_is_what_was_reviewed(dialect: str) -> None:
     if os.environ.get("PIPEOPS_KEEP_SQL"):  # after a change that was meant: look at the diff
         path.write_text(found)
     assert found == path.read_text()
+
+
+@pytest.mark.parametrize("dialect", [name for name in DIALECTS if name != "duckdb"])
+def test_a_coin_is_an_expression_of_its_dialect(dialect: str) -> None:
+    before, toss = coin(dialect, 2**19)
+    for query in filter(None, (before, f"SELECT a FROM t WHERE {toss} < 1E-3 ORDER BY {toss} LIMIT 5")):
+        sqlglot.parse_one(query, read=dialect)
+    assert ("524288" in toss or "0.5" in before) == (dialect not in ("redshift", "trino", "bigquery"))
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

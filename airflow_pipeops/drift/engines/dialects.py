@@ -85,6 +85,19 @@ SECONDS: dict[str, dict[str, str]] = {
     "mysql": {"date": "CAST(TO_DAYS({}) - 719528 AS DOUBLE) * 8.64E4"},
 }
 
+#: A number from 0 to 1, drawn for each row.
+_COINS = {
+    "spark": "RAND({seed})",
+    "databricks": "RAND({seed})",
+    "mysql": "RAND({seed})",
+    "snowflake": "UNIFORM(CAST(0 AS FLOAT), CAST(1 AS FLOAT), RANDOM({seed}))",
+    "postgres": "RANDOM()",
+    "redshift": "RANDOM()",
+    "trino": "RANDOM()",
+    "bigquery": "RAND()",
+    "clickhouse": "randCanonical({seed})",
+}
+
 _FAMILIES = {
     "integer": "tinyint smallint int integer bigint hugeint int1 int2 int4 int8 int16 int32 int64 int128 int256"
     " mediumint byteint long short byte utinyint usmallint uinteger ubigint uhugeint uint8 uint16 uint32 uint64"
@@ -131,6 +144,15 @@ def known(dialect: str) -> str:
             remedy=f"Use one of {', '.join(DIALECTS)}.",
         )
     return dialect
+
+
+def coin(dialect: str, seed: int) -> tuple[str, str]:
+    """Return how a row's coin is tossed: a statement to run before, or none, and an expression from 0 to 1.
+
+    Two expressions of two seeds are independent. ClickHouse takes the seed for no more than that.
+    """
+    before = f"SELECT SETSEED({seed % 2**20 / 2**20})" if dialect == "postgres" else ""
+    return before, _COINS[dialect].format(seed=int(seed))
 
 
 def family(type_name: str, dialect: str = "duckdb") -> str:

@@ -20,13 +20,22 @@ SAMPLE_ROWS = 100_000
 
 
 def read_rows(
-    source: Source, field: str, *, columns: Sequence[str] = (), sample: int | None = None, seed: int = 0
+    source: Source,
+    field: str,
+    *,
+    columns: Sequence[str] = (),
+    sample: int | None = None,
+    seed: int = 0,
+    spark: Any = None,
 ) -> pd.DataFrame:
     """Return rows of a source.
 
     :param field: the name under which the reader knows the source.
     :param columns: those to read; by default all.
-    :param sample: so many rows at most. Of files and frames the same for the same ``seed``; a database draws its own.
+    :param sample: so many rows at most, each with the same chance.
+    :param seed: the same rows for the same seed, as long as they are read in the same order; Trino, BigQuery, ClickHouse and
+        Redshift cannot repeat a draw, and draw anew.
+    :param spark: a Spark session that files and tables without a connection are read with.
     :raises InvalidInput: for a profile, which holds no rows, or an unknown column.
     """
     from airflow_pipeops.drift.profile import Profile
@@ -37,7 +46,7 @@ def read_rows(
             field=field,
             remedy="Give the files, table or query themselves.",
         )
-    if isinstance(source, Frame):
+    if isinstance(source, Frame) and not source.in_spark:
         return _of_frame(source, field, columns, sample, seed)
     from airflow_pipeops.drift.engines.duck import Database
     from airflow_pipeops.drift.engines.sessions import opened
@@ -45,7 +54,7 @@ def read_rows(
     with ExitStack() as stack:
         # One thread: the sample must be the same at every look.
         database = stack.enter_context(Database("1GB", threads=1))
-        session = opened(source, field, duck=database)
+        session = opened(source, field, duck=database, spark=spark)
         stack.callback(session.close)
         known = [column.name for column in session.schema()]
         _check(columns, known, field)
@@ -67,9 +76,7 @@ def _of_frame(
     source: Frame, field: str, columns: Sequence[str], sample: int | None, seed: int
 ) -> pd.DataFrame:
     frame: Any = source.data
-    if hasattr(frame, "toPandas"):
-        frame = frame.toPandas()
-    elif hasattr(frame, "to_pandas"):
+    if hasattr(frame, "to_pandas"):
         frame = frame.to_pandas()
     _check(columns, [str(name) for name in frame.columns], field)
     if columns:
@@ -90,22 +97,25 @@ def _read(session: Any, columns: list[str], sample: int | None, seed: int) -> pd
         if session.dialect == "duckdb":
             query += f" USING SAMPLE reservoir({int(sample)} ROWS) REPEATABLE ({int(seed)})"
         else:
-            query = _drawn(session, query, sample)
+            query = _drawn(session, query, sample, seed)
     found = session.table(query)
     return pd.DataFrame({name: _plain(found[name]) for name in columns})
 
 
-def _drawn(session: Any, query: str, sample: int) -> str:
-    """Draw about so many rows in a database: each row by the toss of a coin, since dialects share no sampling clause."""
-    import sqlglot
+def _drawn(session: Any, query: str, sample: int, seed: int) -> str:
+    """Draw rows where dialects share no sampling clause: some too many by tossing coins, and as many of them as wanted."""
+    from airflow_pipeops.drift.engines.dialects import coin
 
     rows = int(session.rows(f"SELECT COUNT(*) FROM {session.relation}")[0][0])
     if rows <= sample:
         return query
-    # The square root keeps the count within the limit in all but a handful of a million draws.
-    share = (sample - 5 * sample**0.5) / rows
-    coin = sqlglot.transpile(f"RAND() < {share:.9E}", read="spark", write=session.dialect)[0]
-    return f"{query} WHERE {coin}"
+    before, first = coin(session.dialect, seed)
+    if before:
+        session.rows(before)
+    _, second = coin(session.dialect, seed + 1)
+    # Five deviations more than wanted, so that too few are drawn once in three million times.
+    share = (sample + 5 * sample**0.5) / rows
+    return f"{query} WHERE {first} < {share:.9E} ORDER BY {second} LIMIT {int(sample)}"
 
 
 def _plain(values: Any) -> Any:

@@ -134,7 +134,7 @@ def opened(source: Source, field: str, *, duck: Any, spark: Any = None, timeout:
     """
     from airflow_pipeops.drift.sources import Files, Frame, Query, TableRef
 
-    if isinstance(source, Frame) and type(source.data).__module__.startswith("pyspark."):
+    if isinstance(source, Frame) and source.in_spark:
         from airflow_pipeops.drift.engines.spark import SparkSide
 
         return SparkSide(source, field, spark)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_pipeops.delivery.given import one_of
 from airflow_pipeops.delivery.links import ReportLink
-from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
+from airflow_pipeops.delivery.operators import no_retry
+from airflow_pipeops.drift.operators.measuring import MeasuringOperator
 from airflow_pipeops.drift.settings import ROBUST, Settings
 from airflow_pipeops.exceptions import DriftFound, InvalidInput
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_pipeops.delivery.records import Evidence
-    from airflow_pipeops.drift.engine import Comparison, Engine
+    from airflow_pipeops.drift.engine import Comparison
     from airflow_pipeops.drift.operators.inputs import Given
     from airflow_pipeops.drift.sources import Source
 
@@ -29,12 +30,13 @@ _PLOTTED = 40
 _ON_DRIFT = ("record", "fail", "branch")
 
 
-class ComparisonOperator(DeliveryOperator):
+class ComparisonOperator(MeasuringOperator):
     """Compare a side with its reference, column by column, wherever the data are.
 
     Returns ``{verdict, drifted, share, reasons, columns, columns_total, segments, targets, predictions, rows, batch,
     reference, record_id, report}``. A column that went missing, changed its type or is all null is a finding with its own
-    verdict. The whole result is kept as evidence, and so is an HTML report of Evidently from a sample.
+    verdict. The whole result is kept as evidence, and so is an HTML report of Evidently from a sample. More parameters are
+    those of :class:`~airflow_pipeops.drift.operators.measuring.MeasuringOperator`.
 
     :param reference: what the model learned from: a URI, a list, an asset, ``{"table": ..., "conn_id": ...}``,
         ``{"query": ..., "conn_id": ...}``, or ``{"profile": uri}`` of a saved profile.
@@ -58,9 +60,6 @@ class ComparisonOperator(DeliveryOperator):
     :param if_drift: ids of tasks that follow where it drifted; where it is undecided, too.
     :param if_no_drift: ids of tasks that follow where it did not.
     :param report: make the HTML report.
-    :param engine: ``duckdb``, or ``spark`` for files and Spark's own tables.
-    :param memory_limit: of the embedded DuckDB, for example ``1GB``.
-    :param storage_conn_id: connection of type ``pipeops_storage`` for relative names or credentials.
     :raises InvalidInput: for an empty side, a damaged file, or an unknown column; nothing is recorded then.
     :raises DriftFound: if it drifted and ``on_drift`` is ``fail``.
     """
@@ -69,7 +68,7 @@ class ComparisonOperator(DeliveryOperator):
         "reference",
         "current",
         "columns",
-        *DeliveryOperator.template_fields,
+        *MeasuringOperator.template_fields,
     )
     emits: ClassVar[tuple[str, ...]] = ("drift",)
     operator_extra_links = (ReportLink(),)
@@ -100,14 +99,10 @@ class ComparisonOperator(DeliveryOperator):
         if_drift: Sequence[str] = (),
         if_no_drift: Sequence[str] = (),
         report: bool = True,
-        engine: str = "duckdb",
-        memory_limit: str | None = None,
-        storage_conn_id: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         one_of("on_drift", on_drift, _ON_DRIFT)
-        one_of("engine", engine, ("duckdb", "spark"))
         if (on_drift == "branch") != bool(if_drift or if_no_drift):
             raise InvalidInput(
                 f"on_drift is {on_drift!r}, and if_drift and if_no_drift name {len([*if_drift, *if_no_drift])} tasks",
@@ -137,10 +132,6 @@ class ComparisonOperator(DeliveryOperator):
         self.on_drift = on_drift
         self.if_drift, self.if_no_drift = list(if_drift), list(if_no_drift)
         self.report = report
-        self.engine = engine
-        self.memory_limit = memory_limit
-        self.storage_conn_id = storage_conn_id
-        self._cancellation: Any = None
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Compare, keep the evidence, record; then fail or branch, if that is asked for."""
@@ -174,9 +165,7 @@ class ComparisonOperator(DeliveryOperator):
     def compare(self, reference: Source, current: Source, columns: Mapping[str, str] | None) -> Comparison:
         """Compare the two sides; a kill of the task ends the running query."""
         from airflow_pipeops.drift import engine
-        from airflow_pipeops.drift.engines.sessions import Cancellation
 
-        self._cancellation = Cancellation()
         return engine.compare(
             reference,
             current,
@@ -184,25 +173,8 @@ class ComparisonOperator(DeliveryOperator):
             settings=self.settings,
             segment_by=self.segment_by,
             engine=self.options(),
-            progress=self._progress,
-            cancellation=self._cancellation,
+            **self.watched(),
         )
-
-    def options(self) -> Engine:
-        """Return how the data are read."""
-        from airflow_pipeops.drift.engine import Engine
-
-        limit: dict[str, Any] = {"memory_limit": self.memory_limit} if self.memory_limit else {}
-        if self.engine == "duckdb":
-            return Engine(**limit)
-        from pyspark.sql import SparkSession
-
-        return Engine(spark=SparkSession.builder.appName("airflow-pipeops").getOrCreate(), **limit)
-
-    def on_kill(self) -> None:
-        """End the running query."""
-        if self._cancellation is not None:
-            self._cancellation.cancel()
 
     def evidence(
         self, context: Context, found: Comparison, reference: Source, current: Source
@@ -228,8 +200,10 @@ class ComparisonOperator(DeliveryOperator):
         compared = seen[:_PLOTTED]
         if not compared:
             return ""
-        before = read_rows(reference, "reference", columns=compared, sample=SAMPLE_ROWS)
-        after = read_rows(current, "current", columns=compared, sample=SAMPLE_ROWS)
+        before, after = (
+            read_rows(source, field, columns=compared, sample=SAMPLE_ROWS, spark=self.options().spark)
+            for source, field in ((reference, "reference"), (current, "current"))
+        )
         return page(before, after, _summary(found))
 
     def facts(self, found: Comparison) -> dict[str, Any]:
@@ -282,10 +256,6 @@ class ComparisonOperator(DeliveryOperator):
             "batch": found.current.get("name", ""),
             "reference": _told(found.reference),
         }
-
-    def _progress(self, done: int, total: int, column: str) -> None:
-        if done % 25 == 0 or done == total:
-            self.log.info("Measured %d of %d columns", done, total)
 
     def _branch(self, context: Context, found: Comparison, result: Mapping[str, Any]) -> None:
         """Skip what follows directly and is not on the side that was taken."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
+from airflow_pipeops.delivery.operators import no_retry
+from airflow_pipeops.drift.operators.measuring import MeasuringOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -13,25 +14,24 @@ if TYPE_CHECKING:
     from airflow_pipeops.drift.operators.inputs import Given
 
 
-class DriftProfileOperator(DeliveryOperator):
+class DriftProfileOperator(MeasuringOperator):
     """Save the profile of a reference: its aggregates, versioned by a digest of the data and by the model.
 
     Returns ``{profile, digest, data_digest, rows, columns, model_version, record_id}``; ``profile`` is a URI, which a
-    comparison takes as ``reference={"profile": uri}``. The profile is kept as evidence of a ``dataset`` record.
+    comparison takes as ``reference={"profile": uri}``. The profile is kept as evidence of a ``dataset`` record. More
+    parameters are those of :class:`~airflow_pipeops.drift.operators.measuring.MeasuringOperator`.
 
     :param source: as for :class:`~airflow_pipeops.drift.operators.comparing.ComparisonOperator`.
     :param columns: names; or name -> ``numerical`` | ``categorical``; or ``"module:name"``; by default all.
     :param segment_by: measure each value of this column for itself, too.
     :param model_version: the model that learned from these data.
-    :param memory_limit: of the embedded DuckDB, for example ``1GB``.
-    :param storage_conn_id: connection of type ``pipeops_storage`` for relative names or credentials.
     """
 
     template_fields: Sequence[str] = (
         "source",
         "columns",
         "model_version",
-        *DeliveryOperator.template_fields,
+        *MeasuringOperator.template_fields,
     )
     emits: ClassVar[tuple[str, ...]] = ("dataset",)
 
@@ -42,8 +42,6 @@ class DriftProfileOperator(DeliveryOperator):
         columns: str | Sequence[str] | Mapping[str, str] | None = None,
         segment_by: str | None = None,
         model_version: str = "",
-        memory_limit: str | None = None,
-        storage_conn_id: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -51,14 +49,12 @@ class DriftProfileOperator(DeliveryOperator):
         self.columns = columns
         self.segment_by = segment_by
         self.model_version = model_version
-        self.memory_limit = memory_limit
-        self.storage_conn_id = storage_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Measure, keep, record."""
         with no_retry():
             from airflow_pipeops.drift.columns import wanted
-            from airflow_pipeops.drift.engine import Engine, profile
+            from airflow_pipeops.drift.engine import profile
             from airflow_pipeops.drift.operators.inputs import source_of
 
             source = source_of(self.source, "source", self.storage_conn_id)
@@ -67,7 +63,8 @@ class DriftProfileOperator(DeliveryOperator):
                 columns=wanted(self.columns),
                 segment_by=self.segment_by,
                 model_version=self.model_version or "",
-                engine=Engine(memory_limit=self.memory_limit) if self.memory_limit else None,
+                engine=self.options(),
+                **self.watched(),
             )
             kept = self.keep(context, found.to_bytes(), "profile.npz", "application/octet-stream")
             facts = {

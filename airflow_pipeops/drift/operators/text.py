@@ -80,4 +80,5 @@ class TextDriftOperator(ComparisonOperator):
     def _read(self, source: Source, field: str) -> pd.DataFrame:
         from airflow_pipeops.drift.engines.rows import read_rows
 
-        return read_rows(source, field, columns=[self.text], sample=self.sample)
+        spark = self.options().spark
+        return read_rows(source, field, columns=[self.text], sample=self.sample, spark=spark)
