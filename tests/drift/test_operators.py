@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from airflow.sdk import Asset, ObjectStoragePath
 from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped
+from sklearn.metrics import f1_score
 
 from airflow_pipeops.delivery.deliverable import Deliverable
 from airflow_pipeops.delivery.records import Record
@@ -297,6 +298,21 @@ def test_too_few_labels_are_said(scored: dict, context: dict) -> None:
         task_id="performance", **scored, reference=0.95, min_coverage=0.9, on_worse="fail"
     ).execute(context)
     assert (found["verdict"], found["value"], found["worse"]) == ("too few labels", None, False)
+
+
+def test_labels_of_several_classes(folder: Path, context: dict) -> None:
+    random = np.random.default_rng(0)
+    kind = random.choice(["bird", "cat", "dog"], 900)
+    told = np.where(random.random(900) < 0.8, kind, "cat")
+    path = folder / "animals.parquet"
+    pd.DataFrame({"prediction": told, "label": kind}).to_parquet(path)
+    found = ModelPerformanceOperator(
+        task_id="animals", predictions=str(path), metric="f1_macro", reference=0.99
+    ).execute(context)
+    assert found["value"] == pytest.approx(f1_score(kind, told, average="macro"))
+    assert found["verdict"] == "worse"
+    with pytest.raises(InvalidInput, match="f1_macro is no metric of two classes"):
+        ModelPerformanceOperator(task_id="animals", predictions=str(path), metric="f1_macro", positive="cat")
 
 
 def test_a_governor_understands_the_result(scored: dict, context: dict) -> None:

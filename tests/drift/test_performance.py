@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -21,6 +22,12 @@ TRUTH = {
     "precision": lambda y, p: sk.precision_score(y, p >= 0.5),
     "recall": lambda y, p: sk.recall_score(y, p >= 0.5),
     "f1": lambda y, p: sk.f1_score(y, p >= 0.5),
+    "multiclass_accuracy": sk.accuracy_score,
+    "balanced_accuracy": sk.balanced_accuracy_score,
+    "precision_macro": lambda y, p: sk.precision_score(y, p, average="macro", zero_division=0),
+    "recall_macro": lambda y, p: sk.recall_score(y, p, average="macro", zero_division=0),
+    "f1_macro": lambda y, p: sk.f1_score(y, p, average="macro"),
+    "f1_weighted": lambda y, p: sk.f1_score(y, p, average="weighted"),
     "mae": sk.mean_absolute_error,
     "mse": sk.mean_squared_error,
     "rmse": sk.root_mean_squared_error,
@@ -40,8 +47,19 @@ def numbers(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return y, y + random.normal(0.5, 1, rows)
 
 
+def names(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Four classes of different sizes; what is not told by the prediction is drawn anew."""
+    random = np.random.default_rng(seed)
+    known, shares = np.array(["bird", "cat", "dog", "\u00fcbel"]), [0.45, 0.3, 0.15, 0.1]
+    y, other = (random.choice(known, rows, p=shares) for _ in range(2))
+    return y, np.where(random.random(rows) < 0.7, y, other)
+
+
+SAMPLES = {"binary": binary, "multiclass": names, "regression": numbers}
+
+
 def sample(metric: str, rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    return (binary if METRICS[metric].task == "binary" else numbers)(rows, seed)
+    return SAMPLES[METRICS[metric].task](rows, seed)
 
 
 def test_every_metric_has_a_truth_here() -> None:
@@ -93,6 +111,23 @@ def test_auc_is_the_share_of_pairs_in_order(rows: list[tuple[bool, float]]) -> N
     assert found.value - 1e-12 <= found.high <= 1
 
 
+few = st.sampled_from(["a", "b", "c", "d", 1, 2.5])
+
+
+@given(st.lists(st.tuples(few, few), min_size=1, max_size=30))
+def test_classes_of_any_kind_are_scikit_learns(rows: list[tuple[object, object]]) -> None:
+    y, p = [row[0] for row in rows], [row[1] for row in rows]
+    if not set(y) & set(p):
+        return
+    numbered = {name: number for number, name in enumerate(dict.fromkeys([*y, *p]))}
+    coded = [[numbered[item] for item in side] for side in (y, p)]
+    for metric in (name for name, kind in METRICS.items() if kind.task == "multiclass"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a class that is predicted and no label
+            truth = TRUTH[metric](*coded)
+        assert measure(metric, y, p).value == pytest.approx(truth, rel=1e-12, abs=1e-12), metric
+
+
 def test_worse_than_only_beyond_chance() -> None:
     y, p = binary(5000, 3)
     found = measure("roc_auc", y, p)
@@ -116,6 +151,10 @@ def test_worse_than_only_beyond_chance() -> None:
         ("log_loss", [0, 1], [0.5, 1.5], "predictions"),
         ("precision", [0, 1], [0, 0], "metric"),
         ("r2", [1, 1], [0, 2], "metric"),
+        ("f1_macro", ["a", "b"], ["a"], "labels"),
+        ("f1_macro", ["a", None], ["a", "b"], "labels"),
+        ("f1_macro", ["a", "b"], ["a", math.nan], "predictions"),
+        ("f1_macro", ["1", "2"], [1, 2], "predictions"),
     ],
 )
 def test_what_cannot_be_measured_is_named(metric: str, y: list, p: list, field: str) -> None:

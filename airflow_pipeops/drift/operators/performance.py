@@ -30,7 +30,8 @@ class ModelPerformanceOperator(DeliveryOperator):
     :param key: column or columns that join the two.
     :param prediction_column: name of the score, class or number.
     :param label_column: name of the label.
-    :param positive: the label that counts as positive; by default labels are 0 and 1, or numbers.
+    :param positive: the label that counts as positive; by default labels are 0 and 1, or numbers. Not for metrics of more
+        classes.
     :param metric: one of :data:`~airflow_pipeops.drift.performance.METRICS`.
     :param reference: what the metric should be: a number, or the ``value`` of an earlier result; templated.
     :param threshold: from this score on, a row counts as positive.
@@ -79,6 +80,12 @@ class ModelPerformanceOperator(DeliveryOperator):
         keys = [key] if isinstance(key, str) else list(key)
         for field, value, sound, remedy in (
             ("metric", metric, metric in METRICS, f"Use one of {', '.join(METRICS)}."),
+            (
+                "positive",
+                positive,
+                positive is None or metric not in METRICS or METRICS[metric].task == "binary",
+                f"Leave it out: {metric} is no metric of two classes.",
+            ),
             ("on_worse", on_worse, on_worse in ("record", "fail"), "Use record or fail."),
             ("min_coverage", min_coverage, 0 <= min_coverage <= 1, "Use a share from 0 to 1."),
             ("min_rows", min_rows, min_rows >= 1, "Use at least 1."),
@@ -145,7 +152,8 @@ class ModelPerformanceOperator(DeliveryOperator):
 
         if len(joined.labels) < self.min_rows or joined.coverage < self.min_coverage:
             return None
-        labels = positives(joined.labels, self.positive)
+        several = METRICS[self.metric].task == "multiclass"
+        labels = joined.labels if several else positives(joined.labels, self.positive)
         return measure(
             self.metric, labels, joined.predictions, threshold=self.threshold, confidence=self.confidence
         )

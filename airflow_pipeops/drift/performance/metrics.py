@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
+from airflow_pipeops.drift.performance import classes
 from airflow_pipeops.exceptions import InvalidInput
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ class Performance:
 
     :param low: lower end of the confidence interval; ``high`` its upper end.
     :param rows: rows with a prediction and a label.
-    :param baseline: the share of positives, or the labels' mean: what a model that knows nothing would go by.
+    :param baseline: the share of positives, the labels' mean, or the share of the most frequent class: what a model that
+        knows nothing would go by.
     :param estimated: computed without labels; see :mod:`airflow_pipeops.drift.performance.estimates`.
     """
 
@@ -55,8 +57,9 @@ class Performance:
 class Metric:
     """One metric.
 
-    :param task: ``binary`` (labels 0 or 1) or ``regression``.
-    :param needs: ``score`` (a probability or ranking), ``class`` (0 or 1, or a score that a threshold cuts) or ``number``.
+    :param task: ``binary`` (labels 0 or 1), ``multiclass`` (labels of any type) or ``regression``.
+    :param needs: ``score`` (a probability or ranking), ``class`` (0 or 1, or a score that a threshold cuts), ``label`` (the
+        class itself) or ``number``.
     :param measure: labels and predictions to the value and its influence by row.
     :param share: a proportion of rows, so that Wilson's interval applies; gives hits and trials.
     """
@@ -74,7 +77,7 @@ def measure(
     """Measure a metric.
 
     :param metric: one of :data:`METRICS`.
-    :param labels: shape (rows,); 0 or 1 for a classifier, else numbers.
+    :param labels: shape (rows,); 0 or 1 for a classifier of two classes, of any type for one of more, else numbers.
     :param predictions: shape (rows,); scores, classes or numbers, as the metric needs them.
     :param threshold: from this score on, a row counts as positive, for metrics of classes.
     :param confidence: of the interval, for example 0.95.
@@ -97,10 +100,7 @@ def measure(
             value=confidence,
             remedy="For example 0.95.",
         )
-    y, p = np.asarray(labels, dtype=float), np.asarray(predictions, dtype=float)
-    _check(kind, y, p)
-    if kind.needs == "class":
-        p = (p >= threshold).astype(float)
+    y, p = _read(kind, labels, predictions, threshold)
     value, influence = kind.measure(y, p)
     if not math.isfinite(value):
         raise InvalidInput(
@@ -114,8 +114,10 @@ def measure(
         low, high = wilson(*kind.share(y, p), z)
     else:
         error = float(np.std(influence)) / math.sqrt(len(y))
-        low, high = _interval(metric, value, z * error)
-    return Performance(metric, value, low, high, len(y), confidence, kind.higher_is_better, float(np.mean(y)))
+        low, high = _interval(kind, value, z * error)
+    several = kind.task == "multiclass"
+    baseline = float(np.bincount(y).max() / len(y) if several else np.mean(y))
+    return Performance(metric, value, low, high, len(y), confidence, kind.higher_is_better, baseline)
 
 
 def wilson(hits: float, trials: float, z: float) -> tuple[float, float]:
@@ -131,15 +133,27 @@ def wilson(hits: float, trials: float, z: float) -> tuple[float, float]:
     return max(0.0, min(share, (middle - half) / scale)), min(1.0, max(share, (middle + half) / scale))
 
 
-def _check(kind: Metric, y: Array, p: Array) -> None:
+def _read(kind: Metric, labels: Any, predictions: Any, threshold: float) -> tuple[Array, Array]:
+    """Return both as numbers, or as the codes of classes."""
     import numpy as np
 
-    if y.ndim != 1 or y.shape != p.shape or not len(y):
+    shapes = np.shape(labels), np.shape(predictions)
+    if len(shapes[0]) != 1 or shapes[0] != shapes[1] or not shapes[0][0]:
         raise InvalidInput(
-            f"labels have the shape {y.shape} and predictions {p.shape}",
+            f"labels have the shape {shapes[0]} and predictions {shapes[1]}",
             field="labels",
             remedy="Give one label and one prediction a row, and at least one row.",
         )
+    if kind.task == "multiclass":
+        return classes.codes(labels, predictions)
+    y, p = np.asarray(labels, dtype=float), np.asarray(predictions, dtype=float)
+    _check(kind, y, p)
+    return y, (p >= threshold).astype(float) if kind.needs == "class" else p
+
+
+def _check(kind: Metric, y: Array, p: Array) -> None:
+    import numpy as np
+
     for name, values in (("labels", y), ("predictions", p)):
         if not np.isfinite(values).all():
             raise InvalidInput(
@@ -151,7 +165,7 @@ def _check(kind: Metric, y: Array, p: Array) -> None:
         raise InvalidInput(
             "labels of a classifier are 0 or 1",
             field="labels",
-            remedy="Say which label is the positive one, or use a metric of numbers.",
+            remedy="Say which label is the positive one, or use a metric of more classes, or of numbers.",
         )
     if kind.needs == "score" and kind.task == "binary" and (len(np.unique(y)) < 2):
         raise InvalidInput(
@@ -161,15 +175,15 @@ def _check(kind: Metric, y: Array, p: Array) -> None:
         )
 
 
-def _interval(metric: str, value: float, half: float) -> tuple[float, float]:
-    if metric == "roc_auc":
+def _interval(kind: Metric, value: float, half: float) -> tuple[float, float]:
+    if kind.task != "regression" and kind.higher_is_better:
         # On the logit scale the interval stays within 0 and 1.
         if 0 < value < 1:
             logit, spread = math.log(value / (1 - value)), half / (value * (1 - value))
             return _sigmoid(logit - spread), _sigmoid(logit + spread)
         return value, value
     low = value - half
-    return (low if metric == "r2" else max(0.0, low)), value + half
+    return (low if kind.higher_is_better else max(0.0, low)), value + half
 
 
 def _sigmoid(x: float) -> float:
@@ -261,6 +275,18 @@ METRICS: Mapping[str, Metric] = {
         lambda y, p: (float((y * p).sum()), float(y.sum())),
     ),
     "f1": Metric("binary", "class", True, lambda y, p: _ratio(2 * y * p, y + p)),
+    "multiclass_accuracy": Metric(
+        "multiclass",
+        "label",
+        True,
+        classes.accuracy,
+        lambda y, p: (float((y == p).sum()), float(len(y))),
+    ),
+    "balanced_accuracy": Metric("multiclass", "label", True, classes.balanced_accuracy),
+    "precision_macro": Metric("multiclass", "label", True, classes.precision_macro),
+    "recall_macro": Metric("multiclass", "label", True, classes.recall_macro),
+    "f1_macro": Metric("multiclass", "label", True, classes.f1_macro),
+    "f1_weighted": Metric("multiclass", "label", True, classes.f1_weighted),
     "mae": Metric("regression", "number", False, lambda y, p: _mean(abs(y - p))),
     "mse": Metric("regression", "number", False, lambda y, p: _mean((y - p) ** 2)),
     "rmse": Metric("regression", "number", False, _rmse),
