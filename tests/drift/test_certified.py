@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
@@ -119,6 +119,7 @@ samples = st.lists(values, min_size=2, max_size=25)
 
 
 @given(samples, samples, st.sampled_from([None, 1, 2, 16, 1024]))
+@example(x=[0.0, 1.7e9], y=[0.0, 1.95], resolution=None)
 @settings(deadline=None)
 def test_the_truth_is_inside(x: list[float], y: list[float], resolution: int | None) -> None:
     check_exactly(x, y, resolution)

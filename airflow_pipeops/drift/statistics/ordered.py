@@ -325,7 +325,10 @@ def moments(aggregate: Any) -> Moments:
             count * (ends[0] - mean) ** 2,
             aggregate.squares - 2 * mean * aggregate.total + count * (mean * mean),
         )
-        noise = np.where(alone, 0.0, (count + 6.0) * UNIT * count * (most + abs(mean)) ** 2 * 1.01)
+        noise = (count + 6.0) * UNIT * count * (most + abs(mean)) ** 2 * 1.01
+        # Of one value z is rounded once; that it is near the mean, and far from zero, makes it a large part of the rest.
+        nudge = 2.0 * UNIT * most
+        noise = np.where(alone, count * nudge * (2.0 * np.abs(ends[0] - mean) + nudge), noise)
         variance = float(parts.sum()) / rows
         wide = (float(noise.sum()) + SLACK * float(np.abs(parts).sum())) / rows + spread * spread
         wide += 4 * UNIT * float((count * most).sum()) / rows * abs(spread)
@@ -334,9 +337,9 @@ def moments(aggregate: Any) -> Moments:
     # Values that move by h move the mean and the deviation by h at most.
     moved = aggregate.rounding
     spread += moved
-    variance = max(0.0, variance)
+    constant = len(aggregate.low) == 1 and bool(alone.all())
+    variance, wide = (0.0, 0.0) if constant else (max(0.0, variance), wide + TINY)
     wide += moved * (2 * (variance + wide) ** 0.5 + moved)
-    wide += TINY if len(aggregate.low) > 1 or not alone.all() else 0.0
     spread += TINY
     return Moments(
         rows,
