@@ -13,6 +13,7 @@ test: install-dev
 	@.ci/test $(BIN)
 
 nightly: install-dev
+	@HYPOTHESIS_PROFILE=explore $(BIN)/python -m pytest -q -n 2 -m "hypothesis and not nightly"
 	@HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -q -m nightly
 
 lint: install-dev

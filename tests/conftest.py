@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+# The gate says the same of the same commit; every night new examples are tried.
+settings.register_profile("gate", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None, max_examples=2_000)
 settings.register_profile("nightly", deadline=None, max_examples=20_000)
 # A worker of pytest-xdist has a main module without a file, which pyspark.sql.connect takes for a doctest that lacks
 # its requirements: it ends the process with code 0, in the middle of a test.
 if not hasattr(sys.modules["__main__"], "__file__"):
     sys.modules["__main__"].__file__ = pytest.__file__
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "gate"))
 
 
 @dataclass

@@ -127,6 +127,17 @@ def test_the_map_is_finite_and_its_bins_grow_with_the_value(values: np.ndarray) 
     assert key.max() <= 1024
 
 
+def test_the_key_never_falls_between_neighbours_at_a_border() -> None:
+    """Where rounding could turn the order of two values round: the last ones of a bin, and the first ones of the next."""
+    share = np.arange(16384) / 16384
+    for border in (share / (1 - share), -share / (1 - share), 2.0 ** np.arange(45, 60)):
+        close = np.array([border])
+        for _ in range(6):
+            ends = np.nextafter(close[0], -np.inf), np.nextafter(close[-1], np.inf)
+            close = np.concatenate([ends[:1], close, ends[1:]])
+        assert (np.diff(fine_key(close, 32768), axis=0) >= 0).all()
+
+
 @given(
     st.sampled_from(["float64", "float32", "int64", "int32", "uint8"]),
     st.lists(st.integers(-(2**52), 2**52), min_size=1, max_size=300),

@@ -50,7 +50,7 @@ def numeric(
 
 
 def disjoint(cells: dict[str, Any]) -> dict[str, Any]:
-    """Put cells together that overlap: the last bit of a quotient may put two neighbours in the wrong order."""
+    """Put cells together that overlap: an engine whose doubles are not IEEE 754's may put neighbours in the wrong order."""
     import numpy as np
 
     while len(cells["low"]) and (clash := np.flatnonzero(cells["high"][:-1] >= cells["low"][1:])).size:

@@ -28,7 +28,7 @@ HORIZON = 1e148
 # A CASE instead of the WHERE would count nulls in the same pass, and costs each row a third more on DuckDB.
 _CELLS = """
 SELECT {g}k, COUNT(*) AS n, SUM(z) AS s, SUM(z * z) AS q, MIN(x) AS lo, MAX(x) AS hi FROM (
-  SELECT {g}x, z, CAST(FLOOR((z / (1E0 + ABS(z)) + 1E0) * pipeops_half) AS SMALLINT) AS k FROM (
+  SELECT {g}x, z, CAST(FLOOR((SIGN(z) * (1E0 - 1E0 / (1E0 + ABS(z))) + 1E0) * pipeops_half) AS SMALLINT) AS k FROM (
     SELECT {g}x, (x - pipeops_centre) * pipeops_inverse AS z FROM (
       SELECT {v}pipeops_value AS x FROM pipeops_source) AS a WHERE ABS(x) <= pipeops_bound) AS b) AS c GROUP BY {g}k"""
 

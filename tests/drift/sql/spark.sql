@@ -5,9 +5,9 @@ SELECT g, COUNT(*) AS n FROM (SELECT `group` AS g FROM lake.t) AS a GROUP BY g L
 -- map
 SELECT t, MIN(x) AS lo, MAX(x) AS hi, COUNT(*) AS n FROM (SELECT x, NTILE(64) OVER (ORDER BY x NULLS LAST) AS t FROM (SELECT CAST(`a "b" ``c``` AS DOUBLE) AS x FROM lake.t LIMIT 20000) AS a WHERE ABS(x) <= 1E300) AS b GROUP BY t
 -- cells
-SELECT k, COUNT(*) AS n, SUM(z) AS s, SUM(z * z) AS q, MIN(x) AS lo, MAX(x) AS hi FROM (SELECT x, z, CAST(FLOOR((z / (1E0 + ABS(z)) + 1E0) * 2048.0E0) AS SMALLINT) AS k FROM (SELECT x, (x - (-1.5E0)) * 8.0E0 AS z FROM (SELECT CAST(`a "b" ``c``` AS DOUBLE) AS x FROM lake.t) AS a WHERE ABS(x) <= 1.25E147) AS b) AS c GROUP BY k
+SELECT k, COUNT(*) AS n, SUM(z) AS s, SUM(z * z) AS q, MIN(x) AS lo, MAX(x) AS hi FROM (SELECT x, z, CAST(FLOOR((SIGN(z) * (1E0 - 1E0 / (1E0 + ABS(z))) + 1E0) * 2048.0E0) AS SMALLINT) AS k FROM (SELECT x, (x - (-1.5E0)) * 8.0E0 AS z FROM (SELECT CAST(`a "b" ``c``` AS DOUBLE) AS x FROM lake.t) AS a WHERE ABS(x) <= 1.25E147) AS b) AS c GROUP BY k
 -- cells by segment
-SELECT g, k, COUNT(*) AS n, SUM(z) AS s, SUM(z * z) AS q, MIN(x) AS lo, MAX(x) AS hi FROM (SELECT g, x, z, CAST(FLOOR((z / (1E0 + ABS(z)) + 1E0) * 2048.0E0) AS SMALLINT) AS k FROM (SELECT g, x, (x - (-1.5E0)) * 8.0E0 AS z FROM (SELECT `group` AS g, CAST(`a "b" ``c``` AS DOUBLE) AS x FROM lake.t) AS a WHERE ABS(x) <= 1.25E147) AS b) AS c GROUP BY g, k
+SELECT g, k, COUNT(*) AS n, SUM(z) AS s, SUM(z * z) AS q, MIN(x) AS lo, MAX(x) AS hi FROM (SELECT g, x, z, CAST(FLOOR((SIGN(z) * (1E0 - 1E0 / (1E0 + ABS(z))) + 1E0) * 2048.0E0) AS SMALLINT) AS k FROM (SELECT g, x, (x - (-1.5E0)) * 8.0E0 AS z FROM (SELECT `group` AS g, CAST(`a "b" ``c``` AS DOUBLE) AS x FROM lake.t) AS a WHERE ABS(x) <= 1.25E147) AS b) AS c GROUP BY g, k
 -- present
 SELECT COUNT(x) AS n FROM (SELECT CAST(`a "b" ``c``` AS DOUBLE) AS x FROM lake.t) AS a
 -- values
