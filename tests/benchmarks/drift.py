@@ -122,13 +122,20 @@ def scan_current(data: dict[str, list[str]], options: argparse.Namespace) -> tup
     return lambda: run(data["current"]), lambda found: {}
 
 
-def ours(data: dict[str, list[str]], options: argparse.Namespace) -> tuple:
-    """Compare with this engine."""
+def import_all() -> None:
+    """Import what this engine imports at its first use: of nobody are imports timed."""
+    import duckdb  # noqa: F401
+    import fsspec  # noqa: F401
     import scipy.special  # noqa: F401
 
     from airflow_pipeops.drift import comparing  # noqa: F401
-    from airflow_pipeops.drift.engine import Engine, compare
     from airflow_pipeops.drift.engines import duck  # noqa: F401
+
+
+def ours(data: dict[str, list[str]], options: argparse.Namespace) -> tuple:
+    """Compare with this engine."""
+    import_all()
+    from airflow_pipeops.drift.engine import Engine, compare
     from airflow_pipeops.drift.sources import Files
 
     engine = Engine(memory_limit=options.memory_limit, threads=options.threads)
@@ -140,11 +147,8 @@ def ours(data: dict[str, list[str]], options: argparse.Namespace) -> tuple:
 
 def ours_profile(data: dict[str, list[str]], options: argparse.Namespace) -> tuple:
     """Compare with a saved profile; making it is not timed here, loading it is."""
-    import scipy.special  # noqa: F401
-
-    from airflow_pipeops.drift import comparing  # noqa: F401
+    import_all()
     from airflow_pipeops.drift.engine import Engine, compare
-    from airflow_pipeops.drift.engines import duck  # noqa: F401
     from airflow_pipeops.drift.profile import Profile
     from airflow_pipeops.drift.sources import Files
 
@@ -157,8 +161,8 @@ def ours_profile(data: dict[str, list[str]], options: argparse.Namespace) -> tup
 
 def make_profile(data: dict[str, list[str]], options: argparse.Namespace) -> tuple:
     """Make and save the profile of the reference."""
+    import_all()
     from airflow_pipeops.drift.engine import Engine, profile
-    from airflow_pipeops.drift.engines import duck  # noqa: F401
     from airflow_pipeops.drift.sources import Files
 
     engine = Engine(memory_limit=options.memory_limit, threads=options.threads)
