@@ -53,6 +53,11 @@ def test_adding_two_windows_is_aggregating_both(left: np.ndarray, right: np.ndar
     assert added.rows == both.rows
 
 
+def test_the_two_zeros_are_one() -> None:
+    first, second = (from_values(np.array(zeros), resolution=64) for zeros in ([0.0, -0.0], [-0.0, 0.0]))
+    assert first.low.tobytes() == second.low.tobytes() == first.high.tobytes()
+
+
 def test_kinds_of_nothing_are_told_apart() -> None:
     column = pd.Series([1.0, None, 3.0])
     assert (from_values(column).missing, from_values(column).not_finite) == (1, 0)

@@ -80,6 +80,9 @@ class NumericAggregate:
 
         for name, kind in _COLUMNS.items():
             object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name), dtype=kind))
+        # Which of the two zeros an engine meets first is chance; adding one leaves the other.
+        for name in ("low", "high"):
+            object.__setattr__(self, name, getattr(self, name) + 0.0)
         self._check()
 
     def _check(self) -> None:
