@@ -185,14 +185,13 @@ def _mises(_: NumericAggregate, __: NumericAggregate, cells: Cells) -> Score:
         by_value(cells)  # it must be known value by value
         samples = [np.repeat(np.arange(len(side)), side) for side in (cells.before, cells.after)]
         return Score.of(float(scipy_stats.cramervonmises_2samp(*samples, method="exact").pvalue))
-    found = _falling(
-        ordered.cramer_von_mises(cells), lambda part: pvalues.cramer_von_mises(part, n, m), cells
-    )
-    if found.exact:
-        return found
     # Its series ends at a term below the precision: with each term more the p-value jumps by so much.
-    jump = pvalues.MISES_PRECISION
-    return Score(found.value, max(0.0, found.low - jump), found.high + jump)
+    return _falling(
+        ordered.cramer_von_mises(cells),
+        lambda part: pvalues.cramer_von_mises(part, n, m),
+        cells,
+        jump=pvalues.MISES_PRECISION,
+    )
 
 
 def _anderson(_: NumericAggregate, __: NumericAggregate, cells: Cells) -> Score:
@@ -202,9 +201,9 @@ def _anderson(_: NumericAggregate, __: NumericAggregate, cells: Cells) -> Score:
     return _falling(ordered.anderson_darling(cells), lambda part: pvalues.anderson_darling(part, n, m), cells)
 
 
-def _falling(score: Score, p: Callable[[float], float], cells: Cells) -> Score:
+def _falling(score: Score, p: Callable[[float], float], cells: Cells, *, jump: float = 0.0) -> Score:
     ends = p(score.high), p(score.low)  # sorted: far out Evidently's tail is a rounding
-    return _settled(Score(p(score.value), min(ends), max(ends)), cells)
+    return _settled(Score(p(score.value), max(0.0, min(ends) - jump), max(ends) + jump), cells)
 
 
 def _student(reference: NumericAggregate, current: NumericAggregate, _: Cells) -> Score:
@@ -214,14 +213,12 @@ def _student(reference: NumericAggregate, current: NumericAggregate, _: Cells) -
     def p(shift: float, variances: tuple[float, float]) -> float:
         return pvalues.student((shift, 0.0), variances, rows)[1]
 
-    shift = abs(before.mean.value - after.mean.value)
-    value = p(shift, (before.variance.value, after.variance.value))
+    shift = ordered.mean_shift(before, after)
+    value = p(shift.value, (before.variance.value, after.variance.value))
     if not (reference.rounded or current.rounded):
         return Score.of(value)
-    sides = before.mean, after.mean
-    spread = sum(max(mean.high - mean.value, mean.value - mean.low) for mean in sides)
-    low = p(shift + spread, (before.variance.low, after.variance.low))
-    return Score(value, low, p(max(0.0, shift - spread), (before.variance.high, after.variance.high)))
+    low = p(shift.high, (before.variance.low, after.variance.low))
+    return Score(value, low, p(shift.low, (before.variance.high, after.variance.high)))
 
 
 def _hellinger_numeric(reference: NumericAggregate, current: NumericAggregate, cells: Cells) -> Score:

@@ -236,11 +236,8 @@ def _mean_shift(reference: NumericAggregate, current: NumericAggregate, threshol
     _, p = pvalues.student(
         (before.mean.value, after.mean.value), (before.variance.value, after.variance.value), rows
     )
-    shift = abs(after.mean.value - before.mean.value)
     p = 1.0 if p != p else p
-    spread = (before.mean.high - before.mean.low + after.mean.high - after.mean.low) / 2
-    gap = Score(shift, max(0.0, shift - spread), shift + spread)
-    score, _ = _normed(gap, reference, 1.0)
+    score, _ = _normed(ordered.mean_shift(before, after), reference, 1.0)
     floor = (2 / 3.141592653589793 * (1 / rows[0] + 1 / rows[1])) ** 0.5
     return _finding("distribution", "t_test", score, floor, False, p, p, threshold)
 

@@ -200,8 +200,9 @@ class ComparisonOperator(MeasuringOperator):
         compared = seen[:_PLOTTED]
         if not compared:
             return ""
+        spark = self.options().spark
         before, after = (
-            read_rows(source, field, columns=compared, sample=SAMPLE_ROWS, spark=self.options().spark)
+            read_rows(source, field, columns=compared, sample=SAMPLE_ROWS, spark=spark)
             for source, field in ((reference, "reference"), (current, "current"))
         )
         return page(before, after, _summary(found))

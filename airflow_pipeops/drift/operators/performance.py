@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_pipeops.delivery.given import one_of
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.drift.performance import METRICS, Performance, measure
 from airflow_pipeops.exceptions import InvalidInput, PerformanceDropped
@@ -78,15 +79,15 @@ class ModelPerformanceOperator(DeliveryOperator):
     ) -> None:
         super().__init__(**kwargs)
         keys = [key] if isinstance(key, str) else list(key)
+        self.metric = one_of("metric", metric, tuple(METRICS))
+        self.on_worse = one_of("on_worse", on_worse, ("record", "fail"))
         for field, value, sound, remedy in (
-            ("metric", metric, metric in METRICS, f"Use one of {', '.join(METRICS)}."),
             (
                 "positive",
                 positive,
-                positive is None or metric not in METRICS or METRICS[metric].task == "binary",
+                positive is None or METRICS[metric].task == "binary",
                 f"Leave it out: {metric} is no metric of two classes.",
             ),
-            ("on_worse", on_worse, on_worse in ("record", "fail"), "Use record or fail."),
             ("min_coverage", min_coverage, 0 <= min_coverage <= 1, "Use a share from 0 to 1."),
             ("min_rows", min_rows, min_rows >= 1, "Use at least 1."),
             ("key", key, labels is None or bool(keys), "Name the columns that join labels to predictions."),
@@ -99,7 +100,6 @@ class ModelPerformanceOperator(DeliveryOperator):
         self.prediction_column = prediction_column
         self.label_column = label_column
         self.positive = positive
-        self.metric = metric
         self.reference = reference
         self.threshold = threshold
         self.confidence = confidence
@@ -107,7 +107,6 @@ class ModelPerformanceOperator(DeliveryOperator):
         self.min_coverage = min_coverage
         self.estimate_from = estimate_from
         self.features = list(features)
-        self.on_worse = on_worse
         self.storage_conn_id = storage_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:

@@ -81,19 +81,15 @@ def accuracy(y: Array, p: Array) -> tuple[float, Array]:
 
 def balanced_accuracy(y: Array, p: Array) -> tuple[float, Array]:
     """Recall, as the mean over the classes that are labels."""
-    import numpy as np
-
     counts = Counts.of(y, p)
-    recall, inverse = _ratio(counts.hits, counts.labelled)
-    weight = np.where(counts.labelled > 0, 1.0, 0.0) / np.count_nonzero(counts.labelled)
-    return _mean(recall, weight, [((y == p) - recall[y]) * inverse[y] * weight[y]], len(y))
+    known = counts.labelled > 0
+    return _recall(y, p, counts, known / known.sum())
 
 
 def recall_macro(y: Array, p: Array) -> tuple[float, Array]:
     """Recall, as the mean over all classes."""
     counts = Counts.of(y, p)
-    recall, inverse = _ratio(counts.hits, counts.labelled)
-    return _mean(recall, _even(recall), [((y == p) - recall[y]) * inverse[y] / len(recall)], len(y))
+    return _recall(y, p, counts, _even(counts.hits))
 
 
 def precision_macro(y: Array, p: Array) -> tuple[float, Array]:
@@ -116,6 +112,11 @@ def f1_weighted(y: Array, p: Array) -> tuple[float, Array]:
     f1, parts = _f1(y, p, share)
     value, influence = _mean(f1, share, parts, len(y))
     return value, influence + f1[y] - value  # the shares are estimated, too
+
+
+def _recall(y: Array, p: Array, counts: Counts, weight: Array) -> tuple[float, Array]:
+    recall, inverse = _ratio(counts.hits, counts.labelled)
+    return _mean(recall, weight, [((y == p) - recall[y]) * inverse[y] * weight[y]], len(y))
 
 
 def _f1(y: Array, p: Array, weight: Array | None) -> tuple[Array, list[Array]]:

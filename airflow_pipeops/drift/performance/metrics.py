@@ -214,6 +214,10 @@ def _mean(values: Array) -> tuple[float, Array]:
     return value, values - value
 
 
+def _hits(y: Array, p: Array) -> tuple[float, float]:
+    return float((y == p).sum()), float(len(y))
+
+
 def _ratio(top: Array, bottom: Array) -> tuple[float, Array]:
     below = float(bottom.mean())
     if below == 0:
@@ -253,13 +257,7 @@ METRICS: Mapping[str, Metric] = {
     "roc_auc": Metric("binary", "score", True, _roc_auc),
     "log_loss": Metric("binary", "score", False, _log_loss),
     "brier_score": Metric("binary", "score", False, lambda y, p: _mean((y - p) ** 2)),
-    "accuracy": Metric(
-        "binary",
-        "class",
-        True,
-        lambda y, p: _mean((y == p).astype(float)),
-        lambda y, p: (float((y == p).sum()), float(len(y))),
-    ),
+    "accuracy": Metric("binary", "class", True, classes.accuracy, _hits),
     "precision": Metric(
         "binary",
         "class",
@@ -275,13 +273,7 @@ METRICS: Mapping[str, Metric] = {
         lambda y, p: (float((y * p).sum()), float(y.sum())),
     ),
     "f1": Metric("binary", "class", True, lambda y, p: _ratio(2 * y * p, y + p)),
-    "multiclass_accuracy": Metric(
-        "multiclass",
-        "label",
-        True,
-        classes.accuracy,
-        lambda y, p: (float((y == p).sum()), float(len(y))),
-    ),
+    "multiclass_accuracy": Metric("multiclass", "label", True, classes.accuracy, _hits),
     "balanced_accuracy": Metric("multiclass", "label", True, classes.balanced_accuracy),
     "precision_macro": Metric("multiclass", "label", True, classes.precision_macro),
     "recall_macro": Metric("multiclass", "label", True, classes.recall_macro),

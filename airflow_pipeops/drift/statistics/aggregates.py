@@ -17,6 +17,7 @@ a profile of another map, costs sharpness and never truth.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -117,8 +118,6 @@ class NumericAggregate:
     @property
     def rounding(self) -> float:
         """By how much a value may have been moved on its way to a double, in units of ``scale``."""
-        import math
-
         return math.ulp(self._farthest) / 2 / self.scale if self.rounded else 0.0
 
     @property

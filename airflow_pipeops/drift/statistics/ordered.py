@@ -367,6 +367,13 @@ def moved(current: Any, reference: Any) -> Moments:
     )
 
 
+def mean_shift(before: Moments, after: Moments) -> Score:
+    """By how much the means differ, in the units of both."""
+    shift = abs(after.mean.value - before.mean.value)
+    spread = (before.mean.high - before.mean.low + after.mean.high - after.mean.low) / 2
+    return Score(shift, max(0.0, shift - spread), shift + spread)
+
+
 def _widened(value: float, low: float, high: float) -> Score:
     import numpy as np
 
