@@ -151,6 +151,8 @@ def test_worse_than_only_beyond_chance() -> None:
         ("log_loss", [0, 1], [0.5, 1.5], "predictions"),
         ("precision", [0, 1], [0, 0], "metric"),
         ("r2", [1, 1], [0, 2], "metric"),
+        ("accuracy", ["a", "b"], [0, 1], "labels"),
+        ("accuracy", [0, 1], ["a", "b"], "predictions"),
         ("f1_macro", ["a", "b"], ["a"], "labels"),
         ("f1_macro", ["a", None], ["a", "b"], "labels"),
         ("f1_macro", ["a", "b"], ["a", math.nan], "predictions"),

@@ -146,9 +146,22 @@ def _read(kind: Metric, labels: Any, predictions: Any, threshold: float) -> tupl
         )
     if kind.task == "multiclass":
         return classes.codes(labels, predictions)
-    y, p = np.asarray(labels, dtype=float), np.asarray(predictions, dtype=float)
+    y, p = _numbers("labels", labels), _numbers("predictions", predictions)
     _check(kind, y, p)
     return y, (p >= threshold).astype(float) if kind.needs == "class" else p
+
+
+def _numbers(field: str, values: Any) -> Array:
+    import numpy as np
+
+    try:
+        return np.asarray(values, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(
+            f"{field} are no numbers",
+            field=field,
+            remedy="Give numbers, or use a metric of several classes, such as multiclass_accuracy.",
+        ) from error
 
 
 def _check(kind: Metric, y: Array, p: Array) -> None:
