@@ -22,8 +22,8 @@ from airflow.sdk import DAG
 from airflow_pipeops.argocd.sensors import ArgoCDAppSensor
 from airflow_pipeops.build.operators import BuildImageOperator, RunTestsOperator, SmokeTestOperator
 from airflow_pipeops.delivery.deliverable import Deliverable
-from airflow_pipeops.gitops.operators import GitOpsCommitOperator, ResolveCommitOperator
-from airflow_pipeops.gitops.triggers import GitPushTrigger
+from airflow_pipeops.git.operators import GitOpsCommitOperator, ResolveCommitOperator
+from airflow_pipeops.git.triggers import GitPushTrigger
 
 CODE, DESIRED_STATE = "pipeops_app_repo", "pipeops_gitops_repo"
 

@@ -23,7 +23,7 @@ from airflow.sdk import DAG, Param, task
 
 from airflow_pipeops.argocd.sensors import ArgoCDAppSensor
 from airflow_pipeops.delivery.deliverable import Deliverable
-from airflow_pipeops.gitops.operators import GitOpsCommitOperator
+from airflow_pipeops.git.operators import GitOpsCommitOperator
 from airflow_pipeops.models.operators import (
     BuildFeaturesOperator,
     EvaluateModelOperator,
@@ -96,8 +96,8 @@ with DAG(
     @task.short_circuit(multiple_outputs=True, inlets=[model.released("production")])
     def plan(**context) -> dict | None:
         """Return the data to learn from: if a policy or a person asks, or while no model is in production."""
+        from airflow_pipeops.base.storage import StorageHook
         from airflow_pipeops.delivery.events import records_on, triggering_records, triggering_signals
-        from airflow_pipeops.delivery.storage import StorageHook
 
         decisions = triggering_records(context, "decision")
         released = records_on(context, model.released("production"))

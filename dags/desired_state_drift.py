@@ -15,9 +15,9 @@ from datetime import timedelta
 
 from airflow.sdk import DAG, Param, task
 
-from airflow_pipeops.argocd.events import ArgoCDDriftTrigger
 from airflow_pipeops.argocd.operators import ArgoCDSyncOperator
 from airflow_pipeops.argocd.sensors import ArgoCDAppSensor
+from airflow_pipeops.argocd.watchers import ArgoCDDriftTrigger
 from airflow_pipeops.delivery.deliverable import Deliverable
 from airflow_pipeops.delivery.operators import RecordOperator
 

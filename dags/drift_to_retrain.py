@@ -17,8 +17,8 @@ from datetime import timedelta
 from airflow.sdk import DAG, task
 
 from airflow_pipeops.delivery.deliverable import Deliverable
-from airflow_pipeops.drift.governor import RetrainPolicy
 from airflow_pipeops.drift.operators import DataDriftOperator, RetrainGovernorOperator
+from airflow_pipeops.governor import RetrainPolicy
 from airflow_pipeops.models.operators import MeasureModelOperator
 from airflow_pipeops.validation.operators import ValidateDataOperator
 from airflow_pipeops.validation.triggers import DataBatchTrigger
@@ -42,8 +42,8 @@ with DAG(
     @task.short_circuit(multiple_outputs=True)
     def new_batches(**context) -> dict | None:
         """Return the batches that started this run; a run by hand looks at the newest."""
+        from airflow_pipeops.base.storage import StorageHook
         from airflow_pipeops.delivery.events import triggering_signals
-        from airflow_pipeops.delivery.storage import StorageHook
 
         stored = (
             str(path)

@@ -18,7 +18,7 @@ from airflow.sdk import DAG, TaskGroup, task
 from airflow_pipeops.argocd.sensors import ArgoCDAppSensor, ArgoCDSteadySensor
 from airflow_pipeops.delivery.deliverable import Deliverable
 from airflow_pipeops.delivery.operators import RecordOperator
-from airflow_pipeops.gitops.operators import GitOpsRevertOperator
+from airflow_pipeops.git.operators import GitOpsRevertOperator
 
 DESIRED_STATE = "pipeops_gitops_repo"
 PRODUCTION = "production"

@@ -1,0 +1,1 @@
+"""Argo CD: a status reader, rules, clients, operators, sensors, watchers."""

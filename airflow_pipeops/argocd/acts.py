@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from airflow_pipeops.gitops.look import is_ghost
-from airflow_pipeops.gitops.observed import Observed, Operation, Trouble, shorts
+from airflow_pipeops.waits.situation import is_ghost
+from airflow_pipeops.waits.status import Observed, Operation, Trouble, shorts
 
 
 @dataclass(frozen=True)

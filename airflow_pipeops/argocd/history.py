@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_pipeops.exceptions import InvalidInput, NotFound
-from airflow_pipeops.gitops.observed import shorts
+from airflow_pipeops.waits.status import shorts
 
 
 @dataclass(frozen=True)

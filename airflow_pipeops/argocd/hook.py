@@ -10,11 +10,11 @@ from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
 from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
-from airflow_pipeops.kubernetes.connection import DEFAULT_CONNECTION
+from airflow_pipeops.kubernetes.connections import DEFAULT_CONNECTION
 
 if TYPE_CHECKING:
-    from airflow_pipeops.argocd.client import ArgoCDClient
-    from airflow_pipeops.argocd.transport import AppRef, ArgoCD
+    from airflow_pipeops.argocd.clients.protocol import AppRef, ArgoCD
+    from airflow_pipeops.argocd.clients.rest import ArgoCDClient
 
 Result = TypeVar("Result")
 
@@ -139,11 +139,11 @@ class ArgoCDHook(BaseHook):
 
     def _client(self, settings: dict[str, Any]) -> ArgoCD:
         if self._cluster is None:
-            from airflow_pipeops.argocd.client import ArgoCDClient
+            from airflow_pipeops.argocd.clients.rest import ArgoCDClient
 
             return ArgoCDClient(**settings)
-        from airflow_pipeops.argocd.crd import ArgoCDCoreClient
-        from airflow_pipeops.kubernetes.connection import client_of
+        from airflow_pipeops.argocd.clients.kubernetes import ArgoCDCoreClient
+        from airflow_pipeops.kubernetes.connections import client_of
 
         named = {name: settings.pop(name) for name in ("url", "namespace", "everywhere")}
         cluster = client_of(self.argocd_conn_id, self._cluster, **settings)
@@ -151,7 +151,7 @@ class ArgoCDHook(BaseHook):
 
     def ref(self, app: str) -> AppRef:
         """Return which application is meant; call it after the connection was read, since that may name the project."""
-        from airflow_pipeops.argocd.transport import AppRef
+        from airflow_pipeops.argocd.clients.protocol import AppRef
 
         if not app or not isinstance(app, str):
             raise InvalidInput(f"{app!r} is no application", field="app", value=app, remedy="Give its name.")
@@ -180,8 +180,8 @@ class ArgoCDHook(BaseHook):
 
         :return: ``{app, revision, sync, resources, fingerprint}``; no resources where nothing differs.
         """
-        from airflow_pipeops.argocd.drift import differences, payload
-        from airflow_pipeops.argocd.observe import observe
+        from airflow_pipeops.argocd.application import observe
+        from airflow_pipeops.argocd.differences import differences, payload
 
         self.settings()
         ref = self.ref(app)

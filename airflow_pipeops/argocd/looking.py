@@ -6,11 +6,11 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.argocd.stream import watch_of
-from airflow_pipeops.gitops.observed import Observed
+from airflow_pipeops.waits.status import Observed
 
 if TYPE_CHECKING:
-    from airflow_pipeops.argocd.transport import AppRef
-    from airflow_pipeops.gitops.streams.board import Ticket
+    from airflow_pipeops.argocd.clients.protocol import AppRef
+    from airflow_pipeops.waits.streams.board import Ticket
 
 log = logging.getLogger(__name__)
 

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.argocd.wait import Wait, look
+from airflow_pipeops.argocd.waits import Wait, look
 
 if TYPE_CHECKING:
-    from airflow_pipeops.argocd.client import ArgoCDClient
+    from airflow_pipeops.argocd.clients.rest import ArgoCDClient
 
 #: Looks of one task at the same time.
 AT_ONCE = 4

@@ -7,15 +7,15 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.argocd.observe import observe
+from airflow_pipeops.argocd.application import observe
 from airflow_pipeops.argocd.surroundings import observe_all
 from airflow_pipeops.exceptions import AccessDenied, BadResponse, InvalidInput, PipeOpsError, Unreachable
-from airflow_pipeops.gitops.observed import Observed
-from airflow_pipeops.gitops.streams.snapshot import Reading
-from airflow_pipeops.gitops.streams.stream import SharedStream, shared_stream
+from airflow_pipeops.waits.status import Observed
+from airflow_pipeops.waits.streams.snapshot import Reading
+from airflow_pipeops.waits.streams.stream import SharedStream, shared_stream
 
 if TYPE_CHECKING:
-    from airflow_pipeops.argocd.transport import AppRef, ArgoCD
+    from airflow_pipeops.argocd.clients.protocol import AppRef, ArgoCD
 
 
 #: A connection that is not found so many times in a row, with growing pauses, does not exist.

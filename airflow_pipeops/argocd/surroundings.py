@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.argocd.observe import observe
+from airflow_pipeops.argocd.application import observe
 from airflow_pipeops.exceptions import PipeOpsError
-from airflow_pipeops.gitops.observed import Observed
+from airflow_pipeops.waits.status import Observed
 
 if TYPE_CHECKING:
-    from airflow_pipeops.argocd.transport import AppRef, ArgoCD
+    from airflow_pipeops.argocd.clients.protocol import AppRef, ArgoCD
 
 
 async def observe_all(client: ArgoCD, ref: AppRef, application: Any, *, refreshed: bool = False) -> Observed:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
 # Its home is events.py; DAGs written before that import it from here.
-from airflow_pipeops.argocd.events import ArgoCDDriftTrigger as ArgoCDDriftTrigger
+from airflow_pipeops.argocd.watchers import ArgoCDDriftTrigger as ArgoCDDriftTrigger
 from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
 
 if TYPE_CHECKING:
-    from airflow_pipeops.argocd.wait import Wait
-    from airflow_pipeops.gitops.streams.stream import SharedStream
-    from airflow_pipeops.gitops.verdict import Verdict
+    from airflow_pipeops.argocd.waits import Wait
+    from airflow_pipeops.waits.streams.stream import SharedStream
+    from airflow_pipeops.waits.verdict import Verdict
 
 #: A trigger that fires right after the deferral can fail its task (Airflow 3.3.2), so none fires sooner. Seconds.
 DWELL = 5.0
@@ -26,7 +26,7 @@ class _AppTrigger(BaseEventTrigger):
     """Watches until there is something to tell the task.
 
     All that watch on the same connection and project share one stream (see
-    :mod:`~airflow_pipeops.gitops.streams`), through Airflow's shared streams. Airflow hands everything that a shared
+    :mod:`~airflow_pipeops.waits.streams`), through Airflow's shared streams. Airflow hands everything that a shared
     stream yields to all of its triggers, so a change of one application would wake a thousand. Ours yields nothing: it
     lives as long as the group of triggers does, and each trigger is woken for its own applications alone.
     """
@@ -100,7 +100,7 @@ class ArgoCDWaitTrigger(_AppTrigger):
 
     :param argocd_conn_id: the Argo CD connection.
     :param waits: each ``{app, project, app_namespace, expectation, memory}``, the last two as JSON of
-        :class:`~airflow_pipeops.gitops.verdict.Expectation` and :class:`~airflow_pipeops.gitops.verdict.Memory`.
+        :class:`~airflow_pipeops.waits.verdict.Expectation` and :class:`~airflow_pipeops.waits.verdict.Memory`.
     :param git_conn_id: repository that says which commit contains which.
     :param poll_interval: seconds between two looks, where it comes to looking.
     :param fail_fast: end when the first wait has failed.
@@ -160,7 +160,7 @@ class ArgoCDWaitTrigger(_AppTrigger):
 
     async def follow(self, watch: SharedStream) -> dict[str, Any]:
         """Wait by the shared stream."""
-        from airflow_pipeops.gitops.streams.seats import Seat
+        from airflow_pipeops.waits.streams.seats import Seat
 
         waits = self._waits("")
         seat = Seat(watch, waits, self.poll_interval)
@@ -171,8 +171,8 @@ class ArgoCDWaitTrigger(_AppTrigger):
         return _decided(waits)
 
     def _waits(self, project: str) -> list[Wait]:
-        from airflow_pipeops.argocd.wait import wait_from_json
-        from airflow_pipeops.gitops.ancestry import git_oracle
+        from airflow_pipeops.argocd.waits import wait_from_json
+        from airflow_pipeops.git.ancestry import git_oracle
 
         oracle = git_oracle(self.git_conn_id)
         return [wait_from_json(wait, project, oracle, self._tell) for wait in self.waits]
@@ -190,8 +190,8 @@ class ArgoCDSteadyTrigger(_AppTrigger):
 
     :param argocd_conn_id: the Argo CD connection.
     :param app: name of the application; ``project`` and ``app_namespace`` where they are needed.
-    :param watch: JSON of :class:`~airflow_pipeops.gitops.steady.Watch`.
-    :param memory: JSON of :class:`~airflow_pipeops.gitops.steady.SteadyMemory`.
+    :param watch: JSON of :class:`~airflow_pipeops.waits.steadiness.Watch`.
+    :param memory: JSON of :class:`~airflow_pipeops.waits.steadiness.SteadyMemory`.
     :param poll_interval: seconds between two looks.
     :param dwell: seconds before which it does not fire.
     """
@@ -233,10 +233,10 @@ class ArgoCDSteadyTrigger(_AppTrigger):
 
     async def follow(self, watch: SharedStream) -> dict[str, Any]:
         """Watch by the shared stream."""
-        from airflow_pipeops.argocd.client import AppRef
+        from airflow_pipeops.argocd.clients.rest import AppRef
         from airflow_pipeops.argocd.watching import SteadyWatch
-        from airflow_pipeops.gitops.steady import SteadyMemory, Watch
-        from airflow_pipeops.gitops.streams.seats import Seat
+        from airflow_pipeops.waits.steadiness import SteadyMemory, Watch
+        from airflow_pipeops.waits.streams.seats import Seat
 
         ref = AppRef(self.app, self.project, self.app_namespace)
         watched = SteadyWatch(ref, Watch(**self.watch), SteadyMemory.from_json(self.memory or {}))

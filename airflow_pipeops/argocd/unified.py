@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from airflow_pipeops.argocd.drift import differs
-from airflow_pipeops.gitops.redact import MASK, redacted
+from airflow_pipeops.argocd.differences import differs
+from airflow_pipeops.base.redaction import MASK, redacted
 
 _SECRET_NAME = re.compile(
     r"(?i)password|passwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|credential"

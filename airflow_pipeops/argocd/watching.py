@@ -7,13 +7,13 @@ import random
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.argocd.wait import Clock, look
-from airflow_pipeops.gitops.observed import Observed, Trouble
-from airflow_pipeops.gitops.steady import Outcome, SteadyMemory, Watch, judge
-from airflow_pipeops.gitops.streams.pacing import LONGEST_PAUSE
+from airflow_pipeops.argocd.waits import Clock, look
+from airflow_pipeops.waits.status import Observed, Trouble
+from airflow_pipeops.waits.steadiness import Outcome, SteadyMemory, Watch, judge
+from airflow_pipeops.waits.streams.pacing import LONGEST_PAUSE
 
 if TYPE_CHECKING:
-    from airflow_pipeops.argocd.client import AppRef, ArgoCDClient
+    from airflow_pipeops.argocd.clients.rest import AppRef, ArgoCDClient
 
 
 class SteadyWatch:
@@ -90,7 +90,7 @@ async def watch_app(
 ) -> dict[str, Any]:
     """Look until the outcome is in.
 
-    :param watch: JSON of a :class:`~airflow_pipeops.gitops.steady.Watch`.
+    :param watch: JSON of a :class:`~airflow_pipeops.waits.steadiness.Watch`.
     :param memory: JSON of what an earlier part of the same watch remembered.
     :param looks: at most so many looks.
     :return: ``{outcome, memory, revision, namespace}``; all JSON.

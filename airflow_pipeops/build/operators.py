@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from airflow_pipeops.delivery.given import positive
+from airflow_pipeops.base.arguments import positive
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.exceptions import BuildFailed, GateFailed, InvalidInput, TestsFailed, Unreachable
 
@@ -56,7 +56,7 @@ class _SourceOperator(DeliveryOperator):
                 value=self.commit,
                 remedy='Pass the "commit" that ResolveCommitOperator returned (40 hex digits).',
             )
-        from airflow_pipeops.gitops.hook import GitHook
+        from airflow_pipeops.git.hook import GitHook
 
         GitHook(self.git_conn_id).get_conn().checkout(self.commit, dest)
 
@@ -183,7 +183,7 @@ class BuildImageOperator(_SourceOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Check out, build, add to the layout, record. Doing it again changes nothing."""
-        from airflow_pipeops import settings
+        from airflow_pipeops.base import configuration as settings
         from airflow_pipeops.build import builders, containerfile, oci
 
         def make(name: str) -> builders.Builder:
@@ -225,7 +225,7 @@ class BuildImageOperator(_SourceOperator):
                 value=self.image,
                 remedy="Use lower-case letters, digits, dashes, dots and slashes; no tag and no digest.",
             )
-        from airflow_pipeops.delivery.storage import StorageHook
+        from airflow_pipeops.base.storage import StorageHook
 
         root = StorageHook(self.storage_conn_id).get_conn()
         if root.protocol not in ("file", "local", ""):

@@ -68,7 +68,7 @@ def url(evidence: Evidence, dag_id: str) -> str:
 def _folder(digest: str, base_uri: str | None) -> ObjectStoragePath:
     from airflow.sdk import ObjectStoragePath
 
-    from airflow_pipeops.settings import evidence_uri
+    from airflow_pipeops.base.configuration import evidence_uri
 
     return ObjectStoragePath(base_uri or evidence_uri()) / digest[:2] / digest
 

@@ -44,7 +44,7 @@ def environment(home: Path, ports: Ports, passwords: Path) -> dict[str, str]:
             [
                 {
                     "name": "pipeops-examples",
-                    "classpath": "airflow_pipeops.bundles.ExampleDagsBundle",
+                    "classpath": "airflow_pipeops.provider.examples.ExampleDagsBundle",
                     "kwargs": {},
                 }
             ]

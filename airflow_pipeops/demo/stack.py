@@ -121,7 +121,7 @@ class Stack:
     def start_sandbox(self) -> None:
         """Start the sandbox; it answers a little later."""
         command = [
-            sys.executable, "-m", "airflow_pipeops.sandbox", "serve",
+            sys.executable, "-m", "airflow_pipeops.demo.sandbox", "serve",
             "--state", str(self.home / "sandbox"), "--port", str(self.ports.sandbox),
             "--artifacts", str(self.home / "artifacts"), "--host-image", "airflow-pipeops", "--reconcile-interval", "3",
         ]  # fmt: skip

@@ -13,9 +13,9 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from airflow_pipeops.delivery.passport import latest_release, ledger, lines, passport
 from airflow_pipeops.demo.claims import Claims
 from airflow_pipeops.demo.model_track import ModelTrack
-from airflow_pipeops.demo.passport import latest_release, ledger, lines, passport
 from airflow_pipeops.demo.service_track import ServiceTrack
 from airflow_pipeops.demo.teller import Teller
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from airflow_pipeops.base.importing import load
 from airflow_pipeops.exceptions import InvalidInput
-from airflow_pipeops.importing import load
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from airflow_pipeops.drift import plan as planning
 from airflow_pipeops.drift.engines.duck import MEMORY_LIMIT, Database
-from airflow_pipeops.drift.engines.gather import CATEGORIES, Gatherer, Measured, Wanted
+from airflow_pipeops.drift.engines.gatherer import CATEGORIES, Gatherer, Measured, Wanted
 from airflow_pipeops.drift.engines.sessions import Cancellation, Column, Session, opened
 from airflow_pipeops.drift.engines.sql import RESOLUTION
 from airflow_pipeops.drift.judging.dataset import DatasetVerdict
@@ -165,7 +165,7 @@ def compare(
         measured in another way than is asked for.
     :raises Cancelled: if it was told to stop.
     """
-    from airflow_pipeops.drift.comparing import Comparing
+    from airflow_pipeops.drift.run import Comparing
 
     options, judged = engine or Engine(), settings or Settings()
     names, kinds = _names(columns, judged)

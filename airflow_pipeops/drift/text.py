@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from airflow_pipeops.base.importing import function
 from airflow_pipeops.exceptions import InvalidInput, MissingExtra
-from airflow_pipeops.importing import function
 
 if TYPE_CHECKING:
     import numpy as np

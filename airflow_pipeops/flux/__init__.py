@@ -1,0 +1,1 @@
+"""Flux: a status reader, rules, a client, operators, a sensor, watchers."""

@@ -44,14 +44,14 @@ class FluxHook(BaseHook):
         :param options: arguments of the Kubernetes client, for example ``timeout`` and ``attempts``.
         """
         from airflow_pipeops.flux.client import FluxClient
-        from airflow_pipeops.kubernetes.connection import connect
+        from airflow_pipeops.kubernetes.connections import connect
 
         return self._with(FluxClient(connect(self.flux_conn_id, **options)))
 
     async def aclient(self, **options: Any) -> FluxClient:
         """Return a client where an event loop runs (a triggerer)."""
         from airflow_pipeops.flux.client import FluxClient
-        from airflow_pipeops.kubernetes.connection import aconnect
+        from airflow_pipeops.kubernetes.connections import aconnect
 
         return self._with(FluxClient(await aconnect(self.flux_conn_id, **options)))
 

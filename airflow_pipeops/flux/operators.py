@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.delivery.given import one_of, positive
+from airflow_pipeops.base.arguments import one_of, positive
 from airflow_pipeops.delivery.operators import idempotency_key, no_retry
 from airflow_pipeops.exceptions import (
     AccessDenied,
@@ -19,17 +19,17 @@ from airflow_pipeops.exceptions import (
     PipeOpsError,
     Unreachable,
 )
+from airflow_pipeops.flux.base import FluxOperator, FluxWaitOperator
 from airflow_pipeops.flux.kinds import REQUESTED_AT, Ref, map_, source_of, text
-from airflow_pipeops.flux.observe import observe
-from airflow_pipeops.flux.polling import token_base
-from airflow_pipeops.flux.waiting import FluxOperator, FluxWaitOperator
-from airflow_pipeops.gitops.wait import Decided
+from airflow_pipeops.flux.objects import observe
+from airflow_pipeops.flux.waits import token_base
+from airflow_pipeops.waits.wait import Decided
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_pipeops.flux.client import FluxClient
-    from airflow_pipeops.gitops.reconciled import Stage
+    from airflow_pipeops.flux.status import Stage
 
 #: A source that was asked to fetch has so long (seconds) before its object is asked; the wait goes on either way.
 _FETCH = 30.0
@@ -254,7 +254,7 @@ class FluxDriftOperator(FluxOperator):
 
 
 async def _drift(client: FluxClient, ref: Ref, begin: str) -> dict[str, Any]:
-    from airflow_pipeops.flux.drift import changes, corrections, report
+    from airflow_pipeops.flux.differences import changes, corrections, report
 
     item = await client.get(ref)
     observed = observe([item])

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.delivery.given import one_of
+from airflow_pipeops.base.arguments import one_of
 from airflow_pipeops.delivery.operators import no_retry
 from airflow_pipeops.exceptions import InvalidInput
-from airflow_pipeops.flux.waiting import FluxOperator, FluxWaitOperator
-from airflow_pipeops.gitops.verdict import Expectation
-from airflow_pipeops.gitops.wait import Decided
+from airflow_pipeops.flux.base import FluxOperator, FluxWaitOperator
+from airflow_pipeops.waits.verdict import Expectation
+from airflow_pipeops.waits.wait import Decided
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -1,4 +1,4 @@
-"""Read one object of Flux into a :class:`~airflow_pipeops.gitops.reconciled.Stage`. Pure."""
+"""Read one object of Flux into a :class:`~airflow_pipeops.flux.status.Stage`. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow_pipeops.flux.kinds import REQUESTED_AT, WAITABLE, Ref, dependencies, map_, maps, text, whole
 from airflow_pipeops.flux.revisions import names, tried
-from airflow_pipeops.gitops.reconciled import Names, Stage
+from airflow_pipeops.flux.status import Names, Stage
 
 Json = Mapping[str, Any]
 

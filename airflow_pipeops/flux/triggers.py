@@ -12,15 +12,15 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_pipeops.exceptions import PipeOpsError
 
 # Their home is events.py; whoever writes an AssetWatcher looks here first.
-from airflow_pipeops.flux.events import FluxDriftTrigger as FluxDriftTrigger
-from airflow_pipeops.flux.events import FluxFailedTrigger as FluxFailedTrigger
-from airflow_pipeops.flux.events import FluxReadyTrigger as FluxReadyTrigger
+from airflow_pipeops.flux.watchers import FluxDriftTrigger as FluxDriftTrigger
+from airflow_pipeops.flux.watchers import FluxFailedTrigger as FluxFailedTrigger
+from airflow_pipeops.flux.watchers import FluxReadyTrigger as FluxReadyTrigger
 
 if TYPE_CHECKING:
-    from airflow_pipeops.flux.feed import Cluster
-    from airflow_pipeops.flux.polling import Asking
-    from airflow_pipeops.gitops.verdict import Verdict
-    from airflow_pipeops.gitops.wait import Wait
+    from airflow_pipeops.flux.stream import Cluster
+    from airflow_pipeops.flux.waits import Asking
+    from airflow_pipeops.waits.verdict import Verdict
+    from airflow_pipeops.waits.wait import Wait
 
 #: A trigger that fires right after the deferral can fail its task (Airflow 3.3.2), so none fires sooner. Seconds.
 DWELL = 5.0
@@ -33,13 +33,13 @@ _TICK = 0.25
 class FluxWaitTrigger(BaseTrigger):
     """Waits until an expectation about a Kustomization or a HelmRelease is met or cannot be met.
 
-    All waits of a triggerer share one watch per connection, namespace and kind; see :mod:`~airflow_pipeops.flux.feed`.
-    The event is the JSON of a :class:`~airflow_pipeops.gitops.wait.Decided`.
+    All waits of a triggerer share one watch per connection, namespace and kind; see :mod:`~airflow_pipeops.flux.stream`.
+    The event is the JSON of a :class:`~airflow_pipeops.waits.wait.Decided`.
 
     :param flux_conn_id: the connection.
     :param kind: ``Kustomization`` or ``HelmRelease``, with its ``namespace`` and ``name``.
-    :param expectation: JSON of :class:`~airflow_pipeops.gitops.verdict.Expectation`.
-    :param memory: JSON of :class:`~airflow_pipeops.gitops.verdict.Memory`.
+    :param expectation: JSON of :class:`~airflow_pipeops.waits.verdict.Expectation`.
+    :param memory: JSON of :class:`~airflow_pipeops.waits.verdict.Memory`.
     :param git_conn_id: repository that says which commit contains which.
     :param requests: what this task's requests to reconcile begin with; empty: it asks for none.
     :param poll_interval: seconds between two looks, where watching is not allowed.
@@ -92,12 +92,12 @@ class FluxWaitTrigger(BaseTrigger):
         yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
 
     async def _outcome(self) -> dict[str, Any]:
-        from airflow_pipeops.flux.feed import joined
         from airflow_pipeops.flux.kinds import Ref
-        from airflow_pipeops.flux.polling import Asking
-        from airflow_pipeops.gitops.ancestry import git_oracle
-        from airflow_pipeops.gitops.verdict import Expectation, Memory
-        from airflow_pipeops.gitops.wait import Wait
+        from airflow_pipeops.flux.stream import joined
+        from airflow_pipeops.flux.waits import Asking
+        from airflow_pipeops.git.ancestry import git_oracle
+        from airflow_pipeops.waits.verdict import Expectation, Memory
+        from airflow_pipeops.waits.wait import Wait
 
         wait = Wait(
             Ref(self.kind, self.namespace, self.name),
@@ -111,8 +111,8 @@ class FluxWaitTrigger(BaseTrigger):
         return wait.state.to_json()
 
     async def _decide(self, cluster: Cluster, wait: Wait, asking: Asking) -> None:
-        from airflow_pipeops.flux.polling import look, look_once
-        from airflow_pipeops.gitops.observed import Observed
+        from airflow_pipeops.flux.waits import look, look_once
+        from airflow_pipeops.waits.status import Observed
 
         with cluster.listening() as listener:
             while True:

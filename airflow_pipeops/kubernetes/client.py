@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from airflow_pipeops.base.http import Http
 from airflow_pipeops.exceptions import BadResponse, InvalidInput
-from airflow_pipeops.http import Http
 from airflow_pipeops.kubernetes.endpoint import Connection, Source
 from airflow_pipeops.kubernetes.errors import Expired, error_of
 from airflow_pipeops.kubernetes.kinds import (
@@ -24,7 +24,7 @@ from airflow_pipeops.kubernetes.kinds import (
     name_of,
     version_of,
 )
-from airflow_pipeops.kubernetes.watching import Watching, selectors
+from airflow_pipeops.kubernetes.watches import Watching, selectors
 
 #: Changed fields are attributed to this name.
 FIELD_MANAGER = "airflow-pipeops"

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.http import tls_context
+from airflow_pipeops.base.http import tls_context
 
 if TYPE_CHECKING:
     import httpx

@@ -84,9 +84,9 @@ def get(uri: str, digest: str | None = None) -> bytes:
 def read_tables(uris: list[str]) -> tuple[pd.DataFrame, str]:
     """Read files one below the other, and return them with the digest of their bytes.
 
-    :raises InvalidInput: if there is none, one is unreadable, or there are no rows; see :func:`airflow_pipeops.tables.read`.
+    :raises InvalidInput: if there is none, one is unreadable, or there are no rows; see :func:`.tables.read`.
     """
-    from airflow_pipeops import tables
+    from airflow_pipeops.base import tables
 
     found = tables.read(uris)
     if found.frame.empty:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_pipeops.delivery.given import one_of
+from airflow_pipeops.base.arguments import one_of
 from airflow_pipeops.delivery.links import ReportLink
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.exceptions import DataRejected, InvalidInput
@@ -164,7 +164,7 @@ class ValidateDataOperator(DeliveryOperator):
             name = "+".join(uri.rstrip("/").rsplit("/", 1)[-1] for uri in files)
             facts = {"batch": name, "rows": spark.rows, "digest": None, "files": files[:_NAMED]}
             return spark, {**facts, "columns": len(spark.columns)}
-        from airflow_pipeops.tables import read
+        from airflow_pipeops.base.tables import read
 
         table = read(self.data, storage_conn_id=self.storage_conn_id)
         facts = {"batch": table.name, "rows": table.rows, "digest": table.digest}

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_pipeops.base.importing import load
 from airflow_pipeops.exceptions import InvalidInput
-from airflow_pipeops.importing import load
 
 SEVERITIES = ("critical", "warning", "info")
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
-from airflow_pipeops.delivery.given import interval
+from airflow_pipeops.base.arguments import interval
+from airflow_pipeops.base.deadlines import within
 from airflow_pipeops.exceptions import InvalidInput
-from airflow_pipeops.waiting import within
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
@@ -102,7 +102,7 @@ class DataBatchTrigger(BaseEventTrigger):
             await asyncio.sleep(min(self.poll_interval, _STILL) if waiting else self.poll_interval)
 
     async def _root(self) -> ObjectStoragePath:
-        from airflow_pipeops.delivery.storage import StorageHook, root
+        from airflow_pipeops.base.storage import StorageHook, root
 
         return root(self.storage_conn_id, await StorageHook.aget_connection(self.storage_conn_id))
 

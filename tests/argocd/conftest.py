@@ -163,7 +163,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     command = [
         sys.executable,
         "-m",
-        "airflow_pipeops.sandbox",
+        "airflow_pipeops.demo.sandbox",
         "serve",
         "--port",
         "0",

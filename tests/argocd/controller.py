@@ -10,8 +10,8 @@ import threading
 import time
 from typing import Any
 
-from airflow_pipeops.argocd.observe import REFRESH
-from airflow_pipeops.argocd.operation import RESOURCES_FINALIZER, is_automated
+from airflow_pipeops.argocd.application import REFRESH
+from airflow_pipeops.argocd.clients.requests import RESOURCES_FINALIZER, is_automated
 from tests.kubernetes.apiserver import ApiServer
 
 APPLICATIONS = ("argoproj.io", "v1alpha1", "applications")

@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import TaskDeferred
 from airflow_pipeops.argocd.operators import (
     ArgoCDDiffOperator,
 )
-from airflow_pipeops.argocd.waiting import ArgoCDWaitOperator
+from airflow_pipeops.argocd.operators.base import ArgoCDWaitOperator
 
 TICK = timedelta(milliseconds=200)
 

@@ -1,321 +1,372 @@
-"""An Application is declared: validated before anything is touched, merged with what others set, and done once."""
+"""Reading an Application, also a strange one."""
 
 from __future__ import annotations
 
 import copy
-import json
-from datetime import timedelta
 from typing import Any
 
 import pytest
-import yaml
-from airflow.sdk import DAG
-from airflow.sdk import task as taskflow
-from airflow.sdk.exceptions import AirflowFailException
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_pipeops.argocd.manifest import merge_patch, paths, read
-from airflow_pipeops.argocd.operators import ArgoCDApplicationOperator
-from airflow_pipeops.delivery.deliverable import Deliverable
-from airflow_pipeops.exceptions import InvalidInput
-from airflow_pipeops.sandbox.wire import merge_patch as apply_patch
-from tests.argocd.running import run, spy, task
+from airflow_pipeops.argocd.application import observe
+from airflow_pipeops.argocd.differences import DriftMemory, differences, fingerprint, news, suspicious
+from airflow_pipeops.exceptions import BadResponse
+from airflow_pipeops.waits.status import Hydration, Observed, Operation, Rollout, same_repository
+from airflow_pipeops.waits.verdict import Expectation, Memory, decide
 
-SOURCE = {"repoURL": "https://git.example.com/team/deploy.git", "path": "api", "targetRevision": "main"}
-SERVER = "https://kubernetes.default.svc"
-
-
-def manifest(**spec: Any) -> dict[str, Any]:
-    base = {"project": "default", "source": SOURCE, "destination": {"server": SERVER, "namespace": "api"}}
-    kept = {key: value for key, value in {**base, **spec}.items() if value is not ...}
-    return {"metadata": {"name": "api"}, "spec": kept}
-
-
-@pytest.mark.parametrize(
-    ("wrong", "field"),
-    [
-        ("{broken: [", "manifest"),
-        ("a: 1\n---\nb: 2", "manifest"),
-        ("", "manifest"),
-        (7, "manifest"),
-        ({**manifest(), "kind": "AppProject"}, "kind"),
-        ({**manifest(), "apiVersion": "v1"}, "kind"),
-        ({**manifest(), "status": {}}, "status"),
-        ({**manifest(), "operation": {}}, "operation"),
-        ({"spec": manifest()["spec"]}, "metadata.name"),
-        ({**manifest(), "metadata": {"name": "Api"}}, "metadata.name"),
-        ({**manifest(), "metadata": {"name": "api", "uid": "x"}}, "metadata.uid"),
-        ({**manifest(), "metadata": {"name": "api", "labels": {"a": 1}}}, "metadata.labels"),
-        ({"metadata": {"name": "api"}}, "spec"),
-        (manifest(project=...), "spec.project"),
-        (manifest(source=...), "spec.source"),
-        (manifest(sources=[SOURCE]), "spec.source"),
-        (manifest(source=..., sources="x"), "spec.sources"),
-        (manifest(source={"path": "a"}), "spec.source.repoURL"),
-        (manifest(source=..., sources=[SOURCE, {"repoURL": "https://x"}]), "spec.sources[1].path"),
-        (manifest(source={**SOURCE, "repoURL": "https://bob:hunter2@git.example.com/x"}), "spec.source.repoURL"),
-        (manifest(destination={}), "spec.destination"),
-        (manifest(destination={"server": SERVER, "name": "in-cluster"}), "spec.destination"),
-    ],
-)  # fmt: skip
-def test_what_is_wrong_is_named(wrong: Any, field: str) -> None:
-    with pytest.raises(InvalidInput) as caught:
-        read(wrong)
-    assert caught.value.field == field
-    assert "hunter2" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "good",
-    [
-        manifest(),
-        yaml.safe_dump({"apiVersion": "argoproj.io/v1alpha1", "kind": "Application", **manifest()}),
-        manifest(source=..., sources=[SOURCE, {"repoURL": "https://charts", "chart": "x"}]),
-        manifest(source=..., sources=[SOURCE, {**SOURCE, "path": "", "ref": "v"}]),
-        manifest(source={"repoURL": "oci://ghcr.io/team/api", "targetRevision": "1.2.3"}),
-        manifest(source=..., sourceHydrator={"drySource": {}, "syncSource": {}}),
-        manifest(source={**SOURCE, "repoURL": "git@git.example.com:team/deploy.git"}),
-    ],
-)  # fmt: skip
-def test_what_is_right_passes(good: Any) -> None:
-    found = read(good)
-    assert (found["kind"], found["metadata"]["name"]) == ("Application", "api")
-
-
-NOW = {
+NEW, OLD = "a" * 40, "b" * 40
+APPLICATION: dict[str, Any] = {
     "metadata": {
         "name": "api",
-        "labels": {"team": "ml", "server": "x"},
-        "annotations": {"notifications": "on"},
-        "finalizers": ["resources-finalizer.argocd.argoproj.io"],
+        "namespace": "argocd",
+        "uid": "u",
+        "annotations": {"argocd.argoproj.io/skip-reconcile": "true"},
+        "ownerReferences": [{"kind": "ApplicationSet", "name": "all"}],
     },
     "spec": {
-        **manifest()["spec"],
-        "syncPolicy": {"automated": {"selfHeal": True}, "syncOptions": ["A=1"]},
-        "ignoreDifferences": [{"kind": "X"}],
+        "project": "ml",
+        "sources": [
+            {"repoURL": "https://git/x", "targetRevision": "main"},
+            {"repoURL": "https://charts", "chart": "redis"},
+        ],
+        "syncPolicy": {"automated": {"selfHeal": True}},
     },
-    "status": {"sync": {"status": "Synced"}},
-}
-
-CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "nothing": (manifest(), {}),
-    "what others set stays": (manifest(syncPolicy={"automated": {"selfHeal": True}}), {}),
-    "another branch": (
-        manifest(source={**SOURCE, "targetRevision": "dev"}),
-        {"spec": {"source": {"targetRevision": "dev"}}},
-    ),
-    "auto-sync off": (
-        manifest(syncPolicy={"automated": None}),
-        {"spec": {"syncPolicy": {"automated": None}}},
-    ),
-    "auto-sync paused": (
-        manifest(syncPolicy={"automated": {"enabled": False}}),
-        {"spec": {"syncPolicy": {"automated": {"enabled": False}}}},
-    ),
-    "false where nothing is": (manifest(syncPolicy={"automated": {"prune": False}}), {}),
-    "an empty mapping where nothing is": (manifest(info={}), {"spec": {"info": {}}}),
-    "removing what is not there": (manifest(info=None), {}),
-    "a list replaces a list": (
-        manifest(syncPolicy={"syncOptions": ["B=2"]}),
-        {"spec": {"syncPolicy": {"syncOptions": ["B=2"]}}},
-    ),
-    "several sources instead of one": (
-        manifest(source=..., sources=[SOURCE]),
-        {"spec": {"sources": [SOURCE], "source": None}},
-    ),
-    "a cluster by name": (
-        manifest(destination={"name": "far"}),
-        {"spec": {"destination": {"name": "far", "server": None}}},
-    ),
-    "a label of its own": (
-        {**manifest(), "metadata": {"name": "api", "labels": {"name": "api", "team": None}}},
-        {"metadata": {"labels": {"name": "api", "team": None}}},
-    ),
-    "a finalizer more": (
-        {**manifest(), "metadata": {"name": "api", "finalizers": ["mine"]}},
-        {"metadata": {"finalizers": ["resources-finalizer.argocd.argoproj.io", "mine"]}},
-    ),
+    "operation": {"sync": {"revision": NEW}},
+    "status": {
+        "sync": {"status": "OutOfSync", "revisions": [NEW, "1.2.3"]},
+        "health": {"status": "Healthy", "lastTransitionTime": "2026-11-01T10:00:00Z"},
+        "reconciledAt": "2026-11-01T10:00:30Z",
+        "operationState": {
+            "phase": "Running",
+            "retryCount": 2,
+            "startedAt": "2026-11-01T10:00:10Z",
+            "finishedAt": "2026-11-01T10:00:20Z",
+            "operation": {
+                "sync": {"revisions": [NEW, "1.2.3"]},
+                "initiatedBy": {"automated": True},
+                "info": [{"name": "pipeops.airflow/id", "value": "me"}],
+            },
+            "syncResult": {
+                "revisions": [OLD, "1.2.2"],
+                "resources": [{"kind": "Job", "name": "x", "hookPhase": "Failed"}],
+            },
+        },
+        "conditions": [{"type": "SyncError", "message": "no"}],
+        "resources": [{"kind": "Service", "name": "s", "status": "OutOfSync", "requiresPruning": True}],
+        "history": [{"id": 1, "revisions": [OLD, "1.2.2"]}, {"id": 2, "revisions": [NEW, "1.2.3"]}],
+        "summary": {"images": ["redis:7"]},
+    },
 }
 
 
-@pytest.mark.parametrize("case", CHANGES)
-def test_only_what_differs_is_sent(case: str) -> None:
-    declared, patch = CHANGES[case]
-    before = copy.deepcopy(NOW)
-    assert merge_patch(NOW, read(declared)) == patch
-    assert before == NOW
-    assert merge_patch(apply_patch(copy.deepcopy(NOW), patch), read(declared)) == {}, "once is enough"
-
-
-values = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(0, 3)
-    | st.sampled_from(["", "x", "y"])
-    | st.lists(st.integers(0, 2), max_size=2),
-    lambda inner: st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
-    max_leaves=8,
-)
-extras = st.dictionaries(st.sampled_from(["syncPolicy", "info", "enabled"]), values, max_size=3)
-
-
-@given(extras, extras)
-def test_a_patch_is_enough_and_keeps_the_rest(now: dict[str, Any], wanted: dict[str, Any]) -> None:
-    current = json.loads(json.dumps(manifest(**now)))
-    current["spec"] = {key: value for key, value in current["spec"].items() if value is not None}
-    desired = read(manifest(**wanted))
-    patch = merge_patch(current, desired)
-    after = apply_patch(copy.deepcopy(current), patch)
-    assert merge_patch(after, desired) == {}
-    for key in set(current["spec"]) - set(desired["spec"]):
-        assert after["spec"][key] == current["spec"][key]
-    assert all(path.startswith("spec.") for path in paths(patch) if path)
-
-
-def declare(declared: Any = None, **arguments: Any) -> Any:
-    return task(ArgoCDApplicationOperator, arguments.pop("app", ""), manifest=declared, **arguments)
-
-
-def declared_for(sandbox: Any, name: str, **spec: Any) -> dict[str, Any]:
-    source = {"repoURL": sandbox.repository.url, "path": name, "targetRevision": "main"}
-    found = manifest(source=source, destination={"server": SERVER, "namespace": name}, **spec)
-    found["metadata"] = {"name": name, "labels": {"team": "ml"}}
-    return found
-
-
-def test_from_nothing_to_nothing(connected: Any, manifests: Any, context: Any) -> None:
-    connected.repository.commit({"declared/a.yaml": manifests.config_map("1")})
-    deliverable = Deliverable("delay-api")
-    about = {"deliverable": deliverable, "environment": "staging"}
-    text = yaml.safe_dump(declared_for(connected, "declared"))
-    made = run(declare(text, **about), context)
-    assert made["action"] == "created"
-    assert made["url"] == f"{connected.url}/applications/argocd/declared"
-    assert context["outlet_events"][deliverable.changed("staging")].extra["body"]["action"] == "created"
-    again = run(declare(text, **about), context)
-    assert (again["action"], again["changed"], again["uid"], again["record_id"]) == (
-        "unchanged",
-        [],
-        made["uid"],
-        None,
+def test_everything_is_read() -> None:
+    seen = observe(APPLICATION, refreshed=True)
+    assert (seen.name, seen.uid, seen.project, seen.owner) == ("api", "u", "ml", "ApplicationSet")
+    assert [source.versioned for source in seen.sources] == [False, True]
+    assert (seen.desired, seen.applied, seen.deployed, seen.deployed_id) == (
+        (NEW, "1.2.3"),
+        (OLD, "1.2.2"),
+        (NEW, "1.2.3"),
+        2,
+    )
+    assert seen.replaced == (OLD, "1.2.2")
+    assert seen.compared_at is not None
+    assert seen.health_since is not None
+    assert seen.compared_at - seen.health_since == 30
+    assert seen.ignored
+    assert seen.automatic
+    assert seen.self_heal
+    assert seen.refreshed
+    op = seen.operation
+    assert op is not None
+    assert (op.phase, op.queued, op.retries, op.initiated_by, op.ids) == (
+        "Running",
+        True,
+        2,
+        "auto-sync",
+        {"pipeops.airflow/id": "me"},
+    )
+    assert (seen.resources[0].prune, seen.images, seen.conditions[0].type) == (
+        True,
+        ("redis:7",),
+        "SyncError",
     )
 
-    # A person adds a label and auto-sync; neither is taken away.
-    other = json.dumps({"metadata": {"labels": {"who": "person"}}, "spec": {"syncPolicy": {"automated": {}}}})
-    connected.call("PATCH", "/api/v1/applications/declared", {"patch": other, "patchType": "merge"})
-    changed = declared_for(connected, "declared", syncPolicy={"syncOptions": ["CreateNamespace=true"]})
-    done = run(declare(changed), context)
-    assert (done["action"], done["changed"]) == ("updated", ["spec.syncPolicy.syncOptions"])
-    found = connected.call("GET", "/api/v1/applications/declared?project=default")
-    assert found["metadata"]["labels"] == {"team": "ml", "who": "person"}
-    assert found["spec"]["syncPolicy"] == {"automated": {}, "syncOptions": ["CreateNamespace=true"]}
 
-    connected.until("declared", lambda app: app["status"].get("sync", {}).get("status") == "Synced")
-    gone = run(declare(app="declared", state="absent", deferrable=True), context)
-    assert gone["action"] == "deleted"
-    assert connected.call("GET", "/sandbox/admin/live?kind=ConfigMap&namespace=declared")["items"] == []
-    assert run(declare(changed, state="absent"), context)["action"] == "absent"
-
-
-def test_deleted_and_what_it_managed_kept(connected: Any, manifests: Any, context: Any) -> None:
-    connected.repository.commit({"orphan/a.yaml": manifests.config_map("1")})
-    connected.create("orphan", automated={})
-    connected.until("orphan", lambda app: app["status"].get("sync", {}).get("status") == "Synced")
-    assert run(declare(app="orphan", state="absent", cascade=False), context)["action"] == "deleted"
-    assert connected.call("GET", "/sandbox/admin/live?kind=ConfigMap&namespace=orphan")["items"]
-
-
-@pytest.mark.parametrize("method", ["POST", "PATCH", "DELETE"])
-def test_an_answer_that_is_lost(
-    connected: Any, manifests: Any, context: Any, monkeypatch: Any, method: str
-) -> None:
-    name = f"lost-{method.lower()}"
-    connected.repository.commit({f"{name}/a.yaml": manifests.config_map("1")})
-    before = declared_for(connected, name)
-    if method != "POST":
-        run(declare(before), context)
-    with monkeypatch.context() as patch:
-        seen = spy(patch, lose=method)
-        if method == "DELETE":
-            assert run(declare(app=name, state="absent"), context)["action"] == "deleted"
-        else:
-            after = declared_for(connected, name, syncPolicy={"automated": {}} if method == "PATCH" else ...)
-            assert run(declare(after), context)["action"] == {"POST": "created", "PATCH": "updated"}[method]
-    assert [verb for verb, *_ in seen].count(method) == 1
+def test_a_hydrator_hides_all_other_sources() -> None:
+    app = copy.deepcopy(APPLICATION)
+    hydrator = {
+        "drySource": {"repoURL": "https://git/dry", "targetRevision": "main"},
+        "syncSource": {"targetBranch": "env/prod"},
+        "hydrateTo": {"targetBranch": "env/next"},
+    }
+    app["spec"]["sourceHydrator"] = hydrator
+    app["status"]["sourceHydrator"] = {
+        "currentOperation": {"phase": "Failed", "message": "no", "drySHA": NEW},
+        "lastSuccessfulOperation": {"drySHA": OLD, "hydratedSHA": "c" * 40, "sourceHydrator": hydrator},
+        "lastComparedDryRevision": NEW,
+    }
+    seen = observe(app)
+    assert [source.repo for source in seen.sources] == ["https://git/dry"]
+    assert seen.hydration == Hydration(
+        "Failed",
+        "no",
+        NEW,
+        done_dry=OLD,
+        done="c" * 40,
+        compared_dry=NEW,
+        branch="env/prod",
+        staging="env/next",
+    )
+    app["spec"]["sourceHydrator"] = {**hydrator, "syncSource": {"targetBranch": "env/test"}}
+    seen = observe(app)
+    assert seen.hydration is not None
+    assert (seen.hydration.done_dry, seen.hydration.done) == ("", "")
+    app["status"].pop("sourceHydrator")
+    assert observe(app).hydration == Hydration(branch="env/test", staging="env/next")
 
 
-def test_bad_input_touches_nothing(connected: Any, manifests: Any, context: Any, monkeypatch: Any) -> None:
-    connected.repository.commit({"bad/a.yaml": manifests.config_map("1")})
-    good = declared_for(connected, "bad")
-    seen = spy(monkeypatch)
-    for made, error in (
-        (declare({**good, "kind": "Job"}), "InvalidInput: the manifest's kind"),
-        (declare(good, app="other"), "app is 'other', and the manifest says 'bad'"),
-        (declare(good, project="ml"), "the manifest's project is 'default'"),
+def test_what_an_operation_was_asked_for() -> None:
+    app = copy.deepcopy(APPLICATION)
+    request = app["status"]["operationState"]["operation"]
+    request["retry"] = {"limit": -1, "refresh": True}
+    request["sync"] |= {"resources": [{"kind": "Service", "name": "s"}], "autoHealAttemptsCount": 3}
+    op = observe(app).operation
+    assert op is not None
+    assert (op.retry_limit, op.retry_refresh, op.partial, op.heals, op.same_sources) == (
+        -1,
+        True,
+        True,
+        3,
+        True,
+    )
+    app["status"]["operationState"]["syncResult"]["sources"] = [{"repoURL": "https://git/x", "path": "other"}]
+    op = observe(app).operation
+    assert op is not None
+    assert not op.same_sources
+
+
+def test_sources_are_those_that_were_compared() -> None:
+    app = copy.deepcopy(APPLICATION)
+    app["status"]["sync"]["comparedTo"] = {"sources": copy.deepcopy(app["spec"]["sources"])}
+    assert not observe(app).other_spec
+    app["spec"]["sources"][0]["helm"] = {"parameters": [], "releaseName": ""}
+    assert not observe(app).other_spec, "what is empty is as good as what is absent"
+    app["spec"]["sources"][0]["helm"] = {"parameters": [{"name": "replicas", "value": "2"}]}
+    assert observe(app).other_spec
+
+
+def test_the_step_of_a_rolling_sync() -> None:
+    listed = [
+        {"application": "other", "status": "Healthy"},
+        {"application": "api", "status": "Waiting", "step": "2"},
+    ]
+    rolling = {
+        "metadata": {"name": "all"},
+        "spec": {"strategy": {"type": "RollingSync"}},
+        "status": {"applicationStatus": listed},
+    }
+    seen = observe(APPLICATION, application_set=rolling)
+    assert (seen.owner_seen, seen.rollout) == (True, Rollout("all", "Waiting", "2"))
+    assert observe(APPLICATION, application_set={**rolling, "spec": {}}).rollout is None
+    assert not observe(APPLICATION).owner_seen
+    assert observe(APPLICATION, application_set="junk").rollout is None
+
+
+DENY = {"kind": "deny", "schedule": "0 20 * * *", "duration": "11h"}
+ALLOW = {"kind": "allow", "schedule": "0 8 * * *", "duration": "8h"}
+
+
+@pytest.mark.parametrize(
+    ("windows", "blocked"),
+    [
+        (None, ""),
+        ("junk", ""),
+        ({}, ""),
+        ({"activeWindows": [ALLOW], "assignedWindows": [ALLOW, DENY]}, ""),
+        ({"assignedWindows": [DENY]}, ""),
         (
-            declare(declared_for(connected, "bad", project="ml")),
-            "that of the task or its connection 'default'",
+            {"activeWindows": [ALLOW, DENY], "assignedWindows": [ALLOW, DENY]},
+            "a window denies it: 0 20 * * * for 11h",
         ),
-        (declare(good, state="gone"), "state is 'gone'"),
-        (declare(), "there is no manifest"),
-        (declare(state="absent"), "there is no manifest"),
-    ):
-        with pytest.raises(AirflowFailException, match=error):
-            run(made, context)
-    assert seen == []
-    elsewhere = declared_for(connected, "bad")
-    elsewhere["spec"]["source"]["path"] = "no/such/folder"
-    with pytest.raises(AirflowFailException, match="InvalidInput"):
-        run(declare(elsewhere), context)
+        ({"assignedWindows": [ALLOW]}, "it is allowed only in windows such as 0 8 * * * for 8h"),
+    ],
+)
+def test_what_windows_say_to_auto_sync(windows: Any, blocked: str) -> None:
+    assert observe(APPLICATION, sync_windows=windows).blocked == blocked
 
 
-def owned(deleting: bool = False) -> dict[str, Any]:
-    found = {**copy.deepcopy(NOW), "spec": manifest()["spec"]}
-    if deleting:
-        found["metadata"]["deletionTimestamp"] = "2026-11-01T10:00:00Z"
-    else:
-        found["metadata"]["ownerReferences"] = [{"kind": "ApplicationSet", "name": "fleet"}]
-    return found
+@pytest.mark.parametrize(
+    ("source", "versioned", "digests", "pinned"),
+    [
+        ({"repoURL": "https://git/x", "targetRevision": "main"}, False, False, False),
+        ({"repoURL": "https://git/x", "targetRevision": NEW}, False, False, True),
+        ({"repoURL": "https://charts", "chart": "redis", "targetRevision": "1.x"}, True, False, False),
+        ({"repoURL": "https://charts", "chart": "redis", "targetRevision": "1.2.3"}, True, False, True),
+        ({"repoURL": "oci://r/app", "targetRevision": "1.2.3"}, True, True, False),
+        ({"repoURL": "oci://r/app", "targetRevision": "sha256:" + "1" * 64}, True, True, True),
+    ],
+)
+def test_kinds_of_sources(source: dict[str, Any], versioned: bool, digests: bool, pinned: bool) -> None:
+    app = copy.deepcopy(APPLICATION)
+    app["spec"]["sources"] = [source]
+    found = observe(app).sources[0]
+    assert (found.versioned, found.digests, found.pinned) == (versioned, digests, pinned)
 
 
-@pytest.mark.parametrize("state", ["present", "absent"])
-def test_what_an_application_set_owns_is_left_to_it(scripted: Any, context: Any, state: str) -> None:
-    scripted.answers = [(200, owned())]
-    with pytest.raises(AirflowFailException, match="ApplicationSet fleet"):
-        run(declare(manifest(), state=state), context)
-    assert {method for method, *_ in scripted.requests} == {"GET"}
+def test_automated_that_is_switched_off() -> None:
+    app = copy.deepcopy(APPLICATION)
+    app["spec"]["syncPolicy"]["automated"]["enabled"] = False
+    assert not observe(app).automatic
 
 
-def test_what_is_being_deleted_is_not_changed(scripted: Any, context: Any) -> None:
-    scripted.answers = [(200, owned(deleting=True))]
-    with pytest.raises(AirflowFailException, match="is being deleted"):
-        run(declare(manifest(project="default", revisionHistoryLimit=3)), context)
+def test_refresh_that_is_still_asked_for_is_not_acknowledged() -> None:
+    app = copy.deepcopy(APPLICATION)
+    app["metadata"]["annotations"]["argocd.argoproj.io/refresh"] = "normal"
+    assert not observe(app, refreshed=True).refreshed
 
 
-def test_a_conflict_is_computed_anew(scripted: Any, context: Any) -> None:
-    raced = (
-        400,
-        {"code": 3, "message": "existing application spec is different, use upsert flag to force update"},
+@pytest.mark.parametrize(
+    "value", [None, [], "x", {}, {"metadata": {"name": "api"}}, {"spec": {"project": "x"}}]
+)
+def test_what_is_no_application_is_refused(value: Any) -> None:
+    with pytest.raises(BadResponse):
+        observe(value)
+
+
+junk = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.just("2026-11-01T10:00:00Z"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def _paths(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    children = (
+        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     )
-    theirs = {**copy.deepcopy(NOW)}
-    scripted.answers = [(404, {"code": 5, "message": "not there"}), raced, (200, theirs)]
-    assert run(declare(manifest()), context)["action"] == "unchanged"
+    return (
+        [at, *(path for key, child in children for path in _paths(child, (*at, key)))]
+        if at
+        else [path for key, child in children for path in _paths(child, (key,))]
+    )
 
 
-def test_a_function_returns_the_manifest(connected: Any, manifests: Any, context: Any) -> None:
-    connected.repository.commit({"flow/a.yaml": manifests.config_map("1")})
+@settings(max_examples=400, deadline=None)
+@given(st.sampled_from(_paths(APPLICATION)), junk)
+def test_a_strange_answer_is_read_or_refused_and_never_green(path: tuple[Any, ...], value: Any) -> None:
+    app = copy.deepcopy(APPLICATION)
+    holder: Any = app
+    for key in path[:-1]:
+        holder = holder[key]
+    holder[path[-1]] = value
+    try:
+        seen = observe(app, refreshed=True)
+    except BadResponse:
+        return
+    verdict, _ = decide(seen, Expectation(revisions={"0": NEW, "1": "1.2.3"}), Memory(), 0)
+    assert verdict.state != "done"
 
-    with DAG("declaring"):
 
-        @taskflow.argocd_application(poll_interval=timedelta(milliseconds=200), deferrable=False)
-        def declare_flow(branch: str, params: Any = None) -> dict[str, Any]:
-            assert params == {}
-            found = declared_for(connected, "flow")
-            found["spec"]["source"]["targetRevision"] = branch
-            return found
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("https://git.example.com/a/b.git", "https://GIT.example.com/a/b", True),
+        ("git@git.example.com:a/b.git", "ssh://git@git.example.com/a/b", True),
+        ("https://git.example.com/a/b", "https://git.example.com/a/c", False),
+        ("file:///srv/a.git", "/srv/a", True),
+        ("https://[bad", "https://[bad", True),
+    ],
+)
+def test_same_repository(one: str, other: str, same: bool) -> None:
+    assert same_repository(one, other) is same
 
-        made = declare_flow("main").operator
-    made.render_template_fields(context)
-    assert made.execute(context)["action"] == "created"
-    assert made.execute(context)["action"] == "unchanged"
+
+def item(live: str | None, target: str | None, **more: Any) -> dict[str, Any]:
+    return {
+        "kind": "ConfigMap",
+        "name": "c",
+        "liveState": live or "null",
+        "targetState": target or "null",
+        **more,
+    }
+
+
+def test_differences() -> None:
+    one, two = '{"data":{"a":"1","s":"x"},"metadata":{"resourceVersion":"1"}}', '{"data":{"a":"2","s":"x"}}'
+    assert [found.change for found in differences([item(one, two)])] == ["modified"]
+    assert differences([item(one, two)])[0].fields == ("data.a",)
+    assert [found.change for found in differences([item(None, two), item(one, None)])] == ["missing", "extra"]
+    assert differences([item(one, two, modified=False), item(one, two, hook=True), item(None, None)]) == []
+    again = one.replace('"resourceVersion":"1"', '"resourceVersion":"2"')
+    assert fingerprint(differences([item(one, two)])) == fingerprint(differences([item(again, two)])) != ""
+    assert fingerprint(differences([item("not json", two)]))
+    assert fingerprint([]) == ""
+
+
+def look(
+    sync: str, desired: str = NEW, applied: str = NEW, *, heal: bool = False, phase: str = "Succeeded"
+) -> Observed:
+    operation = Operation(phase=phase, revisions=(applied,), finished_at=1.0)
+    return Observed(
+        name="api", desired=(desired,), sync=sync, operation=operation, automatic=True, self_heal=heal
+    )
+
+
+@pytest.mark.parametrize(
+    ("looks", "expected"),
+    [
+        ([look("OutOfSync")], [True]),
+        ([look("Synced")], [False]),
+        ([look("OutOfSync", desired=OLD)], [False]),
+        ([look("Synced", desired=OLD), look("OutOfSync", desired=OLD)], [False, True]),
+        ([look("OutOfSync", phase="Running")], [False]),
+        ([look("OutOfSync", heal=True), look("OutOfSync", heal=True)], [False, True]),
+        (
+            [look("OutOfSync", heal=True), look("Synced", heal=True), look("OutOfSync", heal=True)],
+            [False, False, False],
+        ),
+        (
+            [look("OutOfSync", heal=True), look("Unknown", heal=True), look("OutOfSync", heal=True)],
+            [False, False, False],
+        ),
+    ],
+)
+def test_suspicion(looks: list[Observed], expected: list[bool]) -> None:
+    memory, found = DriftMemory(), []
+    for one in looks:
+        drifted, memory = suspicious(one, memory)
+        memory = DriftMemory.from_json(memory.to_json())
+        found.append(drifted)
+    assert found == expected
+
+
+def test_news_is_told_once_and_again_after_it_was_mended() -> None:
+    found = differences([item('{"a":1}', '{"a":2}')])
+    new, memory = news(found, DriftMemory())
+    assert new
+    assert not news(found, memory)[0]
+    _, memory = suspicious(look("Synced"), memory)
+    assert news(found, memory)[0]
+    assert DriftMemory.from_json("junk") == DriftMemory()
+
+
+def test_what_the_controller_says_is_read_without_secrets() -> None:
+    said = "cannot fetch https://bob:hunter2@git.example.com/x: denied"
+    application = {
+        "metadata": {"name": "api"},
+        "spec": {"source": {"repoURL": "https://git.example.com/x"}},
+        "status": {
+            "conditions": [{"type": "ComparisonError", "message": said}],
+            "operationState": {
+                "phase": "Failed",
+                "message": said,
+                "syncResult": {"resources": [{"message": said}]},
+            },
+            "resources": [{"kind": "Pod", "name": "p", "health": {"status": "Degraded", "message": said}}],
+        },
+    }
+    found = observe(application)
+    assert "hunter2" not in repr(found)
+    assert found.conditions[0].message == "cannot fetch https://***@git.example.com/x: denied"

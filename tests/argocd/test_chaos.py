@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 
 from airflow_pipeops.argocd.triggers import ArgoCDSteadyTrigger, ArgoCDWaitTrigger
-from airflow_pipeops.argocd.wait import Decided
+from airflow_pipeops.argocd.waits import Decided
 from airflow_pipeops.exceptions import AccessDenied, WaitTimeout
 from tests.argocd.triggerer import Triggerer
-from tests.sandbox.conftest import Repository, Server
+from tests.demo.sandbox.conftest import Repository, Server
 
 #: A tenth of the usual pauses.
 PACE = {

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from airflow_pipeops.argocd.client import AppRef, ArgoCDClient
+from airflow_pipeops.argocd.clients.rest import AppRef, ArgoCDClient
 from airflow_pipeops.exceptions import (
     AccessDenied,
     BadResponse,

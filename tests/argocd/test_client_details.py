@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from airflow_pipeops.argocd.client import AppRef, ArgoCDClient
-from airflow_pipeops.argocd.transport import Resource
+from airflow_pipeops.argocd.clients.protocol import Resource
+from airflow_pipeops.argocd.clients.rest import AppRef, ArgoCDClient
 from airflow_pipeops.exceptions import (
     AccessDenied,
     BadResponse,

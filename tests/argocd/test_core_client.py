@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from airflow_pipeops.argocd.crd import ArgoCDCoreClient
+from airflow_pipeops.argocd.clients.kubernetes import ArgoCDCoreClient
+from airflow_pipeops.argocd.clients.protocol import AppRef, Resource
 from airflow_pipeops.argocd.hook import ArgoCDHook
 from airflow_pipeops.argocd.links import app_url
-from airflow_pipeops.argocd.transport import AppRef, Resource
 from airflow_pipeops.exceptions import (
     AccessDenied,
     Conflict,

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from airflow_pipeops.argocd.crd import ArgoCDCoreClient
-from airflow_pipeops.argocd.transport import Resource
+from airflow_pipeops.argocd.clients.kubernetes import ArgoCDCoreClient
+from airflow_pipeops.argocd.clients.protocol import Resource
 from airflow_pipeops.exceptions import AccessDenied
 from tests.argocd.controller import APPLICATIONS, Controller
 from tests.argocd.worlds import CoreWorld

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from airflow_pipeops.argocd import triggers
-from airflow_pipeops.argocd.events import (
+from airflow_pipeops.argocd.stream import watch_of
+from airflow_pipeops.argocd.watchers import (
     ArgoCDDegradedTrigger,
     ArgoCDDriftTrigger,
     ArgoCDReleasedTrigger,
 )
-from airflow_pipeops.argocd.stream import watch_of
 from airflow_pipeops.exceptions import InvalidInput
 
 
@@ -257,5 +257,5 @@ def test_the_old_import_path_works() -> None:
 @pytest.mark.parametrize("kind", [ArgoCDReleasedTrigger, ArgoCDDegradedTrigger, ArgoCDDriftTrigger])
 def test_a_trigger_survives_its_serialisation(kind: Any) -> None:
     path, arguments = kind(selector="team=ml", project="ml").serialize()
-    assert path == f"airflow_pipeops.argocd.events.{kind.__name__}"
+    assert path == f"airflow_pipeops.argocd.watchers.{kind.__name__}"
     assert kind(**json.loads(json.dumps(arguments))).serialize() == (path, arguments)

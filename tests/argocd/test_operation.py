@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from airflow_pipeops.argocd.operation import (
+from airflow_pipeops.argocd.clients.requests import (
     RESOURCES_FINALIZER,
     begin_patch,
     cascading,

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
-from airflow_pipeops.argocd.events import ArgoCDDriftTrigger
 from airflow_pipeops.argocd.operators import ArgoCDSyncOperator
 from airflow_pipeops.argocd.sensors import ArgoCDAppSensor, ArgoCDSteadySensor
+from airflow_pipeops.argocd.watchers import ArgoCDDriftTrigger
 from airflow_pipeops.delivery.deliverable import Deliverable
 from airflow_pipeops.exceptions import BadResponse, InvalidInput, Unreachable
 
@@ -425,5 +425,5 @@ def test_drift_trigger_names_its_applications() -> None:
     with pytest.raises(InvalidInput):
         ArgoCDDriftTrigger(apps="api")
     path, arguments = ArgoCDDriftTrigger(apps=["api"]).serialize()
-    assert path == "airflow_pipeops.argocd.events.ArgoCDDriftTrigger"
+    assert path == "airflow_pipeops.argocd.watchers.ArgoCDDriftTrigger"
     assert ArgoCDDriftTrigger(**json.loads(json.dumps(arguments))).serialize() == (path, arguments)

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_pipeops.argocd.acts import Act, ActMemory, judge
-from airflow_pipeops.argocd.errors import error_of
-from airflow_pipeops.argocd.forge import commit_url, first_commit_url
+from airflow_pipeops.argocd.clients.errors import error_of
 from airflow_pipeops.argocd.history import history_of, meant
 from airflow_pipeops.argocd.request import (
     check_options,
@@ -27,7 +26,8 @@ from airflow_pipeops.exceptions import (
     ReleaseFailed,
     SyncFailed,
 )
-from airflow_pipeops.gitops.observed import Condition, Observed, Operation, Trouble
+from airflow_pipeops.git.forges import commit_url, first_commit_url
+from airflow_pipeops.waits.status import Condition, Observed, Operation, Trouble
 
 SHA = "a" * 40
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from airflow_pipeops.argocd.client import AppRef, ArgoCDClient
+from airflow_pipeops.argocd.application import observe
+from airflow_pipeops.argocd.clients.protocol import Resource
+from airflow_pipeops.argocd.clients.rest import AppRef, ArgoCDClient
 from airflow_pipeops.argocd.hook import ArgoCDHook
-from airflow_pipeops.argocd.observe import observe
-from airflow_pipeops.argocd.transport import Resource
 from airflow_pipeops.exceptions import AccessDenied, InvalidInput, NotFound, SyncFailed
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
-from airflow_pipeops.argocd.events import ArgoCDDriftTrigger
 from airflow_pipeops.argocd.hook import ArgoCDHook
 from airflow_pipeops.argocd.operators import ArgoCDSyncOperator
 from airflow_pipeops.argocd.sensors import ArgoCDAppSensor, ArgoCDSteadySensor
+from airflow_pipeops.argocd.watchers import ArgoCDDriftTrigger
 
 TICK = timedelta(milliseconds=300)
 

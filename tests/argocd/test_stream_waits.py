@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import TaskDeferred
 
+from airflow_pipeops.argocd.clients.protocol import AppRef
 from airflow_pipeops.argocd.polling import until_decided
 from airflow_pipeops.argocd.sensors import ArgoCDAppSensor
-from airflow_pipeops.argocd.transport import AppRef
 from airflow_pipeops.argocd.triggers import ArgoCDWaitTrigger
-from airflow_pipeops.argocd.wait import Wait
+from airflow_pipeops.argocd.waits import Wait
 from airflow_pipeops.exceptions import BadResponse, InvalidInput, SyncFailed
-from airflow_pipeops.gitops.verdict import Expectation
+from airflow_pipeops.waits.verdict import Expectation
 
 NEW = "a" * 40
 

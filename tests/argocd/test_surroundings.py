@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from airflow_pipeops.argocd.client import ArgoCDClient
+from airflow_pipeops.argocd.clients.protocol import AppRef
+from airflow_pipeops.argocd.clients.rest import ArgoCDClient
 from airflow_pipeops.argocd.polling import until_decided
 from airflow_pipeops.argocd.stream import ArgoCDSource
-from airflow_pipeops.argocd.transport import AppRef
-from airflow_pipeops.argocd.wait import Wait
-from airflow_pipeops.gitops.observed import Observed
-from airflow_pipeops.gitops.streams.snapshot import Reading, Snapshot
-from airflow_pipeops.gitops.verdict import Expectation
+from airflow_pipeops.argocd.waits import Wait
+from airflow_pipeops.waits.status import Observed
+from airflow_pipeops.waits.streams.snapshot import Reading, Snapshot
+from airflow_pipeops.waits.verdict import Expectation
 
 OLD, NEW = "b" * 40, "a" * 40
 CLOSED = {"activeWindows": [{"kind": "deny", "schedule": "0 22 * * *", "duration": "9h"}], "canSync": False}

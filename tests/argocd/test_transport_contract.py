@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from airflow_pipeops.argocd.observe import CORRELATION, REFRESH, observe
+from airflow_pipeops.argocd.application import CORRELATION, REFRESH, observe
+from airflow_pipeops.argocd.clients.protocol import AppRef, ArgoCD
 from airflow_pipeops.argocd.polling import until_decided
-from airflow_pipeops.argocd.transport import AppRef, ArgoCD
-from airflow_pipeops.argocd.wait import Wait
+from airflow_pipeops.argocd.waits import Wait
 from airflow_pipeops.exceptions import (
     AccessDenied,
     BadResponse,
@@ -24,7 +24,7 @@ from airflow_pipeops.exceptions import (
     SyncFailed,
     Unreachable,
 )
-from airflow_pipeops.gitops.verdict import Expectation
+from airflow_pipeops.waits.verdict import Expectation
 from tests.argocd.chaos import Chaos, between
 from tests.argocd.controller import APPLICATIONS, Controller
 from tests.argocd.worlds import CoreWorld, RestWorld, World, spec

@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 _PROGRAM = """
 import json, os
 from dataclasses import replace
-from airflow_pipeops.gitops.streams import stream
+from airflow_pipeops.waits.streams import stream
 stream.PACE = replace(stream.PACE, **json.loads(os.environ["PIPEOPS_TEST_PACE"]))
 for name, value in json.loads(os.environ["PIPEOPS_TEST_SET"]).items():
     module, _, attribute = name.rpartition(".")

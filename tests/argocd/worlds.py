@@ -7,9 +7,9 @@ import itertools
 from typing import Any
 from urllib.error import HTTPError
 
-from airflow_pipeops.argocd.client import ArgoCDClient
-from airflow_pipeops.argocd.crd import ArgoCDCoreClient
-from airflow_pipeops.argocd.transport import AppRef, ArgoCD
+from airflow_pipeops.argocd.clients.kubernetes import ArgoCDCoreClient
+from airflow_pipeops.argocd.clients.protocol import AppRef, ArgoCD
+from airflow_pipeops.argocd.clients.rest import ArgoCDClient
 from airflow_pipeops.kubernetes.client import KubernetesClient
 from airflow_pipeops.kubernetes.endpoint import Endpoint
 from tests.argocd.controller import Controller

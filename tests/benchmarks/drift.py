@@ -128,7 +128,7 @@ def import_all() -> None:
     import fsspec  # noqa: F401
     import scipy.special  # noqa: F401
 
-    from airflow_pipeops.drift import comparing  # noqa: F401
+    from airflow_pipeops.drift import run as comparing  # noqa: F401
     from airflow_pipeops.drift.engines import duck  # noqa: F401
 
 

@@ -17,9 +17,9 @@ from datetime import datetime, timedelta, timezone
 import numpy as np
 import pandas as pd
 
-from airflow_pipeops.drift.governor import Observation, RetrainPolicy
-from airflow_pipeops.drift.governor.calibration import cheapest, decay
-from airflow_pipeops.drift.governor.replay import simulate
+from airflow_pipeops.governor import Observation, RetrainPolicy
+from airflow_pipeops.governor.calibration import cheapest, decay
+from airflow_pipeops.governor.replay import simulate
 from tests import realdata
 from tests.benchmarks.retrain_streams import VERSION, Stream, Task
 

@@ -51,9 +51,9 @@ class StreamingTrigger(ArgoCDWaitTrigger):
 
     async def outcome(self) -> dict[str, Any]:
         """Look once, and follow the stream from there."""
+        from airflow_pipeops.argocd.application import observe
         from airflow_pipeops.argocd.hook import ArgoCDHook
-        from airflow_pipeops.argocd.observe import observe
-        from airflow_pipeops.argocd.wait import look
+        from airflow_pipeops.argocd.waits import look
 
         hook = ArgoCDHook(self.argocd_conn_id)
         async with await hook.aclient() as client:
@@ -107,11 +107,11 @@ async def first_looks(
     url: str, names: list[str], poll_interval: float, way: type[ArgoCDWaitTrigger]
 ) -> list[Any]:
     """Look once at each application, as the tasks do before they are deferred; return their triggers."""
-    from airflow_pipeops.argocd.client import ArgoCDClient
+    from airflow_pipeops.argocd.clients.protocol import AppRef
+    from airflow_pipeops.argocd.clients.rest import ArgoCDClient
     from airflow_pipeops.argocd.polling import look_once
-    from airflow_pipeops.argocd.transport import AppRef
-    from airflow_pipeops.argocd.wait import Wait, wait_to_json
-    from airflow_pipeops.gitops.verdict import Expectation
+    from airflow_pipeops.argocd.waits import Wait, wait_to_json
+    from airflow_pipeops.waits.verdict import Expectation
 
     waits = [
         Wait(AppRef(name, "default"), Expectation(revisions={"*": NEW}, settle=SETTLE, timeout=3600.0))

@@ -39,7 +39,9 @@ def repo(tmp_path: Path, artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     }.items():
         monkeypatch.setenv(f"AIRFLOW_CONN_{name}", json.dumps(value))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("airflow_pipeops.settings.evidence_uri", lambda: (tmp_path / "evidence").as_uri())
+    monkeypatch.setattr(
+        "airflow_pipeops.base.configuration.evidence_uri", lambda: (tmp_path / "evidence").as_uri()
+    )
     return folder
 
 

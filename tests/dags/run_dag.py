@@ -11,7 +11,7 @@ import sys
 
 from airflow.sdk import DAG
 
-from airflow_pipeops.bundles import example_dags
+from airflow_pipeops.provider.examples import example_dags
 
 dag_id, conf = sys.argv[1], json.loads(sys.argv[2]) if len(sys.argv) > 2 else {}
 found = runpy.run_path(str(example_dags() / f"{dag_id}.py"))

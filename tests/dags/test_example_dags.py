@@ -12,9 +12,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from airflow_pipeops.bundles import example_dags
 from airflow_pipeops.demo.preflight import Ports
 from airflow_pipeops.demo.stack import DAGS, Stack
+from airflow_pipeops.provider.examples import example_dags
 
 RUNNER = Path(__file__).with_name("run_dag.py")
 FILES = sorted(example_dags().glob("*.py"))

@@ -19,9 +19,9 @@ import pytest
 
 from airflow_pipeops.drift.engine import Comparison, Engine, compare, profile
 from airflow_pipeops.drift.engines.duck import Database
-from airflow_pipeops.drift.engines.filling import disjoint, mended_map
 from airflow_pipeops.drift.engines.sessions import Cancellation, Cancelled
 from airflow_pipeops.drift.engines.sql import RESOLUTION, Map
+from airflow_pipeops.drift.engines.templates import disjoint, mended_map
 from airflow_pipeops.drift.settings import Settings
 from airflow_pipeops.drift.sources import Files, Frame, Query, TableRef
 from airflow_pipeops.drift.statistics.aggregates import (

@@ -181,7 +181,7 @@ def test_segments_and_categories_on_spark(spark: Any) -> None:
 
 
 def test_values_are_looked_up_in_a_warehouse(server: Postgres) -> None:
-    from airflow_pipeops.drift.engines.gather import Gatherer, Wanted
+    from airflow_pipeops.drift.engines.gatherer import Gatherer, Wanted
     from airflow_pipeops.drift.engines.warehouse import Warehouse
 
     side = Warehouse(TableRef("reference", hook=Hook(server)), "reference")

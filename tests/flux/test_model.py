@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from airflow_pipeops.flux.kinds import Ref
-from airflow_pipeops.flux.observe import observe
-from airflow_pipeops.gitops.observed import Observed, Trouble
-from airflow_pipeops.gitops.verdict import Expectation, Memory, Verdict, decide, questions
+from airflow_pipeops.flux.objects import observe
+from airflow_pipeops.waits.status import Observed, Trouble
+from airflow_pipeops.waits.verdict import Expectation, Memory, Verdict, decide, questions
 from tests.flux.world import (
     REQUESTED,
     HelmController,

@@ -9,9 +9,9 @@ import pytest
 
 from airflow_pipeops.exceptions import BadResponse
 from airflow_pipeops.flux.kinds import Ref
-from airflow_pipeops.flux.observe import observe
-from airflow_pipeops.gitops.observed import Trouble
-from airflow_pipeops.gitops.verdict import Expectation, Memory, Verdict, decide, questions
+from airflow_pipeops.flux.objects import observe
+from airflow_pipeops.waits.status import Trouble
+from airflow_pipeops.waits.verdict import Expectation, Memory, Verdict, decide, questions
 from tests.flux.objects import (
     DIGEST,
     NEW,

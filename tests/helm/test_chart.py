@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from airflow_pipeops import __version__
-from airflow_pipeops.provider_info import get_provider_info
+from airflow_pipeops.provider.metadata import get_provider_info
 
 CHART = Path(__file__).resolve().parents[2] / "helm" / "pipeops"
 SECRET = "s3cret-t0ken"

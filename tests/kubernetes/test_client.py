@@ -258,7 +258,7 @@ def test_a_dead_watch_is_noticed(api: ApiServer) -> None:
 
 
 def test_follow_goes_on_where_a_watch_ended(api: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("airflow_pipeops.kubernetes.watching.WATCH_SECONDS", 2)
+    monkeypatch.setattr("airflow_pipeops.kubernetes.watches.WATCH_SECONDS", 2)
     api.put(*PLAIN, thing("one", size=0))
     stop = threading.Event()
 

@@ -73,7 +73,7 @@ class Server:
             **environment,
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "airflow_pipeops.models.server"],
+            [sys.executable, "-m", "airflow_pipeops.serving.server"],
             cwd=ROOT,
             env={**os.environ, **settings},
             stdout=subprocess.PIPE,

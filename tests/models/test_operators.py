@@ -25,7 +25,7 @@ from airflow_pipeops.models.operators import (
 )
 from airflow_pipeops.models.registry import Registry
 
-from .conftest import Server
+from tests.models.conftest import Server
 
 DOMAIN = "airflow_pipeops.demo.flights"
 MODEL = Deliverable("flight-delay")

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from airflow_pipeops.bundles import example_dags
+from airflow_pipeops.provider.examples import example_dags
 
 HEAVY = [
     "pandas", "numpy", "evidently", "great_expectations", "mlflow", "sklearn", "scipy", "pyarrow", "kubernetes",

@@ -13,8 +13,8 @@ import jsonschema
 import pytest
 from airflow.sdk import Asset
 
-from airflow_pipeops.assets import sanitize_uri
-from airflow_pipeops.provider_info import get_provider_info
+from airflow_pipeops.provider.metadata import get_provider_info
+from airflow_pipeops.provider.uris import sanitize_uri
 
 INFO = get_provider_info()
 CONNECTIONS = {item["connection-type"]: item for item in INFO["connection-types"]}

@@ -31,7 +31,7 @@ def test_example_dags_travel_in_the_wheel(wheel: Path) -> None:
 
 def test_an_installation_finds_them_there(wheel: Path, tmp_path) -> None:
     zipfile.ZipFile(wheel).extractall(tmp_path)
-    program = "from airflow_pipeops.bundles import ExampleDagsBundle as B; print(B(name='x').path)"
+    program = "from airflow_pipeops.provider.examples import ExampleDagsBundle as B; print(B(name='x').path)"
     run = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, env={"PYTHONPATH": str(tmp_path), "PATH": "", "HOME": str(tmp_path)},
         capture_output=True, text=True, check=True,

@@ -7,24 +7,24 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
 
-from airflow_pipeops.argocd.core.base import APPLICATIONS, CoreCalls, Json
-from airflow_pipeops.argocd.errors import INVALID_ARGUMENT, refusal
-from airflow_pipeops.argocd.observe import REFRESH
-from airflow_pipeops.argocd.operation import (
+from airflow_pipeops.argocd.application import REFRESH
+from airflow_pipeops.argocd.clients.errors import INVALID_ARGUMENT, refusal
+from airflow_pipeops.argocd.clients.protocol import AppRef
+from airflow_pipeops.argocd.clients.requests import (
     begin_patch,
     cascading,
     rollback_operation,
     sync_operation,
     terminate_patch,
 )
-from airflow_pipeops.argocd.transport import AppRef
+from airflow_pipeops.argocd.core.base import APPLICATIONS, CoreCalls, Json
+from airflow_pipeops.base.deadlines import within
 from airflow_pipeops.exceptions import Conflict, NotFound, Unreachable
 from airflow_pipeops.kubernetes.kinds import name_of, version_of
-from airflow_pipeops.waiting import within
 
 
 class ApplicationCalls(CoreCalls):
-    """See :class:`~airflow_pipeops.argocd.transport.ArgoCD`, which documents each."""
+    """See :class:`~airflow_pipeops.argocd.clients.protocol.ArgoCD`, which documents each."""
 
     async def refresh(self, app: AppRef, *, hard: bool = False, timeout: float = 10.0) -> Json | None:
         """Ask the controller to compare again, and return the Application once it has.

@@ -7,7 +7,7 @@ import random
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from airflow_pipeops.argocd.transport import AppRef
+from airflow_pipeops.argocd.clients.protocol import AppRef
 from airflow_pipeops.exceptions import Conflict, NotFound, Unsupported
 from airflow_pipeops.kubernetes.client import KubernetesClient
 from airflow_pipeops.kubernetes.kinds import ALL_NAMESPACES, Kind, name_of, version_of

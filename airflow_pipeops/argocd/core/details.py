@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from airflow_pipeops.argocd.clients.protocol import AppRef, Resource
 from airflow_pipeops.argocd.core.base import APPLICATION_SETS, CoreCalls, Json, unsupported
-from airflow_pipeops.argocd.transport import AppRef, Resource
 from airflow_pipeops.exceptions import NotFound, PipeOpsError, Unsupported
 from airflow_pipeops.kubernetes.kinds import PODS, Kind, name_of
 
@@ -29,7 +29,7 @@ _LONGEST_LINE = 2000
 
 
 class DetailCalls(CoreCalls):
-    """See :class:`~airflow_pipeops.argocd.transport.ArgoCD`, which documents each."""
+    """See :class:`~airflow_pipeops.argocd.clients.protocol.ArgoCD`, which documents each."""
 
     async def events(self, app: AppRef, resource: Resource | None = None) -> list[Json]:
         """Return the Kubernetes events about the Application itself, or about one of its resources; the latest last."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from airflow_pipeops.argocd.clients.protocol import Trial
 from airflow_pipeops.argocd.core.base import APPLICATIONS, CoreCalls
-from airflow_pipeops.argocd.transport import Trial
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.kubernetes.kinds import ALL_NAMESPACES, EVENTS, PODS, Kind
 
@@ -29,7 +29,7 @@ _OPTIONAL: tuple[tuple[str, Kind, str, str], ...] = (
 
 
 class ServerCalls(CoreCalls):
-    """See :class:`~airflow_pipeops.argocd.transport.ArgoCD`, which documents each."""
+    """See :class:`~airflow_pipeops.argocd.clients.protocol.ArgoCD`, which documents each."""
 
     async def version(self) -> str:
         """Return the version of Kubernetes: no object says that of Argo CD."""

@@ -7,13 +7,13 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.argocd.acting import ArgoCDActOperator
 from airflow_pipeops.argocd.acts import Act
 from airflow_pipeops.argocd.hook import ArgoCDHook
 from airflow_pipeops.argocd.manifest import merge_patch, paths, read
+from airflow_pipeops.argocd.operators.acts import ArgoCDActOperator
+from airflow_pipeops.argocd.operators.base import ArgoCDOperator
 from airflow_pipeops.argocd.request import refused
-from airflow_pipeops.argocd.waiting import ArgoCDOperator
-from airflow_pipeops.delivery.given import one_of
+from airflow_pipeops.base.arguments import one_of
 from airflow_pipeops.delivery.operators import no_retry
 from airflow_pipeops.exceptions import (
     Conflict,
@@ -27,7 +27,7 @@ from airflow_pipeops.exceptions import (
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_pipeops.argocd.transport import AppRef
+    from airflow_pipeops.argocd.clients.protocol import AppRef
 
 #: How often a change that met another one is computed anew.
 _ROUNDS = 5

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.argocd.drift import LIMIT, differences, fingerprint
-from airflow_pipeops.argocd.forge import first_commit_url
-from airflow_pipeops.argocd.observe import observe
+from airflow_pipeops.argocd.application import observe
+from airflow_pipeops.argocd.differences import LIMIT, differences, fingerprint
+from airflow_pipeops.argocd.operators.base import ArgoCDOperator
 from airflow_pipeops.argocd.unified import unified
-from airflow_pipeops.argocd.waiting import ArgoCDOperator
+from airflow_pipeops.base.redaction import redacted
 from airflow_pipeops.delivery.operators import no_retry
 from airflow_pipeops.exceptions import DriftFound, InvalidInput, SyncFailed
-from airflow_pipeops.gitops.observed import Observed
-from airflow_pipeops.gitops.redact import redacted
+from airflow_pipeops.git.forges import first_commit_url
+from airflow_pipeops.waits.status import Observed
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_pipeops.argocd.client import ArgoCDClient
+    from airflow_pipeops.argocd.clients.rest import ArgoCDClient
 
 #: Conditions after which a clean comparison proves nothing.
 _DOUBTS = ("ComparisonError", "InvalidSpecError", "UnknownError")

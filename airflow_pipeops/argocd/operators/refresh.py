@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.argocd.acting import ArgoCDActOperator
 from airflow_pipeops.argocd.acts import Act
-from airflow_pipeops.argocd.waiting import ArgoCDOperator
-from airflow_pipeops.delivery.given import one_of
+from airflow_pipeops.argocd.operators.acts import ArgoCDActOperator
+from airflow_pipeops.argocd.operators.base import ArgoCDOperator
+from airflow_pipeops.base.arguments import one_of
 from airflow_pipeops.delivery.operators import no_retry
 
 if TYPE_CHECKING:

@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.argocd.acts import in_progress
-from airflow_pipeops.argocd.forge import first_commit_url
+from airflow_pipeops.argocd.application import observe
 from airflow_pipeops.argocd.history import Entry, history_of, meant
-from airflow_pipeops.argocd.observe import observe
+from airflow_pipeops.argocd.operators.base import ArgoCDOperator, ArgoCDWaitOperator
 from airflow_pipeops.argocd.request import refused
-from airflow_pipeops.argocd.wait import Decided
-from airflow_pipeops.argocd.waiting import ArgoCDOperator, ArgoCDWaitOperator
+from airflow_pipeops.argocd.waits import Decided
 from airflow_pipeops.delivery.operators import no_retry
 from airflow_pipeops.exceptions import Conflict, InvalidInput, PipeOpsError, Unreachable
-from airflow_pipeops.gitops.observed import Observed, Operation
-from airflow_pipeops.gitops.verdict import Expectation, Memory
+from airflow_pipeops.git.forges import first_commit_url
+from airflow_pipeops.waits.status import Observed, Operation
+from airflow_pipeops.waits.verdict import Expectation, Memory
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -26,7 +26,7 @@ class ArgoCDRollbackOperator(ArgoCDWaitOperator):
 
     For emergencies, and for applications that are synchronised by hand. Git is not changed, so the application is out of
     sync afterwards, and no hooks run. Under auto-sync it is refused, since the next synchronisation would undo it: there,
-    revert the commit with :class:`~airflow_pipeops.gitops.operators.GitOpsRevertOperator`.
+    revert the commit with :class:`~airflow_pipeops.git.operators.GitOpsRevertOperator`.
 
     The goal is named absolutely, never as "the one before": so the task is safe to try again, and finds that it is there
     already, or that its operation is running.

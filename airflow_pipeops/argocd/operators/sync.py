@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.argocd.acts import in_progress
-from airflow_pipeops.argocd.forge import first_commit_url
+from airflow_pipeops.argocd.application import CORRELATION, observe
 from airflow_pipeops.argocd.hook import ArgoCDHook
-from airflow_pipeops.argocd.observe import CORRELATION, observe
+from airflow_pipeops.argocd.operators.base import ArgoCDOperator, ArgoCDWaitOperator
 from airflow_pipeops.argocd.request import (
     check_options,
     check_retry,
@@ -18,8 +18,7 @@ from airflow_pipeops.argocd.request import (
     merged_retry,
     refused,
 )
-from airflow_pipeops.argocd.wait import Decided
-from airflow_pipeops.argocd.waiting import ArgoCDOperator, ArgoCDWaitOperator
+from airflow_pipeops.argocd.waits import Decided
 from airflow_pipeops.argocd.windows import window_lines
 from airflow_pipeops.delivery.operators import idempotency_key, no_retry
 from airflow_pipeops.exceptions import (
@@ -29,9 +28,10 @@ from airflow_pipeops.exceptions import (
     SyncFailed,
     Unreachable,
 )
-from airflow_pipeops.gitops.given import revisions_of
-from airflow_pipeops.gitops.observed import Observed, Operation, is_sha, shorts
-from airflow_pipeops.gitops.verdict import Expectation, Memory
+from airflow_pipeops.git.forges import first_commit_url
+from airflow_pipeops.waits.revisions import revisions_of
+from airflow_pipeops.waits.status import Observed, Operation, is_sha, shorts
+from airflow_pipeops.waits.verdict import Expectation, Memory
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -211,7 +211,7 @@ class ArgoCDSyncOperator(ArgoCDWaitOperator):
 
     def _wanted(self, observed: Observed) -> dict[str, str]:
         """Return the revision per source index."""
-        from airflow_pipeops.gitops.look import wanted_of
+        from airflow_pipeops.waits.situation import wanted_of
 
         if self.revision:
             wanted, problem = wanted_of(observed.sources, Expectation(revisions=revisions_of(self.revision)))
@@ -229,7 +229,7 @@ class ArgoCDSyncOperator(ArgoCDWaitOperator):
     def _as_good(self, wanted: str, current: str) -> bool:
         if wanted == current or not self.git_conn_id or not is_sha(current):
             return wanted == current
-        from airflow_pipeops.gitops.ancestry import contains_commit
+        from airflow_pipeops.git.ancestry import contains_commit
 
         return contains_commit(self.git_conn_id, wanted, current)
 

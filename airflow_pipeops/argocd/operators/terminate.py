@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.argocd.acting import ArgoCDActOperator
 from airflow_pipeops.argocd.acts import Act, in_progress
-from airflow_pipeops.argocd.observe import CORRELATION, observe
-from airflow_pipeops.argocd.waiting import ArgoCDOperator
+from airflow_pipeops.argocd.application import CORRELATION, observe
+from airflow_pipeops.argocd.operators.acts import ArgoCDActOperator
+from airflow_pipeops.argocd.operators.base import ArgoCDOperator
 from airflow_pipeops.delivery.operators import no_retry
 from airflow_pipeops.exceptions import Conflict, PipeOpsError, Unreachable
-from airflow_pipeops.gitops.observed import Observed, Operation, short, shorts
+from airflow_pipeops.waits.status import Observed, Operation, short, shorts
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

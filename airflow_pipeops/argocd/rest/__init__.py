@@ -1,1 +1,1 @@
-"""The calls of the REST API, by what they are about. :class:`~airflow_pipeops.argocd.client.ArgoCDClient` has them all."""
+"""The calls of the REST API, by what they are about."""

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_pipeops.argocd.transport import AppRef
+from airflow_pipeops.argocd.clients.protocol import AppRef
+from airflow_pipeops.base.http import Http
 from airflow_pipeops.exceptions import BadResponse, Unreachable
-from airflow_pipeops.http import Http
 
 _ALL = "/api/v1/applications"
 
 
 class ApplicationCalls:
-    """See :class:`~airflow_pipeops.argocd.transport.ArgoCD`, which documents each."""
+    """See :class:`~airflow_pipeops.argocd.clients.protocol.ArgoCD`, which documents each."""
 
     http: Http
 

@@ -10,20 +10,20 @@ from contextlib import aclosing
 from typing import Any
 from urllib.parse import quote
 
+from airflow_pipeops.argocd.clients.protocol import AppRef, Resource
 from airflow_pipeops.argocd.rest.applications import items_of
 from airflow_pipeops.argocd.rest.streams import SILENCE, message_of
-from airflow_pipeops.argocd.transport import AppRef, Resource
+from airflow_pipeops.base.deadlines import within
+from airflow_pipeops.base.http import Http
 from airflow_pipeops.exceptions import BadResponse, Unreachable
-from airflow_pipeops.http import Http
 from airflow_pipeops.kubernetes.kinds import event_time
-from airflow_pipeops.waiting import within
 
 #: No longer line of a log is of use in a message.
 _LONGEST_LINE = 2000
 
 
 class DetailCalls:
-    """See :class:`~airflow_pipeops.argocd.transport.ArgoCD`, which documents each."""
+    """See :class:`~airflow_pipeops.argocd.clients.protocol.ArgoCD`, which documents each."""
 
     http: Http
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote
 
-from airflow_pipeops.argocd.transport import Trial
-from airflow_pipeops.http import Http
+from airflow_pipeops.argocd.clients.protocol import Trial
+from airflow_pipeops.base.http import Http
 
 #: (resource, action) -> what the permission is needed for.
 PERMISSIONS = {
@@ -20,7 +20,7 @@ OPTIONAL = {
 
 
 class ServerCalls:
-    """See :class:`~airflow_pipeops.argocd.transport.ArgoCD`, which documents each."""
+    """See :class:`~airflow_pipeops.argocd.clients.protocol.ArgoCD`, which documents each."""
 
     http: Http
 

@@ -7,16 +7,16 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
-from airflow_pipeops.argocd.errors import error_of
+from airflow_pipeops.argocd.clients.errors import error_of
+from airflow_pipeops.base.http import Http
 from airflow_pipeops.exceptions import Unreachable
-from airflow_pipeops.http import Http
 
 #: The server sends a comment line every 15 s, so this long without a byte is a dead connection.
 SILENCE = 45.0
 
 
 class StreamCalls:
-    """See :class:`~airflow_pipeops.argocd.transport.ArgoCD`, which documents each."""
+    """See :class:`~airflow_pipeops.argocd.clients.protocol.ArgoCD`, which documents each."""
 
     http: Http
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_pipeops.argocd.groups import failures, joined, meant, selected, standing
 from airflow_pipeops.argocd.hook import ArgoCDHook
 from airflow_pipeops.argocd.links import app_url
-from airflow_pipeops.argocd.many import failures, joined, meant, selected, standing
-from airflow_pipeops.argocd.wait import Decided
-from airflow_pipeops.argocd.waiting import ArgoCDOperator, ArgoCDWaitOperator
+from airflow_pipeops.argocd.operators.base import ArgoCDOperator, ArgoCDWaitOperator
+from airflow_pipeops.argocd.waits import Decided
 from airflow_pipeops.delivery.deliverable import Deliverable
 from airflow_pipeops.delivery.operators import no_retry
 from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
-from airflow_pipeops.gitops.given import revisions_of
-from airflow_pipeops.gitops.verdict import Expectation
+from airflow_pipeops.waits.revisions import revisions_of
+from airflow_pipeops.waits.verdict import Expectation
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

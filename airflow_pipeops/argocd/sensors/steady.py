@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow_pipeops.argocd.operators.base import ArgoCDOperator, raise_error_of
 from airflow_pipeops.argocd.triggers import ArgoCDSteadyTrigger
-from airflow_pipeops.argocd.waiting import ArgoCDOperator, raise_error_of
-from airflow_pipeops.delivery.given import positive
+from airflow_pipeops.base.arguments import positive
 from airflow_pipeops.delivery.operators import no_retry
 from airflow_pipeops.exceptions import AccessDenied, NotFound, Unreachable
 

@@ -74,7 +74,7 @@ def _located(name: str, storage_conn_id: str | None) -> tuple[Any, str, str]:
     if storage_conn_id is None:
         path = ObjectStoragePath(name)
     else:
-        from airflow_pipeops.delivery.storage import StorageHook
+        from airflow_pipeops.base.storage import StorageHook
 
         root = StorageHook(storage_conn_id).get_conn()
         path = ObjectStoragePath(name, conn_id=root.conn_id) if "://" in name else root / name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_pipeops.drift.operators.comparing import ComparisonOperator
+from airflow_pipeops.drift.operators.base import ComparisonOperator
 
 
 class DataDriftOperator(ComparisonOperator):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.delivery.given import one_of
+from airflow_pipeops.base.arguments import one_of
 from airflow_pipeops.delivery.operators import DeliveryOperator
 from airflow_pipeops.exceptions import MissingExtra
 

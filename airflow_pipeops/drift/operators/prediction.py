@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from airflow_pipeops.drift.operators.comparing import ComparisonOperator
+from airflow_pipeops.drift.operators.base import ComparisonOperator
 
 
 class PredictionDriftOperator(ComparisonOperator):

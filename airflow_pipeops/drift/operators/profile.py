@@ -21,7 +21,7 @@ class DriftProfileOperator(MeasuringOperator):
     comparison takes as ``reference={"profile": uri}``. The profile is kept as evidence of a ``dataset`` record. More
     parameters are those of :class:`~airflow_pipeops.drift.operators.measuring.MeasuringOperator`.
 
-    :param source: as for :class:`~airflow_pipeops.drift.operators.comparing.ComparisonOperator`.
+    :param source: as for :class:`~airflow_pipeops.drift.operators.base.ComparisonOperator`.
     :param columns: names; or name -> ``numerical`` | ``categorical``; or ``"module:name"``; by default all.
     :param segment_by: measure each value of this column for itself, too.
     :param model_version: the model that learned from these data.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.drift.operators.comparing import ComparisonOperator
+from airflow_pipeops.drift.operators.base import ComparisonOperator
 from airflow_pipeops.exceptions import InvalidInput
 
 if TYPE_CHECKING:

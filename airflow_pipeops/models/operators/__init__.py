@@ -8,7 +8,7 @@ from __future__ import annotations
 from airflow_pipeops.models.operators.evaluate import EvaluateModelOperator, MeasureModelOperator
 from airflow_pipeops.models.operators.register import RegisterModelOperator, SetModelAliasOperator
 from airflow_pipeops.models.operators.train import BuildFeaturesOperator, TrainModelOperator
-from airflow_pipeops.models.operators.verify import VerifyModelOperator
+from airflow_pipeops.serving.operators import VerifyModelOperator
 
 __all__ = [
     "BuildFeaturesOperator",

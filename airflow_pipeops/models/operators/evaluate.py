@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_pipeops.base.importing import function
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
-from airflow_pipeops.importing import function
-from airflow_pipeops.models.operators.given import UI_COLOR, champion_of, data_uris, registry_of, trained
+from airflow_pipeops.models.operators.arguments import UI_COLOR, champion_of, data_uris, registry_of, trained
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

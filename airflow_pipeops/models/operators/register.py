@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.delivery.operators import DeliveryOperator, idempotency_key, no_retry
-from airflow_pipeops.models.operators.given import UI_COLOR, registry_of, trained
+from airflow_pipeops.models.operators.arguments import UI_COLOR, registry_of, trained
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_pipeops.base.importing import function
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.exceptions import InvalidInput
-from airflow_pipeops.importing import function
-from airflow_pipeops.models.operators.given import UI_COLOR, check_name, data_uris, storage_root
+from airflow_pipeops.models.operators.arguments import UI_COLOR, check_name, data_uris, storage_root
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -1,0 +1,292 @@
+"""Read an Argo CD ``Application`` (its JSON) into :class:`~airflow_pipeops.waits.status.Observed`.
+
+Tolerant of what is absent or of another shape: a field that cannot be read counts as not there, so a strange answer
+can delay a verdict and cannot make a green one. Only an answer that is no Application at all is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+from airflow_pipeops.base.redaction import redacted
+from airflow_pipeops.exceptions import BadResponse
+from airflow_pipeops.waits.status import (
+    Condition,
+    Hydration,
+    Observed,
+    Operation,
+    Resource,
+    Rollout,
+    Source,
+)
+
+REFRESH = "argocd.argoproj.io/refresh"
+SKIP_RECONCILE = "argocd.argoproj.io/skip-reconcile"
+
+#: Name of the entry in an operation's ``info`` that says which task asked for it.
+CORRELATION = "pipeops.airflow/id"
+
+Json = Mapping[str, Any]
+
+_EMPTY: tuple[Any, ...] = (None, "", {}, [], False, 0)
+
+
+def observe(
+    application: Any, *, refreshed: bool = False, application_set: Any = None, sync_windows: Any = None
+) -> Observed:
+    """Read an Application.
+
+    :param application: the object as the API returns it.
+    :param refreshed: it is the answer to a refresh that the controller has acknowledged.
+    :param application_set: the ``ApplicationSet`` that owns it, if somebody looked: only that says which step of a rolling
+        synchronisation it waits for.
+    :param sync_windows: the answer of ``/syncwindows``, if somebody looked: an application does not say that a closed
+        window keeps auto-sync from starting.
+    :raises BadResponse: if it is no Application.
+    """
+    app = _map(application)
+    metadata, spec, status = _map(app.get("metadata")), _map(app.get("spec")), _map(app.get("status"))
+    if not _text(metadata.get("name")) or not spec:
+        raise BadResponse("the answer is no Argo CD Application: it has no metadata.name or no spec")
+    annotations = _map(metadata.get("annotations"))
+    sync, health = _map(status.get("sync")), _map(status.get("health"))
+    automated, automatic = _automated(spec)
+    deployed, deployed_id = _deployed(status)
+    hydrator = bool(_map(spec.get("sourceHydrator")))
+    owner = next(iter(_maps(metadata.get("ownerReferences"))), {})
+    return Observed(
+        name=_text(metadata.get("name")),
+        namespace=_text(metadata.get("namespace")),
+        project=_text(spec.get("project")),
+        uid=_text(metadata.get("uid")),
+        sources=_sources(spec),
+        desired=_revisions(sync),
+        sync=_text(sync.get("status")) or "Unknown",
+        health=_text(health.get("status")) or "Unknown",
+        health_since=_time(health.get("lastTransitionTime")),
+        compared_at=_time(status.get("reconciledAt")),
+        operation=_operation(app),
+        conditions=tuple(
+            Condition(_text(item.get("type")), _said(item.get("message")))
+            for item in _maps(status.get("conditions"))
+        ),
+        resources=tuple(_resource(item) for item in _maps(status.get("resources"))),
+        images=tuple(_texts(_map(status.get("summary")).get("images"))),
+        deployed=deployed,
+        deployed_id=deployed_id,
+        replaced=tuple(
+            revision for item in _maps(status.get("history"))[:-1] for revision in _revisions(item)
+        ),
+        deleting=bool(metadata.get("deletionTimestamp")),
+        ignored=f"annotation {SKIP_RECONCILE} is true" if annotations.get(SKIP_RECONCILE) == "true" else "",
+        automatic=automatic,
+        self_heal=automatic and automated.get("selfHeal") is True,
+        prunes=automated.get("prune") is True,
+        blocked=_blocked(sync_windows),
+        owner=_text(owner.get("kind")),
+        owner_seen=bool(_map(application_set)),
+        rollout=_rollout(_map(application_set), _text(metadata.get("name"))),
+        hydration=_hydration(spec, status),
+        other_spec=not hydrator and not _alike(_compared(sync), _specified(spec)),
+        finalizers=tuple(_texts(metadata.get("finalizers"))),
+        refreshed=refreshed and REFRESH not in annotations,
+    )
+
+
+def _automated(spec: Json) -> tuple[Json, bool]:
+    raw = _map(spec.get("syncPolicy")).get("automated")
+    automated = _map(raw)
+    return automated, isinstance(raw, Mapping) and automated.get("enabled") is not False
+
+
+def _sources(spec: Json) -> tuple[Source, ...]:
+    dry = _dry(spec)
+    return tuple(_source(item) for item in dry or _specified(spec))
+
+
+def _specified(spec: Json) -> list[Json]:
+    """The sources that are synchronised from; ``sources`` hides ``source``."""
+    return _maps(spec.get("sources")) or [item for item in [_map(spec.get("source"))] if item]
+
+
+def _source(item: Json) -> Source:
+    repo, chart = _text(item.get("repoURL")), bool(item.get("chart"))
+    oci = repo.startswith("oci://")
+    return Source(
+        repo=repo,
+        target=_text(item.get("targetRevision")),
+        versioned=chart or oci,
+        digests=oci and not chart,
+    )
+
+
+def _dry(spec: Json) -> list[Json]:
+    """The sources that a hydrator renders; they hide all others."""
+    hydrator = _map(spec.get("sourceHydrator"))
+    return _maps(hydrator.get("drySources")) or [item for item in [_map(hydrator.get("drySource"))] if item]
+
+
+def _hydration(spec: Json, status: Json) -> Hydration | None:
+    hydrator = _map(spec.get("sourceHydrator"))
+    if not hydrator:
+        return None
+    at = _map(status.get("sourceHydrator"))
+    current, done = _map(at.get("currentOperation")), _map(at.get("lastSuccessfulOperation"))
+    # What was rendered by another configuration says nothing about this one.
+    valid = _alike([_map(done.get("sourceHydrator"))], [hydrator]) or not done.get("sourceHydrator")
+    return Hydration(
+        phase=_text(current.get("phase")),
+        message=_said(current.get("message")),
+        dry=_text(current.get("drySHA")),
+        done_dry=_text(done.get("drySHA")) if valid else "",
+        done=_text(done.get("hydratedSHA")) if valid else "",
+        compared_dry=_text(at.get("lastComparedDryRevision")) if valid else "",
+        branch=_text(_map(hydrator.get("syncSource")).get("targetBranch")),
+        staging=_text(_map(hydrator.get("hydrateTo")).get("targetBranch")),
+    )
+
+
+def _rollout(application_set: Json, name: str) -> Rollout | None:
+    strategy = _map(_map(application_set.get("spec")).get("strategy"))
+    if strategy.get("type") != "RollingSync":
+        return None
+    listed = _maps(_map(application_set.get("status")).get("applicationStatus"))
+    found = next((item for item in listed if item.get("application") == name), {})
+    return Rollout(
+        owner=_text(_map(application_set.get("metadata")).get("name")),
+        status=_text(found.get("status")),
+        step=_text(found.get("step")),
+        message=_said(found.get("message")),
+        revisions=tuple(_texts(found.get("targetRevisions"))),
+    )
+
+
+def _blocked(sync_windows: Any) -> str:
+    """Why auto-sync may not start: an active window denies it, or there are windows that allow it and none is open."""
+    answer = _map(sync_windows)
+    active, assigned = _maps(answer.get("activeWindows")), _maps(answer.get("assignedWindows"))
+    denying = [item for item in active if item.get("kind") == "deny"]
+    if denying:
+        return f"a window denies it: {_window(denying[0])}"
+    allowing = [item for item in assigned if item.get("kind") == "allow"]
+    if allowing and not any(item.get("kind") == "allow" for item in active):
+        return f"it is allowed only in windows such as {_window(allowing[0])}"
+    return ""
+
+
+def _window(item: Json) -> str:
+    return f"{_text(item.get('schedule')) or '?'} for {_text(item.get('duration')) or '?'}"
+
+
+def _compared(sync: Json) -> list[Json]:
+    return _specified(_map(sync.get("comparedTo")))
+
+
+def _alike(one: list[Json], other: list[Json]) -> bool:
+    """Whether two lists of sources are the same, or one is not told. Empty values are as good as absent ones."""
+    return not one or not other or _plain(one) == _plain(other)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: plain for key, item in value.items() if (plain := _plain(item)) not in _EMPTY}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _revisions(holder: Json) -> tuple[str, ...]:
+    several = _texts(holder.get("revisions"))
+    if several:
+        return tuple(several)
+    one = _text(holder.get("revision"))
+    return (one,) if one else ()
+
+
+def _deployed(status: Json) -> tuple[tuple[str, ...], int | None]:
+    history = _maps(status.get("history"))
+    if not history:
+        return (), None
+    identifier = history[-1].get("id")
+    return _revisions(history[-1]), identifier if isinstance(identifier, int) else 0
+
+
+def _operation(app: Json) -> Operation | None:
+    queued, state = app.get("operation"), _map(_map(app.get("status")).get("operationState"))
+    spec = _map(app.get("spec"))
+    if not isinstance(queued, Mapping) and not state:
+        return None
+    request = _map(state.get("operation")) or _map(queued)
+    result, asked = _map(state.get("syncResult")), _map(request.get("sync"))
+    initiator = _map(request.get("initiatedBy"))
+    retries, retry = state.get("retryCount"), _map(request.get("retry"))
+    limit, heals = retry.get("limit"), asked.get("autoHealAttemptsCount")
+    return Operation(
+        phase=_text(state.get("phase")),
+        message=_said(state.get("message")),
+        queued=isinstance(queued, Mapping),
+        revisions=_revisions(result),
+        asked=_revisions(asked),
+        has_result=isinstance(state.get("syncResult"), Mapping),
+        started_at=_time(state.get("startedAt")),
+        finished_at=_time(state.get("finishedAt")),
+        retries=retries if isinstance(retries, int) else 0,
+        dry_run=asked.get("dryRun") is True,
+        initiated_by="auto-sync" if initiator.get("automated") is True else _text(initiator.get("username")),
+        ids={_text(item.get("name")): _text(item.get("value")) for item in _maps(request.get("info"))},
+        resources=tuple(_resource(item) for item in _maps(result.get("resources"))),
+        retry_limit=limit if isinstance(limit, int) else 0 if asked else None,
+        retry_refresh=retry.get("refresh") is True,
+        partial=bool(_maps(asked.get("resources"))),
+        heals=heals if isinstance(heals, int) else 0,
+        same_sources=bool(_dry(spec)) or _alike(_specified(result), _specified(spec)),
+    )
+
+
+def _resource(item: Json) -> Resource:
+    health = _map(item.get("health"))
+    return Resource(
+        kind=_text(item.get("kind")),
+        name=_text(item.get("name")),
+        namespace=_text(item.get("namespace")),
+        group=_text(item.get("group")),
+        sync=_text(item.get("status")),
+        health=_text(health.get("status")),
+        message=_said(item.get("message")) or _said(health.get("message")),
+        hook=_text(item.get("hookType")),
+        phase=_text(item.get("hookPhase")),
+        prune=item.get("requiresPruning") is True,
+    )
+
+
+def _time(value: Any) -> float | None:
+    if not isinstance(value, str) or not value:
+        return None
+    try:
+        moment = datetime.fromisoformat(value.replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+
+
+def _map(value: Any) -> Json:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _maps(value: Any) -> list[Json]:
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, (list, tuple)) else []
+
+
+def _said(value: Any) -> str:
+    """Return what the controller says, without secrets: Git's errors name the URL with its password."""
+    return redacted(value) if isinstance(value, str) and value else ""
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _texts(value: Any) -> list[str]:
+    return [item for item in value if isinstance(item, str)] if isinstance(value, (list, tuple)) else []

@@ -1,0 +1,265 @@
+"""The base of the operators that wait for an application: deferred, or in the worker."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.configuration import conf
+
+from airflow_pipeops import exceptions
+from airflow_pipeops.argocd.hook import ArgoCDHook
+from airflow_pipeops.argocd.links import LINKS, app_url
+from airflow_pipeops.argocd.polling import ended, look_once, until_decided
+from airflow_pipeops.argocd.triggers import ArgoCDWaitTrigger
+from airflow_pipeops.argocd.waits import Decided, Wait, wait_to_json
+from airflow_pipeops.base.arguments import positive
+from airflow_pipeops.delivery.operators import DeliveryOperator
+from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
+from airflow_pipeops.git.ancestry import git_oracle
+from airflow_pipeops.git.forges import first_commit_url
+from airflow_pipeops.waits.verdict import Expectation, Memory, Verdict
+from airflow_pipeops.waits.wait import raise_error_of as raise_error_of
+
+if TYPE_CHECKING:
+    from airflow_pipeops.argocd.clients.rest import ArgoCDClient
+
+#: Added to the deadline where Airflow enforces it: our own comes first and says why.
+_MARGIN = timedelta(minutes=5)
+
+
+#: So often a request is refused because of an operation that does not show, before the wait for quiet is given up.
+_ROUNDS = 20
+
+
+class ArgoCDOperator(DeliveryOperator):
+    """What all operators of one Argo CD application share.
+
+    :param app: name of the application.
+    :param argocd_conn_id: the Argo CD connection.
+    :param project: its project; by default that of the connection.
+    :param app_namespace: its namespace, where that is not Argo CD's own.
+    :param poll_interval: between two looks.
+    :param deferrable: wait in the triggerer; by default ``[operators] default_deferrable``.
+    """
+
+    template_fields: Sequence[str] = ("app", "project", "app_namespace", *DeliveryOperator.template_fields)
+    operator_extra_links = LINKS
+    ui_color = "#fdeee8"
+
+    def __init__(
+        self,
+        *,
+        app: str,
+        argocd_conn_id: str = ArgoCDHook.default_conn_name,
+        project: str = "",
+        app_namespace: str = "",
+        poll_interval: timedelta = timedelta(seconds=5),
+        deferrable: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.app = app
+        self.argocd_conn_id = argocd_conn_id
+        self.project = project
+        self.app_namespace = app_namespace
+        self.poll_interval = positive("poll_interval", poll_interval)
+        self.deferrable = (
+            conf.getboolean("operators", "default_deferrable", fallback=False)
+            if deferrable is None
+            else deferrable
+        )
+        self.argocd_url = self.commit_url = ""
+
+    def hook(self) -> ArgoCDHook:
+        """Return the hook, and set the link to the application."""
+        hook = ArgoCDHook(
+            self.argocd_conn_id, project=self.project or "", app_namespace=self.app_namespace or ""
+        )
+        self.argocd_url = app_url(hook.settings()["url"], self.app_namespace or "", hook.ref(self.app).name)
+        return hook
+
+
+class ArgoCDWaitOperator(ArgoCDOperator):
+    """Wait until an expectation about an application comes true.
+
+    :param timeout: for the whole wait.
+    :param settle: for which health must hold.
+    :param degraded_grace: for which it may be Degraded.
+    :param git_conn_id: repository of the desired state; with it, a newer commit that contains the expected one is as good.
+    """
+
+    def __init__(
+        self,
+        *,
+        timeout: timedelta = timedelta(minutes=30),
+        settle: timedelta = timedelta(seconds=5),
+        degraded_grace: timedelta = timedelta(seconds=60),
+        git_conn_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.timeout = positive("timeout", timeout)
+        self.settle = positive("settle", settle, zero=True)
+        self.degraded_grace = positive("degraded_grace", degraded_grace, zero=True)
+        self.git_conn_id = git_conn_id
+
+    def within(self, expectation: Expectation) -> Expectation:
+        """Return an expectation with the operator's durations."""
+        return replace(
+            expectation,
+            timeout=self.timeout.total_seconds(),
+            settle=self.settle.total_seconds(),
+            degraded_grace=self.degraded_grace.total_seconds(),
+        )
+
+    def wait(self, expectation: Expectation, method: str, memory: Memory | None = None) -> Decided:
+        """Wait for the operator's application; deferred unless the first look decides.
+
+        :param method: name of the method that goes on after a deferral, with the trigger's event.
+        """
+        memories = {} if memory is None else {self.app: memory}
+        return self.wait_all({self.app: expectation}, method, memories)[self.app]
+
+    def wait_all(
+        self,
+        expectations: Mapping[str, Expectation],
+        method: str,
+        memories: Mapping[str, Memory] | None = None,
+        *,
+        fail_fast: bool = True,
+    ) -> dict[str, Decided]:
+        """Wait for several applications of the operator's project and namespace, in one deferral.
+
+        :param expectations: what must come true, by name of the application.
+        :param method: name of the method that goes on after a deferral; it reads the event with :meth:`resumed_all`.
+        :param memories: what earlier parts of the same waits remembered.
+        :param fail_fast: end as soon as one has failed; the others then stand where they stand, perhaps at ``wait``.
+        """
+        if not expectations:
+            raise InvalidInput("no application is named", field="app", remedy="Name at least one.")
+        hook, oracle, remembered = self.hook(), git_oracle(self.git_conn_id), memories or {}
+        waits = [
+            Wait(
+                hook.ref(app),
+                expectation,
+                remembered.get(app),
+                oracle=oracle,
+                on_change=partial(self._log_verdict, app),
+            )
+            for app, expectation in expectations.items()
+        ]
+        interval = self.poll_interval.total_seconds()
+
+        async def work(client: ArgoCDClient) -> None:
+            # Looking first spares a deferral where it is done already, and the race of a trigger that fires at once.
+            if self.deferrable:
+                await look_once(client, waits)
+            else:
+                await until_decided(client, waits, interval, fail_fast=fail_fast)
+
+        hook.run(work)
+        self.show(waits[0].state)
+        if not ended(waits, fail_fast=fail_fast):
+            self.defer(
+                trigger=ArgoCDWaitTrigger(
+                    argocd_conn_id=self.argocd_conn_id,
+                    waits=[wait_to_json(wait) for wait in waits],
+                    git_conn_id=self.git_conn_id,
+                    poll_interval=interval,
+                    fail_fast=fail_fast,
+                ),
+                method_name=method,
+                timeout=self.timeout + _MARGIN,
+            )
+        return {wait.ref.name: wait.state for wait in waits}
+
+    def resumed(self, event: Mapping[str, Any] | None) -> Decided:
+        """Read the event of a trigger that waited for one application.
+
+        :raises PipeOpsError: the error that ended the trigger, if one did.
+        """
+        found = self.resumed_all(event)
+        if len(found) != 1:
+            raise exceptions.BadResponse(
+                f"the trigger's event is about {len(found)} applications and not one"
+            )
+        return next(iter(found.values()))
+
+    def resumed_all(self, event: Mapping[str, Any] | None) -> dict[str, Decided]:
+        """Read a trigger's event: where each wait stands, by name of the application.
+
+        :raises PipeOpsError: the error that ended the trigger, if one did.
+        """
+        raise_error_of(event)
+        assert event is not None
+        # A trigger of an earlier version told of its one application without naming it.
+        given = event.get("decided", {self.app: event})
+        decided = {app: Decided.from_json(one) for app, one in given.items()}
+        for app, one in decided.items():
+            self.show(one)
+            self._log_verdict(app, one.verdict)
+        return decided
+
+    def show(self, decided: Decided) -> None:
+        """Set the link to the commit that is waited for."""
+        revisions = dict(decided.verdict.details.get("expected") or {})
+        repositories = list(decided.summary.get("repositories") or ())
+        known = [
+            (repositories[int(at)], revision)
+            for at, revision in revisions.items()
+            if int(at) < len(repositories)
+        ]
+        if known:
+            self.commit_url = first_commit_url(*zip(*known, strict=True))
+
+    def until_idle(self, what: str, memory: Memory | None, round_: int) -> Memory:
+        """Wait until nothing is under way, deferred to ``execute_idle``; return what the next round remembers.
+
+        :param what: what shall be done then, for the error.
+        :param memory: of the round before: the deadline counts from the first one.
+        :param round_: so many rounds went before, in which it looked idle, and the request was refused.
+        :raises WaitTimeout: after too many rounds, or too long.
+        """
+        begun = memory.started_at if memory and memory.started_at is not None else None
+        if round_ >= _ROUNDS or (begun is not None and time.time() - begun > self.timeout.total_seconds()):
+            raise exceptions.WaitTimeout(f"{self.app} was never idle long enough to {what}")
+        self.log.info("Waiting for the operation in progress to end")
+        # What was seen of the application before says nothing any more.
+        kept = Memory(now=memory.now, started_at=memory.started_at) if memory else None
+        decided = self.wait(self.within(Expectation(basis="idle", match="any")), "execute_idle", kept)
+        self.demand(decided)
+        time.sleep(min(round_, 5))  # the server may know of an operation that does not show yet
+        return decided.memory
+
+    def demand(self, decided: Decided, app: str | None = None) -> None:
+        """Raise what a failed verdict stands for, with everything that a person looks up next.
+
+        :param app: which application; by default the operator's own.
+        """
+        hook, app = self.hook(), app or self.app
+        namespace = str(decided.summary.get("namespace") or self.app_namespace or "")
+        self.argocd_url = app_url(hook.settings()["url"], namespace, app)
+        if decided.verdict.state == "done":
+            for note in decided.verdict.details.get("warnings") or ():
+                self.log.warning("%s", note)
+            return
+        from airflow_pipeops.argocd.reports import explain
+
+        try:
+            # Best effort, and not for long: the verdict is in.
+            message = hook.run(
+                lambda client: explain(client, hook.ref(app), decided, self.argocd_url),
+                attempts=1,
+                timeout=10.0,
+            )
+        except PipeOpsError:
+            message = f"Argo CD app {app}: {decided.verdict.reason} (rule {decided.verdict.rule})"
+        raise decided.error(message)
+
+    def _log_verdict(self, app: str, verdict: Verdict) -> None:
+        self.log.info("%s: %s: %s (%s)", app, verdict.state, verdict.reason, verdict.rule)

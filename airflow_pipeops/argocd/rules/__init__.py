@@ -1,0 +1,139 @@
+"""The rules of the wait, in the order in which they apply; see :mod:`airflow_pipeops.waits.verdict`.
+
+A module per subject; a rule is a function that speaks or leaves the word to the next one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_pipeops.argocd.rules import comparison, health, hydration, identity, operation, sync
+from airflow_pipeops.waits.language import Rule, first_failure, seconds, unhealthy
+from airflow_pipeops.waits.situation import Look
+from airflow_pipeops.waits.status import shorts
+
+__all__ = ["CERTAIN", "RULES", "WRONG_INPUT", "details_of", "first_failure", "seconds", "unhealthy"]
+
+#: The order of the rules. The last one always speaks.
+RULES: tuple[Rule, ...] = (
+    identity.deleting,
+    identity.recreated,
+    identity.skip_reconcile,
+    identity.wrong_project,
+    identity.unmeetable,
+    comparison.invalid_spec,
+    comparison.comparison_error,
+    operation.own_operation_invisible,
+    identity.pinned_elsewhere,
+    hydration.hydration_failed,
+    comparison.not_contained,
+    hydration.not_hydrated,
+    comparison.superseded,
+    comparison.not_compared,
+    operation.in_progress,
+    operation.idle,
+    operation.operation_failed,
+    operation.sync_error,
+    operation.applied_elsewhere,
+    sync.sync_unknown,
+    sync.out_of_sync,
+    operation.not_applied,
+    comparison.stale,
+    health.healthy,
+    health.suspended,
+    health.degraded,
+    health.progressing,
+)
+
+#: Rules that name something a person gave wrongly.
+WRONG_INPUT = frozenset(
+    {
+        "not_contained",
+        "not_owned",
+        "pinned_elsewhere",
+        "revision_conflict",
+        "revision_missing",
+        "revision_not_digest",
+        "revision_not_sha",
+        "skip_reconcile",
+        "source_ambiguous",
+        "source_unknown",
+        "wrong_project",
+    }
+)
+
+#: Failures that no further comparison can take back. All others are confirmed by an acknowledged refresh first.
+CERTAIN = frozenset(
+    {
+        "access_denied",
+        "app_deleted",
+        "app_not_found",
+        "comparison_error",
+        "deleting",
+        "invalid_spec",
+        "not_contained",
+        "recreated",
+        "revision_conflict",
+        "revision_missing",
+        "revision_not_digest",
+        "revision_not_sha",
+        "skip_reconcile",
+        "source_ambiguous",
+        "source_unknown",
+        "unreachable",
+        "wrong_project",
+    }
+)
+
+
+def details_of(k: Look) -> dict[str, Any]:
+    """Return the facts behind a verdict, as JSON of bounded size."""
+    op = k.o.operation
+    found: dict[str, Any] = {
+        "expected": {str(index): revision for index, revision in k.asked.items()},
+        "match": "exact" if k.exact_only else k.e.match,
+        "desired": list(k.o.desired),
+        "applied": list(k.o.applied),
+        "sync": k.o.sync,
+        "health": k.o.health,
+        "operation": {
+            "phase": op.phase,
+            "message": op.message[:500],
+            "retries": op.retries,
+            "initiated_by": op.initiated_by,
+            "ours": k.ours,
+        }
+        if op
+        else None,
+        "fresh": k.fresh,
+        "warnings": notes(k),
+    }
+    if k.hydrating:
+        found["rendered"] = list(k.rendered[-1:])
+    return found
+
+
+def notes(k: Look) -> list[str]:
+    """Return what a person should know beside the verdict."""
+    op, found = k.o.operation, list(k.o.warnings)
+    if k.ghost:
+        found.append(
+            "a synchronisation still shows as running and nobody works on it; it was left out of account"
+        )
+    if k.exact_only:
+        found.append(
+            "nobody can say which commits contain the expected one (no Git connection), so it was matched exactly"
+        )
+    if k.only_healing_failed:
+        found.append(
+            "a later partial synchronisation of this revision failed; what is live is in sync all the same"
+        )
+    elif op and op.failed and not op.dry_run and not k.applied_ok:
+        found.append(f"an earlier synchronisation at {shorts(op.at)} failed")
+    if op and op.dry_run:
+        found.append("the last synchronisation was a dry run, which hides how the one before it ended")
+    elif op and op.partial and not k.ours and not k.deployed_ok:
+        found.append(
+            "the last synchronisation was of some resources only, which hides how the one before it ended"
+        )
+    return found

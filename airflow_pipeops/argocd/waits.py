@@ -1,0 +1,70 @@
+"""Waits for Argo CD applications as they travel in a trigger's arguments, and one look at an application."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from airflow_pipeops.argocd.surroundings import observe_all
+from airflow_pipeops.exceptions import PipeOpsError
+from airflow_pipeops.waits.status import Observed, Trouble
+from airflow_pipeops.waits.streams.source import problem_of
+from airflow_pipeops.waits.verdict import Expectation, Memory, Verdict
+from airflow_pipeops.waits.wait import Clock, Decided, Oracle, Wait
+
+if TYPE_CHECKING:
+    from airflow_pipeops.argocd.clients.rest import AppRef, ArgoCDClient
+
+__all__ = ["Clock", "Decided", "Oracle", "Wait", "look", "wait_from_json", "wait_to_json"]
+
+
+def wait_to_json(wait: Wait) -> dict[str, Any]:
+    """Return a wait as it travels in a trigger's arguments."""
+    return {
+        "app": wait.ref.name,
+        "project": wait.ref.project,
+        "app_namespace": wait.ref.namespace,
+        "expectation": wait.state.expectation.to_json(),
+        "memory": wait.state.memory.to_json(),
+    }
+
+
+def wait_from_json(
+    given: Mapping[str, Any],
+    project: str,
+    oracle: Oracle | None,
+    on_change: Callable[[str, Verdict], None] | None = None,
+) -> Wait:
+    """Read what :func:`wait_to_json` wrote, in this version or an earlier one.
+
+    :param project: the connection's project, for a wait that names none.
+    :param on_change: told of an application each verdict whose rule differs from the one before.
+    """
+    from airflow_pipeops.argocd.clients.rest import AppRef
+
+    app = str(given["app"])
+    return Wait(
+        AppRef(app, str(given.get("project") or project), str(given.get("app_namespace") or "")),
+        Expectation.from_json(given["expectation"]),
+        Memory.from_json(given.get("memory") or {}),
+        oracle=oracle,
+        on_change=partial(on_change, app) if on_change else None,
+    )
+
+
+async def look(client: ArgoCDClient, ref: AppRef, *, refresh: bool = False) -> Observed | Trouble | None:
+    """Look at an application once.
+
+    :param refresh: have the controller compare first; ``None`` where it did not acknowledge that in time.
+    """
+    try:
+        if not refresh:
+            return await observe_all(client, ref, await client.get(ref))
+        application = await client.refresh(ref)
+        return None if application is None else await observe_all(client, ref, application, refreshed=True)
+    except PipeOpsError as error:
+        problem = problem_of(error)
+        if isinstance(problem, Trouble):
+            return problem
+        raise

@@ -1,0 +1,289 @@
+"""What an :class:`~airflow.sdk.AssetWatcher` can be told by Argo CD: an application was released, degraded, or drifted.
+
+Each is told once. What was told is kept in the asset's state store, so a restart of the triggerer repeats nothing, and
+what happened meanwhile is found by comparing with what was kept. The judgements are pure; they are in
+:mod:`~airflow_pipeops.argocd.novelty` and :mod:`~airflow_pipeops.argocd.differences`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.triggers.base import BaseEventTrigger, TriggerEvent
+
+from airflow_pipeops.argocd.application import observe
+from airflow_pipeops.exceptions import InvalidInput, PipeOpsError, Unreachable
+
+if TYPE_CHECKING:
+    from airflow_pipeops.argocd.clients.protocol import AppRef, ArgoCD
+    from airflow_pipeops.argocd.hook import ArgoCDHook
+    from airflow_pipeops.waits.status import Observed
+
+#: Seconds after which the applications of a project or selector are listed anew: listing is dear for the server.
+RELIST = 60.0
+
+
+class ArgoCDEventTrigger(BaseEventTrigger):
+    """Watches applications for ever, and yields an event for each piece of news about one of them.
+
+    All watchers and waits of a triggerer that concern the same connection and project share one stream.
+
+    :param argocd_conn_id: the Argo CD connection.
+    :param apps: names of the applications; or
+    :param selector: a label selector; or
+    :param project: all applications of a project. With ``apps`` or ``selector``, the project that they are in.
+    :param app_namespace: their namespace, where that is not Argo CD's own.
+    :param poll_interval: seconds between two looks.
+    """
+
+    #: Under which name the state store keeps what was told about an application.
+    kept_as: ClassVar[str] = ""
+    #: What is looked for, in a log line.
+    subject: ClassVar[str] = ""
+
+    def __init__(
+        self,
+        *,
+        argocd_conn_id: str = "argocd_default",
+        apps: Sequence[str] = (),
+        selector: str = "",
+        project: str = "",
+        app_namespace: str = "",
+        poll_interval: float = 15.0,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Airflow leaves it untyped
+        if not apps and not selector and not project:
+            raise InvalidInput(
+                "no application is named", field="apps", remedy="Give apps, a selector or a project."
+            )
+        if isinstance(apps, str):
+            raise InvalidInput(
+                f"apps is the text {apps!r}", field="apps", value=apps, remedy="Give a list of names."
+            )
+        if apps and selector:
+            raise InvalidInput(
+                "both apps and a selector are given", field="selector", value=selector, remedy="Give one."
+            )
+        self.argocd_conn_id, self.apps, self.selector = argocd_conn_id, list(apps), selector
+        self.project, self.app_namespace = project, app_namespace
+        self.poll_interval = _seconds("poll_interval", poll_interval)
+        self._listed: tuple[float, list[str]] | None = None
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return class path and arguments."""
+        named = ("argocd_conn_id", "apps", "selector", "project", "app_namespace", "poll_interval")
+        return f"{type(self).__module__}.{type(self).__qualname__}", {
+            name: getattr(self, name) for name in named
+        }
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Yield the events, for ever."""
+        from airflow_pipeops.argocd.hook import ArgoCDHook
+        from airflow_pipeops.argocd.looking import Lookout
+
+        memories: dict[str, Any] = {}
+        while True:
+            try:
+                hook = ArgoCDHook(self.argocd_conn_id, project=self.project, app_namespace=self.app_namespace)
+                async with await self._client(hook) as client:
+                    with Lookout(self.argocd_conn_id, self.project, self.poll_interval) as lookout:
+                        while True:
+                            for ref in await self._refs(client, hook):
+                                observed = lookout.look(ref)
+                                if observed is None:
+                                    continue
+                                async for payload in self._tell(client, ref, observed, memories):
+                                    yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
+                            await self._pause()
+            except PipeOpsError as error:
+                # A watcher has nobody to fail: it says so and goes on, slowly where only a person can mend it.
+                self.log.warning("Looking for %s failed, and will be tried again: %s", self.subject, error)
+                await self._pause(1.0 if error.retryable else 8.0)
+
+    async def _client(self, hook: ArgoCDHook) -> ArgoCD:
+        try:
+            return await hook.aclient()
+        except PipeOpsError:
+            raise
+        except (
+            Exception
+        ) as error:  # Airflow's own: the connection is not there, or its API is down for a moment
+            said = f"the connection {self.argocd_conn_id} cannot be read: {type(error).__name__}"
+            raise Unreachable(said) from error
+
+    def remembered(self, data: Any) -> Any:
+        """Read what was kept about an application; an empty memory of anything else."""
+        raise NotImplementedError
+
+    async def judge(
+        self, client: ArgoCD, ref: AppRef, observed: Observed, memory: Any, *, resumed: bool
+    ) -> tuple[dict[str, Any] | None, Any]:
+        """Judge one look at one application.
+
+        :param resumed: the memory was kept by an earlier triggerer.
+        :return: what to report, if anything, and the memory for the next look.
+        """
+        raise NotImplementedError
+
+    async def _refs(self, client: ArgoCD, hook: ArgoCDHook) -> list[AppRef]:
+        """Return the applications that are meant; what a selector or a project has is listed once a minute at most."""
+        if self.apps:
+            return [hook.ref(app) for app in self.apps]
+        now = time.monotonic()
+        if self._listed is None or now - self._listed[0] >= RELIST:
+            items = await client.applications(project=hook.ref("any").project, selector=self.selector)
+            names = sorted({str((item.get("metadata") or {}).get("name") or "") for item in items} - {""})
+            self._listed = now, names
+        return [hook.ref(name) for name in self._listed[1]]
+
+    async def _tell(
+        self, client: ArgoCD, ref: AppRef, observed: Observed, memories: dict[str, Any]
+    ) -> AsyncIterator[dict[str, Any]]:
+        resumed = ref.name not in memories
+        before = await self._recall(ref.name) if resumed else memories[ref.name]
+        try:
+            payload, memory = await self.judge(client, ref, observed, before, resumed=resumed)
+            if payload is not None:
+                # What a stream told may be behind: news are confirmed by a question before anybody hears of them.
+                sure = observe(await client.get(ref))
+                payload, memory = await self.judge(client, ref, sure, before, resumed=resumed)
+        except PipeOpsError as error:
+            self.log.warning("Looking at %s failed: %s", ref.name, error)
+            return
+        if payload is not None:
+            yield payload
+        # Kept only after it was told: a triggerer that dies in between tells it again rather than never.
+        memories[ref.name] = memory
+        if memory != before:
+            await self._keep(ref.name, memory.to_json())
+
+    async def _recall(self, app: str) -> Any:
+        if self.asset_state_store is None:
+            return self.remembered(None)
+        try:
+            return self.remembered(await self.asset_state_store.aget(self._key(app)))
+        except Exception as error:  # the store is a convenience: without it, a restart may repeat one event
+            self.log.warning("What was reported about %s cannot be read: %s", app, error)
+            return self.remembered(None)
+
+    async def _keep(self, app: str, memory: Mapping[str, Any]) -> None:
+        if self.asset_state_store is None:
+            return
+        try:
+            await self.asset_state_store.aset(self._key(app), dict(memory))
+        except Exception as error:
+            self.log.warning("What was reported about %s cannot be kept: %s", app, error)
+
+    def _key(self, app: str) -> str:
+        return f"{self.kept_as}.{app}"
+
+    async def _pause(self, factor: float = 1.0) -> None:
+        await asyncio.sleep(self.poll_interval * factor * random.uniform(0.9, 1.1))
+
+
+class ArgoCDReleasedTrigger(ArgoCDEventTrigger):
+    """Fires when an application was released: a new entry in its history, and healthy afterwards on two looks in a row.
+
+    The payload is ``{app, namespace, project, sync, health, revision, number, skipped, images, fingerprint}``; ``skipped``
+    names revisions that were released and replaced unseen, for example while the triggerer was down. What is live already
+    when the watch begins is not reported.
+    """
+
+    kept_as = "argocd-release"
+    subject = "releases"
+
+    def remembered(self, data: Any) -> Any:
+        """Read what was kept about an application."""
+        from airflow_pipeops.argocd.novelty import ReleaseMemory
+
+        return ReleaseMemory.from_json(data)
+
+    async def judge(
+        self, client: ArgoCD, ref: AppRef, observed: Observed, memory: Any, *, resumed: bool
+    ) -> tuple[dict[str, Any] | None, Any]:
+        """Look for a new release."""
+        from airflow_pipeops.argocd.novelty import released
+
+        return released(observed, memory)
+
+
+class ArgoCDDegradedTrigger(ArgoCDEventTrigger):
+    """Fires when an application has been Degraded for a time; once, until it was Healthy or another release came.
+
+    The payload is ``{app, namespace, project, sync, health, revision, lasted, resources, more, fingerprint}``. A
+    degradation that began and ended while the triggerer was down is not found: Argo CD keeps no history of health.
+
+    :param grace: seconds for which it must have lasted.
+    """
+
+    kept_as = "argocd-degraded"
+    subject = "degraded applications"
+
+    def __init__(self, *, grace: float = 60.0, **more: Any) -> None:
+        super().__init__(**more)
+        self.grace = _seconds("grace", grace, zero=True)
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return class path and arguments."""
+        path, arguments = super().serialize()
+        return path, {**arguments, "grace": self.grace}
+
+    def remembered(self, data: Any) -> Any:
+        """Read what was kept about an application."""
+        from airflow_pipeops.argocd.novelty import DegradedMemory
+
+        return DegradedMemory.from_json(data)
+
+    async def judge(
+        self, client: ArgoCD, ref: AppRef, observed: Observed, memory: Any, *, resumed: bool
+    ) -> tuple[dict[str, Any] | None, Any]:
+        """Look for a degradation."""
+        from airflow_pipeops.argocd.novelty import degraded
+
+        return degraded(observed, memory, time.time(), grace=self.grace, resumed=resumed)
+
+
+class ArgoCDDriftTrigger(ArgoCDEventTrigger):
+    """Fires when live state differs from Git at an unchanged desired revision; once for each new difference.
+
+    The payload is ``{app, revision, sync, resources, more, fingerprint}``; it names fields and never their values. Where
+    self-heal is on, the difference must outlast one poll.
+    """
+
+    kept_as = "argocd-drift"
+    subject = "drift"
+
+    def remembered(self, data: Any) -> Any:
+        """Read what was kept about an application."""
+        from airflow_pipeops.argocd.differences import DriftMemory
+
+        return DriftMemory.from_json(data)
+
+    async def judge(
+        self, client: ArgoCD, ref: AppRef, observed: Observed, memory: Any, *, resumed: bool
+    ) -> tuple[dict[str, Any] | None, Any]:
+        """Look for drift."""
+        from airflow_pipeops.argocd.differences import differences, news, payload, suspicious
+
+        drifted, memory = suspicious(observed, memory)
+        found = differences(await client.managed_resources(ref)) if drifted else []
+        if not found:
+            return None, memory
+        new, memory = news(found, memory)
+        return payload(observed, found) if new else None, memory
+
+
+def _seconds(field: str, value: float, *, zero: bool = False) -> float:
+    if (
+        isinstance(value, (int, float))
+        and not isinstance(value, bool)
+        and (value > 0 or (zero and value == 0))
+    ):
+        return float(value)
+    raise InvalidInput(
+        f"{field} is {value!r}", field=field, value=value, remedy="Give a positive number of seconds."
+    )

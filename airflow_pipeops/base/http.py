@@ -1,0 +1,251 @@
+"""HTTP calls to a server that may die, stall, lie, or be busy: bounded in time and in number, with typed errors.
+
+Reads are tried again on a connection error, 429 and 5xx, with growing pauses and jitter, and never sooner than a
+``Retry-After`` says. Writes are tried again only where the server cannot have acted (connection refused, 429); the caller
+looks up what became of the rest. A 401 or 403 is never tried again: clients that do so have taken servers down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from email.utils import parsedate_to_datetime
+from time import time
+from typing import TYPE_CHECKING, Any
+
+from airflow_pipeops.base.deadlines import within
+from airflow_pipeops.exceptions import BadResponse, InvalidInput, PipeOpsError, Unreachable
+
+if TYPE_CHECKING:
+    import httpx
+
+#: A longer line of a stream is not read: nothing that we ask for has one.
+LINE_LIMIT = 16 * 1024 * 1024
+#: A server that asks for a longer pause is not waited for within a call; seconds.
+LONGEST_PAUSE = 30.0
+
+#: Turns status, body, what was asked about, and base URL into an error.
+ErrorOf = Callable[[int, bytes, str, str], PipeOpsError]
+#: Returns a client that is open, made for this call or kept from the last one.
+Opened = Callable[[], Awaitable["httpx.AsyncClient"]]
+
+
+class Http:
+    """Calls to one server.
+
+    :param url: base URL, without a slash at its end.
+    :param opened: returns the open client; asked before each call, so that it may hold fresh credentials.
+    :param error_of: says what an answer other than success means.
+    :param timeout: seconds for one try of one call, the whole of the answer included.
+    :param attempts: how often a call is tried at most.
+    :param pause: seconds before the second attempt; it doubles from there, with jitter.
+    """
+
+    def __init__(
+        self, url: str, opened: Opened, error_of: ErrorOf, *, timeout: float, attempts: int, pause: float
+    ) -> None:
+        self.url, self.timeout = url, timeout
+        self._opened, self._error_of = opened, error_of
+        self._attempts, self._pause = max(1, attempts), pause
+
+    async def object(self, method: str, path: str, *, about: str, **request: Any) -> dict[str, Any]:
+        """Make a call, and return the JSON object that it answers.
+
+        :param about: what is asked about, for the message of an error.
+        :param request: ``params``, ``json``, ``content_type``; ``attempts`` and ``timeout`` to replace the own ones.
+        """
+        answer: dict[str, Any] = await self._tried(method, path, about, _object, request)
+        return answer
+
+    async def text(self, path: str, *, about: str, **request: Any) -> str:
+        """Read what is no JSON, as a log is."""
+        text: str = await self._tried("GET", path, about, _text, request)
+        return text
+
+    async def lines(
+        self,
+        path: str,
+        *,
+        about: str,
+        silence: float,
+        params: Mapping[str, str],
+        headers: Mapping[str, str] | None = None,
+    ) -> AsyncGenerator[str, None]:
+        """Yield the lines of a stream until it ends properly.
+
+        :param silence: seconds without a byte after which the connection counts as dead.
+        :raises Unreachable: if the stream cannot be had, or breaks.
+        """
+        import httpx
+
+        limits = httpx.Timeout(self.timeout, read=silence)
+        try:
+            client = await self._opened()
+            async with client.stream(
+                "GET", self.url + path, params=dict(params), headers=dict(headers or {}), timeout=limits
+            ) as response:
+                if response.status_code != 200:
+                    content = await within(self.timeout, response.aread())
+                    raise self._failure(response, content, about)
+                rest = bytearray()
+                # Bytes, and not httpx's lines: those also end at U+0085 and its like, which JSON may hold as they are.
+                async for chunk in response.aiter_bytes():
+                    rest += chunk
+                    if b"\n" not in chunk:
+                        if len(rest) > LINE_LIMIT:
+                            raise Unreachable(f"{about} from {self.url} is one endless line")
+                        continue
+                    *whole, last = rest.split(b"\n")
+                    rest = bytearray(last)
+                    for line in whole:
+                        yield line.decode("utf-8", "replace")
+                        # A burst of lines must not hold up whatever else runs in this loop.
+                        await asyncio.sleep(0)
+                if rest.strip():
+                    yield rest.decode("utf-8", "replace")
+        except httpx.InvalidURL as error:
+            raise InvalidInput(f"{self.url} is no usable URL: {error}", field="host") from error
+        except (httpx.HTTPError, OSError, asyncio.TimeoutError) as error:
+            # An alert of TLS 1.3 that comes after the handshake passes httpx as it is, an OSError.
+            raise Unreachable(f"{about} from {self.url} broke: {_words(error)}") from error
+
+    async def _tried(
+        self,
+        method: str,
+        path: str,
+        about: str,
+        read: Callable[[bytes, str, str], Any],
+        request: dict[str, Any],
+    ) -> Any:
+        tries = request.pop("attempts", None) or self._attempts
+        for attempt in range(1, tries + 1):
+            try:
+                content = await self._once(method, path, about, request)
+                return read(content, about, self.url)
+            except _Unsent as error:
+                cause: PipeOpsError = error.cause
+                if attempt == tries or not self._bearable(cause):
+                    raise cause from cause.__cause__
+            except (Unreachable, BadResponse) as error:
+                cause = error
+                if attempt == tries or method != "GET" or not self._bearable(cause):
+                    raise
+            pause = self._pause * 2.0 ** (attempt - 1) * random.uniform(0.5, 1.5)
+            await asyncio.sleep(pause + getattr(cause, "retry_after", 0.0))
+        raise AssertionError("unreachable")
+
+    @staticmethod
+    def _bearable(error: PipeOpsError) -> bool:
+        return getattr(error, "retry_after", 0.0) <= LONGEST_PAUSE
+
+    async def _once(self, method: str, path: str, about: str, request: Mapping[str, Any]) -> bytes:
+        import httpx
+
+        options = dict(request)
+        timeout = options.pop("timeout", None) or self.timeout
+        # JSON is demanded of every write: Argo CD answers 415 to all else, as a guard against forged requests.
+        kind = options.pop("content_type", "application/json")
+        if options.get("json") is not None:
+            options["content"] = json.dumps(options.pop("json")).encode()
+        headers = {} if method == "GET" else {"Content-Type": kind}
+        try:
+            client = await self._opened()
+            response = await within(
+                timeout,
+                client.request(method, self.url + path, headers=headers, timeout=timeout, **options),
+            )
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            raise _Unsent(
+                Unreachable(f"{self.url} does not answer: {_words(error)}", remedy="Is the server up?")
+            ) from error
+        except httpx.InvalidURL as error:
+            raise InvalidInput(f"{self.url} is no usable URL: {error}", field="host") from error
+        except (httpx.HTTPError, OSError, asyncio.TimeoutError) as error:
+            raise Unreachable(f"{self.url} gave no whole answer about {about}: {_words(error)}") from error
+        if response.status_code == 429:
+            raise _Unsent(self._failure(response, response.content, about))
+        if response.status_code not in (200, 201, 202):
+            raise self._failure(response, response.content, about)
+        return response.content
+
+    def _failure(self, response: httpx.Response, content: bytes, about: str) -> PipeOpsError:
+        return _pausing(self._error_of(response.status_code, content, about, self.url), response)
+
+
+class _Unsent(Exception):
+    """The server cannot have acted: even a write may be tried again."""
+
+    def __init__(self, cause: PipeOpsError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+def tls_context(ca_file: str, cert_file: str = "", key_file: str = "", ca_data: str = "") -> Any:
+    """Return what a server's certificate is checked with.
+
+    :raises InvalidInput: if a file cannot be read.
+    """
+    import ssl
+
+    try:
+        context = ssl.create_default_context(cafile=ca_file or None, cadata=ca_data or None)
+    except (OSError, ssl.SSLError) as error:
+        raise InvalidInput(
+            f"the CA file {ca_file!r} cannot be read: {error}",
+            field="ca_file",
+            value=ca_file,
+            remedy="Give the path of a PEM file that exists where the task and the triggerer run.",
+        ) from error
+    if cert_file:
+        try:
+            context.load_cert_chain(cert_file, key_file or None)
+        except (OSError, ssl.SSLError) as error:
+            raise InvalidInput(
+                f"the client certificate {cert_file!r} cannot be read: {error}",
+                field="client-certificate",
+                value=cert_file,
+                remedy="Give a PEM file with the certificate, and one with its key.",
+            ) from error
+    return context
+
+
+def _object(content: bytes, about: str, url: str) -> dict[str, Any]:
+    try:
+        answer = json.loads(content or b"{}")
+    except ValueError as error:
+        page = content.lstrip()[:1] == b"<"
+        raise BadResponse(
+            f"{url} answered about {about} with something that is no JSON{', but a page' if page else ''}",
+            remedy="Is the URL, with its path, that of the API, and not of a login page?" if page else "",
+        ) from error
+    if not isinstance(answer, dict):
+        raise BadResponse(f"{url} answered about {about} with no JSON object")
+    return answer
+
+
+def _text(content: bytes, about: str, url: str) -> str:
+    return content.decode("utf-8", "replace")
+
+
+def _pausing(error: PipeOpsError, response: httpx.Response) -> PipeOpsError:
+    """Note on an error of a busy server how long it asks to be left alone."""
+    if isinstance(error, Unreachable):
+        error.retry_after = _seconds(response.headers.get("Retry-After", ""))
+    return error
+
+
+def _seconds(value: str) -> float:
+    """Read a ``Retry-After``: seconds, or a date."""
+    text = value.strip()
+    if text.isascii() and text.isdigit():
+        return float(text)
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time())
+    except (TypeError, ValueError, IndexError):
+        return 0.0
+
+
+def _words(error: Exception) -> str:
+    return str(error) or type(error).__name__

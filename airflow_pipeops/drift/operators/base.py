@@ -1,0 +1,298 @@
+"""The base of the operators that compare a side with its reference: settings, gate or branch, record, evidence, report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_pipeops.base.arguments import one_of
+from airflow_pipeops.delivery.links import ReportLink
+from airflow_pipeops.delivery.operators import no_retry
+from airflow_pipeops.drift.operators.measuring import MeasuringOperator
+from airflow_pipeops.drift.settings import ROBUST, Settings
+from airflow_pipeops.exceptions import DriftFound, InvalidInput
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_pipeops.delivery.records import Evidence
+    from airflow_pipeops.drift.engine import Comparison
+    from airflow_pipeops.drift.operators.inputs import Given
+    from airflow_pipeops.drift.sources import Source
+
+#: So many columns are named in a record, the drifted ones first; all of them are in the evidence.
+_NAMED = 40
+#: So many are in the task's result.
+_RETURNED = 200
+#: So many are plotted, the drifted ones first: a page of more takes minutes to make and to open.
+_PLOTTED = 40
+_ON_DRIFT = ("record", "fail", "branch")
+
+
+class ComparisonOperator(MeasuringOperator):
+    """Compare a side with its reference, column by column, wherever the data are.
+
+    Returns ``{verdict, drifted, share, reasons, columns, columns_total, segments, targets, predictions, rows, batch,
+    reference, record_id, report}``. A column that went missing, changed its type or is all null is a finding with its own
+    verdict. The whole result is kept as evidence, and so is an HTML report of Evidently from a sample. More parameters are
+    those of :class:`~airflow_pipeops.drift.operators.measuring.MeasuringOperator`.
+
+    :param reference: what the model learned from: a URI, a list, an asset, ``{"table": ..., "conn_id": ...}``,
+        ``{"query": ..., "conn_id": ...}``, or ``{"profile": uri}`` of a saved profile.
+    :param current: the side to judge.
+    :param columns: names; or name -> ``numerical`` | ``categorical``; or ``"module:name"`` of either; by default all.
+    :param mode: ``robust``; or ``evidently-compatible``, with Evidently's numbers, tests and thresholds.
+    :param method: statistic of all columns; by default the mode's choice.
+    :param threshold: of all columns; by default the method's.
+    :param methods: by column.
+    :param thresholds: by column.
+    :param weights: by column, one by default.
+    :param critical: columns whose drift alone is drift of the whole.
+    :param targets: label columns, reported apart.
+    :param predictions: columns that a model wrote, reported apart.
+    :param drift_share: from this share of drifted columns on, by weight, the whole has drifted.
+    :param false_alarms: chance of any alarm while nothing drifts.
+    :param min_rows: with fewer rows a column is ``undecided``.
+    :param segment_by: compare each value of this column for itself, too.
+    :param on_drift: ``record`` it and go on; ``fail`` the task, without retry; or ``branch``: go on with ``if_drift`` or
+        ``if_no_drift``, and skip what else follows directly.
+    :param if_drift: ids of tasks that follow where it drifted; where it is undecided, too.
+    :param if_no_drift: ids of tasks that follow where it did not.
+    :param report: make the HTML report.
+    :raises InvalidInput: for an empty side, a damaged file, or an unknown column; nothing is recorded then.
+    :raises DriftFound: if it drifted and ``on_drift`` is ``fail``.
+    """
+
+    template_fields: Sequence[str] = (
+        "reference",
+        "current",
+        "columns",
+        *MeasuringOperator.template_fields,
+    )
+    emits: ClassVar[tuple[str, ...]] = ("drift",)
+    operator_extra_links = (ReportLink(),)
+    ui_color = "#e9f7ef"
+    #: What the record says it is about.
+    subject = "data"
+
+    def __init__(
+        self,
+        *,
+        reference: Given,
+        current: Given,
+        columns: str | Sequence[str] | Mapping[str, str] | None = None,
+        mode: str = ROBUST,
+        method: str | None = None,
+        threshold: float | None = None,
+        methods: Mapping[str, str] | None = None,
+        thresholds: Mapping[str, float] | None = None,
+        weights: Mapping[str, float] | None = None,
+        critical: Collection[str] = (),
+        targets: Collection[str] = (),
+        predictions: Collection[str] = (),
+        drift_share: float = 0.5,
+        false_alarms: float = 0.01,
+        min_rows: int = 100,
+        segment_by: str | None = None,
+        on_drift: str = "record",
+        if_drift: Sequence[str] = (),
+        if_no_drift: Sequence[str] = (),
+        report: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        one_of("on_drift", on_drift, _ON_DRIFT)
+        if (on_drift == "branch") != bool(if_drift or if_no_drift):
+            raise InvalidInput(
+                f"on_drift is {on_drift!r}, and if_drift and if_no_drift name {len([*if_drift, *if_no_drift])} tasks",
+                field="on_drift",
+                value=on_drift,
+                remedy="To branch, set on_drift='branch' and name the tasks of at least one side.",
+            )
+        self.reference = reference
+        self.current = current
+        self.columns = columns
+        #: Checked here, when the DAG is parsed.
+        self.settings = Settings(
+            mode=mode,
+            method=method,
+            threshold=threshold,
+            methods=dict(methods or {}),
+            thresholds=dict(thresholds or {}),
+            weights=dict(weights or {}),
+            critical=tuple(critical),
+            targets=tuple(targets),
+            predictions=tuple(predictions),
+            drift_share=drift_share,
+            false_alarms=false_alarms,
+            min_rows=min_rows,
+        )
+        self.segment_by = segment_by
+        self.on_drift = on_drift
+        self.if_drift, self.if_no_drift = list(if_drift), list(if_no_drift)
+        self.report = report
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Compare, keep the evidence, record; then fail or branch, if that is asked for."""
+        with no_retry():
+            from airflow_pipeops.drift.columns import wanted
+
+            asked = wanted(self.columns)
+            reference, current = self.sides()
+            found = self.compare(reference, current, asked)
+            evidence = self.evidence(context, found, reference, current)
+            summary = _summary(found)
+            self.log.info("%s; report: %s", summary, self.report_url or "none")
+            if found.drifted and self.on_drift == "fail":
+                remedy = f"See {self.report_url or evidence[0].uri}."
+                raise DriftFound(summary, remedy=remedy)
+            record = self.emit(context, "drift", self.facts(found), evidence=evidence)
+            result = {**self.result(found), "record_id": record, "report": _html(evidence)}
+        if self.on_drift == "branch":
+            self._branch(context, found, result)
+        return result
+
+    def sides(self) -> tuple[Source, Source]:
+        """Return where the two sides come from."""
+        from airflow_pipeops.drift.operators.inputs import source_of
+
+        return (
+            source_of(self.reference, "reference", self.storage_conn_id),
+            source_of(self.current, "current", self.storage_conn_id),
+        )
+
+    def compare(self, reference: Source, current: Source, columns: Mapping[str, str] | None) -> Comparison:
+        """Compare the two sides; a kill of the task ends the running query."""
+        from airflow_pipeops.drift import engine
+
+        return engine.compare(
+            reference,
+            current,
+            columns=columns,
+            settings=self.settings,
+            segment_by=self.segment_by,
+            engine=self.options(),
+            **self.watched(),
+        )
+
+    def evidence(
+        self, context: Context, found: Comparison, reference: Source, current: Source
+    ) -> list[Evidence]:
+        """Keep the whole result, and Evidently's report."""
+        text = json.dumps(found.to_json(), indent=1, sort_keys=True, allow_nan=False)
+        kept = [self.keep(context, text, "drift.json", "application/json")]
+        if self.report and (page := self.page(found, reference, current)):
+            kept.insert(0, self.keep(context, page, "drift.html", "text/html"))
+        return kept
+
+    def page(self, found: Comparison, reference: Source, current: Source) -> str:
+        """Return Evidently's report from a sample of both sides; empty where the reference is a profile: it has no rows."""
+        from airflow_pipeops.drift.engines.rows import SAMPLE_ROWS, read_rows
+        from airflow_pipeops.drift.evidently_report import page
+        from airflow_pipeops.drift.profile import Profile
+
+        if isinstance(reference, Profile):
+            self.log.info("No HTML report: the reference is a profile, and holds no rows")
+            return ""
+        telling = sorted(found.whole, key=lambda item: not item.drifted)
+        seen = [item.column for item in telling if item.verdict in ("drift", "no drift", "undecided")]
+        compared = seen[:_PLOTTED]
+        if not compared:
+            return ""
+        spark = self.options().spark
+        before, after = (
+            read_rows(source, field, columns=compared, sample=SAMPLE_ROWS, spark=spark)
+            for source, field in ((reference, "reference"), (current, "current"))
+        )
+        return page(before, after, _summary(found))
+
+    def facts(self, found: Comparison) -> dict[str, Any]:
+        """Return the body of the record: enough to repeat the verdict."""
+        telling = sorted(found.whole, key=lambda item: not item.drifted)
+        named = [
+            {
+                "column": item.column,
+                "verdict": item.verdict,
+                "score": _rounded(item.score),
+                "threshold": item.threshold,
+            }
+            for item in telling[:_NAMED]
+        ]
+        return {
+            "subject": self.subject,
+            "verdict": found.dataset.verdict,
+            "drifted": found.drifted,
+            "share": _rounded(found.share),
+            "drift_share": self.settings.drift_share,
+            "mode": self.settings.mode,
+            "columns": named,
+            "columns_total": len(found.whole),
+            "columns_drifted": sum(item.drifted for item in found.whole),
+            "rows": {side: rows.get("", 0) for side, rows in found.rows.items()},
+            "batch": found.current.get("name", ""),
+            "reference": _told(found.reference),
+            "current": _told(found.current),
+        }
+
+    def result(self, found: Comparison) -> Mapping[str, Any]:
+        """Return what the next tasks need."""
+        telling = sorted(found.whole, key=lambda item: not item.drifted)
+        # Per dimension there is more in the evidence; a result travels through Airflow's database.
+        columns = [
+            {name: value for name, value in item.to_json().items() if name != "dimensions"}
+            for item in telling[:_RETURNED]
+        ]
+        return {
+            "verdict": found.dataset.verdict,
+            "drifted": found.drifted,
+            "share": found.share,
+            "reasons": list(found.dataset.reasons),
+            "columns": columns,
+            "columns_total": len(found.whole),
+            "segments": {name: verdict.verdict for name, verdict in list(found.segments.items())[:_RETURNED]},
+            "targets": dict(found.dataset.targets),
+            "predictions": dict(found.dataset.predictions),
+            "rows": {side: rows.get("", 0) for side, rows in found.rows.items()},
+            "batch": found.current.get("name", ""),
+            "reference": _told(found.reference),
+        }
+
+    def _branch(self, context: Context, found: Comparison, result: Mapping[str, Any]) -> None:
+        """Skip what follows directly and is not on the side that was taken."""
+        from airflow.providers.standard.utils.skipmixin import SkipMixin
+
+        ti: Any = context["ti"]
+        # The skip leaves this method by an exception, so what a return would do is done before it.
+        ti.xcom_push("return_value", dict(result))
+        for name, value in result.items():
+            ti.xcom_push(name, value)
+        self.post_execute(context, result)
+        certain = found.dataset.verdict == "no drift"
+        skipping: Any = SkipMixin
+        skipping().skip_all_except(ti, self.if_no_drift if certain else self.if_drift)
+
+
+def _summary(found: Comparison) -> str:
+    names = [item.column for item in found.whole if item.drifted]
+    listed = f": {', '.join(names[:10])}{' and more' if len(names) > 10 else ''}" if names else ""
+    said = {"drift": "drifted", "no drift": "did not drift"}.get(found.dataset.verdict, "is undecided")
+    batch = found.current.get("name") or "the current data"
+    return (
+        f"batch {batch} {said}: {len(names)} of {len(found.whole)} columns ({found.share:.0%}){listed}"
+        f" ({'; '.join(found.dataset.reasons)})"
+    )
+
+
+def _told(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what tells one side from others, without the lists that may be long."""
+    kept = ("kind", "name", "digest", "data_digest", "sha256", "listing", "engine", "model_version")
+    return {name: identity[name] for name in kept if identity.get(name)}
+
+
+def _html(evidence: Sequence[Evidence]) -> str:
+    return next((item.uri for item in evidence if item.media_type == "text/html"), "")
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 9)

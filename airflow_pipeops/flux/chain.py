@@ -1,0 +1,181 @@
+"""One look at a chain of objects beside its expectation: what the rules in :mod:`.reconciling` ask of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from airflow_pipeops.argocd.rules.operation import VISIBLE_WITHIN
+from airflow_pipeops.flux.status import Names, Reconciled, Stage
+from airflow_pipeops.waits.situation import Look
+
+#: Reasons of not being ready that are no failed attempt.
+CANCELED, DEPENDENCY, NO_SOURCE = "HealthCheckCanceled", "DependencyNotReady", "SourceNotReady"
+_NO_ATTEMPT = frozenset({CANCELED, DEPENDENCY, NO_SOURCE, "Progressing", "ProgressingWithRetry", ""})
+_CHART_DIGEST = re.compile(r"[0-9a-f]{12}")
+_KEPT = 20
+
+
+def chain_of(k: Look) -> Reconciled:
+    """Return the chain that was observed."""
+    assert k.o.reconciled is not None
+    return k.o.reconciled
+
+
+def at(k: Look, names: Names) -> bool:
+    """Whether a revision, by any of its names, is an acceptable one."""
+    return bool(names and k.wanted) and all(
+        any(k.as_good(wanted, name) for name in names) for wanted in k.wanted.values()
+    )
+
+
+def right(k: Look, names: Names) -> bool:
+    """Whether a revision will do; where any will, none but that which the source holds now."""
+    if k.e.match != "any":
+        return not k.problem and at(k, names)
+    source = chain_of(k).source
+    return source is None or not source.holds or names[-1:] == source.holds[-1:]
+
+
+def answered(k: Look, stage: Stage) -> bool:
+    """Whether the request that we made was answered, or a later one of somebody else that took its place."""
+    token = k.e.operation_id
+    if not token or stage.handled == token:
+        return True
+    replaced = bool(stage.requested) and stage.requested != token and stage.handled == stage.requested
+    return replaced and (k.m.own_seen or k.held("invisible") >= VISIBLE_WITHIN)
+
+
+def stages(k: Look) -> list[Stage]:
+    """Return the stages that must come to where they should be, in their order."""
+    chain = chain_of(k)
+    return [chain.owner, chain.main] if chain.owner and k.e.match != "any" else [chain.main]
+
+
+def current(k: Look) -> Stage | None:
+    """Return the first stage that is not where it should be; ``None`` if all are."""
+    return next((stage for stage in stages(k) if not _done_with(k, stage)), None)
+
+
+def _done_with(k: Look, stage: Stage) -> bool:
+    chain = chain_of(k)
+    if stage is not chain.main:
+        # Whoever applies the release need not be ready: the release's own health may be what it waits for.
+        return stage.current and (
+            (stage.ready == "True" and right(k, stage.applied))
+            or (stage.past_apply and right(k, stage.tried))
+        )
+    # A suspended controller does not look at the change of the spec that suspended it.
+    if stage.ready != "True" or not (stage.current or stage.suspended) or not answered(k, stage):
+        return False
+    return _released(k) if chain.release is not None else right(k, stage.applied) and _source_answered(k)
+
+
+def _source_answered(k: Look) -> bool:
+    """Whether the source has looked again since we asked it to; of no account where the revision says so itself."""
+    source, token = chain_of(k).source, k.e.operation_id
+    return source is None or k.e.match != "any" or source.requested != token or source.handled == token
+
+
+def _released(k: Look) -> bool:
+    chain = chain_of(k)
+    release, stage = chain.release, chain.main
+    assert release is not None
+    return (
+        not stage.busy
+        and release.status == "deployed"
+        and release.chart == release.attempted
+        and release.same_values
+        and release.attempted_generation in (None, stage.generation, stage.ready_generation)
+        and not (release.remediated or release.tests or release.untested or release.behind)
+        and (not k.e.chart or same_chart(k.e.chart, release.chart))
+    )
+
+
+def same_chart(wanted: str, version: str) -> bool:
+    """Whether a chart version is the wanted one; the digest that is appended to one from OCI may be left out."""
+    plain, plus, digest = version.rpartition("+")
+    return wanted == version or (bool(plus) and plain == wanted and bool(_CHART_DIGEST.fullmatch(digest)))
+
+
+def source_for(k: Look, stage: Stage) -> Stage | None:
+    """Return the source that a stage waits for."""
+    chain = chain_of(k)
+    return chain.chart if chain.release is not None and stage is chain.main else chain.source
+
+
+def old_news(k: Look, stage: Stage) -> bool:
+    """Whether what a stage says is about something else than what is expected of it."""
+    chain = chain_of(k)
+    if not stage.current:
+        return True
+    if chain.release is None or stage is not chain.main:
+        return not right(k, stage.tried)
+    attempted = chain.release.attempted
+    other = bool(k.e.chart and attempted) and not same_chart(k.e.chart, attempted)
+    return other or bool(chain.release.behind)
+
+
+def failing(k: Look) -> Stage | None:
+    """Return the stage whose last attempt at what is expected has failed."""
+    stage = current(k)
+    if stage is None or stage.ready != "False" or stage.reason in _NO_ATTEMPT or old_news(k, stage):
+        return None
+    # The next attempt of a Helm release says what it does, and leaves the last one's failure standing.
+    return None if stage.kind == "HelmRelease" and stage.busy.startswith("Running '") else stage
+
+
+def lasting(k: Look) -> list[str]:
+    """Name what is so now and may become decisive by lasting."""
+    chain, stage = chain_of(k), current(k)
+    names = ["owner"] if chain.owner is not None and chain.owner.missing else []
+    if stage is None:
+        main = chain.main
+        return [*names, f"ready:{main.since}|{main.ready_generation}|{'|'.join(main.applied[:1])}"]
+    if failing(k):
+        names.append(f"failing:{stage.reason}|{stage.generation}")
+    source = source_for(k, stage)
+    if source is not None and (source.trouble or source.missing):
+        names.append("source")
+    return names
+
+
+def attempts(k: Look) -> Mapping[str, float]:
+    """Remember the failed attempts at what is expected; those at anything else no longer count."""
+    stage = current(k)
+    if stage is None:
+        return {}
+    about = f"{stage.kind}|{stage.generation}|{','.join(stage.tried[:1])}|"
+    kept = {name: seen for name, seen in k.m.attempts.items() if name.startswith(about)}
+    if failing(k):
+        kept.setdefault(about + stage.attempt, k.m.now)
+    return dict(list(kept.items())[-_KEPT:])
+
+
+def facts(k: Look) -> dict[str, Any]:
+    """Return what a message says of a chain, as JSON."""
+    chain = chain_of(k)
+    release, last = chain.release, chain.owner or chain.main
+    notes = [*k.o.warnings, *chain.notes]
+    if k.exact_only:
+        notes.append(
+            "nobody can say which commits contain the expected one (no Git connection), so it was matched exactly"
+        )
+    found: dict[str, Any] = {
+        "kind": chain.main.kind,
+        "tried": list(last.tried[:1]),
+        "applied": list(last.applied[:1]),
+        "failed_attempts": len(k.m.attempts),
+    }
+    if release is not None:
+        found["chart"], found["chart_status"], found["expected_chart"] = (
+            release.chart,
+            release.status,
+            k.e.chart,
+        )
+        if release.drifted:
+            notes.append(f"the cluster differs from the release: {release.drifted}")
+    if chain.source is not None and chain.source.trouble:
+        notes.append(f"{chain.source} may be behind its origin: {chain.source.trouble}")
+    return {**found, "warnings": notes}

@@ -1,0 +1,321 @@
+"""The rules of a wait for a controller of the Flux kind, in the order in which they apply.
+
+Such a controller never ends an operation: it fails, and tries again, for ever. So what counts is which revision it
+tried, which it applied, of which spec its conditions speak, and how many *different* attempts have failed.
+
+The stages (the Kustomization that applies a Helm release, and the release itself) are judged in that order, and only
+the first that is not where it should be: what a later one says before that is old news.
+"""
+
+from __future__ import annotations
+
+import re
+
+from airflow_pipeops.argocd.rules.comparison import ABSENT_AFTER
+from airflow_pipeops.argocd.rules.identity import deleting, recreated
+from airflow_pipeops.flux.chain import (
+    CANCELED,
+    DEPENDENCY,
+    answered,
+    at,
+    chain_of,
+    current,
+    failing,
+    lasting,
+    old_news,
+    right,
+    same_chart,
+    source_for,
+    stages,
+)
+from airflow_pipeops.flux.status import Names, Stage
+from airflow_pipeops.waits.expectation import Verdict
+from airflow_pipeops.waits.language import Rule, fail, seconds
+from airflow_pipeops.waits.situation import Look
+from airflow_pipeops.waits.status import is_sha, short
+
+_DIGEST = re.compile(r"(?:[^@\s]+@)?sha256:[0-9a-f]{64}")
+#: Failures that a Helm controller tries again without a sign, so that one attempt cannot be told from the next.
+_SILENT = frozenset(
+    {"ValuesError", "ChartMutateError", "RESTClientError", "FactoryError", "StateError", "ArtifactFailed"}
+)
+
+
+def _unmeetable(k: Look) -> Verdict | None:
+    chain = chain_of(k)
+    if k.e.match == "any":
+        return None
+    if not k.e.revisions:
+        return fail("revision_missing", "no revision is expected; give one, or match any revision explicitly")
+    if chain.release is not None and chain.owner is None:
+        return fail(
+            "not_owned",
+            f"no Kustomization applies {chain.main}, so nothing says which commit it is from; expect a chart version",
+        )
+    if chain.owner is not None and chain.owner.missing:
+        return _after_grace(
+            k, "owner", "owner_missing", f"{chain.owner}, which applies {chain.main}, does not exist"
+        )
+    if k.problem:
+        return fail(*k.problem)
+    source = k.o.sources[0]
+    for wanted in k.wanted.values():
+        if source.versioned and not (is_sha(wanted) or _DIGEST.fullmatch(wanted)):
+            return fail(
+                "revision_not_sha",
+                f"revision {wanted!r} is neither a full commit id nor a digest (sha256:...), and a tag can move",
+            )
+        pinned = source.target
+        if is_sha(pinned) and not k.as_good(wanted, pinned) and k.known(wanted, pinned):
+            return fail(
+                "pinned_elsewhere",
+                f"{chain.source} is pinned to {short(pinned)}, so {short(wanted)} will never be fetched; change its ref "
+                "or expect another revision",
+            )
+    return None
+
+
+def _suspended(k: Look) -> Verdict | None:
+    stage = current(k)
+    concerned = [one for one in stages(k) if one.suspended]
+    source = source_for(k, stage) if stage else None
+    if source is not None and source.suspended and not at(k, source.holds):
+        concerned.append(source)
+    if not concerned or (k.e.on_suspended == "accept" and stage is None):
+        return None
+    names = " and ".join(map(str, concerned))
+    reason = f"{names} {'is' if len(concerned) == 1 else 'are'} suspended, and nothing will change until it is resumed"
+    return _wait("suspended", reason) if k.e.on_suspended == "wait" else fail("suspended", reason)
+
+
+def _drifted(k: Look) -> Verdict | None:
+    release = chain_of(k).release
+    if release is None or not release.drifted or current(k) is not None or k.e.on_out_of_sync == "accept":
+        return None
+    reason = f"released, and the cluster differs from the release: {release.drifted}"
+    return fail("drifted", reason) if k.e.on_out_of_sync == "fail" else _wait("drifted", reason)
+
+
+def _ready(k: Look) -> Verdict | None:
+    if current(k) is not None:
+        return None
+    chain = chain_of(k)
+    where = short(k.o.deployed[0]) if k.o.deployed else "an unnamed revision"
+    if chain.release is not None:
+        where = f"chart {chain.release.chart}" + (f" from {where}" if chain.owner else "")
+    held = max((k.held(name) for name in lasting(k) if name.startswith("ready:")), default=0.0)
+    if held < k.e.settle:
+        return _wait("settling", f"ready at {where} for {held:.0f} of {k.e.settle:.0f} s")
+    return Verdict("done", "ready", f"{chain.main} is ready at {where}")
+
+
+def _stalled(k: Look) -> Verdict | None:
+    stage = current(k)
+    if stage is None or not stage.stalled or (stage.kind == "HelmRelease" and old_news(k, stage)):
+        return None
+    hint = "; mend it, or ask for a reconciliation with reset or force" if stage.kind == "HelmRelease" else ""
+    detail = (
+        f" ({_first_line(stage.message)})" if stage.message and stage.message not in stage.stalled else ""
+    )
+    return fail("stalled", f"{stage} has given up: {stage.stalled}{detail}{hint}")
+
+
+def _not_answered(k: Look) -> Verdict | None:
+    stage = current(k)
+    if stage is None or stage is not chain_of(k).main or answered(k, stage) or stage.reason == DEPENDENCY:
+        return None
+    lost = not stage.requested
+    what = ", which somebody has removed" if lost else ""
+    return _wait(
+        "not_answered",
+        f"{stage} has not answered our request to reconcile{what}",
+        ask=stage if lost else None,
+    )
+
+
+def _dependency(k: Look) -> Verdict | None:
+    stage = current(k)
+    if stage is None or stage.reason != DEPENDENCY or stage.ready != "False" or not stage.current:
+        return None
+    return _wait(
+        "dependency_not_ready", f"{stage} waits: {'; '.join(stage.waits_for) or _first_line(stage.message)}"
+    )
+
+
+def _remediated(k: Look) -> Verdict | None:
+    stage, release = current(k), chain_of(k).release
+    if release is None or stage is None or stage is not chain_of(k).main or stage.busy or old_news(k, stage):
+        return None
+    # With attempts left the controller is busy with the next one, and this one counts as any failed attempt.
+    if release.remediated:
+        return fail(
+            "remediated", f"{stage} failed and was undone: {release.remediated}; {_first_line(stage.message)}"
+        )
+    if release.tests:
+        return fail("tests_failed", f"the tests of {stage} failed: {release.tests}")
+    return None
+
+
+def _failed(k: Look) -> Verdict | None:
+    stage = failing(k)
+    if stage is None:
+        return None
+    needed = 1 if stage.reason == "BuildFailed" else max(1, k.e.failed_attempts)
+    where = f" at {_written(stage.tried)}" if stage.kind == "Kustomization" else ""
+    reason = f"{stage} failed{where} ({stage.reason}): {_first_line(stage.message)}"
+    count = len(k.m.attempts)
+    silent = stage.kind == "HelmRelease" and stage.reason in _SILENT
+    held = k.held(f"failing:{stage.reason}|{stage.generation}")
+    if count >= needed or (silent and held >= k.e.comparison_grace):
+        return fail("attempt_failed", reason + (f" ({count} attempts have failed)" if count > 1 else ""))
+    return _wait("attempt_failed", f"{reason}; it will be tried again (failed attempt {count} of {needed})")
+
+
+def _canceled(k: Look) -> Verdict | None:
+    stage = current(k)
+    if stage is None or stage.reason != CANCELED or stage.ready != "False":
+        return None
+    return _wait(
+        "health_check_canceled",
+        f"{stage} broke off its health checks for the sake of something newer: {stage.message}",
+        ask=stage,
+    )
+
+
+def _superseded(k: Look) -> Verdict | None:
+    source, stage = chain_of(k).source, current(k)
+    if source is None or stage is None or not k.wanted or not source.holds or at(k, source.holds):
+        return None
+    if not all(
+        k.known(wanted, name) for wanted in k.wanted.values() for name in source.holds if is_sha(name)
+    ):
+        return None
+    first = stages(k)[0]
+    was_there = k.m.met or any(at(k, names) for names in first.seen)
+    if not was_there or stage is not first or at(k, first.tried) or first.ready == "Unknown":
+        return None
+    return fail(
+        "superseded",
+        f"{k.expected} was replaced by {_written(source.holds)} before it was found ready; wait with match='contains' to "
+        "accept a newer revision that includes it",
+    )
+
+
+def _source(k: Look) -> Verdict | None:
+    stage = current(k)
+    source = source_for(k, stage) if stage else None
+    if stage is None or source is None or (source is chain_of(k).source and at(k, source.holds)):
+        return None
+    if source.missing:
+        return _after_grace(
+            k, "source", "source_missing", f"{source}, which {stage} is made from, does not exist"
+        )
+    if source.stalled:
+        return fail("source_stalled", f"{source} has given up: {source.stalled}")
+    if source.trouble:
+        return _after_grace(k, "source", "source_failing", f"{source} fails: {source.trouble}")
+    return None
+
+
+def _source_behind(k: Look) -> Verdict | None:
+    source, stage = chain_of(k).source, current(k)
+    if stage is None or source is None or not k.wanted or stage is not stages(k)[0] or at(k, source.holds):
+        return None
+    tips = f"absent:{','.join(k.tips)}"
+    if k.absent and k.m.acknowledged >= ABSENT_AFTER and k.held(tips) >= k.e.absent_grace:
+        return fail(
+            "not_contained",
+            f"{source} is at {_written(source.holds)}, which does not contain {k.expected}, after {k.m.acknowledged} "
+            f"reconciliations in {seconds(k.held(tips))}: push the commit to {k.targets}, or change its ref",
+        )
+    target = k.o.sources[0].target or "its default branch"
+    nameless = k.o.sources[0].versioned and source.holds and not is_sha(source.holds[0])
+    commits = all(is_sha(wanted) for wanted in k.wanted.values())
+    hint = (
+        "its artifact does not say which commit it is from (org.opencontainers.image.revision), so expect its digest"
+        if nameless and commits
+        else f"does {target} contain that?"
+    )
+    return _wait(
+        "source_behind",
+        f"{source} holds {_written(source.holds)}, and {k.expected} is expected: {hint}",
+        ask=source,
+    )
+
+
+def _not_tried(k: Look) -> Verdict | None:
+    stage, chain = current(k), chain_of(k)
+    if stage is None or (stage is chain.main and chain.release is not None):
+        return None
+    if stage.current and right(k, stage.tried):
+        return None
+    if stage.current:
+        wanted = k.expected if k.wanted else _written(chain.source.holds if chain.source else ())
+        where = f"is at {_written(stage.tried)}, and {wanted} is expected"
+    else:
+        where = f"has yet to look at generation {stage.generation} of its spec"
+    return _wait("not_tried", f"{stage} {where}", ask=None if stage.ready == "Unknown" else stage)
+
+
+def _progressing(k: Look) -> Verdict:
+    stage, release = current(k), chain_of(k).release
+    assert stage is not None
+    idle = not stage.busy and stage.ready != "Unknown"
+    why = stage.busy or stage.message or "its controller has not looked at it yet"
+    if not stage.current:
+        why = f"it has yet to look at generation {stage.generation} of its spec"
+    elif release is not None and stage is chain_of(k).main:
+        if k.e.chart and release.attempted and not same_chart(k.e.chart, release.attempted):
+            why = f"chart {release.attempted} was attempted last, and {k.e.chart} is expected"
+        elif release.behind:
+            why = release.behind
+        elif stage.ready == "Unknown" and release.status == "deployed" and release.chart == release.attempted:
+            why += "; the release itself is deployed, so if this lasts, its status is stuck: reconcile it with force"
+        elif stage.ready == "True" and release.untested:
+            why = "its tests have not run yet"
+    return _wait("progressing", f"{stage} is not there yet: {why}", ask=stage if idle else None)
+
+
+def _after_grace(k: Look, name: str, rule: str, reason: str) -> Verdict:
+    """Fail once something has lasted for the grace of a comparison."""
+    held = k.held(name)
+    if held >= k.e.comparison_grace:
+        return fail(rule, f"{reason} (for {seconds(held)})")
+    return _wait(rule, f"{reason}; may last {seconds(k.e.comparison_grace)}")
+
+
+def _written(names: Names) -> str:
+    return short(names[0]) if names else "nothing yet"
+
+
+def _first_line(message: str) -> str:
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    return (lines[0] if lines else "no message")[:600]
+
+
+def _wait(rule: str, reason: str, *, ask: Stage | None = None) -> Verdict:
+    """Go on waiting; whoever looks should ask the controller of ``ask`` for a reconciliation."""
+    details = {"ask": [ask.kind, ask.namespace, ask.name]} if ask else {}
+    return Verdict("wait", rule, reason, details, refresh=ask is not None)
+
+
+#: The order of the rules; deletion and re-creation are judged as for any application. The last one always speaks.
+RECONCILING: tuple[Rule, ...] = (
+    deleting,
+    recreated,
+    _unmeetable,
+    _suspended,
+    _drifted,
+    _ready,
+    _stalled,
+    _not_answered,
+    _dependency,
+    _remediated,
+    _failed,
+    _canceled,
+    _superseded,
+    _source,
+    _source_behind,
+    _not_tried,
+    _progressing,
+)

@@ -1,0 +1,117 @@
+"""What a controller of the Flux kind says: a chain of objects, each with conditions, from the source to the cluster.
+
+Such a controller has no operation that somebody starts and that ends; it tries, and on failure tries again, for ever.
+Pure data; :mod:`airflow_pipeops.flux.rules` judges it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: All names under which one revision is known, the best one first: commit, digest, and what the controller writes.
+Names = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One object of the chain.
+
+    :param missing: it is referred to, and is not there.
+    :param generation: of its spec; conditions say of which generation they speak.
+    :param ready: ``True``, ``False``, ``Unknown``, or empty where the controller has not spoken yet; ``reason`` and
+        ``message`` go with it, ``ready_generation`` is the generation that it is about.
+    :param since: when ``ready`` last changed, as the controller writes it.
+    :param stalled: why the controller has given up on the present generation; empty if it has not.
+    :param busy: what the controller is doing, in its words; empty if nothing.
+    :param trouble: of a source: why what it holds may be old.
+    :param holds: of a source: the revision of its artifact.
+    :param tried: the revision that the controller last began with.
+    :param applied: the revision that it last brought to its end.
+    :param seen: revisions that it tried before.
+    :param past_apply: what was tried is in the cluster, and only its health is open.
+    :param attempt: tells one failed attempt from the next.
+    :param requested: the last request to reconcile, and ``handled`` the last one that was answered.
+    :param waits_for: objects that must be ready first and are not, each with its own reason.
+    """
+
+    kind: str
+    name: str
+    namespace: str = ""
+    missing: bool = False
+    suspended: bool = False
+    generation: int = 0
+    ready: str = ""
+    reason: str = ""
+    message: str = ""
+    ready_generation: int | None = None
+    since: str = ""
+    stalled: str = ""
+    busy: str = ""
+    trouble: str = ""
+    holds: Names = ()
+    tried: Names = ()
+    applied: Names = ()
+    seen: tuple[Names, ...] = ()
+    past_apply: bool = False
+    attempt: str = ""
+    requested: str = ""
+    handled: str = ""
+    waits_for: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
+
+    @property
+    def current(self) -> bool:
+        """What it says about its readiness is about the present spec."""
+        return self.ready_generation is None or self.ready_generation == self.generation
+
+
+@dataclass(frozen=True)
+class Release:
+    """What a Helm controller says beyond the conditions.
+
+    :param chart: chart version of the newest release, and ``status`` that release's own.
+    :param number: of the newest release; grows with each.
+    :param attempted: chart version of the last attempt.
+    :param same_values: the newest release has the values of the last attempt.
+    :param attempted_generation: generation of the spec that was last attempted.
+    :param remediated: how the last failed attempt was undone; empty if none was.
+    :param tests: what failed tests say; empty if none failed, or their failures are ignored.
+    :param untested: tests are on, and have not run for the newest release.
+    :param drifted: what differs in the cluster; empty if nothing does, or nobody looks.
+    :param drift_mode: ``enabled``, ``warn`` or ``disabled``.
+    :param behind: why the chart of the last attempt is not the present one; empty if it is.
+    """
+
+    chart: str = ""
+    status: str = ""
+    number: int = 0
+    attempted: str = ""
+    same_values: bool = True
+    attempted_generation: int | None = None
+    remediated: str = ""
+    tests: str = ""
+    untested: bool = False
+    drifted: str = ""
+    drift_mode: str = "disabled"
+    behind: str = ""
+
+
+@dataclass(frozen=True)
+class Reconciled:
+    """The chain of one object.
+
+    :param main: the object itself.
+    :param source: what it is made from, where that is known.
+    :param owner: the object that applies ``main`` from Git, where there is one.
+    :param release: of a Helm release.
+    :param notes: what a person should know about what ready means here.
+    """
+
+    main: Stage
+    source: Stage | None = None
+    owner: Stage | None = None
+    chart: Stage | None = None
+    release: Release | None = None
+    notes: tuple[str, ...] = ()

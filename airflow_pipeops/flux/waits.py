@@ -1,0 +1,124 @@
+"""Look at an object of Flux again and again, and ask its controllers to hurry, until the verdict is in."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from airflow_pipeops.exceptions import AccessDenied, BadResponse, NotFound, PipeOpsError, Unreachable
+from airflow_pipeops.flux.kinds import Ref
+from airflow_pipeops.flux.objects import observe
+from airflow_pipeops.waits.status import Observed, Trouble
+from airflow_pipeops.waits.verdict import Verdict
+from airflow_pipeops.waits.wait import Wait
+
+if TYPE_CHECKING:
+    from airflow_pipeops.flux.client import FluxClient, Gathered
+
+log = logging.getLogger(__name__)
+
+Gather = Callable[[Ref], Awaitable["Gathered"]]
+Request = Callable[[Ref, str], Awaitable[str]]
+
+
+def token_base(key: str) -> str:
+    """Return what all requests of one task to reconcile begin with.
+
+    :param key: the task's identity.
+    """
+    return f"pipeops-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+
+
+class Asking:
+    """Asks controllers to reconcile, where a verdict says that this would help.
+
+    :param request: asks for one reconciliation; returns the token of a request of somebody else where that will do.
+    :param base: what the requests of this task begin with; empty: ask nobody.
+    """
+
+    def __init__(self, request: Request, base: str) -> None:
+        self._request, self._base = request, base
+        self._asked: dict[Ref, str] = {}
+        self._refused = False
+
+    async def ask(self, verdict: Verdict, wait: Wait) -> None:
+        """Ask whom the verdict names. That it cannot be asked ends no wait: the controllers come round by themselves."""
+        whom = verdict.details.get("ask")
+        if not self._base or self._refused or not verdict.refresh or not whom:
+            return
+        ref = Ref(*whom)
+        again = verdict.rule == "not_answered"
+        token = wait.state.expectation.operation_id if again else f"{self._base}.ask{wait.state.memory.asks}"
+        try:
+            self._asked[ref] = await self._request(ref, token)
+        except AccessDenied as error:
+            self._refused = True
+            log.warning("Cannot ask for a reconciliation, and waits for the next one by itself: %s", error)
+        except PipeOpsError as error:
+            log.info("Cannot ask for a reconciliation now: %s", error)
+
+    def acknowledged(self, seen: Observed) -> Observed:
+        """Mark a look that shows the source to have answered."""
+        source = seen.reconciled.source if seen.reconciled else None
+        if source is None:
+            return seen
+        ref = Ref(source.kind, source.namespace, source.name)
+        if not source.handled or self._asked.get(ref) != source.handled:
+            return seen
+        del self._asked[ref]
+        return replace(seen, refreshed=True)
+
+
+async def look(ref: Ref, gather: Gather) -> Observed | Trouble:
+    """Look once."""
+    try:
+        found = await gather(ref)
+        seen = observe(found, found.missing)
+    except AccessDenied as error:
+        return Trouble("denied", str(error))
+    except NotFound as error:
+        return Trouble("missing", str(error))
+    except Unreachable as error:
+        return Trouble("unreachable", str(error))
+    except BadResponse as error:
+        return Trouble("nonsense", str(error))
+    notes = tuple(f"the credential may not see {one}" for one in found.hidden)
+    return replace(seen, warnings=seen.warnings + notes)
+
+
+async def look_once(gather: Gather, wait: Wait, asking: Asking) -> Verdict:
+    """Look once, judge, and ask where that would help.
+
+    :param gather: reads an object and all that decides about it.
+    """
+    seen = await look(wait.ref, gather)
+    if isinstance(seen, Observed):
+        seen = asking.acknowledged(seen)
+    verdict = await wait.judge(seen)
+    await asking.ask(verdict, wait)
+    return verdict
+
+
+async def until_decided(client: FluxClient, wait: Wait, asking: Asking, poll_interval: float) -> None:
+    """Look until the verdict is in.
+
+    :param poll_interval: seconds between two looks.
+    """
+    while (await look_once(client.gather, wait, asking)).state == "wait":
+        await asyncio.sleep(wait.look_again_in(poll_interval))
+
+
+def wait_to_json(wait: Wait) -> dict[str, Any]:
+    """Return a wait as it travels in a trigger's arguments."""
+    ref: Ref = wait.ref
+    return {
+        "kind": ref.kind,
+        "namespace": ref.namespace,
+        "name": ref.name,
+        "expectation": wait.state.expectation.to_json(),
+        "memory": wait.state.memory.to_json(),
+    }

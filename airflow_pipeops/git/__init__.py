@@ -1,0 +1,1 @@
+"""A Git repository: commits of desired state that lose nothing."""

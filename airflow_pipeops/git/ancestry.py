@@ -1,0 +1,29 @@
+"""Answer from a Git repository whether one commit contains another."""
+
+from __future__ import annotations
+
+from airflow_pipeops.waits.wait import Oracle
+
+
+def git_oracle(git_conn_id: str | None) -> Oracle | None:
+    """Return an oracle that asks the repository of a connection; ``None`` without a connection.
+
+    :param git_conn_id: connection of the repository that holds the desired state.
+    """
+    if not git_conn_id:
+        return None
+
+    async def contains(expected: str, revision: str) -> bool:
+        from asgiref.sync import sync_to_async
+
+        # Reading the connection and running Git both block; asgiref's threads may talk to the triggerer's supervisor.
+        return await sync_to_async(contains_commit, thread_sensitive=False)(git_conn_id, expected, revision)
+
+    return contains
+
+
+def contains_commit(git_conn_id: str, expected: str, revision: str) -> bool:
+    """Ask the repository of a connection whether ``revision`` contains the commit ``expected``."""
+    from airflow_pipeops.git.hook import GitHook
+
+    return bool(GitHook(git_conn_id).get_conn().is_ancestor(expected, revision))

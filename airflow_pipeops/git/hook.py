@@ -1,0 +1,93 @@
+"""Airflow connection -> :class:`GitRepository`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseHook
+
+from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
+
+if TYPE_CHECKING:
+    from airflow_pipeops.git.repository import GitRepository
+
+
+class GitHook(BaseHook):
+    """A Git repository and one branch of it.
+
+    :param git_conn_id: connection of type ``git_repository``.
+    """
+
+    conn_name_attr = "git_conn_id"
+    default_conn_name = "pipeops_gitops_repo"
+    conn_type = "git_repository"
+    hook_name = "Git repository"
+
+    def __init__(self, git_conn_id: str = default_conn_name, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.git_conn_id = git_conn_id
+
+    def get_conn(self) -> GitRepository:
+        """Return the repository.
+
+        :raises InvalidInput: if a field of the connection cannot be used.
+        """
+        return repository(self.git_conn_id, self.get_connection(self.git_conn_id))
+
+    async def aget_conn(self) -> GitRepository:
+        """Return the repository; for triggers, which must not block."""
+        return repository(self.git_conn_id, await self.aget_connection(self.git_conn_id))
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Read the tip of the branch, and ask whether this credential may write."""
+        try:
+            client = self.get_conn()
+            tip = client.tip()
+        except Exception as error:  # whatever it is, the person at the form must see it
+            return False, str(error)
+        try:
+            writing = "may be written" if client.may_write() else "may not be written, with this credential"
+        except PipeOpsError as error:
+            writing = f"may not be written: {error}"
+        return True, f"Branch {client.branch} of {client.display_url} is at {tip[:12]}; it {writing}"
+
+
+def repository(conn_id: str, connection: Any) -> GitRepository:
+    """Return the repository that a connection names.
+
+    :raises InvalidInput: naming the field that cannot be used.
+    """
+    from airflow_pipeops.git.credentials import Credentials
+    from airflow_pipeops.git.repository import Author, GitRepository
+
+    extra = connection.extra_dejson
+    try:
+        credentials = Credentials(
+            username=connection.login or "",
+            password=connection.password or "",
+            private_key=extra.get("private_key") or "",
+            known_hosts=extra.get("known_hosts") or "",
+            ca_file=extra.get("ca_file") or "",
+        )
+        default = Author()
+        author = Author(extra.get("author_name") or default.name, extra.get("author_email") or default.email)
+        return GitRepository(
+            _url(connection), credentials=credentials, branch=extra.get("branch") or "main", author=author
+        )
+    except InvalidInput as error:
+        raise InvalidInput(
+            f"connection {conn_id!r}: {error.message}",
+            field=f"{conn_id}.{error.field}",
+            value=error.value,
+            remedy=error.remedy,
+        ) from None
+
+
+def _url(connection: Any) -> str:
+    """Return the URL; a connection given as a URI may have it in parts."""
+    host = connection.host or ""
+    scheme = connection.schema or ""
+    if host and "://" not in host and scheme in ("https", "http", "ssh", "file"):
+        server, slash, path = host.partition("/")
+        return f"{scheme}://{server}" + (f":{connection.port}" if connection.port else "") + slash + path
+    return str(host)

@@ -1,0 +1,189 @@
+"""Take up a commit; change the desired state by a commit; revert one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_pipeops.delivery.events import triggering_signals
+from airflow_pipeops.delivery.operators import DeliveryOperator, idempotency_key, no_retry, source_of
+from airflow_pipeops.exceptions import InvalidInput
+from airflow_pipeops.git.hook import GitHook
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_pipeops.git.repository import GitRepository
+
+
+class ResolveCommitOperator(DeliveryOperator):
+    """Say which commit this run is about, and record it.
+
+    :param git_conn_id: connection of the repository.
+    :param revision: a commit id, branch or tag. Empty: the newest commit among the pushes that started this run, else
+        the tip of the branch. Several pushes may start one run; then the older ones are contained in the newest.
+    :return: ``commit``, ``subject``, ``author``, ``branch``, ``record_id``.
+    """
+
+    template_fields: Sequence[str] = ("git_conn_id", "revision", *DeliveryOperator.template_fields)
+    emits = ("commit",)
+    ui_color = "#e8f1ff"
+
+    def __init__(self, *, git_conn_id: str = "pipeops_app_repo", revision: str = "", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.git_conn_id = git_conn_id
+        self.revision = revision
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Resolve and record the commit."""
+        with no_retry():
+            client = GitHook(self.git_conn_id).get_conn()
+            branch, revision = client.branch, self.revision
+            if not revision:
+                pushed = self._pushed(context)
+                revision, branch = pushed.get("commit", ""), pushed.get("branch") or branch
+            found = client.describe(revision)
+            facts = {
+                "commit": found.sha,
+                "subject": found.subject,
+                "author": found.author,
+                "branch": branch,
+            }
+            body = {**facts, "time": found.time, "repository": client.display_url}
+            record_id = self.emit(context, "commit", body, commit=found.sha)
+            self.log.info("%s is %s, %r by %s", revision or branch, found.sha, found.subject, found.author)
+        return {**facts, "record_id": record_id}
+
+    def _pushed(self, context: Context) -> dict[str, Any]:
+        """Return the payload of the newest push to this repository that started the run."""
+        pushes = [
+            payload
+            for payload in triggering_signals(context)
+            if payload.get("commit") and payload.get("git_conn_id", self.git_conn_id) == self.git_conn_id
+        ]
+        for older in pushes[:-1]:
+            self.log.info("The push of %s also started this run", older["commit"])
+        return pushes[-1] if pushes else {}
+
+
+class _DesiredStateOperator(DeliveryOperator):
+    """What the operators that write to the desired state share."""
+
+    emits = ("change",)
+    ui_color = "#fff3d6"
+
+    def _trailers(self, context: Context) -> dict[str, str]:
+        source = source_of(context)
+        task = str(source["task"]) + (
+            f"[{source['map_index']}]" if source["map_index"] not in (None, -1) else ""
+        )
+        trailers = {
+            "Airflow-Dag": str(source["dag"]),
+            "Airflow-Run": str(source["run"]),
+            "Airflow-Task": task,
+        }
+        if self.deliverable is not None:
+            trailers["PipeOps-Deliverable"] = self.deliverable.name
+            trailers["PipeOps-Environment"] = str(self.environment)
+        return trailers
+
+    def _where(self, client: GitRepository) -> dict[str, Any]:
+        return {"repository": client.display_url, "branch": client.branch}
+
+
+class GitOpsCommitOperator(_DesiredStateOperator):
+    """Set values of a YAML file in the desired state, by one commit and push.
+
+    Only the bytes of the values change. However often the task is tried, and whatever dies on the way, the same values
+    make one commit. If the file has the values already, nothing is committed.
+
+    :param git_conn_id: connection of the repository.
+    :param file: path of the file in the repository.
+    :param set: new value by path, such as ``{"images[name=web].digest": "sha256:..."}``. A string is written as a string,
+        also where it looks like a number; give a number for a number.
+    :param message: of the commit.
+    :param expect: values that must be there before, by path, or nothing is written.
+    :return: ``commit`` (the tip, where nothing had to change), ``changed``, ``file``, ``set``, ``previous``, ``record_id``.
+    """
+
+    template_fields: Sequence[str] = (
+        "git_conn_id", "file", "set", "message", "expect", *DeliveryOperator.template_fields,
+    )  # fmt: skip
+    template_fields_renderers = {"set": "json", "expect": "json"}
+
+    def __init__(
+        self,
+        *,
+        file: str,
+        set: Mapping[str, Any],
+        message: str,
+        expect: Mapping[str, Any] | None = None,
+        git_conn_id: str = "pipeops_gitops_repo",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.git_conn_id = git_conn_id
+        self.file = file
+        self.set = set
+        self.message = message
+        self.expect = expect
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Commit the values and record the change."""
+        with no_retry():
+            if not isinstance(self.set, Mapping):
+                raise InvalidInput("set is not a mapping", field="set", remedy="Give {path: value}.")
+            client = GitHook(self.git_conn_id).get_conn()
+            change = client.commit_edit(
+                self.file, self.set, self.message,
+                key=idempotency_key(context), expect=self.expect, trailers=self._trailers(context),
+            )  # fmt: skip
+            facts = {
+                "commit": change.commit,
+                "changed": change.changed,
+                "file": self.file,
+                "set": dict(self.set),
+                "previous": change.previous,
+            }
+            said = "Changed by" if change.changed else "Nothing to change; the tip is"
+            self.log.info("%s: %s %s", self.file, said, change.commit)
+            record_id = self.emit(context, "change", {**facts, **self._where(client)})
+        return {**facts, "record_id": record_id}
+
+
+class GitOpsRevertOperator(_DesiredStateOperator):
+    """Give the files that a commit touched the content they had before it, by one commit and push.
+
+    It refuses if one of them was changed again since: what came later is not thrown away.
+
+    :param git_conn_id: connection of the repository.
+    :param commit: the commit to revert.
+    :param reason: why; it goes into the commit message.
+    :return: ``commit`` (the tip, where all was restored already), ``changed``, ``restored`` (files), ``record_id``.
+    """
+
+    template_fields: Sequence[str] = ("git_conn_id", "commit", "reason", *DeliveryOperator.template_fields)
+
+    def __init__(
+        self, *, commit: str, reason: str, git_conn_id: str = "pipeops_gitops_repo", **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.git_conn_id = git_conn_id
+        self.commit = commit
+        self.reason = reason
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Revert the commit and record the change."""
+        with no_retry():
+            if not self.commit:
+                raise InvalidInput("there is no commit to revert", field="commit", remedy="Name the commit.")
+            client = GitHook(self.git_conn_id).get_conn()
+            done = client.revert(
+                self.commit, self.reason, key=idempotency_key(context), trailers=self._trailers(context)
+            )
+            facts = {"commit": done.commit, "changed": done.changed, "restored": list(done.restored)}
+            said = "was reverted by" if done.changed else "is reverted already; the tip is"
+            self.log.info("%s %s %s", self.commit, said, done.commit)
+            body = {**facts, "reverts": self.commit, "reason": self.reason, **self._where(client)}
+            record_id = self.emit(context, "change", body)
+        return {**facts, "record_id": record_id}

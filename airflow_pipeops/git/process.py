@@ -1,0 +1,201 @@
+"""Run git: bounded in time, killed with all its helpers, and its complaints turned into our errors."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from airflow_pipeops.base.deadlines import within
+from airflow_pipeops.exceptions import AccessDenied, InvalidInput, NotFound, SystemFailure, Unreachable
+from airflow_pipeops.git.credentials import Credentials, environment
+
+_DENIED = re.compile(
+    r"Authentication failed|could not read (Username|Password)|Permission denied|returned error: 40[13]|"
+    r"Host key verification failed|not authorized|access denied|terminal prompts disabled|dubious ownership|"
+    r"SSL certificate problem|certificate verification failed|Authentication required",
+    re.IGNORECASE,
+)
+_ABSENT = re.compile(
+    r"repository .*not found|does not exist|does not appear to be a git repository|returned error: 404|"
+    r"couldn't find remote ref|not our ref|no such remote ref",
+    re.IGNORECASE,
+)
+_NETWORK = re.compile(
+    r"Could not resolve|Couldn't connect|Failed to connect|Connection (refused|reset|timed out|closed)|timed out|"
+    r"returned error: (429|5\d\d)|early EOF|hung up|RPC failed|unable to access|Network is unreachable|"
+    r"Operation too slow|unexpected disconnect|Empty reply|gnutls|kex_exchange|bad line length|protocol error|"
+    r"index-pack failed|Could not read from remote",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a git process left.
+
+    :param code: exit status.
+    :param stdout: its output, as bytes.
+    :param stderr: its complaints, with secrets masked.
+    """
+
+    code: int
+    stdout: bytes
+    stderr: str
+
+    @property
+    def text(self) -> str:
+        """Its output as text, without the line break at the end."""
+        return self.stdout.decode("utf-8", "replace").rstrip("\n")
+
+
+class Git:
+    """Runs the git command line for one repository.
+
+    :param url: where the repository is; shown, masked, in errors.
+    :param credentials: what opens it.
+    :param timeout: seconds for one call.
+    """
+
+    def __init__(self, url: str, credentials: Credentials, timeout: float) -> None:
+        self.url = url
+        self.credentials = credentials
+        self.timeout = timeout
+        self._private: Path | None = None
+        if credentials.private_key or credentials.known_hosts:
+            self._private = Path(tempfile.mkdtemp(prefix="pipeops-git-"))
+            weakref.finalize(self, shutil.rmtree, self._private, ignore_errors=True)
+        self._environment = environment(url, credentials, self._private)
+
+    def run(
+        self,
+        *arguments: str,
+        accept: tuple[int, ...] = (0,),
+        stdin: bytes = b"",
+        directory: Path | None = None,
+        extra: dict[str, str] | None = None,
+    ) -> Output:
+        """Run git and wait for it.
+
+        :param accept: exit statuses that are not an error.
+        :param directory: the git directory to work in.
+        :param extra: further environment.
+        :raises SystemFailure: of the fitting kind, if it fails or takes too long.
+        """
+        try:
+            process = subprocess.Popen(
+                self._command(arguments, directory),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env={**self._environment, **(extra or {})},
+                start_new_session=True,
+            )
+        except FileNotFoundError as error:
+            raise _no_git() from error
+        try:
+            stdout, stderr = process.communicate(stdin, timeout=self.timeout)
+        except subprocess.TimeoutExpired as error:
+            raise self._too_slow(arguments) from error
+        finally:
+            _kill_group(process.pid, process.poll)
+            process.wait()
+            for pipe in (process.stdin, process.stdout, process.stderr):
+                with contextlib.suppress(OSError):
+                    if pipe is not None:
+                        pipe.close()
+        return self._judge(arguments, Output(process.returncode, stdout, self._clean(stderr)), accept)
+
+    async def arun(self, *arguments: str, accept: tuple[int, ...] = (0,)) -> Output:
+        """Run git without blocking the event loop; a cancelled call ends the process. See :meth:`run`."""
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self._command(arguments, None),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env=self._environment,
+                start_new_session=True,
+            )
+        except FileNotFoundError as error:
+            raise _no_git() from error
+        try:
+            stdout, stderr = await within(self.timeout, process.communicate())
+        except asyncio.TimeoutError as error:
+            raise self._too_slow(arguments) from error
+        finally:
+            _kill_group(process.pid, lambda: process.returncode)
+            await process.wait()
+        code = process.returncode if process.returncode is not None else -1
+        return self._judge(arguments, Output(code, stdout, self._clean(stderr)), accept)
+
+    def stream(self, *arguments: str, stdin: Path, directory: Path) -> subprocess.Popen[bytes]:
+        """Start git with a file as its input, for a caller that reads its output as it comes and ends it."""
+        with stdin.open("rb") as source:
+            return subprocess.Popen(
+                self._command(arguments, directory),
+                stdin=source,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=self._environment,
+                start_new_session=True,
+            )
+
+    def _command(self, arguments: tuple[str, ...], directory: Path | None) -> list[str]:
+        place = [f"--git-dir={directory}"] if directory is not None else []
+        return ["git", *place, *arguments]
+
+    def _clean(self, stderr: bytes) -> str:
+        return self.credentials.mask(stderr.decode("utf-8", "replace")).strip()
+
+    def _judge(self, arguments: tuple[str, ...], output: Output, accept: tuple[int, ...]) -> Output:
+        if output.code in accept:
+            return output
+        raise self.failure(arguments[0], output)
+
+    def failure(self, command: str, output: Output) -> SystemFailure:
+        """Return the error that fits what git said."""
+        said = " ".join(output.stderr.split())[-600:] or f"exit status {output.code}"
+        where = self.credentials.mask(self.url)
+        if _DENIED.search(output.stderr):
+            return AccessDenied(
+                f"the repository {where} refused us: {said}",
+                remedy="Check the login, token, SSH key, known hosts and CA file of the connection, and what they may do.",
+            )
+        if _ABSENT.search(output.stderr):
+            return NotFound(
+                f"not found at {where}: {said}",
+                remedy="Check the URL and the branch, and that the credential may see the repository.",
+            )
+        if _NETWORK.search(output.stderr) or output.code < 0:
+            return Unreachable(f"the repository {where} cannot be reached: {said}")
+        return SystemFailure(f"git {command} failed on {where}: {said}")
+
+    def _too_slow(self, arguments: tuple[str, ...]) -> Unreachable:
+        return Unreachable(
+            f"git {arguments[0]} on {self.credentials.mask(self.url)} took longer than {self.timeout:g} s"
+        )
+
+
+def _kill_group(pid: int, ended: Callable[[], int | None]) -> None:
+    """End a process that still runs, with the transport helpers that it started."""
+    if ended() is None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGKILL)
+
+
+def _no_git() -> InvalidInput:
+    return InvalidInput(
+        "the program git is not installed on this machine",
+        field="git",
+        remedy="Install git (2.34 or newer) in the image of the Airflow workers and the triggerer.",
+    )

@@ -1,0 +1,290 @@
+"""One Git repository, by the git command line: read it, check it out, change it by commit and push."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from airflow_pipeops.base.retries import aretried, retried
+from airflow_pipeops.exceptions import InvalidInput, NotFound, PipeOpsError
+from airflow_pipeops.git.cache import Cache, default_directory
+from airflow_pipeops.git.checkout import checkout
+from airflow_pipeops.git.commits import Change, Reverted, Writer
+from airflow_pipeops.git.credentials import Credentials, repository_url
+from airflow_pipeops.git.process import Git
+from airflow_pipeops.git.values.paths import repository_file
+
+_SHA = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+_SHORT_SHA = re.compile(r"[0-9a-f]{7,63}")
+_BRANCH = re.compile(r"(?![-./])(?!.*(?:\.\.|//|@\{|\.lock$|/\.|[./]$))[^\x00-\x20~^:?*\[\\\x7f]+")
+
+
+@dataclass(frozen=True)
+class Author:
+    """Who writes the commits.
+
+    :param name: shown by Git.
+    :param email: shown by Git.
+    """
+
+    name: str = "airflow-pipeops"
+    email: str = "airflow-pipeops@localhost"
+
+    def __post_init__(self) -> None:
+        for field, value in (("author_name", self.name), ("author_email", self.email)):
+            if not value.strip() or re.search(r"[<>\x00-\x1f\x7f]", value):
+                raise InvalidInput(
+                    f"{field} {value!r} cannot be written into a commit",
+                    field=field,
+                    value=value,
+                    remedy="Use plain text without angle brackets.",
+                )
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What is known of a commit.
+
+    :param sha: its full id.
+    :param author: ``Name <email>``.
+    :param subject: first line of its message.
+    :param time: when it was committed, ISO-8601.
+    :param parents: ids of its parents.
+    """
+
+    sha: str
+    author: str
+    subject: str
+    time: str
+    parents: tuple[str, ...]
+
+
+class GitRepository:
+    """A repository, and one branch of it.
+
+    :param url: https, http, ssh or file URL, ``git@host:path``, or an absolute path.
+    :param credentials: what opens it.
+    :param branch: the branch that is read and written.
+    :param author: who writes the commits.
+    :param cache_dir: where local copies are kept; a directory of this user under the temporary directory by default.
+    :param timeout: for one call of git.
+    :param attempts: how often a call is tried while the repository is unreachable.
+    :raises InvalidInput: for a URL or branch that is none.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        credentials: Credentials | None = None,
+        branch: str = "main",
+        author: Author | None = None,
+        cache_dir: str | Path | None = None,
+        timeout: timedelta = timedelta(seconds=60),
+        attempts: int = 4,
+    ) -> None:
+        self.url = repository_url(url)
+        self.branch = branch_name(branch)
+        self.author = author or Author()
+        self.attempts = attempts
+        self._git = Git(self.url, credentials or Credentials(), timeout.total_seconds())
+        self._cache = Cache(self._git, Path(cache_dir) if cache_dir else default_directory())
+
+    def __repr__(self) -> str:
+        return f"GitRepository({self.display_url!r}, branch={self.branch!r})"
+
+    @property
+    def display_url(self) -> str:
+        """The URL without anything secret, for people and records."""
+        return self._git.credentials.mask(self.url)
+
+    # Read
+
+    def tip(self, branch: str | None = None) -> str:
+        """Return the newest commit of a branch, as the remote has it now.
+
+        :raises NotFound: if there is no such branch.
+        """
+        name = branch_name(branch or self.branch)
+        output = retried(lambda: self._git.run(*self._ls_remote(name), accept=(0, 2)), self.attempts)
+        return self._tip_from(output.text, name)
+
+    async def atip(self, branch: str | None = None) -> str:
+        """Like :meth:`tip`, without blocking the event loop, and without trying again."""
+        name = branch_name(branch or self.branch)
+        output = await aretried(lambda: self._git.arun(*self._ls_remote(name), accept=(0, 2)), 1)
+        return self._tip_from(output.text, name)
+
+    def fetch(self, branch: str | None = None) -> str:
+        """Bring the local copy up to date and return the tip."""
+        name = branch_name(branch or self.branch)
+        return retried(lambda: self._cache.fetch(name), self.attempts)
+
+    def resolve(self, revision: str = "") -> str:
+        """Return the full id of a commit.
+
+        :param revision: a full or short commit id, a branch or a tag; empty for the tip of the branch.
+        :raises NotFound: if the repository has no such commit.
+        """
+        if not revision:
+            return self.fetch()
+        if _SHA.fullmatch(revision):
+            self._ensure(revision)
+            return revision
+        name = branch_name(revision, field="revision")
+        output = retried(
+            lambda: self._git.run(
+                "ls-remote", "--", self.url,
+                f"refs/heads/{name}", f"refs/tags/{name}", f"refs/tags/{name}^{{}}",
+            ),
+            self.attempts,
+        )  # fmt: skip
+        refs: dict[str, str] = {}
+        for line in output.text.splitlines():
+            sha, _, ref = line.partition("\t")
+            refs[ref] = sha
+        for ref in (f"refs/heads/{name}", f"refs/tags/{name}^{{}}", f"refs/tags/{name}"):
+            if ref in refs:
+                self._ensure(refs[ref], branch=name if ref.startswith("refs/heads/") else None)
+                return refs[ref]
+        if _SHORT_SHA.fullmatch(name):
+            self.fetch()
+            found = self._cache.run(
+                "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}", accept=(0, 1, 128)
+            )
+            if found.strip():
+                return found.decode().strip()
+        raise self._no_commit(revision)
+
+    def describe(self, revision: str) -> Commit:
+        """Return who made a commit, when and why."""
+        sha = self.resolve(revision)
+        fields = "%H%x00%an <%ae>%x00%s%x00%cI%x00%P"
+        output = self._cache.run("log", "-1", "--no-show-signature", f"--format={fields}", sha, "--")
+        full, author, subject, time, parents = output.decode("utf-8", "replace").rstrip("\n").split("\0")
+        return Commit(full, author, subject, time, tuple(parents.split()))
+
+    def read(self, file: str, revision: str = "") -> bytes:
+        """Return the content of a file at a revision.
+
+        :raises NotFound: if there is none.
+        """
+        path = repository_file(file)
+        sha = self.resolve(revision)
+        return self._writer().content(sha, path)
+
+    def is_ancestor(self, ancestor: str, descendant: str) -> bool:
+        """Whether one commit is contained in another (a commit contains itself)."""
+        first, second = self.resolve(ancestor), self.resolve(descendant)
+        output = self._git.run(
+            "merge-base", "--is-ancestor", first, second, accept=(0, 1), directory=self._cache.directory
+        )
+        return output.code == 0
+
+    def paths_changed(self, old: str, new: str) -> tuple[str, ...]:
+        """Return the files that differ between two commits, in order."""
+        first, second = self.resolve(old), self.resolve(new)
+        output = self._cache.run("diff-tree", "-r", "-z", "--no-renames", "--name-only", first, second, "--")
+        return tuple(sorted(path.decode("utf-8", "replace") for path in output.split(b"\0") if path))
+
+    def checkout(self, revision: str, dest: str | Path) -> str:
+        """Write the tree of a commit into an empty or new directory, byte by byte, without a ``.git``.
+
+        :return: the full id of the commit.
+        :raises InvalidInput: if the directory is not empty, or the tree holds a link that leaves it.
+        """
+        sha = self.resolve(revision)
+        checkout(self._git, self._cache, sha, Path(dest))
+        return sha
+
+    def may_write(self) -> bool:
+        """Ask the remote whether this credential may push, without pushing anything."""
+        with tempfile.TemporaryDirectory(prefix="pipeops-git-") as scratch:
+            self._git.run("init", "--bare", "--quiet", "--template=", scratch)
+            output = self._git.run(
+                "push", "--dry-run", "--no-verify", "--porcelain", "--", self.url, ":refs/heads/pipeops-check",
+                accept=(0, 1, 128), directory=Path(scratch),
+            )  # fmt: skip
+        return output.code == 0 or "remote ref does not exist" in output.stderr + output.text
+
+    # Write
+
+    def commit_edit(
+        self,
+        file: str,
+        values: Mapping[str, Any],
+        message: str,
+        *,
+        key: str,
+        expect: Mapping[str, Any] | None = None,
+        trailers: Mapping[str, str] | None = None,
+    ) -> Change:
+        """Set values of a YAML file by a commit on the branch; see :meth:`Writer.edit` for what is promised."""
+        return self._writer().edit(
+            repository_file(file), values, message, key=key, expect=expect or {}, trailers=trailers or {}
+        )
+
+    def revert(
+        self, commit: str, reason: str, *, key: str, trailers: Mapping[str, str] | None = None
+    ) -> Reverted:
+        """Give the files that a commit touched the content they had before it; see :meth:`Writer.revert`."""
+        return self._writer().revert(self.resolve(commit), reason, key=key, trailers=trailers or {})
+
+    # Helpers
+
+    def _writer(self) -> Writer:
+        return Writer(self._git, self._cache, self.branch, self.author.name, self.author.email)
+
+    def _ls_remote(self, branch: str) -> tuple[str, ...]:
+        return ("ls-remote", "--exit-code", "--", self.url, f"refs/heads/{branch}")
+
+    def _tip_from(self, text: str, branch: str) -> str:
+        for line in text.splitlines():
+            sha, _, ref = line.partition("\t")
+            if ref == f"refs/heads/{branch}" and _SHA.fullmatch(sha):
+                return sha
+        raise NotFound(
+            f"{self.display_url} has no branch {branch!r}",
+            remedy="Create the branch with a first commit, or correct the branch of the connection.",
+        )
+
+    def _ensure(self, sha: str, branch: str | None = None) -> None:
+        """Bring a commit into the local copy."""
+        if self._cache.has_commit(sha):
+            return
+        if branch is None or branch == self.branch:
+            self.fetch()
+        else:
+            self.fetch(branch)
+        if self._cache.has_commit(sha):
+            return
+        try:
+            retried(lambda: self._cache.fetch_commit(sha), self.attempts)
+        except PipeOpsError as error:
+            if error.retryable:
+                raise
+        if not self._cache.has_commit(sha):
+            raise self._no_commit(sha)
+
+    def _no_commit(self, revision: str) -> NotFound:
+        return NotFound(
+            f"{self.display_url} has no commit {revision!r}",
+            remedy="Check that it was pushed, and to this repository.",
+        )
+
+
+def branch_name(branch: str, *, field: str = "branch") -> str:
+    """Return the name of a branch, or refuse it."""
+    if not isinstance(branch, str) or not _BRANCH.fullmatch(branch):
+        raise InvalidInput(
+            f"{field} {branch!r} is not a name that Git allows",
+            field=field,
+            value=branch,
+            remedy="Use the plain name, such as main, without refs/heads/ in front.",
+        )
+    return branch

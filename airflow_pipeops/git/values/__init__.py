@@ -1,0 +1,1 @@
+"""Edit one value of a YAML document, and no other byte."""

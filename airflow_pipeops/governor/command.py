@@ -1,0 +1,184 @@
+"""What ``airflow pipeops replay`` does: read a policy and a history, replay, print."""
+
+from __future__ import annotations
+
+import json
+import sys
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from airflow_pipeops.delivery.records import Record, readable
+from airflow_pipeops.exceptions import InvalidInput, PipeOpsError, Unreachable
+from airflow_pipeops.governor.history import Observation, deduplicated
+from airflow_pipeops.governor.policy import RetrainPolicy
+from airflow_pipeops.governor.records import observations
+from airflow_pipeops.governor.replay import Step, replay, totals
+
+#: So many events of one asset are read at most: the newest.
+_EVENTS = 10_000
+
+
+def replay_command(args: Any) -> None:
+    """Run the command; what is wrong with its input ends it with one sentence and status 2."""
+    try:
+        policy = read_policy(args.policy)
+        history = _history(args.history, args.deliverable)
+        steps = replay(history, policy)
+    except PipeOpsError as error:
+        print(f"airflow pipeops replay: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    if args.json:
+        found = {"totals": totals(steps, policy), "policy": policy.to_json()}
+        print(json.dumps({**found, "steps": [step.to_json() for step in steps]}))
+    else:
+        print(table(steps, policy))
+
+
+def read_policy(given: str) -> RetrainPolicy:
+    """Return the policy of a JSON or YAML file, or of an import path.
+
+    :raises InvalidInput: if there is no such file or object, or it is no policy.
+    """
+    path = Path(given)
+    if path.suffix in (".json", ".yaml", ".yml"):
+        import yaml
+
+        try:
+            found = yaml.safe_load(_text(path, "policy"))  # JSON is YAML
+        except yaml.YAMLError as error:
+            raise InvalidInput(
+                f"{given} is neither JSON nor YAML: {' '.join(str(error).split())}",
+                field="policy",
+                value=given,
+            ) from error
+        return RetrainPolicy.from_json(found)
+    from airflow_pipeops.base.importing import load
+
+    found = load(given, "policy")
+    if not isinstance(found, RetrainPolicy):
+        raise InvalidInput(
+            f"policy {given!r} is a {type(found).__name__}",
+            field="policy",
+            value=given,
+            remedy="Name a RetrainPolicy, or a .json or .yaml file.",
+        )
+    return found
+
+
+def read_lines(lines: Iterable[str]) -> list[Observation]:
+    """Return the observations of JSON lines: bare, as returned by the governor's task, or as records of decisions.
+
+    :raises InvalidInput: naming the line that is none.
+    """
+    found: list[Observation] = []
+    records: list[Record] = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            data = json.loads(line)
+            if not isinstance(data, Mapping):
+                raise InvalidInput("it is not an object", field="history")
+            if "schema" in data:
+                records.append(Record.from_extra(data))
+            else:
+                found.append(Observation.from_json(data.get("observation", data)))
+        except (ValueError, InvalidInput) as error:
+            raise InvalidInput(
+                f"line {number} of the history cannot be read: {error}",
+                field="history",
+                value=number,
+                remedy="Give one JSON object a line: an observation, or a record.",
+            ) from error
+    return deduplicated([*found, *observations(records)])
+
+
+def table(steps: Sequence[Step], policy: RetrainPolicy) -> str:
+    """Return the decisions with their reasons, and the totals."""
+    wide = max((len(step.observation.batch) for step in steps), default=5)
+    lines = [f"{'batch':{wide}}  {'metric':>7}  {'decision':11}  {'recorded':11}  reasons"]
+    for step in steps:
+        item = step.observation
+        metric = "-" if item.metric is None else f"{item.metric:.3f}{'~' if item.performance is None else ''}"
+        start = f"{item.batch:{wide}}  {metric:>7}  {step.decision.action:11}  {step.recorded or '-':11}  "
+        text = textwrap.wrap(" ".join(step.decision.reasons), 90) or [""]
+        lines += [start + text[0], *(" " * len(start) + more for more in text[1:])]
+    found = totals(steps, policy)
+    counted = ", ".join(
+        f"{count} {name}" for name, count in found.items() if name not in ("batches", "cost", "differ")
+    )
+    lines.append(f"\n{found['batches']} batches: {counted}; {found['differ']} unlike the record.")
+    if found["cost"] is not None:
+        lines.append(f"The retrains cost {found['cost']:g}.")
+    if found["differ"]:
+        lines.append("After the first difference the metrics are still those of the models that served then.")
+    return "\n".join(lines)
+
+
+def _history(path: str | None, deliverable: str | None) -> list[Observation]:
+    if bool(path) == bool(deliverable):
+        raise InvalidInput(
+            "a replay needs one history",
+            field="history",
+            remedy="Give --history FILE or --deliverable NAME, and not both.",
+        )
+    if path:
+        found = read_lines(sys.stdin if path == "-" else _text(Path(path), "history").splitlines())
+    else:
+        found = observations(from_database(str(deliverable)))
+    if not found:
+        raise InvalidInput(
+            f"there is no decision in {path or deliverable}",
+            field="history",
+            value=path or deliverable,
+            remedy="Replay a policy where RetrainGovernorOperator has recorded decisions; mode observe is enough.",
+        )
+    return found
+
+
+def _text(path: Path, field: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(
+            f"{path} cannot be read: {getattr(error, 'strerror', None) or error}",
+            field=field,
+            value=str(path),
+        ) from error
+
+
+def from_database(deliverable: str) -> list[Record]:
+    """Return the records of decisions, and of what came of them, from the database of this Airflow, oldest first.
+
+    :raises InvalidInput: for a name that no deliverable can have.
+    :raises Unreachable: if the database cannot be read.
+    """
+    from airflow.models.asset import AssetEvent, AssetModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from airflow_pipeops.delivery.deliverable import Deliverable
+
+    model = Deliverable(deliverable)
+    kinds = [model.asset(kind) for kind in ("decision", "evaluation", "validation")]
+    found: list[tuple[Any, Any]] = []
+    try:
+        with create_session() as session:
+            for asset in (*kinds, model.retrain):
+                query = (
+                    select(AssetEvent.timestamp, AssetEvent.extra)
+                    .join(AssetModel, AssetModel.id == AssetEvent.asset_id)
+                    .where(AssetModel.name == asset.name, AssetModel.uri == asset.uri)
+                    .order_by(AssetEvent.timestamp.desc())
+                    .limit(_EVENTS)
+                )
+                found.extend((row[0], row[1]) for row in session.execute(query))
+    except SQLAlchemyError as error:  # its text may hold the address, so only its type is told
+        raise Unreachable(
+            f"the database of this Airflow cannot be read ({type(error).__name__})",
+            remedy="Check [database] sql_alchemy_conn, and run airflow db migrate.",
+        ) from error
+    return readable([extra or {} for _, extra in sorted(found, key=lambda event: event[0])])

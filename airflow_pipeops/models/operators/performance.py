@@ -1,0 +1,217 @@
+"""Measure a model on the labels that have come in, or estimate it where they have not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_pipeops.base.arguments import one_of
+from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
+from airflow_pipeops.exceptions import InvalidInput, PerformanceDropped
+from airflow_pipeops.models.performance import METRICS, Performance, measure
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from airflow.sdk import Context
+
+    from airflow_pipeops.drift.operators.inputs import Given
+    from airflow_pipeops.models.performance.labelled import Labelled
+
+
+class ModelPerformanceOperator(DeliveryOperator):
+    """Join the labels that came late to the predictions, and measure a metric with its confidence interval.
+
+    Returns ``{metric, value, low, high, rows, reference, worse, estimated, verdict, counts, batch, record_id}``, which
+    :class:`~airflow_pipeops.drift.operators.RetrainGovernorOperator` takes as ``performance=``. ``verdict`` is ``steady``,
+    ``worse`` (the whole interval is on the wrong side of the reference), or ``too few labels``; then, with
+    ``estimate_from``, the metric is estimated without labels (``estimated``), by NannyML.
+
+    :param predictions: files, table or query; as for the other operators of this package.
+    :param labels: the same; by default the predictions hold their labels.
+    :param key: column or columns that join the two.
+    :param prediction_column: name of the score, class or number.
+    :param label_column: name of the label.
+    :param positive: the label that counts as positive; by default labels are 0 and 1, or numbers. Not for metrics of more
+        classes.
+    :param metric: one of :data:`~airflow_pipeops.models.performance.METRICS`.
+    :param reference: what the metric should be: a number, or the ``value`` of an earlier result; templated.
+    :param threshold: from this score on, a row counts as positive.
+    :param confidence: of the interval.
+    :param min_rows: labelled rows needed.
+    :param min_coverage: share of the predictions that must have a label.
+    :param estimate_from: labelled predictions of a time when all was well, to estimate from while labels are too few.
+    :param features: columns that the errors of a regressor depend on, for an estimate.
+    :param on_worse: ``record`` it and go on, or ``fail`` the task, without retry.
+    :param storage_conn_id: connection of type ``pipeops_storage`` for relative names or credentials.
+    :raises InvalidInput: for an unknown column or metric, or keys that do not name one row.
+    :raises PerformanceDropped: if it is worse and ``on_worse`` is ``fail``.
+    """
+
+    template_fields: Sequence[str] = (
+        "predictions",
+        "labels",
+        "reference",
+        "estimate_from",
+        *DeliveryOperator.template_fields,
+    )
+    emits: ClassVar[tuple[str, ...]] = ("evaluation",)
+
+    def __init__(
+        self,
+        *,
+        predictions: Given,
+        labels: Given | None = None,
+        key: str | Sequence[str] = (),
+        prediction_column: str = "prediction",
+        label_column: str = "label",
+        positive: Any = None,
+        metric: str = "roc_auc",
+        reference: Any = None,
+        threshold: float = 0.5,
+        confidence: float = 0.95,
+        min_rows: int = 100,
+        min_coverage: float = 0.0,
+        estimate_from: Given | None = None,
+        features: Sequence[str] = (),
+        on_worse: str = "record",
+        storage_conn_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        keys = [key] if isinstance(key, str) else list(key)
+        self.metric = one_of("metric", metric, tuple(METRICS))
+        self.on_worse = one_of("on_worse", on_worse, ("record", "fail"))
+        for field, value, sound, remedy in (
+            (
+                "positive",
+                positive,
+                positive is None or METRICS[metric].task == "binary",
+                f"Leave it out: {metric} is no metric of two classes.",
+            ),
+            ("min_coverage", min_coverage, 0 <= min_coverage <= 1, "Use a share from 0 to 1."),
+            ("min_rows", min_rows, min_rows >= 1, "Use at least 1."),
+            ("key", key, labels is None or bool(keys), "Name the columns that join labels to predictions."),
+        ):
+            if not sound:
+                raise InvalidInput(f"{field} is {value!r}", field=field, value=value, remedy=remedy)
+        self.predictions = predictions
+        self.labels = labels
+        self.key = keys
+        self.prediction_column = prediction_column
+        self.label_column = label_column
+        self.positive = positive
+        self.reference = reference
+        self.threshold = threshold
+        self.confidence = confidence
+        self.min_rows = min_rows
+        self.min_coverage = min_coverage
+        self.estimate_from = estimate_from
+        self.features = list(features)
+        self.storage_conn_id = storage_conn_id
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Join, measure or estimate, record, and fail if that is asked for."""
+        with no_retry():
+            reference = _number(self.reference)
+            batch, predictions = self._read(
+                self.predictions, "predictions", [*self.key, self.prediction_column, *self.features]
+            )
+            joined = self._joined(predictions)
+            found = self._measured(joined)
+            if found is None and self.estimate_from is not None:
+                found = self._estimated(predictions)
+            worse = found is not None and reference is not None and found.worse_than(reference)
+            verdict = "worse" if worse else "steady" if found is not None else "too few labels"
+            facts: dict[str, Any] = {
+                **(found.to_json() if found else {"metric": self.metric, "value": None}),
+                "reference": reference,
+                "worse": worse,
+                "verdict": verdict,
+                "counts": joined.to_json(),
+                "batch": batch,
+            }
+            self.log.info("%s", _said(facts))
+            if worse and self.on_worse == "fail":
+                raise PerformanceDropped(_said(facts), remedy="Look at the batch, then retrain or roll back.")
+            record = self.emit(context, "evaluation", {"subject": "performance", **facts})
+            return {**facts, "record_id": record}
+
+    def _joined(self, predictions: pd.DataFrame) -> Labelled:
+        from airflow_pipeops.models.performance.labelled import join
+
+        labels = None
+        if self.labels is not None:
+            _, labels = self._read(self.labels, "labels", [*self.key, self.label_column])
+        return join(
+            predictions, labels, key=self.key, prediction=self.prediction_column, label=self.label_column
+        )
+
+    def _measured(self, joined: Labelled) -> Performance | None:
+        from airflow_pipeops.models.performance.labelled import positives
+
+        if len(joined.labels) < self.min_rows or joined.coverage < self.min_coverage:
+            return None
+        several = METRICS[self.metric].task == "multiclass"
+        labels = joined.labels if several else positives(joined.labels, self.positive)
+        return measure(
+            self.metric, labels, joined.predictions, threshold=self.threshold, confidence=self.confidence
+        )
+
+    def _estimated(self, predictions: pd.DataFrame) -> Performance:
+        from airflow_pipeops.models.performance.estimates import estimate
+        from airflow_pipeops.models.performance.labelled import positives
+
+        columns = [self.prediction_column, self.label_column, *self.features]
+        _, before = self._read(self.estimate_from, "estimate_from", columns)
+        before = before[before[self.label_column].notna()]
+        before = before.assign(
+            **{self.label_column: positives(before[self.label_column].to_numpy(), self.positive)}
+        )
+        return estimate(
+            self.metric,
+            before,
+            predictions[predictions[self.prediction_column].notna()],
+            label=self.label_column,
+            prediction=self.prediction_column,
+            features=tuple(self.features),
+            threshold=self.threshold,
+            confidence=self.confidence,
+        )
+
+    def _read(self, given: Any, field: str, columns: Sequence[str]) -> tuple[str, pd.DataFrame]:
+        from airflow_pipeops.drift.engines.rows import read_rows
+        from airflow_pipeops.drift.operators.inputs import source_of
+
+        source = source_of(given, field, self.storage_conn_id)
+        wanted = list(columns)
+        if field == "predictions" and self.labels is None:
+            wanted.append(self.label_column)
+        return str(source.name), read_rows(source, field, columns=list(dict.fromkeys(wanted)))
+
+
+def _number(reference: Any) -> float | None:
+    """Read the reference; templates render to text."""
+    if isinstance(reference, Mapping):
+        reference = reference.get("value")
+    if reference is None or reference in ("", "None"):
+        return None
+    try:
+        return float(reference)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(
+            f"reference is {reference!r}",
+            field="reference",
+            value=reference,
+            remedy="Give a number, or an earlier result.",
+        ) from error
+
+
+def _said(facts: Mapping[str, Any]) -> str:
+    counts = facts["counts"]
+    labels = f"{counts['labelled']:,} of {counts['predicted']:,} predictions have a label"
+    if facts["value"] is None:
+        return f"{facts['metric']} of {facts['batch']} is not known: {labels}"
+    how = "is estimated at" if facts["estimated"] else "is"
+    against = f", and {facts['reference']:.4f} is its reference" if facts["reference"] is not None else ""
+    interval = f"{facts['low']:.4f} to {facts['high']:.4f}"
+    return f"{facts['metric']} of {facts['batch']} {how} {facts['value']:.4f} ({interval}){against}; {labels}"

@@ -1,0 +1,299 @@
+"""How well predictions did against their labels: a metric with its confidence interval. Pure.
+
+Each metric is computed together with its *influence*: by how much each row pulls the metric away from its value, so that
+the metric's standard error is the influence's standard deviation over the square root of the rows (the delta method;
+van der Vaart, Asymptotic Statistics, 1998, chapter 20). For the ROC AUC this is the estimator of DeLong, DeLong and
+Clarke-Pearson (Biometrics 44, 1988). Proportions take the interval of Wilson (JASA 22, 1927), which holds for few rows too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any
+
+from airflow_pipeops.exceptions import InvalidInput
+from airflow_pipeops.models.performance import classes
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Performance:
+    """A metric, and how sure it is.
+
+    :param low: lower end of the confidence interval; ``high`` its upper end.
+    :param rows: rows with a prediction and a label.
+    :param baseline: the share of positives, the labels' mean, or the share of the most frequent class: what a model that
+        knows nothing would go by.
+    :param estimated: computed without labels; see :mod:`airflow_pipeops.models.performance.estimates`.
+    """
+
+    metric: str
+    value: float
+    low: float
+    high: float
+    rows: int
+    confidence: float
+    higher_is_better: bool
+    baseline: float | None
+    estimated: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return asdict(self)
+
+    def worse_than(self, reference: float) -> bool:
+        """Whether the whole interval is on the wrong side of a reference: the loss is no chance."""
+        return self.high < reference if self.higher_is_better else self.low > reference
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric.
+
+    :param task: ``binary`` (labels 0 or 1), ``multiclass`` (labels of any type) or ``regression``.
+    :param needs: ``score`` (a probability or ranking), ``class`` (0 or 1, or a score that a threshold cuts), ``label`` (the
+        class itself) or ``number``.
+    :param measure: labels and predictions to the value and its influence by row.
+    :param share: a proportion of rows, so that Wilson's interval applies; gives hits and trials.
+    """
+
+    task: str
+    needs: str
+    higher_is_better: bool
+    measure: Callable[[Array, Array], tuple[float, Array]]
+    share: Callable[[Array, Array], tuple[float, float]] | None = None
+
+
+def measure(
+    metric: str, labels: Any, predictions: Any, *, threshold: float = 0.5, confidence: float = 0.95
+) -> Performance:
+    """Measure a metric.
+
+    :param metric: one of :data:`METRICS`.
+    :param labels: shape (rows,); 0 or 1 for a classifier of two classes, of any type for one of more, else numbers.
+    :param predictions: shape (rows,); scores, classes or numbers, as the metric needs them.
+    :param threshold: from this score on, a row counts as positive, for metrics of classes.
+    :param confidence: of the interval, for example 0.95.
+    :raises InvalidInput: for an unknown metric, values that are not finite, labels of one kind only where both are needed.
+    """
+    import numpy as np
+
+    kind = METRICS.get(metric)
+    if kind is None:
+        raise InvalidInput(
+            f"metric {metric!r} is unknown",
+            field="metric",
+            value=metric,
+            remedy=f"Use one of {', '.join(METRICS)}.",
+        )
+    if not 0 < confidence < 1:
+        raise InvalidInput(
+            f"confidence {confidence!r} is no share",
+            field="confidence",
+            value=confidence,
+            remedy="For example 0.95.",
+        )
+    y, p = _read(kind, labels, predictions, threshold)
+    value, influence = kind.measure(y, p)
+    if not math.isfinite(value):
+        raise InvalidInput(
+            f"{metric} is not defined on these rows",
+            field="metric",
+            value=metric,
+            remedy="It divides by a count that is zero here: wait for more labels, or use another metric.",
+        )
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    if kind.share is not None:
+        low, high = wilson(*kind.share(y, p), z)
+    else:
+        error = float(np.std(influence)) / math.sqrt(len(y))
+        low, high = _interval(kind, value, z * error)
+    several = kind.task == "multiclass"
+    baseline = float(np.bincount(y).max() / len(y) if several else np.mean(y))
+    return Performance(metric, value, low, high, len(y), confidence, kind.higher_is_better, baseline)
+
+
+def wilson(hits: float, trials: float, z: float) -> tuple[float, float]:
+    """Return Wilson's interval of a proportion.
+
+    :param z: quantile of the normal distribution, 1.96 for 95 %.
+    """
+    share, square = hits / trials, z * z
+    middle = share + square / (2 * trials)
+    half = z * math.sqrt(share * (1 - share) / trials + square / (4 * trials * trials))
+    scale = 1 + square / trials
+    # The share lies inside, which rounding alone can deny where it is 0 or 1.
+    return max(0.0, min(share, (middle - half) / scale)), min(1.0, max(share, (middle + half) / scale))
+
+
+def _read(kind: Metric, labels: Any, predictions: Any, threshold: float) -> tuple[Array, Array]:
+    """Return both as numbers, or as the codes of classes."""
+    import numpy as np
+
+    shapes = np.shape(labels), np.shape(predictions)
+    if len(shapes[0]) != 1 or shapes[0] != shapes[1] or not shapes[0][0]:
+        raise InvalidInput(
+            f"labels have the shape {shapes[0]} and predictions {shapes[1]}",
+            field="labels",
+            remedy="Give one label and one prediction a row, and at least one row.",
+        )
+    if kind.task == "multiclass":
+        return classes.codes(labels, predictions)
+    y, p = _numbers("labels", labels), _numbers("predictions", predictions)
+    _check(kind, y, p)
+    return y, (p >= threshold).astype(float) if kind.needs == "class" else p
+
+
+def _numbers(field: str, values: Any) -> Array:
+    import numpy as np
+
+    try:
+        return np.asarray(values, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(
+            f"{field} are no numbers",
+            field=field,
+            remedy="Give numbers, or use a metric of several classes, such as multiclass_accuracy.",
+        ) from error
+
+
+def _check(kind: Metric, y: Array, p: Array) -> None:
+    import numpy as np
+
+    for name, values in (("labels", y), ("predictions", p)):
+        if not np.isfinite(values).all():
+            raise InvalidInput(
+                f"{int((~np.isfinite(values)).sum()):,} {name} are no finite numbers",
+                field=name,
+                remedy="Leave rows without a label out before measuring.",
+            )
+    if kind.task == "binary" and not np.isin(y, (0.0, 1.0)).all():
+        raise InvalidInput(
+            "labels of a classifier are 0 or 1",
+            field="labels",
+            remedy="Say which label is the positive one, or use a metric of more classes, or of numbers.",
+        )
+    if kind.needs == "score" and kind.task == "binary" and (len(np.unique(y)) < 2):
+        raise InvalidInput(
+            "all labels are the same, so nothing can be ranked",
+            field="labels",
+            remedy="Wait for labels of both kinds.",
+        )
+
+
+def _interval(kind: Metric, value: float, half: float) -> tuple[float, float]:
+    if kind.task != "regression" and kind.higher_is_better:
+        # On the logit scale the interval stays within 0 and 1.
+        if 0 < value < 1:
+            logit, spread = math.log(value / (1 - value)), half / (value * (1 - value))
+            return _sigmoid(logit - spread), _sigmoid(logit + spread)
+        return value, value
+    low = value - half
+    return (low if kind.higher_is_better else max(0.0, low)), value + half
+
+
+def _sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x)) if x > -700 else 0.0
+
+
+# ---- the metrics ----------------------------------------------------------------------------------------------------
+
+
+def _roc_auc(y: Array, p: Array) -> tuple[float, Array]:
+    import numpy as np
+    from scipy.stats import rankdata
+
+    positive = y == 1
+    m, n = int(positive.sum()), int((~positive).sum())
+    ranks = rankdata(p)
+    above = np.empty(
+        len(y)
+    )  # of a positive: the share of negatives below it; of a negative: of positives above it
+    above[positive] = (ranks[positive] - rankdata(p[positive])) / n
+    above[~positive] = 1 - (ranks[~positive] - rankdata(p[~positive])) / m
+    value = float(above[positive].mean())
+    return value, (above - value) * np.where(positive, len(y) / m, len(y) / n)
+
+
+def _mean(values: Array) -> tuple[float, Array]:
+    value = float(values.mean())
+    return value, values - value
+
+
+def _hits(y: Array, p: Array) -> tuple[float, float]:
+    return float((y == p).sum()), float(len(y))
+
+
+def _ratio(top: Array, bottom: Array) -> tuple[float, Array]:
+    below = float(bottom.mean())
+    if below == 0:
+        return math.nan, top
+    value = float(top.mean()) / below
+    return value, (top - value * bottom) / below
+
+
+def _log_loss(y: Array, p: Array) -> tuple[float, Array]:
+    import numpy as np
+
+    if ((p < 0) | (p > 1)).any():
+        raise InvalidInput(
+            "log_loss needs probabilities", field="predictions", remedy="Give shares from 0 to 1."
+        )
+    tiny = np.finfo(float).eps
+    q = np.clip(p, tiny, 1 - tiny)
+    return _mean(-(y * np.log(q) + (1 - y) * np.log1p(-q)))
+
+
+def _rmse(y: Array, p: Array) -> tuple[float, Array]:
+    mse, influence = _mean((y - p) ** 2)
+    value = math.sqrt(mse)
+    return value, influence / (2 * value) if value else influence
+
+
+def _r2(y: Array, p: Array) -> tuple[float, Array]:
+    errors, spread = (y - p) ** 2, (y - y.mean()) ** 2
+    a, b = float(errors.mean()), float(spread.mean())
+    if b == 0:
+        return math.nan, errors
+    return 1 - a / b, a * (spread - b) / b**2 - (errors - a) / b
+
+
+#: Every metric by its name, as scikit-learn calls it.
+METRICS: Mapping[str, Metric] = {
+    "roc_auc": Metric("binary", "score", True, _roc_auc),
+    "log_loss": Metric("binary", "score", False, _log_loss),
+    "brier_score": Metric("binary", "score", False, lambda y, p: _mean((y - p) ** 2)),
+    "accuracy": Metric("binary", "class", True, classes.accuracy, _hits),
+    "precision": Metric(
+        "binary",
+        "class",
+        True,
+        lambda y, p: _ratio(y * p, p),
+        lambda y, p: (float((y * p).sum()), float(p.sum())),
+    ),
+    "recall": Metric(
+        "binary",
+        "class",
+        True,
+        lambda y, p: _ratio(y * p, y),
+        lambda y, p: (float((y * p).sum()), float(y.sum())),
+    ),
+    "f1": Metric("binary", "class", True, lambda y, p: _ratio(2 * y * p, y + p)),
+    "multiclass_accuracy": Metric("multiclass", "label", True, classes.accuracy, _hits),
+    "balanced_accuracy": Metric("multiclass", "label", True, classes.balanced_accuracy),
+    "precision_macro": Metric("multiclass", "label", True, classes.precision_macro),
+    "recall_macro": Metric("multiclass", "label", True, classes.recall_macro),
+    "f1_macro": Metric("multiclass", "label", True, classes.f1_macro),
+    "f1_weighted": Metric("multiclass", "label", True, classes.f1_weighted),
+    "mae": Metric("regression", "number", False, lambda y, p: _mean(abs(y - p))),
+    "mse": Metric("regression", "number", False, lambda y, p: _mean((y - p) ** 2)),
+    "rmse": Metric("regression", "number", False, _rmse),
+    "r2": Metric("regression", "number", True, _r2),
+}

@@ -1,0 +1,1 @@
+"""What Airflow loads: metadata, plugin, commands, example DAGs."""

@@ -1,0 +1,193 @@
+"""What Airflow's provider manager reads: connection types and their forms, configuration, the asset scheme.
+
+Only plain data: nothing here imports a hook, so the forms cost nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def _text(label: str, description: str = "", **schema: Any) -> dict[str, Any]:
+    return {"label": label, "description": description, "schema": {"type": ["string", "null"], **schema}}
+
+
+def _connection_types() -> list[dict[str, Any]]:
+    return [
+        {
+            "connection-type": "argocd",
+            "hook-class-name": "airflow_pipeops.argocd.hook.ArgoCDHook",
+            "hook-name": "Argo CD",
+            "ui-field-behaviour": {
+                "hidden-fields": ["schema", "login", "port"],
+                "relabeling": {"host": "Server URL", "password": "API token"},
+                "placeholders": {"host": "https://argocd.example.com", "password": "a project role token"},
+            },
+            "conn-fields": {
+                "project": _text(
+                    "Project",
+                    "Sent with every call, so that a missing application is told from a forbidden one.",
+                ),
+                "verify_tls": {
+                    "label": "Verify TLS",
+                    "description": "Switch off only for a throw-away server.",
+                    "schema": {"type": ["boolean", "null"], "default": True},
+                },
+                "ca_file": _text("CA file", "Path of a PEM file for a private certificate authority."),
+                "timeout": {
+                    "label": "Timeout (s)",
+                    "description": "For one call; 20 by default.",
+                    "schema": {"type": ["integer", "null"], "minimum": 1, "maximum": 600},
+                },
+                "mode": {
+                    "label": "Mode",
+                    "description": "How the triggerer hears of applications: auto (a stream, and polls where none works), "
+                    "stream, or poll.",
+                    "schema": {"type": ["string", "null"], "enum": ["auto", "stream", "poll", None]},
+                },
+            },
+        },
+        {
+            "connection-type": "git_repository",
+            "hook-class-name": "airflow_pipeops.git.hook.GitHook",
+            "hook-name": "Git repository",
+            "ui-field-behaviour": {
+                "hidden-fields": ["schema", "port"],
+                "relabeling": {
+                    "host": "Repository URL",
+                    "password": "Token or password",
+                    "login": "User name",
+                },
+                "placeholders": {"host": "https://git.example.com/team/deploy.git"},
+            },
+            "conn-fields": {
+                "branch": _text("Branch", "main by default."),
+                "author_name": _text("Author name", "Of the commits written here."),
+                "author_email": _text("Author email"),
+                "private_key": _text(
+                    "SSH private key", "The key itself, for ssh:// URLs.", format="password"
+                ),
+                "known_hosts": _text(
+                    "SSH known hosts",
+                    "Lines of a known_hosts file; an unknown host is refused.",
+                    format="multiline",
+                ),
+                "ca_file": _text("CA file", "Path of a PEM file for a private certificate authority."),
+            },
+        },
+        {
+            "connection-type": "mlflow",
+            "hook-class-name": "airflow_pipeops.models.hook.MLflowHook",
+            "hook-name": "MLflow",
+            "ui-field-behaviour": {
+                "hidden-fields": ["schema", "port"],
+                "relabeling": {"host": "Tracking URI", "password": "Password or token", "login": "User name"},
+                "placeholders": {"host": "https://mlflow.example.com"},
+            },
+            "conn-fields": {},
+        },
+        {
+            "connection-type": "pipeops_storage",
+            "hook-class-name": "airflow_pipeops.base.storage.StorageHook",
+            "hook-name": "Folder or object storage",
+            "ui-field-behaviour": {
+                "hidden-fields": ["schema", "port", "login", "password"],
+                "relabeling": {"host": "URI"},
+                "placeholders": {"host": "s3://bucket/prefix or file:///srv/data"},
+            },
+            "conn-fields": {
+                "storage_conn_id": _text(
+                    "Credentials", "Id of the connection that opens this scheme, for example aws_default."
+                )
+            },
+        },
+    ]
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Return the provider metadata of this package."""
+    return {
+        "package-name": "airflow-pipeops",
+        "name": "PipeOps",
+        "description": "One delivery graph for code, infrastructure and models: Git, Argo CD, model registry, data gates.",
+        "integrations": [
+            {
+                "integration-name": "PipeOps",
+                "external-doc-url": "https://argo-cd.readthedocs.io/",
+                "tags": ["service"],
+            }
+        ],
+        "operators": [
+            {
+                "integration-name": "PipeOps",
+                "python-modules": [
+                    f"airflow_pipeops.{subject}.operators"
+                    for subject in ("argocd", "build", "drift", "flux", "gitops", "models", "validation")
+                ],
+            }
+        ],
+        "sensors": [
+            {
+                "integration-name": "PipeOps",
+                "python-modules": ["airflow_pipeops.argocd.sensors", "airflow_pipeops.flux.sensors"],
+            }
+        ],
+        "hooks": [
+            {
+                "integration-name": "PipeOps",
+                "python-modules": [
+                    "airflow_pipeops.argocd.hook",
+                    "airflow_pipeops.flux.hook",
+                    "airflow_pipeops.git.hook",
+                    "airflow_pipeops.models.hook",
+                    "airflow_pipeops.base.storage",
+                ],
+            }
+        ],
+        "triggers": [
+            {
+                "integration-name": "PipeOps",
+                "python-modules": [
+                    f"airflow_pipeops.{subject}.triggers"
+                    for subject in ("argocd", "flux", "gitops", "validation")
+                ]
+                + ["airflow_pipeops.argocd.watchers", "airflow_pipeops.flux.watchers"],
+            }
+        ],
+        "extra-links": ["airflow_pipeops.delivery.links.ReportLink"],
+        "task-decorators": [
+            {"name": name, "class-name": f"airflow_pipeops.{path}"}
+            for name, path in (
+                ("argocd_application", "argocd.decorators.application_task"),
+                ("validate_data", "validation.decorators.validate_data_task"),
+                ("data_drift", "drift.decorators.data_drift_task"),
+            )
+        ],
+        "bundles": [{"integration-name": "PipeOps", "python-modules": ["airflow_pipeops.provider.examples"]}],
+        "connection-types": _connection_types(),
+        "cli": ["airflow_pipeops.provider.commands.commands"],
+        "asset-uris": [{"schemes": ["pipeops"], "handler": "airflow_pipeops.provider.uris.sanitize_uri"}],
+        "config": {
+            "pipeops": {
+                "description": "Settings of airflow-pipeops.",
+                "options": {
+                    "evidence_uri": {
+                        "description": "Folder or object-store prefix for the files that back records. "
+                        "By default a folder below AIRFLOW_HOME, which suits one machine only.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "s3://my-bucket/pipeops/evidence",
+                        "default": "",
+                    },
+                    "builder": {
+                        "description": "Image builder of tasks that name none: auto (the first engine that works), "
+                        "buildah, docker, podman, or oci-layout (no engine; no base image).",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "buildah",
+                        "default": "auto",
+                    },
+                },
+            }
+        },
+    }

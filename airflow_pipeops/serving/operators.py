@@ -1,0 +1,92 @@
+"""A served model against its artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
+from airflow_pipeops.models.operators.arguments import UI_COLOR, data_uris
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class VerifyModelOperator(DeliveryOperator):
+    """Send real requests to a served model; it must be the stated version and answer as its artifact does.
+
+    Returns ``{url, model, version, sha256, rows, max_difference, seconds}``.
+
+    :param http_conn_id: connection of type ``http`` to the endpoint; its password is sent as a bearer token.
+    :param model: name under which it is served.
+    :param version: that must be served; templated.
+    :param artifact_uri: of that version; templated.
+    :param sha256: of that version; templated.
+    :param data: URI of a Parquet file with rows to send; templated.
+    :param rows: how many, spread over the file.
+    :param trusted: types that the stored model may hold beyond scikit-learn's own.
+    """
+
+    template_fields: Sequence[str] = (
+        "model",
+        "version",
+        "artifact_uri",
+        "sha256",
+        "data",
+        *DeliveryOperator.template_fields,
+    )
+    ui_color = UI_COLOR
+
+    def __init__(
+        self,
+        *,
+        http_conn_id: str,
+        model: str,
+        version: Any,
+        artifact_uri: str,
+        sha256: str,
+        data: str,
+        rows: int = 50,
+        trusted: Sequence[str] = (),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.http_conn_id = http_conn_id
+        self.model = model
+        self.version = version
+        self.artifact_uri = artifact_uri
+        self.sha256 = sha256
+        self.data = data
+        self.rows = rows
+        self.trusted = trusted
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Ask, and compare."""
+        from airflow.sdk import BaseHook
+
+        from airflow_pipeops.models import artifact, storage
+        from airflow_pipeops.serving import verification as verifying
+
+        with no_retry():
+            connection = BaseHook.get_connection(self.http_conn_id)
+            url = verifying.base_url(connection, self.http_conn_id)
+            loaded = artifact.load(self.artifact_uri, self.sha256, trusted=self.trusted)
+            frame, _ = storage.read_tables(data_uris(self.data))
+            step = max(1, len(frame) // self.rows)
+            found = verifying.verify(
+                url,
+                connection.password,
+                loaded,
+                model=self.model,
+                version=str(self.version),
+                frame=frame.iloc[::step].head(self.rows),
+            )
+        return {
+            "url": url,
+            "model": self.model,
+            "version": str(self.version),
+            "sha256": self.sha256,
+            "rows": found.rows,
+            "max_difference": found.max_difference,
+            "seconds": round(found.seconds, 4),
+        }

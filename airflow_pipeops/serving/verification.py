@@ -1,0 +1,152 @@
+"""Ask a running model server, and compare its answers with the model's own."""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_pipeops.exceptions import (
+    AccessDenied,
+    BadResponse,
+    GateFailed,
+    InvalidInput,
+    NotFound,
+    Unreachable,
+)
+from airflow_pipeops.serving import protocol
+
+if TYPE_CHECKING:
+    import httpx
+    import pandas as pd
+
+    from airflow_pipeops.models.artifact import Loaded
+
+_ATTEMPTS = 4
+#: Largest difference between a served and an offline probability: the same arithmetic, printed and read as JSON.
+TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was found.
+
+    :param max_difference: between a served and an offline probability.
+    :param seconds: that the inference request took.
+    """
+
+    rows: int
+    max_difference: float
+    seconds: float
+
+
+def verify(
+    base_url: str, token: str | None, loaded: Loaded, *, model: str, version: str, frame: pd.DataFrame
+) -> Verified:
+    """Check that a server serves this version of this artifact, and answers as the artifact does.
+
+    :param base_url: of the server.
+    :param token: sent as a bearer token, if any.
+    :param frame: rows to send.
+    :raises GateFailed: if it serves another version or digest, or its answers differ.
+    """
+    import httpx
+
+    from airflow_pipeops.serving.server import probabilities
+
+    features = loaded.manifest.features
+    columns = plain_columns(frame, features)
+    offline = probabilities(loaded.model, columns, features)
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    with httpx.Client(base_url=base_url.rstrip("/"), headers=headers, timeout=20) as client:
+        found = _ask(client, "GET", f"/v2/models/{model}")
+        served = {
+            "version": (found.get("versions") or [None])[0],
+            "sha256": (found.get("parameters") or {}).get("sha256"),
+        }
+        wanted = {"version": str(version), "sha256": loaded.sha256}
+        for what, value in wanted.items():
+            if served[what] != value:
+                raise GateFailed(
+                    f"{base_url} serves {what} {served[what]} of {model!r}, not {value}",
+                    remedy="Look whether the release of that version is live, and the connection names its endpoint.",
+                )
+        began = time.monotonic()
+        answer = _ask(client, "POST", f"/v2/models/{model}/infer", protocol.write_request(columns, features))
+        seconds = time.monotonic() - began
+    try:
+        online = [float(value) for value in answer["outputs"][0]["data"]]
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise BadResponse(f"{base_url} gave an answer without predictions") from error
+    if len(online) != len(offline):
+        raise GateFailed(f"{base_url} gave {len(online)} predictions for {len(offline)} rows")
+    difference = max(abs(one - other) for one, other in zip(online, offline, strict=True))
+    if not difference <= TOLERANCE:
+        raise GateFailed(
+            f"{base_url} predicts otherwise than the model itself, by up to {difference:.3g}",
+            remedy="Compare the versions of scikit-learn and numpy of the server with those in model.json.",
+        )
+    return Verified(len(online), difference, seconds)
+
+
+def plain_columns(frame: pd.DataFrame, features: Any) -> dict[str, list[Any]]:
+    """Return the feature columns of a table as plain values.
+
+    :raises InvalidInput: if a column is missing.
+    """
+    if missing := [name for name in features if name not in frame.columns]:
+        raise InvalidInput(
+            f"the data lack the columns {', '.join(missing)} that the model wants",
+            field="data",
+            value=missing,
+        )
+    return {name: frame[name].tolist() for name in features}
+
+
+def base_url(connection: Any, conn_id: str) -> str:
+    """Return the base URL that an Airflow ``http`` connection names.
+
+    :raises InvalidInput: if it names none.
+    """
+    host = connection.host or ""
+    if not host:
+        raise InvalidInput(
+            f"connection {conn_id!r} has no host",
+            field=f"{conn_id}.host",
+            remedy="Set the host to the base URL of the model's endpoint.",
+        )
+    url = host if "://" in host else f"{connection.schema or 'http'}://{host}"
+    authority = url.partition("://")[2].partition("/")[0]
+    if connection.port and ":" not in authority:
+        url = url.replace(authority, f"{authority}:{connection.port}", 1)
+    return str(url)
+
+
+def _ask(client: httpx.Client, method: str, path: str, content: Any = None) -> dict[str, Any]:
+    import httpx
+
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            response = client.request(method, path, json=content)
+            if response.status_code < 500 and response.status_code != 429:
+                break
+            why = f"answered with {response.status_code}"
+        except httpx.TransportError as error:
+            why = f"did not answer: {error or type(error).__name__}"
+        if attempt == _ATTEMPTS:
+            raise Unreachable(f"{client.base_url}{path.lstrip('/')} {why}")
+        time.sleep(random.uniform(0, 0.2 * 2**attempt))
+    url = f"{client.base_url}{path.lstrip('/')}"
+    if response.status_code in (401, 403):
+        raise AccessDenied(f"{url} refused the credential ({response.status_code})")
+    if response.status_code == 404:
+        raise NotFound(f"{url} is not there", remedy="Check the model's name and the endpoint.")
+    try:
+        found = response.json()
+    except ValueError as error:
+        raise BadResponse(f"{url} gave an answer that is not JSON") from error
+    if response.is_success and isinstance(found, dict):
+        return found
+    said = str(found.get("error", "") if isinstance(found, dict) else "")[:300]
+    raise GateFailed(f"{url} refused the request ({response.status_code}): {said}")

@@ -1,0 +1,1 @@
+"""The wait, for any controller: status, expectation, situation, rulebook, verdict, steadiness."""

@@ -1,0 +1,155 @@
+"""Decide whether a released application stays well: ``steady`` or ``degraded`` after a time of watching. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from airflow_pipeops.waits.status import Observed, Trouble, short, shorts
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What is watched for; seconds.
+
+    :param duration: how long to watch.
+    :param grace: for how long, without a gap, it may be anything but Healthy.
+    :param blind_grace: for how long, without a gap, nothing at all may be seen.
+    :param revision: the release that is watched; by default whichever is there at the first look.
+    """
+
+    duration: float
+    grace: float
+    blind_grace: float = 600.0
+    revision: str = ""
+
+
+@dataclass(frozen=True)
+class SteadyMemory:
+    """What one look must know of those before it."""
+
+    now: float = 0.0
+    started_at: float | None = None
+    uid: str = ""
+    release: str = ""
+    unhealthy_since: float | None = None
+    longest: float = 0.0
+    blind_since: float | None = None
+    missing: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> SteadyMemory:
+        """Read the JSON form; unknown names are left out."""
+        return cls(**{item.name: data[item.name] for item in fields(cls) if item.name in data})
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A judgement with its reason.
+
+    :param verdict: ``watch`` (go on), ``steady``, ``degraded``, or ``blind`` (nothing can be said).
+    :param rule: stable name of the rule that decided.
+    :param reason: one sentence.
+    :param unhealthy_for: the longest time for which it was not Healthy without a gap, seconds.
+    """
+
+    verdict: str
+    rule: str
+    reason: str
+    unhealthy_for: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return asdict(self)
+
+
+def judge(
+    observed: Observed | Trouble, watch: Watch, memory: SteadyMemory, now: float
+) -> tuple[Outcome, SteadyMemory]:
+    """Judge one look.
+
+    A superseding release ends the watch: the newer one has a watch of its own. What counts as a release is an entry
+    in the application's history, not a new commit to compare with: in a shared repository most commits change
+    other applications.
+
+    :param memory: what the last call returned; ``SteadyMemory()`` at first.
+    :param now: seconds on any clock that does not jump.
+    """
+    now = max(now, memory.now) if math.isfinite(now) else memory.now
+    memory = replace(memory, now=now, started_at=now if memory.started_at is None else memory.started_at)
+    if isinstance(observed, Trouble):
+        return _troubled(observed, watch, memory)
+    memory = replace(memory, blind_since=None, missing=0, uid=memory.uid or observed.uid)
+    gone = _gone(observed, memory)
+    if gone:
+        return Outcome("degraded", gone[0], gone[1], memory.longest), memory
+    release = _release(observed)
+    first = memory.release or release
+    since = None if observed.health == "Healthy" else memory.unhealthy_since
+    if since is None and observed.health != "Healthy":
+        since = now
+    longest = max(memory.longest, now - since if since is not None else 0.0)
+    memory = replace(memory, release=first, unhealthy_since=since, longest=longest)
+    return _ended(observed, watch, memory, release), memory
+
+
+def _ended(observed: Observed, watch: Watch, memory: SteadyMemory, release: str) -> Outcome:
+    now, longest, since = memory.now, memory.longest, memory.unhealthy_since
+    watched = now - (memory.started_at if memory.started_at is not None else now)
+    late = (
+        bool(watch.revision)
+        and watch.revision in observed.replaced
+        and watch.revision not in observed.deployed
+    )
+    if late or release != memory.release:
+        newer = short(release.partition(":")[2])
+        return Outcome("steady", "superseded", f"a newer release, {newer}, has taken its place", longest)
+    if since is not None and now - since >= watch.grace:
+        worst = [item for item in observed.resources if item.health not in ("", "Healthy")]
+        names = "; ".join(f"{item} {item.health} {item.message[:200]}".strip() for item in worst[:5])
+        reason = f"{observed.health} for {now - since:.0f} s at {shorts(observed.desired)}" + (
+            f": {names}" if names else ""
+        )
+        return Outcome("degraded", "unhealthy", reason, longest)
+    if since is not None:
+        return Outcome(
+            "watch", "unhealthy_within_grace", f"{observed.health} for {now - since:.0f} s", longest
+        )
+    if watched >= watch.duration:
+        return Outcome("steady", "healthy", f"watched for {watched:.0f} s, and well at the end", longest)
+    return Outcome("watch", "healthy", f"healthy; watched {watched:.0f} of {watch.duration:.0f} s", longest)
+
+
+def _gone(observed: Observed, memory: SteadyMemory) -> tuple[str, str] | None:
+    if observed.deleting:
+        return "deleting", "the application is being deleted"
+    if observed.uid and observed.uid != memory.uid:
+        return "recreated", "the application was deleted and created again"
+    return None
+
+
+def _release(observed: Observed) -> str:
+    if observed.deployed_id is not None:
+        return f"{observed.deployed_id}:{','.join(observed.deployed)}"
+    return ""
+
+
+def _troubled(trouble: Trouble, watch: Watch, memory: SteadyMemory) -> tuple[Outcome, SteadyMemory]:
+    # What nobody saw is neither well nor unwell: the spell is not counted on, and not counted out.
+    missing = memory.missing + 1 if trouble.kind in ("missing", "denied") else 0
+    since = memory.now if memory.blind_since is None else memory.blind_since
+    memory = replace(memory, blind_since=since, missing=missing)
+    if missing >= 2 and trouble.kind == "missing" and memory.uid:
+        return Outcome("degraded", "deleted", "the application is gone", memory.longest), memory
+    blind = memory.now - since
+    if missing >= 2 or blind >= watch.blind_grace:
+        return Outcome("blind", trouble.kind, trouble.message or trouble.kind, memory.longest), memory
+    return Outcome(
+        "watch", "unseen", f"nothing seen for {blind:.0f} s: {trouble.message}", memory.longest
+    ), memory

@@ -1,0 +1,196 @@
+"""Real repositories, and a real Git server over HTTP with basic authentication."""
+
+from __future__ import annotations
+
+import base64
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from airflow_pipeops.git.repository import GitRepository
+
+FILE = "apps/web/kustomization.yaml"
+CONTENT = "images:\n  - name: web  # the app\n    digest: old\nreplicas:\n  - name: web\n    count: 1\n"
+
+
+def git(*arguments: str, cwd: Path | None = None, stdin: str | None = None) -> str:
+    """Run git as a person would, with a configuration of its own."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "GIT_CONFIG_GLOBAL": "/dev/null",
+        "GIT_AUTHOR_NAME": "Ada",
+        "GIT_AUTHOR_EMAIL": "ada@example.com",
+        "GIT_COMMITTER_NAME": "Ada",
+        "GIT_COMMITTER_EMAIL": "ada@example.com",
+    }
+    done = subprocess.run(
+        ["git", *arguments], cwd=cwd, env=environment, input=stdin, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@dataclass
+class Remote:
+    """A bare repository, and what a person does to it.
+
+    :param path: the bare repository.
+    :param work: the person's clone.
+    """
+
+    path: Path
+    work: Path
+
+    def commit(self, message: str, *, push: bool = True, **files: str | bytes) -> str:
+        """Commit files (their paths with ``__`` for a slash are given by :meth:`put`)."""
+        for name, content in files.items():
+            self.put(name, content)
+        git("add", "--all", cwd=self.work)
+        git("commit", "--quiet", "--allow-empty", "-m", message, cwd=self.work)
+        if push:
+            git("push", "--quiet", "origin", "HEAD:main", cwd=self.work)
+        return git("rev-parse", "HEAD", cwd=self.work)
+
+    def put(self, name: str, content: str | bytes) -> None:
+        path = self.work / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+    def pull(self) -> None:
+        git("fetch", "--quiet", "origin", cwd=self.work)
+        git("reset", "--quiet", "--hard", "origin/main", cwd=self.work)
+
+    def tip(self) -> str:
+        return git("rev-parse", "main", cwd=self.path)
+
+    def show(self, file: str = FILE, revision: str = "main") -> str:
+        return git("show", f"{revision}:{file}", cwd=self.path) + "\n"
+
+    def log(self, form: str = "%s") -> list[str]:
+        return git("log", f"--format={form}", "main", cwd=self.path).splitlines()
+
+    def hook(self, name: str, script: str) -> None:
+        path = self.path / "hooks" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+
+    def client(self, cache: Path, **options) -> GitRepository:
+        return GitRepository(str(self.path), cache_dir=cache, **options)
+
+
+@pytest.fixture
+def remote(tmp_path) -> Remote:
+    """A repository with one file and one commit on main."""
+    made = Remote(tmp_path / "remote.git", tmp_path / "person")
+    git("init", "--quiet", "--bare", "--initial-branch=main", str(made.path))
+    git("init", "--quiet", "--initial-branch=main", str(made.work))
+    git("remote", "add", "origin", str(made.path), cwd=made.work)
+    made.put(FILE, CONTENT)
+    made.commit("first")
+    return made
+
+
+@pytest.fixture
+def client(remote, tmp_path) -> GitRepository:
+    return remote.client(tmp_path / "cache")
+
+
+@dataclass
+class HttpGit:
+    """A Git server over HTTP: :attr:`url` of the repository, and what it saw."""
+
+    url: str
+    requests: list[tuple[str, str]]
+    failing: list[int]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Hands requests to ``git http-backend``, as a web server would by CGI."""
+
+    def do_GET(self) -> None:
+        self._serve()
+
+    def do_POST(self) -> None:
+        self._serve()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def _serve(self) -> None:
+        server = self.server
+        given = self.headers.get("Authorization", "")
+        server.state.requests.append((self.path, given))  # type: ignore[attr-defined]
+        body = self._body()
+        if server.state.failing:  # type: ignore[attr-defined]
+            self.send_error(server.state.failing.pop(0))  # type: ignore[attr-defined]
+            return
+        wanted = "Basic " + base64.b64encode(server.account.encode()).decode()  # type: ignore[attr-defined]
+        if given != wanted:
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="git"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        parts = urlsplit(self.path)
+        done = subprocess.run(
+            ["git", "http-backend"],
+            input=body,
+            capture_output=True,
+            timeout=60,
+            env={
+                "PATH": os.environ["PATH"],
+                "GIT_PROJECT_ROOT": str(server.root),  # type: ignore[attr-defined]
+                "GIT_HTTP_EXPORT_ALL": "1",
+                "GIT_CONFIG_GLOBAL": "/dev/null",
+                "REMOTE_USER": "airflow",
+                "PATH_INFO": parts.path,
+                "QUERY_STRING": parts.query,
+                "REQUEST_METHOD": self.command,
+                "CONTENT_TYPE": self.headers.get("Content-Type", ""),
+                "CONTENT_LENGTH": str(len(body)),
+                "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
+                "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
+            },
+        )
+        head, _, content = done.stdout.partition(b"\r\n\r\n")
+        headers = dict(line.decode().split(": ", 1) for line in head.split(b"\r\n"))
+        self.send_response(int(headers.pop("Status", "200").split()[0]))
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            parts = []
+            while size := int(self.rfile.readline(), 16):
+                parts.append(self.rfile.read(size))
+                self.rfile.readline()
+            self.rfile.readline()
+            return b"".join(parts)
+        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+
+
+@pytest.fixture
+def http_git(remote) -> Iterator[HttpGit]:
+    """The same repository over HTTP; user ``airflow``, password ``s3cret/tok+en``."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server.daemon_threads = True
+    server.root = remote.path.parent  # type: ignore[attr-defined]
+    server.account = "airflow:s3cret/tok+en"  # type: ignore[attr-defined]
+    state = HttpGit(f"http://127.0.0.1:{server.server_port}/{remote.path.name}", [], [])
+    server.state = state  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    yield state
+    server.shutdown()
+    server.server_close()

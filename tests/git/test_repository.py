@@ -1,0 +1,542 @@
+"""The repository client against real repositories and real failures."""
+
+# ruff: noqa: E501
+from __future__ import annotations
+
+import base64
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+
+from airflow_pipeops.base import retries as retry
+from airflow_pipeops.exceptions import AccessDenied, InvalidInput, NotFound, SystemFailure, Unreachable
+from airflow_pipeops.git.commits import act_key, commit_message
+from airflow_pipeops.git.credentials import Credentials, environment, repository_url
+from airflow_pipeops.git.repository import Author, GitRepository, branch_name
+
+FILE = "apps/web/kustomization.yaml"
+DIGEST = "images[name=web].digest"
+COUNT = "replicas[name=web].count"
+REAL_GIT = subprocess.run(["which", "git"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch):
+    real = retry.pause
+    for module in ("base.retries", "git.commits"):
+        monkeypatch.setattr(f"airflow_pipeops.{module}.pause", lambda *a, **k: real(*a, **k) / 20)
+
+
+@pytest.fixture
+def fake_git(tmp_path, monkeypatch):
+    """Put a wrapper before the real git on PATH."""
+
+    def install(script: str) -> Path:
+        folder = tmp_path / "bin"
+        folder.mkdir(exist_ok=True)
+        (folder / "git").write_text(
+            f'#!/bin/sh\nSTATE={folder}\nGIT={REAL_GIT}\n{script}\nexec "$GIT" "$@"\n'
+        )
+        (folder / "git").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+        return folder
+
+    return install
+
+
+def set_digest(client, value="new", key="dag/run/task/-1", **options):
+    return client.commit_edit(FILE, {DIGEST: value}, f"Deploy {value}", key=key, **options)
+
+
+class TestRead:
+    def test_tip_describe_and_read(self, remote, client):
+        sha = remote.commit("second\n\nwith a body", **{"a.txt": "x"})
+        assert client.tip() == client.resolve() == client.resolve("main") == client.resolve(sha[:8]) == sha
+        found = client.describe(sha)
+        assert (found.sha, found.author, found.subject) == (sha, "Ada <ada@example.com>", "second")
+        assert found.parents == (client.describe(f"{found.parents[0]}").sha,)
+        assert client.read("a.txt") == b"x"
+        assert client.is_ancestor(found.parents[0], sha)
+        assert not client.is_ancestor(sha, found.parents[0])
+        assert client.paths_changed(found.parents[0], sha) == ("a.txt",)
+
+    def test_other_branches_and_tags(self, remote, client):
+        first = remote.tip()
+        sha = remote.commit("on a branch", push=False, **{"b.txt": "x"})
+        subprocess.run([REAL_GIT, "push", "-q", "origin", "HEAD:feature/x"], cwd=remote.work, check=True)
+        subprocess.run(
+            [REAL_GIT, "push", "-q", "origin", f"{first}:refs/tags/v1"], cwd=remote.work, check=True
+        )
+        assert client.tip("feature/x") == client.resolve("feature/x") == sha
+        assert client.resolve("v1") == client.tip() == first
+
+    def test_what_is_not_there(self, remote, client, tmp_path):
+        for call in (
+            lambda: client.tip("none"),
+            lambda: client.resolve("none"),
+            lambda: client.resolve("0" * 40),
+            lambda: client.read("none.yaml"),
+            lambda: GitRepository(str(tmp_path / "none"), cache_dir=tmp_path / "c").tip(),
+        ):
+            with pytest.raises(NotFound):
+                call()
+
+    def test_an_empty_repository_says_so(self, client, tmp_path):
+        subprocess.run([REAL_GIT, "init", "-q", "--bare", str(tmp_path / "e.git")], check=True)
+        with pytest.raises(NotFound, match="no branch 'main'"):
+            GitRepository(str(tmp_path / "e.git"), cache_dir=tmp_path / "c").tip()
+
+    def test_a_broken_copy_is_made_anew(self, remote, client, tmp_path):
+        client.fetch()
+        copy = next(path for path in (tmp_path / "cache").iterdir() if path.is_dir())
+        for pack in (copy / "objects").rglob("*"):
+            if pack.is_file():
+                pack.chmod(0o644)
+                pack.write_bytes(b"")
+        remote.commit("second", **{"a.txt": "x"})
+        assert client.read("a.txt") == b"x"
+
+    def test_a_stale_lock_does_no_harm(self, remote, client, tmp_path):
+        client.fetch()
+        copy = next(path for path in (tmp_path / "cache").iterdir() if path.is_dir())
+        (copy / "refs/pipeops/heads/main.lock").write_text("")
+        sha = remote.commit("second")
+        assert client.fetch() == sha
+
+
+class TestCheckout:
+    def test_bytes_and_modes(self, remote, client, tmp_path):
+        remote.put("run.sh", "#!/bin/sh\n")
+        (remote.work / "run.sh").chmod(0o755)
+        (remote.work / "link").symlink_to("apps/web")
+        sha = remote.commit(
+            "more", **{".gitattributes": "* text eol=crlf\n*.txt filter=lfs\n", "x.txt": b"a\nb\n"}
+        )
+        dest = tmp_path / "out"
+        assert client.checkout("main", dest) == sha
+        assert (dest / "x.txt").read_bytes() == b"a\nb\n"
+        assert (dest / "run.sh").read_bytes() == b"#!/bin/sh\n"
+        assert os.access(dest / "run.sh", os.X_OK)
+        assert not os.access(dest / FILE, os.X_OK)
+        assert (dest / "link/kustomization.yaml").exists()
+        assert not (dest / ".git").exists()
+        with pytest.raises(InvalidInput, match="not empty"):
+            client.checkout(sha, dest)
+
+    @pytest.mark.parametrize("target", ["/etc/passwd", "../../etc/passwd", "apps/../../x"])
+    def test_a_link_that_leads_out_is_refused(self, remote, client, tmp_path, target):
+        (remote.work / "evil").symlink_to(target)
+        remote.commit("evil")
+        with pytest.raises(InvalidInput, match="'evil' that leads out"):
+            client.checkout("", tmp_path / "out")
+
+    @pytest.mark.parametrize("name", ["..", ".git", ".GIT"])
+    def test_a_hostile_tree_is_refused(self, remote, client, tmp_path, name):
+        """Such trees cannot be made by git's own commands, but any bytes can be a tree."""
+        blob = subprocess.run([REAL_GIT, "hash-object", "-w", "--stdin"], cwd=remote.path, input=b"x", capture_output=True, check=True).stdout  # fmt: skip
+
+        def make(entries: bytes) -> str:
+            done = subprocess.run([REAL_GIT, "hash-object", "-w", "--literally", "-t", "tree", "--stdin"], cwd=remote.path, input=entries, capture_output=True, check=True)  # fmt: skip
+            return done.stdout.decode().strip()
+
+        inner = make(b"100644 config\0" + bytes.fromhex(blob.decode().strip()))
+        tree = make(b"40000 " + name.encode() + b"\0" + bytes.fromhex(inner))
+        identity = {"GIT_AUTHOR_NAME": "x", "GIT_AUTHOR_EMAIL": "x", "GIT_COMMITTER_NAME": "x", "GIT_COMMITTER_EMAIL": "x"}  # fmt: skip
+        commit = subprocess.run([REAL_GIT, "commit-tree", tree, "-m", "evil"], cwd=remote.path, capture_output=True, text=True, check=True, env={**os.environ, **identity}).stdout.strip()  # fmt: skip
+        subprocess.run([REAL_GIT, "update-ref", "refs/heads/main", commit], cwd=remote.path, check=True)
+        with pytest.raises(InvalidInput, match="not a path inside"):
+            client.checkout("", tmp_path / "deep" / "out")
+        assert not (tmp_path / "deep").exists()
+
+    def test_hooks_of_the_repository_do_not_run(self, remote, client, tmp_path):
+        for name in ("post-checkout", "pre-push", "reference-transaction"):
+            remote.commit(
+                "hook", **{f"hooks/{name}": f"#!/bin/sh\ntouch {tmp_path}/ran\n", ".githooks/x": "y"}
+            )
+        remote.commit("config", **{"config": f"[core]\n\thooksPath={tmp_path}\n", ".gitmodules": "[submodule \"x\"]\n\tpath=x\n\turl=ext::sh -c touch% /tmp/x\n"})  # fmt: skip
+        client.checkout("", tmp_path / "out")
+        set_digest(client)
+        assert not (tmp_path / "ran").exists()
+
+
+class TestEdit:
+    def test_one_commit_with_trailers(self, remote, client):
+        change = set_digest(
+            client, trailers={"Airflow-Dag": "dag", "Airflow-Run": "run\nPipeOps-Key: forged"}
+        )
+        assert (change.commit, change.changed, change.previous) == (remote.tip(), True, {DIGEST: "old"})
+        assert remote.show() == remote.show(revision="main^").replace("digest: old", "digest: new")
+        message = remote.log("%B%an <%ae>")
+        assert message[:3] == ["Deploy new", "", "Airflow-Dag: dag"]
+        assert message[3] == "Airflow-Run: run PipeOps-Key: forged"
+        assert message[4].startswith("PipeOps-Key: dag/run/task/-1#")
+        assert message[5] == "airflow-pipeops <airflow-pipeops@localhost>"
+
+    def test_the_same_act_is_one_commit(self, remote, client, tmp_path):
+        first = set_digest(client)
+        remote.pull()
+        remote.commit("somebody goes on", **{"x": "y"})
+        again = set_digest(remote.client(tmp_path / "another-machine"))
+        assert (again.commit, again.changed, again.reused, again.previous) == (
+            first.commit,
+            True,
+            True,
+            first.previous,
+        )
+        assert len(remote.log()) == 3
+
+    def test_the_same_act_after_it_was_overwritten_is_not_repeated(self, remote, client):
+        first = set_digest(client, "a", key="one")
+        set_digest(client, "b", key="two")
+        assert set_digest(client, "a", key="one").commit == first.commit
+        assert "digest: b" in remote.show()
+
+    def test_another_value_is_another_act(self, remote, client):
+        first, second = set_digest(client, "a"), set_digest(client, "b")
+        assert first.commit != second.commit == remote.tip()
+
+    def test_a_key_that_begins_another_key_is_another_act(self, remote, client):
+        set_digest(client, "a", key="dag/run/task/1")
+        set_digest(client, "b", key="x")
+        assert set_digest(client, "a", key="dag/run/task/10").commit == remote.tip()
+
+    def test_nothing_to_change(self, remote, client):
+        change = set_digest(client, "old")
+        assert (change.commit, change.changed) == (remote.tip(), False)
+        assert len(remote.log()) == 1
+
+    def test_expectations(self, remote, client):
+        with pytest.raises(InvalidInput, match="is 1 and not 2 as expected") as caught:
+            set_digest(client, expect={COUNT: 2})
+        assert caught.value.field == "expect"
+        assert len(remote.log()) == 1
+        assert set_digest(client, expect={COUNT: 1, DIGEST: "old"}).changed
+
+    @pytest.mark.parametrize(
+        ("file", "content", "error"),
+        [
+            ("none.yaml", None, NotFound),
+            ("../x.yaml", None, InvalidInput),
+            ("/etc/passwd", None, InvalidInput),
+            ("apps", None, InvalidInput),
+            ("link.yaml", None, InvalidInput),
+            ("linked/kustomization.yaml", None, NotFound),
+            ("latin.yaml", b"a: \xe9\n", InvalidInput),
+            ("broken.yaml", b"a: {\n", InvalidInput),
+        ],
+    )
+    def test_bad_files_leave_nothing_behind(self, remote, client, file, content, error):
+        (remote.work / "link.yaml").symlink_to("/etc/passwd")
+        (remote.work / "linked").symlink_to("apps/web")
+        before = remote.commit("files", **({file: content} if content else {}))
+        with pytest.raises(error):
+            client.commit_edit(file, {"a": 1}, "m", key="k")
+        assert remote.tip() == before
+
+    def test_modes_and_line_ends_stay(self, remote, client):
+        remote.put("run.yaml", b"a: 1\r\nb: 2\r\n")
+        (remote.work / "run.yaml").chmod(0o755)
+        remote.commit("x", **{".gitattributes": "* text=auto eol=lf\n"})
+        subprocess.run(
+            [REAL_GIT, "-c", "core.autocrlf=false", "rm", "-q", "--cached", "run.yaml"], cwd=remote.work
+        )
+        client.commit_edit("run.yaml", {"a": 3}, "m", key="k")
+        listing = subprocess.run([REAL_GIT, "ls-tree", "main", "run.yaml"], cwd=remote.path, capture_output=True, text=True).stdout  # fmt: skip
+        assert listing.startswith("100755")
+
+    def test_writers_at_the_same_time_all_land_once(self, remote, tmp_path):
+        """Two machines with four writers each, two edits a writer, and each edit tried twice."""
+        names = [f"app{number}" for number in range(8)]
+        for name in names:
+            remote.put(f"apps/{name}.yaml", "a: 0\n")
+        remote.put("shared.yaml", "".join(f"{name}: 0\n" for name in names))
+        remote.commit("apps")
+        before = len(remote.log())
+
+        def write(name: str) -> None:
+            mine = remote.client(tmp_path / f"cache{int(name[-1]) % 2}")
+            for value in (1, 2):
+                for _ in range(2):
+                    mine.commit_edit("shared.yaml", {name: value}, f"{name} {value}", key=f"{name}/{value}")
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(write, names))
+        assert yaml.safe_load(remote.show("shared.yaml")) == dict.fromkeys(names, 2)
+        made = remote.log()[: len(remote.log()) - before]
+        assert sorted(made) == sorted(f"{name} {value}" for name in names for value in (1, 2))
+
+    def test_others_force_push_in_between(self, remote, client):
+        set_digest(client, "a", key="a")
+        subprocess.run(
+            [REAL_GIT, "push", "-q", "--force", "origin", "HEAD:main"], cwd=remote.work, check=True
+        )
+        assert set_digest(client, "b", key="b").previous == {DIGEST: "old"}
+        assert remote.log() == ["Deploy b", "first"]
+
+    def test_messages(self):
+        assert commit_message(" a\n", {"K": "v\r\nX: y"}) == "a\n\nK: v X: y\n"
+        with pytest.raises(InvalidInput, match="message is empty"):
+            commit_message(" \n", {})
+        assert act_key("a\nb", 1).startswith("a b#")
+        assert act_key("a", {"x": 1}) != act_key("a", {"x": "1"})
+
+
+class TestFailures:
+    def test_a_rejecting_hook_is_quoted_and_not_tried_again(self, remote, client, tmp_path):
+        remote.hook(
+            "pre-receive", f'echo x >> {tmp_path}/count; echo "main is frozen until Monday" >&2; exit 1'
+        )
+        with pytest.raises(AccessDenied, match="main is frozen until Monday"):
+            set_digest(client)
+        assert (tmp_path / "count").read_text() == "x\n"
+        assert len(remote.log()) == 1
+
+    def test_a_push_that_arrives_and_then_dies(self, remote, tmp_path, fake_git):
+        folder = fake_git(
+            'case "$*" in *" push "*) if [ ! -e $STATE/died ]; then touch $STATE/died; "$GIT" "$@"; '
+            'echo "fatal: the remote end hung up unexpectedly" >&2; exit 128; fi;; esac'
+        )
+        change = set_digest(remote.client(tmp_path / "cache"))
+        assert (folder / "died").exists()
+        assert (change.commit, change.changed, change.reused) == (remote.tip(), True, True)
+        assert change.previous == {DIGEST: "old"}
+        assert len(remote.log()) == 2
+
+    def test_a_push_that_hangs_after_it_arrived(self, remote, tmp_path, fake_git):
+        fake_git(
+            'case "$*" in *" push "*) if [ ! -e $STATE/hung ]; then touch $STATE/hung; "$GIT" "$@"; sleep 60; fi;; esac'
+        )
+        client = remote.client(tmp_path / "cache", timeout=timedelta(seconds=1))
+        started = time.monotonic()
+        assert set_digest(client).commit == remote.tip()
+        assert time.monotonic() - started < 20
+        assert len(remote.log()) == 2
+
+    def test_a_push_that_never_arrives(self, remote, tmp_path, fake_git):
+        folder = fake_git(
+            'case "$*" in *" push "*) echo x >> $STATE/n; echo "fatal: Connection reset" >&2; exit 128;; esac'
+        )
+        with pytest.raises(Unreachable):
+            set_digest(remote.client(tmp_path / "cache"))
+        assert len((folder / "n").read_text().split()) == 4
+        assert len(remote.log()) == 1
+
+    @pytest.mark.parametrize("moment", ["before", "after"])
+    def test_killed_around_the_push_and_tried_again(self, remote, client, tmp_path, fake_git, moment):
+        run = '"$GIT" "$@"; ' if moment == "after" else ""
+        fake_git(
+            f'case "$*" in *" push "*) if [ ! -e $STATE/at ]; then {run}touch $STATE/at; sleep 60; fi;; esac'
+        )
+        program = (
+            "from airflow_pipeops.git.repository import GitRepository as G\n"
+            f"G({str(remote.path)!r}, cache_dir={str(tmp_path / 'cache')!r})"
+            f".commit_edit({FILE!r}, {{{DIGEST!r}: 'new'}}, 'Deploy new', key='dag/run/task/-1')"
+        )
+        worker = subprocess.Popen([sys.executable, "-c", program], cwd=Path(__file__).parents[2])
+        deadline = time.monotonic() + 30
+        while not (tmp_path / "bin/at").exists():
+            assert time.monotonic() < deadline
+            assert worker.poll() is None
+            time.sleep(0.02)
+        worker.send_signal(signal.SIGKILL)
+        worker.wait()
+        change = set_digest(client)
+        assert (change.commit, change.changed) == (remote.tip(), True)
+        assert remote.log() == ["Deploy new", "first"]
+
+    def test_git_is_not_installed(self, client, monkeypatch, tmp_path):
+        monkeypatch.setenv("PATH", str(tmp_path))
+        monkeypatch.setattr(os, "defpath", str(tmp_path))
+        with pytest.raises(InvalidInput, match="git is not installed"):
+            GitRepository(client.url, cache_dir=tmp_path / "c").tip()
+
+
+class TestRevert:
+    def test_by_value_and_once(self, remote, client):
+        change = set_digest(client)
+        remote.pull()
+        remote.commit("elsewhere", **{"other.txt": "x"})
+        done = client.revert(change.commit, "it crashed", key="k")
+        assert (done.changed, done.restored, done.commit) == (True, (FILE,), remote.tip())
+        assert "digest: old" in remote.show()
+        assert remote.log()[0] == f"Revert {change.commit[:12]}: Deploy new"
+        again = client.revert(change.commit, "it crashed", key="k")
+        assert (again.commit, again.changed, again.reused, again.restored) == (
+            done.commit,
+            True,
+            True,
+            (FILE,),
+        )
+        other = client.revert(change.commit, "it crashed", key="another")
+        assert (other.commit, other.changed, other.restored) == (done.commit, False, ())
+
+    def test_added_and_deleted_files(self, remote, client):
+        (remote.work / FILE).unlink()
+        sha = remote.commit("swap", **{"ü new.txt": "x"})
+        assert client.revert(sha, "", key="k").restored == (FILE, "ü new.txt")
+        assert client.paths_changed(f"{sha}", client.tip()) == (FILE, "ü new.txt")
+        remote.pull()
+        assert (remote.work / FILE).exists()
+        assert not (remote.work / "ü new.txt").exists()
+
+    def test_what_came_later_is_not_thrown_away(self, remote, client):
+        first = set_digest(client, "a", key="a")
+        later = set_digest(client, "b", key="b")
+        with pytest.raises(InvalidInput, match=rf"changed again by {later.commit[:7]} \(Deploy b\)"):
+            client.revert(first.commit, "", key="k")
+        assert remote.tip() == later.commit
+
+    def test_commits_that_cannot_be_reverted(self, remote, client):
+        first = remote.tip()
+        with pytest.raises(InvalidInput, match="first commit"):
+            client.revert(first, "", key="k")
+        off = remote.commit("off", push=False)
+        subprocess.run([REAL_GIT, "push", "-q", "origin", "HEAD:other"], cwd=remote.work, check=True)
+        with pytest.raises(InvalidInput, match="not on branch 'main'"):
+            client.revert(client.resolve("other"), "", key="k")
+        assert off
+        with pytest.raises(NotFound):
+            client.revert("f" * 40, "", key="k")
+
+
+class TestHttp:
+    def client(self, http_git, tmp_path, password="s3cret/tok+en", **options):
+        return GitRepository(
+            http_git.url,
+            credentials=Credentials(username="airflow", password=password),
+            cache_dir=tmp_path / "http-cache",
+            **options,
+        )
+
+    def test_read_write_and_permission(self, remote, http_git, tmp_path):
+        client = self.client(http_git, tmp_path)
+        assert client.tip() == remote.tip()
+        assert set_digest(client).commit == remote.tip()
+        assert client.may_write()
+        assert len(remote.log()) == 2
+
+    def test_the_token_is_nowhere(self, remote, http_git, tmp_path, caplog, monkeypatch):
+        caplog.set_level(logging.DEBUG)
+        monkeypatch.setenv("GIT_TRACE", "1")
+        monkeypatch.setenv("GIT_TRACE_CURL", "1")
+        secret = "wr0ng/to:ken"
+        client = self.client(http_git, tmp_path, secret)
+        texts = []
+        for call in (client.tip, client.fetch, client.may_write, lambda: set_digest(client)):
+            try:
+                texts.append(str(call()))
+            except AccessDenied as error:
+                texts += [str(error), repr(error.__cause__), repr(error.args)]
+        texts += [caplog.text, repr(client), client.display_url, repr(client._git.credentials)]
+        encoded = base64.b64encode(f"airflow:{secret}".encode()).decode()
+        assert any(encoded in given for _, given in http_git.requests), "the token was never even sent"
+        for text in texts:
+            assert secret not in text
+            assert "wr0ng" not in text
+            assert encoded not in text
+        assert any("refused us" in text for text in texts)
+        stored = [
+            path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and "http-cache" in str(path)
+        ]
+        assert not any(b"wr0ng" in content for content in stored)
+
+    def test_the_token_is_in_no_command_line(self, http_git, tmp_path, fake_git):
+        folder = fake_git('echo "$@" >> $STATE/argv')
+        set_digest(self.client(http_git, tmp_path))
+        assert "push" in (folder / "argv").read_text()
+        assert "s3cret" not in (folder / "argv").read_text()
+
+    def test_the_token_goes_to_its_own_host_only(self, http_git, tmp_path):
+        client = GitRepository(
+            http_git.url.replace("127.0.0.1", "localhost"), credentials=Credentials(username="a", password="mine"), cache_dir=tmp_path
+        )  # fmt: skip
+        client._git.url = http_git.url  # as after a redirect
+        with pytest.raises(AccessDenied):
+            client._git.run("ls-remote", "--", http_git.url)
+        assert all(not given for _, given in http_git.requests)
+
+    def test_a_server_that_stumbles(self, remote, http_git, tmp_path):
+        http_git.failing[:] = [503, 502]
+        assert self.client(http_git, tmp_path).tip() == remote.tip()
+        http_git.failing[:] = [500] * 50
+        with pytest.raises(Unreachable, match="cannot be reached"):
+            self.client(http_git, tmp_path).tip()
+
+    def test_nobody_listens(self, tmp_path):
+        with pytest.raises(Unreachable):
+            GitRepository("http://127.0.0.1:9/x.git", cache_dir=tmp_path).tip()
+
+
+class TestInput:
+    @pytest.mark.parametrize(
+        "url",
+        ["", "-oProxyCommand=x", "ext::sh -c x", "git://host/x", "relative/path", "https://u:p4ss@host/x", "http://a b/x",
+         "ssh://-oProxyCommand=x/y", "fd::3", "host:x::y"],
+    )  # fmt: skip
+    def test_urls_that_are_refused(self, url):
+        with pytest.raises(InvalidInput) as caught:
+            repository_url(url)
+        assert "p4ss" not in str(caught.value) + repr(caught.value.value)
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "https://host/x.git",
+            "https://u@host:8/x",
+            "git@host:team/x.git",
+            "ssh://git@host/x",
+            "file:///x",
+            "/srv/x",
+        ],
+    )
+    def test_urls_that_are_taken(self, url):
+        assert repository_url(url) == url
+
+    @pytest.mark.parametrize(
+        "name",
+        ["", "-x", "a..b", "a b", "a~1", "x.lock", "/a", "a/", "refs\\x", "a\nb", "@{", ".a", "a/.b", None],
+    )
+    def test_branches_that_are_refused(self, name):
+        with pytest.raises(InvalidInput):
+            branch_name(name)
+
+    def test_names_and_tokens_with_line_breaks(self):
+        with pytest.raises(InvalidInput, match="author_name"):
+            Author("a\nb")
+        with pytest.raises(InvalidInput, match="line break") as caught:
+            Credentials(password="s3cret\n")
+        assert "s3cret" not in str(caught.value)
+
+    def test_the_environment_of_git_holds_nothing_of_the_worker(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "x")
+        monkeypatch.setenv("GIT_DIR", "/x")
+        monkeypatch.setenv("GIT_SSH_COMMAND", "evil")
+        made = environment("ssh://git@h/x", Credentials(private_key="PEM text", known_hosts="h k"), tmp_path)
+        assert not {"AIRFLOW__CORE__FERNET_KEY", "GIT_DIR"} & set(made)
+        assert "StrictHostKeyChecking=yes" in made["GIT_SSH_COMMAND"]
+        assert "PEM text" not in str(made)
+        assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
+
+    def test_an_ssh_key_leaves_with_its_client(self, tmp_path):
+        client = GitRepository(
+            "git@127.0.0.1:x", credentials=Credentials(private_key="KEY"), cache_dir=tmp_path, attempts=1
+        )
+        folder = client._git._private
+        assert (folder / "key").read_text() == "KEY\n"
+        with pytest.raises(SystemFailure) as caught:
+            client.tip()
+        assert "KEY" not in str(caught.value)
+        del client, caught
+        import gc
+
+        gc.collect()
+        assert not folder.exists()

@@ -1,0 +1,164 @@
+"""``airflow pipeops replay``, really run; and the governor in a DAG on a real Airflow database."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from airflow_pipeops.exceptions import InvalidInput
+from airflow_pipeops.governor.command import read_lines, read_policy, replay_command
+
+HISTORY = [
+    {
+        "batch": "april",
+        "at": "2013-05-01T00:00:00Z",
+        "quality_passed": True,
+        "performance": 0.62,
+        "action": "hold",
+    },
+    {
+        "batch": "may",
+        "at": "2013-06-01T00:00:00Z",
+        "quality_passed": True,
+        "performance": 0.63,
+        "action": "hold",
+    },
+    {"batch": "june", "at": "2013-07-01T00:00:00Z", "quality_passed": False, "action": "investigate"},
+]
+POLICY = "target: 0.70\nretrain_cost: 0.03\n"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("airflow")
+
+
+def run(home: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    quiet = {"AIRFLOW__CORE__LOAD_EXAMPLES": "False", "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING"}
+    return subprocess.run(
+        [sys.executable, *command],
+        env={**os.environ, "AIRFLOW_HOME": str(home), "DO_NOT_TRACK": "1", **quiet, **environment},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+
+def replay(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return run(home, "-m", "airflow", "pipeops", "replay", *arguments)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[str, str]:
+    policy, history = tmp_path / "policy.yaml", tmp_path / "history.jsonl"
+    policy.write_text(POLICY)
+    history.write_text("\n".join(json.dumps(line) for line in HISTORY))
+    return str(policy), str(history)
+
+
+def test_a_table_with_reasons_and_totals(home: Path, files: tuple[str, str]) -> None:
+    policy, history = files
+    ran = replay(home, policy, "--history", history)
+    assert ran.returncode == 0, ran.stderr
+    text = " ".join(ran.stdout.split())
+    assert "may 0.630 retrain hold The metric was more than 0.02 worse" in text
+    assert "A retrain is expected to win 0.0375 a batch for 1 batch, worth 0.0375, and costs 0.03." in text
+    assert (
+        "3 batches: 1 hold, 1 retrain, 1 investigate, 0 rollback; 1 unlike the record. The retrains cost 0.03."
+        in text
+    )
+
+
+def test_json_from_standard_input(files: tuple[str, str], monkeypatch, capsys) -> None:
+    lines = [json.dumps({"observation": line, "action": "hold"}) for line in HISTORY]
+    monkeypatch.setattr("sys.stdin", lines)
+    replay_command(SimpleNamespace(policy=files[0], history="-", deliverable=None, json=True))
+    found = json.loads(capsys.readouterr().out)
+    assert found["totals"] == {
+        "batches": 3, "hold": 1, "retrain": 1, "investigate": 1, "rollback": 0, "differ": 1, "cost": 0.03
+    }  # fmt: skip
+    assert [step["action"] for step in found["steps"]] == ["hold", "retrain", "investigate"]
+
+
+WRONG = [
+    ({"policy": "nowhere.yaml", "history": "x"}, "nowhere.yaml cannot be read"),
+    ({"history": "nowhere.jsonl"}, "nowhere.jsonl cannot be read"),
+    ({}, "Give --history FILE or --deliverable NAME"),
+    ({"policy": "os:path", "history": "x"}, "policy 'os:path' is a module"),
+    ({"history": "{policy}"}, "line 1 of the history cannot be read"),
+    ({"deliverable": "Not A Name"}, "not a valid name"),
+]
+
+
+@pytest.mark.parametrize(("given", "text"), WRONG)
+def test_each_wrong_argument_is_named(given: dict, text: str, files: tuple[str, str], capsys) -> None:
+    given = {name: value.format(policy=files[0]) for name, value in given.items()}
+    arguments = {"policy": files[0], "history": None, "deliverable": None, "json": False, **given}
+    with pytest.raises(SystemExit) as ended:
+        replay_command(SimpleNamespace(**arguments))
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert text in told
+    assert len(told.strip().splitlines()) == 1
+
+
+def test_a_misspelt_limit_is_no_limit_and_so_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "policy.json"
+    for text, told in (('{"cooldown_batch": 3}', "has no cooldown_batch"), ("a: [", "neither JSON nor YAML")):
+        file.write_text(text)
+        with pytest.raises(InvalidInput, match=told):
+            read_policy(str(file))
+    with pytest.raises(InvalidInput, match="line 2 of the history"):
+        read_lines([json.dumps(HISTORY[0]), json.dumps({**HISTORY[1], "performance": "0.7"})])
+
+
+@pytest.fixture(scope="module")
+def database(home: Path) -> Path:
+    ran = run(home, "-m", "airflow", "db", "migrate")
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    return home
+
+
+def govern(home: Path, mode: str, *metrics: float, **environment: str) -> list[dict]:
+    """Run the DAG once for each metric; return what was decided."""
+    program = Path(__file__).with_name("governor_dag.py")
+    environment = {"GOVERNOR_MODE": mode, "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"), **environment}
+    (home / "dags").mkdir(exist_ok=True)
+    (home / "dags" / program.name).write_text(program.read_text())
+    ran = run(home, str(program), *map(str, metrics), **environment)
+    assert ran.returncode == 0, (ran.stdout + ran.stderr)[-5000:]
+    return json.loads(ran.stdout.splitlines()[-1])
+
+
+def events(home: Path, mode: str) -> dict[str, int]:
+    with sqlite3.connect(home / "airflow.db") as database:
+        query = "select a.name, count(*) from asset_event e join asset a on a.id = e.asset_id group by a.name"
+        found = dict(database.execute(query).fetchall())
+    return {name.rpartition(".")[2]: count for name, count in found.items() if mode in name}
+
+
+def test_decisions_in_a_dag_and_their_replay(database: Path, files: tuple[str, str]) -> None:
+    found = govern(database, "act", 0.62, 0.63, 0.60)
+    assert [item["action"] for item in found] == ["hold", "retrain", "hold"]
+    assert [item["rule"] for item in found] == ["evidence", "consequence", "evidence"]
+    assert events(database, "act") == {"decision": 2, "retrain": 1}
+    ran = replay(database, files[0], "--deliverable", "late-flights-act", "--json")
+    replayed = json.loads(ran.stdout.splitlines()[-1])
+    assert replayed["totals"]["batches"] == 3
+    assert [step["recorded"] for step in replayed["steps"]] == [item["action"] for item in found]
+
+
+def test_a_person_is_asked_and_the_kill_switch_holds(database: Path) -> None:
+    found = govern(database, "propose", 0.62, 0.63)
+    assert [item["states"]["start"] for item in found] == ["skipped", "success"]
+    assert events(database, "propose") == {"decision": 2, "retrain": 1}
+    stopped = govern(database, "propose", 0.1, AIRFLOW_VAR_RETRAINING_OFF="yes")
+    assert (stopped[0]["action"], stopped[0]["rule"]) == ("hold", "kill_switch")
+    assert events(database, "propose")["retrain"] == 1

@@ -1,0 +1,237 @@
+"""The governor as a task: what it emits, what it reads back, and what a person and the kill switch change."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from airflow_pipeops.delivery.deliverable import Deliverable
+from airflow_pipeops.delivery.records import Record
+from airflow_pipeops.drift.operators import ApprovedRetrainOperator, RetrainGovernorOperator
+from airflow_pipeops.exceptions import InvalidInput
+from airflow_pipeops.governor import RetrainPolicy
+from airflow_pipeops.governor.records import observations
+
+MODEL = Deliverable("flight-delay")
+POLICY = RetrainPolicy(target=0.70)
+
+
+def emitted(context: dict, asset) -> Record:
+    return Record.from_extra(context["outlet_events"][asset].extra)
+
+
+def govern(context: dict, **kwargs) -> tuple[RetrainGovernorOperator, dict]:
+    operator = RetrainGovernorOperator(task_id="decide", policy=POLICY, deliverable=MODEL, **kwargs)
+    return operator, operator.execute(context)
+
+
+QUALITY = {"passed": True, "batch": "2013-06.parquet"}
+DRIFT = {"share": 0.58, "drifted": True, "batch": "2013-06.parquet"}
+APRIL = {
+    "batch": "2013-04.parquet",
+    "at": "2013-05-01T00:00:00+00:00",
+    "quality_passed": True,
+    "drift_share": 0.6,
+    "performance": 0.62,
+    "reference_performance": 0.7,
+    "action": "hold",
+}
+
+
+def test_a_decision_to_retrain_is_an_event_of_its_own(context: dict) -> None:
+    operator, found = govern(
+        context, quality=QUALITY, drift=DRIFT, performance={"value": 0.67, "reference": 0.7}, history=[APRIL]
+    )
+    assert found["action"] == "retrain"
+    assert "2013-06.parquet 0.670 against 0.700" in found["reasons"][0]
+    assert [asset.name for asset in operator.outlets] == ["flight-delay.retrain"]
+    record = emitted(context, MODEL.retrain)
+    assert record.kind == "decision"
+    assert record.body["observation"]["action"] == "retrain"
+    assert record.body["policy"]["max_drop"] == 0.02
+
+
+def test_hold_is_a_decision_and_starts_nothing(context: dict) -> None:
+    operator, found = govern(context, quality=QUALITY, drift=DRIFT, performance=0.70, history=[])
+    assert found["action"] == "hold"
+    # Airflow sends an event for each outlet of a successful task, so the one that starts training must be gone.
+    assert [asset.name for asset in operator.outlets] == ["flight-delay.decision"]
+    assert emitted(context, MODEL.decision).id == found["record_id"]
+
+
+def test_skipped_upstreams_are_no_evidence(context: dict) -> None:
+    _, found = govern(
+        context, quality={**QUALITY, "passed": False}, drift=None, performance=None, history="[]"
+    )
+    assert found["action"] == "investigate"
+    _, found = govern(context, history=[APRIL])
+    assert (found["action"], found["rule"]) == ("hold", "evidence")
+
+
+NOTHING: dict = {MODEL.asset("evaluation"): [], MODEL.asset("validation"): []}
+
+
+def event(record: Record, days: int) -> SimpleNamespace:
+    at = datetime(2013, 1, 1, tzinfo=timezone.utc) + timedelta(days=days)
+    return SimpleNamespace(extra=record.to_extra(), timestamp=at)
+
+
+def decision(**changes) -> Record:
+    return Record("decision", MODEL.name, {"action": "hold", "observation": {**APRIL, **changes}})
+
+
+def test_history_comes_from_both_assets_once_for_each_batch(context: dict) -> None:
+    foreign = SimpleNamespace(extra={"hello": 1}, timestamp=datetime(2012, 1, 1, tzinfo=timezone.utc))
+    context["inlet_events"] = {
+        MODEL.decision: [event(decision(), 40), event(decision(performance=0.60), 50), foreign],
+        MODEL.retrain: [event(decision(batch="2013-03.parquet", action="retrain"), 10)],
+        **NOTHING,
+    }
+    operator = RetrainGovernorOperator(task_id="decide", deliverable=MODEL)
+    assert [(item.batch, item.performance, item.action) for item in operator.past(context)] == [
+        ("2013-03.parquet", 0.62, "retrain"),
+        ("2013-04.parquet", 0.60, "hold"),
+    ]
+    assert {asset.name for asset in operator.inlets} == {
+        f"flight-delay.{kind}" for kind in ("decision", "retrain", "evaluation", "validation")
+    }
+
+
+def test_deciding_again_about_a_batch_decides_the_same(context: dict) -> None:
+    june = {**APRIL, "batch": "2013-06.parquet", "performance": 0.67, "action": "retrain"}
+    _, found = govern(context, quality=QUALITY, performance=0.67, history=[APRIL, june])
+    assert found["action"] == "retrain"
+
+
+@pytest.mark.parametrize("wrong", [{"performance": {"value": "good"}}, {"quality": "yes"}, {"drift": [1]}])
+def test_wrong_values_are_refused(wrong: dict, context: dict) -> None:
+    with pytest.raises(AirflowFailException, match=f"InvalidInput: {next(iter(wrong))}"):
+        govern(context, history=[], **wrong)
+
+
+BAD = {"quality": QUALITY, "drift": DRIFT, "performance": 0.67, "history": [APRIL]}
+
+
+@pytest.mark.parametrize("changes", [{"mode": "propose"}, {"mode": "observe"}, {"needs_approval": True}])
+def test_who_must_ask_or_only_observes_starts_nothing(changes: dict, context: dict) -> None:
+    operator = RetrainGovernorOperator(
+        task_id="decide", policy=replace(POLICY, **changes), deliverable=MODEL, **BAD
+    )
+    found = operator.execute(context)
+    assert (found["action"], found["acts"]) == ("retrain", False)
+    assert [asset.name for asset in operator.outlets] == ["flight-delay.decision"]
+    assert emitted(context, MODEL.decision).body["action"] == "retrain"
+
+
+def test_what_a_person_agreed_to_starts(context: dict) -> None:
+    policy = replace(POLICY, mode="propose")
+    proposal = RetrainGovernorOperator(task_id="decide", policy=policy, deliverable=MODEL, **BAD).execute(
+        context
+    )
+    operator = ApprovedRetrainOperator(
+        task_id="start", decision=proposal, approved_by="ada", deliverable=MODEL
+    )
+    started = operator.execute(context)
+    record = emitted(context, MODEL.retrain)
+    assert record.id == started["record_id"]
+    assert record.parents == (proposal["record_id"],)
+    assert (record.body["approved_by"], record.body["observation"]["batch"]) == ("ada", "2013-06.parquet")
+    proposed = emitted(context, MODEL.decision)
+    assert [item.outcome for item in observations([proposed])] == ["declined"]
+    assert [item.outcome for item in observations([proposed, record])] == [""]
+
+
+@pytest.mark.parametrize(
+    "decision", [None, {"action": "hold"}, {"action": "retrain", "mode": "observe"}, "yes"]
+)
+def test_nothing_else_can_be_approved(decision, context: dict) -> None:
+    operator = ApprovedRetrainOperator(task_id="start", decision=decision, deliverable=MODEL)
+    with pytest.raises(AirflowFailException, match="InvalidInput"):
+        operator.execute(context)
+    with pytest.raises(InvalidInput, match="deliverable"):
+        ApprovedRetrainOperator(task_id="start", decision=decision)
+
+
+@pytest.mark.parametrize(("value", "action"), [("true", "hold"), ("please stop", "hold"), ("off", "retrain")])
+def test_the_kill_switch_is_a_variable(value: str, action: str, context: dict, monkeypatch) -> None:
+    monkeypatch.setenv("AIRFLOW_VAR_RETRAIN_OFF", value)
+    operator, found = govern(context, kill_switch="retrain_off", **BAD)
+    assert found["action"] == action
+    assert (found["rule"] == "kill_switch") == (action == "hold")
+    names = [asset.name for asset in operator.outlets]
+    assert names == [f"flight-delay.{'retrain' if action == 'retrain' else 'decision'}"]
+
+
+def test_the_outcome_of_a_retrain_is_read_from_the_evaluation_of_its_challenger() -> None:
+    first = decision(batch="march", action="retrain")
+    second = decision(batch="june", action="retrain", at="2013-07-01T00:00:00+00:00")
+    checked = Record("validation", MODEL.name, {"passed": True}, parents=(first.id,))
+    lost = Record("evaluation", MODEL.name, {"promote": False}, parents=(checked.id,))
+    measured = Record("evaluation", MODEL.name, {"value": 0.7}, parents=(second.id,))
+    found = observations([first, second, checked, lost, measured])
+    assert [(item.batch, item.outcome) for item in found] == [("march", "rejected"), ("june", "")]
+    won = Record("evaluation", MODEL.name, {"promote": True}, parents=(checked.id,))
+    assert [item.outcome for item in observations([first, checked, won])] == ["promoted"]
+
+
+def test_late_labels_complete_the_history_and_are_recorded(context: dict) -> None:
+    unlabelled = {**APRIL, "performance": None}
+    _, without = govern(context, quality=QUALITY, performance=0.67, history=[unlabelled])
+    assert (without["action"], without["rule"]) == ("hold", "evidence")
+    _, found = govern(
+        context,
+        quality=QUALITY,
+        performance=0.67,
+        history=[unlabelled],
+        late={"2013-04.parquet": {"value": 0.6}},
+    )
+    assert found["action"] == "retrain"
+    record = emitted(context, MODEL.retrain)
+    assert {item.batch: item.performance for item in observations([record])} == {
+        "2013-06.parquet": 0.67,
+        "2013-04.parquet": 0.6,
+    }
+    with pytest.raises(AirflowFailException, match="nothing was decided"):
+        govern(context, history=[], late={"2013-05.parquet": 0.6})
+
+
+def test_figures_beside_the_metric_reach_the_decision(context: dict) -> None:
+    performance = {"value": 0.67, "reference": 0.7, "error": 0.01, "predecessor": 0.71, "rows": 25_000}
+    _, found = govern(context, quality=QUALITY, performance=performance, estimate={"value": 0.5}, history=[])
+    seen = found["observation"]
+    assert (seen["performance_error"], seen["predecessor_performance"], seen["rows"]) == (0.01, 0.71, 25_000)
+    _, found = govern(context, quality=QUALITY, estimate=0.66, history=[{**APRIL}])
+    assert found["action"] == "retrain"
+    assert "(estimated)" in found["reasons"][0]
+
+
+def test_an_interval_is_an_error_and_an_estimate_stays_one(context: dict) -> None:
+    measured = {"value": 0.67, "low": 0.63, "high": 0.71, "rows": 900, "reference": 0.7, "estimated": True}
+    _, found = govern(context, quality=QUALITY, performance=measured, history=[])
+    seen = found["observation"]
+    assert (seen["performance"], seen["estimated_performance"]) == (None, 0.67)
+    assert seen["performance_error"] == pytest.approx(0.04 / 1.96, abs=1e-4)
+    _, found = govern(context, quality=QUALITY, performance={**measured, "estimated": False}, history=[])
+    assert found["observation"]["performance"] == 0.67
+
+
+def test_a_thousand_weights_fit_into_a_record(context: dict) -> None:
+    names = [f"column_with_quite_a_long_name_{n}" for n in range(1000)]
+    columns = [{"column": name, "drifted": n < 3} for n, name in enumerate(names)]
+    policy = replace(POLICY, importance=dict.fromkeys(names, 1.0))
+    operator = RetrainGovernorOperator(
+        task_id="decide",
+        drift={**DRIFT, "columns": columns},
+        performance=0.7,
+        policy=policy,
+        history=[],
+        deliverable=MODEL,
+    )
+    found = operator.execute(context)
+    assert found["observation"]["drifted"] == names[:3]
+    assert len(json.dumps(emitted(context, MODEL.decision).body)) < 4000

@@ -1,0 +1,165 @@
+"""Metrics against scikit-learn, and their intervals against repeated sampling."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from sklearn import metrics as sk
+
+from airflow_pipeops.exceptions import InvalidInput
+from airflow_pipeops.models.performance import METRICS, Performance, measure, wilson
+
+TRUTH = {
+    "roc_auc": sk.roc_auc_score,
+    "log_loss": sk.log_loss,
+    "brier_score": sk.brier_score_loss,
+    "accuracy": lambda y, p: sk.accuracy_score(y, p >= 0.5),
+    "precision": lambda y, p: sk.precision_score(y, p >= 0.5),
+    "recall": lambda y, p: sk.recall_score(y, p >= 0.5),
+    "f1": lambda y, p: sk.f1_score(y, p >= 0.5),
+    "multiclass_accuracy": sk.accuracy_score,
+    "balanced_accuracy": sk.balanced_accuracy_score,
+    "precision_macro": lambda y, p: sk.precision_score(y, p, average="macro", zero_division=0),
+    "recall_macro": lambda y, p: sk.recall_score(y, p, average="macro", zero_division=0),
+    "f1_macro": lambda y, p: sk.f1_score(y, p, average="macro"),
+    "f1_weighted": lambda y, p: sk.f1_score(y, p, average="weighted"),
+    "mae": sk.mean_absolute_error,
+    "mse": sk.mean_squared_error,
+    "rmse": sk.root_mean_squared_error,
+    "r2": sk.r2_score,
+}
+
+
+def binary(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    p = np.round(random.beta(2, 3, rows), 2)  # rounded, so that there are ties
+    return (random.random(rows) < p).astype(float), p
+
+
+def numbers(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    y = random.normal(10, 3, rows)
+    return y, y + random.normal(0.5, 1, rows)
+
+
+def names(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Four classes of different sizes; what is not told by the prediction is drawn anew."""
+    random = np.random.default_rng(seed)
+    known, shares = np.array(["bird", "cat", "dog", "\u00fcbel"]), [0.45, 0.3, 0.15, 0.1]
+    y, other = (random.choice(known, rows, p=shares) for _ in range(2))
+    return y, np.where(random.random(rows) < 0.7, y, other)
+
+
+SAMPLES = {"binary": binary, "multiclass": names, "regression": numbers}
+
+
+def sample(metric: str, rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    return SAMPLES[METRICS[metric].task](rows, seed)
+
+
+def test_every_metric_has_a_truth_here() -> None:
+    assert set(TRUTH) == set(METRICS)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("rows", [40, 5000])
+def test_equal_to_scikit_learn(metric: str, rows: int) -> None:
+    y, p = sample(metric, rows, 7)
+    found = measure(metric, y, p)
+    assert found.value == pytest.approx(TRUTH[metric](y, p), rel=1e-12)
+    assert found.low <= found.value <= found.high
+    assert found.rows == rows
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_interval_covers_as_often_as_it_says(metric: str) -> None:
+    truth = measure(metric, *sample(metric, 2_000_000, 1)).value
+    rounds = 400
+    hits = 0
+    for seed in range(rounds):
+        found = measure(metric, *sample(metric, 300, 1000 + seed))
+        hits += found.low <= truth <= found.high
+    # 95 % of 400 by the binomial distribution, four standard deviations either way.
+    assert abs(hits - 0.95 * rounds) <= 4 * math.sqrt(rounds * 0.95 * 0.05)
+
+
+@given(st.integers(0, 50), st.integers(1, 50))
+@example(hits=0, more=11)
+def test_wilson_stays_within_bounds_and_around_the_share(hits: int, more: int) -> None:
+    trials = hits + more
+    low, high = wilson(hits, trials, 1.96)
+    assert 0 <= low <= hits / trials <= high <= 1
+    assert high > low
+
+
+@given(st.lists(st.tuples(st.booleans(), st.floats(0, 1)), min_size=2, max_size=60))
+def test_auc_is_the_share_of_pairs_in_order(rows: list[tuple[bool, float]]) -> None:
+    y, p = np.array([row[0] for row in rows], float), np.array([row[1] for row in rows])
+    if len(set(y)) < 2:
+        with pytest.raises(InvalidInput, match="all labels are the same"):
+            measure("roc_auc", y, p)
+        return
+    pairs = [(a > b) + 0.5 * (a == b) for a in p[y == 1] for b in p[y == 0]]
+    found = measure("roc_auc", y, p)
+    assert found.value == pytest.approx(np.mean(pairs))
+    assert 0 <= found.low <= found.value + 1e-12
+    assert found.value - 1e-12 <= found.high <= 1
+
+
+few = st.sampled_from(["a", "b", "c", "d", 1, 2.5])
+
+
+@given(st.lists(st.tuples(few, few), min_size=1, max_size=30))
+def test_classes_of_any_kind_are_scikit_learns(rows: list[tuple[object, object]]) -> None:
+    y, p = [row[0] for row in rows], [row[1] for row in rows]
+    if not set(y) & set(p):
+        return
+    numbered = {name: number for number, name in enumerate(dict.fromkeys([*y, *p]))}
+    coded = [[numbered[item] for item in side] for side in (y, p)]
+    for metric in (name for name, kind in METRICS.items() if kind.task == "multiclass"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a class that is predicted and no label
+            truth = TRUTH[metric](*coded)
+        assert measure(metric, y, p).value == pytest.approx(truth, rel=1e-12, abs=1e-12), metric
+
+
+def test_worse_than_only_beyond_chance() -> None:
+    y, p = binary(5000, 3)
+    found = measure("roc_auc", y, p)
+    assert found.worse_than(found.high + 0.001)
+    assert not found.worse_than((found.value + found.high) / 2)
+    loss = measure("brier_score", y, p)
+    assert loss.worse_than(loss.low - 0.001)
+    assert not loss.worse_than(loss.value)
+    assert Performance(**loss.to_json()) == loss
+
+
+@pytest.mark.parametrize(
+    ("metric", "y", "p", "field"),
+    [
+        ("magic", [0, 1], [0, 1], "metric"),
+        ("accuracy", [], [], "labels"),
+        ("accuracy", [0, 1], [1], "labels"),
+        ("accuracy", [0, 2], [0, 1], "labels"),
+        ("mae", [1, math.nan], [1, 1], "labels"),
+        ("mae", [1, 1], [1, math.inf], "predictions"),
+        ("log_loss", [0, 1], [0.5, 1.5], "predictions"),
+        ("precision", [0, 1], [0, 0], "metric"),
+        ("r2", [1, 1], [0, 2], "metric"),
+        ("accuracy", ["a", "b"], [0, 1], "labels"),
+        ("accuracy", [0, 1], ["a", "b"], "predictions"),
+        ("f1_macro", ["a", "b"], ["a"], "labels"),
+        ("f1_macro", ["a", None], ["a", "b"], "labels"),
+        ("f1_macro", ["a", "b"], ["a", math.nan], "predictions"),
+        ("f1_macro", ["1", "2"], [1, 2], "predictions"),
+    ],
+)
+def test_what_cannot_be_measured_is_named(metric: str, y: list, p: list, field: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        measure(metric, y, p)
+    assert caught.value.field == field
