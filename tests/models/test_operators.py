@@ -24,7 +24,6 @@ from airflow_pipeops.models.operators import (
     VerifyModelOperator,
 )
 from airflow_pipeops.models.registry import Registry
-
 from tests.models.conftest import Server
 
 DOMAIN = "airflow_pipeops.demo.flights"

@@ -17,7 +17,6 @@ from airflow_pipeops.models import artifact
 from airflow_pipeops.serving import protocol
 from airflow_pipeops.serving import verification as verifying
 from airflow_pipeops.serving.server import probabilities, settings
-
 from tests.models.conftest import Server
 
 MODEL = "/v2/models/flight-delay"

@@ -1,0 +1,7 @@
+"""The model, its artifact and its server are those of the tests of models."""
+
+from __future__ import annotations
+
+from tests.models.conftest import connections, fitted, serve, served, stored, table
+
+__all__ = ["connections", "fitted", "serve", "served", "stored", "table"]
