@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.models.conftest import connections, fitted, serve, served, stored, table
+from tests.models.conftest import connections, fitted, served, stored, table
 
-__all__ = ["connections", "fitted", "serve", "served", "stored", "table"]
+__all__ = ["connections", "fitted", "served", "stored", "table"]
