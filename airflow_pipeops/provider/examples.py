@@ -17,9 +17,9 @@ from airflow.dag_processing.bundles.local import LocalDagBundle
 
 def example_dags() -> Path:
     """Return the folder of the example DAGs: inside an installed package, else beside it in a checkout."""
-    here = Path(__file__).resolve().parent
-    installed = here / "example_dags"
-    return installed if installed.is_dir() else here.parent / "dags"
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "example_dags"
+    return installed if installed.is_dir() else package.parent / "dags"
 
 
 class ExampleDagsBundle(LocalDagBundle):
