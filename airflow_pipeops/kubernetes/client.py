@@ -11,7 +11,6 @@ from typing import Any
 
 from airflow_pipeops.base.http import Http
 from airflow_pipeops.exceptions import BadResponse, InvalidInput
-from airflow_pipeops.kubernetes.endpoint import Connection, Source
 from airflow_pipeops.kubernetes.errors import Expired, error_of
 from airflow_pipeops.kubernetes.kinds import (
     ACCESS_REVIEWS,
@@ -24,6 +23,7 @@ from airflow_pipeops.kubernetes.kinds import (
     name_of,
     version_of,
 )
+from airflow_pipeops.kubernetes.kubeconfig import Connection, Source
 from airflow_pipeops.kubernetes.watches import Watching, selectors
 
 #: Changed fields are attributed to this name.
