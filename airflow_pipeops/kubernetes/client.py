@@ -1,7 +1,7 @@
 """Asynchronous client of the Kubernetes API for custom objects: only what PipeOps needs, with typed errors.
 
 The official client is generated: it has no bounded retries, chooses a patch's content type by itself, and takes seconds
-to import. Here its part is to read the connection (see ``connection.py``), in which it knows every kind of credential.
+to import. Here its part is to read the connection (see ``connections.py``), in which it knows every kind of credential.
 """
 
 from __future__ import annotations
