@@ -2,16 +2,18 @@
 
 Tolerant of what is absent or of another shape: a field that cannot be read counts as not there, so a strange answer
 can delay a verdict and cannot make a green one. Only an answer that is no Application at all is refused.
+
+What an Application does not say of itself is asked where it matters (:func:`observe_all`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from datetime import datetime, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.redaction import redacted
-from airflow_pipeops.exceptions import BadResponse
+from airflow_pipeops.exceptions import BadResponse, PipeOpsError
 from airflow_pipeops.waits.status import (
     Condition,
     Hydration,
@@ -21,6 +23,9 @@ from airflow_pipeops.waits.status import (
     Rollout,
     Source,
 )
+
+if TYPE_CHECKING:
+    from airflow_pipeops.argocd.clients.protocol import AppRef, ArgoCD
 
 REFRESH = "argocd.argoproj.io/refresh"
 SKIP_RECONCILE = "argocd.argoproj.io/skip-reconcile"
@@ -93,6 +98,39 @@ def observe(
         finalizers=tuple(_texts(metadata.get("finalizers"))),
         refreshed=refreshed and REFRESH not in annotations,
     )
+
+
+async def observe_all(client: ArgoCD, ref: AppRef, application: Any, *, refreshed: bool = False) -> Observed:
+    """Read an Application, and what may keep it from being synchronised.
+
+    Only an application that is out of sync while nothing is under way is asked about: a closed sync window, a step that is
+    not its turn. All others cost no request more. What cannot be asked (no permission, Argo CD without its API server) is
+    left unknown.
+
+    :param application: the object as the API returned it.
+    :param refreshed: it is the answer to a refresh that the controller has acknowledged.
+    :raises BadResponse: if it is no Application.
+    """
+    seen = observe(application, refreshed=refreshed)
+    under_way = seen.operation is not None and (seen.operation.queued or seen.operation.phase == "Running")
+    if seen.sync != "OutOfSync" or under_way:
+        return seen
+    if seen.automatic:
+        windows = await _or_none(client.sync_windows(ref))
+        return observe(application, refreshed=refreshed, sync_windows=windows)
+    if seen.owner == "ApplicationSet":
+        # ``observe`` has read the first reference, and found an object.
+        owner = _text(application["metadata"]["ownerReferences"][0].get("name"))
+        found = await _or_none(client.application_set(owner, namespace=seen.namespace)) if owner else None
+        return observe(application, refreshed=refreshed, application_set=found)
+    return seen
+
+
+async def _or_none(question: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        return await question
+    except PipeOpsError:
+        return None
 
 
 def _automated(spec: Json) -> tuple[Json, bool]:

@@ -8,10 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from airflow_pipeops.argocd.windows import window_lines
 from airflow_pipeops.base.redaction import redacted
 from airflow_pipeops.waits.status import Observed, Resource, short
 from airflow_pipeops.waits.verdict import Verdict
@@ -20,8 +19,11 @@ from airflow_pipeops.waits.verdict import Verdict
 LIMIT = 8 * 1024
 #: Bytes of a line, of the first line, and of the log lines of one resource.
 _LINE, _FIRST, _LOG = 400, 1200, 2500
-#: Items of a section.
-_MOST = 15
+#: Items of a section, and sync windows.
+_MOST, _MOST_WINDOWS = 15, 5
+#: Seconds of the units in which Go writes a duration.
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
 
 _FAILED_SYNC = re.compile(r"the synchronisation at (?P<at>.+?) (?:failed|error): (?P<why>.*)", re.DOTALL)
 
@@ -110,6 +112,39 @@ def unhealthy_resources(observed: Observed | None) -> list[Resource]:
     return sorted(found, key=lambda item: item.health not in ("Degraded", "Missing"))
 
 
+def window_lines(windows: Mapping[str, Any] | None, now: float) -> list[str]:
+    """Return what a person should know of sync windows: whether one is open, and when that changes.
+
+    :param windows: the answer of ``/syncwindows``.
+    :param now: seconds since the epoch.
+    :return: lines; none where no window is assigned.
+    """
+    assigned = [item for item in (windows or {}).get("assignedWindows") or () if isinstance(item, Mapping)]
+    if windows is None or not assigned:
+        return []
+    lines = [f"  sync windows: a synchronisation is {'' if windows.get('canSync') else 'not '}allowed now"]
+    return lines + [f"    {_described(item, now)}" for item in assigned[:_MOST_WINDOWS]]
+
+
+def next_change(schedule: str, duration: str, now: float) -> tuple[bool, float] | None:
+    """Return whether a window is open, and when it closes or opens next; ``None`` where that cannot be told.
+
+    :param schedule: cron expression; UTC, since the server does not tell the window's time zone.
+    :param duration: as Go writes it, such as ``1h30m``.
+    """
+    length = _seconds(duration)
+    try:
+        from croniter import croniter
+
+        moment = datetime.fromtimestamp(now, timezone.utc)
+        begun = croniter(schedule, moment + timedelta(seconds=1)).get_prev(datetime)
+        if begun.timestamp() + length > now:
+            return True, begun.timestamp() + length
+        return False, croniter(schedule, moment).get_next(datetime).timestamp()
+    except (ImportError, ValueError, KeyError, OverflowError, AttributeError):
+        return None
+
+
 def _decided(verdict: Verdict) -> str:
     last = f", last rule {verdict.details['last_rule']}" if verdict.details.get("last_rule") else ""
     held = verdict.details.get("rule_held")
@@ -189,6 +224,21 @@ def _events(events: Sequence[Mapping[str, Any]]) -> list[str]:
         times = f" ({count} times)" if isinstance(count, int) and count > 1 else ""
         lines.append(f"  event {event.get('reason', '?')} on {what}{times}: {event.get('message', '')}")
     return lines
+
+
+def _described(window: Mapping[str, Any], now: float) -> str:
+    schedule, duration = str(window.get("schedule") or "?"), str(window.get("duration") or "?")
+    text = f"{window.get('kind', '?')} {schedule} for {duration}"
+    change = next_change(schedule, duration, now)
+    if change is not None:
+        is_open, at = change
+        when = datetime.fromtimestamp(at, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+        text += f", open until {when}" if is_open else f", opens next at {when}"
+    return text + (", by hand allowed" if window.get("manualSync") else "")
+
+
+def _seconds(duration: str) -> float:
+    return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(duration))
 
 
 def _items(lines: Iterable[str]) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.argocd.surroundings import observe_all
+from airflow_pipeops.argocd.application import observe_all
 from airflow_pipeops.exceptions import PipeOpsError
 from airflow_pipeops.waits.status import Observed, Trouble
 from airflow_pipeops.waits.streams.source import problem_of

@@ -83,7 +83,7 @@ class ArgoCDEventTrigger(BaseEventTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield the events, for ever."""
         from airflow_pipeops.argocd.hook import ArgoCDHook
-        from airflow_pipeops.argocd.looking import Lookout
+        from airflow_pipeops.argocd.stream import Lookout
 
         memories: dict[str, Any] = {}
         while True:

@@ -1,7 +1,7 @@
 """Asynchronous client of the Kubernetes API for custom objects: only what PipeOps needs, with typed errors.
 
 The official client is generated: it has no bounded retries, chooses a patch's content type by itself, and takes seconds
-to import. Here its part is to read the connection (see ``connection.py``), in which it knows every kind of credential.
+to import. Here its part is to read the connection (see ``connections.py``), in which it knows every kind of credential.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from typing import Any
 
 from airflow_pipeops.base.http import Http
 from airflow_pipeops.exceptions import BadResponse, InvalidInput
-from airflow_pipeops.kubernetes.endpoint import Connection, Source
 from airflow_pipeops.kubernetes.errors import Expired, error_of
 from airflow_pipeops.kubernetes.kinds import (
     ACCESS_REVIEWS,
@@ -24,6 +23,7 @@ from airflow_pipeops.kubernetes.kinds import (
     name_of,
     version_of,
 )
+from airflow_pipeops.kubernetes.kubeconfig import Connection, Source
 from airflow_pipeops.kubernetes.watches import Watching, selectors
 
 #: Changed fields are attributed to this name.

@@ -18,8 +18,7 @@ from airflow.sdk import BaseHook
 
 from airflow_pipeops.exceptions import InvalidInput, Unreachable
 from airflow_pipeops.kubernetes import kubeconfig
-from airflow_pipeops.kubernetes.endpoint import Endpoint
-from airflow_pipeops.kubernetes.kubeconfig import config_endpoint, file_endpoint, pod_endpoint
+from airflow_pipeops.kubernetes.kubeconfig import Endpoint, config_endpoint, file_endpoint, pod_endpoint
 
 if TYPE_CHECKING:
     from airflow_pipeops.kubernetes.client import KubernetesClient

@@ -10,14 +10,14 @@ import pytest
 
 from airflow_pipeops.argocd.acts import Act, ActMemory, judge
 from airflow_pipeops.argocd.clients.errors import error_of
-from airflow_pipeops.argocd.history import history_of, meant
-from airflow_pipeops.argocd.request import (
+from airflow_pipeops.argocd.clients.requests import (
     check_options,
     check_retry,
     merged_options,
     merged_retry,
     refused,
 )
+from airflow_pipeops.argocd.history import history_of, meant
 from airflow_pipeops.exceptions import (
     AccessDenied,
     Conflict,

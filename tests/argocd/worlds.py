@@ -11,7 +11,7 @@ from airflow_pipeops.argocd.clients.kubernetes import ArgoCDCoreClient
 from airflow_pipeops.argocd.clients.protocol import AppRef, ArgoCD
 from airflow_pipeops.argocd.clients.rest import ArgoCDClient
 from airflow_pipeops.kubernetes.client import KubernetesClient
-from airflow_pipeops.kubernetes.endpoint import Endpoint
+from airflow_pipeops.kubernetes.kubeconfig import Endpoint
 from tests.argocd.controller import Controller
 from tests.kubernetes.apiserver import ApiServer
 

@@ -20,9 +20,9 @@ from airflow_pipeops.exceptions import (
     Unreachable,
 )
 from airflow_pipeops.kubernetes.client import KubernetesClient
-from airflow_pipeops.kubernetes.endpoint import Endpoint
 from airflow_pipeops.kubernetes.errors import Expired, error_of
 from airflow_pipeops.kubernetes.kinds import PODS, Kind
+from airflow_pipeops.kubernetes.kubeconfig import Endpoint
 from tests.kubernetes.apiserver import ApiServer, Fault, serving
 
 THINGS = Kind("example.com", "v1", "things")

@@ -22,8 +22,7 @@ from airflow_pipeops.exceptions import InvalidInput, Unreachable
 from airflow_pipeops.kubernetes import connections as connection
 from airflow_pipeops.kubernetes import kubeconfig as kubeconfig_reader
 from airflow_pipeops.kubernetes.connections import ConnectionSource, aconnect, connect
-from airflow_pipeops.kubernetes.endpoint import Endpoint
-from airflow_pipeops.kubernetes.kubeconfig import config_endpoint, file_endpoint
+from airflow_pipeops.kubernetes.kubeconfig import Endpoint, config_endpoint, file_endpoint
 from tests.kubernetes.apiserver import ApiServer, serving
 
 SECRET = "s3cr3t-token"

@@ -1,4 +1,7 @@
-"""Rules that keep the code easy to find one's way in."""
+"""Rules that keep the code easy to find one's way in.
+
+How long a file may be is guidance and no rule: about 600 lines, and longer only where a split would cut one subject in two.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,6 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py") if "seeds" not in path.par
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_file_stays_short_and_says_what_it_is(path: Path) -> None:
+def test_a_file_says_what_it_is(path: Path) -> None:
     text = path.read_text()
-    assert len(text.splitlines()) <= 400
     assert not text or text.startswith('"""'), "a module begins with its docstring"

@@ -8,11 +8,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.argocd.acts import Act
+from airflow_pipeops.argocd.clients.requests import refused
 from airflow_pipeops.argocd.hook import ArgoCDHook
 from airflow_pipeops.argocd.manifest import merge_patch, paths, read
 from airflow_pipeops.argocd.operators.acts import ArgoCDActOperator
 from airflow_pipeops.argocd.operators.base import ArgoCDOperator
-from airflow_pipeops.argocd.request import refused
 from airflow_pipeops.base.arguments import one_of
 from airflow_pipeops.delivery.operators import no_retry
 from airflow_pipeops.exceptions import (

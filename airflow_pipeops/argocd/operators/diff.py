@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.argocd.application import observe
-from airflow_pipeops.argocd.differences import LIMIT, differences, fingerprint
+from airflow_pipeops.argocd.differences import LIMIT, differences, fingerprint, unified
 from airflow_pipeops.argocd.operators.base import ArgoCDOperator
-from airflow_pipeops.argocd.unified import unified
 from airflow_pipeops.base.redaction import redacted
 from airflow_pipeops.delivery.operators import no_retry
 from airflow_pipeops.exceptions import DriftFound, InvalidInput, SyncFailed

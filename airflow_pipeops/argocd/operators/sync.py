@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.argocd.acts import in_progress
 from airflow_pipeops.argocd.application import CORRELATION, observe
-from airflow_pipeops.argocd.hook import ArgoCDHook
-from airflow_pipeops.argocd.operators.base import ArgoCDOperator, ArgoCDWaitOperator
-from airflow_pipeops.argocd.request import (
+from airflow_pipeops.argocd.clients.requests import (
     check_options,
     check_retry,
     merged_options,
     merged_retry,
     refused,
 )
+from airflow_pipeops.argocd.hook import ArgoCDHook
+from airflow_pipeops.argocd.messages import window_lines
+from airflow_pipeops.argocd.operators.base import ArgoCDOperator, ArgoCDWaitOperator
 from airflow_pipeops.argocd.waits import Decided
-from airflow_pipeops.argocd.windows import window_lines
 from airflow_pipeops.delivery.operators import idempotency_key, no_retry
 from airflow_pipeops.exceptions import (
     Conflict,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_pipeops.argocd.unified import masked, unified
+from airflow_pipeops.argocd.differences import masked, unified
 
 
 def item(live: Any, target: Any, kind: str = "ConfigMap", **more: Any) -> dict[str, Any]:

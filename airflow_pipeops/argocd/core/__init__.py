@@ -1,1 +1,0 @@
-"""The calls through the Kubernetes API, by what they are about."""

@@ -1,1 +1,0 @@
-"""The calls of the REST API, by what they are about."""
