@@ -1,33 +1,32 @@
 """What an :class:`~airflow.sdk.AssetWatcher` can be told by Argo CD: an application was released, degraded, or drifted.
 
-Each is told once. What was told is kept in the asset's state store, so a restart of the triggerer repeats nothing, and
-what happened meanwhile is found by comparing with what was kept. The judgements are pure; they are in
-:mod:`~airflow_pipeops.argocd.novelty` and :mod:`~airflow_pipeops.argocd.differences`.
+Each is told once, and has a ``key`` in its payload. What was told is kept in the asset's state store, so a restart of the
+triggerer repeats nothing, and what happened meanwhile is found by comparing with what was kept. The judgements are pure;
+they are in :mod:`~airflow_pipeops.argocd.novelty` and :mod:`~airflow_pipeops.argocd.differences`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import random
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.triggers.base import BaseEventTrigger, TriggerEvent
-
 from airflow_pipeops.argocd.application import observe
+from airflow_pipeops.base.watchers import Watcher, told_before
 from airflow_pipeops.exceptions import InvalidInput, PipeOpsError, Unreachable
 
 if TYPE_CHECKING:
     from airflow_pipeops.argocd.clients.protocol import AppRef, ArgoCD
     from airflow_pipeops.argocd.hook import ArgoCDHook
+    from airflow_pipeops.argocd.looking import Lookout
     from airflow_pipeops.waits.status import Observed
 
 #: Seconds after which the applications of a project or selector are listed anew: listing is dear for the server.
 RELIST = 60.0
 
 
-class ArgoCDEventTrigger(BaseEventTrigger):
+class ArgoCDEventTrigger(Watcher):
     """Watches applications for ever, and yields an event for each piece of news about one of them.
 
     All watchers and waits of a triggerer that concern the same connection and project share one stream.
@@ -43,7 +42,15 @@ class ArgoCDEventTrigger(BaseEventTrigger):
     #: Under which name the state store keeps what was told about an application.
     kept_as: ClassVar[str] = ""
     #: What is looked for, in a log line.
-    subject: ClassVar[str] = ""
+    news: ClassVar[str] = ""
+    arguments: ClassVar[tuple[str, ...]] = (
+        "argocd_conn_id",
+        "apps",
+        "selector",
+        "project",
+        "app_namespace",
+        "poll_interval",
+    )
 
     def __init__(
         self,
@@ -55,7 +62,7 @@ class ArgoCDEventTrigger(BaseEventTrigger):
         app_namespace: str = "",
         poll_interval: float = 15.0,
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # Airflow leaves it untyped
+        super().__init__()
         if not apps and not selector and not project:
             raise InvalidInput(
                 "no application is named", field="apps", remedy="Give apps, a selector or a project."
@@ -73,36 +80,47 @@ class ArgoCDEventTrigger(BaseEventTrigger):
         self.poll_interval = _seconds("poll_interval", poll_interval)
         self._listed: tuple[float, list[str]] | None = None
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return class path and arguments."""
-        named = ("argocd_conn_id", "apps", "selector", "project", "app_namespace", "poll_interval")
-        return f"{type(self).__module__}.{type(self).__qualname__}", {
-            name: getattr(self, name) for name in named
-        }
+    @property
+    def subject(self) -> str:
+        """What is looked for, and where."""
+        return f"{self.news} through {self.argocd_conn_id}"
 
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield the events, for ever."""
+    @asynccontextmanager
+    async def source(self) -> AsyncIterator[tuple[ArgoCDHook, ArgoCD, Lookout]]:
+        """Open a client, and join the stream of its connection."""
         from airflow_pipeops.argocd.hook import ArgoCDHook
         from airflow_pipeops.argocd.stream import Lookout
 
-        memories: dict[str, Any] = {}
-        while True:
+        hook = ArgoCDHook(self.argocd_conn_id, project=self.project, app_namespace=self.app_namespace)
+        async with await self._client(hook) as client:
+            with Lookout(self.argocd_conn_id, self.project, self.poll_interval) as lookout:
+                yield hook, client, lookout
+
+    async def look(self, source: tuple[ArgoCDHook, ArgoCD, Lookout]) -> AsyncGenerator[dict[str, Any], None]:
+        """Yield what is new about the applications."""
+        hook, client, lookout = source
+        for ref in await self._refs(client, hook):
+            observed = lookout.look(ref)
+            if observed is None:
+                continue
+            name = f"{self.kept_as}.{ref.name}"
+            data, resumed = await self.recall(name)
+            before = self.remembered(data)
             try:
-                hook = ArgoCDHook(self.argocd_conn_id, project=self.project, app_namespace=self.app_namespace)
-                async with await self._client(hook) as client:
-                    with Lookout(self.argocd_conn_id, self.project, self.poll_interval) as lookout:
-                        while True:
-                            for ref in await self._refs(client, hook):
-                                observed = lookout.look(ref)
-                                if observed is None:
-                                    continue
-                                async for payload in self._tell(client, ref, observed, memories):
-                                    yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
-                            await self._pause()
+                payload, memory = await self.judge(client, ref, observed, before, resumed=resumed)
+                if payload is not None:
+                    # What a stream told may be behind: news are confirmed by a question before anybody hears of them.
+                    sure = observe(await client.get(ref))
+                    payload, memory = await self.judge(client, ref, sure, before, resumed=resumed)
             except PipeOpsError as error:
-                # A watcher has nobody to fail: it says so and goes on, slowly where only a person can mend it.
-                self.log.warning("Looking for %s failed, and will be tried again: %s", self.subject, error)
-                await self._pause(1.0 if error.retryable else 8.0)
+                self.log.warning("Looking at %s failed: %s", ref.name, error)
+                continue
+            told = told_before(data)
+            if payload is not None:
+                yield self.keyed(payload, self.argocd_conn_id, name, told, payload["fingerprint"])
+                told += 1
+            if payload is not None or memory != before:
+                self.remember(name, {**memory.to_json(), "told": told})
 
     async def _client(self, hook: ArgoCDHook) -> ArgoCD:
         try:
@@ -140,50 +158,6 @@ class ArgoCDEventTrigger(BaseEventTrigger):
             self._listed = now, names
         return [hook.ref(name) for name in self._listed[1]]
 
-    async def _tell(
-        self, client: ArgoCD, ref: AppRef, observed: Observed, memories: dict[str, Any]
-    ) -> AsyncIterator[dict[str, Any]]:
-        resumed = ref.name not in memories
-        before = await self._recall(ref.name) if resumed else memories[ref.name]
-        try:
-            payload, memory = await self.judge(client, ref, observed, before, resumed=resumed)
-            if payload is not None:
-                # What a stream told may be behind: news are confirmed by a question before anybody hears of them.
-                sure = observe(await client.get(ref))
-                payload, memory = await self.judge(client, ref, sure, before, resumed=resumed)
-        except PipeOpsError as error:
-            self.log.warning("Looking at %s failed: %s", ref.name, error)
-            return
-        if payload is not None:
-            yield payload
-        # Kept only after it was told: a triggerer that dies in between tells it again rather than never.
-        memories[ref.name] = memory
-        if memory != before:
-            await self._keep(ref.name, memory.to_json())
-
-    async def _recall(self, app: str) -> Any:
-        if self.asset_state_store is None:
-            return self.remembered(None)
-        try:
-            return self.remembered(await self.asset_state_store.aget(self._key(app)))
-        except Exception as error:  # the store is a convenience: without it, a restart may repeat one event
-            self.log.warning("What was reported about %s cannot be read: %s", app, error)
-            return self.remembered(None)
-
-    async def _keep(self, app: str, memory: Mapping[str, Any]) -> None:
-        if self.asset_state_store is None:
-            return
-        try:
-            await self.asset_state_store.aset(self._key(app), dict(memory))
-        except Exception as error:
-            self.log.warning("What was reported about %s cannot be kept: %s", app, error)
-
-    def _key(self, app: str) -> str:
-        return f"{self.kept_as}.{app}"
-
-    async def _pause(self, factor: float = 1.0) -> None:
-        await asyncio.sleep(self.poll_interval * factor * random.uniform(0.9, 1.1))
-
 
 class ArgoCDReleasedTrigger(ArgoCDEventTrigger):
     """Fires when an application was released: a new entry in its history, and healthy afterwards on two looks in a row.
@@ -194,7 +168,7 @@ class ArgoCDReleasedTrigger(ArgoCDEventTrigger):
     """
 
     kept_as = "argocd-release"
-    subject = "releases"
+    news = "releases"
 
     def remembered(self, data: Any) -> Any:
         """Read what was kept about an application."""
@@ -221,16 +195,12 @@ class ArgoCDDegradedTrigger(ArgoCDEventTrigger):
     """
 
     kept_as = "argocd-degraded"
-    subject = "degraded applications"
+    news = "degraded applications"
+    arguments = (*ArgoCDEventTrigger.arguments, "grace")
 
     def __init__(self, *, grace: float = 60.0, **more: Any) -> None:
         super().__init__(**more)
         self.grace = _seconds("grace", grace, zero=True)
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return class path and arguments."""
-        path, arguments = super().serialize()
-        return path, {**arguments, "grace": self.grace}
 
     def remembered(self, data: Any) -> Any:
         """Read what was kept about an application."""
@@ -255,7 +225,7 @@ class ArgoCDDriftTrigger(ArgoCDEventTrigger):
     """
 
     kept_as = "argocd-drift"
-    subject = "drift"
+    news = "drift"
 
     def remembered(self, data: Any) -> Any:
         """Read what was kept about an application."""

@@ -1,19 +1,17 @@
 """What an :class:`~airflow.sdk.AssetWatcher` can be told by Flux: an object became ready, failed, or drifted.
 
-Each is told once. What was told is kept in the asset's state store, so a restart of the triggerer repeats nothing. The
-judgements are pure; they are in :mod:`~airflow_pipeops.flux.novelty`. All watchers of a triggerer share the watches of
-:mod:`~airflow_pipeops.flux.stream`.
+Each is told once, and has a ``key`` in its payload. What was told is kept in the asset's state store, so a restart of the
+triggerer repeats nothing. The judgements are pure; they are in :mod:`~airflow_pipeops.flux.novelty`. All watchers of a
+triggerer share the watches of :mod:`~airflow_pipeops.flux.stream`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import random
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.triggers.base import BaseEventTrigger, TriggerEvent
-
+from airflow_pipeops.base.watchers import Watcher, told_before
 from airflow_pipeops.exceptions import InvalidInput, NotFound, PipeOpsError
 from airflow_pipeops.flux.kinds import Ref, waitable
 
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
     from airflow_pipeops.waits.status import Observed
 
 
-class FluxEventTrigger(BaseEventTrigger):
+class FluxEventTrigger(Watcher):
     """Looks at objects for ever, and yields an event for each piece of news about one of them.
 
     :param kind: ``Kustomization`` or ``HelmRelease``.
@@ -35,6 +33,7 @@ class FluxEventTrigger(BaseEventTrigger):
 
     #: Under which name the state store keeps what was told about an object.
     kept_as: ClassVar[str] = ""
+    arguments: ClassVar[tuple[str, ...]] = ("kind", "names", "namespace", "flux_conn_id", "poll_interval")
 
     def __init__(
         self,
@@ -45,7 +44,7 @@ class FluxEventTrigger(BaseEventTrigger):
         flux_conn_id: str = "kubernetes_default",
         poll_interval: float = 15.0,
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # Airflow leaves it untyped
+        super().__init__()
         if isinstance(names, str) or not names or not all(isinstance(name, str) and name for name in names):
             raise InvalidInput(
                 f"names is {names!r}", field="names", value=names, remedy="Give a list of names."
@@ -64,85 +63,49 @@ class FluxEventTrigger(BaseEventTrigger):
         self.kind, self.names, self.namespace = waitable(kind), list(names), namespace
         self.flux_conn_id, self.poll_interval = flux_conn_id, float(poll_interval)
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return class path and arguments."""
-        named = ("kind", "names", "namespace", "flux_conn_id", "poll_interval")
-        return f"{type(self).__module__}.{type(self).__qualname__}", {
-            name: getattr(self, name) for name in named
-        }
+    @property
+    def subject(self) -> str:
+        """The kind of object, and the connection."""
+        return f"{self.kind} through {self.flux_conn_id}"
 
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield the events, for ever."""
+    def source(self) -> AbstractAsyncContextManager[Cluster]:
+        """Join the watches of the connection."""
         from airflow_pipeops.flux.stream import joined
 
-        memories: dict[str, NewsMemory] = {}
-        while True:
+        return joined(self.flux_conn_id)
+
+    async def look(self, source: Cluster) -> AsyncGenerator[dict[str, Any], None]:
+        """Yield what is new about the objects."""
+        from airflow_pipeops.flux.novelty import NewsMemory
+        from airflow_pipeops.flux.objects import observe
+
+        for name in self.names:
+            kept = f"{self.kept_as}.{self.kind.lower()}.{self.namespace}.{name}"
+            data, _ = await self.recall(kept)
+            before = NewsMemory.from_json(data)
             try:
-                async with joined(self.flux_conn_id) as cluster:
-                    while True:
-                        for name in self.names:
-                            async for payload in self._look(cluster, name, memories):
-                                yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
-                        await self._pause()
+                found = await source.gather(Ref(self.kind, self.namespace, name))
+                payload, memory = await self.judge(source, observe(found, found.missing), before)
+            except NotFound as error:
+                self.log.info("%s", error)
+                continue
             except PipeOpsError as error:
-                # A watcher has nobody to fail: it says so and goes on, slowly where only a person can mend it.
-                self.log.warning("Looking at %s failed, and will be tried again: %s", self.kind, error)
-                await self._pause(1.0 if error.retryable else 8.0)
+                if len(self.names) == 1:
+                    raise
+                self.log.warning("Looking at %s failed: %s", name, error)
+                continue
+            told = told_before(data)
+            if payload is not None:
+                yield self.keyed(payload, self.flux_conn_id, kept, told, payload["fingerprint"])
+                told += 1
+            if payload is not None or memory != before:
+                self.remember(kept, {**memory.to_json(), "told": told})
 
     async def judge(
         self, cluster: Cluster, observed: Observed, memory: NewsMemory
     ) -> tuple[dict[str, Any] | None, NewsMemory]:
         """Say what a look shows that was not told yet, if anything, and what to remember."""
         raise NotImplementedError
-
-    async def _look(
-        self, cluster: Cluster, name: str, memories: dict[str, NewsMemory]
-    ) -> AsyncIterator[dict[str, Any]]:
-        from airflow_pipeops.flux.objects import observe
-
-        before = memories[name] if name in memories else await self._recall(name)
-        try:
-            found = await cluster.gather(Ref(self.kind, self.namespace, name))
-            payload, memory = await self.judge(cluster, observe(found, found.missing), before)
-        except NotFound as error:
-            self.log.info("%s", error)
-            return
-        except PipeOpsError as error:
-            if len(self.names) == 1:
-                raise
-            self.log.warning("Looking at %s failed: %s", name, error)
-            return
-        if payload is not None:
-            yield payload
-        # Kept only after it was told: a triggerer that dies in between tells it again rather than never.
-        memories[name] = memory
-        if memory != before:
-            await self._keep(name, memory.to_json())
-
-    async def _recall(self, name: str) -> NewsMemory:
-        from airflow_pipeops.flux.novelty import NewsMemory
-
-        if self.asset_state_store is None:
-            return NewsMemory()
-        try:
-            return NewsMemory.from_json(await self.asset_state_store.aget(self._key(name)))
-        except Exception as error:  # the store is a convenience: without it, a restart may repeat one event
-            self.log.warning("What was reported about %s cannot be read: %s", name, error)
-            return NewsMemory()
-
-    async def _keep(self, name: str, memory: Mapping[str, Any]) -> None:
-        if self.asset_state_store is None:
-            return
-        try:
-            await self.asset_state_store.aset(self._key(name), dict(memory))
-        except Exception as error:
-            self.log.warning("What was reported about %s cannot be kept: %s", name, error)
-
-    def _key(self, name: str) -> str:
-        return f"{self.kept_as}.{self.kind.lower()}.{self.namespace}.{name}"
-
-    async def _pause(self, factor: float = 1.0) -> None:
-        await asyncio.sleep(self.poll_interval * factor * random.uniform(0.9, 1.1))
 
 
 class FluxReadyTrigger(FluxEventTrigger):
@@ -172,6 +135,7 @@ class FluxFailedTrigger(FluxEventTrigger):
     """
 
     kept_as = "flux-failed"
+    arguments = (*FluxEventTrigger.arguments, "attempts")
 
     def __init__(self, *, attempts: int = 2, **more: Any) -> None:
         super().__init__(**more)
@@ -180,11 +144,6 @@ class FluxFailedTrigger(FluxEventTrigger):
                 f"attempts is {attempts!r}", field="attempts", value=attempts, remedy="Give a number from 1."
             )
         self.attempts = attempts
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return class path and arguments."""
-        path, arguments = super().serialize()
-        return path, {**arguments, "attempts": self.attempts}
 
     async def judge(
         self, cluster: Cluster, observed: Observed, memory: NewsMemory

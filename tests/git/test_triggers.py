@@ -81,7 +81,10 @@ async def until(fact) -> None:
 
 
 async def following(payloads) -> dict:
-    return await asyncio.wait_for(payloads.get(), LIMIT)
+    """Return the next payload, without its key."""
+    payload = await asyncio.wait_for(payloads.get(), LIMIT)
+    assert len(payload.pop("key")) == 32
+    return payload
 
 
 def test_one_event_for_each_new_tip(remote):
@@ -174,7 +177,7 @@ def test_the_first_commit_of_a_new_branch_is_a_push(remote, caplog):
 
 
 def test_an_unreachable_repository_is_logged_once_and_loses_nothing(remote, caplog, monkeypatch):
-    monkeypatch.setattr("airflow_pipeops.git.triggers._LONGEST_PAUSE", 0.1)
+    monkeypatch.setattr("airflow_pipeops.base.watchers.LONGEST_PAUSE", 0.1)
 
     async def story() -> None:
         store = Store()
@@ -196,7 +199,7 @@ def test_an_unreachable_repository_is_logged_once_and_loses_nothing(remote, capl
 
 
 def test_a_renewed_connection_is_taken_up(remote, point, caplog, monkeypatch):
-    monkeypatch.setattr("airflow_pipeops.git.triggers._LONGEST_PAUSE", 0.1)
+    monkeypatch.setattr("airflow_pipeops.base.watchers.LONGEST_PAUSE", 0.1)
     point("/nowhere")
 
     async def story() -> None:
