@@ -1,3 +1,159 @@
-"""airflow-pipeops: one delivery graph for code, infrastructure and models in Apache Airflow."""
+"""airflow-pipeops: one delivery graph for code, infrastructure and models in Apache Airflow.
+
+The public names. Each is loaded when it is first asked for, so that importing the package costs nothing. The module in
+which a name is defined stays a way to import it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from airflow_pipeops.argocd.hook import ArgoCDHook as ArgoCDHook
+    from airflow_pipeops.argocd.operators.application import (
+        ArgoCDApplicationOperator as ArgoCDApplicationOperator,
+    )
+    from airflow_pipeops.argocd.operators.diff import ArgoCDDiffOperator as ArgoCDDiffOperator
+    from airflow_pipeops.argocd.operators.refresh import ArgoCDRefreshOperator as ArgoCDRefreshOperator
+    from airflow_pipeops.argocd.operators.rollback import ArgoCDRollbackOperator as ArgoCDRollbackOperator
+    from airflow_pipeops.argocd.operators.sync import ArgoCDSyncOperator as ArgoCDSyncOperator
+    from airflow_pipeops.argocd.operators.terminate import ArgoCDTerminateOperator as ArgoCDTerminateOperator
+    from airflow_pipeops.argocd.sensors.app import ArgoCDAppSensor as ArgoCDAppSensor
+    from airflow_pipeops.argocd.sensors.steady import ArgoCDSteadySensor as ArgoCDSteadySensor
+    from airflow_pipeops.argocd.watchers import ArgoCDDegradedTrigger as ArgoCDDegradedTrigger
+    from airflow_pipeops.argocd.watchers import ArgoCDDriftTrigger as ArgoCDDriftTrigger
+    from airflow_pipeops.argocd.watchers import ArgoCDReleasedTrigger as ArgoCDReleasedTrigger
+    from airflow_pipeops.base.storage import StorageHook as StorageHook
+    from airflow_pipeops.build.operators import BuildImageOperator as BuildImageOperator
+    from airflow_pipeops.build.operators import RunTestsOperator as RunTestsOperator
+    from airflow_pipeops.build.operators import SmokeTestOperator as SmokeTestOperator
+    from airflow_pipeops.delivery.deliverable import Deliverable as Deliverable
+    from airflow_pipeops.delivery.operators import RecordOperator as RecordOperator
+    from airflow_pipeops.delivery.records import Record as Record
+    from airflow_pipeops.drift.operators.data import DataDriftOperator as DataDriftOperator
+    from airflow_pipeops.drift.operators.prediction import PredictionDriftOperator as PredictionDriftOperator
+    from airflow_pipeops.drift.operators.profile import DriftProfileOperator as DriftProfileOperator
+    from airflow_pipeops.drift.operators.text import TextDriftOperator as TextDriftOperator
+    from airflow_pipeops.exceptions import BuildFailed as BuildFailed
+    from airflow_pipeops.exceptions import GateFailed as GateFailed
+    from airflow_pipeops.exceptions import InvalidInput as InvalidInput
+    from airflow_pipeops.exceptions import PipeOpsError as PipeOpsError
+    from airflow_pipeops.exceptions import ReleaseFailed as ReleaseFailed
+    from airflow_pipeops.exceptions import SyncFailed as SyncFailed
+    from airflow_pipeops.exceptions import SystemFailure as SystemFailure
+    from airflow_pipeops.exceptions import WaitTimeout as WaitTimeout
+    from airflow_pipeops.flux.hook import FluxHook as FluxHook
+    from airflow_pipeops.flux.operators import FluxDriftOperator as FluxDriftOperator
+    from airflow_pipeops.flux.operators import FluxReconcileOperator as FluxReconcileOperator
+    from airflow_pipeops.flux.operators import FluxResumeOperator as FluxResumeOperator
+    from airflow_pipeops.flux.operators import FluxSuspendOperator as FluxSuspendOperator
+    from airflow_pipeops.flux.sensors import FluxReadySensor as FluxReadySensor
+    from airflow_pipeops.flux.watchers import FluxDriftTrigger as FluxDriftTrigger
+    from airflow_pipeops.flux.watchers import FluxFailedTrigger as FluxFailedTrigger
+    from airflow_pipeops.flux.watchers import FluxReadyTrigger as FluxReadyTrigger
+    from airflow_pipeops.git.hook import GitHook as GitHook
+    from airflow_pipeops.git.operators import GitOpsCommitOperator as GitOpsCommitOperator
+    from airflow_pipeops.git.operators import GitOpsRevertOperator as GitOpsRevertOperator
+    from airflow_pipeops.git.operators import ResolveCommitOperator as ResolveCommitOperator
+    from airflow_pipeops.git.triggers import GitPushTrigger as GitPushTrigger
+    from airflow_pipeops.governor.operators import ApprovedRetrainOperator as ApprovedRetrainOperator
+    from airflow_pipeops.governor.operators import RetrainGovernorOperator as RetrainGovernorOperator
+    from airflow_pipeops.governor.policy import RetrainPolicy as RetrainPolicy
+    from airflow_pipeops.models.hook import MLflowHook as MLflowHook
+    from airflow_pipeops.models.operators.evaluate import EvaluateModelOperator as EvaluateModelOperator
+    from airflow_pipeops.models.operators.evaluate import MeasureModelOperator as MeasureModelOperator
+    from airflow_pipeops.models.operators.performance import (
+        ModelPerformanceOperator as ModelPerformanceOperator,
+    )
+    from airflow_pipeops.models.operators.register import RegisterModelOperator as RegisterModelOperator
+    from airflow_pipeops.models.operators.register import SetModelAliasOperator as SetModelAliasOperator
+    from airflow_pipeops.models.operators.train import BuildFeaturesOperator as BuildFeaturesOperator
+    from airflow_pipeops.models.operators.train import TrainModelOperator as TrainModelOperator
+    from airflow_pipeops.serving.operators import VerifyModelOperator as VerifyModelOperator
+    from airflow_pipeops.validation.operators import ValidateDataOperator as ValidateDataOperator
+    from airflow_pipeops.validation.triggers import DataBatchTrigger as DataBatchTrigger
 
 __version__ = "0.1.0"
+
+#: Public name -> the module of this package that defines it.
+_MODULES = {
+    "ApprovedRetrainOperator": "governor.operators",
+    "ArgoCDAppSensor": "argocd.sensors.app",
+    "ArgoCDApplicationOperator": "argocd.operators.application",
+    "ArgoCDDegradedTrigger": "argocd.watchers",
+    "ArgoCDDiffOperator": "argocd.operators.diff",
+    "ArgoCDDriftTrigger": "argocd.watchers",
+    "ArgoCDHook": "argocd.hook",
+    "ArgoCDRefreshOperator": "argocd.operators.refresh",
+    "ArgoCDReleasedTrigger": "argocd.watchers",
+    "ArgoCDRollbackOperator": "argocd.operators.rollback",
+    "ArgoCDSteadySensor": "argocd.sensors.steady",
+    "ArgoCDSyncOperator": "argocd.operators.sync",
+    "ArgoCDTerminateOperator": "argocd.operators.terminate",
+    "BuildFailed": "exceptions",
+    "BuildFeaturesOperator": "models.operators.train",
+    "BuildImageOperator": "build.operators",
+    "DataBatchTrigger": "validation.triggers",
+    "DataDriftOperator": "drift.operators.data",
+    "Deliverable": "delivery.deliverable",
+    "DriftProfileOperator": "drift.operators.profile",
+    "EvaluateModelOperator": "models.operators.evaluate",
+    "FluxDriftOperator": "flux.operators",
+    "FluxDriftTrigger": "flux.watchers",
+    "FluxFailedTrigger": "flux.watchers",
+    "FluxHook": "flux.hook",
+    "FluxReadySensor": "flux.sensors",
+    "FluxReadyTrigger": "flux.watchers",
+    "FluxReconcileOperator": "flux.operators",
+    "FluxResumeOperator": "flux.operators",
+    "FluxSuspendOperator": "flux.operators",
+    "GateFailed": "exceptions",
+    "GitHook": "git.hook",
+    "GitOpsCommitOperator": "git.operators",
+    "GitOpsRevertOperator": "git.operators",
+    "GitPushTrigger": "git.triggers",
+    "InvalidInput": "exceptions",
+    "MLflowHook": "models.hook",
+    "MeasureModelOperator": "models.operators.evaluate",
+    "ModelPerformanceOperator": "models.operators.performance",
+    "PipeOpsError": "exceptions",
+    "PredictionDriftOperator": "drift.operators.prediction",
+    "Record": "delivery.records",
+    "RecordOperator": "delivery.operators",
+    "RegisterModelOperator": "models.operators.register",
+    "ReleaseFailed": "exceptions",
+    "ResolveCommitOperator": "git.operators",
+    "RetrainGovernorOperator": "governor.operators",
+    "RetrainPolicy": "governor.policy",
+    "RunTestsOperator": "build.operators",
+    "SetModelAliasOperator": "models.operators.register",
+    "SmokeTestOperator": "build.operators",
+    "StorageHook": "base.storage",
+    "SyncFailed": "exceptions",
+    "SystemFailure": "exceptions",
+    "TextDriftOperator": "drift.operators.text",
+    "TrainModelOperator": "models.operators.train",
+    "ValidateDataOperator": "validation.operators",
+    "VerifyModelOperator": "serving.operators",
+    "WaitTimeout": "exceptions",
+}
+
+__all__ = [*_MODULES]
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name.
+
+    :param name: one of ``__all__``.
+    :return: the class of that name.
+    """
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
