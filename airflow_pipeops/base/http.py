@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from email.utils import parsedate_to_datetime
 from time import time
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.deadlines import within
+from airflow_pipeops.base.retries import jittered
 from airflow_pipeops.exceptions import BadResponse, InvalidInput, PipeOpsError, Unreachable
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class Http:
                 cause = error
                 if attempt == tries or method != "GET" or not self._bearable(cause):
                     raise
-            pause = self._pause * 2.0 ** (attempt - 1) * random.uniform(0.5, 1.5)
+            pause = jittered(self._pause * 2.0 ** (attempt - 1), 0.5, 1.5)
             await asyncio.sleep(pause + getattr(cause, "retry_after", 0.0))
         raise AssertionError("unreachable")
 

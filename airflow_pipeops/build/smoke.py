@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from airflow_pipeops.base.retries import pause
 from airflow_pipeops.exceptions import InvalidInput
 
 #: No more than this of an answer is read, in bytes.
@@ -111,7 +111,7 @@ def ask(
                 if not answer.transient or attempt == attempts:
                     break
                 tell(f"{check.path}: {answer.problem}; asking again")
-                time.sleep(min(5.0, 0.25 * 2**attempt) * random.uniform(0.5, 1.0))
+                time.sleep(pause(attempt, base=0.25, longest=5.0))
             answers.append(answer)
     return answers
 
