@@ -15,6 +15,7 @@ from time import time
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.deadlines import within
+from airflow_pipeops.base.documents import parsed
 from airflow_pipeops.base.retries import jittered
 from airflow_pipeops.exceptions import BadResponse, InvalidInput, PipeOpsError, Unreachable
 
@@ -213,7 +214,7 @@ def tls_context(ca_file: str, cert_file: str = "", key_file: str = "", ca_data: 
 
 def _object(content: bytes, about: str, url: str) -> dict[str, Any]:
     try:
-        answer = json.loads(content or b"{}")
+        answer = parsed(content or b"{}")
     except ValueError as error:
         page = content.lstrip()[:1] == b"<"
         raise BadResponse(

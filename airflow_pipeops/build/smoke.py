@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from airflow_pipeops.base.documents import parsed
 from airflow_pipeops.base.retries import pause
 from airflow_pipeops.exceptions import InvalidInput
 
@@ -159,7 +159,7 @@ def _compare(check: Check, body: bytes) -> str:
     if check.json is _MISSING:
         return ""
     try:
-        value = json.loads(text)
+        value = parsed(text)
     except ValueError:
         return f"the answer is not JSON; it begins with {text[:120]!r}"
     return _difference(check.json, value, "$")

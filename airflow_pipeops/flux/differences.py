@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_pipeops.base.documents import map_, maps, text
 from airflow_pipeops.base.redaction import redacted
-from airflow_pipeops.flux.kinds import map_, maps, text
 from airflow_pipeops.flux.revisions import names
 
 #: How many resources are named.

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from airflow_pipeops.base.documents import Json, map_, maps, text
 from airflow_pipeops.exceptions import BadResponse, InvalidInput
-
-Json = Mapping[str, Any]
 
 #: Where each kind is served: API group, version, plural.
 KINDS: Mapping[str, tuple[str, str, str]] = {
@@ -120,19 +119,3 @@ def _given(reference: Any, namespace: str) -> list[Ref]:
     given = map_(reference)
     kind, name = text(given.get("kind")), text(given.get("name"))
     return [Ref(kind, text(given.get("namespace")) or namespace, name)] if kind in KINDS and name else []
-
-
-def map_(value: Any) -> Json:
-    return value if isinstance(value, Mapping) else {}
-
-
-def maps(value: Any) -> list[Json]:
-    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, (list, tuple)) else []
-
-
-def text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from airflow_pipeops.base.documents import parsed
 from airflow_pipeops.delivery.records import Record, readable
 from airflow_pipeops.exceptions import InvalidInput, PipeOpsError, Unreachable
 from airflow_pipeops.governor.history import Observation, deduplicated
@@ -78,7 +79,7 @@ def read_lines(lines: Iterable[str]) -> list[Observation]:
         if not line.strip():
             continue
         try:
-            data = json.loads(line)
+            data = parsed(line)
             if not isinstance(data, Mapping):
                 raise InvalidInput("it is not an object", field="history")
             if "schema" in data:

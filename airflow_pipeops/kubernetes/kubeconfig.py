@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from airflow_pipeops.base.documents import map_, maps, parsed
 from airflow_pipeops.kubernetes.endpoint import Endpoint
 
 #: Where a pod finds its own account.
@@ -55,10 +55,10 @@ def config_endpoint(config: Any, context: str = "", folder: Path | None = None) 
     """
     if isinstance(config, str):
         try:
-            config = json.loads(config) if config.lstrip().startswith("{") else yaml.safe_load(config)
+            config = parsed(config) if config.lstrip().startswith("{") else yaml.safe_load(config)
         except (ValueError, yaml.YAMLError):
             return None
-    config = _map(config)
+    config = map_(config)
     chosen = _named(config.get("contexts"), context or config.get("current-context"), "context")
     cluster = _named(config.get("clusters"), chosen.get("cluster"), "cluster")
     user = _named(config.get("users"), chosen.get("user"), "user")
@@ -106,14 +106,8 @@ def _path(value: Any, folder: Path | None) -> Path:
 
 
 def _named(items: Any, name: Any, key: str) -> Mapping[str, Any]:
-    for item in items if isinstance(items, list) else ():
-        if name and _map(item).get("name") == name:
-            return _map(_map(item).get(key))
-    return {}
-
-
-def _map(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+    found = (item for item in maps(items) if name and item.get("name") == name)
+    return map_(next(found, {}).get(key))
 
 
 def _text(path: Path) -> str:

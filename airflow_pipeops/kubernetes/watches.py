@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
+from airflow_pipeops.base.documents import parsed
 from airflow_pipeops.base.http import Http
 from airflow_pipeops.base.retries import jittered
 from airflow_pipeops.exceptions import BadResponse, Unreachable
@@ -115,7 +115,7 @@ def selectors(labels: str, fields: str) -> dict[str, str]:
 def _event(line: str, about: str, url: str) -> dict[str, Any]:
     """Read one line of a watch."""
     try:
-        event = json.loads(line)
+        event = parsed(line)
     except ValueError as error:
         raise Unreachable(f"{about} from {url} was cut in the middle of a line") from error
     if not isinstance(event, dict) or not isinstance(event.get("object"), dict):

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_pipeops.base.documents import parsed
 from airflow_pipeops.base.retries import jittered
 from airflow_pipeops.exceptions import (
     AccessDenied,
@@ -247,7 +248,7 @@ def _read(found: Any) -> ModelVersion:
         sha256=tags.get("sha256", ""),
         reference_uri=tags.get("reference_uri"),
         holdout_uri=tags.get("holdout_uri"),
-        metrics=json.loads(tags.get("metrics", "{}")),
+        metrics=parsed(tags.get("metrics", "{}")),
         key=tags.get("key"),
     )
 

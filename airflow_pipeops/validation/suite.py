@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_pipeops.base.documents import parsed
 from airflow_pipeops.base.importing import load
 from airflow_pipeops.exceptions import InvalidInput
 
@@ -104,14 +105,13 @@ def project_suite(project: str, suite: str) -> list[Expectation]:
 
 
 def _file(path: str) -> Any:
-    import json
     from pathlib import Path
 
     from airflow.sdk import ObjectStoragePath
 
     uri = path if "://" in path else Path(path).expanduser().absolute().as_uri()
     try:
-        return json.loads(ObjectStoragePath(uri).read_text())
+        return parsed(ObjectStoragePath(uri).read_text())
     except (OSError, ValueError) as error:
         raise InvalidInput(
             f"expectations {path!r} cannot be read ({type(error).__name__})",
