@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.exceptions import InvalidInput
 
 #: Version of the shape below. A reader refuses what it does not know.
@@ -40,7 +41,7 @@ _ID = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Evidence(JsonForm):
     """A stored file that backs a record.
 
     :param name: short name, for example ``drift.html``.
@@ -53,10 +54,6 @@ class Evidence:
     uri: str
     sha256: str
     media_type: str = "application/octet-stream"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return {"name": self.name, "uri": self.uri, "sha256": self.sha256, "media_type": self.media_type}
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
+from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.governor.forecast import Forecast
 from airflow_pipeops.governor.history import (
@@ -38,7 +38,7 @@ from airflow_pipeops.governor.situation import Look
 
 
 @dataclass(frozen=True)
-class Decision:
+class Decision(JsonForm):
     """What to do, and why.
 
     :param action: ``hold``, ``retrain``, ``investigate`` or ``rollback``.
@@ -60,30 +60,6 @@ class Decision:
     def acts(self) -> bool:
         """Whether something starts now, without anybody being asked."""
         return self.action in (RETRAIN, ROLLBACK) and self.mode == ACT and not self.needs_approval
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return {
-            "action": self.action,
-            "rule": self.rule,
-            "reasons": list(self.reasons),
-            "mode": self.mode,
-            "needs_approval": self.needs_approval,
-            "forecast": self.forecast.to_json() if self.forecast else None,
-        }
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Decision:
-        """Read the JSON form."""
-        found = data.get("forecast")
-        return cls(
-            data["action"],
-            data["rule"],
-            tuple(data["reasons"]),
-            data.get("mode", ACT),
-            data.get("needs_approval", False),
-            Forecast(**found) if found else None,
-        )
 
 
 def decide(

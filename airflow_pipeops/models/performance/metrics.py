@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
+from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.models.performance import classes
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Performance:
+class Performance(JsonForm):
     """A metric, and how sure it is.
 
     :param low: lower end of the confidence interval; ``high`` its upper end.
@@ -43,10 +44,6 @@ class Performance:
     higher_is_better: bool
     baseline: float | None
     estimated: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return asdict(self)
 
     def worse_than(self, reference: float) -> bool:
         """Whether the whole interval is on the wrong side of a reference: the loss is no chance."""
