@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_pipeops.base.arguments import matching, one_of
 from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.exceptions import InvalidInput
 
@@ -83,21 +84,10 @@ class Record:
     evidence: tuple[Evidence, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise InvalidInput(
-                f"record kind {self.kind!r} is unknown",
-                field="kind",
-                value=self.kind,
-                remedy=f"Use one of {', '.join(KINDS)}.",
-            )
+        one_of("kind", self.kind, KINDS, called="record kind")
         for parent in self.parents:
-            if not _ID.fullmatch(parent):
-                raise InvalidInput(
-                    f"parent {parent!r} is not a record id",
-                    field="parents",
-                    value=parent,
-                    remedy="Pass the record_id that the upstream task returned (64 hex digits).",
-                )
+            remedy = "Pass the record_id that the upstream task returned (64 hex digits)."
+            matching("parents", parent, _ID, "a record id", remedy, called="parent")
         size = len(self.canonical())
         if size > MAX_BYTES:
             raise InvalidInput(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from airflow_pipeops.base.arguments import one_of
 from airflow_pipeops.base.documents import Json, map_, maps, text
-from airflow_pipeops.exceptions import BadResponse, InvalidInput
+from airflow_pipeops.exceptions import BadResponse
 
 #: Where each kind is served: API group, version, plural.
 KINDS: Mapping[str, tuple[str, str, str]] = {
@@ -46,11 +47,7 @@ def waitable(kind: str) -> str:
 
     :raises InvalidInput: for any other.
     """
-    if kind in WAITABLE:
-        return kind
-    raise InvalidInput(
-        f"kind is {kind!r}", field="kind", value=kind, remedy=f"Use one of {', '.join(WAITABLE)}."
-    )
+    return one_of("kind", kind, WAITABLE)
 
 
 def ref_of(item: Json) -> Ref:

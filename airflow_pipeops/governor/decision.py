@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from airflow_pipeops.base.arguments import not_empty
 from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.governor.forecast import Forecast
@@ -74,10 +75,7 @@ def decide(
     :param killed: whether the kill switch is on.
     :raises InvalidInput: if the history is empty or ``now`` has no zone.
     """
-    if not history:
-        raise InvalidInput(
-            "there is nothing to decide about", field="history", remedy="Give at least one batch."
-        )
+    not_empty("history", history, "there is nothing to decide about", "Give at least one batch.")
     if now.tzinfo is None:
         raise InvalidInput("now has no time zone", field="now", value=str(now))
     *past, current = history

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
+from airflow_pipeops.base.arguments import one_of
 from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.exceptions import InvalidInput
 
@@ -58,13 +59,8 @@ class Observation(JsonForm):
     def __post_init__(self) -> None:
         for name, known in (("action", ACTIONS), ("outcome", OUTCOMES)):
             value = getattr(self, name)
-            if value not in ("", *known):
-                raise InvalidInput(
-                    f"{name} {value!r} is unknown",
-                    field=name,
-                    value=value,
-                    remedy=f"Use {' or '.join(known)}, or leave it out.",
-                )
+            remedy = f"Use {' or '.join(known)}, or leave it out."
+            one_of(name, value, ("", *known), called=name, remedy=remedy)
         _ = self.when
 
     @property

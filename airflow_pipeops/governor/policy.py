@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from airflow_pipeops.base.arguments import mapping
 from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.exceptions import InvalidInput
 
@@ -137,8 +138,12 @@ class RetrainPolicy(JsonForm):
 
         :raises InvalidInput: for a name that is unknown, since a misspelt limit would be no limit, or a wrong value.
         """
-        if not isinstance(data, Mapping):
-            raise InvalidInput("a policy is an object of names and values", field="policy", value=str(data))
+        mapping(
+            "policy",
+            data,
+            "Give the fields of a policy.",
+            message="a policy is an object of names and values",
+        )
         unknown = sorted(set(data) - set(cls.__dataclass_fields__))
         if unknown:
             raise InvalidInput(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
+from airflow_pipeops.base.arguments import one_of, share
 from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.models.performance import classes
@@ -82,21 +83,8 @@ def measure(
     """
     import numpy as np
 
-    kind = METRICS.get(metric)
-    if kind is None:
-        raise InvalidInput(
-            f"metric {metric!r} is unknown",
-            field="metric",
-            value=metric,
-            remedy=f"Use one of {', '.join(METRICS)}.",
-        )
-    if not 0 < confidence < 1:
-        raise InvalidInput(
-            f"confidence {confidence!r} is no share",
-            field="confidence",
-            value=confidence,
-            remedy="For example 0.95.",
-        )
+    kind = METRICS[one_of("metric", metric, tuple(METRICS), called="metric")]
+    share("confidence", confidence, "For example 0.95.")
     y, p = _read(kind, labels, predictions, threshold)
     value, influence = kind.measure(y, p)
     if not math.isfinite(value):
