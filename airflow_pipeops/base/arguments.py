@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib
+import math
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
+from typing import Any
 
 from airflow_pipeops.exceptions import InvalidInput
 
@@ -40,13 +44,165 @@ def interval(field: str, value: timedelta | float) -> float:
     )
 
 
-def one_of(field: str, value: str, allowed: Sequence[str]) -> str:
+def one_of(field: str, value: str, allowed: Sequence[str], *, called: str = "", remedy: str = "") -> str:
     """Return a value that is one of these.
 
+    :param called: how the message calls it, where the bare field would not be understood.
+    :param remedy: in place of the list of what is allowed.
     :raises InvalidInput: for any other.
     """
     if value in allowed:
         return value
     raise InvalidInput(
-        f"{field} is {value!r}", field=field, value=value, remedy=f"Use one of {', '.join(allowed)}."
+        f"{called} {value!r} is unknown" if called else f"{field} is {value!r}",
+        field=field,
+        value=value,
+        remedy=remedy or f"Use one of {', '.join(allowed)}.",
     )
+
+
+def matching(
+    field: str, value: Any, pattern: re.Pattern[str], form: str, remedy: str, *, called: str = ""
+) -> str:
+    """Return a text of this form.
+
+    :param form: what it should be, for example ``a valid name``.
+    :param called: how the message calls it; by default the field.
+    :raises InvalidInput: for any other text, and for what is no text.
+    """
+    if isinstance(value, str) and pattern.fullmatch(value):
+        return value
+    raise InvalidInput(f"{called or field} {value!r} is not {form}", field=field, value=value, remedy=remedy)
+
+
+def not_empty(field: str, value: Any, message: str, remedy: str = "") -> Any:
+    """Return a value that is not empty.
+
+    :raises InvalidInput: with this message, if it is.
+    """
+    if value:
+        return value
+    raise InvalidInput(message, field=field, value=value, remedy=remedy)
+
+
+def one_given(message: str, remedy: str, **values: Any) -> None:
+    """Refuse none and several where one of these is wanted.
+
+    :raises InvalidInput: with this message; its field is the first of them.
+    """
+    if sum(map(bool, values.values())) != 1:
+        field = next(iter(values))
+        raise InvalidInput(message, field=field, value=values[field], remedy=remedy)
+
+
+def mapping(field: str, value: Any, remedy: str, *, message: str = "") -> Mapping[str, Any]:
+    """Return a mapping.
+
+    :raises InvalidInput: for anything else.
+    """
+    if isinstance(value, Mapping):
+        return value
+    raise InvalidInput(message or f"{field} is not a mapping", field=field, value=value, remedy=remedy)
+
+
+def files(field: str, value: str | Sequence[str]) -> list[str]:
+    """Return the names of files; one alone may stand without a list.
+
+    :raises InvalidInput: if there is none, or one is empty or no text.
+    """
+    found = [value] if isinstance(value, str) else list(value or ())
+    if found and all(isinstance(name, str) and name for name in found):
+        return found
+    raise InvalidInput(f"{field} names no file", field=field, value=value, remedy="Give one URI, or a list.")
+
+
+def object_name(value: Any) -> str:
+    """Return the name of one object: without it, a call about one would be one about all.
+
+    :raises InvalidInput: for none.
+    """
+    if isinstance(value, str) and value:
+        return value
+    raise InvalidInput(f"{value!r} is no name", field="name", value=value, remedy="Give the object's name.")
+
+
+def share(field: str, value: float, remedy: str) -> float:
+    """Return a share, above 0 and below 1.
+
+    :raises InvalidInput: for any other number.
+    """
+    if 0 < value < 1:
+        return value
+    raise InvalidInput(f"{field} is {value!r}", field=field, value=value, remedy=remedy)
+
+
+def finite(field: str, value: float | None) -> None:
+    """Refuse a number that is infinite or none; a number that is not given may stay so.
+
+    :raises InvalidInput: for such a number.
+    """
+    if value is not None and not math.isfinite(value):
+        raise InvalidInput(f"{field} is {value}, not a finite number", field=field, value=str(value))
+
+
+def has_columns(field: str, there: Collection[Any], needed: Iterable[str]) -> None:
+    """Refuse a table without these columns.
+
+    :param there: the columns that it has.
+    :raises InvalidInput: naming those that it lacks.
+    """
+    absent = [name for name in needed if name not in there]
+    if absent:
+        raise InvalidInput(
+            f"the {field} has no column {', '.join(map(repr, absent))}",
+            field=field,
+            value=absent,
+            remedy="Check the names.",
+        )
+
+
+def at_least(field: str, value: int, least: int, message: str, remedy: str) -> int:
+    """Return a number of things that are enough.
+
+    :raises InvalidInput: with this message, for fewer.
+    """
+    if value >= least:
+        return value
+    raise InvalidInput(message, field=field, value=value, remedy=remedy)
+
+
+def imported(path: str, field: str) -> Any:
+    """Return the object that ``"package.module:name"`` names.
+
+    :param path: module, colon, attribute.
+    :param field: the name under which the reader knows the value, for the error.
+    :raises InvalidInput: if there is no such module or attribute.
+    """
+    module, colon, name = path.partition(":") if isinstance(path, str) else ("", "", "")
+    if not (colon and module and name):
+        raise InvalidInput(
+            f"{field} {path!r} is not an import path",
+            field=field,
+            value=path,
+            remedy='Write it as "package.module:name".',
+        )
+    try:
+        found = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise InvalidInput(
+            f"{field} {path!r} cannot be imported: {error}",
+            field=field,
+            value=path,
+            remedy="Install the module where the task runs, and check the spelling.",
+        ) from error
+    return found
+
+
+def function(path: str, field: str) -> Any:
+    """Return the function that ``"package.module:name"`` names; see :func:`imported`."""
+    found = imported(path, field)
+    if not callable(found):
+        raise InvalidInput(f"{field} {path!r} is not a function", field=field, value=path)
+    return found

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from email.utils import parsedate_to_datetime
 from time import time
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.deadlines import within
+from airflow_pipeops.base.documents import parsed
+from airflow_pipeops.base.retries import jittered
 from airflow_pipeops.exceptions import BadResponse, InvalidInput, PipeOpsError, Unreachable
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ class Http:
                 cause = error
                 if attempt == tries or method != "GET" or not self._bearable(cause):
                     raise
-            pause = self._pause * 2.0 ** (attempt - 1) * random.uniform(0.5, 1.5)
+            pause = jittered(self._pause * 2.0 ** (attempt - 1), 0.5, 1.5)
             await asyncio.sleep(pause + getattr(cause, "retry_after", 0.0))
         raise AssertionError("unreachable")
 
@@ -213,7 +214,7 @@ def tls_context(ca_file: str, cert_file: str = "", key_file: str = "", ca_data: 
 
 def _object(content: bytes, about: str, url: str) -> dict[str, Any]:
     try:
-        answer = json.loads(content or b"{}")
+        answer = parsed(content or b"{}")
     except ValueError as error:
         page = content.lstrip()[:1] == b"<"
         raise BadResponse(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_pipeops.base.arguments import files
 from airflow_pipeops.exceptions import AccessDenied, InvalidInput, NotFound, Unreachable
 
 if TYPE_CHECKING:
@@ -54,11 +55,7 @@ def read(data: str | Sequence[str], *, field: str = "data", storage_conn_id: str
     """
     import pandas as pd
 
-    names = [data] if isinstance(data, str) else list(data or ())
-    if not names or not all(isinstance(name, str) and name for name in names):
-        raise InvalidInput(
-            f"{field} names no file", field=field, value=data, remedy="Give one URI, or a list."
-        )
+    names = files(field, data)
     for name in names:
         _suffix(name, field)
     digests, frames = [], []

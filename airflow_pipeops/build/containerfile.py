@@ -6,13 +6,13 @@ name: leaving it out would make another image than the author wrote.
 
 from __future__ import annotations
 
-import json
 import posixpath
 import re
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from airflow_pipeops.base.documents import parsed
 from airflow_pipeops.exceptions import InvalidInput
 
 _SUPPORTED = ("FROM", "WORKDIR", "COPY", "ENV", "CMD", "ENTRYPOINT", "EXPOSE")
@@ -191,7 +191,7 @@ def _command(number: int, instruction: str, rest: str) -> list[str]:
 
 def _json_list(text: str) -> list[str] | None:
     try:
-        value = json.loads(text)
+        value = parsed(text)
     except ValueError:
         return None
     return value if isinstance(value, list) and all(isinstance(item, str) for item in value) else None

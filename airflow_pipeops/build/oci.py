@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from airflow_pipeops.base.documents import parsed
 from airflow_pipeops.build.containerfile import Containerfile
 from airflow_pipeops.exceptions import BuildFailed, InvalidInput
 
@@ -192,7 +193,7 @@ class Layout:
         if not path.exists():
             return []
         try:
-            return list(json.loads(path.read_bytes())["manifests"])
+            return list(parsed(path.read_bytes())["manifests"])
         except (ValueError, KeyError, TypeError) as error:
             raise BuildFailed(
                 f"{path} is damaged",
@@ -203,13 +204,13 @@ class Layout:
         """Return the blobs and the manifest digest of a layout that holds exactly one image."""
         entries = self.manifests()
         while len(entries) == 1 and entries[0].get("mediaType") == INDEX:
-            nested = json.loads(self.blob(entries[0]["digest"]).read_bytes())["manifests"]
+            nested = parsed(self.blob(entries[0]["digest"]).read_bytes())["manifests"]
             entries = [item for item in nested if item.get("platform", {}).get("os") != "unknown"]
         if len(entries) != 1:
             raise BuildFailed(f"the engine wrote {len(entries)} images where one was expected")
         digest = str(entries[0]["digest"])
         content = self.blob(digest).read_bytes()
-        manifest = json.loads(content)
+        manifest = parsed(content)
         wanted = [manifest["config"]["digest"], *(item["digest"] for item in manifest["layers"])]
         return {**{item: self.blob(item).read_bytes() for item in wanted}, digest: content}, digest
 

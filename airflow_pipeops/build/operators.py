@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from airflow_pipeops.base.arguments import positive
+from airflow_pipeops.base.arguments import matching, positive
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.exceptions import BuildFailed, GateFailed, InvalidInput, TestsFailed, Unreachable
 
@@ -49,13 +49,8 @@ class _SourceOperator(DeliveryOperator):
             self._command.kill()
 
     def _checkout(self, dest: Path) -> None:
-        if not isinstance(self.commit, str) or not _SHA.fullmatch(self.commit):
-            raise InvalidInput(
-                f"commit {self.commit!r} is not a full SHA",
-                field="commit",
-                value=self.commit,
-                remedy='Pass the "commit" that ResolveCommitOperator returned (40 hex digits).',
-            )
+        remedy = 'Pass the "commit" that ResolveCommitOperator returned (40 hex digits).'
+        matching("commit", self.commit, _SHA, "a full SHA", remedy)
         from airflow_pipeops.git.hook import GitHook
 
         GitHook(self.git_conn_id).get_conn().checkout(self.commit, dest)

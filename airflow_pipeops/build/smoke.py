@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from airflow_pipeops.base.documents import parsed
+from airflow_pipeops.base.retries import pause
 from airflow_pipeops.exceptions import InvalidInput
 
 #: No more than this of an answer is read, in bytes.
@@ -111,7 +111,7 @@ def ask(
                 if not answer.transient or attempt == attempts:
                     break
                 tell(f"{check.path}: {answer.problem}; asking again")
-                time.sleep(min(5.0, 0.25 * 2**attempt) * random.uniform(0.5, 1.0))
+                time.sleep(pause(attempt, base=0.25, longest=5.0))
             answers.append(answer)
     return answers
 
@@ -159,7 +159,7 @@ def _compare(check: Check, body: bytes) -> str:
     if check.json is _MISSING:
         return ""
     try:
-        value = json.loads(text)
+        value = parsed(text)
     except ValueError:
         return f"the answer is not JSON; it begins with {text[:120]!r}"
     return _difference(check.json, value, "$")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset, AssetWatcher
 
+from airflow_pipeops.base.arguments import matching, one_of
 from airflow_pipeops.delivery.records import KINDS
 from airflow_pipeops.exceptions import InvalidInput
 
@@ -36,13 +37,10 @@ class Deliverable:
 
     def __init__(self, name: str, *, environments: tuple[str, ...] = ("staging", "production")) -> None:
         for field, value in (("name", name), *(("environments", item) for item in environments)):
-            if not isinstance(value, str) or not _NAME.fullmatch(value):
-                raise InvalidInput(
-                    f"{field} {value!r} is not a valid name",
-                    field=field,
-                    value=value,
-                    remedy="Use lower-case letters, digits and dashes, starting with a letter, at most 53 characters.",
-                )
+            remedy = (
+                "Use lower-case letters, digits and dashes, starting with a letter, at most 53 characters."
+            )
+            matching(field, value, _NAME, "a valid name", remedy)
         self.name = name
         self.environments = tuple(environments)
 
@@ -64,13 +62,7 @@ class Deliverable:
         :param kind: a record kind.
         :param environment: needed for ``change``, ``release`` and ``incident``, refused for all others.
         """
-        if kind not in KINDS:
-            raise InvalidInput(
-                f"record kind {kind!r} is unknown",
-                field="kind",
-                value=kind,
-                remedy=f"Use one of {', '.join(KINDS)}.",
-            )
+        one_of("kind", kind, KINDS, called="record kind")
         if kind not in _PER_ENVIRONMENT:
             return self._asset(kind)
         if environment not in self.environments:

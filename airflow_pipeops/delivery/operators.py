@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
+from airflow_pipeops.base.arguments import not_empty
 from airflow_pipeops.delivery.records import Evidence, Record
 from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
 
@@ -196,12 +197,8 @@ class RecordOperator(DeliveryOperator):
         self.kind = kind
         self.body = body
         self.commit = commit
-        if self.deliverable is None:
-            raise InvalidInput(
-                "a record needs its deliverable",
-                field="deliverable",
-                remedy="Pass deliverable=Deliverable(...).",
-            )
+        remedy = "Pass deliverable=Deliverable(...)."
+        not_empty("deliverable", self.deliverable, "a record needs its deliverable", remedy)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Emit the record and return its body with the ``record_id``."""

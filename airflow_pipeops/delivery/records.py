@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_pipeops.base.arguments import matching, one_of
+from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.exceptions import InvalidInput
 
 #: Version of the shape below. A reader refuses what it does not know.
@@ -40,7 +42,7 @@ _ID = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Evidence(JsonForm):
     """A stored file that backs a record.
 
     :param name: short name, for example ``drift.html``.
@@ -53,10 +55,6 @@ class Evidence:
     uri: str
     sha256: str
     media_type: str = "application/octet-stream"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return {"name": self.name, "uri": self.uri, "sha256": self.sha256, "media_type": self.media_type}
 
 
 @dataclass(frozen=True)
@@ -86,21 +84,10 @@ class Record:
     evidence: tuple[Evidence, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise InvalidInput(
-                f"record kind {self.kind!r} is unknown",
-                field="kind",
-                value=self.kind,
-                remedy=f"Use one of {', '.join(KINDS)}.",
-            )
+        one_of("kind", self.kind, KINDS, called="record kind")
         for parent in self.parents:
-            if not _ID.fullmatch(parent):
-                raise InvalidInput(
-                    f"parent {parent!r} is not a record id",
-                    field="parents",
-                    value=parent,
-                    remedy="Pass the record_id that the upstream task returned (64 hex digits).",
-                )
+            remedy = "Pass the record_id that the upstream task returned (64 hex digits)."
+            matching("parents", parent, _ID, "a record id", remedy, called="parent")
         size = len(self.canonical())
         if size > MAX_BYTES:
             raise InvalidInput(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.base.importing import load
+from airflow_pipeops.base.arguments import imported
 from airflow_pipeops.exceptions import InvalidInput
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def wanted(given: str | Iterable[str] | Mapping[str, str] | None) -> dict[str, s
     :param given: names; or name -> ``numerical`` | ``categorical``; or ``"module:name"`` of either; ``None`` for all.
     :return: name -> kind, empty where it shall be inferred; ``None`` for all columns.
     """
-    found = load(given, "columns") if isinstance(given, str) else given
+    found = imported(given, "columns") if isinstance(given, str) else given
     if found is None:
         return None
     asked = dict(found) if isinstance(found, Mapping) else {name: "" for name in found}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.base.importing import function
+from airflow_pipeops.base.arguments import function
 from airflow_pipeops.exceptions import InvalidInput, MissingExtra
 
 if TYPE_CHECKING:

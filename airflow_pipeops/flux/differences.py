@@ -14,8 +14,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_pipeops.base.documents import map_, maps, text
 from airflow_pipeops.base.redaction import redacted
-from airflow_pipeops.flux.kinds import map_, maps, text
+from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.flux.revisions import names
 
 #: How many resources are named.
@@ -34,7 +35,7 @@ _CHANGED = {
 
 
 @dataclass(frozen=True)
-class Change:
+class Change(JsonForm):
     """One object that differed.
 
     :param change: ``modified``, ``missing`` or ``extra``.
@@ -44,10 +45,6 @@ class Change:
     namespace: str
     name: str
     change: str
-
-    def to_json(self) -> dict[str, str]:
-        """Return the JSON form."""
-        return {"kind": self.kind, "namespace": self.namespace, "name": self.name, "change": self.change}
 
 
 @dataclass(frozen=True)

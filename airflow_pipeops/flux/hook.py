@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.sdk import BaseHook
 
-from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
+from airflow_pipeops.base.arguments import object_name
+from airflow_pipeops.exceptions import PipeOpsError
 from airflow_pipeops.flux.kinds import KINDS, Ref, waitable
 
 if TYPE_CHECKING:
@@ -69,11 +70,7 @@ class FluxHook(BaseHook):
 
         :raises InvalidInput: for a kind that nobody can wait for, or no name.
         """
-        if not name or not isinstance(name, str):
-            raise InvalidInput(
-                f"{name!r} is no name", field="name", value=name, remedy="Give the object's name."
-            )
-        return Ref(waitable(kind), self._namespace, name)
+        return Ref(waitable(kind), self._namespace, object_name(name))
 
     def run(self, work: Callable[[FluxClient], Awaitable[Result]], **options: Any) -> Result:
         """Do something with a client, from code that is not asynchronous.

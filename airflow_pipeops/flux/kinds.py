@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from airflow_pipeops.exceptions import BadResponse, InvalidInput
-
-Json = Mapping[str, Any]
+from airflow_pipeops.base.arguments import one_of
+from airflow_pipeops.base.documents import Json, map_, maps, text
+from airflow_pipeops.exceptions import BadResponse
 
 #: Where each kind is served: API group, version, plural.
 KINDS: Mapping[str, tuple[str, str, str]] = {
@@ -47,11 +47,7 @@ def waitable(kind: str) -> str:
 
     :raises InvalidInput: for any other.
     """
-    if kind in WAITABLE:
-        return kind
-    raise InvalidInput(
-        f"kind is {kind!r}", field="kind", value=kind, remedy=f"Use one of {', '.join(WAITABLE)}."
-    )
+    return one_of("kind", kind, WAITABLE)
 
 
 def ref_of(item: Json) -> Ref:
@@ -120,19 +116,3 @@ def _given(reference: Any, namespace: str) -> list[Ref]:
     given = map_(reference)
     kind, name = text(given.get("kind")), text(given.get("name"))
     return [Ref(kind, text(given.get("namespace")) or namespace, name)] if kind in KINDS and name else []
-
-
-def map_(value: Any) -> Json:
-    return value if isinstance(value, Mapping) else {}
-
-
-def maps(value: Any) -> list[Json]:
-    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, (list, tuple)) else []
-
-
-def text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
+from airflow_pipeops.base.documents import map_, maps, text, whole
 from airflow_pipeops.exceptions import BadResponse
-from airflow_pipeops.flux.kinds import Ref, chart_of, map_, maps, owner_of, ref_of, source_of, text, whole
+from airflow_pipeops.flux.kinds import Ref, chart_of, owner_of, ref_of, source_of
 from airflow_pipeops.flux.revisions import names
 from airflow_pipeops.flux.stages import Objects, condition, conditions, stage
 from airflow_pipeops.flux.status import Reconciled, Release, Stage

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.arguments import one_of, positive
+from airflow_pipeops.base.documents import map_, text
 from airflow_pipeops.delivery.operators import idempotency_key, no_retry
 from airflow_pipeops.exceptions import (
     AccessDenied,
@@ -20,7 +21,7 @@ from airflow_pipeops.exceptions import (
     Unreachable,
 )
 from airflow_pipeops.flux.base import FluxOperator, FluxWaitOperator
-from airflow_pipeops.flux.kinds import REQUESTED_AT, Ref, map_, source_of, text
+from airflow_pipeops.flux.kinds import REQUESTED_AT, Ref, source_of
 from airflow_pipeops.flux.objects import observe
 from airflow_pipeops.flux.waits import token_base
 from airflow_pipeops.waits.wait import Decided

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_pipeops.flux.kinds import REQUESTED_AT, WAITABLE, Ref, dependencies, map_, maps, text, whole
+from airflow_pipeops.base.documents import map_, maps, text, whole
+from airflow_pipeops.flux.kinds import REQUESTED_AT, WAITABLE, Ref, dependencies
 from airflow_pipeops.flux.revisions import names, tried
 from airflow_pipeops.flux.status import Names, Stage
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from airflow_pipeops.base.arguments import not_empty
 from airflow_pipeops.base.retries import pause
 from airflow_pipeops.exceptions import AccessDenied, Conflict, InvalidInput, NotFound, Unreachable
 from airflow_pipeops.git.cache import Cache
@@ -129,10 +130,7 @@ class Writer:
         :raises AccessDenied: if the remote refuses the commit.
         :raises Conflict: if others were faster each time.
         """
-        if not values:
-            raise InvalidInput(
-                "there is no value to set", field="set", remedy="Give at least one path and value."
-            )
+        not_empty("set", values, "there is no value to set", "Give at least one path and value.")
         act = act_key(key, ["edit", self._branch, file, dict(values)])
 
         def plan(tip: str) -> _Plan:
@@ -383,9 +381,6 @@ def act_key(key: str, act: Any) -> str:
 def commit_message(message: str, trailers: Mapping[str, str]) -> str:
     """Return a commit message that ends with its trailers."""
     body = message.replace("\0", "").strip()
-    if not body:
-        raise InvalidInput(
-            "the commit message is empty", field="message", remedy="Say why the change is made."
-        )
+    not_empty("message", body, "the commit message is empty", "Say why the change is made.")
     lines = [f"{name}: {_CONTROL.sub(' ', str(value)).strip()}" for name, value in trailers.items()]
     return body + "\n\n" + "\n".join(lines) + "\n"

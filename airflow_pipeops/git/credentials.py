@@ -9,16 +9,16 @@ from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from airflow_pipeops.exceptions import InvalidInput
+from airflow_pipeops.git.urls import parse
 
 #: All that git and its helpers need of the environment. A worker's environment holds secrets that are not theirs.
 _KEPT = (
     "PATH", "HOME", "TMPDIR", "USER", "LOGNAME", "SSL_CERT_FILE", "SSL_CERT_DIR",
     "http_proxy", "https_proxy", "no_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY",
 )  # fmt: skip
-_SCP_LIKE = re.compile(r"(?:[A-Za-z0-9_.-]+@)?[A-Za-z0-9][A-Za-z0-9.-]*:(?!//)[^\s]+")
 _URL_SECRET = re.compile(r"(?<=://)[^/\s@]+@")
 
 #: Given to git by environment, so that nothing in a repository or in a home directory decides what runs.
@@ -90,18 +90,12 @@ def repository_url(url: str) -> str:
     """
     remedy = "Use https://host/team/repo.git, ssh://git@host/team/repo.git, git@host:team/repo.git or an absolute path."
     shown = _URL_SECRET.sub("***@", url or "")
-    if not url or url.startswith("-") or any(ord(character) <= 32 for character in url):
+    parts = parse(url or "")
+    if parts is None:
         raise InvalidInput(
             f"{shown!r} is not the URL of a repository", field="host", value=shown, remedy=remedy
         )
-    if "://" not in url:
-        if url.startswith("/") or (_SCP_LIKE.fullmatch(url) and "::" not in url):
-            return url
-        raise InvalidInput(
-            f"{shown!r} is not the URL of a repository", field="host", value=shown, remedy=remedy
-        )
-    parts = urlsplit(url)
-    if parts.scheme not in ("https", "http", "ssh", "file") or (parts.hostname or "").startswith("-"):
+    if parts.scheme not in ("https", "http", "ssh", "file") or parts.host.startswith("-"):
         raise InvalidInput(
             f"{shown!r} is not a transport that is allowed", field="host", value=shown, remedy=remedy
         )
@@ -122,15 +116,14 @@ def environment(url: str, credentials: Credentials, private_dir: Path | None) ->
     """
     result = {name: os.environ[name] for name in _KEPT if name in os.environ}
     config = dict(_CONFIG)
-    parts = urlsplit(url) if "://" in url else None
+    parts = parse(url)
     if parts is not None and parts.scheme in ("http", "https") and credentials.password:
-        origin = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
         # The helper is asked for this origin only, and takes the secret from its environment.
-        config[f"credential.{origin}.helper"] = (
+        config[f"credential.{parts.origin}.helper"] = (
             '!f() { test "$1" = get && printf "username=%s\\npassword=%s\\n" "$PIPEOPS_GIT_USERNAME" '
             '"$PIPEOPS_GIT_PASSWORD"; }; f'
         )
-        result["PIPEOPS_GIT_USERNAME"] = credentials.username or parts.username or "x-access-token"
+        result["PIPEOPS_GIT_USERNAME"] = credentials.username or parts.user or "x-access-token"
         result["PIPEOPS_GIT_PASSWORD"] = credentials.password
     if credentials.ca_file:
         config["http.sslCAInfo"] = credentials.ca_file

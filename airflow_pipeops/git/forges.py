@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
+from airflow_pipeops.git.urls import parse
 from airflow_pipeops.waits.status import is_sha
 
-_SCP = re.compile(r"(?:[^@/\s]+@)?(?P<host>[^:/\s]+):(?!//)(?P<path>\S+)")
 #: What a host's name says about the forge, and how that forge names a commit.
 _FORGES: tuple[tuple[str, str], ...] = (
     ("github", "commit"),
@@ -54,24 +53,12 @@ def first_commit_url(repositories: Sequence[str], revisions: Sequence[str]) -> s
 
 def _where(repository: str) -> tuple[str, str, str] | None:
     """Return the forge's base URL, its host, and the repository's path there."""
-    match = _SCP.fullmatch(repository) if "://" not in repository else None
-    if match:
-        return f"https://{match['host'].lower()}", match["host"].lower(), _plain(match["path"])
-    try:
-        parts = urlsplit(repository)
-        host, port = (parts.hostname or "").lower(), parts.port
-    except ValueError:
-        return None
-    if parts.scheme not in ("http", "https", "ssh", "git") or not host:
+    where = parse(repository)
+    if where is None or where.scheme not in ("http", "https", "ssh", "git") or not where.host:
         return None
     # The port of SSH says nothing about where the pages are.
-    web = parts.scheme if parts.scheme in ("http", "https") else "https"
-    named = f"{host}:{port}" if port and parts.scheme in ("http", "https") else host
-    return f"{web}://{named}", host, _plain(parts.path)
-
-
-def _plain(path: str) -> str:
-    return path.strip("/").removesuffix(".git").strip("/")
+    web = where.origin if where.scheme in ("http", "https") else f"https://{where.host}"
+    return web, where.host, where.path.strip("/").removesuffix(".git").strip("/")
 
 
 def _azure(host: str, path: str) -> str:

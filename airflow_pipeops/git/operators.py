@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_pipeops.base.arguments import mapping, not_empty
 from airflow_pipeops.delivery.events import triggering_signals
 from airflow_pipeops.delivery.operators import DeliveryOperator, idempotency_key, no_retry, source_of
-from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.git.hook import GitHook
 
 if TYPE_CHECKING:
@@ -131,8 +131,7 @@ class GitOpsCommitOperator(_DesiredStateOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Commit the values and record the change."""
         with no_retry():
-            if not isinstance(self.set, Mapping):
-                raise InvalidInput("set is not a mapping", field="set", remedy="Give {path: value}.")
+            mapping("set", self.set, "Give {path: value}.")
             client = GitHook(self.git_conn_id).get_conn()
             change = client.commit_edit(
                 self.file, self.set, self.message,
@@ -175,8 +174,7 @@ class GitOpsRevertOperator(_DesiredStateOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Revert the commit and record the change."""
         with no_retry():
-            if not self.commit:
-                raise InvalidInput("there is no commit to revert", field="commit", remedy="Name the commit.")
+            not_empty("commit", self.commit, "there is no commit to revert", "Name the commit.")
             client = GitHook(self.git_conn_id).get_conn()
             done = client.revert(
                 self.commit, self.reason, key=idempotency_key(context), trailers=self._trailers(context)

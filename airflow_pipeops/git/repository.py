@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from airflow_pipeops.base.arguments import matching
 from airflow_pipeops.base.retries import aretried, retried
 from airflow_pipeops.exceptions import InvalidInput, NotFound, PipeOpsError
 from airflow_pipeops.git.cache import Cache, default_directory
@@ -280,11 +281,5 @@ class GitRepository:
 
 def branch_name(branch: str, *, field: str = "branch") -> str:
     """Return the name of a branch, or refuse it."""
-    if not isinstance(branch, str) or not _BRANCH.fullmatch(branch):
-        raise InvalidInput(
-            f"{field} {branch!r} is not a name that Git allows",
-            field=field,
-            value=branch,
-            remedy="Use the plain name, such as main, without refs/heads/ in front.",
-        )
-    return branch
+    remedy = "Use the plain name, such as main, without refs/heads/ in front."
+    return matching(field, branch, _BRANCH, "a name that Git allows", remedy)

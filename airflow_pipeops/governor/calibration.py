@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from statistics import NormalDist, fmean, stdev
 
+from airflow_pipeops.base.arguments import at_least, not_empty, share
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.governor.history import RETRAIN, Observation
 from airflow_pipeops.governor.policy import RetrainPolicy
@@ -32,21 +33,11 @@ def calibrated(
     :param false_alarms: accepted share of batches with a false alarm.
     :raises InvalidInput: for fewer than eight measured batches, or a rate that is none.
     """
-    if not 0 < false_alarms < 1:
-        raise InvalidInput(
-            f"false_alarms is {false_alarms!r}",
-            field="false_alarms",
-            value=false_alarms,
-            remedy="Use a share of batches between 0 and 1, for example 0.05.",
-        )
+    share("false_alarms", false_alarms, "Use a share of batches between 0 and 1, for example 0.05.")
     losses = [loss for loss in _losses(history, policy) if loss is not None]
-    if len(losses) < MIN_BATCHES:
-        raise InvalidInput(
-            f"{len(losses)} measured batches are too few to calibrate on",
-            field="history",
-            value=len(losses),
-            remedy=f"Give at least {MIN_BATCHES} batches with a metric and a reference.",
-        )
+    message = f"{len(losses)} measured batches are too few to calibrate on"
+    remedy = f"Give at least {MIN_BATCHES} batches with a metric and a reference."
+    at_least("history", len(losses), MIN_BATCHES, message, remedy)
     return replace(
         policy, max_drop=max(0.0, _quantile(losses, _exceedance(policy.k, policy.n, false_alarms)))
     )
@@ -99,8 +90,7 @@ def cheapest(
     :param errors: standard errors of the scores.
     :raises InvalidInput: for a score that is missing, or a policy without a cost.
     """
-    if not scores:
-        raise InvalidInput("there are no scores to choose by", field="scores", remedy="Run a backtest first.")
+    not_empty("scores", scores, "there are no scores to choose by", "Run a backtest first.")
     oldest, last = min(trained for trained, _ in scores), max(batch for _, batch in scores)
     models = range(oldest, last)
     missing = [(model, batch) for model in models for batch in range(model + 1, last + 1)]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import sys
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from airflow_pipeops.base.arguments import imported, mapping, not_empty, one_given
+from airflow_pipeops.base.documents import parsed
 from airflow_pipeops.delivery.records import Record, readable
 from airflow_pipeops.exceptions import InvalidInput, PipeOpsError, Unreachable
 from airflow_pipeops.governor.history import Observation, deduplicated
@@ -54,9 +56,7 @@ def read_policy(given: str) -> RetrainPolicy:
                 value=given,
             ) from error
         return RetrainPolicy.from_json(found)
-    from airflow_pipeops.base.importing import load
-
-    found = load(given, "policy")
+    found = imported(given, "policy")
     if not isinstance(found, RetrainPolicy):
         raise InvalidInput(
             f"policy {given!r} is a {type(found).__name__}",
@@ -78,9 +78,8 @@ def read_lines(lines: Iterable[str]) -> list[Observation]:
         if not line.strip():
             continue
         try:
-            data = json.loads(line)
-            if not isinstance(data, Mapping):
-                raise InvalidInput("it is not an object", field="history")
+            data = parsed(line)
+            mapping("history", data, "", message="it is not an object")
             if "schema" in data:
                 records.append(Record.from_extra(data))
             else:
@@ -118,23 +117,14 @@ def table(steps: Sequence[Step], policy: RetrainPolicy) -> str:
 
 
 def _history(path: str | None, deliverable: str | None) -> list[Observation]:
-    if bool(path) == bool(deliverable):
-        raise InvalidInput(
-            "a replay needs one history",
-            field="history",
-            remedy="Give --history FILE or --deliverable NAME, and not both.",
-        )
+    remedy = "Give --history FILE or --deliverable NAME, and not both."
+    one_given("a replay needs one history", remedy, history=path, deliverable=deliverable)
     if path:
         found = read_lines(sys.stdin if path == "-" else _text(Path(path), "history").splitlines())
     else:
         found = observations(from_database(str(deliverable)))
-    if not found:
-        raise InvalidInput(
-            f"there is no decision in {path or deliverable}",
-            field="history",
-            value=path or deliverable,
-            remedy="Replay a policy where RetrainGovernorOperator has recorded decisions; mode observe is enough.",
-        )
+    remedy = "Replay a policy where RetrainGovernorOperator has recorded decisions; mode observe is enough."
+    not_empty("history", found, f"there is no decision in {path or deliverable}", remedy)
     return found
 
 

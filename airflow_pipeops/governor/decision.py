@@ -21,8 +21,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
+from airflow_pipeops.base.arguments import not_empty
+from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.governor.forecast import Forecast
 from airflow_pipeops.governor.history import (
@@ -38,7 +39,7 @@ from airflow_pipeops.governor.situation import Look
 
 
 @dataclass(frozen=True)
-class Decision:
+class Decision(JsonForm):
     """What to do, and why.
 
     :param action: ``hold``, ``retrain``, ``investigate`` or ``rollback``.
@@ -61,30 +62,6 @@ class Decision:
         """Whether something starts now, without anybody being asked."""
         return self.action in (RETRAIN, ROLLBACK) and self.mode == ACT and not self.needs_approval
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return {
-            "action": self.action,
-            "rule": self.rule,
-            "reasons": list(self.reasons),
-            "mode": self.mode,
-            "needs_approval": self.needs_approval,
-            "forecast": self.forecast.to_json() if self.forecast else None,
-        }
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Decision:
-        """Read the JSON form."""
-        found = data.get("forecast")
-        return cls(
-            data["action"],
-            data["rule"],
-            tuple(data["reasons"]),
-            data.get("mode", ACT),
-            data.get("needs_approval", False),
-            Forecast(**found) if found else None,
-        )
-
 
 def decide(
     history: Sequence[Observation], policy: RetrainPolicy, now: datetime, *, killed: bool = False
@@ -98,10 +75,7 @@ def decide(
     :param killed: whether the kill switch is on.
     :raises InvalidInput: if the history is empty or ``now`` has no zone.
     """
-    if not history:
-        raise InvalidInput(
-            "there is nothing to decide about", field="history", remedy="Give at least one batch."
-        )
+    not_empty("history", history, "there is nothing to decide about", "Give at least one batch.")
     if now.tzinfo is None:
         raise InvalidInput("now has no time zone", field="now", value=str(now))
     *past, current = history

@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
+from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.governor.history import (
     DECLINED,
     FAILED,
@@ -37,7 +37,7 @@ _PRIOR = 1000.0
 
 
 @dataclass(frozen=True)
-class Forecast:
+class Forecast(JsonForm):
     """What a retrain is expected to win.
 
     :param shortfall: certain loss against the reference, for each batch, in units of the metric.
@@ -74,10 +74,6 @@ class Forecast:
         worth = 0.0 if self.worth is None else self.worth
         batches = "batch" if self.horizon == 1 else "batches"
         return f"{self.gain:.3g} a batch for {self.horizon:g} {batches}, worth {worth:.3g}"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return asdict(self)
 
 
 def forecast(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
+from airflow_pipeops.base.arguments import one_of
+from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.exceptions import InvalidInput
 
 HOLD, RETRAIN, INVESTIGATE, ROLLBACK = "hold", "retrain", "investigate", "rollback"
@@ -17,7 +19,7 @@ OUTCOMES = (PROMOTED, REJECTED, FAILED, DECLINED)
 
 
 @dataclass(frozen=True)
-class Observation:
+class Observation(JsonForm):
     """What was seen of one batch.
 
     :param batch: its name; a later observation of the same name completes or corrects the earlier one.
@@ -57,13 +59,8 @@ class Observation:
     def __post_init__(self) -> None:
         for name, known in (("action", ACTIONS), ("outcome", OUTCOMES)):
             value = getattr(self, name)
-            if value not in ("", *known):
-                raise InvalidInput(
-                    f"{name} {value!r} is unknown",
-                    field=name,
-                    value=value,
-                    remedy=f"Use {' or '.join(known)}, or leave it out.",
-                )
+            remedy = f"Use {' or '.join(known)}, or leave it out."
+            one_of(name, value, ("", *known), called=name, remedy=remedy)
         _ = self.when
 
     @property
@@ -89,10 +86,8 @@ class Observation:
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form; what is unknown beyond the first seven fields is left out."""
-        found = {**asdict(self), "drifted": list(self.drifted)}
-        return {
-            name: value for name, value in found.items() if name in _ALWAYS or value not in (None, "", [])
-        }
+        found = super().to_json().items()
+        return {name: value for name, value in found if name in _ALWAYS or value not in (None, "", [])}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Observation:
@@ -100,12 +95,9 @@ class Observation:
 
         :raises InvalidInput: if it is incomplete, or a value is of another type.
         """
-        known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
-        _check_types(known)
-        if "drifted" in known:
-            known["drifted"] = tuple(known["drifted"])
+        _check_types({name: data[name] for name in cls.__dataclass_fields__ if name in data})
         try:
-            return cls(**known)
+            return super().from_json(data)
         except TypeError as error:
             raise InvalidInput(f"an observation is incomplete: {error}", field="history") from error
 

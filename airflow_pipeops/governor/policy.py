@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from airflow_pipeops.base.arguments import mapping
+from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.exceptions import InvalidInput
 
 OBSERVE, PROPOSE, ACT = "observe", "propose", "act"
@@ -15,7 +17,7 @@ MODES = (OBSERVE, PROPOSE, ACT)
 
 
 @dataclass(frozen=True)
-class RetrainPolicy:
+class RetrainPolicy(JsonForm):
     """How much loss, for how long, is worth a retrain.
 
     :param target: service level of the metric; given, it replaces each observation's own reference. A model's score on
@@ -130,23 +132,18 @@ class RetrainPolicy:
         """The loss within which an alarm is over."""
         return self.max_drop if self.clear_drop is None else self.clear_drop
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON form; durations in seconds."""
-        return {
-            **asdict(self),
-            "importance": dict(self.importance),
-            "cooldown": self.cooldown.total_seconds(),
-            "budget_window": self.budget_window.total_seconds(),
-        }
-
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> RetrainPolicy:
         """Read the JSON form.
 
         :raises InvalidInput: for a name that is unknown, since a misspelt limit would be no limit, or a wrong value.
         """
-        if not isinstance(data, Mapping):
-            raise InvalidInput("a policy is an object of names and values", field="policy", value=str(data))
+        mapping(
+            "policy",
+            data,
+            "Give the fields of a policy.",
+            message="a policy is an object of names and values",
+        )
         unknown = sorted(set(data) - set(cls.__dataclass_fields__))
         if unknown:
             raise InvalidInput(
@@ -154,12 +151,8 @@ class RetrainPolicy:
                 field=unknown[0],
                 remedy=f"Use {', '.join(cls.__dataclass_fields__)}.",
             )
-        given = dict(data)
-        for name in ("cooldown", "budget_window"):
-            if isinstance(given.get(name), (int, float)) and not isinstance(given[name], bool):
-                given[name] = timedelta(seconds=given[name])
         try:
-            return cls(**given)
+            return super().from_json(data)
         except (TypeError, AttributeError) as error:
             raise InvalidInput(
                 f"a value of the retrain policy has a wrong type: {error}",

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from airflow_pipeops.base.arguments import object_name
 from airflow_pipeops.base.http import Http
-from airflow_pipeops.exceptions import BadResponse, InvalidInput
+from airflow_pipeops.exceptions import BadResponse
 from airflow_pipeops.kubernetes.errors import Expired, error_of
 from airflow_pipeops.kubernetes.kinds import (
     ACCESS_REVIEWS,
@@ -71,7 +72,7 @@ class KubernetesClient(Watching):
     async def get(self, kind: Kind, name: str, namespace: str = "") -> dict[str, Any]:
         """Return an object as it is now."""
         about = _about(kind, name, namespace)
-        return await self._http.object("GET", kind.path(namespace, _named(name)), about=about)
+        return await self._http.object("GET", kind.path(namespace, object_name(name)), about=about)
 
     async def find(self, kind: Kind, namespace: str = "", *, labels: str = "", fields: str = "") -> Listing:
         """Return all objects of a namespace, page by page.
@@ -121,7 +122,7 @@ class KubernetesClient(Watching):
         body = dict(patch)
         if resource_version:
             body["metadata"] = {**(body.get("metadata") or {}), "resourceVersion": resource_version}
-        path = kind.path(namespace, _named(name), *([subresource] if subresource else []))
+        path = kind.path(namespace, object_name(name), *([subresource] if subresource else []))
         return await self._http.object(
             "PATCH",
             path,
@@ -147,7 +148,7 @@ class KubernetesClient(Watching):
 
         :raises Conflict: if it is not.
         """
-        name = _named(name_of(body)[1])
+        name = object_name(name_of(body)[1])
         return await self._http.object(
             "PUT",
             kind.path(namespace, name),
@@ -170,7 +171,10 @@ class KubernetesClient(Watching):
         if propagation:
             options["propagationPolicy"] = propagation
         await self._http.object(
-            "DELETE", kind.path(namespace, _named(name)), json=options, about=_about(kind, name, namespace)
+            "DELETE",
+            kind.path(namespace, object_name(name)),
+            json=options,
+            about=_about(kind, name, namespace),
         )
 
     # ---- what is known about them ------------------------------------------------------------------------------------
@@ -207,7 +211,9 @@ class KubernetesClient(Watching):
         if previous:
             params["previous"] = "true"
         text = await self._http.text(
-            PODS.path(namespace, _named(pod), "log"), params=params, about=f"the log of pod {namespace}/{pod}"
+            PODS.path(namespace, object_name(pod), "log"),
+            params=params,
+            about=f"the log of pod {namespace}/{pod}",
         )
         return text.split("\n")[-tail - 1 :] if not text.endswith("\n") else text.split("\n")[-tail - 1 : -1]
 
@@ -242,13 +248,6 @@ class KubernetesClient(Watching):
     def url(self) -> str:
         """The base URL of the API server; empty before the first call."""
         return self._http.url
-
-
-def _named(name: str) -> str:
-    # An empty name would make of a call about one object one about all of them.
-    if not name or not isinstance(name, str):
-        raise InvalidInput(f"{name!r} is no name", field="name", value=name, remedy="Give the object's name.")
-    return name
 
 
 def _about(kind: Kind, name: str, namespace: str) -> str:

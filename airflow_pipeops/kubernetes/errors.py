@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
+from airflow_pipeops.base.documents import map_, parsed, whole
 from airflow_pipeops.exceptions import (
     AccessDenied,
     Conflict,
@@ -23,18 +23,18 @@ class Expired(Unreachable):
 def error_of(status: int, content: bytes, about: str, url: str) -> PipeOpsError:
     """Turn an answer other than success into an error of ours."""
     try:
-        body = json.loads(content)
+        body = map_(parsed(content))
     except ValueError:
-        body = None
-    if not isinstance(body, dict) or body.get("kind") != "Status":
+        body = {}
+    if body.get("kind") != "Status":
         return _foreign(status, content, about, url)
     return error_of_status({**body, "code": status}, about, url)
 
 
 def error_of_status(body: Mapping[str, Any], about: str, url: str) -> PipeOpsError:
     """Turn a ``Status`` object into an error of ours; it is the body of an answer, or the object of a watch's event."""
-    code, reason = body.get("code"), str(body.get("reason") or "")
-    status = code if isinstance(code, int) else 500
+    status, reason = whole(body.get("code")), str(body.get("reason") or "")
+    status = 500 if status is None else status
     message = str(body.get("message") or reason)[:1000]
     said = f": {message}" if message else ""
     if status == 401:

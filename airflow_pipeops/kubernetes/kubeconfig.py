@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from airflow_pipeops.base.documents import map_, maps, parsed
 from airflow_pipeops.base.http import tls_context
 
 if TYPE_CHECKING:
@@ -146,10 +146,10 @@ def config_endpoint(config: Any, context: str = "", folder: Path | None = None) 
     """
     if isinstance(config, str):
         try:
-            config = json.loads(config) if config.lstrip().startswith("{") else yaml.safe_load(config)
+            config = parsed(config) if config.lstrip().startswith("{") else yaml.safe_load(config)
         except (ValueError, yaml.YAMLError):
             return None
-    config = _map(config)
+    config = map_(config)
     chosen = _named(config.get("contexts"), context or config.get("current-context"), "context")
     cluster = _named(config.get("clusters"), chosen.get("cluster"), "cluster")
     user = _named(config.get("users"), chosen.get("user"), "user")
@@ -220,14 +220,8 @@ def _path(value: Any, folder: Path | None) -> Path:
 
 
 def _named(items: Any, name: Any, key: str) -> Mapping[str, Any]:
-    for item in items if isinstance(items, list) else ():
-        if name and _map(item).get("name") == name:
-            return _map(_map(item).get(key))
-    return {}
-
-
-def _map(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+    found = (item for item in maps(items) if name and item.get("name") == name)
+    return map_(next(found, {}).get(key))
 
 
 def _text(path: Path) -> str:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
+from airflow_pipeops.base.documents import parsed
 from airflow_pipeops.base.http import Http
+from airflow_pipeops.base.retries import jittered
 from airflow_pipeops.exceptions import BadResponse, Unreachable
 from airflow_pipeops.kubernetes.errors import error_of_status
 from airflow_pipeops.kubernetes.kinds import Kind, Listing, version_of
@@ -92,7 +92,7 @@ class Watching(ABC):
             raise BadResponse(f"the list of {kind} names no resourceVersion to watch from")
         while True:
             # Not all at the same second: a server that restarts has sent everybody away at once.
-            seconds = int(WATCH_SECONDS * random.uniform(0.8, 1.0))
+            seconds = int(jittered(WATCH_SECONDS, 0.8))
             begun = time.monotonic()
             watch = self.watch(
                 kind, namespace, resource_version=version, labels=labels, fields=fields, seconds=seconds
@@ -104,7 +104,7 @@ class Watching(ABC):
                         yield event
             if time.monotonic() - begun < 1:
                 # A server, or a proxy before it, that ends every watch at once must not be asked in a tight loop.
-                await asyncio.sleep(random.uniform(0.5, 1.5))
+                await asyncio.sleep(jittered(1.0, 0.5, 1.5))
 
 
 def selectors(labels: str, fields: str) -> dict[str, str]:
@@ -115,7 +115,7 @@ def selectors(labels: str, fields: str) -> dict[str, str]:
 def _event(line: str, about: str, url: str) -> dict[str, Any]:
     """Read one line of a watch."""
     try:
-        event = json.loads(line)
+        event = parsed(line)
     except ValueError as error:
         raise Unreachable(f"{about} from {url} was cut in the middle of a line") from error
     if not isinstance(event, dict) or not isinstance(event.get("object"), dict):

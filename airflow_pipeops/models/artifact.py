@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from airflow_pipeops.base.documents import parsed
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.models import serialized, storage
 
@@ -58,7 +59,7 @@ class Manifest:
         :raises BadResponse: if it is none.
         """
         try:
-            found = json.loads(content)
+            found = parsed(content)
             if found.pop("format") != FORMAT:
                 raise ValueError("another format")
             return cls(**{**found, "features": dict(found["features"])})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from airflow_pipeops.base.arguments import finite
 from airflow_pipeops.exceptions import InvalidInput
 
 
@@ -77,8 +78,7 @@ def _check(
 ) -> None:
     numbers = {"challenger": challenger, "champion": champion, "minimum_gain": minimum_gain, "floor": floor}
     for field, value in numbers.items():
-        if value is not None and not math.isfinite(value):
-            raise InvalidInput(f"{field} is {value}, not a finite number", field=field, value=str(value))
+        finite(field, value)
     if minimum_gain < 0:
         raise InvalidInput(
             f"minimum_gain is {minimum_gain}",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_pipeops.base.documents import parsed
+from airflow_pipeops.base.retries import jittered
 from airflow_pipeops.exceptions import (
     AccessDenied,
     Conflict,
@@ -209,7 +210,7 @@ class Registry:
                 failure = _failure(error, self.tracking_uri)
                 if not failure.retryable or attempt == _ATTEMPTS:
                     raise failure from error
-                time.sleep(random.uniform(0, 0.1 * 2**attempt))
+                time.sleep(jittered(0.1 * 2**attempt, 0.0))
         raise AssertionError("unreachable")
 
     def _client(self) -> Any:
@@ -247,7 +248,7 @@ def _read(found: Any) -> ModelVersion:
         sha256=tags.get("sha256", ""),
         reference_uri=tags.get("reference_uri"),
         holdout_uri=tags.get("holdout_uri"),
-        metrics=json.loads(tags.get("metrics", "{}")),
+        metrics=parsed(tags.get("metrics", "{}")),
         key=tags.get("key"),
     )
 

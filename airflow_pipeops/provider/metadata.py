@@ -122,7 +122,17 @@ def get_provider_info() -> dict[str, Any]:
                 "integration-name": "PipeOps",
                 "python-modules": [
                     f"airflow_pipeops.{subject}.operators"
-                    for subject in ("argocd", "build", "drift", "flux", "gitops", "models", "validation")
+                    for subject in (
+                        "argocd",
+                        "build",
+                        "drift",
+                        "flux",
+                        "git",
+                        "governor",
+                        "models",
+                        "serving",
+                        "validation",
+                    )
                 ],
             }
         ],
@@ -149,7 +159,7 @@ def get_provider_info() -> dict[str, Any]:
                 "integration-name": "PipeOps",
                 "python-modules": [
                     f"airflow_pipeops.{subject}.triggers"
-                    for subject in ("argocd", "flux", "gitops", "validation")
+                    for subject in ("argocd", "flux", "git", "validation")
                 ]
                 + ["airflow_pipeops.argocd.watchers", "airflow_pipeops.flux.watchers"],
             }

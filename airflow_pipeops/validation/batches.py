@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow_pipeops.exceptions import InvalidInput, SystemFailure
+from airflow_pipeops.base.arguments import one_given
+from airflow_pipeops.exceptions import SystemFailure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,10 +60,7 @@ class SqlBatch:
     """
 
     def __init__(self, engine: Any, *, table: str = "", query: str = "") -> None:
-        if bool(table) == bool(query):
-            raise InvalidInput(
-                "give a table or a query", field="table", value=table, remedy="Exactly one of the two."
-            )
+        one_given("give a table or a query", "Exactly one of the two.", table=table, query=query)
         self._engine = engine
         self._query = query.rstrip().rstrip(";")
         schema, _, name = table.rpartition(".")

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_pipeops.base.arguments import one_of
+from airflow_pipeops.base.arguments import files, one_of
 from airflow_pipeops.delivery.links import ReportLink
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.exceptions import DataRejected, InvalidInput
@@ -157,12 +157,10 @@ class ValidateDataOperator(DeliveryOperator):
             facts = {"batch": name, "rows": batch.rows, "digest": None, "sql_conn_id": self.sql_conn_id}
             return batch, {**facts, "columns": len(batch.columns)}
         if self.engine == "spark":
-            files = [self.data] if isinstance(self.data, str) else list(self.data)
-            if not files:
-                raise InvalidInput("data names no file", field="data", remedy="Give one URI, or a list.")
-            spark = SparkBatch(files, self.spark_config)
-            name = "+".join(uri.rstrip("/").rsplit("/", 1)[-1] for uri in files)
-            facts = {"batch": name, "rows": spark.rows, "digest": None, "files": files[:_NAMED]}
+            uris = files("data", self.data)
+            spark = SparkBatch(uris, self.spark_config)
+            name = "+".join(uri.rstrip("/").rsplit("/", 1)[-1] for uri in uris)
+            facts = {"batch": name, "rows": spark.rows, "digest": None, "files": uris[:_NAMED]}
             return spark, {**facts, "columns": len(spark.columns)}
         from airflow_pipeops.base.tables import read
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_pipeops.base.importing import load
+from airflow_pipeops.base.arguments import imported, not_empty, one_of
+from airflow_pipeops.base.documents import parsed
 from airflow_pipeops.exceptions import InvalidInput
 
 SEVERITIES = ("critical", "warning", "info")
@@ -47,7 +48,7 @@ def expectations(given: str | Iterable[Plain] | Plain | Callable[[], Iterable[Pl
     """
     found: Any = given
     if isinstance(found, str):
-        found = _file(found) if found.endswith(".json") else load(found, "expectations")
+        found = _file(found) if found.endswith(".json") else imported(found, "expectations")
     if callable(found):
         found = found()
     if isinstance(found, Mapping) and "expectations" in found:
@@ -59,13 +60,8 @@ def expectations(given: str | Iterable[Plain] | Plain | Callable[[], Iterable[Pl
             remedy='Give a list of {"type", "kwargs", "severity"}.',
         )
     read = [_entry(entry, f"expectations[{number}]") for number, entry in enumerate(found)]
-    if not read:
-        raise InvalidInput(
-            "there are no expectations",
-            field="expectations",
-            value=[],
-            remedy="A gate that checks nothing passes everything: give at least one.",
-        )
+    remedy = "A gate that checks nothing passes everything: give at least one."
+    not_empty("expectations", read, "there are no expectations", remedy)
     return read
 
 
@@ -104,14 +100,13 @@ def project_suite(project: str, suite: str) -> list[Expectation]:
 
 
 def _file(path: str) -> Any:
-    import json
     from pathlib import Path
 
     from airflow.sdk import ObjectStoragePath
 
     uri = path if "://" in path else Path(path).expanduser().absolute().as_uri()
     try:
-        return json.loads(ObjectStoragePath(uri).read_text())
+        return parsed(ObjectStoragePath(uri).read_text())
     except (OSError, ValueError) as error:
         raise InvalidInput(
             f"expectations {path!r} cannot be read ({type(error).__name__})",
@@ -136,13 +131,7 @@ def _entry(entry: Any, name: str) -> Expectation:
             field=name,
             remedy="Arguments of the expectation belong into kwargs.",
         )
-    if severity not in SEVERITIES:
-        raise InvalidInput(
-            f"{name}.severity {severity!r} is unknown",
-            field=f"{name}.severity",
-            value=severity,
-            remedy=f"Use one of {', '.join(SEVERITIES)}.",
-        )
+    one_of(f"{name}.severity", severity, SEVERITIES, called=f"{name}.severity")
     return Expectation(entry["type"], dict(kwargs), severity)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.base.importing import function
+from airflow_pipeops.base.arguments import function
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.models.operators.arguments import UI_COLOR, check_name, data_uris, storage_root

@@ -12,6 +12,7 @@ import warnings
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
+from airflow_pipeops.base.arguments import at_least, has_columns
 from airflow_pipeops.exceptions import InvalidInput, MissingExtra
 from airflow_pipeops.models.performance.metrics import METRICS, Performance
 
@@ -108,20 +109,11 @@ def _check(
             remedy="Name the columns that the model reads.",
         )
     for side, frame, needed in (("reference", reference, [*columns, label]), ("current", current, columns)):
-        absent = [name for name in needed if name not in frame.columns]
-        if absent:
-            raise InvalidInput(
-                f"the {side} has no column {', '.join(map(repr, absent))}",
-                field=side,
-                value=absent,
-                remedy="Check the names.",
-            )
-    if len(reference) < MIN_REFERENCE:
-        raise InvalidInput(
-            f"the reference has {len(reference):,} labelled rows",
-            field="reference",
-            value=len(reference),
-            remedy=f"An estimate needs at least {MIN_REFERENCE}.",
-        )
-    if current.empty:
-        raise InvalidInput("current has no rows", field="current", value=0)
+        has_columns(side, frame.columns, needed)
+    rows = len(reference)
+    message, remedy = (
+        f"the reference has {rows:,} labelled rows",
+        f"An estimate needs at least {MIN_REFERENCE}.",
+    )
+    at_least("reference", rows, MIN_REFERENCE, message, remedy)
+    at_least("current", len(current), 1, "current has no rows", "Give the batch that is served.")

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
+from airflow_pipeops.base.arguments import one_of, share
+from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.models.performance import classes
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Performance:
+class Performance(JsonForm):
     """A metric, and how sure it is.
 
     :param low: lower end of the confidence interval; ``high`` its upper end.
@@ -43,10 +45,6 @@ class Performance:
     higher_is_better: bool
     baseline: float | None
     estimated: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return asdict(self)
 
     def worse_than(self, reference: float) -> bool:
         """Whether the whole interval is on the wrong side of a reference: the loss is no chance."""
@@ -85,21 +83,8 @@ def measure(
     """
     import numpy as np
 
-    kind = METRICS.get(metric)
-    if kind is None:
-        raise InvalidInput(
-            f"metric {metric!r} is unknown",
-            field="metric",
-            value=metric,
-            remedy=f"Use one of {', '.join(METRICS)}.",
-        )
-    if not 0 < confidence < 1:
-        raise InvalidInput(
-            f"confidence {confidence!r} is no share",
-            field="confidence",
-            value=confidence,
-            remedy="For example 0.95.",
-        )
+    kind = METRICS[one_of("metric", metric, tuple(METRICS), called="metric")]
+    share("confidence", confidence, "For example 0.95.")
     y, p = _read(kind, labels, predictions, threshold)
     value, influence = kind.measure(y, p)
     if not math.isfinite(value):

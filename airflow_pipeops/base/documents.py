@@ -1,0 +1,48 @@
+"""What others wrote in JSON: nothing of it need be there, or be of the type that is expected."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+Json = Mapping[str, Any]
+
+
+def parsed(content: str | bytes, most: int | None = None) -> Any:
+    """Return the value of a JSON text.
+
+    :param content: the text, or its bytes.
+    :param most: a longer one is not read.
+    :return: whatever JSON can hold.
+    :raises ValueError: if it is too long, no JSON, or nested too deeply.
+    """
+    if most is not None and len(content) > most:
+        raise ValueError(f"a text of {len(content):,} characters is longer than {most:,}")
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def map_(value: Any) -> Json:
+    """Return an object; an empty one in place of anything else."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def maps(value: Any) -> list[Json]:
+    """Return the objects of a list, without anything else that is in it."""
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, (list, tuple)) else []
+
+
+def text(value: Any, most: int | None = None) -> str:
+    """Return a text; an empty one in place of anything else.
+
+    :param most: it is cut after so many characters.
+    """
+    return value[:most] if isinstance(value, str) else ""
+
+
+def whole(value: Any) -> int | None:
+    """Return a whole number; none in place of anything else, a truth value included."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
