@@ -30,8 +30,8 @@ from airflow_pipeops.models.operators import (
     RegisterModelOperator,
     SetModelAliasOperator,
     TrainModelOperator,
-    VerifyModelOperator,
 )
+from airflow_pipeops.serving.operators import VerifyModelOperator
 from airflow_pipeops.validation.operators import ValidateDataOperator
 from airflow_pipeops.validation.triggers import DataBatchTrigger
 

@@ -17,8 +17,9 @@ from datetime import timedelta
 from airflow.sdk import DAG, task
 
 from airflow_pipeops.delivery.deliverable import Deliverable
-from airflow_pipeops.drift.operators import DataDriftOperator, RetrainGovernorOperator
+from airflow_pipeops.drift.operators import DataDriftOperator
 from airflow_pipeops.governor import RetrainPolicy
+from airflow_pipeops.governor.operators import RetrainGovernorOperator
 from airflow_pipeops.models.operators import MeasureModelOperator
 from airflow_pipeops.validation.operators import ValidateDataOperator
 from airflow_pipeops.validation.triggers import DataBatchTrigger

@@ -19,7 +19,7 @@ from airflow_pipeops.exceptions import InvalidInput, PipeOpsError, Unreachable
 if TYPE_CHECKING:
     from airflow_pipeops.argocd.clients.protocol import AppRef, ArgoCD
     from airflow_pipeops.argocd.hook import ArgoCDHook
-    from airflow_pipeops.argocd.looking import Lookout
+    from airflow_pipeops.argocd.stream import Lookout
     from airflow_pipeops.waits.status import Observed
 
 #: Seconds after which the applications of a project or selector are listed anew: listing is dear for the server.

@@ -17,11 +17,11 @@ from airflow_pipeops.delivery.records import Record
 from airflow_pipeops.drift.operators import (
     DataDriftOperator,
     DriftProfileOperator,
-    ModelPerformanceOperator,
     PredictionDriftOperator,
     TextDriftOperator,
 )
 from airflow_pipeops.exceptions import InvalidInput
+from airflow_pipeops.models.operators.performance import ModelPerformanceOperator
 from tests.drift.test_text import FINANCE, WEATHER, sentences
 
 MODEL = Deliverable("flight-delay")
@@ -316,7 +316,7 @@ def test_labels_of_several_classes(folder: Path, context: dict) -> None:
 
 
 def test_a_governor_understands_the_result(scored: dict, context: dict) -> None:
-    from airflow_pipeops.drift.operators import RetrainGovernorOperator
+    from airflow_pipeops.governor.operators import RetrainGovernorOperator
 
     found = ModelPerformanceOperator(task_id="performance", **scored, reference=0.8).execute(context)
     decided = RetrainGovernorOperator(task_id="decide", performance=found, history=[]).execute(context)

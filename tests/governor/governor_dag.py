@@ -14,8 +14,8 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import DAG, task
 
 from airflow_pipeops.delivery.deliverable import Deliverable
-from airflow_pipeops.drift.operators import ApprovedRetrainOperator, RetrainGovernorOperator
 from airflow_pipeops.governor import RetrainPolicy
+from airflow_pipeops.governor.operators import ApprovedRetrainOperator, RetrainGovernorOperator
 
 MODE = os.environ["GOVERNOR_MODE"]
 model = Deliverable(f"late-flights-{MODE}")

@@ -12,9 +12,9 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_pipeops.delivery.deliverable import Deliverable
 from airflow_pipeops.delivery.records import Record
-from airflow_pipeops.drift.operators import ApprovedRetrainOperator, RetrainGovernorOperator
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.governor import RetrainPolicy
+from airflow_pipeops.governor.operators import ApprovedRetrainOperator, RetrainGovernorOperator
 from airflow_pipeops.governor.records import observations
 
 MODEL = Deliverable("flight-delay")

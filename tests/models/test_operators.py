@@ -21,9 +21,9 @@ from airflow_pipeops.models.operators import (
     RegisterModelOperator,
     SetModelAliasOperator,
     TrainModelOperator,
-    VerifyModelOperator,
 )
 from airflow_pipeops.models.registry import Registry
+from airflow_pipeops.serving.operators import VerifyModelOperator
 from tests.models.conftest import Server
 
 DOMAIN = "airflow_pipeops.demo.flights"

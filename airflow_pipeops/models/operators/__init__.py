@@ -1,4 +1,4 @@
-"""Train, evaluate, register, promote and verify models.
+"""Train, evaluate, register and promote models.
 
 Domain functions are named by import path (``package.module:name``), so that a DAG file stays light.
 """
@@ -6,16 +6,16 @@ Domain functions are named by import path (``package.module:name``), so that a D
 from __future__ import annotations
 
 from airflow_pipeops.models.operators.evaluate import EvaluateModelOperator, MeasureModelOperator
+from airflow_pipeops.models.operators.performance import ModelPerformanceOperator
 from airflow_pipeops.models.operators.register import RegisterModelOperator, SetModelAliasOperator
 from airflow_pipeops.models.operators.train import BuildFeaturesOperator, TrainModelOperator
-from airflow_pipeops.serving.operators import VerifyModelOperator
 
 __all__ = [
     "BuildFeaturesOperator",
     "EvaluateModelOperator",
     "MeasureModelOperator",
+    "ModelPerformanceOperator",
     "RegisterModelOperator",
     "SetModelAliasOperator",
     "TrainModelOperator",
-    "VerifyModelOperator",
 ]
