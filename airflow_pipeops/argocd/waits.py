@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.argocd.application import observe_all
+from airflow_pipeops.argocd.rules import RULEBOOK
 from airflow_pipeops.exceptions import PipeOpsError
 from airflow_pipeops.waits.status import Observed, Trouble
 from airflow_pipeops.waits.streams.source import problem_of
@@ -48,6 +49,7 @@ def wait_from_json(
         AppRef(app, str(given.get("project") or project), str(given.get("app_namespace") or "")),
         Expectation.from_json(given["expectation"]),
         Memory.from_json(given.get("memory") or {}),
+        rulebook=RULEBOOK,
         oracle=oracle,
         on_change=partial(on_change, app) if on_change else None,
     )

@@ -12,6 +12,7 @@ from airflow_pipeops.base.arguments import one_of, positive
 from airflow_pipeops.delivery.operators import DeliveryOperator, idempotency_key
 from airflow_pipeops.exceptions import PipeOpsError
 from airflow_pipeops.flux.hook import FluxHook
+from airflow_pipeops.flux.rules import RULEBOOK
 from airflow_pipeops.flux.triggers import FluxWaitTrigger
 from airflow_pipeops.flux.waits import Asking, look_once, token_base, until_decided, wait_to_json
 from airflow_pipeops.git.ancestry import git_oracle
@@ -131,6 +132,7 @@ class FluxWaitOperator(FluxOperator):
             wait = Wait(
                 hook.ref(self.kind, self.name),
                 expectation,
+                rulebook=RULEBOOK,
                 oracle=git_oracle(self.git_conn_id),
                 on_change=self._log_verdict,
             )

@@ -1,4 +1,4 @@
-"""One look at a chain of objects beside its expectation: what the rules in :mod:`.reconciling` ask of it."""
+"""One look at a chain of objects beside its expectation: what the rules in :mod:`.rules` ask of it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_pipeops.argocd.rules.operation import VISIBLE_WITHIN
 from airflow_pipeops.flux.status import Names, Reconciled, Stage
-from airflow_pipeops.waits.situation import Look
+from airflow_pipeops.waits.situation import VISIBLE_WITHIN, Look
 
 #: Reasons of not being ready that are no failed attempt.
 CANCELED, DEPENDENCY, NO_SOURCE = "HealthCheckCanceled", "DependencyNotReady", "SourceNotReady"
@@ -19,7 +18,7 @@ _KEPT = 20
 
 def chain_of(k: Look) -> Reconciled:
     """Return the chain that was observed."""
-    assert k.o.reconciled is not None
+    assert isinstance(k.o.reconciled, Reconciled)
     return k.o.reconciled
 
 

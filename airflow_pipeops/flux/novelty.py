@@ -156,7 +156,7 @@ def is_ready(observed: Observed) -> bool:
 
 
 def _chain(observed: Observed) -> Reconciled:
-    assert observed.reconciled is not None
+    assert isinstance(observed.reconciled, Reconciled)
     return observed.reconciled
 
 

@@ -10,16 +10,17 @@ the first that is not where it should be: what a later one says before that is o
 from __future__ import annotations
 
 import re
+from typing import Any
 
-from airflow_pipeops.argocd.rules.comparison import ABSENT_AFTER
-from airflow_pipeops.argocd.rules.identity import deleting, recreated
 from airflow_pipeops.flux.chain import (
     CANCELED,
     DEPENDENCY,
     answered,
     at,
+    attempts,
     chain_of,
     current,
+    facts,
     failing,
     lasting,
     old_news,
@@ -31,7 +32,9 @@ from airflow_pipeops.flux.chain import (
 from airflow_pipeops.flux.status import Names, Stage
 from airflow_pipeops.waits.expectation import Verdict
 from airflow_pipeops.waits.language import Rule, fail, seconds
-from airflow_pipeops.waits.situation import Look
+from airflow_pipeops.waits.rulebook import Rulebook, facts_of
+from airflow_pipeops.waits.rules import deleting, recreated
+from airflow_pipeops.waits.situation import ABSENT_AFTER, Look
 from airflow_pipeops.waits.status import is_sha, short
 
 _DIGEST = re.compile(r"(?:[^@\s]+@)?sha256:[0-9a-f]{64}")
@@ -319,3 +322,11 @@ RECONCILING: tuple[Rule, ...] = (
     _not_tried,
     _progressing,
 )
+
+
+def _details(k: Look) -> dict[str, Any]:
+    return facts_of(k) | facts(k)
+
+
+#: How objects of Flux are judged: its conditions say of which spec and revision they speak, so nothing is confirmed.
+RULEBOOK = Rulebook(RECONCILING, _details, confirms=False, lasting=lasting, attempts=attempts)

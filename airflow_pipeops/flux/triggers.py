@@ -93,6 +93,7 @@ class FluxWaitTrigger(BaseTrigger):
 
     async def _outcome(self) -> dict[str, Any]:
         from airflow_pipeops.flux.kinds import Ref
+        from airflow_pipeops.flux.rules import RULEBOOK
         from airflow_pipeops.flux.stream import joined
         from airflow_pipeops.flux.waits import Asking
         from airflow_pipeops.git.ancestry import git_oracle
@@ -103,6 +104,7 @@ class FluxWaitTrigger(BaseTrigger):
             Ref(self.kind, self.namespace, self.name),
             Expectation.from_json(self.expectation),
             Memory.from_json(self.memory),
+            rulebook=RULEBOOK,
             oracle=git_oracle(self.git_conn_id),
             on_change=self._tell,
         )

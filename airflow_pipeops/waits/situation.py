@@ -8,12 +8,16 @@ from airflow_pipeops.waits.expectation import Expectation, Memory
 from airflow_pipeops.waits.sources import wanted_of
 from airflow_pipeops.waits.status import Hydration, Observed, Operation, is_sha, shorts
 
-__all__ = ["GHOST_AFTER", "NEXT_SECOND", "Look", "is_ghost", "wanted_of"]
+__all__ = ["ABSENT_AFTER", "GHOST_AFTER", "NEXT_SECOND", "VISIBLE_WITHIN", "Look", "is_ghost", "wanted_of"]
 
 #: A running operation whose request is gone, and which is this much older (seconds) than a later comparison, is a ghost.
 GHOST_AFTER = 300.0
 #: After the end of an operation it takes so long until a comparison is surely in a later second of the server's clock.
 NEXT_SECOND = 1.05
+#: How long our own operation or request may stay invisible (an API server reads from a cache), seconds.
+VISIBLE_WITHIN = 60.0
+#: So many acknowledged refreshes must have found that a commit is not there before it is taken for the whole truth.
+ABSENT_AFTER = 3
 #: Of the commits that a hydrator made, so many are remembered.
 _RENDERED = 20
 

@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from airflow_pipeops.flux.status import Reconciled
-
 _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _VERSION = re.compile(r"v?\d+\.\d+\.\d+(?:[-+][0-9A-Za-z.+-]+)?")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -187,7 +185,7 @@ class Observed:
         ``desired`` and ``applied`` the rendered commits.
     :param other_spec: the last comparison was of other sources than the application has now.
     :param finalizers: what must still happen before a deleted application is gone.
-    :param reconciled: what a controller of the Flux kind says; judged by rules of its own.
+    :param reconciled: what a controller says in terms of its own, which its own rulebook reads.
     """
 
     name: str
@@ -221,7 +219,7 @@ class Observed:
     hydration: Hydration | None = None
     other_spec: bool = False
     finalizers: tuple[str, ...] = ()
-    reconciled: Reconciled | None = None
+    reconciled: Any = None
 
     @property
     def applied(self) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Decide whether an application is live and healthy at the expected revision, will never be, or may still become so.
 
 One pure function, :func:`decide`: what was observed, what is expected, what is remembered, and the time, to a verdict
-and a new memory. The rules stand in :data:`~airflow_pipeops.argocd.rules.RULES` in the order in which they apply; the
+and a new memory. The rules stand in the controller's :class:`~airflow_pipeops.waits.rulebook.Rulebook`, in their order; the
 first that speaks decides. Green needs all of: the controller has *compared* an acceptable revision and finds it
 *applied*, nothing is in flight, the comparison began after the last operation ended (in whole seconds of the server's
 clock, so equal is not after), and the health has held for the settle window. Red that a further comparison could take
@@ -14,11 +14,9 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from airflow_pipeops.argocd.rules import CERTAIN, RULES, details_of, seconds
-from airflow_pipeops.flux import chain
-from airflow_pipeops.flux.rules import RECONCILING
-from airflow_pipeops.waits import gone
 from airflow_pipeops.waits.expectation import Expectation, Memory, Verdict
+from airflow_pipeops.waits.language import seconds, wait
+from airflow_pipeops.waits.rulebook import Rulebook
 from airflow_pipeops.waits.situation import Look
 from airflow_pipeops.waits.status import Observed, Trouble
 
@@ -32,7 +30,11 @@ CONFIRM_WITHIN = 60.0
 
 
 def decide(
-    observed: Observed | Trouble, expectation: Expectation, memory: Memory, now: float
+    observed: Observed | Trouble,
+    expectation: Expectation,
+    memory: Memory,
+    now: float,
+    rulebook: Rulebook,
 ) -> tuple[Verdict, Memory]:
     """Judge one look.
 
@@ -40,6 +42,7 @@ def decide(
     :param expectation: what must come true.
     :param memory: what the last call returned; ``Memory()`` at first.
     :param now: seconds on any clock that does not jump; a step back counts as no time at all.
+    :param rulebook: how what this controller says is judged.
     :return: the verdict, and the memory for the next call.
     """
     now = max(now, memory.now) if math.isfinite(now) else memory.now
@@ -50,11 +53,11 @@ def decide(
         verdict, memory = _troubled(observed, expectation, memory)
         details = {"trouble": observed.kind, "message": observed.message}
     elif expectation.gone:
-        verdict = gone.still_there(observed, memory)
+        verdict = _still_there(observed, memory)
         memory = replace(memory, uid=memory.uid or observed.uid, looked=True, troubles=0, since=_kept(memory))
         details = {"health": observed.health, "finalizers": list(observed.finalizers)}
     else:
-        verdict, memory, details = _looked(observed, expectation, memory)
+        verdict, memory, details = _looked(observed, expectation, memory, rulebook)
     same = verdict.rule == memory.rule
     memory = replace(
         memory, rule=verdict.rule, rule_since=memory.rule_since if same else now, reason=verdict.reason
@@ -82,27 +85,37 @@ def questions(
 
 
 def _looked(
-    observed: Observed, expectation: Expectation, memory: Memory
+    observed: Observed, expectation: Expectation, memory: Memory, rulebook: Rulebook
 ) -> tuple[Verdict, Memory, dict[str, Any]]:
     if memory.uid and observed.uid not in ("", memory.uid) and expectation.on_recreated == "restart":
         memory = Memory(now=memory.now, started_at=memory.started_at)
     if _older(observed, memory):
         # Watches, caches and reverse proxies repeat themselves; what was true then is neither held for nor against it.
         verdict = Verdict("wait", "older_look", "an answer that is older than one before it", refresh=True)
-        return verdict, memory, details_of(Look(observed, expectation, memory))
+        return verdict, memory, rulebook.details(Look(observed, expectation, memory))
     before = memory.since
     memory = replace(memory, acknowledged=memory.acknowledged + observed.refreshed)
-    memory = _remember(Look(observed, expectation, memory))
+    memory = _remember(Look(observed, expectation, memory), rulebook)
     look = Look(observed, expectation, memory)
-    if observed.reconciled:
-        # No comparison to wait for, and none that confirms: such a controller says of which spec and revision it speaks.
-        verdict = next(filter(None, (rule(look) for rule in RECONCILING)))
-        return verdict, memory, details_of(look) | chain.facts(look)
-    verdict = next(filter(None, (rule(look) for rule in RULES)))
-    unsure = verdict.state == "failed" and verdict.rule not in CERTAIN and expectation.require_refresh
-    if unsure and not observed.refreshed:
+    verdict = next(filter(None, (rule(look) for rule in rulebook.rules)))
+    unsure = (
+        verdict.state == "failed" and verdict.rule not in rulebook.certain and expectation.require_refresh
+    )
+    if rulebook.confirms and unsure and not observed.refreshed:
         verdict, memory = _confirm(verdict, memory, before.get(f"unconfirmed:{verdict.rule}"))
-    return verdict, memory, details_of(look)
+    return verdict, memory, rulebook.details(look)
+
+
+def _still_there(observed: Observed, memory: Memory) -> Verdict:
+    """Judge a look that found an application. That it is missing is judged where looks that failed are."""
+    if memory.uid and observed.uid and observed.uid != memory.uid:
+        return Verdict("done", "gone", "the application is gone; another one of that name was created since")
+    condition = observed.condition("DeletionError")
+    if observed.deleting:
+        left = f"; still there: {', '.join(observed.finalizers)}" if observed.finalizers else ""
+        said = f": {condition.message}" if condition else left
+        return wait("deleting", f"the application is being deleted{said}")
+    return wait("not_deleting", "the application is there, and nobody has asked for its deletion")
 
 
 def _older(observed: Observed, memory: Memory) -> bool:
@@ -130,9 +143,9 @@ def _confirm(verdict: Verdict, memory: Memory, since: float | None) -> tuple[Ver
     return replace(verdict, state="wait", refresh=True), memory
 
 
-def _remember(look: Look) -> Memory:
+def _remember(look: Look, rulebook: Rulebook) -> Memory:
     observed, memory = look.o, look.m
-    since = {name: memory.since.get(name, memory.now) for name in _spells(look)}
+    since = {name: memory.since.get(name, memory.now) for name in _spells(look, rulebook)}
     if look.fresh and observed.health in _GOOD:
         # The server says since when, in whole seconds; so a difference of two of its times is uncertain by one.
         spell = f"health:{look.state}"
@@ -165,11 +178,11 @@ def _remember(look: Look) -> Memory:
         else memory.acknowledged
         if memory.spec_after is None
         else memory.spec_after,
-        attempts=chain.attempts(look) if observed.reconciled else {},
+        attempts=rulebook.attempts(look),
     )
 
 
-def _spells(look: Look) -> list[str]:
+def _spells(look: Look, rulebook: Rulebook) -> list[str]:
     """What is so now, and is counted for how long it has been without a gap."""
     observed, known = look.o, look.m.since
     active = [] if look.ended_at is None else [look.ended]
@@ -191,7 +204,7 @@ def _spells(look: Look) -> list[str]:
         hydration.phase == "Failed" or (hydration.phase == "Hydrating" and "hydration" in known)
     ):
         active.append("hydration")  # a further attempt does not end it; only success does
-    return active + (chain.lasting(look) if observed.reconciled else [])
+    return active + rulebook.lasting(look)
 
 
 def _ask(verdict: Verdict, memory: Memory) -> tuple[Verdict, Memory]:

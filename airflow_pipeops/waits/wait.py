@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_pipeops import exceptions
-from airflow_pipeops.argocd.rules import WRONG_INPUT
 from airflow_pipeops.exceptions import InvalidInput, NotFound, PipeOpsError
+from airflow_pipeops.waits.rulebook import Rulebook
 from airflow_pipeops.waits.status import Observed, Trouble, summary
 from airflow_pipeops.waits.streams.pacing import judge_again_in, refresh_in
 from airflow_pipeops.waits.verdict import Expectation, Memory, Verdict, decide, questions
@@ -33,6 +33,23 @@ _ERRORS: Mapping[str, type[PipeOpsError]] = {
     "owner_missing": exceptions.NotFound,
     "source_missing": exceptions.NotFound,
 }
+
+#: Rules that name something a person gave wrongly.
+WRONG_INPUT = frozenset(
+    {
+        "not_contained",
+        "not_owned",
+        "pinned_elsewhere",
+        "revision_conflict",
+        "revision_missing",
+        "revision_not_digest",
+        "revision_not_sha",
+        "skip_reconcile",
+        "source_ambiguous",
+        "source_unknown",
+        "wrong_project",
+    }
+)
 
 
 class Clock:
@@ -90,6 +107,7 @@ class Wait:
     :param ref: which application, in the terms of its controller.
     :param expectation: what must come true.
     :param memory: what an earlier part of the same wait remembered.
+    :param rulebook: how what its controller says is judged.
     :param oracle: answers the expectation's questions; needed where its ``oracle`` is true.
     :param on_change: told each verdict whose rule differs from the one before.
     """
@@ -100,11 +118,13 @@ class Wait:
         expectation: Expectation,
         memory: Memory | None = None,
         *,
+        rulebook: Rulebook,
         oracle: Oracle | None = None,
         on_change: Callable[[Verdict], None] | None = None,
     ) -> None:
         self.ref = ref
         self.state = Decided(Verdict("wait", "", ""), memory or Memory(), expectation)
+        self._rulebook = rulebook
         self._oracle, self._on_change, self._clock = oracle, on_change, Clock()
         self._refresh_at, self._refresh_for = math.inf, ""
         self._compared_at: float | None = None
@@ -148,7 +168,7 @@ class Wait:
             await self._ask(seen)
             state.summary = summary(seen)
         before, now = state.verdict.rule, self._clock()
-        state.verdict, state.memory = decide(seen, state.expectation, state.memory, now)
+        state.verdict, state.memory = decide(seen, state.expectation, state.memory, now, self._rulebook)
         if isinstance(seen, Observed):
             self._plan_refresh(seen, now)
         if self._on_change and state.verdict.rule != before:

@@ -13,7 +13,8 @@ from airflow_pipeops.argocd.application import observe
 from airflow_pipeops.argocd.differences import DriftMemory, differences, fingerprint, news, suspicious
 from airflow_pipeops.exceptions import BadResponse
 from airflow_pipeops.waits.status import Hydration, Observed, Operation, Rollout, same_repository
-from airflow_pipeops.waits.verdict import Expectation, Memory, decide
+from airflow_pipeops.waits.verdict import Expectation, Memory
+from tests.waits.judging import decide
 
 NEW, OLD = "a" * 40, "b" * 40
 APPLICATION: dict[str, Any] = {

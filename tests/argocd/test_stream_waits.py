@@ -15,9 +15,9 @@ from airflow_pipeops.argocd.clients.protocol import AppRef
 from airflow_pipeops.argocd.polling import until_decided
 from airflow_pipeops.argocd.sensors import ArgoCDAppSensor
 from airflow_pipeops.argocd.triggers import ArgoCDWaitTrigger
-from airflow_pipeops.argocd.waits import Wait
 from airflow_pipeops.exceptions import BadResponse, InvalidInput, SyncFailed
 from airflow_pipeops.waits.verdict import Expectation
+from tests.waits.judging import Wait
 
 NEW = "a" * 40
 

@@ -12,10 +12,10 @@ from airflow_pipeops.argocd.clients.protocol import AppRef
 from airflow_pipeops.argocd.clients.rest import ArgoCDClient
 from airflow_pipeops.argocd.polling import until_decided
 from airflow_pipeops.argocd.stream import ArgoCDSource
-from airflow_pipeops.argocd.waits import Wait
 from airflow_pipeops.waits.status import Observed
 from airflow_pipeops.waits.streams.snapshot import Reading, Snapshot
 from airflow_pipeops.waits.verdict import Expectation
+from tests.waits.judging import Wait
 
 OLD, NEW = "b" * 40, "a" * 40
 CLOSED = {"activeWindows": [{"kind": "deny", "schedule": "0 22 * * *", "duration": "9h"}], "canSync": False}

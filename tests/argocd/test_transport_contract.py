@@ -13,7 +13,6 @@ import pytest
 from airflow_pipeops.argocd.application import CORRELATION, REFRESH, observe
 from airflow_pipeops.argocd.clients.protocol import AppRef, ArgoCD
 from airflow_pipeops.argocd.polling import until_decided
-from airflow_pipeops.argocd.waits import Wait
 from airflow_pipeops.exceptions import (
     AccessDenied,
     BadResponse,
@@ -29,6 +28,7 @@ from tests.argocd.chaos import Chaos, between
 from tests.argocd.controller import APPLICATIONS, Controller
 from tests.argocd.worlds import CoreWorld, RestWorld, World, spec
 from tests.kubernetes.apiserver import serving
+from tests.waits.judging import Wait
 
 KEY = {"infos": [{"name": CORRELATION, "value": "dag/run/task/-1"}]}
 

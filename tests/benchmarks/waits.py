@@ -110,8 +110,9 @@ async def first_looks(
     from airflow_pipeops.argocd.clients.protocol import AppRef
     from airflow_pipeops.argocd.clients.rest import ArgoCDClient
     from airflow_pipeops.argocd.polling import look_once
-    from airflow_pipeops.argocd.waits import Wait, wait_to_json
+    from airflow_pipeops.argocd.waits import wait_to_json
     from airflow_pipeops.waits.verdict import Expectation
+    from tests.waits.judging import Wait
 
     waits = [
         Wait(AppRef(name, "default"), Expectation(revisions={"*": NEW}, settle=SETTLE, timeout=3600.0))

@@ -8,7 +8,8 @@ from typing import Any
 
 from airflow_pipeops.argocd.application import observe
 from airflow_pipeops.waits.status import Trouble
-from airflow_pipeops.waits.verdict import Expectation, Memory, Verdict, decide
+from airflow_pipeops.waits.verdict import Expectation, Memory, Verdict
+from tests.waits.judging import decide
 
 NEW, OLD, NEWER, RENDERED, RENDERED_OLD = "a" * 40, "b" * 40, "c" * 40, "d" * 40, "e" * 40
 REPO = "https://git.example.com/team/deploy.git"

@@ -18,7 +18,7 @@ from airflow_pipeops.waits.streams.seats import Seat
 from airflow_pipeops.waits.streams.snapshot import Reading
 from airflow_pipeops.waits.streams.stream import SharedStream, shared_stream
 from airflow_pipeops.waits.verdict import Expectation, Memory
-from airflow_pipeops.waits.wait import Wait
+from tests.waits.judging import Wait
 
 NEW, OLD = "a" * 40, "b" * 40
 #: Everything about a hundred times as fast as in life.

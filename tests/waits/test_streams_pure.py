@@ -22,7 +22,7 @@ from airflow_pipeops.waits.streams.pacing import (
     refresh_in,
 )
 from airflow_pipeops.waits.streams.snapshot import Reading, Snapshot, slim
-from airflow_pipeops.waits.verdict import decide
+from tests.waits.judging import decide
 
 SHA = "a" * 40
 _names = st.sampled_from(["api", "db", "job"])

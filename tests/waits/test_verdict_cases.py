@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from airflow_pipeops.argocd.application import observe
-from airflow_pipeops.argocd.rules import CERTAIN, RULES, WRONG_INPUT
+from airflow_pipeops.argocd.rules import CERTAIN, RULES
 from airflow_pipeops.waits import verdict as verdicts
 from airflow_pipeops.waits.expectation import Memory
 from airflow_pipeops.waits.status import Trouble
-from airflow_pipeops.waits.verdict import decide, questions
+from airflow_pipeops.waits.verdict import questions
+from airflow_pipeops.waits.wait import WRONG_INPUT
+from tests.waits.judging import decide
 from tests.waits.looks import (
     NEW,
     NEWER,
@@ -310,7 +312,7 @@ def test_the_page_about_the_wait_names_every_rule() -> None:
     page = (Path(__file__).parents[2] / "docs" / "wait.md").read_text()
     package = Path(verdicts.__file__).parent
     rules = package.parent / "argocd" / "rules"
-    sources = [package / "verdict.py", package / "sources.py", package / "gone.py", *rules.glob("*.py")]
+    sources = [package / "verdict.py", package / "sources.py", package / "rules.py", *rules.glob("*.py")]
     named: set[str] = set()
     for path in sources:
         for node in ast.walk(ast.parse(path.read_text())):

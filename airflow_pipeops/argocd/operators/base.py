@@ -15,6 +15,7 @@ from airflow_pipeops import exceptions
 from airflow_pipeops.argocd.hook import ArgoCDHook
 from airflow_pipeops.argocd.links import LINKS, app_url
 from airflow_pipeops.argocd.polling import ended, look_once, until_decided
+from airflow_pipeops.argocd.rules import RULEBOOK
 from airflow_pipeops.argocd.triggers import ArgoCDWaitTrigger
 from airflow_pipeops.argocd.waits import Decided, Wait, wait_to_json
 from airflow_pipeops.base.arguments import positive
@@ -148,6 +149,7 @@ class ArgoCDWaitOperator(ArgoCDOperator):
                 hook.ref(app),
                 expectation,
                 remembered.get(app),
+                rulebook=RULEBOOK,
                 oracle=oracle,
                 on_change=partial(self._log_verdict, app),
             )

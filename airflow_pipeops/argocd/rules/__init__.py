@@ -1,4 +1,4 @@
-"""The rules of the wait, in the order in which they apply; see :mod:`airflow_pipeops.waits.verdict`.
+"""The rules of a wait for Argo CD, in the order in which they apply; see :mod:`airflow_pipeops.waits.verdict`.
 
 A module per subject; a rule is a function that speaks or leaves the word to the next one.
 """
@@ -8,16 +8,18 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_pipeops.argocd.rules import comparison, health, hydration, identity, operation, sync
-from airflow_pipeops.waits.language import Rule, first_failure, seconds, unhealthy
+from airflow_pipeops.waits import rules
+from airflow_pipeops.waits.language import Rule
+from airflow_pipeops.waits.rulebook import Rulebook, facts_of
 from airflow_pipeops.waits.situation import Look
 from airflow_pipeops.waits.status import shorts
 
-__all__ = ["CERTAIN", "RULES", "WRONG_INPUT", "details_of", "first_failure", "seconds", "unhealthy"]
+__all__ = ["CERTAIN", "RULEBOOK", "RULES", "details_of"]
 
 #: The order of the rules. The last one always speaks.
 RULES: tuple[Rule, ...] = (
-    identity.deleting,
-    identity.recreated,
+    rules.deleting,
+    rules.recreated,
     identity.skip_reconcile,
     identity.wrong_project,
     identity.unmeetable,
@@ -43,23 +45,6 @@ RULES: tuple[Rule, ...] = (
     health.suspended,
     health.degraded,
     health.progressing,
-)
-
-#: Rules that name something a person gave wrongly.
-WRONG_INPUT = frozenset(
-    {
-        "not_contained",
-        "not_owned",
-        "pinned_elsewhere",
-        "revision_conflict",
-        "revision_missing",
-        "revision_not_digest",
-        "revision_not_sha",
-        "skip_reconcile",
-        "source_ambiguous",
-        "source_unknown",
-        "wrong_project",
-    }
 )
 
 #: Failures that no further comparison can take back. All others are confirmed by an acknowledged refresh first.
@@ -88,26 +73,7 @@ CERTAIN = frozenset(
 
 def details_of(k: Look) -> dict[str, Any]:
     """Return the facts behind a verdict, as JSON of bounded size."""
-    op = k.o.operation
-    found: dict[str, Any] = {
-        "expected": {str(index): revision for index, revision in k.asked.items()},
-        "match": "exact" if k.exact_only else k.e.match,
-        "desired": list(k.o.desired),
-        "applied": list(k.o.applied),
-        "sync": k.o.sync,
-        "health": k.o.health,
-        "operation": {
-            "phase": op.phase,
-            "message": op.message[:500],
-            "retries": op.retries,
-            "initiated_by": op.initiated_by,
-            "ours": k.ours,
-        }
-        if op
-        else None,
-        "fresh": k.fresh,
-        "warnings": notes(k),
-    }
+    found = {**facts_of(k), "warnings": notes(k)}
     if k.hydrating:
         found["rendered"] = list(k.rendered[-1:])
     return found
@@ -137,3 +103,7 @@ def notes(k: Look) -> list[str]:
             "the last synchronisation was of some resources only, which hides how the one before it ended"
         )
     return found
+
+
+#: How Argo CD's applications are judged.
+RULEBOOK = Rulebook(RULES, details_of, CERTAIN)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from airflow_pipeops.waits.expectation import Verdict
 from airflow_pipeops.waits.language import fail, seconds, wait
-from airflow_pipeops.waits.situation import Look
+from airflow_pipeops.waits.situation import ABSENT_AFTER, Look
 from airflow_pipeops.waits.status import shorts
 
-#: So many acknowledged refreshes must have found the same before it is taken for the whole truth.
-LOST_AFTER, ABSENT_AFTER = 2, 3
+#: So many acknowledged refreshes must have found that a revision was replaced before it is taken for the whole truth.
+LOST_AFTER = 2
 
 
 def invalid_spec(k: Look) -> Verdict | None:

@@ -8,23 +8,6 @@ from airflow_pipeops.waits.situation import Look
 from airflow_pipeops.waits.status import is_sha, short
 
 
-def deleting(k: Look) -> Verdict | None:
-    if not k.o.deleting:
-        return None
-    condition = k.o.condition("DeletionError")
-    return fail(
-        "deleting", "the application is being deleted" + (f": {condition.message}" if condition else "")
-    )
-
-
-def recreated(k: Look) -> Verdict | None:
-    if not k.o.uid or k.o.uid == k.m.uid:
-        return None
-    return fail(
-        "recreated", "the application was deleted and created again during the wait; start the wait anew"
-    )
-
-
 def skip_reconcile(k: Look) -> Verdict | None:
     if not k.o.ignored:
         return None

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from airflow_pipeops.waits.expectation import Verdict
 from airflow_pipeops.waits.language import by, fail, first_failure, names, wait
-from airflow_pipeops.waits.situation import Look
+from airflow_pipeops.waits.situation import VISIBLE_WITHIN, Look
 from airflow_pipeops.waits.status import Operation, shorts
-
-#: How long our own operation may stay invisible (the API server reads from a cache), seconds.
-VISIBLE_WITHIN = 60.0
 
 
 def own_operation_invisible(k: Look) -> Verdict | None:

@@ -6,9 +6,8 @@ import random
 from collections.abc import Hashable
 from dataclasses import dataclass, fields
 
-from airflow_pipeops.argocd.rules.operation import VISIBLE_WITHIN
 from airflow_pipeops.waits.expectation import Expectation, Memory, Verdict
-from airflow_pipeops.waits.situation import NEXT_SECOND
+from airflow_pipeops.waits.situation import NEXT_SECOND, VISIBLE_WITHIN
 from airflow_pipeops.waits.verdict import CONFIRM_WITHIN
 
 #: A wait is judged at least so often, seconds, also where nothing happens.
