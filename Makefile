@@ -4,13 +4,16 @@ VENV ?= .venv
 ARGS ?=
 BIN := $(VENV)/bin
 
-.PHONY: demo test nightly lint install-demo install-dev clean
+.PHONY: demo test quick nightly lint install-demo install-dev clean
 
 demo: install-demo
 	@$(BIN)/python -m airflow_pipeops.demo $(ARGS)
 
 test: install-dev
 	@.ci/test $(BIN)
+
+quick: install-dev
+	@.ci/quick $(BIN)
 
 nightly: install-dev
 	@HYPOTHESIS_PROFILE=explore $(BIN)/python -m pytest -q -n 2 -m "hypothesis and not nightly"
