@@ -178,8 +178,10 @@ class Store:
     def __init__(self, *, broken: bool = False) -> None:
         self.kept: dict[str, Any] = {}
         self.broken = broken
+        self.asked = 0
 
     async def aget(self, key: str) -> Any:
+        self.asked += 1
         if self.broken:
             raise RuntimeError("no store")
         return self.kept.get(key)
@@ -274,12 +276,15 @@ def test_readiness_is_told_once_and_not_again_after_a_restart(cluster: ApiServer
 
 
 def test_a_store_that_is_broken_stops_nothing(cluster: ApiServer) -> None:
+    store = Store(broken=True)
+
     async def release(count: Any) -> None:
-        await asyncio.sleep(0.5)
+        while store.asked < 2:  # it is asked again at the second look
+            await asyncio.sleep(0.01)
         put(cluster, ks(NEW))
         await count(1)
 
-    assert len(watch(FluxReadyTrigger(names=["apps"], poll_interval=0.05), Store(broken=True), release)) == 1
+    assert len(watch(FluxReadyTrigger(names=["apps"], poll_interval=0.05), store, release)) == 1
 
 
 def test_a_failure_is_told(cluster: ApiServer) -> None:

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from airflow_pipeops.argocd.rules import RULEBOOK
 from airflow_pipeops.waits import verdict, wait
 
 decide = partial(verdict.decide, rulebook=RULEBOOK)
-Wait = partial(wait.Wait, rulebook=RULEBOOK)
+
+
+class Wait(wait.Wait):
+    """A wait for an Application."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, rulebook=RULEBOOK, **named)
