@@ -22,8 +22,8 @@ class ModelPerformanceOperator(DeliveryOperator):
     """Join the labels that came late to the predictions, and measure a metric with its confidence interval.
 
     Returns ``{metric, value, low, high, rows, reference, worse, estimated, verdict, counts, batch, record_id}``, which
-    :class:`~airflow_pipeops.governor.operators.RetrainGovernorOperator` takes as ``performance=``. ``verdict`` is ``steady``,
-    ``worse`` (the whole interval is on the wrong side of the reference), or ``too few labels``; then, with
+    :class:`~airflow_pipeops.governor.operators.RetrainGovernorOperator` takes as ``performance=``. ``verdict`` is
+    ``steady``, ``worse`` (the whole interval is on the wrong side of the reference), or ``too few labels``; then, with
     ``estimate_from``, the metric is estimated without labels (``estimated``), by NannyML.
 
     :param predictions: files, table or query; as for the other operators of this package.
