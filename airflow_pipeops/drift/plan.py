@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from airflow_pipeops.drift.columns import ColumnDrift
 from airflow_pipeops.drift.engines.dialects import CATEGORIES, NUMBERS, SECONDS, TIMES
-from airflow_pipeops.drift.engines.sessions import Column
+from airflow_pipeops.drift.schema import Column
 from airflow_pipeops.exceptions import InvalidInput
 
 #: What a family is compared as, and called in a finding.

@@ -15,8 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_pipeops.drift.engines import sql
-from airflow_pipeops.drift.engines.gatherer import NO_SEGMENT
-from airflow_pipeops.drift.engines.sessions import Column
+from airflow_pipeops.drift.schema import NO_SEGMENT, Column
 from airflow_pipeops.drift.statistics.aggregates import Aggregate, restored
 from airflow_pipeops.exceptions import InvalidInput
 

@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.drift import plan as planning
 from airflow_pipeops.drift.columns import ColumnDrift
-from airflow_pipeops.drift.engines.gatherer import NO_SEGMENT, Gatherer, Wanted
+from airflow_pipeops.drift.comparison import Comparison, Engine, Steps
+from airflow_pipeops.drift.engines.gatherer import Gatherer, Wanted
 from airflow_pipeops.drift.judging.dataset import dataset_verdict
 from airflow_pipeops.drift.judging.verdicts import Scored, judge, score_column
 from airflow_pipeops.drift.profile import Fingerprint, Profile
 from airflow_pipeops.drift.results import ColumnResult
+from airflow_pipeops.drift.schema import NO_SEGMENT, Column
 from airflow_pipeops.drift.settings import Settings
 from airflow_pipeops.drift.statistics.aggregates import Aggregate, CategoricalAggregate, NumericAggregate
 from airflow_pipeops.exceptions import InvalidInput
 
 if TYPE_CHECKING:
-    from airflow_pipeops.drift.engine import Comparison, Engine, Steps
-    from airflow_pipeops.drift.engines.sessions import Column, Session
+    from airflow_pipeops.drift.engines.sessions import Session
     from airflow_pipeops.drift.engines.sql import Map
 
 #: Rounds of looking up values: each settles what the one before brought up.
@@ -114,8 +115,6 @@ class Comparing:
 
     def run(self, names: tuple[str, ...] | None, kinds: Mapping[str, str]) -> Comparison:
         """Compare, and return what was found."""
-        from airflow_pipeops.drift.engine import Comparison
-
         planned = self._planned(names, kinds)
         wanted = self._wanted(planned)
         self._steps.total = len(planned.kinds) * (1 if self._left.profile else 2)

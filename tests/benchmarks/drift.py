@@ -135,7 +135,8 @@ def import_all() -> None:
 def ours(data: dict[str, list[str]], options: argparse.Namespace) -> tuple:
     """Compare with this engine."""
     import_all()
-    from airflow_pipeops.drift.engine import Engine, compare
+    from airflow_pipeops.drift.comparison import Engine
+    from airflow_pipeops.drift.engine import compare
     from airflow_pipeops.drift.sources import Files
 
     engine = Engine(memory_limit=options.memory_limit, threads=options.threads)
@@ -148,7 +149,8 @@ def ours(data: dict[str, list[str]], options: argparse.Namespace) -> tuple:
 def ours_profile(data: dict[str, list[str]], options: argparse.Namespace) -> tuple:
     """Compare with a saved profile; making it is not timed here, loading it is."""
     import_all()
-    from airflow_pipeops.drift.engine import Engine, compare
+    from airflow_pipeops.drift.comparison import Engine
+    from airflow_pipeops.drift.engine import compare
     from airflow_pipeops.drift.profile import Profile
     from airflow_pipeops.drift.sources import Files
 
@@ -162,7 +164,8 @@ def ours_profile(data: dict[str, list[str]], options: argparse.Namespace) -> tup
 def make_profile(data: dict[str, list[str]], options: argparse.Namespace) -> tuple:
     """Make and save the profile of the reference."""
     import_all()
-    from airflow_pipeops.drift.engine import Engine, profile
+    from airflow_pipeops.drift.comparison import Engine
+    from airflow_pipeops.drift.engine import profile
     from airflow_pipeops.drift.sources import Files
 
     engine = Engine(memory_limit=options.memory_limit, threads=options.threads)

@@ -17,7 +17,8 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from airflow_pipeops.drift.engine import Comparison, Engine, compare, profile
+from airflow_pipeops.drift.comparison import Comparison, Engine
+from airflow_pipeops.drift.engine import compare, profile
 from airflow_pipeops.drift.engines.duck import Database
 from airflow_pipeops.drift.engines.sessions import Cancellation, Cancelled
 from airflow_pipeops.drift.engines.sql import RESOLUTION, Map
@@ -472,7 +473,8 @@ def test_a_long_query_is_interrupted(tmp_path: Path) -> None:
 
 LIMITED = """
 import json, re, sys
-from airflow_pipeops.drift.engine import compare, Engine
+from airflow_pipeops.drift.comparison import Engine
+from airflow_pipeops.drift.engine import compare
 from airflow_pipeops.drift.sources import Files
 found = compare(Files(sys.argv[1]), Files(sys.argv[2]))
 # Not ru_maxrss, which begins with what the parent process had.

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 from airflow.sdk import ObjectStoragePath
 
-from airflow_pipeops.drift.engine import Engine, compare, profile
+from airflow_pipeops.drift.comparison import Engine
+from airflow_pipeops.drift.engine import compare, profile
 from airflow_pipeops.drift.engines.rows import read_rows
 from airflow_pipeops.drift.engines.sessions import Cancellation, Cancelled
 from airflow_pipeops.drift.operators import DataDriftOperator, DriftProfileOperator

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from airflow_pipeops.drift import profile as profiles
-from airflow_pipeops.drift.engine import Engine, compare, profile
+from airflow_pipeops.drift.comparison import Engine
+from airflow_pipeops.drift.engine import compare, profile
 from airflow_pipeops.drift.profile import Profile
 from airflow_pipeops.drift.settings import Settings
 from airflow_pipeops.drift.sources import Files, Frame

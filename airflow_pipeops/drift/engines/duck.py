@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from airflow_pipeops.drift.engines.files import Listed, listed
-from airflow_pipeops.drift.engines.sessions import Column, unique
+from airflow_pipeops.drift.engines.sessions import Cancelled, unique
+from airflow_pipeops.drift.schema import Column
 from airflow_pipeops.drift.sources import Files, Frame
 from airflow_pipeops.exceptions import InvalidInput, MissingExtra, PipeOpsError, Unreachable
 
@@ -187,8 +188,6 @@ class DuckSide:
         """Turn DuckDB's error into one of ours, without its text where that may quote the data."""
         kind = type(error).__name__
         if kind == "InterruptException":
-            from airflow_pipeops.drift.engines.sessions import Cancelled
-
             return Cancelled("the comparison was cancelled")
         if kind == "OutOfMemoryException":
             return InvalidInput(

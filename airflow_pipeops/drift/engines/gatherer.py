@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow_pipeops.drift.engines import sql
 from airflow_pipeops.drift.engines.dialects import NUMBERS, numpy_type
-from airflow_pipeops.drift.engines.sessions import Column, Session
+from airflow_pipeops.drift.engines.sessions import Session
 from airflow_pipeops.drift.engines.templates import (
     map_of,
     mended_map,
@@ -19,6 +19,7 @@ from airflow_pipeops.drift.engines.templates import (
     together,
     unmasked,
 )
+from airflow_pipeops.drift.schema import NO_SEGMENT, Column
 from airflow_pipeops.drift.statistics.aggregates import Aggregate, CategoricalAggregate, NumericAggregate
 from airflow_pipeops.exceptions import InvalidInput
 
@@ -34,14 +35,12 @@ _MENDS = 3
 #: Families whose values can be listed in an ``IN`` on every engine.
 _CAPPED = ("text", "uuid", "integer")
 
-NO_SEGMENT = ""
-
 
 @dataclass
 class Measured:
     """One side, boiled down.
 
-    :param rows: by segment; :data:`NO_SEGMENT` is the whole.
+    :param rows: by segment; :data:`~airflow_pipeops.drift.schema.NO_SEGMENT` is the whole.
     :param columns: by segment and column.
     :param maps: of the numeric columns.
     """

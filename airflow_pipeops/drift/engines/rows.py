@@ -49,7 +49,7 @@ def read_rows(
     if isinstance(source, Frame) and not source.in_spark:
         return _of_frame(source, field, columns, sample, seed)
     from airflow_pipeops.drift.engines.duck import Database
-    from airflow_pipeops.drift.engines.sessions import opened
+    from airflow_pipeops.drift.engines.opening import opened
 
     with ExitStack() as stack:
         # One thread: the sample must be the same at every look.

@@ -4,32 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-from airflow_pipeops.drift.engines.dialects import family
+from airflow_pipeops.drift.schema import Column
 from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
-
-if TYPE_CHECKING:
-    from airflow_pipeops.drift.sources import Source
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column as its engine knows it.
-
-    :param type: as the engine writes it.
-    :param family: how it can be compared, see :mod:`airflow_pipeops.drift.engines.dialects`.
-    """
-
-    name: str
-    type: str
-    family: str
-
-    @classmethod
-    def of(cls, name: str, type_name: str, dialect: str) -> Column:
-        """Make one from what an engine says."""
-        return cls(name, type_name, family(type_name, dialect))
 
 
 class Session(Protocol):
@@ -123,41 +101,3 @@ def unique(columns: Sequence[Column], field: str) -> tuple[Column, ...]:
     if not columns:
         raise InvalidInput(f"{field} has no columns", field=field, remedy="Nothing can be said of no data.")
     return tuple(columns)
-
-
-def opened(source: Source, field: str, *, duck: Any, spark: Any = None, timeout: float = 3600.0) -> Session:
-    """Open a source with the engine that it needs.
-
-    :param duck: the :class:`~airflow_pipeops.drift.engines.duck.Database` that files and frames are read with.
-    :param spark: a Spark session that files and tables without a connection are read with instead.
-    :param timeout: seconds for each query in a warehouse.
-    """
-    from airflow_pipeops.drift.sources import Files, Frame, Query, TableRef
-
-    if isinstance(source, Frame) and source.in_spark:
-        from airflow_pipeops.drift.engines.spark import SparkSide
-
-        return SparkSide(source, field, spark)
-    if isinstance(source, (Query, TableRef)):
-        if source.conn_id is not None or source.hook is not None:
-            from airflow_pipeops.drift.engines.warehouse import Warehouse
-
-            return Warehouse(source, field, timeout=timeout)
-        if spark is None:
-            raise InvalidInput(
-                f"{field} names no connection", field=field, value=source.name, remedy="Give conn_id."
-            )
-    if spark is not None and isinstance(source, (Files, Query, TableRef)):
-        from airflow_pipeops.drift.engines.spark import SparkSide
-
-        return SparkSide(source, field, spark)
-    if isinstance(source, (Files, Frame)):
-        from airflow_pipeops.drift.engines.duck import DuckSide
-
-        return DuckSide(source, field, duck)
-    raise InvalidInput(
-        f"{field} is no source",
-        field=field,
-        value=type(source).__name__,
-        remedy="Use Files, Frame, Query, TableRef, or a Profile (of a reference).",
-    )

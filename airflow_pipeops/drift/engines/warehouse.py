@@ -13,7 +13,8 @@ from typing import Any
 
 from airflow_pipeops.drift.engines import sql as statements
 from airflow_pipeops.drift.engines.dialects import CONNECTIONS, known
-from airflow_pipeops.drift.engines.sessions import Cancelled, Column, by_name, unique
+from airflow_pipeops.drift.engines.sessions import Cancelled, by_name, unique
+from airflow_pipeops.drift.schema import Column
 from airflow_pipeops.drift.sources import Query, TableRef
 from airflow_pipeops.exceptions import AccessDenied, InvalidInput, PipeOpsError, Unreachable
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_pipeops.delivery.records import Evidence
-    from airflow_pipeops.drift.engine import Comparison
+    from airflow_pipeops.drift.comparison import Comparison
     from airflow_pipeops.drift.operators.inputs import Given
     from airflow_pipeops.drift.sources import Source
 

@@ -9,7 +9,7 @@ from airflow_pipeops.delivery.operators import DeliveryOperator
 from airflow_pipeops.exceptions import MissingExtra
 
 if TYPE_CHECKING:
-    from airflow_pipeops.drift.engine import Engine
+    from airflow_pipeops.drift.comparison import Engine
     from airflow_pipeops.drift.engines.sessions import Cancellation
 
 
@@ -40,7 +40,7 @@ class MeasuringOperator(DeliveryOperator):
 
         :raises MissingExtra: without pyspark, where Spark is asked for.
         """
-        from airflow_pipeops.drift.engine import Engine
+        from airflow_pipeops.drift.comparison import Engine
 
         limit: dict[str, Any] = {"memory_limit": self.memory_limit} if self.memory_limit else {}
         if self.engine == "duckdb":

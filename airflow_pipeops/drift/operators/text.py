@@ -11,7 +11,7 @@ from airflow_pipeops.exceptions import InvalidInput
 if TYPE_CHECKING:
     import pandas as pd
 
-    from airflow_pipeops.drift.engine import Comparison
+    from airflow_pipeops.drift.comparison import Comparison
     from airflow_pipeops.drift.sources import Source
 
 #: Texts of a side that are described: each one costs a language model or a lexicon a look.

@@ -1,0 +1,45 @@
+"""Open a source with the engine that it needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_pipeops.drift.engines.sessions import Session
+from airflow_pipeops.drift.sources import Files, Frame, Query, Source, TableRef
+from airflow_pipeops.exceptions import InvalidInput
+
+
+def opened(source: Source, field: str, *, duck: Any, spark: Any = None, timeout: float = 3600.0) -> Session:
+    """Open a source with the engine that it needs.
+
+    :param duck: the :class:`~airflow_pipeops.drift.engines.duck.Database` that files and frames are read with.
+    :param spark: a Spark session that files and tables without a connection are read with instead.
+    :param timeout: seconds for each query in a warehouse.
+    """
+    if isinstance(source, Frame) and source.in_spark:
+        from airflow_pipeops.drift.engines.spark import SparkSide
+
+        return SparkSide(source, field, spark)
+    if isinstance(source, (Query, TableRef)):
+        if source.conn_id is not None or source.hook is not None:
+            from airflow_pipeops.drift.engines.warehouse import Warehouse
+
+            return Warehouse(source, field, timeout=timeout)
+        if spark is None:
+            raise InvalidInput(
+                f"{field} names no connection", field=field, value=source.name, remedy="Give conn_id."
+            )
+    if spark is not None and isinstance(source, (Files, Query, TableRef)):
+        from airflow_pipeops.drift.engines.spark import SparkSide
+
+        return SparkSide(source, field, spark)
+    if isinstance(source, (Files, Frame)):
+        from airflow_pipeops.drift.engines.duck import DuckSide
+
+        return DuckSide(source, field, duck)
+    raise InvalidInput(
+        f"{field} is no source",
+        field=field,
+        value=type(source).__name__,
+        remedy="Use Files, Frame, Query, TableRef, or a Profile (of a reference).",
+    )
