@@ -420,7 +420,7 @@ def test_a_watch_that_is_cut_is_unreachable_and_the_next_one_tells_all_again(
             async for _ in events:
                 asyncio.get_running_loop().call_later(0.5, chaos.cut)
 
-    run(world.client(url=chaos.url, attempts=6), story, seconds=60)
+    run(world.client(url=chaos.url, attempts=6, timeout=20.0), story, seconds=120)
 
 
 # ---- the other side dies, lies, stalls, truncates, answers twice -------------------------------------------------------
