@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.triggers.base import BaseEventTrigger, TriggerEvent
+from airflow.triggers.base import TriggerEvent
 
-# Its home is events.py; DAGs written before that import it from here.
+# Its home is watchers.py; whoever writes an AssetWatcher looks here first.
 from airflow_pipeops.argocd.watchers import ArgoCDDriftTrigger as ArgoCDDriftTrigger
-from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
+from airflow_pipeops.exceptions import InvalidInput
+from airflow_pipeops.waits.triggers import DWELL, OutcomeTrigger
 
 if TYPE_CHECKING:
     from airflow_pipeops.argocd.waits import Wait
     from airflow_pipeops.waits.streams.stream import SharedStream
     from airflow_pipeops.waits.verdict import Verdict
 
-#: A trigger that fires right after the deferral can fail its task (Airflow 3.3.2), so none fires sooner. Seconds.
-DWELL = 5.0
 
-
-class _AppTrigger(BaseEventTrigger):
+class _AppTrigger(OutcomeTrigger):
     """Watches until there is something to tell the task.
 
     All that watch on the same connection and project share one stream (see
@@ -32,7 +29,6 @@ class _AppTrigger(BaseEventTrigger):
     """
 
     argocd_conn_id: str
-    dwell: float
 
     def shared_stream_key(self) -> tuple[str, ...] | None:
         """Return what the shared stream is known by: the connection and the project."""
@@ -56,12 +52,7 @@ class _AppTrigger(BaseEventTrigger):
 
     async def filter_shared_stream(self, shared_stream: AsyncIterator[Any]) -> AsyncIterator[TriggerEvent]:
         """Yield the one event, found by the shared stream."""
-        async for event in self._fire(self.follow(self.watch_stream())):
-            yield event
-
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield the one event, found by looking again and again: without a triggerer there is no shared stream."""
-        async for event in self._fire(self.outcome()):
+        async for event in self.fire(self.follow(self.watch_stream())):
             yield event
 
     def watch_stream(self) -> SharedStream:
@@ -70,26 +61,9 @@ class _AppTrigger(BaseEventTrigger):
 
         return watch_of(self.argocd_conn_id, self.watched_project())
 
-    async def outcome(self) -> dict[str, Any]:
-        """Look until there is something to tell, and return the event's payload."""
-        raise NotImplementedError
-
     async def follow(self, watch: SharedStream) -> dict[str, Any]:
         """Do the same by the shared stream."""
         raise NotImplementedError
-
-    async def _fire(self, finding: Awaitable[dict[str, Any]]) -> AsyncIterator[TriggerEvent]:
-        started = time.monotonic()
-        try:
-            payload = await finding
-        except PipeOpsError as error:
-            payload = {"error": str(error), "type": type(error).__name__}
-        await asyncio.sleep(max(0.0, self.dwell - (time.monotonic() - started)))
-        yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
-
-    def _arguments(self, *names: str) -> tuple[str, dict[str, Any]]:
-        arguments = {name: getattr(self, name) for name in names}
-        return f"{type(self).__module__}.{type(self).__qualname__}", {**arguments, "dwell": self.dwell}
 
 
 class ArgoCDWaitTrigger(_AppTrigger):
@@ -107,6 +81,8 @@ class ArgoCDWaitTrigger(_AppTrigger):
     :param dwell: seconds before which it does not fire.
     """
 
+    arguments = ("argocd_conn_id", "waits", "git_conn_id", "poll_interval", "fail_fast")
+
     def __init__(
         self,
         *,
@@ -118,13 +94,13 @@ class ArgoCDWaitTrigger(_AppTrigger):
         dwell: float = DWELL,
         **single: Any,
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # Airflow leaves it untyped
+        super().__init__(dwell=dwell)
         # Triggers of earlier versions are in databases still: they name one application among their arguments.
         self.waits = [dict(wait) for wait in waits] or [single]
         if waits and single:
             raise TypeError(f"there is no argument {next(iter(single))!r}")
         self.argocd_conn_id, self.git_conn_id = argocd_conn_id, git_conn_id
-        self.poll_interval, self.fail_fast, self.dwell = float(poll_interval), bool(fail_fast), float(dwell)
+        self.poll_interval, self.fail_fast = float(poll_interval), bool(fail_fast)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return class path and arguments.
@@ -140,7 +116,7 @@ class ArgoCDWaitTrigger(_AppTrigger):
                 value=names,
                 remedy="Name at least one application, and none twice.",
             )
-        return self._arguments("argocd_conn_id", "waits", "git_conn_id", "poll_interval", "fail_fast")
+        return super().serialize()
 
     def watched_project(self) -> str:
         """Return the project of all waits; empty where they differ: then all that the token may see is watched."""
@@ -150,12 +126,14 @@ class ArgoCDWaitTrigger(_AppTrigger):
     async def outcome(self) -> dict[str, Any]:
         """Wait, and return where each wait stands."""
         from airflow_pipeops.argocd.hook import ArgoCDHook
-        from airflow_pipeops.argocd.polling import until_decided
+        from airflow_pipeops.argocd.waits import ArgoCDController
+        from airflow_pipeops.waits.controller import until_decided
 
         hook = ArgoCDHook(self.argocd_conn_id)
         async with await hook.aclient() as client:
             waits = self._waits(hook.ref("any").project)
-            await until_decided(client, waits, self.poll_interval, fail_fast=self.fail_fast)
+            controller = ArgoCDController(client)
+            await until_decided(controller, waits, self.poll_interval, fail_fast=self.fail_fast)
         return _decided(waits)
 
     async def follow(self, watch: SharedStream) -> dict[str, Any]:
@@ -196,6 +174,8 @@ class ArgoCDSteadyTrigger(_AppTrigger):
     :param dwell: seconds before which it does not fire.
     """
 
+    arguments = ("argocd_conn_id", "app", "project", "app_namespace", "watch", "memory", "poll_interval")
+
     def __init__(
         self,
         *,
@@ -208,15 +188,10 @@ class ArgoCDSteadyTrigger(_AppTrigger):
         poll_interval: float = 5.0,
         dwell: float = DWELL,
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # Airflow leaves it untyped
+        super().__init__(dwell=dwell)
         self.argocd_conn_id, self.app, self.watch = argocd_conn_id, app, dict(watch)
         self.project, self.app_namespace = project, app_namespace
-        self.memory, self.poll_interval, self.dwell = memory, float(poll_interval), float(dwell)
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return class path and arguments."""
-        named = ("argocd_conn_id", "app", "project", "app_namespace", "watch", "memory", "poll_interval")
-        return self._arguments(*named)
+        self.memory, self.poll_interval = memory, float(poll_interval)
 
     def watched_project(self) -> str:
         """Return the application's project."""
@@ -225,21 +200,22 @@ class ArgoCDSteadyTrigger(_AppTrigger):
     async def outcome(self) -> dict[str, Any]:
         """Watch, and return the outcome."""
         from airflow_pipeops.argocd.hook import ArgoCDHook
-        from airflow_pipeops.argocd.watching import watch_app
+        from airflow_pipeops.argocd.waits import ArgoCDController
+        from airflow_pipeops.waits.steadiness import steady_watch, watch_until_over
 
         hook = ArgoCDHook(self.argocd_conn_id, project=self.project, app_namespace=self.app_namespace)
         async with await hook.aclient() as client:
-            return await watch_app(client, hook.ref(self.app), self.watch, self.memory, self.poll_interval)
+            watch = steady_watch(hook.ref(self.app), self.watch, self.memory)
+            return await watch_until_over(ArgoCDController(client), watch, self.poll_interval)
 
     async def follow(self, watch: SharedStream) -> dict[str, Any]:
         """Watch by the shared stream."""
         from airflow_pipeops.argocd.clients.rest import AppRef
-        from airflow_pipeops.argocd.watching import SteadyWatch
-        from airflow_pipeops.waits.steadiness import SteadyMemory, Watch
+        from airflow_pipeops.waits.steadiness import steady_watch
         from airflow_pipeops.waits.streams.seats import Seat
 
         ref = AppRef(self.app, self.project, self.app_namespace)
-        watched = SteadyWatch(ref, Watch(**self.watch), SteadyMemory.from_json(self.memory or {}))
+        watched = steady_watch(ref, self.watch, self.memory)
         seat = Seat(watch, [watched], self.poll_interval)
         try:
             await seat.follow()

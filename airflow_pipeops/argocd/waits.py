@@ -17,7 +17,7 @@ from airflow_pipeops.waits.wait import Clock, Decided, Oracle, Wait
 if TYPE_CHECKING:
     from airflow_pipeops.argocd.clients.rest import AppRef, ArgoCDClient
 
-__all__ = ["Clock", "Decided", "Oracle", "Wait", "look", "wait_from_json", "wait_to_json"]
+__all__ = ["ArgoCDController", "Clock", "Decided", "Oracle", "Wait", "look", "wait_from_json", "wait_to_json"]
 
 
 def wait_to_json(wait: Wait) -> dict[str, Any]:
@@ -53,6 +53,35 @@ def wait_from_json(
         oracle=oracle,
         on_change=partial(on_change, app) if on_change else None,
     )
+
+
+class ArgoCDController:
+    """Argo CD, as whoever waits for its applications sees it.
+
+    :param client: reaches it.
+    :param url: of an application in its UI, for a message.
+    """
+
+    rulebook = RULEBOOK
+
+    def __init__(self, client: ArgoCDClient, url: str = "") -> None:
+        self._client, self._url = client, url
+
+    async def look(self, ref: AppRef) -> Observed | Trouble:
+        """Read an application."""
+        seen = await look(self._client, ref)
+        assert seen is not None
+        return seen
+
+    async def refresh(self, wait: Wait) -> Observed | Trouble | None:
+        """Have it compared anew; ``None`` where that is not acknowledged in time."""
+        return await look(self._client, wait.ref, refresh=True)
+
+    async def explain(self, ref: AppRef, decided: Decided) -> str:
+        """Return why a wait has failed."""
+        from airflow_pipeops.argocd.reports import explain
+
+        return await explain(self._client, ref, decided, self._url)
 
 
 async def look(client: ArgoCDClient, ref: AppRef, *, refresh: bool = False) -> Observed | Trouble | None:

@@ -6,16 +6,14 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.configuration import conf
-
 from airflow_pipeops.base.arguments import one_of, positive
 from airflow_pipeops.delivery.operators import DeliveryOperator, idempotency_key
-from airflow_pipeops.exceptions import PipeOpsError
 from airflow_pipeops.flux.hook import FluxHook
 from airflow_pipeops.flux.rules import RULEBOOK
 from airflow_pipeops.flux.triggers import FluxWaitTrigger
-from airflow_pipeops.flux.waits import Asking, look_once, token_base, until_decided, wait_to_json
+from airflow_pipeops.flux.waits import Asking, FluxController, token_base, wait_to_json
 from airflow_pipeops.git.ancestry import git_oracle
+from airflow_pipeops.waits.operators import WaitOperator
 from airflow_pipeops.waits.revisions import revisions_of
 from airflow_pipeops.waits.verdict import Expectation, Verdict
 from airflow_pipeops.waits.wait import Decided, Wait, raise_error_of
@@ -24,9 +22,6 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_pipeops.flux.client import FluxClient
-
-#: Added to the deadline where Airflow enforces it: our own comes first and says why.
-_MARGIN = timedelta(minutes=5)
 
 
 class FluxOperator(DeliveryOperator):
@@ -59,46 +54,29 @@ class FluxOperator(DeliveryOperator):
         return FluxHook(self.flux_conn_id, namespace=self.namespace or "")
 
 
-class FluxWaitOperator(FluxOperator):
+class FluxWaitOperator(WaitOperator, FluxOperator):
     """Wait until an expectation about an object comes true.
 
-    :param timeout: for the whole wait.
     :param settle: for which it must stay ready.
     :param source_grace: for which its source may fail to fetch, or be missing.
     :param failed_attempts: how many different attempts must fail before that counts: Flux tries again for ever. A failed
         build counts at once.
     :param on_suspended: ``fail``, ``wait``, or ``accept`` where it is suspended and already as expected.
-    :param git_conn_id: repository of the desired state; with it, a newer commit that contains the expected one is as good.
-    :param poll_interval: between two looks.
-    :param deferrable: wait in the triggerer; by default ``[operators] default_deferrable``.
     """
 
     def __init__(
         self,
         *,
-        timeout: timedelta = timedelta(minutes=30),
         settle: timedelta = timedelta(0),
         source_grace: timedelta = timedelta(minutes=3),
         failed_attempts: int = 2,
         on_suspended: str = "fail",
-        git_conn_id: str | None = None,
-        poll_interval: timedelta = timedelta(seconds=5),
-        deferrable: bool | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self.timeout = positive("timeout", timeout)
-        self.settle = positive("settle", settle, zero=True)
+        super().__init__(settle=settle, **kwargs)
         self.source_grace = positive("source_grace", source_grace, zero=True)
-        self.poll_interval = positive("poll_interval", poll_interval)
         self.failed_attempts = count("failed_attempts", failed_attempts)
         self.on_suspended = one_of("on_suspended", on_suspended, ("fail", "wait", "accept"))
-        self.git_conn_id = git_conn_id
-        self.deferrable = (
-            conf.getboolean("operators", "default_deferrable", fallback=False)
-            if deferrable is None
-            else deferrable
-        )
 
     def expected(self, revision: Any, match: str, **more: Any) -> Expectation:
         """Return an expectation with the operator's durations and policies.
@@ -126,36 +104,24 @@ class FluxWaitOperator(FluxOperator):
         """
         hook = self.hook()
         base = token_base(idempotency_key(context)) if asks else ""
-        interval = self.poll_interval.total_seconds()
 
-        async def work(client: FluxClient) -> Wait:
-            wait = Wait(
-                hook.ref(self.kind, self.name),
-                expectation,
-                rulebook=RULEBOOK,
-                oracle=git_oracle(self.git_conn_id),
-                on_change=self._log_verdict,
-            )
-            # Looking first spares a deferral where it is done already, and the race of a trigger that fires at once.
-            if self.deferrable:
-                await look_once(client.gather, wait, Asking(client.request, base))
-            else:
-                await until_decided(client, wait, Asking(client.request, base), interval)
-            return wait
+        def waits() -> list[Wait]:
+            ref, oracle = hook.ref(self.kind, self.name), git_oracle(self.git_conn_id)
+            return [Wait(ref, expectation, rulebook=RULEBOOK, oracle=oracle, on_change=self._log_verdict)]
 
-        wait = hook.run(work)
-        if not wait.over:
-            self.defer(
-                trigger=FluxWaitTrigger(
-                    flux_conn_id=self.flux_conn_id,
-                    git_conn_id=self.git_conn_id,
-                    requests=base,
-                    poll_interval=interval,
-                    **wait_to_json(wait),
-                ),
-                method_name=method,
-                timeout=self.timeout + _MARGIN,
+        def controller(client: FluxClient) -> FluxController:
+            return FluxController(client.gather, Asking(client.request, base), client)
+
+        def trigger(waits: Sequence[Wait]) -> FluxWaitTrigger:
+            return FluxWaitTrigger(
+                flux_conn_id=self.flux_conn_id,
+                git_conn_id=self.git_conn_id,
+                requests=base,
+                poll_interval=self.poll_interval.total_seconds(),
+                **wait_to_json(waits[0]),
             )
+
+        (wait,) = self.until(waits, hook.run, controller, trigger, method)
         return wait.state
 
     def resumed(self, event: Mapping[str, Any] | None) -> Decided:
@@ -192,15 +158,11 @@ class FluxWaitOperator(FluxOperator):
         from airflow_pipeops.flux.reports import compose, explain
 
         hook = self.hook()
-        try:
-            # Best effort, and not for long: the verdict is in.
-            message = hook.run(
-                lambda client: explain(client, hook.ref(self.kind, self.name), decided),
-                attempts=1,
-                timeout=10.0,
-            )
-        except PipeOpsError:
-            message = compose(hook.ref(self.kind, self.name), decided, None)
+        message = self.explained(
+            hook.run,
+            lambda client: explain(client, hook.ref(self.kind, self.name), decided),
+            lambda: compose(hook.ref(self.kind, self.name), decided, None),
+        )
         raise decided.error(message)
 
     def _log_verdict(self, verdict: Verdict) -> None:

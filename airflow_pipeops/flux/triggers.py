@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
-
-from airflow_pipeops.exceptions import PipeOpsError
-
-# Their home is events.py; whoever writes an AssetWatcher looks here first.
+# Their home is watchers.py; whoever writes an AssetWatcher looks here first.
 from airflow_pipeops.flux.watchers import FluxDriftTrigger as FluxDriftTrigger
 from airflow_pipeops.flux.watchers import FluxFailedTrigger as FluxFailedTrigger
 from airflow_pipeops.flux.watchers import FluxReadyTrigger as FluxReadyTrigger
+from airflow_pipeops.waits.triggers import DWELL, OutcomeTrigger
 
 if TYPE_CHECKING:
     from airflow_pipeops.flux.stream import Cluster
@@ -22,15 +18,13 @@ if TYPE_CHECKING:
     from airflow_pipeops.waits.verdict import Verdict
     from airflow_pipeops.waits.wait import Wait
 
-#: A trigger that fires right after the deferral can fail its task (Airflow 3.3.2), so none fires sooner. Seconds.
-DWELL = 5.0
 #: Where a watch tells of changes, a wait is judged again after so long all the same: some things are so by lasting.
 _LONGEST = 15.0
 #: Many changes in a row are judged together.
 _TICK = 0.25
 
 
-class FluxWaitTrigger(BaseTrigger):
+class FluxWaitTrigger(OutcomeTrigger):
     """Waits until an expectation about a Kustomization or a HelmRelease is met or cannot be met.
 
     All waits of a triggerer share one watch per connection, namespace and kind; see :mod:`~airflow_pipeops.flux.stream`.
@@ -46,6 +40,18 @@ class FluxWaitTrigger(BaseTrigger):
     :param dwell: seconds before which it does not fire.
     """
 
+    arguments = (
+        "flux_conn_id",
+        "kind",
+        "namespace",
+        "name",
+        "expectation",
+        "memory",
+        "git_conn_id",
+        "requests",
+        "poll_interval",
+    )
+
     def __init__(
         self,
         *,
@@ -60,38 +66,14 @@ class FluxWaitTrigger(BaseTrigger):
         poll_interval: float = 5.0,
         dwell: float = DWELL,
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # Airflow leaves it untyped
+        super().__init__(dwell=dwell)
         self.flux_conn_id, self.git_conn_id = flux_conn_id, git_conn_id
         self.kind, self.namespace, self.name = kind, namespace, name
         self.expectation, self.memory = dict(expectation), dict(memory or {})
-        self.requests, self.poll_interval, self.dwell = requests, float(poll_interval), float(dwell)
+        self.requests, self.poll_interval = requests, float(poll_interval)
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return class path and arguments."""
-        named = (
-            "flux_conn_id",
-            "kind",
-            "namespace",
-            "name",
-            "expectation",
-            "memory",
-            "git_conn_id",
-            "requests",
-        )
-        arguments = {name: getattr(self, name) for name in (*named, "poll_interval", "dwell")}
-        return f"{type(self).__module__}.{type(self).__qualname__}", arguments
-
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield the one event, not before ``dwell`` has passed."""
-        started = time.monotonic()
-        try:
-            payload = await self._outcome()
-        except PipeOpsError as error:
-            payload = {"error": str(error), "type": type(error).__name__}
-        await asyncio.sleep(max(0.0, self.dwell - (time.monotonic() - started)))
-        yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
-
-    async def _outcome(self) -> dict[str, Any]:
+    async def outcome(self) -> dict[str, Any]:
+        """Wait, and return where the wait stands."""
         from airflow_pipeops.flux.kinds import Ref
         from airflow_pipeops.flux.rules import RULEBOOK
         from airflow_pipeops.flux.stream import joined
@@ -113,23 +95,20 @@ class FluxWaitTrigger(BaseTrigger):
         return wait.state.to_json()
 
     async def _decide(self, cluster: Cluster, wait: Wait, asking: Asking) -> None:
-        from airflow_pipeops.flux.waits import look, look_once
+        from airflow_pipeops.flux.waits import FluxController
         from airflow_pipeops.waits.status import Observed
 
+        told, read = FluxController(cluster.gather, asking), FluxController(cluster.confirm, asking)
         with cluster.listening() as listener:
             while True:
                 listener.woken.clear()
-                seen = await look(wait.ref, cluster.gather)
+                seen = await told.look(wait.ref)
                 if isinstance(seen, Observed):
                     listener.concerns({wait.ref, *_refs(seen)})
-                    seen = asking.acknowledged(seen)
                 verdict = await wait.judge(seen)
-                await asking.ask(verdict, wait)
+                await told.refresh(wait)
                 # A watch may lag behind; what ends a wait was read for it.
-                if (
-                    verdict.state != "wait"
-                    and (await look_once(cluster.confirm, wait, asking)).state != "wait"
-                ):
+                if verdict.state != "wait" and (await read.judged(wait)).state != "wait":
                     return
                 soon = cluster.polling or not isinstance(seen, Observed)
                 await listener.news(wait.look_again_in(self.poll_interval if soon else _LONGEST))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable
@@ -12,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from airflow_pipeops.exceptions import AccessDenied, BadResponse, NotFound, PipeOpsError, Unreachable
 from airflow_pipeops.flux.kinds import Ref
 from airflow_pipeops.flux.objects import observe
+from airflow_pipeops.flux.rules import RULEBOOK
 from airflow_pipeops.waits.status import Observed, Trouble
 from airflow_pipeops.waits.verdict import Verdict
-from airflow_pipeops.waits.wait import Wait
+from airflow_pipeops.waits.wait import Decided, Wait
 
 if TYPE_CHECKING:
     from airflow_pipeops.flux.client import FluxClient, Gathered
@@ -90,26 +90,41 @@ async def look(ref: Ref, gather: Gather) -> Observed | Trouble:
     return replace(seen, warnings=seen.warnings + notes)
 
 
-async def look_once(gather: Gather, wait: Wait, asking: Asking) -> Verdict:
-    """Look once, judge, and ask where that would help.
+class FluxController:
+    """Flux, as whoever waits for its objects sees it.
 
     :param gather: reads an object and all that decides about it.
+    :param asking: asks controllers to reconcile where that would help.
+    :param client: looks up why a wait has failed.
     """
-    seen = await look(wait.ref, gather)
-    if isinstance(seen, Observed):
-        seen = asking.acknowledged(seen)
-    verdict = await wait.judge(seen)
-    await asking.ask(verdict, wait)
-    return verdict
 
+    rulebook = RULEBOOK
 
-async def until_decided(client: FluxClient, wait: Wait, asking: Asking, poll_interval: float) -> None:
-    """Look until the verdict is in.
+    def __init__(self, gather: Gather, asking: Asking, client: FluxClient | None = None) -> None:
+        self._gather, self._asking, self._client = gather, asking, client
 
-    :param poll_interval: seconds between two looks.
-    """
-    while (await look_once(client.gather, wait, asking)).state == "wait":
-        await asyncio.sleep(wait.look_again_in(poll_interval))
+    async def look(self, ref: Ref) -> Observed | Trouble:
+        """Read an object and all that decides about it."""
+        seen = await look(ref, self._gather)
+        return self._asking.acknowledged(seen) if isinstance(seen, Observed) else seen
+
+    async def judged(self, wait: Wait) -> Verdict:
+        """Look once, judge, and ask where that would help."""
+        verdict = await wait.judge(await self.look(wait.ref))
+        await self.refresh(wait)
+        return verdict
+
+    async def refresh(self, wait: Wait) -> None:
+        """Ask whom the verdict names; the answer comes with another look."""
+        await self._asking.ask(wait.state.verdict, wait)
+
+    async def explain(self, ref: Ref, decided: Decided) -> str:
+        """Return why a wait has failed."""
+        from airflow_pipeops.flux.reports import compose, explain
+
+        return (
+            compose(ref, decided, None) if self._client is None else await explain(self._client, ref, decided)
+        )
 
 
 def wait_to_json(wait: Wait) -> dict[str, Any]:

@@ -12,10 +12,11 @@ import pytest
 from airflow.sdk.exceptions import TaskDeferred
 
 from airflow_pipeops.argocd.clients.protocol import AppRef
-from airflow_pipeops.argocd.polling import until_decided
 from airflow_pipeops.argocd.sensors import ArgoCDAppSensor
 from airflow_pipeops.argocd.triggers import ArgoCDWaitTrigger
+from airflow_pipeops.argocd.waits import ArgoCDController
 from airflow_pipeops.exceptions import BadResponse, InvalidInput, SyncFailed
+from airflow_pipeops.waits.controller import until_decided
 from airflow_pipeops.waits.verdict import Expectation
 from tests.waits.judging import Wait
 
@@ -96,7 +97,7 @@ class Apps:
 def test_the_first_failure_ends_it_if_that_is_asked_for(fail_fast: bool, good: str) -> None:
     waits = [Wait(AppRef(name), Expectation.from_json(expectation())) for name in ("bad", "good")]
     client: Any = Apps()
-    asyncio.run(until_decided(client, waits, 0.02, fail_fast=fail_fast))
+    asyncio.run(until_decided(ArgoCDController(client), waits, 0.02, fail_fast=fail_fast))
     assert [wait.state.verdict.state for wait in waits] == ["failed", good]
     assert isinstance(waits[0].state.error("x"), SyncFailed)
 

@@ -10,8 +10,9 @@ import pytest
 
 from airflow_pipeops.argocd.clients.protocol import AppRef
 from airflow_pipeops.argocd.clients.rest import ArgoCDClient
-from airflow_pipeops.argocd.polling import until_decided
 from airflow_pipeops.argocd.stream import ArgoCDSource
+from airflow_pipeops.argocd.waits import ArgoCDController
+from airflow_pipeops.waits.controller import until_decided
 from airflow_pipeops.waits.status import Observed
 from airflow_pipeops.waits.streams.snapshot import Reading, Snapshot
 from airflow_pipeops.waits.verdict import Expectation
@@ -130,7 +131,7 @@ def test_a_wait_says_what_holds_it_up(
 
     async def run() -> None:
         async with ArgoCDClient(scripted.url, "token", timeout=2, attempts=1) as client:
-            await until_decided(client, [wait], 0.1)
+            await until_decided(ArgoCDController(client), [wait], 0.1)
 
     asyncio.run(run())
     assert (wait.state.verdict.state, wait.state.verdict.rule) == ("failed", rule)

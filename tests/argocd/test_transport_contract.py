@@ -12,7 +12,7 @@ import pytest
 
 from airflow_pipeops.argocd.application import CORRELATION, REFRESH, observe
 from airflow_pipeops.argocd.clients.protocol import AppRef, ArgoCD
-from airflow_pipeops.argocd.polling import until_decided
+from airflow_pipeops.argocd.waits import ArgoCDController
 from airflow_pipeops.exceptions import (
     AccessDenied,
     BadResponse,
@@ -23,6 +23,7 @@ from airflow_pipeops.exceptions import (
     SyncFailed,
     Unreachable,
 )
+from airflow_pipeops.waits.controller import until_decided
 from airflow_pipeops.waits.verdict import Expectation
 from tests.argocd.chaos import Chaos, between
 from tests.argocd.controller import APPLICATIONS, Controller
@@ -493,7 +494,7 @@ def test_a_token_that_expires_in_mid_wait_is_told_once_without_a_storm(world: Wo
         assert await client.get(app)
         chaos.endless = True
         chaos.answer(401)
-        await until_decided(client, [wait], 0.05)
+        await until_decided(ArgoCDController(client), [wait], 0.05)
         return wait
 
     wait = run(world.client(url=chaos.url), story)
@@ -574,7 +575,7 @@ def test_a_wait_ends_well_through_all_of_that(world: World, chaos: Chaos) -> Non
             loop.call_later(moment, trouble)
         expectation = Expectation(revisions={"0": commit}, settle=2.0, timeout=60.0)
         wait = Wait(app, expectation)
-        await until_decided(client, [wait], 0.1)
+        await until_decided(ArgoCDController(client), [wait], 0.1)
         return wait
 
     wait = run(world.client(url=chaos.url, attempts=2), story, seconds=60)

@@ -109,8 +109,8 @@ async def first_looks(
     """Look once at each application, as the tasks do before they are deferred; return their triggers."""
     from airflow_pipeops.argocd.clients.protocol import AppRef
     from airflow_pipeops.argocd.clients.rest import ArgoCDClient
-    from airflow_pipeops.argocd.polling import look_once
-    from airflow_pipeops.argocd.waits import wait_to_json
+    from airflow_pipeops.argocd.waits import ArgoCDController, wait_to_json
+    from airflow_pipeops.waits.controller import look_once
     from airflow_pipeops.waits.verdict import Expectation
     from tests.waits.judging import Wait
 
@@ -119,7 +119,7 @@ async def first_looks(
         for name in names
     ]
     async with ArgoCDClient(url, "token") as client:
-        await look_once(client, waits)
+        await look_once(ArgoCDController(client), waits)
     return [
         way(argocd_conn_id="argocd_default", waits=[wait_to_json(wait)], poll_interval=poll_interval)
         for wait in waits

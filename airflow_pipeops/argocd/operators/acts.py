@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
-
-from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_pipeops import exceptions
 from airflow_pipeops.argocd.acts import Act, ActMemory, judge
 from airflow_pipeops.argocd.application import observe
 from airflow_pipeops.argocd.operators.base import ArgoCDOperator, raise_error_of
-from airflow_pipeops.argocd.triggers import DWELL
 from airflow_pipeops.argocd.waits import Clock, look
 from airflow_pipeops.base.arguments import positive
 from airflow_pipeops.exceptions import PipeOpsError, WaitTimeout
+from airflow_pipeops.waits.operators import MARGIN
 from airflow_pipeops.waits.status import Observed, Trouble, summary
+from airflow_pipeops.waits.triggers import DWELL, OutcomeTrigger
 
 if TYPE_CHECKING:
     from airflow_pipeops.argocd.clients.rest import AppRef, ArgoCDClient
 
-_MARGIN = timedelta(minutes=5)
 #: Seconds after which a refresh is asked for again; the server sets no end to that call.
 _REFRESH_PATIENCE = 10.0
 _ERRORS: Mapping[str, type[PipeOpsError]] = {
@@ -78,7 +75,7 @@ async def _look(client: ArgoCDClient, ref: AppRef, act: Act) -> Observed | Troub
     return observed
 
 
-class ArgoCDActTrigger(BaseTrigger):
+class ArgoCDActTrigger(OutcomeTrigger):
     """Waits until an act on an application has taken effect.
 
     :param argocd_conn_id: the Argo CD connection.
@@ -88,6 +85,8 @@ class ArgoCDActTrigger(BaseTrigger):
     :param poll_interval: seconds between two looks.
     :param dwell: seconds before which it does not fire.
     """
+
+    arguments = ("argocd_conn_id", "app", "project", "app_namespace", "act", "memory", "poll_interval")
 
     def __init__(
         self,
@@ -101,39 +100,22 @@ class ArgoCDActTrigger(BaseTrigger):
         poll_interval: float = 5.0,
         dwell: float = DWELL,
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # Airflow leaves it untyped
-        self.arguments: dict[str, Any] = {
-            "argocd_conn_id": argocd_conn_id,
-            "app": app,
-            "act": dict(act),
-            "memory": dict(memory or {}),
-            "project": project,
-            "app_namespace": app_namespace,
-            "poll_interval": poll_interval,
-            "dwell": dwell,
-        }
+        super().__init__(dwell=dwell)
+        self.argocd_conn_id, self.app, self.act, self.memory = (
+            argocd_conn_id,
+            app,
+            dict(act),
+            dict(memory or {}),
+        )
+        self.project, self.app_namespace, self.poll_interval = project, app_namespace, float(poll_interval)
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return class path and arguments."""
-        return f"{type(self).__module__}.{type(self).__qualname__}", dict(self.arguments)
-
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield the one event."""
+    async def outcome(self) -> dict[str, Any]:
+        """Look until it has, or will not."""
         from airflow_pipeops.argocd.hook import ArgoCDHook
 
-        given, started = self.arguments, time.monotonic()
-        try:
-            hook = ArgoCDHook(
-                given["argocd_conn_id"], project=given["project"], app_namespace=given["app_namespace"]
-            )
-            async with await hook.aclient() as client:
-                payload = await reach(
-                    client, hook.ref(given["app"]), given["act"], given["memory"], given["poll_interval"]
-                )
-        except PipeOpsError as error:
-            payload = {"error": str(error), "type": type(error).__name__}
-        await asyncio.sleep(max(0.0, given["dwell"] - (time.monotonic() - started)))
-        yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
+        hook = ArgoCDHook(self.argocd_conn_id, project=self.project, app_namespace=self.app_namespace)
+        async with await hook.aclient() as client:
+            return await reach(client, hook.ref(self.app), self.act, self.memory, self.poll_interval)
 
 
 class ArgoCDActOperator(ArgoCDOperator):
@@ -168,7 +150,7 @@ class ArgoCDActOperator(ArgoCDOperator):
                     poll_interval=interval,
                 ),
                 method_name=method,
-                timeout=self.timeout + _MARGIN,
+                timeout=self.timeout + MARGIN,
             )
         return event
 

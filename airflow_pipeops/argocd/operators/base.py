@@ -9,43 +9,35 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.configuration import conf
-
 from airflow_pipeops import exceptions
 from airflow_pipeops.argocd.hook import ArgoCDHook
 from airflow_pipeops.argocd.links import LINKS, app_url
-from airflow_pipeops.argocd.polling import ended, look_once, until_decided
 from airflow_pipeops.argocd.rules import RULEBOOK
 from airflow_pipeops.argocd.triggers import ArgoCDWaitTrigger
-from airflow_pipeops.argocd.waits import Decided, Wait, wait_to_json
+from airflow_pipeops.argocd.waits import ArgoCDController, Decided, Wait, wait_to_json
 from airflow_pipeops.base.arguments import positive
 from airflow_pipeops.delivery.operators import DeliveryOperator
-from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
+from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.git.ancestry import git_oracle
 from airflow_pipeops.git.forges import first_commit_url
+from airflow_pipeops.waits.operators import LookingOperator, WaitOperator
 from airflow_pipeops.waits.verdict import Expectation, Memory, Verdict
 from airflow_pipeops.waits.wait import raise_error_of as raise_error_of
 
 if TYPE_CHECKING:
-    from airflow_pipeops.argocd.clients.rest import ArgoCDClient
-
-#: Added to the deadline where Airflow enforces it: our own comes first and says why.
-_MARGIN = timedelta(minutes=5)
-
+    pass
 
 #: So often a request is refused because of an operation that does not show, before the wait for quiet is given up.
 _ROUNDS = 20
 
 
-class ArgoCDOperator(DeliveryOperator):
+class ArgoCDOperator(LookingOperator):
     """What all operators of one Argo CD application share.
 
     :param app: name of the application.
     :param argocd_conn_id: the Argo CD connection.
     :param project: its project; by default that of the connection.
     :param app_namespace: its namespace, where that is not Argo CD's own.
-    :param poll_interval: between two looks.
-    :param deferrable: wait in the triggerer; by default ``[operators] default_deferrable``.
     """
 
     template_fields: Sequence[str] = ("app", "project", "app_namespace", *DeliveryOperator.template_fields)
@@ -59,8 +51,6 @@ class ArgoCDOperator(DeliveryOperator):
         argocd_conn_id: str = ArgoCDHook.default_conn_name,
         project: str = "",
         app_namespace: str = "",
-        poll_interval: timedelta = timedelta(seconds=5),
-        deferrable: bool | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -68,12 +58,6 @@ class ArgoCDOperator(DeliveryOperator):
         self.argocd_conn_id = argocd_conn_id
         self.project = project
         self.app_namespace = app_namespace
-        self.poll_interval = positive("poll_interval", poll_interval)
-        self.deferrable = (
-            conf.getboolean("operators", "default_deferrable", fallback=False)
-            if deferrable is None
-            else deferrable
-        )
         self.argocd_url = self.commit_url = ""
 
     def hook(self) -> ArgoCDHook:
@@ -85,29 +69,15 @@ class ArgoCDOperator(DeliveryOperator):
         return hook
 
 
-class ArgoCDWaitOperator(ArgoCDOperator):
+class ArgoCDWaitOperator(WaitOperator, ArgoCDOperator):
     """Wait until an expectation about an application comes true.
 
-    :param timeout: for the whole wait.
-    :param settle: for which health must hold.
     :param degraded_grace: for which it may be Degraded.
-    :param git_conn_id: repository of the desired state; with it, a newer commit that contains the expected one is as good.
     """
 
-    def __init__(
-        self,
-        *,
-        timeout: timedelta = timedelta(minutes=30),
-        settle: timedelta = timedelta(seconds=5),
-        degraded_grace: timedelta = timedelta(seconds=60),
-        git_conn_id: str | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, *, degraded_grace: timedelta = timedelta(seconds=60), **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.timeout = positive("timeout", timeout)
-        self.settle = positive("settle", settle, zero=True)
         self.degraded_grace = positive("degraded_grace", degraded_grace, zero=True)
-        self.git_conn_id = git_conn_id
 
     def within(self, expectation: Expectation) -> Expectation:
         """Return an expectation with the operator's durations."""
@@ -155,29 +125,19 @@ class ArgoCDWaitOperator(ArgoCDOperator):
             )
             for app, expectation in expectations.items()
         ]
-        interval = self.poll_interval.total_seconds()
 
-        async def work(client: ArgoCDClient) -> None:
-            # Looking first spares a deferral where it is done already, and the race of a trigger that fires at once.
-            if self.deferrable:
-                await look_once(client, waits)
-            else:
-                await until_decided(client, waits, interval, fail_fast=fail_fast)
-
-        hook.run(work)
-        self.show(waits[0].state)
-        if not ended(waits, fail_fast=fail_fast):
-            self.defer(
-                trigger=ArgoCDWaitTrigger(
-                    argocd_conn_id=self.argocd_conn_id,
-                    waits=[wait_to_json(wait) for wait in waits],
-                    git_conn_id=self.git_conn_id,
-                    poll_interval=interval,
-                    fail_fast=fail_fast,
-                ),
-                method_name=method,
-                timeout=self.timeout + _MARGIN,
+        def trigger(waits: Sequence[Wait]) -> ArgoCDWaitTrigger:
+            self.show(waits[0].state)
+            return ArgoCDWaitTrigger(
+                argocd_conn_id=self.argocd_conn_id,
+                waits=[wait_to_json(wait) for wait in waits],
+                git_conn_id=self.git_conn_id,
+                poll_interval=self.poll_interval.total_seconds(),
+                fail_fast=fail_fast,
             )
+
+        self.until(lambda: waits, hook.run, ArgoCDController, trigger, method, fail_fast=fail_fast)
+        self.show(waits[0].state)
         return {wait.ref.name: wait.state for wait in waits}
 
     def resumed(self, event: Mapping[str, Any] | None) -> Decided:
@@ -250,17 +210,11 @@ class ArgoCDWaitOperator(ArgoCDOperator):
             for note in decided.verdict.details.get("warnings") or ():
                 self.log.warning("%s", note)
             return
-        from airflow_pipeops.argocd.reports import explain
-
-        try:
-            # Best effort, and not for long: the verdict is in.
-            message = hook.run(
-                lambda client: explain(client, hook.ref(app), decided, self.argocd_url),
-                attempts=1,
-                timeout=10.0,
-            )
-        except PipeOpsError:
-            message = f"Argo CD app {app}: {decided.verdict.reason} (rule {decided.verdict.rule})"
+        message = self.explained(
+            hook.run,
+            lambda client: ArgoCDController(client, self.argocd_url).explain(hook.ref(app), decided),
+            lambda: f"Argo CD app {app}: {decided.verdict.reason} (rule {decided.verdict.rule})",
+        )
         raise decided.error(message)
 
     def _log_verdict(self, app: str, verdict: Verdict) -> None:

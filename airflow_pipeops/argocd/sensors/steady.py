@@ -44,7 +44,8 @@ class ArgoCDSteadySensor(ArgoCDOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Watch."""
-        from airflow_pipeops.argocd.watching import watch_app
+        from airflow_pipeops.argocd.waits import ArgoCDController
+        from airflow_pipeops.waits.steadiness import steady_watch, watch_until_over
 
         with no_retry():
             watch = {
@@ -54,8 +55,9 @@ class ArgoCDSteadySensor(ArgoCDOperator):
             }
             hook, interval = self.hook(), self.poll_interval.total_seconds()
             looks = 1 if self.deferrable else None
+            watched = steady_watch(hook.ref(self.app), watch, None)
             event = hook.run(
-                lambda client: watch_app(client, hook.ref(self.app), watch, None, interval, looks=looks)
+                lambda client: watch_until_over(ArgoCDController(client), watched, interval, looks=looks)
             )
             if event["outcome"]["verdict"] == "watch":
                 self.defer(

@@ -1,0 +1,118 @@
+"""What operators share that wait for a controller: deferred, or in the worker."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.configuration import conf
+
+from airflow_pipeops.base.arguments import positive
+from airflow_pipeops.delivery.operators import DeliveryOperator
+from airflow_pipeops.exceptions import PipeOpsError
+from airflow_pipeops.waits.controller import Controller, ended, look_once, until_decided
+
+if TYPE_CHECKING:
+    from airflow.triggers.base import BaseTrigger
+
+    from airflow_pipeops.waits.wait import Wait
+
+#: Added to the deadline where Airflow enforces it: our own comes first and says why.
+MARGIN = timedelta(minutes=5)
+
+#: Runs work with an open client, as a hook does: ``run(work, attempts=..., timeout=...)``.
+Run = Callable[..., Any]
+
+
+class LookingOperator(DeliveryOperator):
+    """Looks at something again and again.
+
+    :param poll_interval: between two looks.
+    :param deferrable: look in the triggerer; by default ``[operators] default_deferrable``.
+    """
+
+    def __init__(
+        self,
+        *,
+        poll_interval: timedelta = timedelta(seconds=5),
+        deferrable: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.poll_interval = positive("poll_interval", poll_interval)
+        self.deferrable = deferrable
+        if deferrable is None:
+            self.deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
+
+
+class WaitOperator(LookingOperator):
+    """Wait until expectations come true.
+
+    :param timeout: for the whole wait.
+    :param settle: for which what is expected must hold.
+    :param git_conn_id: repository of the desired state; with it, a newer commit that contains the expected one is as good.
+    """
+
+    def __init__(
+        self,
+        *,
+        timeout: timedelta = timedelta(minutes=30),
+        settle: timedelta = timedelta(seconds=5),
+        git_conn_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.timeout = positive("timeout", timeout)
+        self.settle = positive("settle", settle, zero=True)
+        self.git_conn_id = git_conn_id
+
+    def until(
+        self,
+        waits: Callable[[], Sequence[Wait]],
+        run: Run,
+        controller: Callable[[Any], Controller],
+        trigger: Callable[[Sequence[Wait]], BaseTrigger],
+        method: str,
+        *,
+        fail_fast: bool = True,
+    ) -> Sequence[Wait]:
+        """Wait; deferred unless the first look decides.
+
+        :param waits: returns who judges what is seen; called when the client is open, which may tell what is meant.
+        :param run: opens a client and runs work with it.
+        :param controller: makes the controller of a client.
+        :param trigger: makes the trigger that goes on with these waits.
+        :param method: name of the method that goes on after a deferral, with the trigger's event.
+        :param fail_fast: end as soon as one has failed.
+        :return: the waits, which are over.
+        """
+
+        async def work(client: Any) -> Sequence[Wait]:
+            found = waits()
+            # Looking first spares a deferral where it is done already, and the race of a trigger that fires at once.
+            if self.deferrable:
+                await look_once(controller(client), found)
+            else:
+                interval = self.poll_interval.total_seconds()
+                await until_decided(controller(client), found, interval, fail_fast=fail_fast)
+            return found
+
+        found: Sequence[Wait] = run(work)
+        if not ended(found, fail_fast=fail_fast):
+            self.defer(trigger=trigger(found), method_name=method, timeout=self.timeout + MARGIN)
+        return found
+
+    def explained(
+        self, run: Run, explain: Callable[[Any], Awaitable[str]], otherwise: Callable[[], str]
+    ) -> str:
+        """Return why a wait has failed; best effort, and not for long: the verdict is in.
+
+        :param run: opens a client and runs work with it.
+        :param explain: asks for what a person looks up next.
+        :param otherwise: returns what is said where nobody answers.
+        """
+        try:
+            return str(run(explain, attempts=1, timeout=10.0))
+        except PipeOpsError:
+            return otherwise()

@@ -1,0 +1,58 @@
+"""What waits in the triggerer, whatever the controller.
+
+Only connection ids travel in the arguments; they are stored unencrypted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any, ClassVar
+
+from airflow.triggers.base import BaseEventTrigger, TriggerEvent
+
+from airflow_pipeops.exceptions import PipeOpsError
+
+#: A trigger that fires right after the deferral can fail its task (Airflow 3.3.2), so none fires sooner. Seconds.
+DWELL = 5.0
+
+
+class OutcomeTrigger(BaseEventTrigger):
+    """Looks until there is something to tell the task, and tells it in one event: the outcome, or the error.
+
+    A subclass gives :attr:`arguments` and :meth:`outcome`.
+
+    :param dwell: seconds before which it does not fire.
+    """
+
+    #: Names of the constructor's arguments, which are attributes, too; ``dwell`` is one of all.
+    arguments: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, *, dwell: float = DWELL) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Airflow leaves it untyped
+        self.dwell = float(dwell)
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return class path and arguments."""
+        named = {name: getattr(self, name) for name in (*self.arguments, "dwell")}
+        return f"{type(self).__module__}.{type(self).__qualname__}", named
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Yield the one event."""
+        async for event in self.fire(self.outcome()):
+            yield event
+
+    async def outcome(self) -> dict[str, Any]:
+        """Look until there is something to tell, and return the event's payload."""
+        raise NotImplementedError
+
+    async def fire(self, finding: Awaitable[dict[str, Any]]) -> AsyncIterator[TriggerEvent]:
+        """Yield the one event that is found, not before ``dwell`` has passed."""
+        started = time.monotonic()
+        try:
+            payload = await finding
+        except PipeOpsError as error:
+            payload = {"error": str(error), "type": type(error).__name__}
+        await asyncio.sleep(max(0.0, self.dwell - (time.monotonic() - started)))
+        yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
