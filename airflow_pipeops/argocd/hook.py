@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
+from airflow_pipeops.base.connections import read_extra
 from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
 from airflow_pipeops.kubernetes.connections import DEFAULT_CONNECTION
 
@@ -78,10 +79,7 @@ class ArgoCDHook(BaseHook):
     async def asettings(self) -> dict[str, Any]:
         """Return the same where an event loop runs (a triggerer)."""
         if self._settings is None:
-            from airflow.providers.common.compat.connection import (
-                get_async_connection,
-                get_async_extra_dejson,
-            )
+            from airflow.providers.common.compat.connection import get_async_connection
 
             try:
                 connection = await get_async_connection(self.argocd_conn_id)
@@ -91,7 +89,7 @@ class ArgoCDHook(BaseHook):
                     raise
                 self._use_cluster({})
             else:
-                self._use(connection, await get_async_extra_dejson(connection))
+                self._use(connection, await read_extra(connection))
         assert self._settings is not None
         return self._settings
 
