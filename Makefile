@@ -4,7 +4,7 @@ VENV ?= .venv
 ARGS ?=
 BIN := $(VENV)/bin
 
-.PHONY: demo test quick nightly lint install-demo install-dev clean
+.PHONY: demo test quick nightly lint docs install-demo install-dev clean
 
 demo: install-demo
 	@$(BIN)/python -m airflow_pipeops.demo $(ARGS)
@@ -22,6 +22,9 @@ nightly: install-dev
 lint: install-dev
 	@.ci/lint $(BIN)
 
+docs: install-dev
+	@.ci/docs $(BIN)
+
 install-demo: $(VENV)/.demo
 install-dev: $(VENV)/.dev
 
@@ -31,4 +34,4 @@ $(VENV)/.dev: pyproject.toml .ci/constraints.txt
 	@.ci/install $(PYTHON) $(VENV) dev
 
 clean:
-	rm -rf $(VENV) .demo dist
+	rm -rf $(VENV) .demo dist site

@@ -49,8 +49,10 @@ class PipeOpsError(Exception):
 class InvalidInput(PipeOpsError):
     """A value from a person, a connection or a file is wrong; nothing was touched.
 
+    :param message: what is wrong, in one sentence, without secrets.
     :param field: the name under which the reader knows the value.
     :param value: the offending value (never a secret), or ``None`` where it is missing.
+    :param remedy: what the reader can do about it.
     """
 
     def __init__(self, message: str, *, field: str = "", value: object = None, remedy: str = "") -> None:
@@ -60,7 +62,11 @@ class InvalidInput(PipeOpsError):
 
 
 class MissingExtra(InvalidInput):
-    """An optional library is needed and not installed."""
+    """An optional library is needed and not installed.
+
+    :param library: its name.
+    :param extra: of this package, which installs it.
+    """
 
     def __init__(self, library: str, extra: str) -> None:
         super().__init__(

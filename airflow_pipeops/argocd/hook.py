@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
+from airflow_pipeops.base.connections import read_extra
 from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
 from airflow_pipeops.kubernetes.connections import DEFAULT_CONNECTION
 
@@ -78,10 +79,7 @@ class ArgoCDHook(BaseHook):
     async def asettings(self) -> dict[str, Any]:
         """Return the same where an event loop runs (a triggerer)."""
         if self._settings is None:
-            from airflow.providers.common.compat.connection import (
-                get_async_connection,
-                get_async_extra_dejson,
-            )
+            from airflow.providers.common.compat.connection import get_async_connection
 
             try:
                 connection = await get_async_connection(self.argocd_conn_id)
@@ -91,7 +89,7 @@ class ArgoCDHook(BaseHook):
                     raise
                 self._use_cluster({})
             else:
-                self._use(connection, await get_async_extra_dejson(connection))
+                self._use(connection, await read_extra(connection))
         assert self._settings is not None
         return self._settings
 
@@ -134,7 +132,10 @@ class ArgoCDHook(BaseHook):
         return cast("ArgoCDClient", self._client({**self.settings(), **options}))
 
     async def aclient(self, **options: Any) -> ArgoCDClient:
-        """Return a client where an event loop runs."""
+        """Return a client where an event loop runs.
+
+        :param options: as for :meth:`client`.
+        """
         return cast("ArgoCDClient", self._client({**await self.asettings(), **options}))
 
     def _client(self, settings: dict[str, Any]) -> ArgoCD:
@@ -150,7 +151,12 @@ class ArgoCDHook(BaseHook):
         return ArgoCDCoreClient(cluster, timeout=settings["timeout"], **named)
 
     def ref(self, app: str) -> AppRef:
-        """Return which application is meant; call it after the connection was read, since that may name the project."""
+        """Return which application is meant; call it after the connection was read, since that may name the project.
+
+        :param app: name of the application.
+        :return: the reference that a client takes.
+        :raises InvalidInput: without a name.
+        """
         from airflow_pipeops.argocd.clients.protocol import AppRef
 
         if not app or not isinstance(app, str):
@@ -160,7 +166,9 @@ class ArgoCDHook(BaseHook):
     def run(self, work: Callable[[ArgoCDClient], Awaitable[Result]], **options: Any) -> Result:
         """Do something with a client, from code that is not asynchronous.
 
+        :param work: is called with an open client.
         :param options: as for :meth:`client`.
+        :return: what ``work`` returned.
         """
 
         async def inside() -> Result:
@@ -171,13 +179,17 @@ class ArgoCDHook(BaseHook):
         return asyncio.run(inside())
 
     def application(self, app: str) -> dict[str, Any]:
-        """Return an Application as JSON."""
+        """Return an Application as JSON.
+
+        :param app: name of the application.
+        """
         self.settings()
         return self.run(lambda client: client.get(self.ref(app)))
 
     def difference(self, app: str) -> dict[str, Any]:
         """Return how live state differs from the desired state now.
 
+        :param app: name of the application.
         :return: ``{app, revision, sync, resources, fingerprint}``; no resources where nothing differs.
         """
         from airflow_pipeops.argocd.application import observe

@@ -110,15 +110,24 @@ class Deliverable:
         return self._asset("retrain")
 
     def changed(self, environment: str) -> Asset:
-        """The desired state of an environment was changed in Git."""
+        """The desired state of an environment was changed in Git.
+
+        :param environment: one of the deliverable's own.
+        """
         return self.asset("change", environment)
 
     def released(self, environment: str) -> Asset:
-        """A change is live and healthy in an environment."""
+        """A change is live and healthy in an environment.
+
+        :param environment: one of the deliverable's own.
+        """
         return self.asset("release", environment)
 
     def incident(self, environment: str) -> Asset:
-        """A release went bad in an environment."""
+        """A release went bad in an environment.
+
+        :param environment: one of the deliverable's own.
+        """
         return self.asset("incident", environment)
 
     def signal(self, name: str, trigger: BaseEventTrigger) -> Asset:

@@ -72,6 +72,7 @@ class DeliveryOperator(BaseOperator):
     def record_assets(self, kind: str, deliverable: Deliverable | None = None) -> list[Asset]:
         """Return the assets on which a record of this kind may be emitted.
 
+        :param kind: a record kind.
         :param deliverable: another one than the operator's own.
         """
         about = deliverable or self.deliverable
@@ -92,8 +93,12 @@ class DeliveryOperator(BaseOperator):
     ) -> str | None:
         """Emit a record as the event of its asset, when the task succeeds.
 
+        :param context: of the running task.
         :param kind: one of :attr:`emits`.
+        :param body: the facts, as JSON.
+        :param commit: SHA of the commit that the record was born from, if any.
         :param parents: further parents, beside those given to the operator.
+        :param evidence: files that were kept with :meth:`keep`.
         :param asset: another asset than the kind's own, for example :attr:`Deliverable.retrain`.
         :param deliverable: another one than the operator's own; the operator must have named its assets among its outlets.
         :return: the record's id; ``None`` without a deliverable.
@@ -122,6 +127,12 @@ class DeliveryOperator(BaseOperator):
         """Keep a file as evidence, which Airflow shows to whoever may read this DAG.
 
         An HTML page becomes what :class:`~airflow_pipeops.delivery.links.ReportLink` leads to.
+
+        :param context: of the running task.
+        :param content: of the file.
+        :param name: of the file.
+        :param media_type: of the file, for example ``text/html``.
+        :return: what a record names as its evidence.
         """
         from airflow_pipeops.delivery.evidence import store, url
 

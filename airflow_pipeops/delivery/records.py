@@ -124,6 +124,7 @@ class Record:
     def from_extra(cls, extra: Mapping[str, Any]) -> Record:
         """Read a record back.
 
+        :param extra: what :meth:`to_extra` returned.
         :raises InvalidInput: if it is of another schema, incomplete, or its id does not match its content.
         """
         if extra.get("schema") != SCHEMA:

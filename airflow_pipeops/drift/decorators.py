@@ -21,7 +21,11 @@ class _DataDriftDecorated(GivenByFunction, DataDriftOperator):
 
 
 def data_drift_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
-    """Compare what the function returns: a URI, a list, a mapping, or a source such as ``Frame(dataframe)``."""
+    """Compare what a function returns with its reference.
+
+    :param python_callable: the function; it returns a URI, a list, a mapping, or a source such as ``Frame(dataframe)``.
+    :param kwargs: arguments of :class:`~airflow_pipeops.drift.operators.data.DataDriftOperator`.
+    """
     return task_decorator_factory(
         python_callable=python_callable, decorated_operator_class=_DataDriftDecorated, **kwargs
     )

@@ -50,7 +50,10 @@ class FluxHook(BaseHook):
         return self._with(FluxClient(connect(self.flux_conn_id, **options)))
 
     async def aclient(self, **options: Any) -> FluxClient:
-        """Return a client where an event loop runs (a triggerer)."""
+        """Return a client where an event loop runs (a triggerer).
+
+        :param options: as for :meth:`client`.
+        """
         from airflow_pipeops.flux.client import FluxClient
         from airflow_pipeops.kubernetes.connections import aconnect
 
@@ -68,6 +71,9 @@ class FluxHook(BaseHook):
     def ref(self, kind: str, name: str) -> Ref:
         """Return which object is meant; call it after a client was made, since the connection may name the namespace.
 
+        :param kind: ``Kustomization`` or ``HelmRelease``.
+        :param name: of the object.
+        :return: the reference that a client takes.
         :raises InvalidInput: for a kind that nobody can wait for, or no name.
         """
         return Ref(waitable(kind), self._namespace, object_name(name))
@@ -75,7 +81,9 @@ class FluxHook(BaseHook):
     def run(self, work: Callable[[FluxClient], Awaitable[Result]], **options: Any) -> Result:
         """Do something with a client, from code that is not asynchronous.
 
+        :param work: is called with an open client.
         :param options: as for :meth:`client`.
+        :return: what ``work`` returned.
         """
 
         async def inside() -> Result:

@@ -136,6 +136,7 @@ class RetrainPolicy(JsonForm):
     def from_json(cls, data: Mapping[str, Any]) -> RetrainPolicy:
         """Read the JSON form.
 
+        :param data: the fields of a policy; what is left out has its default.
         :raises InvalidInput: for a name that is unknown, since a misspelt limit would be no limit, or a wrong value.
         """
         mapping(

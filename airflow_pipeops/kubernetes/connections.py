@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
 
+from airflow_pipeops.base.connections import read_extra
 from airflow_pipeops.exceptions import InvalidInput, Unreachable
 from airflow_pipeops.kubernetes import kubeconfig
 from airflow_pipeops.kubernetes.kubeconfig import Endpoint, config_endpoint, file_endpoint, pod_endpoint
@@ -58,11 +59,11 @@ def extra_of(conn_id: str) -> dict[str, Any]:
 
 async def aextra_of(conn_id: str) -> dict[str, Any]:
     """Return the same where an event loop runs."""
-    from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
+    from airflow.providers.common.compat.connection import get_async_connection
     from airflow.sdk.exceptions import AirflowNotFoundException
 
     try:
-        return dict(await get_async_extra_dejson(await get_async_connection(conn_id)))
+        return await read_extra(await get_async_connection(conn_id))
     except AirflowNotFoundException:
         if conn_id == DEFAULT_CONNECTION:
             return {}

@@ -21,7 +21,11 @@ class _ValidateDataDecorated(GivenByFunction, ValidateDataOperator):
 
 
 def validate_data_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
-    """Judge the files whose URIs the function returns; see :class:`ValidateDataOperator` for the other arguments."""
+    """Judge the files whose URIs a function returns.
+
+    :param python_callable: the function; it returns a URI or several.
+    :param kwargs: arguments of :class:`~airflow_pipeops.validation.operators.ValidateDataOperator`.
+    """
     return task_decorator_factory(
         python_callable=python_callable, decorated_operator_class=_ValidateDataDecorated, **kwargs
     )

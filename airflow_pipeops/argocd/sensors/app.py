@@ -48,8 +48,10 @@ class ArgoCDAppSensor(ArgoCDWaitOperator):
     :param match: ``exact``, ``contains`` (needs ``git_conn_id``) or ``any`` (green at the next comparison will do).
         By default ``contains`` where ``git_conn_id`` is given, else ``exact``.
     :param require_applied: a commit that changes nothing in this application does not do.
-    :param on_suspended: ``wait``, ``accept`` or ``fail``; so too ``on_out_of_sync``, for what still differs after a sync.
-    :param on_manual: ``fail`` or ``wait`` where auto-sync is off; so too ``on_window``, where a sync window is closed.
+    :param on_suspended: ``wait``, ``accept`` or ``fail`` where something in the application is suspended.
+    :param on_out_of_sync: ``wait``, ``accept`` or ``fail`` where something still differs after a sync.
+    :param on_manual: ``fail`` or ``wait`` where auto-sync is off.
+    :param on_window: ``wait`` or ``fail`` where a sync window is closed.
     :param fail_fast: of many: fail as soon as one does. Else wait for all of them, and fail then.
     :param deliverables: of many: the deliverable of each application, to be recorded one by one. With ``deliverable``, all
         of them together are recorded as one release.
