@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from airflow_pipeops.waits.situation import is_ghost
-from airflow_pipeops.waits.status import Observed, Operation, Trouble, shorts
+from airflow_pipeops.argocd.situation import in_progress
+from airflow_pipeops.waits.status import Observed, Trouble, shorts
 
 
 @dataclass(frozen=True)
@@ -99,14 +99,6 @@ def judge(observed: Observed | Trouble, act: Act, memory: ActMemory, now: float)
         waited = f"waited {now - started:.0f} s; at the end because {effect.reason}"
         effect = Effect("failed", "deadline", waited)
     return effect, memory
-
-
-def in_progress(operation: Operation | None, compared_at: float | None = None) -> bool:
-    """Whether an operation is queued or running, and not only shown as running by mistake."""
-    if operation is None:
-        return False
-    running = operation.queued or operation.phase in ("Running", "Terminating")
-    return running and not is_ghost(operation, compared_at)
 
 
 def _refreshed(observed: Observed, act: Act) -> Effect:

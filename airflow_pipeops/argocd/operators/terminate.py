@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.argocd.acts import Act, in_progress
+from airflow_pipeops.argocd.acts import Act
 from airflow_pipeops.argocd.application import CORRELATION, observe
 from airflow_pipeops.argocd.operators.acts import ArgoCDActOperator
 from airflow_pipeops.argocd.operators.base import ArgoCDOperator
+from airflow_pipeops.argocd.situation import in_progress
 from airflow_pipeops.delivery.operators import no_retry
 from airflow_pipeops.exceptions import Conflict, PipeOpsError, Unreachable
 from airflow_pipeops.waits.status import Observed, Operation, short, shorts
