@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from airflow_pipeops.drift.engines.duck import MEMORY_LIMIT
 from airflow_pipeops.drift.engines.gatherer import CATEGORIES
@@ -15,6 +15,9 @@ from airflow_pipeops.drift.engines.sql import RESOLUTION
 from airflow_pipeops.drift.judging.dataset import DatasetVerdict
 from airflow_pipeops.drift.results import ColumnResult
 from airflow_pipeops.exceptions import InvalidInput
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +79,18 @@ class Steps:
         self._cancellation.check()
 
 
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Rows of both sides, drawn where they were compared: what a page plots.
+
+    :param reference: of the reference.
+    :param current: of the other side, with the same columns.
+    """
+
+    reference: pd.DataFrame
+    current: pd.DataFrame
+
+
 @dataclass(frozen=True)
 class Comparison:
     """How far one side is from the other, and all that is needed to repeat the verdict.
@@ -89,6 +104,7 @@ class Comparison:
     :param segments: the verdict of each segment.
     :param refined: columns whose open verdict was settled by looking up values.
     :param seconds: that it took.
+    :param sample: rows of both sides, where they were asked for and both have some; it is in no JSON.
     """
 
     columns: tuple[ColumnResult, ...]
@@ -100,6 +116,7 @@ class Comparison:
     segments: Mapping[str, DatasetVerdict] = field(default_factory=dict)
     refined: tuple[str, ...] = ()
     seconds: float = 0.0
+    sample: Sample | None = field(default=None, repr=False, compare=False)
 
     @property
     def drifted(self) -> bool:
@@ -115,6 +132,11 @@ class Comparison:
     def whole(self) -> tuple[ColumnResult, ...]:
         """The results that are of no segment."""
         return tuple(item for item in self.columns if not item.segment)
+
+    @property
+    def telling(self) -> tuple[ColumnResult, ...]:
+        """The results that are of no segment, the drifted ones first."""
+        return tuple(sorted(self.whole, key=lambda item: not item.drifted))
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""

@@ -6,19 +6,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import datetime, timezone
 
 from airflow_pipeops.drift import plan as planning
-from airflow_pipeops.drift.comparison import Comparison, Engine, Progress, Steps
+from airflow_pipeops.drift.comparison import Comparison, Engine, Progress, Sample, Steps
 from airflow_pipeops.drift.engines.duck import Database
 from airflow_pipeops.drift.engines.gatherer import Gatherer, Measured, Wanted
 from airflow_pipeops.drift.engines.opening import opened
+from airflow_pipeops.drift.engines.rows import SAMPLE_ROWS, rows_of
 from airflow_pipeops.drift.engines.sessions import Cancellation, Session
 from airflow_pipeops.drift.profile import Profile
 from airflow_pipeops.drift.run import Comparing
-from airflow_pipeops.drift.schema import Column
+from airflow_pipeops.drift.schema import NO_SEGMENT, Column
 from airflow_pipeops.drift.settings import Settings
 from airflow_pipeops.drift.sources import Source
 from airflow_pipeops.exceptions import InvalidInput
@@ -31,6 +33,7 @@ def compare(
     columns: Mapping[str, str] | None = None,
     settings: Settings | None = None,
     segment_by: str | None = None,
+    sampled: int = 0,
     engine: Engine | None = None,
     progress: Progress | None = None,
     cancellation: Cancellation | None = None,
@@ -42,8 +45,11 @@ def compare(
     :param columns: name -> ``numerical``, ``categorical`` or empty; ``None`` for all of both sides.
     :param settings: how the columns are judged.
     :param segment_by: compare each value of this column for itself, too.
+    :param sampled: draw rows of so many of the compared columns, too, the drifted ones first: see :class:`Sample`.
+    :param engine: how the data are read.
     :param progress: called after each column of each side.
     :param cancellation: lets another thread stop it.
+    :return: what was found.
     :raises InvalidInput: for an empty side, a damaged file, an unknown column, no common column, or a profile that was
         measured in another way than is asked for.
     :raises Cancelled: if it was told to stop.
@@ -60,7 +66,26 @@ def compare(
             else:
                 sides.append(_open(source, field, options, database, stack, stop))
         work = Comparing(sides[0], sides[1], judged, options, segment_by, Steps(progress, stop))
-        return work.run(names, kinds)
+        found = work.run(names, kinds)
+        stop.check()
+        return replace(found, sample=_sample(found, sides, sampled, database)) if sampled else found
+
+
+def _sample(
+    found: Comparison, sides: Sequence[Session | Profile], most: int, database: Database
+) -> Sample | None:
+    """Draw rows of what is open already; none where the reference is a profile, which holds no rows."""
+    judged = [item for item in found.telling if item.verdict in ("drift", "no drift", "undecided")]
+    columns = [item.column for item in judged[:most]]
+    sessions = [side for side in sides if not isinstance(side, Profile)]
+    if not columns or len(sessions) < len(sides):
+        return None
+    database.for_rows()
+    before, after = (
+        rows_of(session, columns, sample=SAMPLE_ROWS, rows=found.rows[side][NO_SEGMENT])
+        for session, side in zip(sessions, ("reference", "current"), strict=True)
+    )
+    return Sample(before, after)
 
 
 def _names(

@@ -141,7 +141,7 @@ class ComparisonOperator(MeasuringOperator):
             asked = wanted(self.columns)
             reference, current = self.sides()
             found = self.compare(reference, current, asked)
-            evidence = self.evidence(context, found, reference, current)
+            evidence = self.evidence(context, found)
             summary = _summary(found)
             self.log.info("%s; report: %s", summary, self.report_url or "none")
             if found.drifted and self.on_drift == "fail":
@@ -163,7 +163,7 @@ class ComparisonOperator(MeasuringOperator):
         )
 
     def compare(self, reference: Source, current: Source, columns: Mapping[str, str] | None) -> Comparison:
-        """Compare the two sides; a kill of the task ends the running query."""
+        """Compare the two sides, and draw what the page plots; a kill of the task ends the running query."""
         from airflow_pipeops.drift import engine
 
         return engine.compare(
@@ -172,44 +172,30 @@ class ComparisonOperator(MeasuringOperator):
             columns=columns,
             settings=self.settings,
             segment_by=self.segment_by,
+            sampled=_PLOTTED if self.report else 0,
             engine=self.options(),
             **self.watched(),
         )
 
-    def evidence(
-        self, context: Context, found: Comparison, reference: Source, current: Source
-    ) -> list[Evidence]:
+    def evidence(self, context: Context, found: Comparison) -> list[Evidence]:
         """Keep the whole result, and Evidently's report."""
         text = json.dumps(found.to_json(), indent=1, sort_keys=True, allow_nan=False)
         kept = [self.keep(context, text, "drift.json", "application/json")]
-        if self.report and (page := self.page(found, reference, current)):
+        if self.report and (page := self.page(found)):
             kept.insert(0, self.keep(context, page, "drift.html", "text/html"))
         return kept
 
-    def page(self, found: Comparison, reference: Source, current: Source) -> str:
-        """Return Evidently's report from a sample of both sides; empty where the reference is a profile: it has no rows."""
-        from airflow_pipeops.drift.engines.rows import SAMPLE_ROWS, read_rows
+    def page(self, found: Comparison) -> str:
+        """Return Evidently's report of the rows that were drawn; empty without any, as where the reference is a profile."""
         from airflow_pipeops.drift.evidently_report import page
-        from airflow_pipeops.drift.profile import Profile
 
-        if isinstance(reference, Profile):
-            self.log.info("No HTML report: the reference is a profile, and holds no rows")
+        if found.sample is None:
+            self.log.info("No HTML report: no rows of both sides can be plotted")
             return ""
-        telling = sorted(found.whole, key=lambda item: not item.drifted)
-        seen = [item.column for item in telling if item.verdict in ("drift", "no drift", "undecided")]
-        compared = seen[:_PLOTTED]
-        if not compared:
-            return ""
-        spark = self.options().spark
-        before, after = (
-            read_rows(source, field, columns=compared, sample=SAMPLE_ROWS, spark=spark)
-            for source, field in ((reference, "reference"), (current, "current"))
-        )
-        return page(before, after, _summary(found))
+        return page(found.sample.reference, found.sample.current, _summary(found))
 
     def facts(self, found: Comparison) -> dict[str, Any]:
         """Return the body of the record: enough to repeat the verdict."""
-        telling = sorted(found.whole, key=lambda item: not item.drifted)
         named = [
             {
                 "column": item.column,
@@ -217,7 +203,7 @@ class ComparisonOperator(MeasuringOperator):
                 "score": _rounded(item.score),
                 "threshold": item.threshold,
             }
-            for item in telling[:_NAMED]
+            for item in found.telling[:_NAMED]
         ]
         return {
             "subject": self.subject,
@@ -237,11 +223,10 @@ class ComparisonOperator(MeasuringOperator):
 
     def result(self, found: Comparison) -> Mapping[str, Any]:
         """Return what the next tasks need."""
-        telling = sorted(found.whole, key=lambda item: not item.drifted)
         # Per dimension there is more in the evidence; a result travels through Airflow's database.
         columns = [
             {name: value for name, value in item.to_json().items() if name != "dimensions"}
-            for item in telling[:_RETURNED]
+            for item in found.telling[:_RETURNED]
         ]
         return {
             "verdict": found.dataset.verdict,
