@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime, timezone
 
+from airflow_pipeops.base.arguments import not_empty
 from airflow_pipeops.drift import plan as planning
 from airflow_pipeops.drift.comparison import Comparison, Engine, Progress, Sample, Steps
 from airflow_pipeops.drift.engines.duck import Database
@@ -23,7 +24,6 @@ from airflow_pipeops.drift.run import Comparing
 from airflow_pipeops.drift.schema import NO_SEGMENT, Column
 from airflow_pipeops.drift.settings import Settings
 from airflow_pipeops.drift.sources import Source
-from airflow_pipeops.exceptions import InvalidInput
 
 
 def compare(
@@ -120,15 +120,11 @@ def profile(
     with ExitStack() as stack:
         session = _open(source, "source", settings, _database(stack, settings), stack, stop)
         schema = session.schema()
-        _check_segment(segment_by, schema, "source")
+        planning.check_segment(segment_by, schema, "source")
         names, kinds = _names(columns, Settings())
         planned = planning.one_side(schema, names, kinds, session.dialect, _grouped(segment_by))
-        if not planned.kinds:
-            raise InvalidInput(
-                "no column of the source can be measured",
-                field="columns",
-                remedy="; ".join(f"{name}: {found.detail}" for name, found in planned.findings.items()),
-            )
+        reasons = "; ".join(f"{name}: {found.detail}" for name, found in planned.findings.items())
+        not_empty("columns", planned.kinds, "no column of the source can be measured", reasons)
         steps.total = len(planned.kinds)
         wanted = Wanted(planned.kinds, settings.resolution, settings.categories, segment_by)
         measured = Gatherer(session, wanted, "source", steps).measure()
@@ -171,13 +167,3 @@ def _open(
 
 def _grouped(segment_by: str | None) -> tuple[str, ...]:
     return () if segment_by is None else (segment_by,)
-
-
-def _check_segment(segment_by: str | None, schema: tuple[Column, ...], side: str) -> None:
-    if segment_by is not None and segment_by not in {column.name for column in schema}:
-        raise InvalidInput(
-            f"{side} has no column {segment_by!r} to segment by",
-            field="segment_by",
-            value=segment_by,
-            remedy="Check the spelling.",
-        )

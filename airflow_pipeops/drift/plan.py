@@ -111,6 +111,23 @@ def both_sides(
     return Plan(order, chosen, findings)
 
 
+def check_segment(segment_by: str | None, columns: Sequence[Column], side: str) -> None:
+    """Refuse a side without the column to segment by.
+
+    :param segment_by: its name; ``None`` where nothing is segmented.
+    :param columns: of the side.
+    :param side: how the reader knows it.
+    :raises InvalidInput: if the side has no such column.
+    """
+    if segment_by is not None and segment_by not in {column.name for column in columns}:
+        raise InvalidInput(
+            f"{side} has no column {segment_by!r} to segment by",
+            field="segment_by",
+            value=segment_by,
+            remedy="Check the spelling.",
+        )
+
+
 def _order(names: Sequence[str] | None, sides: Sequence[Mapping[str, Column]]) -> tuple[str, ...]:
     if names is None:
         return tuple(dict.fromkeys(name for side in sides for name in side))

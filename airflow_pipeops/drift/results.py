@@ -43,14 +43,8 @@ class ColumnResult(ColumnDrift):
         return self.verdict == "undecided" and bool(self.refine)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON form: that of every column finding, and what it rests on."""
-        more = ("segment", "low", "high", "noise", "excess", "p_value", "dimension", "role", "weight")
-        return {
-            **super().to_json(),
-            **{name: plain(getattr(self, name)) for name in more},
-            "rows": list(self.rows),
-            "dimensions": list(self.dimensions),
-        }
+        """Return the JSON form, without the intervals to look up."""
+        return {name: plain(value) for name, value in super().to_json().items() if name != "refine"}
 
 
 def plain(value: Any) -> Any:

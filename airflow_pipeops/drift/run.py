@@ -144,15 +144,8 @@ class Comparing:
     def _planned(self, names: tuple[str, ...] | None, kinds: Mapping[str, str]) -> planning.Plan:
         left, right = self._left, self._right
         without = () if self._segment_by is None else (self._segment_by,)
-        if self._segment_by is not None:
-            for side in (left, right):
-                if self._segment_by not in {column.name for column in side.schema}:
-                    raise InvalidInput(
-                        f"{side.name} has no column {self._segment_by!r} to segment by",
-                        field="segment_by",
-                        value=self._segment_by,
-                        remedy="Check the spelling.",
-                    )
+        for side in (left, right):
+            planning.check_segment(self._segment_by, side.schema, side.name)
         if left.profile is not None:
             names, kinds = _as_profiled(left.profile, names, kinds, self._segment_by, right.schema)
         dialects = (left.dialect, right.dialect)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from airflow_pipeops.base.arguments import at_least, one_of
 from airflow_pipeops.exceptions import InvalidInput
 
 ROBUST, COMPATIBLE = "robust", "evidently-compatible"
@@ -89,15 +90,14 @@ class Settings:
     drift_share: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise _wrong("mode", self.mode, f"Give {' or '.join(MODES)}.")
+        one_of("mode", self.mode, MODES)
         known = ROBUST_METHODS if self.mode == ROBUST else COMPATIBLE_METHODS
         for name in [self.method, *self.methods.values()]:
-            if name is not None and name not in known:
-                raise _wrong("method", name, f"In the {self.mode} mode there are: {', '.join(known)}.")
+            if name is not None:
+                remedy = f"In the {self.mode} mode there are: {', '.join(known)}."
+                one_of("method", name, tuple(known), remedy=remedy)
         for name, kind in self.kinds.items():
-            if kind not in ("numerical", "categorical"):
-                raise _wrong(f"kind of {name}", kind, "Give numerical or categorical.")
+            one_of(f"kind of {name}", kind, ("numerical", "categorical"))
         self._check_numbers()
 
     def _check_numbers(self) -> None:
@@ -111,8 +111,8 @@ class Settings:
             if not 0 < getattr(self, name) <= 1:
                 raise _wrong(name, getattr(self, name), "Give a share above 0 and up to 1.")
         for name in ("bins", "min_rows"):
-            if getattr(self, name) < 2:
-                raise _wrong(name, getattr(self, name), "Give at least 2.")
+            value = getattr(self, name)
+            at_least(name, value, 2, f"{name} is {value!r}", "Give at least 2.")
 
     def check(self, columns: Collection[str]) -> None:
         """Refuse a setting for a column that neither side has.

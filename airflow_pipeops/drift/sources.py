@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from airflow_pipeops.base.arguments import files, not_empty, one_of
 from airflow_pipeops.exceptions import InvalidInput
 
 if TYPE_CHECKING:
@@ -40,18 +41,8 @@ class Files:
         storage_conn_id: str | None = None,
         checksum: bool = False,
     ) -> None:
-        given = (paths,) if isinstance(paths, str) else tuple(paths or ())
-        if not given or not all(isinstance(one, str) and one for one in given):
-            raise InvalidInput(
-                "paths names no file", field="paths", value=paths, remedy="Give one URI, or a list."
-            )
-        if format and format not in FORMATS:
-            raise InvalidInput(
-                f"format {format!r} is unknown",
-                field="format",
-                value=format,
-                remedy=f"Use one of {', '.join(FORMATS)}.",
-            )
+        given = tuple(files("paths", paths))
+        one_of("format", format, ("", *FORMATS), called="format", remedy=f"Use one of {', '.join(FORMATS)}.")
         if format in ("delta", "iceberg") and len(given) > 1:
             raise InvalidInput(f"a {format} source is one table", field="paths", value=list(given))
         object.__setattr__(self, "paths", given)
@@ -100,8 +91,7 @@ class Query:
 
     def __post_init__(self) -> None:
         text = self.sql.strip().rstrip(";").rstrip() if isinstance(self.sql, str) else ""
-        if not text:
-            raise InvalidInput("sql holds no query", field="sql", value=self.sql, remedy="Give one SELECT.")
+        not_empty("sql", text, "sql holds no query", "Give one SELECT.")
         object.__setattr__(self, "sql", text)
 
 

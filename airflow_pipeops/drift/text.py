@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.base.arguments import function
+from airflow_pipeops.base.arguments import at_least, function, one_of
+from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.exceptions import InvalidInput, MissingExtra
 
 if TYPE_CHECKING:
@@ -59,13 +60,8 @@ def describe(texts: pd.Series, descriptors: Sequence[str] = ()) -> pd.DataFrame:
 def _maker(name: str) -> Callable[[str], Any]:
     if ":" in name:
         return function(name, "descriptors")  # type: ignore[no-any-return]
-    if name not in DESCRIPTORS:
-        raise InvalidInput(
-            f"descriptor {name!r} is unknown",
-            field="descriptors",
-            value=name,
-            remedy=f'Use {", ".join(DESCRIPTORS)}, or "module:function".',
-        )
+    remedy = f'Use {", ".join(DESCRIPTORS)}, or "module:function".'
+    one_of("descriptors", name, tuple(DESCRIPTORS), called="descriptor", remedy=remedy)
     return DESCRIPTORS[name]()
 
 
@@ -114,7 +110,7 @@ DESCRIPTORS: dict[str, Callable[[], Callable[[str], Any]]] = {
 
 
 @dataclass(frozen=True)
-class EmbeddingDrift:
+class EmbeddingDrift(JsonForm):
     """How far two samples of embeddings are apart.
 
     :param mmd: squared maximum mean discrepancy with a Gaussian kernel; unbiased, so it may be a little below zero.
@@ -127,10 +123,6 @@ class EmbeddingDrift:
     p_value: float
     cosine: float
     rows: tuple[int, int]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return {**asdict(self), "rows": list(self.rows)}
 
 
 def embedding_drift(
@@ -151,13 +143,8 @@ def embedding_drift(
     random = np.random.default_rng(seed)
     left, right = _drawn(reference, rows, random), _drawn(current, rows, random)
     for side, texts in (("reference", left), ("current", right)):
-        if len(texts) < 20:
-            raise InvalidInput(
-                f"{side} has {len(texts)} texts",
-                field=side,
-                value=len(texts),
-                remedy="Comparing embeddings needs at least 20 on each side.",
-            )
+        remedy = "Comparing embeddings needs at least 20 on each side."
+        at_least(side, len(texts), 20, f"{side} has {len(texts)} texts", remedy)
     vectors = _embedded([*left, *right], embed)
     return _two_sample(vectors, len(left), random)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from airflow_pipeops.exceptions import InvalidInput
+from airflow_pipeops.base.arguments import one_of
 
 #: Dialects that SQL is generated for. Tests run it on DuckDB, Spark and PostgreSQL; for the others they compare its text.
 DIALECTS = (
@@ -136,14 +136,7 @@ def known(dialect: str) -> str:
 
     :raises InvalidInput: if no SQL is generated for it.
     """
-    if dialect not in DIALECTS:
-        raise InvalidInput(
-            f"no SQL is generated for the dialect {dialect!r}",
-            field="dialect",
-            value=dialect,
-            remedy=f"Use one of {', '.join(DIALECTS)}.",
-        )
-    return dialect
+    return one_of("dialect", dialect, DIALECTS, called="the SQL dialect")
 
 
 def coin(dialect: str, seed: int) -> tuple[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_pipeops.base.arguments import not_empty
 from airflow_pipeops.drift.engines import sql
 from airflow_pipeops.drift.engines.dialects import NUMBERS, numpy_type
 from airflow_pipeops.drift.engines.sessions import Session
@@ -112,13 +113,7 @@ class Gatherer:
         """Count the rows, of each segment too."""
         dialect, relation = self._session.dialect, self._session.relation
         total = int(self._session.rows(sql.rows(dialect, relation))[0][0])
-        if not total:
-            raise InvalidInput(
-                f"{self._side} has no rows",
-                field=self._side,
-                value=0,
-                remedy="Nothing can be said of no data.",
-            )
+        not_empty(self._side, total, f"{self._side} has no rows", "Nothing can be said of no data.")
         if self._segment is None:
             return {NO_SEGMENT: total}
         found = self._session.rows(sql.segments(dialect, relation, self._segment, SEGMENTS + 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from airflow_pipeops.base.arguments import not_empty
 from airflow_pipeops.drift.engines.sessions import Session
 from airflow_pipeops.drift.sources import Files, Frame, Query, Source, TableRef
 from airflow_pipeops.exceptions import InvalidInput
@@ -25,10 +26,7 @@ def opened(source: Source, field: str, *, duck: Any, spark: Any = None, timeout:
             from airflow_pipeops.drift.engines.warehouse import Warehouse
 
             return Warehouse(source, field, timeout=timeout)
-        if spark is None:
-            raise InvalidInput(
-                f"{field} names no connection", field=field, value=source.name, remedy="Give conn_id."
-            )
+        not_empty(field, spark, f"{field} names no connection", "Give conn_id.")
     if spark is not None and isinstance(source, (Files, Query, TableRef)):
         from airflow_pipeops.drift.engines.spark import SparkSide
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from airflow_pipeops.base.arguments import not_empty
 from airflow_pipeops.drift.schema import Column
 from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
 
@@ -98,6 +99,5 @@ def unique(columns: Sequence[Column], field: str) -> tuple[Column, ...]:
                 remedy="Rename one of them.",
             )
         seen.add(column.name)
-    if not columns:
-        raise InvalidInput(f"{field} has no columns", field=field, remedy="Nothing can be said of no data.")
+    not_empty(field, columns, f"{field} has no columns", "Nothing can be said of no data.")
     return tuple(columns)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from airflow_pipeops.base.arguments import not_empty
 from airflow_pipeops.drift.engines import sql as statements
 from airflow_pipeops.drift.engines.dialects import CONNECTIONS, known
 from airflow_pipeops.drift.engines.sessions import Cancelled, by_name, unique
@@ -241,13 +242,8 @@ def _hook(source: Query | TableRef, field: str) -> tuple[Any, str]:
             remedy="Use a connection whose hook is a DbApiHook, or give hook=.",
         )
     dialect = source.dialect or CONNECTIONS.get(kind, "")
-    if not dialect:
-        raise InvalidInput(
-            f"the SQL dialect of connection type {kind!r} is unknown",
-            field=field,
-            value=source.conn_id,
-            remedy="Give dialect=.",
-        )
+    message = f"the SQL dialect of connection type {kind!r} is unknown"
+    not_empty(field, dialect, message, "Give dialect=.")
     return hook, known(dialect)
 
 

@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.drift.results import ColumnResult
 from airflow_pipeops.drift.settings import Settings
 
 
 @dataclass(frozen=True)
-class DatasetVerdict:
+class DatasetVerdict(JsonForm):
     """What the columns say together.
 
     :param verdict: ``drift``, ``no drift`` or ``undecided``.
@@ -44,19 +45,8 @@ class DatasetVerdict:
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
-        return {
-            "verdict": self.verdict,
-            "drifted": self.drifted,
-            "share": self.share,
-            "low": self.low,
-            "high": self.high,
-            "judged": self.judged,
-            "reasons": list(self.reasons),
-            "critical": list(self.critical),
-            "broken": list(self.broken),
-            "targets": dict(self.targets),
-            "predictions": dict(self.predictions),
-        }
+        roles = {"targets": dict(self.targets), "predictions": dict(self.predictions)}
+        return {**super().to_json(), "drifted": self.drifted, **roles}
 
 
 def dataset_verdict(results: Iterable[ColumnResult], settings: Settings | None = None) -> DatasetVerdict:
