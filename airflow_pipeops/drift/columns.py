@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias, cast
 
 from airflow_pipeops.base.arguments import imported, not_empty
 from airflow_pipeops.base.serialisation import JsonForm
+from airflow_pipeops.drift.settings import AskedKind
 from airflow_pipeops.exceptions import InvalidInput
+
+#: What is said of a column.
+ColumnVerdict: TypeAlias = Literal[
+    "drift", "no drift", "missing", "extra", "retyped", "all null", "unsupported", "undecided"
+]
 
 KINDS = ("numerical", "categorical")
 
@@ -17,14 +23,18 @@ KINDS = ("numerical", "categorical")
 class ColumnDrift(JsonForm):
     """What was found about one column.
 
+    :param column: its name.
     :param verdict: ``drift``, ``no drift``, ``missing`` (in the current data), ``extra`` (not in the reference),
         ``retyped``, ``all null``, ``unsupported`` or ``undecided``.
     :param score: the statistic; ``None`` where there is none.
+    :param threshold: what the score was held against.
+    :param method: the statistic's name.
+    :param detail: why, in plain words.
     :param nulls: share of nulls in the reference and in the current data.
     """
 
     column: str
-    verdict: str
+    verdict: ColumnVerdict
     score: float | None = None
     threshold: float | None = None
     method: str = ""
@@ -46,7 +56,7 @@ class ColumnDrift(JsonForm):
         return {**super().to_json(), "drifted": self.drifted}
 
 
-def wanted(given: str | Iterable[str] | Mapping[str, str] | None) -> dict[str, str] | None:
+def wanted(given: str | Iterable[str] | Mapping[str, str] | None) -> dict[str, AskedKind] | None:
     """Read which columns to compare.
 
     :param given: names; or name -> ``numerical`` | ``categorical``; or ``"module:name"`` of either; ``None`` for all.
@@ -65,4 +75,4 @@ def wanted(given: str | Iterable[str] | Mapping[str, str] | None) -> dict[str, s
                 remedy=f"Give names, or a mapping of names to {' or '.join(KINDS)}.",
             )
     not_empty("columns", asked, "columns names no column")
-    return asked
+    return cast("dict[str, AskedKind]", asked)

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 Progress: TypeAlias = "Callable[[int, int, str], None]"
 
 #: Seconds between two lines of progress in the log.
-_SPEAK_EVERY = 10.0
+_LOG_EVERY = 10.0
 
 
 @dataclass(frozen=True)
@@ -67,14 +67,14 @@ class Steps:
     def __init__(self, progress: Progress | None, cancellation: Cancellation) -> None:
         self.total = 0
         self._done, self._progress, self._cancellation = 0, progress, cancellation
-        self._spoken = time.monotonic()
+        self._logged = time.monotonic()
 
     def __call__(self, name: str) -> None:
         self._done += 1
         if self._progress is not None:
             self._progress(self._done, self.total, name)
-        if time.monotonic() - self._spoken >= _SPEAK_EVERY:
-            self._spoken = time.monotonic()
+        if time.monotonic() - self._logged >= _LOG_EVERY:
+            self._logged = time.monotonic()
             log.info("measured %d of %d columns, the last one %s", self._done, self.total, name)
         self._cancellation.check()
 

@@ -22,7 +22,7 @@ from airflow_pipeops.drift.engines.sessions import Cancellation, Session
 from airflow_pipeops.drift.profile import Profile
 from airflow_pipeops.drift.run import Comparing
 from airflow_pipeops.drift.schema import NO_SEGMENT, Column
-from airflow_pipeops.drift.settings import Settings
+from airflow_pipeops.drift.settings import AskedKind, Kind, Settings
 from airflow_pipeops.drift.sources import Source
 
 
@@ -30,7 +30,7 @@ def compare(
     reference: Source,
     current: Source,
     *,
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, AskedKind] | None = None,
     settings: Settings | None = None,
     segment_by: str | None = None,
     sampled: int = 0,
@@ -89,17 +89,20 @@ def _sample(
 
 
 def _names(
-    columns: Mapping[str, str] | None, settings: Settings
-) -> tuple[tuple[str, ...] | None, dict[str, str]]:
+    columns: Mapping[str, AskedKind] | None, settings: Settings
+) -> tuple[tuple[str, ...] | None, dict[str, Kind]]:
     """Return the columns that were asked for, and the kinds that were given in either place."""
-    asked = None if columns is None else tuple(columns)
-    return asked, {**settings.kinds, **{name: kind for name, kind in (columns or {}).items() if kind}}
+    kinds = dict(settings.kinds)
+    for name, kind in (columns or {}).items():
+        if kind:
+            kinds[name] = kind
+    return None if columns is None else tuple(columns), kinds
 
 
 def profile(
     source: Source,
     *,
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, AskedKind] | None = None,
     segment_by: str | None = None,
     model_version: str = "",
     engine: Engine | None = None,
@@ -108,9 +111,14 @@ def profile(
 ) -> Profile:
     """Boil one side down, to be saved and compared with later.
 
+    :param source: where it comes from.
     :param columns: name -> ``numerical``, ``categorical`` or empty; ``None`` for all.
     :param segment_by: measure each value of this column for itself, too.
     :param model_version: the model that learned from these data.
+    :param engine: how the data are read.
+    :param progress: called after each column.
+    :param cancellation: lets another thread stop it.
+    :return: the profile; the source itself where it is one.
     :raises InvalidInput: for an empty side, a damaged file, an unknown column, or no column that can be measured.
     """
     if isinstance(source, Profile):

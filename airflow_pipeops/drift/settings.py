@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias
 
 from airflow_pipeops.base.arguments import at_least, one_of
 from airflow_pipeops.exceptions import InvalidInput
 
-ROBUST, COMPATIBLE = "robust", "evidently-compatible"
+#: What a column is compared as; of one that was asked for it may be left open.
+Kind: TypeAlias = Literal["numerical", "categorical"]
+AskedKind: TypeAlias = Literal["numerical", "categorical", ""]
+Mode: TypeAlias = Literal["robust", "evidently-compatible"]
+#: What a column is in the data set: targets and predictions are reported apart.
+Role: TypeAlias = Literal["feature", "target", "prediction"]
+
+ROBUST: Final = "robust"
+COMPATIBLE: Final = "evidently-compatible"
 MODES = (ROBUST, COMPATIBLE)
 
 #: Method -> kinds of column that it can compare, and its default threshold in the robust mode (on the effect in excess).
@@ -72,10 +81,10 @@ class Settings:
     :param drift_share: from this share of drifted columns (by weight) on, the data set drifted.
     """
 
-    mode: str = ROBUST
+    mode: Mode = ROBUST
     method: str | None = None
     threshold: float | None = None
-    kinds: Mapping[str, str] = field(default_factory=dict)
+    kinds: Mapping[str, Kind] = field(default_factory=dict)
     methods: Mapping[str, str] = field(default_factory=dict)
     thresholds: Mapping[str, float] = field(default_factory=dict)
     weights: Mapping[str, float] = field(default_factory=dict)
@@ -137,7 +146,7 @@ class Settings:
                     remedy="Check the spelling.",
                 )
 
-    def role(self, column: str) -> str:
+    def role(self, column: str) -> Role:
         """``target``, ``prediction`` or ``feature``."""
         if column in self.targets:
             return "target"

@@ -26,11 +26,12 @@ _LANGUAGE_CHARACTERS = 500
 
 
 def describe(texts: pd.Series, descriptors: Sequence[str] = ()) -> pd.DataFrame:
-    """Return one column for each descriptor, and a null where the text is null.
+    """Describe texts by numbers and short texts.
 
     :param texts: shape (rows,).
     :param descriptors: names from :data:`DESCRIPTORS`, or ``"module:function"`` of a function from a text to a number or a
         short text, for example a judge's score; by default ``length``, ``words``, ``uppercase`` and ``digits``.
+    :return: one column for each descriptor, with a null where the text is null.
     :raises InvalidInput: for an unknown descriptor, or values that are no text.
     :raises MissingExtra: if a descriptor's library is not installed.
     """
@@ -40,10 +41,10 @@ def describe(texts: pd.Series, descriptors: Sequence[str] = ()) -> pd.DataFrame:
     makers = {name.rpartition(":")[2]: _maker(name) for name in names}
     known = texts.notna()
     present = texts[known]
-    odd = next((value for value in present if not isinstance(value, str)), None)
-    if odd is not None:
+    wrong = next((value for value in present if not isinstance(value, str)), None)
+    if wrong is not None:
         raise InvalidInput(
-            f"column {texts.name!r} holds a {type(odd).__name__} where text is expected",
+            f"column {texts.name!r} holds a {type(wrong).__name__} where text is expected",
             field="text",
             value=str(texts.name),
             remedy="Name a column of texts.",
@@ -133,9 +134,13 @@ def embedding_drift(
     The test is the kernel two-sample test of Gretton, Borgwardt, Rasch, Schölkopf and Smola (JMLR 13, 2012), with the median
     distance as bandwidth; its p-value comes from shuffling who belongs to which side.
 
+    :param reference: texts of the reference; what is no text is left out.
+    :param current: texts of the other side.
     :param embed: ``"module:function"`` from a list of texts to an array of shape (texts, dimensions); by default hashed
         character n-grams, which need no model and see wording, not meaning.
     :param rows: so many texts of each side at most, drawn with ``seed``.
+    :param seed: of the draw and of the shuffles.
+    :return: how far the two are apart.
     :raises InvalidInput: for fewer than 20 texts on a side, or embeddings of another shape.
     """
     import numpy as np

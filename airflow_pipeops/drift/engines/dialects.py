@@ -149,9 +149,11 @@ def coin(dialect: str, seed: int) -> tuple[str, str]:
 
 
 def family(type_name: str, dialect: str = "duckdb") -> str:
-    """Return how a column of this type can be compared.
+    """Tell how a column of this type can be compared.
 
     :param type_name: as the engine writes it, such as ``DECIMAL(18,2)``, ``timestamp with time zone`` or ``array<int>``.
+    :param dialect: of the engine.
+    :return: the family.
     """
     text = type_name.strip().lower()
     while wrapped := re.fullmatch(r"(?:nullable|lowcardinality)\((.*)\)", text):

@@ -166,11 +166,11 @@ class DuckSide:
             found[path] = {str(row[0]): str(row[1]) if source == "parquet" else "" for row in described}
         first, *others = paths
         for path in others:
-            odd = sorted(name for name, _ in set(found[first].items()) ^ set(found[path].items()))
-            if odd:
-                said = ", ".join(dict.fromkeys(odd[:10]))
+            differing = sorted(name for name, _ in set(found[first].items()) ^ set(found[path].items()))
+            if differing:
+                listed_names = ", ".join(dict.fromkeys(differing[:10]))
                 raise InvalidInput(
-                    f"{_short(path)} and {_short(first)} differ in the columns {said}",
+                    f"{_short(path)} and {_short(first)} differ in the columns {listed_names}",
                     field=self._field,
                     value=_short(path),
                     remedy="Give files of one schema, or compare them one by one.",
@@ -188,16 +188,16 @@ class DuckSide:
         except PipeOpsError:
             raise
         except Exception as error:
-            raise self._said(error) from error
+            raise self._error(error) from error
         return found
 
     def _execute(self, sql: str) -> Any:
         try:
             return self._running.execute(sql)
         except Exception as error:
-            raise self._said(error) from error
+            raise self._error(error) from error
 
-    def _said(self, error: Exception) -> PipeOpsError:
+    def _error(self, error: Exception) -> PipeOpsError:
         """Turn DuckDB's error into one of ours, without its text where that may quote the data."""
         kind = type(error).__name__
         if kind == "InterruptException":

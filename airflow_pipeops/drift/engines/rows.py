@@ -31,14 +31,16 @@ def read_rows(
     seed: int = 0,
     spark: Any = None,
 ) -> pd.DataFrame:
-    """Return rows of a source.
+    """Open a source and read rows of it.
 
+    :param source: where they come from.
     :param field: the name under which the reader knows the source.
     :param columns: those to read; by default all.
     :param sample: so many rows at most, each with the same chance.
     :param seed: the same rows for the same seed, as long as they are read in the same order; Trino, BigQuery, ClickHouse and
         Redshift cannot repeat a draw, and draw anew.
     :param spark: a Spark session that files and tables without a connection are read with.
+    :return: one column for each that was named.
     :raises InvalidInput: for a profile, which holds no rows, or an unknown column.
     """
     from airflow_pipeops.drift.profile import Profile
@@ -72,7 +74,7 @@ def rows_of(
     seed: int = 0,
     rows: int | None = None,
 ) -> pd.DataFrame:
-    """Return rows of a session.
+    """Read rows of a session.
 
     :param session: the side, opened.
     :param columns: those to read; the session has all of them.

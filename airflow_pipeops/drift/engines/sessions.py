@@ -49,12 +49,12 @@ class Cancellation:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._sessions: list[Session] = []
-        self._told = False
+        self._cancelled = False
 
     def cancel(self) -> None:
         """End the running query and everything after it."""
         with self._lock:
-            self._told = True
+            self._cancelled = True
             sessions = list(self._sessions)
         for session in sessions:
             session.cancel()
@@ -64,17 +64,12 @@ class Cancellation:
         with self._lock:
             self._sessions.append(session)
 
-    @property
-    def told(self) -> bool:
-        """Whether somebody asked."""
-        return self._told
-
     def check(self) -> None:
         """Go on, or not.
 
         :raises Cancelled: if somebody asked for it.
         """
-        if self._told:
+        if self._cancelled:
             raise Cancelled("the comparison was cancelled")
 
 

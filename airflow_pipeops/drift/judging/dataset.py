@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.drift.results import ColumnResult
@@ -27,7 +27,7 @@ class DatasetVerdict(JsonForm):
     :param predictions: verdict by prediction column.
     """
 
-    verdict: str
+    verdict: Literal["drift", "no drift", "undecided"]
     share: float
     low: float
     high: float
@@ -69,6 +69,7 @@ def dataset_verdict(results: Iterable[ColumnResult], settings: Settings | None =
     critical = tuple(_named(item) for item in results if item.column in settings.critical and item.drifted)
     maybe = any(item.open for item in results if item.column in settings.critical)
     reasons = []
+    verdict: Literal["drift", "no drift", "undecided"]
     if broken:
         reasons.append(f"the schema is broken: {', '.join(broken)}")
     if critical:
@@ -87,9 +88,10 @@ def dataset_verdict(results: Iterable[ColumnResult], settings: Settings | None =
     else:
         verdict = "no drift"
         reasons = [f"{high:.0%} of the features drifted, by weight; {settings.drift_share:.0%} is the limit"]
+    share = drifted / weight if weight else 0.0
     return DatasetVerdict(
         verdict,
-        drifted / weight if weight else 0.0,
+        share,
         float(low),
         float(high),
         len(sure) + len(open_ones),

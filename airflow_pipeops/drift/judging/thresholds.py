@@ -61,6 +61,7 @@ def calibrate(
     :param reference: what the windows are compared with; ``None`` for all the other windows together.
     :param rate: chance of a false alarm per column and window.
     :param least: no threshold is below.
+    :return: the thresholds, and what they rest on.
     :raises InvalidInput: if there are too few windows for the rate, or for a method whose score is a p-value.
     """
     settings = settings or Settings()

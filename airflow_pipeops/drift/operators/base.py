@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_pipeops.base.arguments import one_of
 from airflow_pipeops.delivery.links import ReportLink
 from airflow_pipeops.delivery.operators import no_retry
 from airflow_pipeops.drift.operators.measuring import MeasuringOperator
-from airflow_pipeops.drift.settings import ROBUST, Settings
+from airflow_pipeops.drift.settings import ROBUST, AskedKind, Mode, Settings
 from airflow_pipeops.exceptions import DriftFound, InvalidInput
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class ComparisonOperator(MeasuringOperator):
         reference: Given,
         current: Given,
         columns: str | Sequence[str] | Mapping[str, str] | None = None,
-        mode: str = ROBUST,
+        mode: Mode = ROBUST,
         method: str | None = None,
         threshold: float | None = None,
         methods: Mapping[str, str] | None = None,
@@ -95,7 +95,7 @@ class ComparisonOperator(MeasuringOperator):
         false_alarms: float = 0.01,
         min_rows: int = 100,
         segment_by: str | None = None,
-        on_drift: str = "record",
+        on_drift: Literal["record", "fail", "branch"] = "record",
         if_drift: Sequence[str] = (),
         if_no_drift: Sequence[str] = (),
         report: bool = True,
@@ -162,17 +162,20 @@ class ComparisonOperator(MeasuringOperator):
             source_of(self.current, "current", self.storage_conn_id),
         )
 
-    def compare(self, reference: Source, current: Source, columns: Mapping[str, str] | None) -> Comparison:
+    def compare(
+        self, reference: Source, current: Source, columns: Mapping[str, AskedKind] | None
+    ) -> Comparison:
         """Compare the two sides, and draw what the page plots; a kill of the task ends the running query."""
         from airflow_pipeops.drift import engine
 
+        sampled = _PLOTTED if self.report else 0
         return engine.compare(
             reference,
             current,
             columns=columns,
             settings=self.settings,
             segment_by=self.segment_by,
-            sampled=_PLOTTED if self.report else 0,
+            sampled=sampled,
             engine=self.options(),
             **self.watched(),
         )
@@ -217,8 +220,8 @@ class ComparisonOperator(MeasuringOperator):
             "columns_drifted": sum(item.drifted for item in found.whole),
             "rows": {side: rows.get("", 0) for side, rows in found.rows.items()},
             "batch": found.current.get("name", ""),
-            "reference": _told(found.reference),
-            "current": _told(found.current),
+            "reference": _identified(found.reference),
+            "current": _identified(found.current),
         }
 
     def result(self, found: Comparison) -> Mapping[str, Any]:
@@ -240,7 +243,7 @@ class ComparisonOperator(MeasuringOperator):
             "predictions": dict(found.dataset.predictions),
             "rows": {side: rows.get("", 0) for side, rows in found.rows.items()},
             "batch": found.current.get("name", ""),
-            "reference": _told(found.reference),
+            "reference": _identified(found.reference),
         }
 
     def _branch(self, context: Context, found: Comparison, result: Mapping[str, Any]) -> None:
@@ -253,9 +256,9 @@ class ComparisonOperator(MeasuringOperator):
         for name, value in result.items():
             ti.xcom_push(name, value)
         self.post_execute(context, result)
-        certain = found.dataset.verdict == "no drift"
+        following = self.if_no_drift if found.dataset.verdict == "no drift" else self.if_drift
         skipping: Any = SkipMixin
-        skipping().skip_all_except(ti, self.if_no_drift if certain else self.if_drift)
+        skipping().skip_all_except(ti, following)
 
 
 def _summary(found: Comparison) -> str:
@@ -269,7 +272,7 @@ def _summary(found: Comparison) -> str:
     )
 
 
-def _told(identity: Mapping[str, Any]) -> dict[str, Any]:
+def _identified(identity: Mapping[str, Any]) -> dict[str, Any]:
     """Return what tells one side from others, without the lists that may be long."""
     kept = ("kind", "name", "digest", "data_digest", "sha256", "listing", "engine", "model_version")
     return {name: identity[name] for name in kept if identity.get(name)}
