@@ -7,15 +7,19 @@ import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from airflow_pipeops.exceptions import InvalidInput
 
+#: A text of a small set, which a ``Literal`` names.
+Choice = TypeVar("Choice", bound=str)
+
 
 def positive(field: str, value: timedelta, *, zero: bool = False) -> timedelta:
-    """Return a duration that is one.
+    """Refuse what is no duration above zero.
 
-    :param zero: no time at all is one, too.
+    :param zero: whether no time at all is allowed, too.
+    :return: the duration.
     :raises InvalidInput: for anything else.
     """
     if isinstance(value, timedelta) and (value > timedelta(0) or (zero and not value)):
@@ -29,8 +33,9 @@ def positive(field: str, value: timedelta, *, zero: bool = False) -> timedelta:
 
 
 def interval(field: str, value: timedelta | float) -> float:
-    """Return the seconds between two looks.
+    """Read the pause between two looks.
 
+    :return: the pause in seconds.
     :raises InvalidInput: for none.
     """
     seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
@@ -44,15 +49,19 @@ def interval(field: str, value: timedelta | float) -> float:
     )
 
 
-def one_of(field: str, value: str, allowed: Sequence[str], *, called: str = "", remedy: str = "") -> str:
-    """Return a value that is one of these.
+def one_of(
+    field: str, value: str, allowed: Sequence[Choice], *, called: str = "", remedy: str = ""
+) -> Choice:
+    """Refuse a value that is none of these.
 
     :param called: how the message calls it, where the bare field would not be understood.
     :param remedy: in place of the list of what is allowed.
+    :return: the value.
     :raises InvalidInput: for any other.
     """
-    if value in allowed:
-        return value
+    for choice in allowed:
+        if choice == value:
+            return choice
     raise InvalidInput(
         f"{called} {value!r} is unknown" if called else f"{field} is {value!r}",
         field=field,
@@ -64,10 +73,11 @@ def one_of(field: str, value: str, allowed: Sequence[str], *, called: str = "", 
 def matching(
     field: str, value: Any, pattern: re.Pattern[str], form: str, remedy: str, *, called: str = ""
 ) -> str:
-    """Return a text of this form.
+    """Refuse a text that is not of this form.
 
     :param form: what it should be, for example ``a valid name``.
     :param called: how the message calls it; by default the field.
+    :return: the text.
     :raises InvalidInput: for any other text, and for what is no text.
     """
     if isinstance(value, str) and pattern.fullmatch(value):
@@ -76,8 +86,9 @@ def matching(
 
 
 def not_empty(field: str, value: Any, message: str, remedy: str = "") -> Any:
-    """Return a value that is not empty.
+    """Refuse an empty value.
 
+    :return: the value.
     :raises InvalidInput: with this message, if it is.
     """
     if value:
@@ -96,8 +107,9 @@ def one_given(message: str, remedy: str, **values: Any) -> None:
 
 
 def mapping(field: str, value: Any, remedy: str, *, message: str = "") -> Mapping[str, Any]:
-    """Return a mapping.
+    """Refuse what is no mapping.
 
+    :return: the mapping.
     :raises InvalidInput: for anything else.
     """
     if isinstance(value, Mapping):
@@ -106,8 +118,9 @@ def mapping(field: str, value: Any, remedy: str, *, message: str = "") -> Mappin
 
 
 def files(field: str, value: str | Sequence[str]) -> list[str]:
-    """Return the names of files; one alone may stand without a list.
+    """Read the names of files; one alone may stand without a list.
 
+    :return: the names.
     :raises InvalidInput: if there is none, or one is empty or no text.
     """
     found = [value] if isinstance(value, str) else list(value or ())
@@ -117,8 +130,9 @@ def files(field: str, value: str | Sequence[str]) -> list[str]:
 
 
 def object_name(value: Any) -> str:
-    """Return the name of one object: without it, a call about one would be one about all.
+    """Refuse an empty name of an object: without it, a call about one would be one about all.
 
+    :return: the name.
     :raises InvalidInput: for none.
     """
     if isinstance(value, str) and value:
@@ -127,8 +141,9 @@ def object_name(value: Any) -> str:
 
 
 def share(field: str, value: float, remedy: str) -> float:
-    """Return a share, above 0 and below 1.
+    """Refuse what is no share, above 0 and below 1.
 
+    :return: the share.
     :raises InvalidInput: for any other number.
     """
     if 0 < value < 1:
@@ -162,8 +177,9 @@ def has_columns(field: str, there: Collection[Any], needed: Iterable[str]) -> No
 
 
 def at_least(field: str, value: int, least: int, message: str, remedy: str) -> int:
-    """Return a number of things that are enough.
+    """Refuse too small a number of things.
 
+    :return: the number.
     :raises InvalidInput: with this message, for fewer.
     """
     if value >= least:
@@ -172,10 +188,11 @@ def at_least(field: str, value: int, least: int, message: str, remedy: str) -> i
 
 
 def imported(path: str, field: str) -> Any:
-    """Return the object that ``"package.module:name"`` names.
+    """Import what ``"package.module:name"`` names.
 
     :param path: module, colon, attribute.
     :param field: the name under which the reader knows the value, for the error.
+    :return: the object of that name.
     :raises InvalidInput: if there is no such module or attribute.
     """
     module, colon, name = path.partition(":") if isinstance(path, str) else ("", "", "")

@@ -10,11 +10,14 @@ T = TypeVar("T")
 
 
 async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
-    """Return what ``work`` returns, or give up after so many seconds.
+    """Await ``work``, or give up at a deadline.
 
     ``asyncio.wait_for`` before Python 3.12 swallows a cancellation that comes in the moment in which its work ends; a
     trigger that is cancelled then would run for ever.
 
+    :param seconds: the time it has.
+    :param work: what to await.
+    :return: what ``work`` returns.
     :raises asyncio.TimeoutError: if the time is over first.
     """
     task = asyncio.ensure_future(work)

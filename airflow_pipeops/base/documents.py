@@ -9,16 +9,16 @@ from typing import Any
 Json = Mapping[str, Any]
 
 
-def parsed(content: str | bytes, most: int | None = None) -> Any:
-    """Return the value of a JSON text.
+def parsed(content: str | bytes, limit: int | None = None) -> Any:
+    """Read a JSON text.
 
     :param content: the text, or its bytes.
-    :param most: a longer one is not read.
+    :param limit: characters, or bytes; a longer one is not read.
     :return: whatever JSON can hold.
     :raises ValueError: if it is too long, no JSON, or nested too deeply.
     """
-    if most is not None and len(content) > most:
-        raise ValueError(f"a text of {len(content):,} characters is longer than {most:,}")
+    if limit is not None and len(content) > limit:
+        raise ValueError(f"a text of {len(content):,} characters is longer than {limit:,}")
     try:
         return json.loads(content)
     except RecursionError:
@@ -35,12 +35,13 @@ def maps(value: Any) -> list[Json]:
     return [item for item in value if isinstance(item, Mapping)] if isinstance(value, (list, tuple)) else []
 
 
-def text(value: Any, most: int | None = None) -> str:
-    """Return a text; an empty one in place of anything else.
+def text(value: Any, limit: int | None = None) -> str:
+    """Read a text.
 
-    :param most: it is cut after so many characters.
+    :param limit: characters; the text is cut after them.
+    :return: the text; an empty one in place of anything else.
     """
-    return value[:most] if isinstance(value, str) else ""
+    return value[:limit] if isinstance(value, str) else ""
 
 
 def whole(value: Any) -> int | None:

@@ -52,10 +52,11 @@ class Http:
         self._attempts, self._pause = max(1, attempts), pause
 
     async def object(self, method: str, path: str, *, about: str, **request: Any) -> dict[str, Any]:
-        """Make a call, and return the JSON object that it answers.
+        """Make a call whose answer is a JSON object.
 
         :param about: what is asked about, for the message of an error.
         :param request: ``params``, ``json``, ``content_type``; ``attempts`` and ``timeout`` to replace the own ones.
+        :return: the object.
         """
         answer: dict[str, Any] = await self._tried(method, path, about, _object, request)
         return answer
@@ -74,9 +75,10 @@ class Http:
         params: Mapping[str, str],
         headers: Mapping[str, str] | None = None,
     ) -> AsyncGenerator[str, None]:
-        """Yield the lines of a stream until it ends properly.
+        """Read a stream line by line, until it ends properly.
 
         :param silence: seconds without a byte after which the connection counts as dead.
+        :yield: each line.
         :raises Unreachable: if the stream cannot be had, or breaks.
         """
         import httpx
@@ -184,8 +186,9 @@ class _Unsent(Exception):
 
 
 def tls_context(ca_file: str, cert_file: str = "", key_file: str = "", ca_data: str = "") -> Any:
-    """Return what a server's certificate is checked with.
+    """Read what a server's certificate is checked with.
 
+    :return: an SSL context.
     :raises InvalidInput: if a file cannot be read.
     """
     import ssl

@@ -35,9 +35,10 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
 
 
 def redacted(text: str, also: Callable[[str], str] | None = None) -> str:
-    """Return a text without what looks like a secret.
+    """Take out of a text what looks like a secret.
 
     :param also: a further masker, for example Airflow's own, which knows the secrets of the connections in use.
+    :return: the text without it.
     """
     for pattern, replacement in _RULES:
         text = pattern.sub(replacement, text)

@@ -13,18 +13,19 @@ from airflow_pipeops.exceptions import Unreachable
 Result = TypeVar("Result")
 
 
-def jittered(seconds: float, least: float = 0.5, most: float = 1.0) -> float:
-    """Return a pause of about so many seconds, so that those who began together do not come back together.
+def jittered(seconds: float, shortest: float = 0.5, longest: float = 1.0) -> float:
+    """Vary a pause, so that those who began together do not come back together.
 
     :param seconds: the pause without jitter.
-    :param least: the shortest pause, as a share of it.
-    :param most: the longest pause, as a share of it.
+    :param shortest: the shortest pause, as a share of it.
+    :param longest: the longest pause, as a share of it.
+    :return: the seconds to pause.
     """
-    return seconds * random.uniform(least, most)
+    return seconds * random.uniform(shortest, longest)
 
 
 def pause(attempt: int, base: float = 0.5, longest: float = 8.0) -> float:
-    """Return how long to wait, in seconds, before the attempt after the ``attempt``-th (from 0)."""
+    """Return the seconds to wait before the next retry, after ``attempt`` earlier ones."""
     return jittered(min(longest, base * 2.0**attempt))
 
 

@@ -44,8 +44,9 @@ class StorageHook(BaseHook):
 
 
 def root(conn_id: str, connection: Any) -> ObjectStoragePath:
-    """Return the root that a connection names.
+    """Read the root that a connection names.
 
+    :return: its path.
     :raises InvalidInput: if the connection names no URI with a scheme.
     """
     from airflow.sdk import ObjectStoragePath

@@ -50,6 +50,7 @@ def read(data: str | Sequence[str], *, field: str = "data", storage_conn_id: str
     :param data: URIs or paths of ``.parquet``, ``.pq``, ``.csv`` or ``.csv.gz`` files.
     :param field: the name under which the reader knows the value, for errors.
     :param storage_conn_id: connection of type ``pipeops_storage``; relative names are below its root.
+    :return: their rows, in the order of the files, and what they were read from.
     :raises InvalidInput: for an unknown suffix, a damaged file, or files whose columns differ.
     :raises NotFound: if a file is not there.
     """

@@ -61,9 +61,10 @@ class Watcher(BaseEventTrigger):
         return nullcontext()
 
     def look(self, source: Any) -> AsyncGenerator[dict[str, Any], None]:
-        """Yield what is new, and :meth:`remember` each piece of it after it was yielded.
+        """Look once for what is new, and :meth:`remember` each piece of it after it was yielded.
 
         :param source: what :meth:`source` has opened.
+        :yield: the payload of each event.
         """
         raise NotImplementedError
 
@@ -105,9 +106,10 @@ class Watcher(BaseEventTrigger):
             self._memory[name] = self._changed[name] = value
 
     def keyed(self, payload: Mapping[str, Any], *identity: Any) -> dict[str, Any]:
-        """Return a payload with its idempotency key.
+        """Give a payload its idempotency key.
 
         :param identity: what tells the event from all others of this kind of watcher, and is the same when it is repeated.
+        :return: the payload with its ``key``.
         """
         said = json.dumps([type(self).__name__, *identity], sort_keys=True)
         return {**payload, "key": hashlib.sha256(said.encode()).hexdigest()[:32]}
@@ -246,12 +248,13 @@ def told_before(memory: Any) -> int:
 
 
 def stores(accessor: Any) -> list[Any]:
-    """Return the state stores of all assets that a trigger is shared by.
+    """Find the state stores of all assets that a trigger is shared by.
 
     Two assets with equal watchers share one trigger, whose accessor then refuses to read and to write without the name of
     an asset; and it has no public way to name them.
 
     :param accessor: what Airflow has given to the trigger; ``None`` outside a triggerer.
+    :return: the stores, none where the trigger has no access to them.
     """
     if accessor is None:
         return []

@@ -211,13 +211,14 @@ def make(name: str, run: Run, timeout: timedelta, on_line: Callable[[str], None]
 def choose(
     name: str, bases: list[str], make_one: Callable[[str], Builder], tell: Callable[[str], None]
 ) -> Builder:
-    """Return the builder to use.
+    """Choose the builder to use.
 
     ``auto`` is the first that is installed, works, and can get the base images; the packager is the last resort, and is
     told. A builder asked for by name is used or the build fails.
 
     :param bases: base images of the Containerfile.
     :param tell: says why a builder was passed over.
+    :return: the builder.
     """
     if name != "auto":
         builder = make_one(name)

@@ -25,8 +25,12 @@ class Containerfile:
     """What an image needs beside its files.
 
     :param base: image that it builds on, as written.
+    :param workdir: folder in which the container starts.
     :param folder: absolute folder into which the source tree is copied; ``None`` if it is not.
     :param env: environment, in the order written.
+    :param cmd: default arguments, or the default command.
+    :param entrypoint: the command that the arguments are given to; empty for none.
+    :param ports: ports that it names, for example ``8080/tcp``.
     """
 
     base: str = ""
@@ -55,6 +59,7 @@ def bases(text: str) -> list[str]:
 def parse(text: str) -> Containerfile:
     """Read a Containerfile of the supported subset.
 
+    :return: what it says.
     :raises InvalidInput: naming the first line that is not in it, or what is missing.
     """
     result = Containerfile()

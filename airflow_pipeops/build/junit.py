@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Literal
 from xml.parsers import expat
 
 from airflow_pipeops.exceptions import BuildFailed
@@ -17,6 +18,10 @@ MAX_BYTES = 32 * 1024 * 1024
 MAX_FAILURES = 10
 _MESSAGE = 500
 _DETAIL = 2000
+
+
+#: An assertion that does not hold, or a test that could not run.
+FailureKind = Literal["failure", "error"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ class Failure:
     """
 
     test: str
-    kind: str
+    kind: FailureKind
     message: str
     detail: str = ""
 
@@ -39,8 +44,10 @@ class Failure:
 class Summary:
     """What a report says.
 
-    :param tests: how many were reported; ``passed + failed + skipped``.
+    :param tests: number of tests reported; ``passed + failed + skipped``.
+    :param passed: number of tests that passed.
     :param failed: failures and errors together.
+    :param skipped: number of tests that were skipped.
     :param seconds: sum of the tests' own times.
     :param failures: the first :data:`MAX_FAILURES`.
     """
@@ -55,6 +62,14 @@ class Summary:
 
 @dataclass
 class _Case:
+    """A test case that is being read.
+
+    :param name: its class and name.
+    :param verdict: ``passed``, ``skipped``, ``failure`` or ``error``.
+    :param message: what its failure, error or skip says of itself.
+    :param detail: pieces of the traceback.
+    """
+
     name: str
     verdict: str = "passed"
     message: str = ""
@@ -101,15 +116,15 @@ class _Reader:
         if len(self.failures) < MAX_FAILURES:
             detail = "".join(case.detail).strip()
             message = case.message or (detail.splitlines() or [""])[-1]
-            self.failures.append(
-                Failure(case.name[:_MESSAGE], case.verdict, message[:_MESSAGE], detail[-_DETAIL:])
-            )
+            kind: FailureKind = "error" if case.verdict == "error" else "failure"
+            self.failures.append(Failure(case.name[:_MESSAGE], kind, message[:_MESSAGE], detail[-_DETAIL:]))
 
 
 def parse(content: bytes) -> Summary:
     """Read a report.
 
     :param content: bytes of the XML file.
+    :return: its counts and first failures.
     :raises BuildFailed: if it is too large, truncated, not XML, not JUnit, or declares a document type.
     """
     if len(content) > MAX_BYTES:

@@ -40,9 +40,10 @@ def digest_of(content: bytes) -> str:
 
 
 def layer(tree: Path, folder: str) -> bytes:
-    """Return the deterministic, uncompressed tar of a source tree, placed at ``folder``.
+    """Pack a source tree, placed at ``folder``, into a tar that is the same for the same files.
 
     :param folder: absolute path inside the image.
+    :return: the uncompressed tar.
     :raises InvalidInput: for a link that leads out of the tree, and for what is neither file, folder nor link.
     """
     buffer = io.BytesIO()
@@ -103,10 +104,11 @@ def _add(tar: tarfile.TarFile, tree: Path, path: Path, prefix: str) -> None:
 
 
 def image(tree: Path, spec: Containerfile) -> dict[str, bytes]:
-    """Return the blobs of an image by digest; the manifest is the last.
+    """Build an image.
 
     :param tree: the source tree.
     :param spec: what to run, where.
+    :return: its blobs by digest; the manifest is the last.
     """
     raw = layer(tree, spec.folder or spec.workdir)
     packed = io.BytesIO()
@@ -165,10 +167,11 @@ class Layout:
         return self.root / "blobs" / algorithm / value
 
     def add(self, blobs: dict[str, bytes], manifest: str) -> bool:
-        """Add an image; the index, which makes it visible, is written last. Say whether it was new.
+        """Add an image; the index, which makes it visible, is written last.
 
         :param blobs: contents by digest, all that the manifest refers to.
         :param manifest: digest of its manifest.
+        :return: whether it was new.
         """
         with self._locked():
             for digest, content in blobs.items():

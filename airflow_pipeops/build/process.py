@@ -79,6 +79,7 @@ class Command:
     def run(self) -> Finished:
         """Run it to its end or to the deadline; afterwards nothing that it started is alive.
 
+        :return: how it ended, and the end of its output.
         :raises BuildFailed: if the program cannot be started.
         """
         started = time.monotonic()

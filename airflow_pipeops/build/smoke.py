@@ -37,6 +37,7 @@ class Check:
     def read(cls, number: int, value: Any) -> Check:
         """Read one check as a user wrote it.
 
+        :return: the check.
         :raises InvalidInput: if it is not of the form.
         """
         field = f"checks[{number}]"
@@ -61,6 +62,9 @@ class Check:
 class Answer:
     """What came back for one check.
 
+    :param path: the path of the check.
+    :param status: HTTP status; ``None`` without an answer.
+    :param milliseconds: how long it took.
     :param problem: what is wrong; empty if nothing.
     :param transient: whether asking again may help.
     """
@@ -98,6 +102,7 @@ def ask(
 
     :param timeout: for one question from connecting to the last byte.
     :param token: bearer token.
+    :return: the answers, in the order of the checks.
     """
     import httpx
 

@@ -28,6 +28,7 @@ _SHOWN = 1500
 class TestRun:
     """A finished run.
 
+    :param finished: how the command ended.
     :param summary: counts and first failures; ``None`` if there was no complete report.
     :param reason: why it is not green; empty if it is.
     :param report: bytes of the JUnit file, empty if there was none.
@@ -50,12 +51,13 @@ def prepare(
     env: Mapping[str, str] | None = None,
     on_line: Callable[[str], None] = lambda line: None,
 ) -> tuple[Command, Path]:
-    """Return the command, not yet started, and where it will leave its report.
+    """Make the command, without starting it.
 
     :param source: checked-out tree; the command's working folder.
     :param scratch: empty folder for the report, the home and temporary files.
     :param command: program and arguments; by default pytest of this Python.
     :param env: what the tests need beside the minimal environment.
+    :return: the command, and where it will leave its report.
     """
     argv = list(DEFAULT_COMMAND if command is None else command)
     if not argv or not all(isinstance(word, str) and word and "\0" not in word for word in argv):
@@ -80,6 +82,7 @@ def judge(finished: Finished, report: Path, timeout: timedelta) -> TestRun:
     """Say whether a run is green, and if not, why.
 
     :param report: where the report was expected; a link there is not followed.
+    :return: the run, judged.
     """
     content = b""
     summary, problem = None, ""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import Asset, AssetWatcher
 
 from airflow_pipeops.base.arguments import matching, one_of
-from airflow_pipeops.delivery.records import KINDS
+from airflow_pipeops.delivery.records import KINDS, RecordKind
 from airflow_pipeops.exceptions import InvalidInput
 
 if TYPE_CHECKING:
@@ -56,11 +56,12 @@ class Deliverable:
     def __hash__(self) -> int:
         return hash((self.name, self.environments))
 
-    def asset(self, kind: str, environment: str | None = None) -> Asset:
-        """Return the asset whose events carry the records of one kind.
+    def asset(self, kind: RecordKind, environment: str | None = None) -> Asset:
+        """Name the asset whose events carry the records of one kind.
 
         :param kind: a record kind.
         :param environment: needed for ``change``, ``release`` and ``incident``, refused for all others.
+        :return: the asset.
         """
         one_of("kind", kind, KINDS, called="record kind")
         if kind not in _PER_ENVIRONMENT:
@@ -131,12 +132,13 @@ class Deliverable:
         return self.asset("incident", environment)
 
     def signal(self, name: str, trigger: BaseEventTrigger) -> Asset:
-        """Return an asset fed by a watcher: something outside happened (a push, a new file, a drifted application).
+        """Make an asset fed by a watcher: something outside happened (a push, a new file, a drifted application).
 
         A signal starts DAGs; it is not a record. The DAG that it starts turns it into records.
 
         :param name: what happened, for example ``push``.
         :param trigger: the event trigger that notices it.
+        :return: the asset.
         """
         uri = f"pipeops://{self.name}/signal/{name}"
         return Asset(

@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 
 
 def records_on(context: Context, *assets: Asset) -> list[Record]:
-    """Return the records on the task's inlets, oldest first. What is no record, or was altered, is left out.
+    """Read the records on the task's inlets. What is no record, or was altered, is left out.
 
     :param assets: each must be among the task's ``inlets``.
+    :return: the records, oldest first.
     """
     events: Iterable[Any] = (event for asset in assets for event in context["inlet_events"][asset])
     ordered = sorted(events, key=lambda event: event.timestamp)
@@ -22,11 +23,12 @@ def records_on(context: Context, *assets: Asset) -> list[Record]:
 
 
 def triggering_records(context: Context, *kinds: str) -> list[Record]:
-    """Return the records among the asset events that started this run, oldest first.
+    """Read the records among the asset events that started this run.
 
     One run may stand for several events, so a caller must not look at the newest alone without saying so.
 
     :param kinds: only these kinds; without any, all.
+    :return: the records, oldest first.
     """
     found = readable([event.extra or {} for event in _triggering(context)])
     return [record for record in found if not kinds or record.kind in kinds]

@@ -23,13 +23,14 @@ def store(
     base_uri: str | None = None,
     dag_id: str = "",
 ) -> Evidence:
-    """Store ``content`` under its digest and say where it is. Storing it again changes nothing.
+    """Store ``content`` under its digest. Storing it again changes nothing.
 
     :param content: the bytes.
     :param name: file name, for example ``drift.html``; no slashes.
     :param media_type: for example ``text/html``.
     :param base_uri: folder or object-store prefix; by default ``[pipeops] evidence_uri``.
     :param dag_id: whoever may read this DAG may read the file in Airflow; by default nobody may.
+    :return: what it is, and where.
     """
     if not name or "/" in name or name.startswith("."):
         raise InvalidInput(f"evidence name {name!r} is not a plain file name", field="name", value=name)
@@ -45,9 +46,11 @@ def store(
 
 
 def read(digest: str, name: str, *, dag_id: str, base_uri: str | None = None) -> bytes | None:
-    """Return a stored file; ``None`` if it is not there, no task of that DAG stored it, or it was tampered with.
+    """Read a stored file.
 
-    :param digest: SHA-256, in hex; :param name: file name. Neither may hold a slash.
+    :param digest: SHA-256, in hex; without a slash.
+    :param name: file name; without a slash.
+    :return: its bytes; ``None`` if it is not there, no task of that DAG stored it, or it was tampered with.
     """
     folder = _folder(digest, base_uri)
     target = folder / name

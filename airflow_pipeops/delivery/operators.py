@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_pipeops.base.arguments import not_empty
-from airflow_pipeops.delivery.records import Evidence, Record
+from airflow_pipeops.base.arguments import not_empty, one_of
+from airflow_pipeops.delivery.records import KINDS, Evidence, Record, RecordKind
 from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
 
 if TYPE_CHECKING:
@@ -66,14 +66,16 @@ class DeliveryOperator(BaseOperator):
         self._emitted: list[Asset] = []
         self._may_emit: list[Asset] = []
         if deliverable is not None:
-            self._may_emit = [asset for kind in self.emits for asset in self.record_assets(kind)]
+            kinds = [one_of("kind", kind, KINDS, called="record kind") for kind in self.emits]
+            self._may_emit = [asset for kind in kinds for asset in self.record_assets(kind)]
             self.outlets = [*self.outlets, *self._may_emit]
 
-    def record_assets(self, kind: str, deliverable: Deliverable | None = None) -> list[Asset]:
-        """Return the assets on which a record of this kind may be emitted.
+    def record_assets(self, kind: RecordKind, deliverable: Deliverable | None = None) -> list[Asset]:
+        """Name the assets on which a record of this kind may be emitted.
 
         :param kind: a record kind.
         :param deliverable: another one than the operator's own.
+        :return: the assets.
         """
         about = deliverable or self.deliverable
         assert about is not None
@@ -82,7 +84,7 @@ class DeliveryOperator(BaseOperator):
     def emit(
         self,
         context: Context,
-        kind: str,
+        kind: RecordKind,
         body: Mapping[str, Any],
         *,
         commit: str | None = None,
@@ -201,7 +203,7 @@ class RecordOperator(DeliveryOperator):
     ui_color = "#e8f1ff"
 
     def __init__(
-        self, *, kind: str, body: Mapping[str, Any], commit: str | None = None, **kwargs: Any
+        self, *, kind: RecordKind, body: Mapping[str, Any], commit: str | None = None, **kwargs: Any
     ) -> None:
         self.emits = (kind,)  # type: ignore[misc]  # one operator for all kinds
         super().__init__(**kwargs)

@@ -25,9 +25,11 @@ _TELLS = {
 
 
 def ledger(events: Iterable[Mapping[str, Any]]) -> list[Record]:
-    """Return the records among asset events as Airflow's API returns them, oldest first.
+    """Pick the records out of asset events as Airflow's API returns them.
 
     Only events that a task emitted count; one posted by hand is not a fact that anything here found.
+
+    :return: the records, oldest first.
     """
     ordered = sorted(events, key=lambda event: (event["timestamp"], event["id"]))
     return readable([event["extra"] or {} for event in ordered if event.get("source_task_id")])

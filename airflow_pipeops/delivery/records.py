@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 from airflow_pipeops.base.arguments import matching, one_of
 from airflow_pipeops.base.serialisation import JsonForm
@@ -21,7 +21,7 @@ from airflow_pipeops.exceptions import InvalidInput
 SCHEMA = "pipeops/v1"
 
 #: What a record can be about, in the order in which a delivery usually meets them.
-KINDS = (
+RecordKind = Literal[
     "commit",
     "dataset",
     "validation",
@@ -33,7 +33,8 @@ KINDS = (
     "change",
     "release",
     "incident",
-)
+]
+KINDS: tuple[RecordKind, ...] = get_args(RecordKind)
 
 #: Larger contents belong into evidence: a stored file, named here by URI and digest.
 MAX_BYTES = 16 * 1024
@@ -73,7 +74,7 @@ class Record:
     :raises InvalidInput: for an unknown kind, a malformed parent id, or a content over :data:`MAX_BYTES`.
     """
 
-    kind: str
+    kind: RecordKind
     deliverable: str
     body: Mapping[str, Any]
     parents: tuple[str, ...] = ()
@@ -125,6 +126,7 @@ class Record:
         """Read a record back.
 
         :param extra: what :meth:`to_extra` returned.
+        :return: the record.
         :raises InvalidInput: if it is of another schema, incomplete, or its id does not match its content.
         """
         if extra.get("schema") != SCHEMA:

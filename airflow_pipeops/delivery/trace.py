@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from airflow_pipeops.delivery.records import Record
+from airflow_pipeops.delivery.records import Record, RecordKind
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Trace:
         """Whether every named parent was found."""
         return not self.gaps
 
-    def of_kind(self, kind: str) -> tuple[Record, ...]:
+    def of_kind(self, kind: RecordKind) -> tuple[Record, ...]:
         """Return the ancestors (and the start) of one kind, nearest first."""
         return tuple(record for record in self.records if record.kind == kind)
 
@@ -58,6 +58,7 @@ def trace(start: str, records: Iterable[Record]) -> Trace:
 
     :param start: id of a record.
     :param records: the ledger, in any order.
+    :return: the record and its ancestors, with the links that lead nowhere.
     """
     known = {record.id: record for record in records}
     steps: list[Step] = []

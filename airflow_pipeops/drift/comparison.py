@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from airflow_pipeops.drift.engines.duck import MEMORY_LIMIT
 from airflow_pipeops.drift.engines.gatherer import CATEGORIES
@@ -16,13 +16,16 @@ from airflow_pipeops.drift.judging.dataset import DatasetVerdict
 from airflow_pipeops.drift.results import ColumnResult
 from airflow_pipeops.exceptions import InvalidInput
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 log = logging.getLogger(__name__)
 
 #: Columns that are done, columns in all (of both sides), and the name of the last one.
 Progress: TypeAlias = "Callable[[int, int, str], None]"
 
 #: Seconds between two lines of progress in the log.
-_SPEAK_EVERY = 10.0
+_LOG_EVERY = 10.0
 
 
 @dataclass(frozen=True)
@@ -64,16 +67,28 @@ class Steps:
     def __init__(self, progress: Progress | None, cancellation: Cancellation) -> None:
         self.total = 0
         self._done, self._progress, self._cancellation = 0, progress, cancellation
-        self._spoken = time.monotonic()
+        self._logged = time.monotonic()
 
     def __call__(self, name: str) -> None:
         self._done += 1
         if self._progress is not None:
             self._progress(self._done, self.total, name)
-        if time.monotonic() - self._spoken >= _SPEAK_EVERY:
-            self._spoken = time.monotonic()
+        if time.monotonic() - self._logged >= _LOG_EVERY:
+            self._logged = time.monotonic()
             log.info("measured %d of %d columns, the last one %s", self._done, self.total, name)
         self._cancellation.check()
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Rows of both sides, drawn where they were compared: what a page plots.
+
+    :param reference: of the reference.
+    :param current: of the other side, with the same columns.
+    """
+
+    reference: pd.DataFrame
+    current: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -89,6 +104,7 @@ class Comparison:
     :param segments: the verdict of each segment.
     :param refined: columns whose open verdict was settled by looking up values.
     :param seconds: that it took.
+    :param sample: rows of both sides, where they were asked for and both have some; it is in no JSON.
     """
 
     columns: tuple[ColumnResult, ...]
@@ -100,6 +116,7 @@ class Comparison:
     segments: Mapping[str, DatasetVerdict] = field(default_factory=dict)
     refined: tuple[str, ...] = ()
     seconds: float = 0.0
+    sample: Sample | None = field(default=None, repr=False, compare=False)
 
     @property
     def drifted(self) -> bool:
@@ -115,6 +132,11 @@ class Comparison:
     def whole(self) -> tuple[ColumnResult, ...]:
         """The results that are of no segment."""
         return tuple(item for item in self.columns if not item.segment)
+
+    @property
+    def telling(self) -> tuple[ColumnResult, ...]:
+        """The results that are of no segment, the drifted ones first."""
+        return tuple(sorted(self.whole, key=lambda item: not item.drifted))
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""

@@ -6,31 +6,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import datetime, timezone
 
+from airflow_pipeops.base.arguments import not_empty
 from airflow_pipeops.drift import plan as planning
-from airflow_pipeops.drift.comparison import Comparison, Engine, Progress, Steps
+from airflow_pipeops.drift.comparison import Comparison, Engine, Progress, Sample, Steps
 from airflow_pipeops.drift.engines.duck import Database
 from airflow_pipeops.drift.engines.gatherer import Gatherer, Measured, Wanted
 from airflow_pipeops.drift.engines.opening import opened
+from airflow_pipeops.drift.engines.rows import SAMPLE_ROWS, rows_of
 from airflow_pipeops.drift.engines.sessions import Cancellation, Session
 from airflow_pipeops.drift.profile import Profile
 from airflow_pipeops.drift.run import Comparing
-from airflow_pipeops.drift.schema import Column
-from airflow_pipeops.drift.settings import Settings
+from airflow_pipeops.drift.schema import NO_SEGMENT, Column
+from airflow_pipeops.drift.settings import AskedKind, Kind, Settings
 from airflow_pipeops.drift.sources import Source
-from airflow_pipeops.exceptions import InvalidInput
 
 
 def compare(
     reference: Source,
     current: Source,
     *,
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, AskedKind] | None = None,
     settings: Settings | None = None,
     segment_by: str | None = None,
+    sampled: int = 0,
     engine: Engine | None = None,
     progress: Progress | None = None,
     cancellation: Cancellation | None = None,
@@ -42,8 +45,11 @@ def compare(
     :param columns: name -> ``numerical``, ``categorical`` or empty; ``None`` for all of both sides.
     :param settings: how the columns are judged.
     :param segment_by: compare each value of this column for itself, too.
+    :param sampled: draw rows of so many of the compared columns, too, the drifted ones first: see :class:`Sample`.
+    :param engine: how the data are read.
     :param progress: called after each column of each side.
     :param cancellation: lets another thread stop it.
+    :return: what was found.
     :raises InvalidInput: for an empty side, a damaged file, an unknown column, no common column, or a profile that was
         measured in another way than is asked for.
     :raises Cancelled: if it was told to stop.
@@ -60,21 +66,43 @@ def compare(
             else:
                 sides.append(_open(source, field, options, database, stack, stop))
         work = Comparing(sides[0], sides[1], judged, options, segment_by, Steps(progress, stop))
-        return work.run(names, kinds)
+        found = work.run(names, kinds)
+        stop.check()
+        return replace(found, sample=_sample(found, sides, sampled, database)) if sampled else found
+
+
+def _sample(
+    found: Comparison, sides: Sequence[Session | Profile], most: int, database: Database
+) -> Sample | None:
+    """Draw rows of what is open already; none where the reference is a profile, which holds no rows."""
+    judged = [item for item in found.telling if item.verdict in ("drift", "no drift", "undecided")]
+    columns = [item.column for item in judged[:most]]
+    sessions = [side for side in sides if not isinstance(side, Profile)]
+    if not columns or len(sessions) < len(sides):
+        return None
+    database.for_rows()
+    before, after = (
+        rows_of(session, columns, sample=SAMPLE_ROWS, rows=found.rows[side][NO_SEGMENT])
+        for session, side in zip(sessions, ("reference", "current"), strict=True)
+    )
+    return Sample(before, after)
 
 
 def _names(
-    columns: Mapping[str, str] | None, settings: Settings
-) -> tuple[tuple[str, ...] | None, dict[str, str]]:
+    columns: Mapping[str, AskedKind] | None, settings: Settings
+) -> tuple[tuple[str, ...] | None, dict[str, Kind]]:
     """Return the columns that were asked for, and the kinds that were given in either place."""
-    asked = None if columns is None else tuple(columns)
-    return asked, {**settings.kinds, **{name: kind for name, kind in (columns or {}).items() if kind}}
+    kinds = dict(settings.kinds)
+    for name, kind in (columns or {}).items():
+        if kind:
+            kinds[name] = kind
+    return None if columns is None else tuple(columns), kinds
 
 
 def profile(
     source: Source,
     *,
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, AskedKind] | None = None,
     segment_by: str | None = None,
     model_version: str = "",
     engine: Engine | None = None,
@@ -83,9 +111,14 @@ def profile(
 ) -> Profile:
     """Boil one side down, to be saved and compared with later.
 
+    :param source: where it comes from.
     :param columns: name -> ``numerical``, ``categorical`` or empty; ``None`` for all.
     :param segment_by: measure each value of this column for itself, too.
     :param model_version: the model that learned from these data.
+    :param engine: how the data are read.
+    :param progress: called after each column.
+    :param cancellation: lets another thread stop it.
+    :return: the profile; the source itself where it is one.
     :raises InvalidInput: for an empty side, a damaged file, an unknown column, or no column that can be measured.
     """
     if isinstance(source, Profile):
@@ -95,15 +128,11 @@ def profile(
     with ExitStack() as stack:
         session = _open(source, "source", settings, _database(stack, settings), stack, stop)
         schema = session.schema()
-        _check_segment(segment_by, schema, "source")
+        planning.check_segment(segment_by, schema, "source")
         names, kinds = _names(columns, Settings())
         planned = planning.one_side(schema, names, kinds, session.dialect, _grouped(segment_by))
-        if not planned.kinds:
-            raise InvalidInput(
-                "no column of the source can be measured",
-                field="columns",
-                remedy="; ".join(f"{name}: {found.detail}" for name, found in planned.findings.items()),
-            )
+        reasons = "; ".join(f"{name}: {found.detail}" for name, found in planned.findings.items())
+        not_empty("columns", planned.kinds, "no column of the source can be measured", reasons)
         steps.total = len(planned.kinds)
         wanted = Wanted(planned.kinds, settings.resolution, settings.categories, segment_by)
         measured = Gatherer(session, wanted, "source", steps).measure()
@@ -146,13 +175,3 @@ def _open(
 
 def _grouped(segment_by: str | None) -> tuple[str, ...]:
     return () if segment_by is None else (segment_by,)
-
-
-def _check_segment(segment_by: str | None, schema: tuple[Column, ...], side: str) -> None:
-    if segment_by is not None and segment_by not in {column.name for column in schema}:
-        raise InvalidInput(
-            f"{side} has no column {segment_by!r} to segment by",
-            field="segment_by",
-            value=segment_by,
-            remedy="Check the spelling.",
-        )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from airflow_pipeops.drift.columns import ColumnDrift
 from airflow_pipeops.drift.engines.dialects import CATEGORIES, NUMBERS, SECONDS, TIMES
 from airflow_pipeops.drift.schema import Column
+from airflow_pipeops.drift.settings import AskedKind, Kind
 from airflow_pipeops.exceptions import InvalidInput
 
 #: What a family is compared as, and called in a finding.
@@ -34,37 +35,36 @@ class Plan:
     """
 
     order: tuple[str, ...]
-    kinds: dict[str, str]
+    kinds: dict[str, Kind]
     findings: dict[str, ColumnDrift]
 
 
 def one_side(
     columns: Sequence[Column],
     names: Sequence[str] | None,
-    kinds: Mapping[str, str],
+    kinds: Mapping[str, Kind],
     dialect: str,
     without: Sequence[str] = (),
 ) -> Plan:
     """Plan the measurement of one side: a profile.
 
-    :param names: of the columns; ``None`` for all.
+    :param columns: of the side.
+    :param names: of the columns to measure; ``None`` for all.
     :param kinds: column -> ``numerical`` or ``categorical``, where it shall not be inferred.
+    :param dialect: of the engine.
     :param without: columns that are grouped by and not measured.
+    :return: what will be measured.
     """
     by_name = {column.name: column for column in columns if column.name not in without}
     order = _order(names, [by_name])
-    chosen: dict[str, str] = {}
+    chosen: dict[str, Kind] = {}
     findings: dict[str, ColumnDrift] = {}
     for name in order:
         found = _kind(by_name[name], kinds.get(name, ""), dialect)
         if isinstance(found, ColumnDrift):
             findings[name] = found
-        elif found:
-            chosen[name] = found
         else:
-            findings[name] = ColumnDrift(
-                name, "all null", detail="the column has no type: every value is null"
-            )
+            chosen[name] = found
     return Plan(order, chosen, findings)
 
 
@@ -72,26 +72,34 @@ def both_sides(
     reference: Sequence[Column],
     current: Sequence[Column],
     names: Sequence[str] | None,
-    kinds: Mapping[str, str],
+    kinds: Mapping[str, Kind],
     dialects: tuple[str, str],
     without: Sequence[str] = (),
 ) -> Plan:
     """Plan a comparison.
 
+    :param reference: columns of the reference.
+    :param current: columns of the other side.
+    :param names: of the columns to compare; ``None`` for all.
+    :param kinds: column -> ``numerical`` or ``categorical``, where it shall not be inferred.
+    :param dialects: of the engines of both sides.
+    :param without: columns that are grouped by and not measured.
+    :return: what will be measured.
     :raises InvalidInput: for an asked column that neither side has, or if no column is common.
     """
     left, right = ({c.name: c for c in side if c.name not in without} for side in (reference, current))
     order = _order(names, [left, right])
     if not set(order) & set(left) & set(right):
         lower = {name.lower() for name in left} & {name.lower() for name in right}
+        remedy = "Check that both are of the same data set."
+        if lower:
+            remedy = "Their names differ in upper and lower case only: rename them in a query."
         raise InvalidInput(
             "the reference and the current data have no column in common",
             field="current",
-            remedy="Their names differ in upper and lower case only: rename them in a query."
-            if lower
-            else "Check that both are of the same data set.",
+            remedy=remedy,
         )
-    chosen: dict[str, str] = {}
+    chosen: dict[str, Kind] = {}
     findings: dict[str, ColumnDrift] = {}
     for name in order:
         if name not in right:
@@ -111,6 +119,23 @@ def both_sides(
     return Plan(order, chosen, findings)
 
 
+def check_segment(segment_by: str | None, columns: Sequence[Column], side: str) -> None:
+    """Refuse a side without the column to segment by.
+
+    :param segment_by: its name; ``None`` where nothing is segmented.
+    :param columns: of the side.
+    :param side: how the reader knows it.
+    :raises InvalidInput: if the side has no such column.
+    """
+    if segment_by is not None and segment_by not in {column.name for column in columns}:
+        raise InvalidInput(
+            f"{side} has no column {segment_by!r} to segment by",
+            field="segment_by",
+            value=segment_by,
+            remedy="Check the spelling.",
+        )
+
+
 def _order(names: Sequence[str] | None, sides: Sequence[Mapping[str, Column]]) -> tuple[str, ...]:
     if names is None:
         return tuple(dict.fromkeys(name for side in sides for name in side))
@@ -118,16 +143,17 @@ def _order(names: Sequence[str] | None, sides: Sequence[Mapping[str, Column]]) -
     if unknown:
         known = sorted({name for side in sides for name in side})
         near = [name for name in known if name.lower() in {one.lower() for one in unknown}]
+        remedy = f"Did you mean {', '.join(near)}?" if near else "Check the spelling."
         raise InvalidInput(
             f"columns {', '.join(map(repr, unknown))} are in neither the reference nor the current data",
             field="columns",
             value=unknown,
-            remedy=f"Did you mean {', '.join(near)}?" if near else "Check the spelling.",
+            remedy=remedy,
         )
     return tuple(names)
 
 
-def _pair(before: Column, after: Column, forced: str, dialects: tuple[str, str]) -> str | ColumnDrift:
+def _pair(before: Column, after: Column, forced: AskedKind, dialects: tuple[str, str]) -> Kind | ColumnDrift:
     name = before.name
     if "null" in (before.family, after.family):
         side = "reference" if before.family == "null" else "current data"
@@ -137,19 +163,16 @@ def _pair(before: Column, after: Column, forced: str, dialects: tuple[str, str])
         return ColumnDrift(
             name, "retyped", detail=f"{groups[0]} ({before.type}) became {groups[1]} ({after.type})"
         )
-    found = [
+    first, second = (
         _kind(column, forced, dialect) for column, dialect in zip((before, after), dialects, strict=True)
-    ]
-    for one in found:
-        if isinstance(one, ColumnDrift):
-            return one
-    return str(found[0])
+    )
+    return second if isinstance(second, ColumnDrift) and not isinstance(first, ColumnDrift) else first
 
 
-def _kind(column: Column, forced: str, dialect: str) -> str | ColumnDrift:
-    """Return what a column is compared as; empty where it has no type at all."""
+def _kind(column: Column, forced: AskedKind, dialect: str) -> Kind | ColumnDrift:
+    """Return what a column is compared as."""
     if column.family == "null":
-        return ""
+        return ColumnDrift(column.name, "all null", detail="the column has no type: every value is null")
     if column.family in CATEGORIES:
         if forced == "numerical":
             return ColumnDrift(

@@ -16,6 +16,7 @@ from typing import Any
 
 from airflow_pipeops.drift.engines import sql
 from airflow_pipeops.drift.schema import NO_SEGMENT, Column
+from airflow_pipeops.drift.settings import Kind
 from airflow_pipeops.drift.statistics.aggregates import Aggregate, restored
 from airflow_pipeops.exceptions import InvalidInput
 
@@ -38,11 +39,16 @@ class Profile:
     :param maps: of the numeric columns: the literals that both sides share.
     :param source: what the data were, see ``identity()`` of the engines.
     :param engine: name and version of what measured.
+    :param dialect: of the engine's SQL.
+    :param resolution: fine bins of a numeric column.
+    :param categories: as many of the most frequent ones are told apart.
+    :param segment_by: column whose values were measured each for itself, too.
     :param model_version: the model that learned from these data, if one did.
+    :param created_at: when it was measured, in ISO 8601.
     """
 
     schema: tuple[Column, ...]
-    kinds: Mapping[str, str]
+    kinds: Mapping[str, Kind]
     rows: Mapping[str, int]
     columns: Mapping[str, Mapping[str, Aggregate]]
     maps: Mapping[str, sql.Map]
@@ -128,7 +134,9 @@ class Profile:
     def load(cls, path: Any, *, digest: str | None = None) -> Profile:
         """Read a file that :meth:`save` wrote.
 
+        :param path: a path, a URI, or anything that has ``read_bytes``.
         :param digest: which one it has to be; by default the one that it claims.
+        :return: the profile.
         :raises InvalidInput: if it is damaged, was changed, is of another version, or is another one.
         """
         return cls.from_bytes(_path(path).read_bytes(), digest=digest)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from airflow_pipeops.drift.columns import ColumnDrift
+from airflow_pipeops.drift.settings import Role
+
+#: Where a column may have changed: how its values lie, how many are missing, and how many the reference never had.
+Dimension: TypeAlias = Literal["distribution", "missing", "unseen"]
 
 
 @dataclass(frozen=True)
 class ColumnResult(ColumnDrift):
     """What was found about one column, and what it rests on.
 
+    :param segment: of which segment; empty for the whole.
     :param low: the score is certainly not below.
     :param high: the score is certainly not above.
     :param noise: the score that chance alone gives.
@@ -20,6 +25,7 @@ class ColumnResult(ColumnDrift):
     :param dimension: the one that decided: ``distribution``, ``missing`` or ``unseen``.
     :param rows: of the reference and of the current side.
     :param role: ``feature``, ``target`` or ``prediction``.
+    :param weight: of the column in the share of drifted ones.
     :param refine: where the verdict is open for want of sharpness: the intervals of values to look up.
     :param dimensions: all of them, as plain JSON.
     """
@@ -30,9 +36,9 @@ class ColumnResult(ColumnDrift):
     noise: float | None = None
     excess: float | None = None
     p_value: float | None = None
-    dimension: str = ""
+    dimension: Dimension | Literal[""] = ""
     rows: tuple[int, int] = (0, 0)
-    role: str = "feature"
+    role: Role = "feature"
     weight: float = 1.0
     refine: tuple[tuple[float, float], ...] = ()
     dimensions: tuple[dict[str, Any], ...] = ()
@@ -43,14 +49,8 @@ class ColumnResult(ColumnDrift):
         return self.verdict == "undecided" and bool(self.refine)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON form: that of every column finding, and what it rests on."""
-        more = ("segment", "low", "high", "noise", "excess", "p_value", "dimension", "role", "weight")
-        return {
-            **super().to_json(),
-            **{name: plain(getattr(self, name)) for name in more},
-            "rows": list(self.rows),
-            "dimensions": list(self.dimensions),
-        }
+        """Return the JSON form, without the intervals to look up."""
+        return {name: plain(value) for name, value in super().to_json().items() if name != "refine"}
 
 
 def plain(value: Any) -> Any:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.drift import plan as planning
-from airflow_pipeops.drift.columns import ColumnDrift
+from airflow_pipeops.drift.columns import ColumnDrift, ColumnVerdict
 from airflow_pipeops.drift.comparison import Comparison, Engine, Steps
 from airflow_pipeops.drift.engines.gatherer import Gatherer, Wanted
 from airflow_pipeops.drift.judging.dataset import dataset_verdict
@@ -16,7 +16,7 @@ from airflow_pipeops.drift.judging.verdicts import Scored, judge, score_column
 from airflow_pipeops.drift.profile import Fingerprint, Profile
 from airflow_pipeops.drift.results import ColumnResult
 from airflow_pipeops.drift.schema import NO_SEGMENT, Column
-from airflow_pipeops.drift.settings import Settings
+from airflow_pipeops.drift.settings import Kind, Settings
 from airflow_pipeops.drift.statistics.aggregates import Aggregate, CategoricalAggregate, NumericAggregate
 from airflow_pipeops.exceptions import InvalidInput
 
@@ -113,7 +113,7 @@ class Comparing:
         self._settings, self._options, self._segment_by, self._steps = settings, options, segment_by, steps
         self._maps: dict[str, Map] = {}
 
-    def run(self, names: tuple[str, ...] | None, kinds: Mapping[str, str]) -> Comparison:
+    def run(self, names: tuple[str, ...] | None, kinds: Mapping[str, Kind]) -> Comparison:
         """Compare, and return what was found."""
         planned = self._planned(names, kinds)
         wanted = self._wanted(planned)
@@ -124,7 +124,7 @@ class Comparing:
         for name in planned.order:
             for item in self._column(name, planned):
                 scored[item.column, item.segment] = item
-        for item in self._lonely():
+        for item in self._one_sided():
             scored[item.column, item.segment] = item
         results = judge(list(scored.values()), self._settings)
         results, refined = self._refined(scored, results)
@@ -135,24 +135,17 @@ class Comparing:
             reference=self._left.identity(),
             current=self._right.identity(),
             rows={"reference": self._left.rows, "current": self._right.rows},
-            settings=self._said(),
+            settings=self._settings_json(),
             segments=self._by_segment(results),
             refined=refined,
             seconds=time.monotonic() - self._started,
         )
 
-    def _planned(self, names: tuple[str, ...] | None, kinds: Mapping[str, str]) -> planning.Plan:
+    def _planned(self, names: tuple[str, ...] | None, kinds: Mapping[str, Kind]) -> planning.Plan:
         left, right = self._left, self._right
         without = () if self._segment_by is None else (self._segment_by,)
-        if self._segment_by is not None:
-            for side in (left, right):
-                if self._segment_by not in {column.name for column in side.schema}:
-                    raise InvalidInput(
-                        f"{side.name} has no column {self._segment_by!r} to segment by",
-                        field="segment_by",
-                        value=self._segment_by,
-                        remedy="Check the spelling.",
-                    )
+        for side in (left, right):
+            planning.check_segment(self._segment_by, side.schema, side.name)
         if left.profile is not None:
             names, kinds = _as_profiled(left.profile, names, kinds, self._segment_by, right.schema)
         dialects = (left.dialect, right.dialect)
@@ -187,7 +180,7 @@ class Comparing:
     def _scored(self, name: str, segment: str, before: Aggregate, after: Aggregate) -> Scored:
         return score_column(name, before, after, self._settings, segment=segment)
 
-    def _lonely(self) -> list[Scored]:
+    def _one_sided(self) -> list[Scored]:
         """Segments of one side only: a finding each, about the column that was segmented by."""
         if self._segment_by is None:
             return []
@@ -196,7 +189,7 @@ class Comparing:
             rows = (self._left.rows.get(segment, 0), self._right.rows.get(segment, 0))
             if all(rows):
                 continue
-            verdict = "missing" if rows[0] else "extra"
+            verdict: ColumnVerdict = "missing" if rows[0] else "extra"
             said = "in the reference and not in the current data" if rows[0] else "new in the current data"
             finding = ColumnDrift(self._segment_by, verdict, detail=f"the segment {segment!r} is {said}")
             found.append(Scored(self._segment_by, segment, rows, (None, None), finding=finding))
@@ -207,7 +200,8 @@ class Comparing:
     ) -> tuple[list[ColumnResult], tuple[str, ...]]:
         """Look up values where a verdict is open, and judge again: one verdict may move those of others."""
         sharp: dict[tuple[str, str], tuple[Aggregate, Aggregate]] = {}
-        for _ in range(_ROUNDS if self._options.refine else 0):
+        rounds = _ROUNDS if self._options.refine else 0
+        for _ in range(rounds):
             still = [item for item in results if item.open]
             if not still:
                 break
@@ -237,7 +231,7 @@ class Comparing:
             for name in names
         }
 
-    def _said(self) -> dict[str, Any]:
+    def _settings_json(self) -> dict[str, Any]:
         import numpy as np
 
         from airflow_pipeops import __version__
@@ -260,10 +254,10 @@ class Comparing:
 def _as_profiled(
     profile: Profile,
     names: tuple[str, ...] | None,
-    kinds: Mapping[str, str],
+    kinds: Mapping[str, Kind],
     segment_by: str | None,
     current: tuple[Column, ...],
-) -> tuple[tuple[str, ...] | None, dict[str, str]]:
+) -> tuple[tuple[str, ...] | None, dict[str, Kind]]:
     """Return the columns and kinds that fit the profile.
 
     :raises InvalidInput: if it was measured in another way than is asked for.

@@ -14,6 +14,7 @@ NO_SEGMENT = ""
 class Column:
     """A column as its engine knows it.
 
+    :param name: of the column.
     :param type: as the engine writes it.
     :param family: how it can be compared, see :mod:`airflow_pipeops.drift.engines.dialects`.
     """

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias
 
+from airflow_pipeops.base.arguments import at_least, one_of
 from airflow_pipeops.exceptions import InvalidInput
 
-ROBUST, COMPATIBLE = "robust", "evidently-compatible"
+#: What a column is compared as; of one that was asked for it may be left open.
+Kind: TypeAlias = Literal["numerical", "categorical"]
+AskedKind: TypeAlias = Literal["numerical", "categorical", ""]
+Mode: TypeAlias = Literal["robust", "evidently-compatible"]
+#: What a column is in the data set: targets and predictions are reported apart.
+Role: TypeAlias = Literal["feature", "target", "prediction"]
+
+ROBUST: Final = "robust"
+COMPATIBLE: Final = "evidently-compatible"
 MODES = (ROBUST, COMPATIBLE)
 
 #: Method -> kinds of column that it can compare, and its default threshold in the robust mode (on the effect in excess).
@@ -71,10 +81,10 @@ class Settings:
     :param drift_share: from this share of drifted columns (by weight) on, the data set drifted.
     """
 
-    mode: str = ROBUST
+    mode: Mode = ROBUST
     method: str | None = None
     threshold: float | None = None
-    kinds: Mapping[str, str] = field(default_factory=dict)
+    kinds: Mapping[str, Kind] = field(default_factory=dict)
     methods: Mapping[str, str] = field(default_factory=dict)
     thresholds: Mapping[str, float] = field(default_factory=dict)
     weights: Mapping[str, float] = field(default_factory=dict)
@@ -89,15 +99,14 @@ class Settings:
     drift_share: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise _wrong("mode", self.mode, f"Give {' or '.join(MODES)}.")
+        one_of("mode", self.mode, MODES)
         known = ROBUST_METHODS if self.mode == ROBUST else COMPATIBLE_METHODS
         for name in [self.method, *self.methods.values()]:
-            if name is not None and name not in known:
-                raise _wrong("method", name, f"In the {self.mode} mode there are: {', '.join(known)}.")
+            if name is not None:
+                remedy = f"In the {self.mode} mode there are: {', '.join(known)}."
+                one_of("method", name, tuple(known), remedy=remedy)
         for name, kind in self.kinds.items():
-            if kind not in ("numerical", "categorical"):
-                raise _wrong(f"kind of {name}", kind, "Give numerical or categorical.")
+            one_of(f"kind of {name}", kind, ("numerical", "categorical"))
         self._check_numbers()
 
     def _check_numbers(self) -> None:
@@ -111,8 +120,8 @@ class Settings:
             if not 0 < getattr(self, name) <= 1:
                 raise _wrong(name, getattr(self, name), "Give a share above 0 and up to 1.")
         for name in ("bins", "min_rows"):
-            if getattr(self, name) < 2:
-                raise _wrong(name, getattr(self, name), "Give at least 2.")
+            value = getattr(self, name)
+            at_least(name, value, 2, f"{name} is {value!r}", "Give at least 2.")
 
     def check(self, columns: Collection[str]) -> None:
         """Refuse a setting for a column that neither side has.
@@ -137,7 +146,7 @@ class Settings:
                     remedy="Check the spelling.",
                 )
 
-    def role(self, column: str) -> str:
+    def role(self, column: str) -> Role:
         """``target``, ``prediction`` or ``feature``."""
         if column in self.targets:
             return "target"

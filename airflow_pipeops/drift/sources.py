@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from airflow_pipeops.base.arguments import files, not_empty, one_of
 from airflow_pipeops.exceptions import InvalidInput
 
 if TYPE_CHECKING:
     from airflow_pipeops.drift.profile import Profile
 
+Format: TypeAlias = Literal["parquet", "csv", "delta", "iceberg"]
 FORMATS = ("parquet", "csv", "delta", "iceberg")
 
-_SUFFIXES = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".csv.gz": "csv"}
+_SUFFIXES: dict[str, Format] = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".csv.gz": "csv"}
 
 
 @dataclass(frozen=True)
@@ -29,29 +31,19 @@ class Files:
     """
 
     paths: tuple[str, ...]
-    format: str = ""
+    format: Format | Literal[""] = ""
     storage_conn_id: str | None = None
     checksum: bool = False
 
     def __init__(
         self,
         paths: str | Sequence[str],
-        format: str = "",
+        format: Format | Literal[""] = "",
         storage_conn_id: str | None = None,
         checksum: bool = False,
     ) -> None:
-        given = (paths,) if isinstance(paths, str) else tuple(paths or ())
-        if not given or not all(isinstance(one, str) and one for one in given):
-            raise InvalidInput(
-                "paths names no file", field="paths", value=paths, remedy="Give one URI, or a list."
-            )
-        if format and format not in FORMATS:
-            raise InvalidInput(
-                f"format {format!r} is unknown",
-                field="format",
-                value=format,
-                remedy=f"Use one of {', '.join(FORMATS)}.",
-            )
+        given = tuple(files("paths", paths))
+        one_of("format", format, ("", *FORMATS), called="format", remedy=f"Use one of {', '.join(FORMATS)}.")
         if format in ("delta", "iceberg") and len(given) > 1:
             raise InvalidInput(f"a {format} source is one table", field="paths", value=list(given))
         object.__setattr__(self, "paths", given)
@@ -90,6 +82,7 @@ class Query:
     :param conn_id: of any connection whose hook is a ``DbApiHook``; ``None`` for Spark's own catalogue.
     :param hook: the hook itself, where the connection alone does not tell which (or in a test).
     :param dialect: where it cannot be told from the connection's type.
+    :param name: how people call it.
     """
 
     sql: str
@@ -100,8 +93,7 @@ class Query:
 
     def __post_init__(self) -> None:
         text = self.sql.strip().rstrip(";").rstrip() if isinstance(self.sql, str) else ""
-        if not text:
-            raise InvalidInput("sql holds no query", field="sql", value=self.sql, remedy="Give one SELECT.")
+        not_empty("sql", text, "sql holds no query", "Give one SELECT.")
         object.__setattr__(self, "sql", text)
 
 
@@ -112,6 +104,8 @@ class TableRef:
     :param table: its name, qualified by schema (and catalogue) with dots; parts with a dot of their own as a list.
     :param conn_id: see :class:`Query`.
     :param where: keep the rows that this condition holds for, such as ``"day = DATE '2026-01-01'"``.
+    :param hook: see :class:`Query`.
+    :param dialect: see :class:`Query`.
     """
 
     table: str | Sequence[str]
@@ -127,7 +121,7 @@ class TableRef:
     @property
     def parts(self) -> tuple[str, ...]:
         """The parts of the name."""
-        return tuple(self.table.split(".") if isinstance(self.table, str) else self.table)
+        return tuple(self.table.split(".")) if isinstance(self.table, str) else tuple(self.table)
 
     @property
     def name(self) -> str:
@@ -138,7 +132,7 @@ class TableRef:
 Source: TypeAlias = "Files | Frame | Query | TableRef | Profile"
 
 
-def _format(paths: tuple[str, ...]) -> str:
+def _format(paths: tuple[str, ...]) -> Format:
     found = {kind for path in paths for suffix, kind in _SUFFIXES.items() if path.lower().endswith(suffix)}
     folders = [path for path in paths if not path.lower().endswith(tuple(_SUFFIXES))]
     for path in folders:

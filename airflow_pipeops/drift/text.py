@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.base.arguments import function
+from airflow_pipeops.base.arguments import at_least, function, one_of
+from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.exceptions import InvalidInput, MissingExtra
 
 if TYPE_CHECKING:
@@ -25,11 +26,12 @@ _LANGUAGE_CHARACTERS = 500
 
 
 def describe(texts: pd.Series, descriptors: Sequence[str] = ()) -> pd.DataFrame:
-    """Return one column for each descriptor, and a null where the text is null.
+    """Describe texts by numbers and short texts.
 
     :param texts: shape (rows,).
     :param descriptors: names from :data:`DESCRIPTORS`, or ``"module:function"`` of a function from a text to a number or a
         short text, for example a judge's score; by default ``length``, ``words``, ``uppercase`` and ``digits``.
+    :return: one column for each descriptor, with a null where the text is null.
     :raises InvalidInput: for an unknown descriptor, or values that are no text.
     :raises MissingExtra: if a descriptor's library is not installed.
     """
@@ -39,10 +41,10 @@ def describe(texts: pd.Series, descriptors: Sequence[str] = ()) -> pd.DataFrame:
     makers = {name.rpartition(":")[2]: _maker(name) for name in names}
     known = texts.notna()
     present = texts[known]
-    odd = next((value for value in present if not isinstance(value, str)), None)
-    if odd is not None:
+    wrong = next((value for value in present if not isinstance(value, str)), None)
+    if wrong is not None:
         raise InvalidInput(
-            f"column {texts.name!r} holds a {type(odd).__name__} where text is expected",
+            f"column {texts.name!r} holds a {type(wrong).__name__} where text is expected",
             field="text",
             value=str(texts.name),
             remedy="Name a column of texts.",
@@ -59,13 +61,8 @@ def describe(texts: pd.Series, descriptors: Sequence[str] = ()) -> pd.DataFrame:
 def _maker(name: str) -> Callable[[str], Any]:
     if ":" in name:
         return function(name, "descriptors")  # type: ignore[no-any-return]
-    if name not in DESCRIPTORS:
-        raise InvalidInput(
-            f"descriptor {name!r} is unknown",
-            field="descriptors",
-            value=name,
-            remedy=f'Use {", ".join(DESCRIPTORS)}, or "module:function".',
-        )
+    remedy = f'Use {", ".join(DESCRIPTORS)}, or "module:function".'
+    one_of("descriptors", name, tuple(DESCRIPTORS), called="descriptor", remedy=remedy)
     return DESCRIPTORS[name]()
 
 
@@ -114,7 +111,7 @@ DESCRIPTORS: dict[str, Callable[[], Callable[[str], Any]]] = {
 
 
 @dataclass(frozen=True)
-class EmbeddingDrift:
+class EmbeddingDrift(JsonForm):
     """How far two samples of embeddings are apart.
 
     :param mmd: squared maximum mean discrepancy with a Gaussian kernel; unbiased, so it may be a little below zero.
@@ -128,10 +125,6 @@ class EmbeddingDrift:
     cosine: float
     rows: tuple[int, int]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return {**asdict(self), "rows": list(self.rows)}
-
 
 def embedding_drift(
     reference: Texts, current: Texts, *, embed: str | None = None, rows: int = SAMPLE_ROWS, seed: int = 0
@@ -141,9 +134,13 @@ def embedding_drift(
     The test is the kernel two-sample test of Gretton, Borgwardt, Rasch, Schölkopf and Smola (JMLR 13, 2012), with the median
     distance as bandwidth; its p-value comes from shuffling who belongs to which side.
 
+    :param reference: texts of the reference; what is no text is left out.
+    :param current: texts of the other side.
     :param embed: ``"module:function"`` from a list of texts to an array of shape (texts, dimensions); by default hashed
         character n-grams, which need no model and see wording, not meaning.
     :param rows: so many texts of each side at most, drawn with ``seed``.
+    :param seed: of the draw and of the shuffles.
+    :return: how far the two are apart.
     :raises InvalidInput: for fewer than 20 texts on a side, or embeddings of another shape.
     """
     import numpy as np
@@ -151,13 +148,8 @@ def embedding_drift(
     random = np.random.default_rng(seed)
     left, right = _drawn(reference, rows, random), _drawn(current, rows, random)
     for side, texts in (("reference", left), ("current", right)):
-        if len(texts) < 20:
-            raise InvalidInput(
-                f"{side} has {len(texts)} texts",
-                field=side,
-                value=len(texts),
-                remedy="Comparing embeddings needs at least 20 on each side.",
-            )
+        remedy = "Comparing embeddings needs at least 20 on each side."
+        at_least(side, len(texts), 20, f"{side} has {len(texts)} texts", remedy)
     vectors = _embedded([*left, *right], embed)
     return _two_sample(vectors, len(left), random)
 

@@ -6,9 +6,10 @@ from airflow_pipeops.waits.wait import Oracle
 
 
 def git_oracle(git_conn_id: str | None) -> Oracle | None:
-    """Return an oracle that asks the repository of a connection; ``None`` without a connection.
+    """Make an oracle that asks the repository of a connection.
 
     :param git_conn_id: connection of the repository that holds the desired state.
+    :return: the oracle; ``None`` without a connection.
     """
     if not git_conn_id:
         return None

@@ -41,8 +41,9 @@ class Cache:
         self._lock = root / f"{self.directory.name}.lock"
 
     def fetch(self, branch: str) -> str:
-        """Bring a branch up to date and return its tip.
+        """Bring a branch up to date.
 
+        :return: its newest commit.
         :raises NotFound: if there is no such branch.
         """
         ref = f"refs/pipeops/heads/{branch}"

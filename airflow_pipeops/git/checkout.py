@@ -23,6 +23,13 @@ _LINK, _SUBMODULE, _EXECUTABLE = "120000", "160000", "100755"
 
 @dataclass(frozen=True)
 class _Entry:
+    """A file of a tree, as ``git ls-tree`` lists it.
+
+    :param mode: its file mode in octal digits, for example ``100644``.
+    :param blob: id of its content.
+    :param path: its path in the tree.
+    """
+
     mode: str
     blob: str
     path: str

@@ -71,7 +71,11 @@ class Reverted:
 
 @dataclass(frozen=True)
 class Entry:
-    """A file in a tree; ``mode`` ``0`` where there is none."""
+    """A file in a tree.
+
+    :param mode: its file mode in octal digits, for example ``100644``; ``0`` where there is no file.
+    :param blob: id of its content; zeros where there is no file.
+    """
 
     mode: str
     blob: str
@@ -82,7 +86,11 @@ _ABSENT = Entry("0", "0" * 40)
 
 @dataclass(frozen=True)
 class _Plan:
-    """What to write on top of a tip. Nothing, where ``entries`` is empty."""
+    """What to write on top of a tip.
+
+    :param entries: the files to write, by path; none where nothing has to change.
+    :param previous: the values that were there before, by path.
+    """
 
     entries: dict[str, Entry]
     previous: dict[str, Any] = field(default_factory=dict)
@@ -125,6 +133,7 @@ class Writer:
 
         :param key: names the act; the same key with the same file and values is the same act, and makes one commit.
         :param expect: values that the file must have, by path, or nothing is written.
+        :return: the commit, and what it changed.
         :raises InvalidInput: if the edit is not possible, or ``expect`` does not hold.
         :raises NotFound: if there is no such branch or file.
         :raises AccessDenied: if the remote refuses the commit.
@@ -147,6 +156,7 @@ class Writer:
         Only if each still has the content that the commit gave it: what somebody changed later is not thrown away.
 
         :param commit: full id of a commit on the branch.
+        :return: the commit, and what it restored.
         :raises InvalidInput: if it is not on the branch, is its first commit, or a file was changed since.
         """
         act = act_key(key, ["revert", self._branch, commit])
@@ -167,8 +177,9 @@ class Writer:
         return Reverted(found, reused or bool(done.entries), restored, reused)
 
     def content(self, commit: str, file: str) -> bytes:
-        """Return the content of a file in a commit.
+        """Read a file in a commit.
 
+        :return: its content.
         :raises NotFound: if there is no such file.
         :raises InvalidInput: if it is a link, a directory or a submodule.
         """

@@ -84,8 +84,9 @@ class Credentials:
 
 
 def repository_url(url: str) -> str:
-    """Return a repository's URL or path, or refuse it.
+    """Refuse what is no URL or path of a repository.
 
+    :return: the URL or path.
     :raises InvalidInput: for another transport than https, http, ssh and file, or for a password inside.
     """
     remedy = "Use https://host/team/repo.git, ssh://git@host/team/repo.git, git@host:team/repo.git or an absolute path."
@@ -110,9 +111,10 @@ def repository_url(url: str) -> str:
 
 
 def environment(url: str, credentials: Credentials, private_dir: Path | None) -> dict[str, str]:
-    """Return the environment in which git runs.
+    """Build the environment in which git runs.
 
     :param private_dir: a directory of our own for the key file; needed only with a private key or known hosts.
+    :return: its variables.
     """
     result = {name: os.environ[name] for name in _KEPT if name in os.environ}
     config = dict(_CONFIG)

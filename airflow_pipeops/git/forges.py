@@ -20,10 +20,11 @@ _FORGES: tuple[tuple[str, str], ...] = (
 
 
 def commit_url(repository: str, revision: str) -> str:
-    """Return the page of a commit; empty for a forge that is not known, or a revision that is no commit id.
+    """Find the page of a commit.
 
     :param repository: the URL of the repository as Argo CD has it: https, ssh, or ``git@host:path``.
     :param revision: full commit id.
+    :return: its URL; empty for an unknown forge, or a revision that is no commit id.
     """
     where = _where(repository)
     if where is None or not is_sha(revision):
@@ -39,10 +40,11 @@ def commit_url(repository: str, revision: str) -> str:
 
 
 def first_commit_url(repositories: Sequence[str], revisions: Sequence[str]) -> str:
-    """Return the page of the first source's commit that has one.
+    """Find the page of the first source's commit that has one.
 
     :param repositories: one per source.
     :param revisions: one per source, in the same order.
+    :return: its URL; empty where no commit has one.
     """
     pages = (
         commit_url(repository, revision)

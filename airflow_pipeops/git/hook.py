@@ -28,8 +28,9 @@ class GitHook(BaseHook):
         self.git_conn_id = git_conn_id
 
     def get_conn(self) -> GitRepository:
-        """Return the repository.
+        """Open the repository.
 
+        :return: the repository.
         :raises InvalidInput: if a field of the connection cannot be used.
         """
         return repository(self.git_conn_id, self.get_connection(self.git_conn_id))
@@ -53,8 +54,9 @@ class GitHook(BaseHook):
 
 
 def repository(conn_id: str, connection: Any) -> GitRepository:
-    """Return the repository that a connection names.
+    """Open the repository that a connection names.
 
+    :return: the repository.
     :raises InvalidInput: naming the field that cannot be used.
     """
     from airflow_pipeops.git.credentials import Credentials

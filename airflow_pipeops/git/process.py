@@ -89,6 +89,7 @@ class Git:
         :param accept: exit statuses that are not an error.
         :param directory: the git directory to work in.
         :param extra: further environment.
+        :return: what it left.
         :raises SystemFailure: of the fitting kind, if it fails or takes too long.
         """
         try:

@@ -107,8 +107,9 @@ class GitRepository:
     # Read
 
     def tip(self, branch: str | None = None) -> str:
-        """Return the newest commit of a branch, as the remote has it now.
+        """Ask the remote for the newest commit of a branch.
 
+        :return: its full id.
         :raises NotFound: if there is no such branch.
         """
         name = branch_name(branch or self.branch)
@@ -127,9 +128,10 @@ class GitRepository:
         return retried(lambda: self._cache.fetch(name), self.attempts)
 
     def resolve(self, revision: str = "") -> str:
-        """Return the full id of a commit.
+        """Find a commit.
 
         :param revision: a full or short commit id, a branch or a tag; empty for the tip of the branch.
+        :return: its full id.
         :raises NotFound: if the repository has no such commit.
         """
         if not revision:
@@ -171,8 +173,9 @@ class GitRepository:
         return Commit(full, author, subject, time, tuple(parents.split()))
 
     def read(self, file: str, revision: str = "") -> bytes:
-        """Return the content of a file at a revision.
+        """Read a file at a revision.
 
+        :return: its content.
         :raises NotFound: if there is none.
         """
         path = repository_file(file)

@@ -23,7 +23,7 @@ _START = datetime(2000, 1, 1, tzinfo=timezone.utc)
 def calibrated(
     history: Sequence[Observation], policy: RetrainPolicy, *, false_alarms: float = 0.05
 ) -> RetrainPolicy:
-    """Return the policy with the smallest ``max_drop`` that keeps to a rate of false alarms.
+    """Find the smallest ``max_drop`` that keeps to a rate of false alarms.
 
     A false alarm is a batch on which the rule k of n is met although nothing is wrong. The losses of the reference
     history are taken as independent draws: the share of them above the threshold where there are enough, a normal
@@ -31,6 +31,7 @@ def calibrated(
 
     :param history: of a time in which the model was good, under this policy's ``target`` or with references of its own.
     :param false_alarms: accepted share of batches with a false alarm.
+    :return: the policy with it.
     :raises InvalidInput: for fewer than eight measured batches, or a rate that is none.
     """
     share("false_alarms", false_alarms, "Use a share of batches between 0 and 1, for example 0.05.")
@@ -79,7 +80,7 @@ def cheapest(
     *,
     errors: Mapping[tuple[int, int], float] | None = None,
 ) -> RetrainPolicy:
-    """Return the policy that would have cost least over a backtest: what was lost in the metric, and its retrains.
+    """Find the policy that would have cost least over a backtest: what was lost in the metric, and its retrains.
 
     Each policy is run over the batches in turn, beginning with the oldest model, and its decisions have their
     consequences. Between policies that cost the same, the first one is taken.
@@ -88,6 +89,7 @@ def cheapest(
         last, on every batch after it; batches without a gap.
     :param policies: with a ``retrain_cost`` in units of the metric (``value`` 1 for each batch).
     :param errors: standard errors of the scores.
+    :return: the policy.
     :raises InvalidInput: for a score that is missing, or a policy without a cost.
     """
     not_empty("scores", scores, "there are no scores to choose by", "Run a backtest first.")
@@ -141,13 +143,14 @@ def _cost(
 def decay(
     scores: Mapping[tuple[int, int], float], *, higher_is_better: bool = True, confidence: float = 1.0
 ) -> float:
-    """Return the loss for each batch of age, from a backtest: what ``policy.decay`` should be.
+    """Measure the loss for each batch of age in a backtest: what ``policy.decay`` should be.
 
     Only scores on the same batch are compared, so it does not matter how hard a batch is. The standard error is that of
     leaving out one batch at a time (jackknife).
 
     :param scores: ``(trained after batch, measured on batch) -> metric``, for at least two models on one batch.
-    :param confidence: so many standard errors are taken off; what is then below zero is zero.
+    :param confidence: number of standard errors taken off; what is then below zero is zero.
+    :return: the loss, zero or more.
     :raises InvalidInput: if no two models were measured on the same batch.
     """
     by_batch: dict[int, list[tuple[int, float]]] = {}

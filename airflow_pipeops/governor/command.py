@@ -18,7 +18,7 @@ from airflow_pipeops.governor.policy import RetrainPolicy
 from airflow_pipeops.governor.records import observations
 from airflow_pipeops.governor.replay import Step, replay, totals
 
-#: So many events of one asset are read at most: the newest.
+#: Limit of the events of one asset that are read: the newest.
 _EVENTS = 10_000
 
 
@@ -39,8 +39,9 @@ def replay_command(args: Any) -> None:
 
 
 def read_policy(given: str) -> RetrainPolicy:
-    """Return the policy of a JSON or YAML file, or of an import path.
+    """Read the policy of a JSON or YAML file, or of an import path.
 
+    :return: the policy.
     :raises InvalidInput: if there is no such file or object, or it is no policy.
     """
     path = Path(given)
@@ -68,8 +69,9 @@ def read_policy(given: str) -> RetrainPolicy:
 
 
 def read_lines(lines: Iterable[str]) -> list[Observation]:
-    """Return the observations of JSON lines: bare, as returned by the governor's task, or as records of decisions.
+    """Read JSON lines: bare observations, as the governor's task returns them, or records of decisions.
 
+    :return: the observations, in the order of the lines.
     :raises InvalidInput: naming the line that is none.
     """
     found: list[Observation] = []
@@ -100,7 +102,8 @@ def table(steps: Sequence[Step], policy: RetrainPolicy) -> str:
     lines = [f"{'batch':{wide}}  {'metric':>7}  {'decision':11}  {'recorded':11}  reasons"]
     for step in steps:
         item = step.observation
-        metric = "-" if item.metric is None else f"{item.metric:.3f}{'~' if item.performance is None else ''}"
+        estimated = "~" if item.performance is None else ""
+        metric = "-" if item.metric is None else f"{item.metric:.3f}{estimated}"
         start = f"{item.batch:{wide}}  {metric:>7}  {step.decision.action:11}  {step.recorded or '-':11}  "
         text = textwrap.wrap(" ".join(step.decision.reasons), 90) or [""]
         lines += [start + text[0], *(" " * len(start) + more for more in text[1:])]
@@ -140,8 +143,9 @@ def _text(path: Path, field: str) -> str:
 
 
 def from_database(deliverable: str) -> list[Record]:
-    """Return the records of decisions, and of what came of them, from the database of this Airflow, oldest first.
+    """Read the records of decisions, and of what came of them, from the database of this Airflow.
 
+    :return: the records, oldest first.
     :raises InvalidInput: for a name that no deliverable can have.
     :raises Unreachable: if the database cannot be read.
     """

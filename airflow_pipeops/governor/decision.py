@@ -30,10 +30,11 @@ from airflow_pipeops.governor.history import (
     HOLD,
     RETRAIN,
     ROLLBACK,
+    Action,
     Observation,
     deduplicated,
 )
-from airflow_pipeops.governor.policy import ACT, OBSERVE, PROPOSE, RetrainPolicy
+from airflow_pipeops.governor.policy import ACT, OBSERVE, PROPOSE, Mode, RetrainPolicy
 from airflow_pipeops.governor.rules import RULES
 from airflow_pipeops.governor.situation import Look
 
@@ -50,10 +51,10 @@ class Decision(JsonForm):
     :param forecast: what a retrain is expected to win, where the metric is known.
     """
 
-    action: str
+    action: Action
     rule: str
     reasons: tuple[str, ...]
-    mode: str = ACT
+    mode: Mode = ACT
     needs_approval: bool = False
     forecast: Forecast | None = None
 
@@ -73,6 +74,7 @@ def decide(
     :param policy: the numbers.
     :param now: with a zone.
     :param killed: whether the kill switch is on.
+    :return: what to do, and why.
     :raises InvalidInput: if the history is empty or ``now`` has no zone.
     """
     not_empty("history", history, "there is nothing to decide about", "Give at least one batch.")

@@ -32,7 +32,7 @@ from airflow_pipeops.governor.history import (
 )
 from airflow_pipeops.governor.policy import RetrainPolicy
 
-#: ``policy.decay`` weighs as much as so many batches on which two models one batch of age apart were compared.
+#: ``policy.decay`` weighs as much as this number of batches on which two models one batch of age apart were compared.
 _PRIOR = 1000.0
 
 
@@ -44,7 +44,7 @@ class Forecast(JsonForm):
     :param ageing: loss against a fresh model, for each batch, as far as paired comparisons tell.
     :param recovery: share of such a loss that a retrain is expected to win back.
     :param gain: what is won on each batch.
-    :param horizon: for so many batches.
+    :param horizon: number of batches that it is won on.
     :param worth: all of that, in the unit of the cost; ``None`` if it is valued by rows and they are not known.
     :param cost: of a retrain; ``None`` if the policy states none.
     """
@@ -86,6 +86,7 @@ def forecast(
 
     :param past: deduplicated, oldest first.
     :param losses: of the measured batches since the last retrain, ``current`` included, oldest first.
+    :return: the gain, and what it was worked out from.
     """
     since = len(since_retrain(past)) + 1
     error = current.performance_error if current.performance is not None else None
@@ -156,10 +157,12 @@ def better(item: Observation, policy: RetrainPolicy) -> float | None:
 
 
 def helped(past: Sequence[Observation], policy: RetrainPolicy) -> list[tuple[int, bool]]:
-    """Return for each earlier retrain whose outcome is known the number of its batch, and whether it helped.
+    """Find the earlier retrains whose outcome is known.
 
     A rejected or failed challenger did not. A promoted one did if, on the batches since, it was better than the model
     before on average; while nothing was compared, it did if it was promoted. What a person declined was no retrain.
+
+    :return: for each the number of its batch, and whether it helped.
     """
     found: list[tuple[int, bool]] = []
     retrains = [number for number, item in enumerate(past) if item.action in (RETRAIN, ROLLBACK)]

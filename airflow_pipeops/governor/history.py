@@ -5,17 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, Final, Literal
 
 from airflow_pipeops.base.arguments import one_of
 from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.exceptions import InvalidInput
+from airflow_pipeops.governor.policy import OBSERVE, Mode
 
-HOLD, RETRAIN, INVESTIGATE, ROLLBACK = "hold", "retrain", "investigate", "rollback"
-ACTIONS = (HOLD, RETRAIN, INVESTIGATE, ROLLBACK)
+Action = Literal["hold", "retrain", "investigate", "rollback"]
+HOLD: Final = "hold"
+RETRAIN: Final = "retrain"
+INVESTIGATE: Final = "investigate"
+ROLLBACK: Final = "rollback"
+ACTIONS: tuple[Action, ...] = (HOLD, RETRAIN, INVESTIGATE, ROLLBACK)
 
-PROMOTED, REJECTED, FAILED, DECLINED = "promoted", "rejected", "failed", "declined"
-OUTCOMES = (PROMOTED, REJECTED, FAILED, DECLINED)
+#: What came of a retrain.
+RetrainOutcome = Literal["promoted", "rejected", "failed", "declined"]
+PROMOTED: Final = "promoted"
+REJECTED: Final = "rejected"
+FAILED: Final = "failed"
+DECLINED: Final = "declined"
+OUTCOMES: tuple[RetrainOutcome, ...] = (PROMOTED, REJECTED, FAILED, DECLINED)
 
 
 @dataclass(frozen=True)
@@ -29,7 +39,7 @@ class Observation(JsonForm):
     :param performance: the champion's metric on it; ``None`` while there are no labels.
     :param reference_performance: what the metric should be.
     :param action: what was decided about it; empty while undecided.
-    :param rows: so many rows it has.
+    :param rows: number of its rows.
     :param performance_error: standard error of ``performance``.
     :param estimated_performance: an estimate of the metric without labels; used while ``performance`` is ``None``.
     :param predecessor_performance: the metric, on the same batch, of the model that the champion replaced.
@@ -46,15 +56,15 @@ class Observation(JsonForm):
     drift_share: float | None = None
     performance: float | None = None
     reference_performance: float | None = None
-    action: str = ""
+    action: Literal["", Action] = ""
     rows: int | None = None
     performance_error: float | None = None
     estimated_performance: float | None = None
     predecessor_performance: float | None = None
     drifted: tuple[str, ...] = ()
     season: str = ""
-    outcome: str = ""
-    mode: str = ""
+    outcome: Literal["", RetrainOutcome] = ""
+    mode: Literal["", Mode] = ""
 
     def __post_init__(self) -> None:
         for name, known in (("action", ACTIONS), ("outcome", OUTCOMES)):
@@ -80,7 +90,7 @@ class Observation(JsonForm):
     @property
     def changed_the_model(self) -> bool:
         """Whether another model serves since this batch, as far as is known."""
-        if self.mode == "observe":  # nothing was started
+        if self.mode == OBSERVE:  # nothing was started
             return False
         return self.action == ROLLBACK or (self.action == RETRAIN and self.outcome in ("", PROMOTED))
 
@@ -93,6 +103,7 @@ class Observation(JsonForm):
     def from_json(cls, data: Mapping[str, Any]) -> Observation:
         """Read the JSON form; fields of later versions are left out.
 
+        :return: the observation.
         :raises InvalidInput: if it is incomplete, or a value is of another type.
         """
         _check_types({name: data[name] for name in cls.__dataclass_fields__ if name in data})
@@ -138,10 +149,12 @@ def _check_types(known: Mapping[str, Any]) -> None:
 
 
 def deduplicated(history: Iterable[Observation]) -> list[Observation]:
-    """Return the history with one observation for each batch, at its first place.
+    """Reduce a history to one observation for each batch.
 
     Of several, the one that was judged last counts, whatever their order; what it does not know it takes from the ones
     before, so that labels which arrive late complete an observation and do not undo its decision.
+
+    :return: the observations, each at the first place of its batch.
     """
     groups: dict[str, list[Observation]] = {}
     for item in history:

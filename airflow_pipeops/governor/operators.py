@@ -165,8 +165,9 @@ class RetrainGovernorOperator(DeliveryOperator):
         return tuple(name for name in moved if name in self.policy.importance)
 
     def arrived(self, known: Sequence[Observation], now: datetime) -> list[Observation]:
-        """Return the labels that arrived late, as observations that complete the earlier ones.
+        """Find the labels that arrived late.
 
+        :return: observations that complete the earlier ones.
         :raises InvalidInput: for a batch that nobody decided about.
         """
         by_batch = {item.batch: item for item in known}

@@ -6,14 +6,18 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final, Literal
 
 from airflow_pipeops.base.arguments import mapping
 from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.exceptions import InvalidInput
 
-OBSERVE, PROPOSE, ACT = "observe", "propose", "act"
-MODES = (OBSERVE, PROPOSE, ACT)
+#: What a decision leads to: a record, a question to a person, or an action.
+Mode = Literal["observe", "propose", "act"]
+OBSERVE: Final = "observe"
+PROPOSE: Final = "propose"
+ACT: Final = "act"
+MODES: tuple[Mode, ...] = (OBSERVE, PROPOSE, ACT)
 
 
 @dataclass(frozen=True)
@@ -23,11 +27,11 @@ class RetrainPolicy(JsonForm):
     :param target: service level of the metric; given, it replaces each observation's own reference. A model's score on
         a few held-out days is an easy or a hard week: prefer a level that people agreed on.
     :param max_drop: largest loss against the reference that is accepted, in units of the metric.
-    :param k: so many of the last ``n`` measured batches must be below.
-    :param n: see ``k``.
-    :param min_batches: so many measured batches are needed at all, after the last retrain.
-    :param cooldown_batches: so many batches after a retrain cannot retrain.
-    :param cooldown: so long after a retrain nothing can retrain.
+    :param k: number of batches, of the last ``n`` measured ones, that must be below.
+    :param n: number of measured batches looked at.
+    :param min_batches: number of measured batches needed at all, after the last retrain.
+    :param cooldown_batches: number of batches after a retrain in which nothing can retrain.
+    :param cooldown: time after a retrain in which nothing can retrain.
     :param drift_share: from this share on, columns are said to have moved. It is told, and never retrains.
     :param higher_is_better: false for an error.
     :param mode: ``observe`` records what would be done, ``propose`` asks a person, ``act`` acts.
@@ -37,24 +41,24 @@ class RetrainPolicy(JsonForm):
     :param seasonal: shift the reference by how much earlier batches of the same season differed from all of that model.
     :param importance: column -> weight; given, the share of what moved is weighed, and columns that are not named weigh
         nothing.
-    :param blind_batches: after so many batches in a row without a metric or an estimate, somebody must look, if
-        columns moved; ``None``: never.
-    :param budget: at most so many retrains within ``budget_window``; ``None``: no limit.
+    :param blind_batches: limit of batches in a row without a metric or an estimate; at it somebody must look, if columns
+        moved. ``None``: never.
+    :param budget: limit of retrains within ``budget_window``; ``None`` for none.
     :param budget_window: see ``budget``.
-    :param max_futile: after so many retrains in a row that did not help, somebody must look instead of a further one.
+    :param max_futile: limit of retrains in a row that did not help; at it somebody must look instead of a further one.
         Each of them before asks for one more batch of evidence.
-    :param futile_memory: retrains that are so many batches past are forgiven.
+    :param futile_memory: number of batches after which a retrain that did not help is forgiven.
     :param rollback_drop: the model before must be better by more than this in k of n batches for a rollback; ``None``:
         never.
     :param retrain_cost: what a retrain costs, all in; given, it must be earned. In the unit of ``value``.
     :param value: what one whole unit of the metric is worth on one batch (or on one row: ``value_per``).
     :param value_per: ``batch`` or ``row``.
-    :param horizon: for so many batches the gain of a retrain is expected to last; by default half of the model's age,
-        which is right for a steady decay, and at least one.
+    :param horizon: number of batches for which the gain of a retrain is expected to last; by default half of the model's
+        age, which is right for a steady decay, and at least one.
     :param recovery: share of a loss that a retrain is expected to win back, while nothing is known of earlier ones: a
         part of it is a hard batch, which no model masters.
     :param decay: loss of the metric for each batch of the model's age, from a backtest on the reference history.
-    :param confidence: a loss counts only where it is above so many of its standard errors.
+    :param confidence: number of its standard errors that a loss must be above to count.
     :raises InvalidInput: for numbers that make no sense.
     """
 
@@ -67,7 +71,7 @@ class RetrainPolicy(JsonForm):
     cooldown: timedelta = timedelta(0)
     drift_share: float = 0.5
     higher_is_better: bool = True
-    mode: str = ACT
+    mode: Mode = ACT
     needs_approval: bool = False
     clear_drop: float | None = None
     seasonal: bool = False
@@ -80,7 +84,7 @@ class RetrainPolicy(JsonForm):
     rollback_drop: float | None = 0.02
     retrain_cost: float | None = None
     value: float = 1.0
-    value_per: str = "batch"
+    value_per: Literal["batch", "row"] = "batch"
     horizon: float | None = None
     recovery: float = 0.5
     decay: float | None = None
@@ -137,6 +141,7 @@ class RetrainPolicy(JsonForm):
         """Read the JSON form.
 
         :param data: the fields of a policy; what is left out has its default.
+        :return: the policy.
         :raises InvalidInput: for a name that is unknown, since a misspelt limit would be no limit, or a wrong value.
         """
         mapping(

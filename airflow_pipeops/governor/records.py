@@ -14,17 +14,19 @@ from airflow_pipeops.governor.history import (
     REJECTED,
     RETRAIN,
     Observation,
+    RetrainOutcome,
     deduplicated,
 )
 
 
 def observations(records: Sequence[Record]) -> list[Observation]:
-    """Return what was observed and decided, oldest first, one for each batch.
+    """Read what was observed and decided.
 
     The outcome of a retrain is that of the newest evaluation of a challenger that was made from its decision. A proposal
     that nobody started counts as declined.
 
     :param records: in the order of time: decisions, and what leads from them to evaluations.
+    :return: the observations, oldest first, one for each batch.
     """
     found: list[Observation] = []
     outcomes = _outcomes(records)
@@ -48,12 +50,12 @@ def _batch(record: Record) -> Any:
     return observation.get("batch") if isinstance(observation, Mapping) else None
 
 
-def _outcomes(records: Sequence[Record]) -> dict[str, str]:
+def _outcomes(records: Sequence[Record]) -> dict[str, RetrainOutcome]:
     """Return the outcome of each decision that a challenger was made from, by the decision's id."""
-    found: dict[str, str] = {}
+    found: dict[str, RetrainOutcome] = {}
     for record in records:
         if record.kind == "evaluation" and isinstance(record.body.get("promote"), bool):
-            outcome = PROMOTED if record.body["promote"] else REJECTED
+            outcome: RetrainOutcome = PROMOTED if record.body["promote"] else REJECTED
             for decision in trace(record.id, records).of_kind("decision")[:1]:
                 found[decision.id] = outcome
     return found

@@ -43,6 +43,7 @@ def replay(history: Sequence[Observation], policy: RetrainPolicy) -> list[Step]:
     """Decide about each batch of a history in turn, each decision seeing the ones that the policy took before.
 
     :param history: oldest first; the actions in it are told beside the policy's, and do not bind it.
+    :return: a step for each batch.
     """
     steps: list[Step] = []
     for item in deduplicated(history):
@@ -63,9 +64,10 @@ def simulate(
 ) -> list[Step]:
     """Decide about each batch in turn, where a decision changes which model the next batches see.
 
-    :param batches: so many there are.
+    :param batches: number of batches.
     :param observe: ``observe(batch, trained, before)``: what is seen of a batch (0, 1, ...) that is served by the model
         trained after the batch ``trained`` (-1: the first model), and ``before`` the one that it replaced, if any.
+    :return: a step for each batch.
     """
     steps: list[Step] = []
     past: list[Observation] = []
@@ -84,7 +86,9 @@ def simulate(
 
 def totals(steps: Sequence[Step], policy: RetrainPolicy) -> dict[str, Any]:
     """Return how often each action was decided, how often that differs from the record, and what the retrains cost."""
-    counts = {action: sum(step.decision.action == action for step in steps) for action in ACTIONS}
+    counts: dict[str, int] = {
+        action: sum(step.decision.action == action for step in steps) for action in ACTIONS
+    }
     differ = sum(bool(step.recorded) and step.recorded != step.decision.action for step in steps)
     spent = None if policy.retrain_cost is None else counts[RETRAIN] * policy.retrain_cost
     return {"batches": len(steps), **counts, "differ": differ, "cost": spent}

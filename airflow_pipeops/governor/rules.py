@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from airflow_pipeops.governor.forecast import better
-from airflow_pipeops.governor.history import DECLINED, HOLD, INVESTIGATE, RETRAIN, ROLLBACK
+from airflow_pipeops.governor.history import DECLINED, HOLD, INVESTIGATE, RETRAIN, ROLLBACK, Action
 from airflow_pipeops.governor.situation import Look
 
 #: The action, the rule's name, and the reason in plain words.
-Ruled = tuple[str, str, str]
+Ruled = tuple[Action, str, str]
 
 
 def _quality(look: Look) -> Ruled | None:

@@ -15,7 +15,13 @@ from airflow_pipeops.governor.policy import RetrainPolicy
 
 @dataclass(frozen=True)
 class Look:
-    """What the rules look at, each worked out once."""
+    """What the rules look at, each worked out once.
+
+    :param past: the earlier batches, oldest first, one observation for each.
+    :param current: the batch to decide about.
+    :param policy: the numbers.
+    :param now: the time of the decision, with a zone.
+    """
 
     past: Sequence[Observation]
     current: Observation
@@ -40,7 +46,7 @@ class Look:
 
     @cached_property
     def futile(self) -> int:
-        """So many of the last retrains in a row did not help; what is long past is forgiven."""
+        """The number of last retrains in a row that did not help; what is long past is forgiven."""
         oldest = len(self.past) - self.policy.futile_memory
         count = 0
         for number, won in reversed(helped(self.past, self.policy)):

@@ -75,11 +75,12 @@ class KubernetesClient(Watching):
         return await self._http.object("GET", kind.path(namespace, object_name(name)), about=about)
 
     async def find(self, kind: Kind, namespace: str = "", *, labels: str = "", fields: str = "") -> Listing:
-        """Return all objects of a namespace, page by page.
+        """Read all objects of a namespace, page by page.
 
         :param namespace: empty for all.
         :param labels: a label selector.
         :param fields: a field selector; on custom objects only ``metadata.name`` and ``metadata.namespace``.
+        :return: the objects, and the version of the list.
         """
         for last in (False, True):
             try:
@@ -117,6 +118,7 @@ class KubernetesClient(Watching):
         """Merge a patch into an object (JSON merge patch: ``None`` removes a field, a list replaces a list).
 
         :param resource_version: only if the object is still at this version.
+        :return: the object as it is now.
         :raises Conflict: if it is not.
         """
         body = dict(patch)
@@ -135,6 +137,7 @@ class KubernetesClient(Watching):
     async def create(self, kind: Kind, body: Mapping[str, Any], namespace: str = "") -> dict[str, Any]:
         """Create an object.
 
+        :return: the object as the server stored it.
         :raises Conflict: if one of that name exists.
         """
         about = _about(kind, name_of(body)[1] or "without a name", namespace)
@@ -146,6 +149,7 @@ class KubernetesClient(Watching):
     async def replace(self, kind: Kind, body: Mapping[str, Any], namespace: str = "") -> dict[str, Any]:
         """Replace an object; only if it is still at the version that ``body`` names, where it names one.
 
+        :return: the object as the server stored it.
         :raises Conflict: if it is not.
         """
         name = object_name(name_of(body)[1])
@@ -182,9 +186,10 @@ class KubernetesClient(Watching):
     async def events(
         self, namespace: str, *, name: str = "", uid: str = "", kind: str = ""
     ) -> list[dict[str, Any]]:
-        """Return the events about an object, the latest last.
+        """Read the events about an object.
 
         :param kind: its kind as a manifest says it, for example ``Deployment``.
+        :return: the events, the latest last.
         """
         wanted = {"name": name, "uid": uid, "kind": kind}
         fields = ",".join(f"involvedObject.{key}={value}" for key, value in wanted.items() if value)
@@ -200,10 +205,11 @@ class KubernetesClient(Watching):
         tail: int = 50,
         previous: bool = False,
     ) -> list[str]:
-        """Return the last lines of a pod's log.
+        """Read the end of a pod's log.
 
         :param container: which, where the pod has several.
         :param previous: of the container that ran before this one.
+        :return: its last lines.
         """
         params = {"tailLines": str(tail), "limitBytes": str(_MOST_LOG_BYTES)}
         if container:

@@ -33,9 +33,10 @@ _CONFIGURED = ("in_cluster", "kube_config", "kube_config_path")
 
 
 def connect(conn_id: str = DEFAULT_CONNECTION, **options: Any) -> KubernetesClient:
-    """Return a client, for use in ``async with``; from code outside an event loop.
+    """Make a client, for use in ``async with``; from code outside an event loop.
 
     :param options: arguments of :class:`~airflow_pipeops.kubernetes.client.KubernetesClient`.
+    :return: the client.
     """
     return client_of(conn_id, extra_of(conn_id), **options)
 

@@ -25,9 +25,10 @@ class Kind:
     plural: str
 
     def path(self, namespace: str = "", name: str = "", *more: str) -> str:
-        """Return the path of all objects of a namespace, of one of them, or of something below that.
+        """Build the path of all objects of a namespace, of one of them, or of something below that.
 
         :param namespace: :data:`ALL_NAMESPACES` or empty for the whole cluster.
+        :return: the path, without the server.
         """
         parts = ["apis", self.group, self.version] if self.group else ["api", self.version]
         if namespace and namespace != ALL_NAMESPACES:
@@ -43,6 +44,7 @@ class Kind:
 class Listing:
     """All objects that were asked for.
 
+    :param items: the objects, as the server sent them.
     :param resource_version: from which on a watch tells what changed since.
     """
 

@@ -42,8 +42,12 @@ class Endpoint:
     :param url: base URL.
     :param authorization: value of the header of that name; empty where a client certificate is used, or nothing.
     :param verify: check the server's certificate.
-    :param ca_file: PEM file of the authority that signed it, or ``ca_data`` its text; neither for the system's.
-    :param cert_file: PEM file of a client certificate, with its key in ``key_file``; or ``cert_data`` and ``key_data``.
+    :param ca_file: PEM file of the authority that signed it; empty for the system's.
+    :param cert_file: PEM file of a client certificate.
+    :param key_file: PEM file of its key.
+    :param ca_data: the same as text.
+    :param cert_data: the client certificate as text.
+    :param key_data: its key as text.
     :param server_name: name that the server's certificate must bear, where that is not the URL's.
     :param proxy: URL of a proxy.
     """
@@ -138,11 +142,12 @@ def file_endpoint(path: Path, context: str = "") -> Endpoint | None:
 
 
 def config_endpoint(config: Any, context: str = "", folder: Path | None = None) -> Endpoint | None:
-    """Return the cluster that a kubeconfig leads to; ``None`` if it takes more than reading.
+    """Find the cluster that a kubeconfig leads to.
 
     :param config: as a mapping, or as text.
     :param context: by default the current one.
     :param folder: that relative paths in it start from.
+    :return: the cluster; ``None`` if it takes more than reading.
     """
     if isinstance(config, str):
         try:

@@ -16,7 +16,7 @@ from airflow_pipeops.exceptions import BadResponse, Unreachable
 from airflow_pipeops.kubernetes.errors import error_of_status
 from airflow_pipeops.kubernetes.kinds import Kind, Listing, version_of
 
-#: The server ends a watch itself after so many seconds ...
+#: Seconds after which the server ends a watch itself ...
 WATCH_SECONDS = 120
 #: ... so this long without a byte is a dead connection.
 WATCH_SILENCE = 150.0
@@ -41,10 +41,11 @@ class Watching(ABC):
         fields: str = "",
         seconds: int = WATCH_SECONDS,
     ) -> AsyncGenerator[dict[str, Any], None]:
-        """Yield ``{"type": ..., "object": ...}`` as they happen, bookmarks included, until the server ends the watch.
+        """Watch objects until the server ends the watch, bookmarks included.
 
         :param resource_version: tell what changed since; empty: first each object that there is, as ``ADDED``.
         :param seconds: after which the server is to end it.
+        :yield: ``{"type": ..., "object": ...}``, as it happens.
         :raises Expired: if the server does not know that version any more: list again.
         :raises Unreachable: if the stream breaks.
         """
@@ -73,12 +74,12 @@ class Watching(ABC):
         fields: str = "",
         resource_version: str = "",
     ) -> AsyncGenerator[dict[str, Any], None]:
-        """Yield each object that there is as ``ADDED``, and then every change, over as many watches as that takes.
+        """Tell each object that there is as ``ADDED``, and then every change, over as many watches as that takes.
 
         There are no bookmarks among them. It has no end but an error.
 
         :param resource_version: leave out what there is, and begin with the changes since this version.
-
+        :yield: ``{"type": ..., "object": ...}``, as it happens.
         :raises Unreachable: if the stream breaks, or history was lost. Whoever goes on calls this again, and forgets what
             it does not see again.
         """

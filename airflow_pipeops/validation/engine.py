@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_pipeops.validation.suite import Expectation, build
 
@@ -24,13 +24,14 @@ _COUNTING = ("row_count", "column_count", "proportion", "unique_value_count")
 class Finding:
     """What one expectation found.
 
+    :param expectation: what was expected.
     :param outcome: ``passed``, ``failed``, or ``error``: it could not be judged.
     :param reason: one sentence; empty where it passed.
     :param figures: counts and percentages.
     """
 
     expectation: Expectation
-    outcome: str
+    outcome: Literal["passed", "failed", "error"]
     reason: str = ""
     figures: Mapping[str, float] = field(default_factory=dict)
 
@@ -85,6 +86,7 @@ def judge(batch: Batch, wanted: list[Expectation]) -> Outcome:
     An empty batch fails; so does an expectation on a column that is not there. An exception inside Great
     Expectations is an error and not a failure: nobody knows what the data would have said.
 
+    :return: what each expectation found.
     :raises InvalidInput: for an unknown expectation type or wrong arguments, before the data is looked at.
     """
     started = time.monotonic()

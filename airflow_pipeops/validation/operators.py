@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from airflow_pipeops.base.arguments import files, one_of
 from airflow_pipeops.delivery.links import ReportLink
@@ -20,8 +20,13 @@ if TYPE_CHECKING:
     from airflow_pipeops.validation.engine import Outcome
     from airflow_pipeops.validation.suite import Expectation
 
-#: So many findings are named in a record; all of them are in the evidence.
+#: Number of findings named in a record; all of them are in the evidence.
 _NAMED = 25
+
+#: What becomes of a batch that is refused: the task fails, or it is recorded.
+OnFailure = Literal["fail", "record"]
+#: What Great Expectations computes with.
+Engine = Literal["pandas", "spark"]
 
 
 class ValidateDataOperator(DeliveryOperator):
@@ -75,10 +80,10 @@ class ValidateDataOperator(DeliveryOperator):
         | Callable[[], Iterable[Mapping[str, Any]]] = (),
         project: str = "",
         suite: str = "",
-        on_failure: str = "fail",
+        on_failure: OnFailure = "fail",
         storage_conn_id: str | None = None,
         sql_conn_id: str | None = None,
-        engine: str = "pandas",
+        engine: Engine = "pandas",
         spark_config: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -97,10 +102,10 @@ class ValidateDataOperator(DeliveryOperator):
         self.expectations = expectations
         self.project = project
         self.suite = suite
-        self.on_failure = one_of("on_failure", on_failure, ("fail", "record"))
+        self.on_failure: OnFailure = one_of("on_failure", on_failure, get_args(OnFailure))
         self.storage_conn_id = storage_conn_id
         self.sql_conn_id = sql_conn_id
-        self.engine = one_of("engine", engine, ("pandas", "spark"))
+        self.engine: Engine = one_of("engine", engine, get_args(Engine))
         self.spark_config = spark_config
 
     def execute(self, context: Context) -> dict[str, Any]:

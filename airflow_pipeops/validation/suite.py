@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 from airflow_pipeops.base.arguments import imported, not_empty, one_of
 from airflow_pipeops.base.documents import parsed
 from airflow_pipeops.exceptions import InvalidInput
 
-SEVERITIES = ("critical", "warning", "info")
+Severity = Literal["critical", "warning", "info"]
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 
 Plain = Mapping[str, Any]
 
@@ -29,7 +30,7 @@ class Expectation:
 
     type: str
     kwargs: Mapping[str, Any] = field(default_factory=dict)
-    severity: str = "critical"
+    severity: Severity = "critical"
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -44,6 +45,7 @@ def expectations(given: str | Iterable[Plain] | Plain | Callable[[], Iterable[Pl
     :param given: list of ``{"type", "kwargs", "severity"}``; a suite as Great Expectations writes it, with its list below
         ``expectations``; the path of a ``.json`` file with either; or ``"module:name"`` of either or of a function that
         returns one.
+    :return: the expectations, at least one.
     :raises InvalidInput: for anything else, naming the entry.
     """
     found: Any = given
@@ -70,6 +72,7 @@ def project_suite(project: str, suite: str) -> list[Expectation]:
 
     :param project: folder that holds ``gx/great_expectations.yml``.
     :param suite: name of the suite.
+    :return: its expectations, at least one.
     :raises InvalidInput: if there is no such project, or no such suite in it.
     """
     from pathlib import Path
@@ -122,7 +125,7 @@ def _entry(entry: Any, name: str) -> Expectation:
             f"{name} has no type", field=name, remedy='Write {"type": "expect_...", "kwargs": {...}}.'
         )
     unknown = sorted(set(entry) - _FIELDS)
-    kwargs, severity = entry.get("kwargs") or {}, str(entry.get("severity") or "critical").lower()
+    kwargs, given = entry.get("kwargs") or {}, str(entry.get("severity") or "critical").lower()
     if unknown or not isinstance(kwargs, Mapping):
         raise InvalidInput(
             f"{name} has the unknown fields {', '.join(unknown)}"
@@ -131,13 +134,14 @@ def _entry(entry: Any, name: str) -> Expectation:
             field=name,
             remedy="Arguments of the expectation belong into kwargs.",
         )
-    one_of(f"{name}.severity", severity, SEVERITIES, called=f"{name}.severity")
+    severity = one_of(f"{name}.severity", given, SEVERITIES, called=f"{name}.severity")
     return Expectation(entry["type"], dict(kwargs), severity)
 
 
 def build(wanted: list[Expectation]) -> list[Any]:
-    """Return the Great Expectations objects, in the same order; each carries its number in its ``meta``.
+    """Make the Great Expectations objects; each carries its number in its ``meta``.
 
+    :return: the objects, in the same order.
     :raises InvalidInput: for an unknown type or wrong arguments, naming the entry.
     """
     return [_build(number, expectation) for number, expectation in enumerate(wanted)]

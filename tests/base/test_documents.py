@@ -45,14 +45,14 @@ def test_hostile_texts_are_value_errors(content: str | bytes) -> None:
 
 
 def test_what_is_too_long_is_not_read() -> None:
-    assert parsed("[1]", most=3) == [1]
+    assert parsed("[1]", limit=3) == [1]
     with pytest.raises(ValueError, match="longer than 3"):
-        parsed("[12]", most=3)
+        parsed("[12]", limit=3)
 
 
 def test_a_text_is_cut() -> None:
-    assert text("abcdef", most=3) == "abc"
-    assert text(7, most=3) == ""
+    assert text("abcdef", limit=3) == "abc"
+    assert text(7, limit=3) == ""
 
 
 def test_a_list_loses_what_is_no_object() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from airflow_pipeops.exceptions import InvalidInput
+from airflow_pipeops.base.arguments import one_of
 
 #: Dialects that SQL is generated for. Tests run it on DuckDB, Spark and PostgreSQL; for the others they compare its text.
 DIALECTS = (
@@ -136,14 +136,7 @@ def known(dialect: str) -> str:
 
     :raises InvalidInput: if no SQL is generated for it.
     """
-    if dialect not in DIALECTS:
-        raise InvalidInput(
-            f"no SQL is generated for the dialect {dialect!r}",
-            field="dialect",
-            value=dialect,
-            remedy=f"Use one of {', '.join(DIALECTS)}.",
-        )
-    return dialect
+    return one_of("dialect", dialect, DIALECTS, called="the SQL dialect")
 
 
 def coin(dialect: str, seed: int) -> tuple[str, str]:
@@ -156,9 +149,11 @@ def coin(dialect: str, seed: int) -> tuple[str, str]:
 
 
 def family(type_name: str, dialect: str = "duckdb") -> str:
-    """Return how a column of this type can be compared.
+    """Tell how a column of this type can be compared.
 
     :param type_name: as the engine writes it, such as ``DECIMAL(18,2)``, ``timestamp with time zone`` or ``array<int>``.
+    :param dialect: of the engine.
+    :return: the family.
     """
     text = type_name.strip().lower()
     while wrapped := re.fullmatch(r"(?:nullable|lowcardinality)\((.*)\)", text):

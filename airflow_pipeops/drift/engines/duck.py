@@ -17,6 +17,10 @@ from airflow_pipeops.exceptions import InvalidInput, MissingExtra, PipeOpsError,
 #: What DuckDB may take for itself. The process needs some 110 MB besides, of Python, NumPy and DuckDB's own code.
 MEMORY_LIMIT = "96MB"
 MAX_THREADS = 4
+#: What it may take while rows themselves are read: those of a sample, all columns at once.
+ROWS_MEMORY = "1GB"
+
+_AMOUNT = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT])(i?)B")
 
 #: Keys of 16 bits are counted in a plain array instead of a hash table: half the time of a numeric column.
 _PERFECT_BITS = 17
@@ -30,7 +34,7 @@ class Database:
     """
 
     def __init__(self, memory_limit: str = MEMORY_LIMIT, threads: int | None = None) -> None:
-        if not re.fullmatch(r"\d+(\.\d+)? ?([KMGT]i?B)", memory_limit):
+        if not _AMOUNT.fullmatch(memory_limit):
             raise InvalidInput(
                 f"memory_limit {memory_limit!r} is no amount of memory",
                 field="memory_limit",
@@ -65,6 +69,15 @@ class Database:
             )  # a thousand columns: one footer, not thousands
             self._connection.execute("SET enable_progress_bar = false")
         return self._connection
+
+    def for_rows(self) -> None:
+        """Make room for rows, and read in one thread from now on, so that a sample is the same at every look."""
+        if self._connection is None:
+            return
+        self._connection.execute("SET threads = 1")
+        if _bytes(self.memory_limit) < _bytes(ROWS_MEMORY):
+            self.memory_limit = ROWS_MEMORY
+            self._connection.execute(f"SET memory_limit = '{ROWS_MEMORY}'")
 
     def name(self) -> str:
         """Return a name that no relation has yet."""
@@ -153,11 +166,11 @@ class DuckSide:
             found[path] = {str(row[0]): str(row[1]) if source == "parquet" else "" for row in described}
         first, *others = paths
         for path in others:
-            odd = sorted(name for name, _ in set(found[first].items()) ^ set(found[path].items()))
-            if odd:
-                said = ", ".join(dict.fromkeys(odd[:10]))
+            differing = sorted(name for name, _ in set(found[first].items()) ^ set(found[path].items()))
+            if differing:
+                listed_names = ", ".join(dict.fromkeys(differing[:10]))
                 raise InvalidInput(
-                    f"{_short(path)} and {_short(first)} differ in the columns {said}",
+                    f"{_short(path)} and {_short(first)} differ in the columns {listed_names}",
                     field=self._field,
                     value=_short(path),
                     remedy="Give files of one schema, or compare them one by one.",
@@ -175,16 +188,16 @@ class DuckSide:
         except PipeOpsError:
             raise
         except Exception as error:
-            raise self._said(error) from error
+            raise self._error(error) from error
         return found
 
     def _execute(self, sql: str) -> Any:
         try:
             return self._running.execute(sql)
         except Exception as error:
-            raise self._said(error) from error
+            raise self._error(error) from error
 
-    def _said(self, error: Exception) -> PipeOpsError:
+    def _error(self, error: Exception) -> PipeOpsError:
         """Turn DuckDB's error into one of ours, without its text where that may quote the data."""
         kind = type(error).__name__
         if kind == "InterruptException":
@@ -252,6 +265,11 @@ class DuckSide:
         """Forget the frame."""
         if self.relation == self._name and self._database._connection is not None:
             self._database.connection.unregister(self._name)
+
+
+def _bytes(amount: str) -> float:
+    number, unit, binary = _AMOUNT.fullmatch(amount).groups()  # type: ignore[union-attr]  # checked when it was given
+    return float(number) * (1024.0 if binary else 1000.0) ** ("KMGT".index(unit) + 1)
 
 
 def _scan(format: str, paths: tuple[str, ...]) -> str:

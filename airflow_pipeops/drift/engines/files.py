@@ -20,6 +20,7 @@ class Listed:
 
     :param paths: as DuckDB reads them.
     :param sizes: in bytes.
+    :param format: ``parquet`` or ``csv``.
     :param filesystem: of fsspec; ``None`` for local files.
     :param digest: of their content, if it was asked for.
     """

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_pipeops.base.arguments import not_empty
 from airflow_pipeops.drift.engines import sql
 from airflow_pipeops.drift.engines.dialects import NUMBERS, numpy_type
 from airflow_pipeops.drift.engines.sessions import Session
@@ -20,6 +21,7 @@ from airflow_pipeops.drift.engines.templates import (
     unmasked,
 )
 from airflow_pipeops.drift.schema import NO_SEGMENT, Column
+from airflow_pipeops.drift.settings import Kind
 from airflow_pipeops.drift.statistics.aggregates import Aggregate, CategoricalAggregate, NumericAggregate
 from airflow_pipeops.exceptions import InvalidInput
 
@@ -55,10 +57,12 @@ class Wanted:
     """How to boil down.
 
     :param kinds: column -> ``numerical`` or ``categorical``.
+    :param resolution: fine bins of a numeric column.
     :param categories: the cap.
+    :param segment_by: column whose values are measured each for itself, too.
     """
 
-    kinds: Mapping[str, str]
+    kinds: Mapping[str, Kind]
     resolution: int = sql.RESOLUTION
     categories: int = CATEGORIES
     segment_by: str | None = None
@@ -96,6 +100,7 @@ class Gatherer:
     ) -> tuple[dict[str, Aggregate], sql.Map | None]:
         """Measure one column.
 
+        :param name: of the column.
         :param rows: what :meth:`counted` returned.
         :param where: the map of the reference; without it, one is chosen here.
         :return: aggregates by segment, and the map of a numeric column.
@@ -112,13 +117,7 @@ class Gatherer:
         """Count the rows, of each segment too."""
         dialect, relation = self._session.dialect, self._session.relation
         total = int(self._session.rows(sql.rows(dialect, relation))[0][0])
-        if not total:
-            raise InvalidInput(
-                f"{self._side} has no rows",
-                field=self._side,
-                value=0,
-                remedy="Nothing can be said of no data.",
-            )
+        not_empty(self._side, total, f"{self._side} has no rows", "Nothing can be said of no data.")
         if self._segment is None:
             return {NO_SEGMENT: total}
         found = self._session.rows(sql.segments(dialect, relation, self._segment, SEGMENTS + 1))
@@ -160,13 +159,13 @@ class Gatherer:
             query = sql.among(dialect, self._session.relation, value, listed)
             counts.update({named(one): int(n) for one, n in self._session.rows(query)})
         other = aggregate.rows - aggregate.missing - sum(counts.values())
-        distinct = max(aggregate.distinct, len(counts) + (other > 0))
+        distinct = max(aggregate.distinct, len(counts) + 1) if other else len(counts)
         return CategoricalAggregate(
             aggregate.rows,
             aggregate.missing,
             counts,
             other,
-            distinct if other else len(counts),
+            distinct,
             aggregate.distinct_exact,
             aggregate.dtype,
         )
@@ -182,7 +181,8 @@ class Gatherer:
     ) -> tuple[dict[str, Aggregate], sql.Map]:
         chosen = given or self._chosen(name)
         found = self._cells(name, rows, chosen)
-        for _ in range(_MENDS if given is None else 0):
+        mends = _MENDS if given is None else 0  # a map that was given stays
+        for _ in range(mends):
             better = mended_map(found[NO_SEGMENT], chosen)
             if better is None:
                 break
@@ -256,16 +256,17 @@ class Gatherer:
             # Two values may have one name, such as 1.5 and 1.50 of a decimal; not more than the cap are kept.
             if value is not None and (len(counts) < self._wanted.categories or named(value) in counts):
                 counts[named(value)] = counts.get(named(value), 0) + int(n)
-        distinct = int(found[0][2]) if found else 0
+        listed = int(found[0][2]) if found else 0
         other = rows - missing - sum(counts.values())
         if other < 0:
             raise moved(self._side)
+        distinct = max(listed, len(counts) + 1) if other else len(counts)
         return CategoricalAggregate(
             rows,
             missing,
             counts,
             other,
-            max(distinct, len(counts) + 1) if other else len(counts),
+            distinct,
             True,
             dtype,
         )

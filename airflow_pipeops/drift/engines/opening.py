@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from airflow_pipeops.base.arguments import not_empty
 from airflow_pipeops.drift.engines.sessions import Session
 from airflow_pipeops.drift.sources import Files, Frame, Query, Source, TableRef
 from airflow_pipeops.exceptions import InvalidInput
@@ -12,9 +13,13 @@ from airflow_pipeops.exceptions import InvalidInput
 def opened(source: Source, field: str, *, duck: Any, spark: Any = None, timeout: float = 3600.0) -> Session:
     """Open a source with the engine that it needs.
 
+    :param source: what to open.
+    :param field: the name under which the reader knows it.
     :param duck: the :class:`~airflow_pipeops.drift.engines.duck.Database` that files and frames are read with.
     :param spark: a Spark session that files and tables without a connection are read with instead.
     :param timeout: seconds for each query in a warehouse.
+    :return: the session; whoever opened it closes it.
+    :raises InvalidInput: for what is no source, or has no connection where it needs one.
     """
     if isinstance(source, Frame) and source.in_spark:
         from airflow_pipeops.drift.engines.spark import SparkSide
@@ -25,10 +30,7 @@ def opened(source: Source, field: str, *, duck: Any, spark: Any = None, timeout:
             from airflow_pipeops.drift.engines.warehouse import Warehouse
 
             return Warehouse(source, field, timeout=timeout)
-        if spark is None:
-            raise InvalidInput(
-                f"{field} names no connection", field=field, value=source.name, remedy="Give conn_id."
-            )
+        not_empty(field, spark, f"{field} names no connection", "Give conn_id.")
     if spark is not None and isinstance(source, (Files, Query, TableRef)):
         from airflow_pipeops.drift.engines.spark import SparkSide
 

@@ -1,6 +1,7 @@
 """Rows themselves, for what aggregates cannot do: a sample for a report, texts, and labels joined to predictions.
 
-Only the named columns are read, and of a large source only a sample.
+Only the named columns are read, and of a large source only a sample. A session that is open already is asked for them;
+a source that is not is opened for them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from airflow_pipeops.exceptions import InvalidInput
 if TYPE_CHECKING:
     import pandas as pd
 
+    from airflow_pipeops.drift.engines.sessions import Session
+
 #: A report of more rows says nothing more, and takes minutes to open.
 SAMPLE_ROWS = 100_000
 
@@ -28,14 +31,16 @@ def read_rows(
     seed: int = 0,
     spark: Any = None,
 ) -> pd.DataFrame:
-    """Return rows of a source.
+    """Open a source and read rows of it.
 
+    :param source: where they come from.
     :param field: the name under which the reader knows the source.
     :param columns: those to read; by default all.
     :param sample: so many rows at most, each with the same chance.
     :param seed: the same rows for the same seed, as long as they are read in the same order; Trino, BigQuery, ClickHouse and
         Redshift cannot repeat a draw, and draw anew.
     :param spark: a Spark session that files and tables without a connection are read with.
+    :return: one column for each that was named.
     :raises InvalidInput: for a profile, which holds no rows, or an unknown column.
     """
     from airflow_pipeops.drift.profile import Profile
@@ -48,17 +53,49 @@ def read_rows(
         )
     if isinstance(source, Frame) and not source.in_spark:
         return _of_frame(source, field, columns, sample, seed)
-    from airflow_pipeops.drift.engines.duck import Database
+    from airflow_pipeops.drift.engines.duck import ROWS_MEMORY, Database
     from airflow_pipeops.drift.engines.opening import opened
 
     with ExitStack() as stack:
         # One thread: the sample must be the same at every look.
-        database = stack.enter_context(Database("1GB", threads=1))
+        database = stack.enter_context(Database(ROWS_MEMORY, threads=1))
         session = opened(source, field, duck=database, spark=spark)
         stack.callback(session.close)
         known = [column.name for column in session.schema()]
         _check(columns, known, field)
-        return _read(session, list(columns) or known, sample, seed)
+        return rows_of(session, list(columns) or known, sample=sample, seed=seed)
+
+
+def rows_of(
+    session: Session,
+    columns: Sequence[str],
+    *,
+    sample: int | None = None,
+    seed: int = 0,
+    rows: int | None = None,
+) -> pd.DataFrame:
+    """Read rows of a session.
+
+    :param session: the side, opened.
+    :param columns: those to read; the session has all of them.
+    :param sample: so many rows at most, as for :func:`read_rows`.
+    :param seed: as for :func:`read_rows`.
+    :param rows: how many the session has, where they have been counted.
+    :return: one column for each that was named.
+    """
+    import pandas as pd
+
+    from airflow_pipeops.drift.engines.sql import identifier
+
+    selected = ", ".join(identifier(name, session.dialect) for name in columns)
+    query = f"SELECT {selected} FROM {session.relation}"
+    if sample is not None:
+        if session.dialect == "duckdb":
+            query += f" USING SAMPLE reservoir({int(sample)} ROWS) REPEATABLE ({int(seed)})"
+        else:
+            query = _drawn(session, query, sample, seed, rows)
+    found = session.table(query)
+    return pd.DataFrame({name: _plain(found[name]) for name in columns})
 
 
 def _check(columns: Sequence[str], known: Sequence[str], field: str) -> None:
@@ -86,27 +123,12 @@ def _of_frame(
     return frame.reset_index(drop=True)
 
 
-def _read(session: Any, columns: list[str], sample: int | None, seed: int) -> pd.DataFrame:
-    import pandas as pd
-
-    from airflow_pipeops.drift.engines.sql import identifier
-
-    selected = ", ".join(identifier(name, session.dialect) for name in columns)
-    query = f"SELECT {selected} FROM {session.relation}"
-    if sample is not None:
-        if session.dialect == "duckdb":
-            query += f" USING SAMPLE reservoir({int(sample)} ROWS) REPEATABLE ({int(seed)})"
-        else:
-            query = _drawn(session, query, sample, seed)
-    found = session.table(query)
-    return pd.DataFrame({name: _plain(found[name]) for name in columns})
-
-
-def _drawn(session: Any, query: str, sample: int, seed: int) -> str:
+def _drawn(session: Session, query: str, sample: int, seed: int, rows: int | None) -> str:
     """Draw rows where dialects share no sampling clause: some too many by tossing coins, and as many of them as wanted."""
     from airflow_pipeops.drift.engines.dialects import coin
 
-    rows = int(session.rows(f"SELECT COUNT(*) FROM {session.relation}")[0][0])
+    if rows is None:
+        rows = int(session.rows(f"SELECT COUNT(*) FROM {session.relation}")[0][0])
     if rows <= sample:
         return query
     before, first = coin(session.dialect, seed)

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from airflow_pipeops.base.arguments import not_empty
 from airflow_pipeops.drift.schema import Column
 from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
 
@@ -48,12 +49,12 @@ class Cancellation:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._sessions: list[Session] = []
-        self._told = False
+        self._cancelled = False
 
     def cancel(self) -> None:
         """End the running query and everything after it."""
         with self._lock:
-            self._told = True
+            self._cancelled = True
             sessions = list(self._sessions)
         for session in sessions:
             session.cancel()
@@ -63,17 +64,12 @@ class Cancellation:
         with self._lock:
             self._sessions.append(session)
 
-    @property
-    def told(self) -> bool:
-        """Whether somebody asked."""
-        return self._told
-
     def check(self) -> None:
         """Go on, or not.
 
         :raises Cancelled: if somebody asked for it.
         """
-        if self._told:
+        if self._cancelled:
             raise Cancelled("the comparison was cancelled")
 
 
@@ -98,6 +94,5 @@ def unique(columns: Sequence[Column], field: str) -> tuple[Column, ...]:
                 remedy="Rename one of them.",
             )
         seen.add(column.name)
-    if not columns:
-        raise InvalidInput(f"{field} has no columns", field=field, remedy="Nothing can be said of no data.")
+    not_empty(field, columns, f"{field} has no columns", "Nothing can be said of no data.")
     return tuple(columns)

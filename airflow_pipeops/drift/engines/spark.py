@@ -19,7 +19,10 @@ def local_session(
 ) -> Any:
     """Start a Spark on this machine, for data that are too much for one thread and not enough for a cluster.
 
+    :param cores: of this machine that it may use; ``*`` for all.
+    :param memory: of its driver, as Spark writes it.
     :param options: more of Spark's own settings.
+    :return: the Spark session.
     :raises MissingExtra: without pyspark.
     """
     try:
@@ -52,7 +55,7 @@ class SparkSide:
         self._source, self._field = source, field
         self._group = f"pipeops-{uuid.uuid4().hex[:12]}"
         self.relation = f"pipeops_{uuid.uuid4().hex[:12]}"
-        self._told = False
+        self._cancelled = False
         self._session = source.data.sparkSession if isinstance(source, Frame) else session
         self.engine = f"spark {self._session.version}"
         self._frame = self._read()
@@ -76,7 +79,7 @@ class SparkSide:
                 return reader.load(source.paths[0])
             return reader.load(list(source.paths))
         except Exception as error:
-            raise self._said(error) from error
+            raise self._error(error) from error
 
     def schema(self) -> tuple[Column, ...]:
         """Return the columns."""
@@ -95,19 +98,19 @@ class SparkSide:
         return by_name(names, found)
 
     def _collected(self, sql: str) -> tuple[list[str], list[Any]]:
-        if self._told:
+        if self._cancelled:
             raise Cancelled("the comparison was cancelled")
         self._session.addTag(self._group)
         try:
             frame = self._session.sql(sql)
             return list(frame.columns), frame.collect()
         except Exception as error:
-            raise self._said(error) from error
+            raise self._error(error) from error
         finally:
             self._session.removeTag(self._group)
 
-    def _said(self, error: Exception) -> PipeOpsError:
-        if self._told:
+    def _error(self, error: Exception) -> PipeOpsError:
+        if self._cancelled:
             return Cancelled("the comparison was cancelled")
         condition = ""
         if callable(getter := getattr(error, "getCondition", None) or getattr(error, "getErrorClass", None)):
@@ -134,7 +137,7 @@ class SparkSide:
 
     def cancel(self) -> None:
         """End the running jobs of this side."""
-        self._told = True
+        self._cancelled = True
         self._session.interruptTag(self._group)
 
     def close(self) -> None:

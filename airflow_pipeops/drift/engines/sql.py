@@ -70,6 +70,7 @@ _TOKEN = re.compile(r"\bpipeops_(\w+)\b")
 class Map:
     """Where the fine bins lie: ``z = (x - centre) / scale``, the same literals on both sides and on every engine.
 
+    :param centre: the value in the middle bin.
     :param scale: a power of two, so that multiplying by its inverse is exact.
     """
 
@@ -160,7 +161,8 @@ def cells(
 
 def present(dialect: str, source: str, value: str, segment: str | None = None) -> str:
     """Count what is not null, finite or not: only asked where the cells do not hold all rows."""
-    template = _PRESENT.format(**_by(segment), by=" GROUP BY g" if segment else "")
+    grouped = " GROUP BY g" if segment else ""
+    template = _PRESENT.format(**_by(segment), by=grouped)
     return _filled(template, dialect, source=source, value=value, segment=segment or "")
 
 
@@ -182,9 +184,15 @@ def categories(dialect: str, source: str, value: str, top: int, segment: str | N
 def among(dialect: str, source: str, value: str, listed: Sequence[str], segment: str | None = None) -> str:
     """Count the rows of these categories.
 
+    :param dialect: of the engine.
+    :param source: how the rows are named in a ``FROM``.
+    :param value: expression of the column.
     :param listed: literals, see :func:`text`.
+    :param segment: expression of the column that is segmented by.
+    :return: the query.
     """
-    template = _AMONG.format(g="g, " if segment else "", p="pipeops_segment AS g, " if segment else "")
+    parts = _by(segment)
+    template = _AMONG.format(g=parts["g"], p=parts["v"])
     joined = ", ".join(listed)
     return _filled(template, dialect, source=source, value=value, segment=segment or "", listed=joined)
 

@@ -23,24 +23,29 @@ def numeric(
 ) -> NumericAggregate:
     """Read the cells that a query gave.
 
+    :param table: its columns by name.
+    :param rows: of the side or segment.
     :param present: rows that are not null.
+    :param where: the map of the fine bins.
+    :param dtype: of the column, as NumPy names it.
+    :param cut: name of the fine bins.
+    :return: the column.
+    :raises BadResponse: if the rows do not add up.
     """
     import numpy as np
 
     key = plain(table["k"], "int64")
     order = np.argsort(key, kind="stable")
     names = {"key": "k", "count": "n", "total": "s", "squares": "q", "low": "lo", "high": "hi"}
-    cells = {
-        name: plain(table[given], "int64" if name in ("key", "count") else "float64")[order]
-        for name, given in names.items()
-    }
-    odd = present - int(cells["count"].sum())
-    if odd < 0 or present > rows:
+    kinds = {**dict.fromkeys(names, "float64"), "key": "int64", "count": "int64"}
+    cells = {name: plain(table[given], kinds[name])[order] for name, given in names.items()}
+    not_finite = present - int(cells["count"].sum())
+    if not_finite < 0 or present > rows:
         raise moved("a source")
     return NumericAggregate(
         rows=rows,
         missing=rows - present,
-        not_finite=odd,
+        not_finite=not_finite,
         centre=where.centre,
         scale=where.scale,
         dtype=dtype,
@@ -128,13 +133,11 @@ def plain(values: Any, kind: str) -> Any:
     """Return numbers as an array of one type; what is null becomes NaN, or zero of an integer."""
     import numpy as np
 
+    blank = 0 if kind == "int64" else np.nan
     if isinstance(values, np.ma.MaskedArray):
-        values = (
-            values.filled(0 if kind == "int64" else np.nan) if values.dtype != object else unmasked(values)
-        )
+        values = values.filled(blank) if values.dtype != object else unmasked(values)
     array = np.asarray(values)
     if array.dtype == object:
-        blank = 0 if kind == "int64" else np.nan
         array = np.array([blank if one is None else one for one in array], dtype=kind)
     return array.astype(kind)
 
@@ -145,7 +148,7 @@ def unmasked(values: Any) -> list[Any]:
 
     if isinstance(values, np.ma.MaskedArray):
         return list(values.tolist())
-    return list(values.tolist() if isinstance(values, np.ndarray) else values)
+    return values.tolist() if isinstance(values, np.ndarray) else list(values)
 
 
 def moved(side: str) -> BadResponse:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from airflow_pipeops.base.arguments import not_empty
 from airflow_pipeops.drift.engines import sql as statements
 from airflow_pipeops.drift.engines.dialects import CONNECTIONS, known
 from airflow_pipeops.drift.engines.sessions import Cancelled, by_name, unique
@@ -49,7 +50,7 @@ class Warehouse:
         self._hook, self.dialect = _hook(source, field)
         self._connection: Any = None
         self._cursor: Any = None
-        self._told = False
+        self._cancelled = False
         self._lock = threading.Lock()
         self.engine = self.dialect
         self.relation = self._named()
@@ -104,16 +105,16 @@ class Warehouse:
         """Run a query that only reads, again over a new connection where the old one broke."""
         pause = FIRST_PAUSE
         for attempt in range(1, ATTEMPTS + 1):
-            if self._told:
+            if self._cancelled:
                 raise Cancelled("the comparison was cancelled")
             try:
                 return self._once(sql)
             except PipeOpsError:
                 raise
             except Exception as error:
-                said = self._said(error)
-                if attempt == ATTEMPTS or not said.retryable:
-                    raise said from error
+                failure = self._error(error)
+                if attempt == ATTEMPTS or not failure.retryable:
+                    raise failure from error
                 self._drop()
                 time.sleep(pause * random.uniform(0.5, 1.5))
                 pause *= 2
@@ -153,9 +154,9 @@ class Warehouse:
         finally:
             timer.cancel()
 
-    def _said(self, error: Exception) -> PipeOpsError:
+    def _error(self, error: Exception) -> PipeOpsError:
         """Turn the driver's error into one of ours; its text only where it tells of the query, never of values."""
-        if self._told:
+        if self._cancelled:
             return Cancelled("the comparison was cancelled")
         kinds = [kind.__name__ for kind in type(error).__mro__]
         code = str(getattr(error, "pgcode", None) or getattr(error, "sqlstate", None) or "")
@@ -193,7 +194,7 @@ class Warehouse:
 
     def cancel(self) -> None:
         """End the running query."""
-        self._told = True
+        self._cancelled = True
         self._stop()
 
     def _stop(self) -> None:
@@ -241,13 +242,8 @@ def _hook(source: Query | TableRef, field: str) -> tuple[Any, str]:
             remedy="Use a connection whose hook is a DbApiHook, or give hook=.",
         )
     dialect = source.dialect or CONNECTIONS.get(kind, "")
-    if not dialect:
-        raise InvalidInput(
-            f"the SQL dialect of connection type {kind!r} is unknown",
-            field=field,
-            value=source.conn_id,
-            remedy="Give dialect=.",
-        )
+    message = f"the SQL dialect of connection type {kind!r} is unknown"
+    not_empty(field, dialect, message, "Give dialect=.")
     return hook, known(dialect)
 
 

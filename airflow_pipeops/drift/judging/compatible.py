@@ -98,7 +98,8 @@ def _numeric(
         found = binned(reference, current)
         return Outcome(chosen, divergence(chosen, found), refine=found.refine)
     score = _NUMERIC[chosen](reference, current, cells)
-    return Outcome(chosen, score, refine=() if score.exact else intervals(cells, ~cells.single))
+    refine = () if score.exact else intervals(cells, ~cells.single)
+    return Outcome(chosen, score, refine=refine)
 
 
 def _fits(method: str, kind: str) -> bool:
@@ -233,9 +234,8 @@ def _hellinger_numeric(reference: NumericAggregate, current: NumericAggregate, c
         raise Open(f"there are between {least} and {most} distinct values", intervals(cells, ~cells.single))
     found = on_edges(reference, current, edges)
     n, m = found.rows
-    own: Any = edges.astype(
-        "float32" if kind == "float32" else "float64"
-    )  # Evidently computes in the column's own type
+    own_type = "float32" if kind == "float32" else "float64"
+    own: Any = edges.astype(own_type)  # Evidently computes in the column's own type
     width = (own[-1] - own[0]) / (len(own) - 1)
     each = np.diff(own).astype("float64")
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.drift.results import ColumnResult
 from airflow_pipeops.drift.settings import Settings
 
 
 @dataclass(frozen=True)
-class DatasetVerdict:
+class DatasetVerdict(JsonForm):
     """What the columns say together.
 
     :param verdict: ``drift``, ``no drift`` or ``undecided``.
@@ -26,7 +27,7 @@ class DatasetVerdict:
     :param predictions: verdict by prediction column.
     """
 
-    verdict: str
+    verdict: Literal["drift", "no drift", "undecided"]
     share: float
     low: float
     high: float
@@ -44,19 +45,8 @@ class DatasetVerdict:
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
-        return {
-            "verdict": self.verdict,
-            "drifted": self.drifted,
-            "share": self.share,
-            "low": self.low,
-            "high": self.high,
-            "judged": self.judged,
-            "reasons": list(self.reasons),
-            "critical": list(self.critical),
-            "broken": list(self.broken),
-            "targets": dict(self.targets),
-            "predictions": dict(self.predictions),
-        }
+        roles = {"targets": dict(self.targets), "predictions": dict(self.predictions)}
+        return {**super().to_json(), "drifted": self.drifted, **roles}
 
 
 def dataset_verdict(results: Iterable[ColumnResult], settings: Settings | None = None) -> DatasetVerdict:
@@ -79,6 +69,7 @@ def dataset_verdict(results: Iterable[ColumnResult], settings: Settings | None =
     critical = tuple(_named(item) for item in results if item.column in settings.critical and item.drifted)
     maybe = any(item.open for item in results if item.column in settings.critical)
     reasons = []
+    verdict: Literal["drift", "no drift", "undecided"]
     if broken:
         reasons.append(f"the schema is broken: {', '.join(broken)}")
     if critical:
@@ -97,9 +88,10 @@ def dataset_verdict(results: Iterable[ColumnResult], settings: Settings | None =
     else:
         verdict = "no drift"
         reasons = [f"{high:.0%} of the features drifted, by weight; {settings.drift_share:.0%} is the limit"]
+    share = drifted / weight if weight else 0.0
     return DatasetVerdict(
         verdict,
-        drifted / weight if weight else 0.0,
+        share,
         float(low),
         float(high),
         len(sure) + len(open_ones),

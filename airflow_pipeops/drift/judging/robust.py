@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from airflow_pipeops.drift.results import Dimension
 from airflow_pipeops.drift.settings import ROBUST_METHODS, Settings
 from airflow_pipeops.drift.statistics import Score, noise, ordered, pvalues
 from airflow_pipeops.drift.statistics import counts as stats
@@ -33,6 +34,7 @@ class Finding:
     """One dimension of one column.
 
     :param dimension: ``distribution``, ``missing`` or ``unseen``.
+    :param method: name of the statistic.
     :param score: the effect, and its certified interval.
     :param noise: the mean effect while nothing drifts.
     :param excess: the effect over the noise floor.
@@ -41,7 +43,7 @@ class Finding:
     :param refine: intervals of values that must be looked up to make the score exact.
     """
 
-    dimension: str
+    dimension: Dimension
     method: str
     score: Score
     noise: float
@@ -149,7 +151,7 @@ def _tabular(method: str, table: Table, threshold: float) -> Finding:
 
 
 def _finding(
-    dimension: str,
+    dimension: Dimension,
     method: str,
     score: Score,
     floor: float,

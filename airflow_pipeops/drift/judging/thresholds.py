@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 
+from airflow_pipeops.base.arguments import at_least, share
 from airflow_pipeops.drift.judging.compatible import outcome
 from airflow_pipeops.drift.judging.robust import findings
 from airflow_pipeops.drift.settings import COMPATIBLE_METHODS, ROBUST, Settings
@@ -60,19 +61,15 @@ def calibrate(
     :param reference: what the windows are compared with; ``None`` for all the other windows together.
     :param rate: chance of a false alarm per column and window.
     :param least: no threshold is below.
+    :return: the thresholds, and what they rest on.
     :raises InvalidInput: if there are too few windows for the rate, or for a method whose score is a p-value.
     """
     settings = settings or Settings()
-    if not 0 < rate < 1:
-        raise InvalidInput(f"rate {rate!r} is not between 0 and 1", field="rate", value=rate)
-    needed = math.ceil(1 / rate - 1 - 1e-9)
-    if len(windows) < max(2, needed):
-        raise InvalidInput(
-            f"{len(windows)} windows cannot tell a false-alarm rate of {rate:g}",
-            field="windows",
-            value=len(windows),
-            remedy=f"Give at least {max(2, needed)} windows, or a rate of at least {1 / (len(windows) + 1):.3g}.",
-        )
+    share("rate", rate, "Give a share between 0 and 1.")
+    needed = max(2, math.ceil(1 / rate - 1 - 1e-9))
+    message = f"{len(windows)} windows cannot tell a false-alarm rate of {rate:g}"
+    remedy = f"Give at least {needed} windows, or a rate of at least {1 / (len(windows) + 1):.3g}."
+    at_least("windows", len(windows), needed, message, remedy)
     place = min(len(windows), math.ceil((len(windows) + 1) * (1 - rate) - 1e-9))
     scores, thresholds = {}, {}
     for column in _common(windows, reference):

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_pipeops.drift.columns import ColumnDrift
+from airflow_pipeops.drift.columns import ColumnDrift, ColumnVerdict
 from airflow_pipeops.drift.judging.compatible import Outcome, outcome
 from airflow_pipeops.drift.judging.dataset import DatasetVerdict, dataset_verdict
 from airflow_pipeops.drift.judging.robust import Finding, absent, findings
@@ -27,7 +27,16 @@ Key = str | tuple[str, str]
 
 @dataclass(frozen=True)
 class Scored:
-    """One column, compared and not yet judged: small, whatever the size of its aggregates."""
+    """One column, compared and not yet judged: small, whatever the size of its aggregates.
+
+    :param column: its name.
+    :param segment: of which segment; empty for the whole.
+    :param rows: of the reference and of the current side.
+    :param nulls: share of values that are missing or not finite, of both sides.
+    :param found: robust mode: what was found in each dimension.
+    :param outcome: compatible mode: what Evidently says.
+    :param finding: what is wrong with the column itself, where nothing was compared.
+    """
 
     column: str
     segment: str
@@ -45,6 +54,8 @@ def compare_columns(
 
     :param reference: by column, or by (column, segment); the order is kept. A segment that is on one side only is a finding.
     :param current: the same.
+    :param settings: how the columns are judged.
+    :return: one result for each column, in the order of the reference.
     :raises InvalidInput: for a setting of an unknown column, or if nothing is common.
     """
     settings = settings or Settings()
@@ -101,7 +112,7 @@ def _schema(
 ) -> ColumnDrift | None:
     """Return what is wrong with the column itself, before any of its values are compared."""
 
-    def finding(verdict: str, detail: str) -> ColumnDrift:
+    def finding(verdict: ColumnVerdict, detail: str) -> ColumnDrift:
         return ColumnDrift(column, verdict, detail=detail, nulls=nulls)
 
     if current is None:
@@ -157,7 +168,7 @@ def _finding(one: Scored, settings: Settings) -> ColumnResult:
 def _robust(one: Scored, least: Any, most: Any, settings: Settings) -> ColumnResult:
     if one.finding is not None:
         return _finding(one, settings)
-    verdicts = []
+    verdicts: list[ColumnVerdict] = []
     for finding, p_least, p_most in zip(one.found, least, most, strict=True):
         alarm = settings.false_alarms
         if finding.excess.low >= finding.threshold and p_most <= alarm:
@@ -166,24 +177,27 @@ def _robust(one: Scored, least: Any, most: Any, settings: Settings) -> ColumnRes
             verdicts.append("no drift")
         else:
             verdicts.append("undecided")
-    verdict = next((kind for kind in ("drift", "undecided") if kind in verdicts), "no drift")
+    strongest: tuple[ColumnVerdict, ...] = ("drift", "undecided", "no drift")
+    verdict = next(kind for kind in strongest if kind in verdicts)
     # The one that decided; of several, the first: the distribution says most.
     at = verdicts.index(verdict)
     decided = one.found[at]
+    named = decided.method if decided.dimension == "distribution" else decided.dimension
+    refine = decided.refine if verdict == "undecided" else ()
     return ColumnResult(
         one.column,
         verdict,
         decided.score.value,
         decided.threshold,
-        decided.method if decided.dimension == "distribution" else decided.dimension,
-        _said(decided, verdict, float(most[at]), settings),
+        named,
+        _explained(decided, verdict, float(most[at]), settings),
         low=decided.score.low,
         high=decided.score.high,
         noise=decided.noise,
         excess=decided.excess.value,
         p_value=float(most[at]),
         dimension=decided.dimension,
-        refine=decided.refine if verdict == "undecided" else (),
+        refine=refine,
         dimensions=tuple(
             _dimension(finding, float(p), kind)
             for finding, p, kind in zip(one.found, most, verdicts, strict=True)
@@ -199,7 +213,7 @@ _DIMENSIONS = {
 }
 
 
-def _said(finding: Finding, verdict: str, p: float, settings: Settings) -> str:
+def _explained(finding: Finding, verdict: str, p: float, settings: Settings) -> str:
     size = f"{finding.method} {finding.score.value:.4g}, {finding.excess.value:.4g} over what chance gives"
     if verdict == "drift":
         return f"{_DIMENSIONS[finding.dimension]}: {size} (threshold {finding.threshold:g}, p {p:.2g})"
@@ -239,9 +253,11 @@ def _compatible(one: Scored, settings: Settings) -> ColumnResult:
         )
     _, default, how, name = COMPATIBLE_METHODS[found.method]
     limit = settings.thresholds.get(one.column, settings.threshold)
-    threshold = float(default if limit is None else limit)
+    threshold = default if limit is None else float(limit)
     score, known = found.score, found.score.value == found.score.value
-    verdict, detail, refine = _by_threshold(found, how, threshold), found.detail, found.refine
+    verdict, detail = _by_threshold(found, how, threshold), found.detail
+    value = score.value if known else None
+    refine = found.refine if verdict == "undecided" else ()
     if not known and not detail:
         detail = "the test gave no number"
     elif verdict == "undecided" and known:
@@ -249,19 +265,19 @@ def _compatible(one: Scored, settings: Settings) -> ColumnResult:
     return ColumnResult(
         one.column,
         verdict,
-        score.value if known else None,
+        value,
         threshold,
         name,
         detail,
         low=plain(score.low),
         high=plain(score.high),
         dimension="distribution",
-        refine=refine if verdict == "undecided" else (),
+        refine=refine,
         **_about(one, settings),
     )
 
 
-def _by_threshold(found: Outcome, how: str, threshold: float) -> str:
+def _by_threshold(found: Outcome, how: str, threshold: float) -> ColumnVerdict:
     tests = {
         ">=": lambda value: value >= threshold,
         ">": lambda value: value > threshold,

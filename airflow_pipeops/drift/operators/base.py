@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_pipeops.base.arguments import one_of
 from airflow_pipeops.delivery.links import ReportLink
 from airflow_pipeops.delivery.operators import no_retry
 from airflow_pipeops.drift.operators.measuring import MeasuringOperator
-from airflow_pipeops.drift.settings import ROBUST, Settings
+from airflow_pipeops.drift.settings import ROBUST, AskedKind, Mode, Settings
 from airflow_pipeops.exceptions import DriftFound, InvalidInput
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class ComparisonOperator(MeasuringOperator):
         reference: Given,
         current: Given,
         columns: str | Sequence[str] | Mapping[str, str] | None = None,
-        mode: str = ROBUST,
+        mode: Mode = ROBUST,
         method: str | None = None,
         threshold: float | None = None,
         methods: Mapping[str, str] | None = None,
@@ -95,7 +95,7 @@ class ComparisonOperator(MeasuringOperator):
         false_alarms: float = 0.01,
         min_rows: int = 100,
         segment_by: str | None = None,
-        on_drift: str = "record",
+        on_drift: Literal["record", "fail", "branch"] = "record",
         if_drift: Sequence[str] = (),
         if_no_drift: Sequence[str] = (),
         report: bool = True,
@@ -141,7 +141,7 @@ class ComparisonOperator(MeasuringOperator):
             asked = wanted(self.columns)
             reference, current = self.sides()
             found = self.compare(reference, current, asked)
-            evidence = self.evidence(context, found, reference, current)
+            evidence = self.evidence(context, found)
             summary = _summary(found)
             self.log.info("%s; report: %s", summary, self.report_url or "none")
             if found.drifted and self.on_drift == "fail":
@@ -162,54 +162,43 @@ class ComparisonOperator(MeasuringOperator):
             source_of(self.current, "current", self.storage_conn_id),
         )
 
-    def compare(self, reference: Source, current: Source, columns: Mapping[str, str] | None) -> Comparison:
-        """Compare the two sides; a kill of the task ends the running query."""
+    def compare(
+        self, reference: Source, current: Source, columns: Mapping[str, AskedKind] | None
+    ) -> Comparison:
+        """Compare the two sides, and draw what the page plots; a kill of the task ends the running query."""
         from airflow_pipeops.drift import engine
 
+        sampled = _PLOTTED if self.report else 0
         return engine.compare(
             reference,
             current,
             columns=columns,
             settings=self.settings,
             segment_by=self.segment_by,
+            sampled=sampled,
             engine=self.options(),
             **self.watched(),
         )
 
-    def evidence(
-        self, context: Context, found: Comparison, reference: Source, current: Source
-    ) -> list[Evidence]:
+    def evidence(self, context: Context, found: Comparison) -> list[Evidence]:
         """Keep the whole result, and Evidently's report."""
         text = json.dumps(found.to_json(), indent=1, sort_keys=True, allow_nan=False)
         kept = [self.keep(context, text, "drift.json", "application/json")]
-        if self.report and (page := self.page(found, reference, current)):
+        if self.report and (page := self.page(found)):
             kept.insert(0, self.keep(context, page, "drift.html", "text/html"))
         return kept
 
-    def page(self, found: Comparison, reference: Source, current: Source) -> str:
-        """Return Evidently's report from a sample of both sides; empty where the reference is a profile: it has no rows."""
-        from airflow_pipeops.drift.engines.rows import SAMPLE_ROWS, read_rows
+    def page(self, found: Comparison) -> str:
+        """Return Evidently's report of the rows that were drawn; empty without any, as where the reference is a profile."""
         from airflow_pipeops.drift.evidently_report import page
-        from airflow_pipeops.drift.profile import Profile
 
-        if isinstance(reference, Profile):
-            self.log.info("No HTML report: the reference is a profile, and holds no rows")
+        if found.sample is None:
+            self.log.info("No HTML report: no rows of both sides can be plotted")
             return ""
-        telling = sorted(found.whole, key=lambda item: not item.drifted)
-        seen = [item.column for item in telling if item.verdict in ("drift", "no drift", "undecided")]
-        compared = seen[:_PLOTTED]
-        if not compared:
-            return ""
-        spark = self.options().spark
-        before, after = (
-            read_rows(source, field, columns=compared, sample=SAMPLE_ROWS, spark=spark)
-            for source, field in ((reference, "reference"), (current, "current"))
-        )
-        return page(before, after, _summary(found))
+        return page(found.sample.reference, found.sample.current, _summary(found))
 
     def facts(self, found: Comparison) -> dict[str, Any]:
         """Return the body of the record: enough to repeat the verdict."""
-        telling = sorted(found.whole, key=lambda item: not item.drifted)
         named = [
             {
                 "column": item.column,
@@ -217,7 +206,7 @@ class ComparisonOperator(MeasuringOperator):
                 "score": _rounded(item.score),
                 "threshold": item.threshold,
             }
-            for item in telling[:_NAMED]
+            for item in found.telling[:_NAMED]
         ]
         return {
             "subject": self.subject,
@@ -231,17 +220,16 @@ class ComparisonOperator(MeasuringOperator):
             "columns_drifted": sum(item.drifted for item in found.whole),
             "rows": {side: rows.get("", 0) for side, rows in found.rows.items()},
             "batch": found.current.get("name", ""),
-            "reference": _told(found.reference),
-            "current": _told(found.current),
+            "reference": _identified(found.reference),
+            "current": _identified(found.current),
         }
 
     def result(self, found: Comparison) -> Mapping[str, Any]:
         """Return what the next tasks need."""
-        telling = sorted(found.whole, key=lambda item: not item.drifted)
         # Per dimension there is more in the evidence; a result travels through Airflow's database.
         columns = [
             {name: value for name, value in item.to_json().items() if name != "dimensions"}
-            for item in telling[:_RETURNED]
+            for item in found.telling[:_RETURNED]
         ]
         return {
             "verdict": found.dataset.verdict,
@@ -255,7 +243,7 @@ class ComparisonOperator(MeasuringOperator):
             "predictions": dict(found.dataset.predictions),
             "rows": {side: rows.get("", 0) for side, rows in found.rows.items()},
             "batch": found.current.get("name", ""),
-            "reference": _told(found.reference),
+            "reference": _identified(found.reference),
         }
 
     def _branch(self, context: Context, found: Comparison, result: Mapping[str, Any]) -> None:
@@ -268,9 +256,9 @@ class ComparisonOperator(MeasuringOperator):
         for name, value in result.items():
             ti.xcom_push(name, value)
         self.post_execute(context, result)
-        certain = found.dataset.verdict == "no drift"
+        following = self.if_no_drift if found.dataset.verdict == "no drift" else self.if_drift
         skipping: Any = SkipMixin
-        skipping().skip_all_except(ti, self.if_no_drift if certain else self.if_drift)
+        skipping().skip_all_except(ti, following)
 
 
 def _summary(found: Comparison) -> str:
@@ -284,7 +272,7 @@ def _summary(found: Comparison) -> str:
     )
 
 
-def _told(identity: Mapping[str, Any]) -> dict[str, Any]:
+def _identified(identity: Mapping[str, Any]) -> dict[str, Any]:
     """Return what tells one side from others, without the lists that may be long."""
     kept = ("kind", "name", "digest", "data_digest", "sha256", "listing", "engine", "model_version")
     return {name: identity[name] for name in kept if identity.get(name)}

@@ -25,9 +25,12 @@ _KEYS = {
 
 
 def source_of(given: Any, field: str, storage_conn_id: str | None = None) -> Source:
-    """Return the source that was given.
+    """Read the source that was given.
 
+    :param given: see :data:`Given`.
     :param field: the name under which the reader knows it.
+    :param storage_conn_id: connection of files, where they name none.
+    :return: the source.
     :raises InvalidInput: if it is of no known form.
     """
     from airflow.sdk import Asset

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_pipeops.base.arguments import one_of
 from airflow_pipeops.delivery.operators import DeliveryOperator
@@ -24,7 +24,7 @@ class MeasuringOperator(DeliveryOperator):
     def __init__(
         self,
         *,
-        engine: str = "duckdb",
+        engine: Literal["duckdb", "spark"] = "duckdb",
         memory_limit: str | None = None,
         storage_conn_id: str | None = None,
         **kwargs: Any,

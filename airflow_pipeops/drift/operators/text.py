@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_pipeops.base.arguments import not_empty
 from airflow_pipeops.drift.operators.base import ComparisonOperator
-from airflow_pipeops.exceptions import InvalidInput
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,9 +44,7 @@ class TextDriftOperator(ComparisonOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if not text or not isinstance(text, str):
-            raise InvalidInput("text names no column", field="text", value=text, remedy="Name the column.")
-        self.text = text
+        self.text = not_empty("text", text, "text names no column", "Name the column.")
         self.descriptors = list(descriptors)
         self.embed = embed
         self.sample = sample

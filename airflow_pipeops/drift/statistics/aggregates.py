@@ -225,8 +225,10 @@ def from_values(
     :param values: numbers; ``None``, ``NaN`` of a pandas column and masked values count as missing where they are such;
         a NaN of a plain array is not finite.
     :param centre: of the map; with ``scale``, from the values where it is not given (they are the reference then).
+    :param scale: of the map.
     :param resolution: number of fine bins; ``None`` gives every distinct value its own cell, and every statistic is exact.
     :param edges: ascending; no cell straddles one of them. With those of Evidently's bins its numbers are exact.
+    :return: the column.
     """
     import numpy as np
 
@@ -246,6 +248,7 @@ def from_values(
         end = np.r_[start[1:], len(key)].astype("int64") - 1 if len(key) else start
         add = np.add.reduceat if len(key) else lambda *_: np.zeros(0)
         total, squares = add(z, start), add(z * z, start)
+    cut = "exact" if resolution is None else f"fine-{resolution}" + _named(edges)
     return NumericAggregate(
         rows=len(array) + missing,
         missing=missing,
@@ -259,14 +262,16 @@ def from_values(
         low=finite[start],
         high=finite[end],
         dtype=dtype,
-        cut="exact" if resolution is None else f"fine-{resolution}" + _named(edges),
+        cut=cut,
     )
 
 
 def from_categories(values: Any, *, top: int | None = None) -> CategoricalAggregate:
     """Aggregate categories that are in memory; each is compared as its text.
 
+    :param values: of any type; those that pandas takes for null count as missing.
     :param top: keep so many of the most frequent categories; ``None`` for all.
+    :return: the column.
     """
     import pandas as pd
 

@@ -59,7 +59,7 @@ def exact_key(values: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def sturges_edges(low: float, high: float, rows: int, dtype: str = "float64") -> NDArray[np.float64]:
-    """Return the edges of ``numpy.histogram_bin_edges(x, bins="sturges")`` from what the aggregate knows.
+    """Work out ``numpy.histogram_bin_edges(x, bins="sturges")`` from what the aggregate knows.
 
     Bit for bit those of NumPy 2: ``width = (high - low) / (log2(rows) + 1)``, at least one for integers, and
     ``ceil((high - low) / width)`` equal bins by ``linspace`` in the column's own type (``float32`` stays ``float32``).
@@ -68,6 +68,7 @@ def sturges_edges(low: float, high: float, rows: int, dtype: str = "float64") ->
     :param high: the greatest finite value of both sides.
     :param rows: finite rows of both sides.
     :param dtype: of both sides together.
+    :return: the edges, one more than there are bins.
     :raises InvalidInput: where NumPy refuses: more bins than there are values of the type in the range.
     """
     import numpy as np
@@ -86,7 +87,8 @@ def sturges_edges(low: float, high: float, rows: int, dtype: str = "float64") ->
         if not floating and width < 1:
             width = 1
         bins = int(np.ceil((last - first) / width))
-    edges = np.linspace(first, last, bins + 1, endpoint=True, dtype=kind if floating else "float64")
+    own_type = kind if floating else np.dtype("float64")
+    edges = np.linspace(first, last, bins + 1, endpoint=True, dtype=own_type)
     if (edges[:-1] >= edges[1:]).any():
         raise InvalidInput(
             f"{bins} bins between {low!r} and {high!r} are finer than {dtype} can tell apart",

@@ -30,8 +30,11 @@ class Cells:
     :param after: rows of the current side in the cell.
     :param total_before: sum of ``z`` of the reference's rows; exact up to ``error_before``.
     :param total_after: the same of the current side.
+    :param error_before: how wrong ``total_before`` can be.
+    :param error_after: how wrong ``total_after`` can be.
     :param single: whether all rows of the cell are one value.
     :param centre: of the map of ``z``; the reference's.
+    :param scale: of the map of ``z``; the reference's.
     :param rounding: by how much each value may have been moved on its way to a double, in units of ``scale``.
     """
 
@@ -88,7 +91,8 @@ def joined(reference: NumericAggregate, current: NumericAggregate) -> Cells:
     nothing = [np.zeros(len(one.key)) for one in (current, reference)]
 
     def along(values: Any, other: Any, own_first: bool) -> Any:
-        both = np.concatenate([values, other] if own_first else [other, values])[order]
+        parts = [values, other] if own_first else [other, values]
+        both = np.concatenate(parts)[order]
         return np.add.reduceat(both, first) if len(first) else both
 
     last = np.r_[first[1:], len(low)] - 1 if len(first) else first
@@ -141,8 +145,10 @@ def split(aggregate: NumericAggregate, values: Any, counts: Any) -> NumericAggre
 
     The keys are numbered anew, so the result is for judging and not for a profile.
 
+    :param aggregate: the column, in cells.
     :param values: the distinct values of one or more whole cells, ascending.
     :param counts: rows of each.
+    :return: the column, with a cell for each of these values.
     :raises InvalidInput: if they do not add up to the rows of the cells: the data changed in between.
     """
     import numpy as np
@@ -182,9 +188,12 @@ def split(aggregate: NumericAggregate, values: Any, counts: Any) -> NumericAggre
 
 
 def intervals(cells: Cells, chosen: Any, most: int = 1000) -> tuple[tuple[float, float], ...]:
-    """Return the intervals of ``x`` that must be looked up to resolve the chosen cells; neighbours as one.
+    """Find the values that must be looked up to resolve some cells.
 
-    :param chosen: mask or indices; the first ``most`` runs are returned.
+    :param cells: the column.
+    :param chosen: mask or indices of the cells.
+    :param most: so many intervals at most, the first ones.
+    :return: intervals of ``x``; neighbouring cells are one.
     """
     import numpy as np
 

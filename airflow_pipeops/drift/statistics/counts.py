@@ -48,7 +48,8 @@ def filled(shares: Counts) -> Counts:
     import numpy as np
 
     least = float(shares[shares != 0].min())
-    return np.asarray(np.where(shares == 0, least / 10**6 if least <= 0.0001 else 0.0001, shares))
+    filling = least / 10**6 if least <= 0.0001 else 0.0001
+    return np.asarray(np.where(shares == 0, filling, shares))
 
 
 def smoothed(counts: Counts) -> Counts:
@@ -147,6 +148,7 @@ def z_statistic(before: tuple[int, int], after: tuple[int, int]) -> float:
 
     :param before: hits and rows of the reference.
     :param after: hits and rows of the current side.
+    :return: the statistic; zero where nothing varies.
     """
     (a, n), (b, m) = before, after
     pooled = (a + b) / (n + m)

@@ -32,6 +32,10 @@ class Open(Exception):
 class Histogram:
     """Rows of both sides per bin: between ``least`` and ``most``, equal where nothing straddles.
 
+    :param before_least: least rows of the reference in each bin.
+    :param before_most: most rows of the reference in each bin.
+    :param after_least: least rows of the current side in each bin.
+    :param after_most: most rows of the current side in each bin.
     :param rows: of the reference and of the current side.
     :param refine: the cells that straddle an edge.
     """

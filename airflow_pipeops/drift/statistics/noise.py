@@ -24,10 +24,13 @@ _KOLMOGOROV_MEAN = 0.8687311606361592
 
 
 def expected(pooled: Array, n: int, m: int, term: Callable[[Any, Any], Any]) -> float:
-    """Return the mean of ``sum(term(a, b))`` over all ways of dealing the pooled rows out: exact, but for huge bins.
+    """Work out the mean of ``sum(term(a, b))`` over all ways of dealing the pooled rows out: exact, but for huge bins.
 
     :param pooled: rows of each bin, of both sides together.
+    :param n: rows of the reference.
+    :param m: rows of the current side.
     :param term: the summand, of the rows of the reference and of the current side; vectorised.
+    :return: the mean.
     """
     import numpy as np
 

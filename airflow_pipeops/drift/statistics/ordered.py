@@ -36,7 +36,19 @@ TINY = 1e-300
 
 @dataclass(frozen=True, eq=False)
 class Range:
-    """What is known of ``D`` in every cell, in units of ``z``."""
+    """What is known of ``D`` in every cell, in units of ``z``.
+
+    :param start: ``D`` at the lower end.
+    :param end: ``D`` at the upper end.
+    :param least: ``D`` is not below.
+    :param most: ``D`` is not above.
+    :param width: of the cell.
+    :param gap: from the cell to the next.
+    :param area_low: the integral of ``D`` over the cell is not below.
+    :param area_high: the integral is not above.
+    :param area: the integral.
+    :param single: whether all rows of the cell are one value.
+    """
 
     start: Array
     end: Array
@@ -282,7 +294,12 @@ def anderson_darling(cells: Cells) -> Score:
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean and variance of one side, in units of ``z``, each with its certified interval."""
+    """Mean and variance of one side, in units of ``z``, each with its certified interval.
+
+    :param rows: with a finite value.
+    :param mean: of the values.
+    :param variance: of the values, with ``ddof=0``.
+    """
 
     rows: int
     mean: Score
@@ -381,4 +398,5 @@ def _widened(value: float, low: float, high: float) -> Score:
         high = float("inf")
     low = max(0.0, low * (1 - SLACK) - TINY) if np.isfinite(low) else 0.0
     high = high * (1 + SLACK) + TINY
-    return Score(min(max(value, low), high) if np.isfinite(value) else low, low, high)
+    within = min(max(value, low), high) if np.isfinite(value) else low
+    return Score(within, low, high)

@@ -30,6 +30,7 @@ def smirnov(distance: float, before: tuple[int, int], after: tuple[int, int]) ->
     :param distance: the greatest ``|F - G|``; used for the limit distribution.
     :param before: rows of the reference up to where it is reached, and all of them; used for the exact one.
     :param after: the same of the current side.
+    :return: the p-value.
     """
     from scipy import stats
 
@@ -70,10 +71,12 @@ def normal(z: float) -> float:
 def student(
     means: tuple[float, float], variances: tuple[float, float], rows: tuple[int, int]
 ) -> tuple[float, float]:
-    """Student's t with the pooled variance (Student 1908), as ``scipy.stats.ttest_ind``: ``(t, p)``.
+    """Student's t with the pooled variance (Student 1908), as ``scipy.stats.ttest_ind``.
 
-    :param variances: with ``ddof=0``.
-    :return: NaN where nothing varies at all, and nothing differs.
+    :param means: of both sides.
+    :param variances: of both sides, with ``ddof=0``.
+    :param rows: of both sides.
+    :return: ``(t, p)``; NaN where nothing varies at all, and nothing differs.
     """
     from scipy import special
 
@@ -138,8 +141,12 @@ def cramer_von_mises(statistic: float, n: int, m: int, precision: float = MISES_
 
     SciPy and Evidently use it from 21 rows a side on.
 
+    :param statistic: the criterion ``T``.
+    :param n: rows of the reference.
+    :param m: rows of the current side.
     :param precision: at which term the series ends. A p-value below that of SciPy and Evidently is not theirs to know; with
         a smaller one the tail is right down to some 1e-15.
+    :return: the p-value.
     """
     import numpy as np
 
@@ -187,6 +194,9 @@ def anderson_darling(statistic: float, n: int, m: int) -> float:
     """Anderson-Darling test of two samples, interpolated between 0.25 and 0.001 as ``scipy.stats.anderson_ksamp`` does.
 
     :param statistic: as in Scholz and Stephens (1987), equation 7, not yet standardised.
+    :param n: rows of the reference.
+    :param m: rows of the current side.
+    :return: the p-value, from 0.001 to 0.25.
     """
     import numpy as np
 

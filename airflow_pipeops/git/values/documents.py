@@ -38,7 +38,15 @@ class _Loader(yaml.SafeLoader):
 
 @dataclass
 class Place:
-    """Where a path ends. ``node`` is ``None`` where only the last key is missing in ``parent``."""
+    """Where a path ends.
+
+    :param path: the path.
+    :param document: number of the document in the file, from 0.
+    :param parent: the mapping or list that holds the value.
+    :param node: the value; ``None`` where only the last key is missing in ``parent``.
+    :param in_flow: whether it stands within braces or brackets.
+    :param address: the places of the nodes on the way down, from 0.
+    """
 
     path: ValuePath
     document: int

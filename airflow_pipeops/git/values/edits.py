@@ -41,6 +41,7 @@ def set_values(text: str, values: Mapping[str, Any]) -> Edit:
 
     :param text: the file; one or several documents.
     :param values: new value (string, number or boolean) by path, see :func:`airflow_pipeops.git.values.paths.parse`.
+    :return: the new text, and the values that were there before.
     :raises InvalidInput: if a path is missing or ambiguous, a value cannot be written, or the file cannot be edited safely.
     """
     previous: dict[str, Scalar | None] = {}
@@ -53,8 +54,9 @@ def set_values(text: str, values: Mapping[str, Any]) -> Edit:
 
 
 def get_values(text: str, paths: Iterable[str]) -> dict[str, Scalar | None]:
-    """Return the value at each path, ``None`` where it is null or its last key is missing.
+    """Read the value at each path.
 
+    :return: the values by path, ``None`` where it is null or its last key is missing.
     :raises InvalidInput: if a path leads nowhere or to something that is not a single value.
     """
     documents = compose(text)

@@ -18,7 +18,10 @@ _SELECT = re.compile(
 
 @dataclass(frozen=True)
 class Key:
-    """Go to the value under a key of a mapping."""
+    """Go to the value under a key of a mapping.
+
+    :param name: the key.
+    """
 
     name: str
 
@@ -28,7 +31,10 @@ class Key:
 
 @dataclass(frozen=True)
 class Index:
-    """Go to one item of a list by its place, from 0."""
+    """Go to one item of a list by its place, from 0.
+
+    :param position: the place, from 0.
+    """
 
     position: int
 
@@ -38,7 +44,11 @@ class Index:
 
 @dataclass(frozen=True)
 class Select:
-    """Go to the one item of a list that has this value under this key."""
+    """Go to the one item of a list that has this value under this key.
+
+    :param key: the key.
+    :param value: the value, as text.
+    """
 
     key: str
     value: str
@@ -78,6 +88,7 @@ def parse(path: str) -> ValuePath:
 
     Segments: ``key``, ``["key.with.dots"]``, ``[key=value]`` (the list item that has it), ``[0]`` (a list item by place).
 
+    :return: its segments, and which document it is about.
     :raises InvalidInput: if it is none.
     """
     if not isinstance(path, str) or not path.strip():
@@ -123,8 +134,9 @@ def _invalid(path: object, why: str) -> InvalidInput:
 
 
 def repository_file(path: str, *, field: str = "file") -> str:
-    """Return a path to a file inside a repository, or refuse it.
+    """Refuse a path that leads to no file inside a repository.
 
+    :return: the path.
     :raises InvalidInput: for an absolute path, one that leaves the repository, one inside ``.git``, or a control character.
     """
     parts = path.split("/") if isinstance(path, str) else []

@@ -28,8 +28,9 @@ _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def check(path: str, value: Any) -> Scalar:
-    """Return a value that can be written.
+    """Refuse a value that cannot be written.
 
+    :return: the value.
     :raises InvalidInput: if it is not a string, a whole number, a finite number or a boolean.
     """
     problem = ""
@@ -60,10 +61,11 @@ def plain_is_safe(value: str) -> bool:
 
 
 def render(value: Scalar, style: str | None) -> str:
-    """Return YAML for a value.
+    """Write a value as YAML.
 
     :param value: the value; its Python type decides the type that is written.
     :param style: ``None`` to leave out quotes where that is safe, else the quote to prefer, ``'`` or ``"``.
+    :return: the text of one value.
     """
     if isinstance(value, bool):
         return "true" if value else "false"
