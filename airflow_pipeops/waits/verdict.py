@@ -113,9 +113,10 @@ def _still_there(observed: Observed, memory: Memory) -> Verdict:
         return Verdict("done", "gone", "the application is gone; another one of that name was created since")
     condition = observed.condition("DeletionError")
     if observed.deleting:
+        if condition:
+            return wait("deletion_error", f"its objects cannot be deleted yet: {condition.message}")
         left = f"; still there: {', '.join(observed.finalizers)}" if observed.finalizers else ""
-        said = f": {condition.message}" if condition else left
-        return wait("deleting", f"the application is being deleted{said}")
+        return wait("deleting", f"the application is being deleted{left}")
     return wait("not_deleting", "the application is there, and nobody has asked for its deletion")
 
 
