@@ -6,10 +6,14 @@ import ast
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import airflow_pipeops
 from airflow_pipeops.provider.examples import example_dags
+
+PACKAGE = Path(airflow_pipeops.__file__).parent
 
 HEAVY = [
     "pandas", "numpy", "evidently", "great_expectations", "mlflow", "sklearn", "scipy", "pyarrow", "kubernetes",
@@ -27,6 +31,11 @@ def imports_of(source: str) -> list[str]:
 
 
 MODULES = sorted({module for path in example_dags().glob("*.py") for module in imports_of(path.read_text())})
+
+
+def test_every_module_can_be_compiled_by_this_python() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        compile(path.read_bytes(), str(path), "exec")
 
 
 def test_dag_files_import_something_of_ours() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
@@ -306,16 +306,19 @@ class ArgoCDClient:
         who = await self.userinfo()
         if not who.get("loggedIn"):
             return Trial(f"Argo CD {version} answers", accepted=False, usable=False)
-        lacking, optional = [
-            [key for key in wanted if not await self.can_i(key[1], project=project, resource=key[0])]
-            for wanted in (_PERMISSIONS, _OPTIONAL)
-        ]
+        lacking, optional = (
+            await self._lacking(_PERMISSIONS, project),
+            await self._lacking(_OPTIONAL, project),
+        )
         return Trial(
             f"Argo CD {version}, logged in as {who.get('username') or 'somebody'}",
             lacking=tuple(f"'{key[0]}, {key[1]}' on {project}/* ({_PERMISSIONS[key]})" for key in lacking),
             optional=tuple(f"'{key[0]}, {key[1]}' on {project}/* ({_OPTIONAL[key]})" for key in optional),
             usable=("applications", "get") not in lacking,
         )
+
+    async def _lacking(self, wanted: Iterable[tuple[str, str]], project: str) -> list[tuple[str, str]]:
+        return [key for key in wanted if not await self.can_i(key[1], project=project, resource=key[0])]
 
     async def application_set(self, name: str, *, namespace: str = "") -> dict[str, Any]:
         """Return an ApplicationSet."""
