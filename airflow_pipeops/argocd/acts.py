@@ -13,7 +13,7 @@ from typing import Any
 
 from airflow_pipeops.argocd.rules import RULEBOOK
 from airflow_pipeops.argocd.rules.identity import skip_reconcile
-from airflow_pipeops.argocd.situation import ApplicationLook, in_progress
+from airflow_pipeops.argocd.situation import ApplicationLook
 from airflow_pipeops.waits.expectation import Expectation, Memory, Verdict
 from airflow_pipeops.waits.language import wait
 from airflow_pipeops.waits.rulebook import Rulebook, facts_of
@@ -35,9 +35,9 @@ def _not_acknowledged(_: ApplicationLook) -> Verdict:
 
 
 def _ended(k: ApplicationLook) -> Verdict:
-    operation, mark = k.o.operation, k.m.first_operation_at
-    if operation is None or not in_progress(operation, k.o.compared_at):
-        how = f" as {operation.phase}: {operation.message or '-'}" if operation and operation.phase else ""
+    operation, last, mark = k.running, k.o.operation, k.m.first_operation_at
+    if operation is None:
+        how = f" as {last.phase}: {last.message or '-'}" if last and last.phase else ""
         return Verdict("done", "ended", f"no operation is in progress; the last one ended{how}")
     if mark is not None and operation.started_at is not None and operation.started_at != mark:
         followed = f"it ended, and another one at {shorts(operation.at)} has followed"
