@@ -12,10 +12,10 @@ from typing import Any
 
 from airflow_pipeops.base.arguments import matching
 from airflow_pipeops.base.retries import aretried, retried
-from airflow_pipeops.exceptions import InvalidInput, NotFound, PipeOpsError
+from airflow_pipeops.exceptions import InvalidInput, NotFound, PipeOpsError, ReleaseFailed
 from airflow_pipeops.git.cache import Cache, default_directory
 from airflow_pipeops.git.checkout import checkout
-from airflow_pipeops.git.commits import Change, Reverted, Writer
+from airflow_pipeops.git.commits import Change, Reverted, Writer, told
 from airflow_pipeops.git.credentials import Credentials, repository_url
 from airflow_pipeops.git.process import Git
 from airflow_pipeops.git.values.paths import repository_file
@@ -190,6 +190,30 @@ class GitRepository:
         )
         return output.code == 0
 
+    def demand_set(self, commit: str, live: str, change: Mapping[str, Any] | None = None) -> None:
+        """Refuse a revision in which what a commit has set is not set any more.
+
+        :param commit: the commit that was waited for.
+        :param live: the revision that is live, which contains it.
+        :param change: what the operator returned that wrote the commit: its values or the commit that it reverted count
+            then, also where it had nothing to change. By default, what the commit changed.
+        :raises ReleaseFailed: naming what is lost, and the later commit.
+        """
+        first, second = self.resolve(commit), self.resolve(live)
+        writer, given = self._writer(), change or {}
+        if given.get("file") and isinstance(given.get("set"), Mapping):
+            missing = writer.unset(repository_file(given["file"]), given["set"], second)
+        elif given.get("reverts"):
+            missing = writer.lost(self.resolve(given["reverts"]), second, undone=True)
+        else:
+            missing = writer.lost(first, second)
+        if missing:
+            raise ReleaseFailed(
+                f"{second[:12]} is live and contains {first[:12]}, but what that set is not set any more: "
+                f"{told(missing)}; it was changed by {writer.later(first, second, missing)}",
+                remedy="Nothing was released by this commit: look at the later one, or set the values anew.",
+            )
+
     def paths_changed(self, old: str, new: str) -> tuple[str, ...]:
         """Return the files that differ between two commits, in order."""
         first, second = self.resolve(old), self.resolve(new)
@@ -225,19 +249,29 @@ class GitRepository:
         message: str,
         *,
         key: str,
+        order: int = 1,
         expect: Mapping[str, Any] | None = None,
         trailers: Mapping[str, str] | None = None,
     ) -> Change:
-        """Set values of a YAML file by a commit on the branch; see :meth:`Writer.edit` for what is promised."""
+        """Set values of a YAML file by a commit on the branch; see :class:`Writer` for what is promised."""
         return self._writer().edit(
-            repository_file(file), values, message, key=key, expect=expect or {}, trailers=trailers or {}
-        )
+            repository_file(file), values, message,
+            key=key, order=order, expect=expect or {}, trailers=trailers or {},
+        )  # fmt: skip
 
     def revert(
-        self, commit: str, reason: str, *, key: str, trailers: Mapping[str, str] | None = None
+        self,
+        commit: str,
+        reason: str,
+        *,
+        key: str,
+        order: int = 1,
+        trailers: Mapping[str, str] | None = None,
     ) -> Reverted:
         """Give the files that a commit touched the content they had before it; see :meth:`Writer.revert`."""
-        return self._writer().revert(self.resolve(commit), reason, key=key, trailers=trailers or {})
+        return self._writer().revert(
+            self.resolve(commit), reason, key=key, order=order, trailers=trailers or {}
+        )
 
     # Helpers
 
