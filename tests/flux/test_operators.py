@@ -216,7 +216,38 @@ def test_a_revision_that_is_none_ends_at_once(flux: Flux, context: dict[str, Any
 
 def test_an_object_that_is_not_there(flux: Flux, context: dict[str, Any]) -> None:
     with pytest.raises(AirflowFailException, match=r"NotFound.*flux-system/absent does not exist"):
-        task(FluxReadySensor, name="absent", revision=NEVER).execute(context)
+        task(FluxReadySensor, name="absent", revision=NEVER, source_grace=timedelta(0)).execute(context)
+
+
+def test_an_object_that_the_commit_brings_is_waited_for_and_its_source_asked(
+    flux: Flux, context: dict[str, Any]
+) -> None:
+    flux.install()
+    brought = flux.get("Kustomization", "apps")
+    del flux.api._by_plural("kustomizations").objects[NAMESPACE, "apps"]
+    made = flux.world.commit()
+    sensor = task(FluxReadySensor, revision=made.sha, deferrable=True)
+    with pytest.raises(TaskDeferred) as deferred:
+        sensor.execute(context)
+    assert annotation(flux, "GitRepository", "deploy").endswith(".ask1")
+    del brought["metadata"]["uid"]
+    flux.api.put("kustomize.toolkit.fluxcd.io", "v1", "kustomizations", brought)
+    flux.start()
+    event = run_trigger(deferred.value.trigger)
+    assert event["verdict"]["rule"] == "ready"
+
+
+def test_an_object_that_is_deleted_in_the_middle_is_said_to_be_gone(
+    flux: Flux, context: dict[str, Any]
+) -> None:
+    flux.install()
+    made = flux.world.commit()
+    with pytest.raises(TaskDeferred) as deferred:
+        task(FluxReadySensor, revision=made.sha, deferrable=True).execute(context)
+    del flux.api._by_plural("kustomizations").objects[NAMESPACE, "apps"]
+    event = run_trigger(deferred.value.trigger)
+    assert event["verdict"]["rule"] == "app_deleted"
+    assert "Kustomization flux-system/apps is gone" in event["verdict"]["reason"]
 
 
 @pytest.mark.parametrize(
