@@ -24,8 +24,8 @@ UNBUMPED = (
 
 def chain_of(k: Look) -> Reconciled:
     """Return the chain that was observed."""
-    assert isinstance(k.o.reconciled, Reconciled)
-    return k.o.reconciled
+    assert isinstance(k.observed.reconciled, Reconciled)
+    return k.observed.reconciled
 
 
 def at(k: Look, names: Names) -> bool:
@@ -37,7 +37,7 @@ def at(k: Look, names: Names) -> bool:
 
 def right(k: Look, names: Names) -> bool:
     """Whether a revision will do; where any will, none but that which the source holds now."""
-    if k.e.match != "any":
+    if k.expectation.match != "any":
         return not k.problem and at(k, names)
     source = chain_of(k).source
     return source is None or not source.holds or names[-1:] == source.holds[-1:]
@@ -45,11 +45,11 @@ def right(k: Look, names: Names) -> bool:
 
 def answered(k: Look, stage: Stage) -> bool:
     """Whether the request that we made was answered, or a later one of somebody else that took its place."""
-    token = k.e.operation_id
+    token = k.expectation.operation_id
     if not token or stage.handled == token:
         return True
     replaced = bool(stage.requested) and stage.requested != token and stage.handled == stage.requested
-    return replaced and (k.m.own_seen or k.held("invisible") >= VISIBLE_WITHIN)
+    return replaced and (k.memory.own_seen or k.held("invisible") >= VISIBLE_WITHIN)
 
 
 def unanswered(k: Look, stage: Stage) -> bool:
@@ -60,7 +60,7 @@ def unanswered(k: Look, stage: Stage) -> bool:
 def stages(k: Look) -> list[Stage]:
     """Return the stages that must come to where they should be, in their order: what applies something goes before it."""
     chain = chain_of(k)
-    if k.e.match == "any":
+    if k.expectation.match == "any":
         return [chain.main]
     return [*chain.above, *([chain.owner] if chain.owner else []), chain.main]
 
@@ -89,8 +89,8 @@ def _source_answered(k: Look) -> bool:
 
     Of no account where the revision says so itself.
     """
-    source, token = chain_of(k).source, k.e.operation_id
-    if source is None or k.e.match != "any":
+    source, token = chain_of(k).source, k.expectation.operation_id
+    if source is None or k.expectation.match != "any":
         return True
     return (source.current or source.suspended) and (source.requested != token or source.handled == token)
 
@@ -108,18 +108,18 @@ def _released(k: Look) -> bool:
         and not (release.remediated or release.tests or release.untested or release.behind)
         and (chain.chart is None or chain.chart.current or chain.chart.suspended)
         and charted(k)
-        and (not k.e.chart or same_chart(k.e.chart, release.chart))
+        and (not k.expectation.chart or same_chart(k.expectation.chart, release.chart))
     )
 
 
 def overtaken(k: Look) -> bool:
     """Whether Git says that what the source holds came after exactly that which is expected."""
     source = chain_of(k).source
-    if source is None or not source.holds or k.e.match != "exact":
+    if source is None or not source.holds or k.expectation.match != "exact":
         return False
     now = source.holds[0]
     return bool(k.wanted) and all(
-        k.e.contained.get(f"{wanted}..{now}") is True for wanted in k.wanted.values()
+        k.expectation.contained.get(f"{wanted}..{now}") is True for wanted in k.wanted.values()
     )
 
 
@@ -132,7 +132,11 @@ def charted(k: Look) -> bool:
 def chart_of_commit(k: Look) -> bool:
     """Whether the chart lies where the expected commit does, so that the commit may change it."""
     chain = chain_of(k)
-    return k.e.match != "any" and chain.chart_source is not None and fetches_the_same(k, chain.chart_source)
+    return (
+        k.expectation.match != "any"
+        and chain.chart_source is not None
+        and fetches_the_same(k, chain.chart_source)
+    )
 
 
 def fetches_the_same(k: Look, source: Stage) -> bool:
@@ -168,7 +172,7 @@ def old_news(k: Look, stage: Stage) -> bool:
     if chain.release is None or stage is not chain.main:
         return not right(k, stage.tried)
     attempted = chain.release.attempted
-    other = bool(k.e.chart and attempted) and not same_chart(k.e.chart, attempted)
+    other = bool(k.expectation.chart and attempted) and not same_chart(k.expectation.chart, attempted)
     return other or bool(chain.release.behind) or not charted(k)
 
 
@@ -208,9 +212,9 @@ def attempts(k: Look) -> Mapping[str, float]:
     if stage is None:
         return {}
     about = f"{stage.kind}|{stage.generation}|{','.join(stage.tried[:1])}|"
-    kept = {name: seen for name, seen in k.m.attempts.items() if name.startswith(about)}
+    kept = {name: seen for name, seen in k.memory.attempts.items() if name.startswith(about)}
     if failing(k):
-        kept.setdefault(about + stage.attempt, k.m.now)
+        kept.setdefault(about + stage.attempt, k.memory.now)
     return dict(list(kept.items())[-_KEPT:])
 
 
@@ -218,7 +222,7 @@ def facts(k: Look) -> dict[str, Any]:
     """Return what a message says of a chain, as JSON."""
     chain = chain_of(k)
     release, last = chain.release, chain.owner or chain.main
-    notes = [*k.o.warnings, *chain.notes]
+    notes = [*k.observed.warnings, *chain.notes]
     if k.exact_only:
         notes.append(
             "nobody can say which commits contain the expected one (no Git connection), so it was matched exactly"
@@ -227,17 +231,17 @@ def facts(k: Look) -> dict[str, Any]:
         "kind": chain.main.kind,
         "tried": list(last.tried[:1]),
         "applied": list(last.applied[:1]),
-        "failed_attempts": len(k.m.attempts),
+        "failed_attempts": len(k.memory.attempts),
     }
     if release is not None:
         found["chart"], found["chart_status"], found["expected_chart"] = (
             release.chart,
             release.status,
-            k.e.chart,
+            k.expectation.chart,
         )
         if release.drifted:
             notes.append(f"the cluster differs from the release: {release.drifted}")
-    if release is not None and release.unproven and chart_of_commit(k) and not k.e.chart:
+    if release is not None and release.unproven and chart_of_commit(k) and not k.expectation.chart:
         notes.append(f"{release.unproven}; {UNBUMPED}")
     for source in (chain.source, *chain.sources[1:]):
         if source is not None and source.trouble:

@@ -53,7 +53,7 @@ def _absent(k: Look) -> Verdict | None:
     main = chain_of(k).main
     if not main.missing:
         return None
-    if k.m.uid:
+    if k.memory.uid:
         # Once may be a hiccup of an API server that has just started; twice is an answer.
         gone = k.held("absent") > 0
         return (fail if gone else _wait)("app_deleted", f"{main} is gone")
@@ -67,14 +67,14 @@ def _absent(k: Look) -> Verdict | None:
     if found.state != "wait" or not sources:
         return found
     # Which one brings it nobody knows before it is there.
-    return _wait(found.rule, found.reason, ask=sources[k.m.asks % len(sources)])
+    return _wait(found.rule, found.reason, ask=sources[k.memory.asks % len(sources)])
 
 
 def _unmeetable(k: Look) -> Verdict | None:
     chain = chain_of(k)
-    if k.e.match == "any":
+    if k.expectation.match == "any":
         return None
-    if not k.e.revisions:
+    if not k.expectation.revisions:
         return fail("revision_missing", "no revision is expected; give one, or match any revision explicitly")
     if chain.release is not None and chain.owner is None:
         return fail(
@@ -87,7 +87,7 @@ def _unmeetable(k: Look) -> Verdict | None:
         )
     if k.problem:
         return fail(*k.problem)
-    source = k.o.sources[0]
+    source = k.observed.sources[0]
     for wanted in k.wanted.values():
         if source.versioned and not (is_sha(wanted) or _DIGEST.fullmatch(wanted)):
             return fail(
@@ -112,19 +112,24 @@ def _suspended(k: Look) -> Verdict | None:
     source = source_for(k, stage) if stage else None
     if source is not None and source.suspended and not at(k, source.holds):
         concerned.append(source)
-    if not concerned or (k.e.on_suspended == "accept" and stage is None):
+    if not concerned or (k.expectation.on_suspended == "accept" and stage is None):
         return None
     names = " and ".join(map(str, concerned))
     reason = f"{names} {'is' if len(concerned) == 1 else 'are'} suspended, and nothing will change until it is resumed"
-    return _wait("suspended", reason) if k.e.on_suspended == "wait" else fail("suspended", reason)
+    return _wait("suspended", reason) if k.expectation.on_suspended == "wait" else fail("suspended", reason)
 
 
 def _drifted(k: Look) -> Verdict | None:
     release = chain_of(k).release
-    if release is None or not release.drifted or current(k) is not None or k.e.on_out_of_sync == "accept":
+    if (
+        release is None
+        or not release.drifted
+        or current(k) is not None
+        or k.expectation.on_out_of_sync == "accept"
+    ):
         return None
     reason = f"released, and the cluster differs from the release: {release.drifted}"
-    return fail("drifted", reason) if k.e.on_out_of_sync == "fail" else _wait("drifted", reason)
+    return fail("drifted", reason) if k.expectation.on_out_of_sync == "fail" else _wait("drifted", reason)
 
 
 def _unproven(k: Look) -> Verdict | None:
@@ -132,7 +137,7 @@ def _unproven(k: Look) -> Verdict | None:
     if current(k) is not None or release is None or beyond is None or not release.unproven:
         return None
     newest = all(wanted in beyond.holds for wanted in k.wanted.values())
-    if not (chart_of_commit(k) and newest and release.unchanged) or k.e.chart:
+    if not (chart_of_commit(k) and newest and release.unchanged) or k.expectation.chart:
         return None
     return fail(
         "chart_unproven",
@@ -145,12 +150,12 @@ def _ready(k: Look) -> Verdict | None:
     if current(k) is not None:
         return None
     chain = chain_of(k)
-    where = short(k.o.deployed[0]) if k.o.deployed else "an unnamed revision"
+    where = short(k.observed.deployed[0]) if k.observed.deployed else "an unnamed revision"
     if chain.release is not None:
         where = f"chart {chain.release.chart}" + (f" from {where}" if chain.owner else "")
     held = max((k.held(name) for name in lasting(k) if name.startswith("ready:")), default=0.0)
-    if held < k.e.settle:
-        return _wait("settling", f"ready at {where} for {held:.0f} of {k.e.settle:.0f} s")
+    if held < k.expectation.settle:
+        return _wait("settling", f"ready at {where} for {held:.0f} of {k.expectation.settle:.0f} s")
     return Verdict("done", "ready", f"{chain.main} is ready at {where}")
 
 
@@ -209,13 +214,13 @@ def _failed(k: Look) -> Verdict | None:
     stage = failing(k)
     if stage is None:
         return None
-    needed = 1 if stage.reason == "BuildFailed" else max(1, k.e.failed_attempts)
+    needed = 1 if stage.reason == "BuildFailed" else max(1, k.expectation.failed_attempts)
     where = f" at {_written(stage.tried)}" if stage.kind == "Kustomization" else ""
     reason = f"{stage} failed{where} ({stage.reason}): {_first_line(stage.message)}"
-    count = len(k.m.attempts)
+    count = len(k.memory.attempts)
     silent = stage.kind == "HelmRelease" and stage.reason in _SILENT
     held = k.held(f"failing:{stage.reason}|{stage.generation}")
-    if count >= needed or (silent and held >= k.e.comparison_grace):
+    if count >= needed or (silent and held >= k.expectation.comparison_grace):
         return fail("attempt_failed", reason + (f" ({count} attempts have failed)" if count > 1 else ""))
     return _wait("attempt_failed", f"{reason}; it will be tried again (failed attempt {count} of {needed})")
 
@@ -242,21 +247,25 @@ def _superseded(k: Look) -> Verdict | None:
     first, now = stages(k)[0], _written(source.holds)
     if stage is not first or at(k, first.tried) or first.ready == "Unknown":
         return None
-    if k.e.match == "contains" and k.e.oracle and k.m.met:
+    if k.expectation.match == "contains" and k.expectation.oracle and k.memory.met:
         return fail(
             "superseded",
             f"{k.expected} was replaced by {now}, which does not contain it, before it was found ready: somebody has pushed "
             "by force; push it again, or expect what is there now",
         )
     advice = "wait with match='contains' (and a Git connection) to accept a newer revision that includes it"
-    if k.m.met or overtaken(k) or any(at(k, names) for names in first.seen):
+    if k.memory.met or overtaken(k) or any(at(k, names) for names in first.seen):
         return fail("superseded", f"{k.expected} was replaced by {now} before it was found ready; {advice}")
     held = k.held(f"elsewhere:{source.holds[0]}")
     # Nobody says which came first; but what is fetched again and again without it is not at it any more.
-    if k.e.match == "exact" and k.m.acknowledged >= ABSENT_AFTER and held >= k.e.absent_grace:
+    if (
+        k.expectation.match == "exact"
+        and k.memory.acknowledged >= ABSENT_AFTER
+        and held >= k.expectation.absent_grace
+    ):
         return fail(
             "superseded",
-            f"{source} was fetched {k.m.acknowledged} times and is at {now} for {seconds(held)}, so {k.expected} was "
+            f"{source} was fetched {k.memory.acknowledged} times and is at {now} for {seconds(held)}, so {k.expected} was "
             f"replaced before it was fetched, or is not on {k.targets}; {advice}",
         )
     return None
@@ -287,16 +296,16 @@ def _source_behind(k: Look) -> Verdict | None:
     if (
         source.key == chain_of(k).sources[0].key
         and k.absent
-        and k.m.acknowledged >= ABSENT_AFTER
-        and k.held(tips) >= k.e.absent_grace
+        and k.memory.acknowledged >= ABSENT_AFTER
+        and k.held(tips) >= k.expectation.absent_grace
     ):
         return fail(
             "not_contained",
-            f"{source} is at {_written(source.holds)}, which does not contain {k.expected}, after {k.m.acknowledged} "
+            f"{source} is at {_written(source.holds)}, which does not contain {k.expected}, after {k.memory.acknowledged} "
             f"reconciliations in {seconds(k.held(tips))}: push the commit to {k.targets}, or change its ref",
         )
-    target = k.o.sources[0].target or "its default branch"
-    nameless = k.o.sources[0].versioned and source.holds and not is_sha(source.holds[0])
+    target = k.observed.sources[0].target or "its default branch"
+    nameless = k.observed.sources[0].versioned and source.holds and not is_sha(source.holds[0])
     commits = all(is_sha(wanted) for wanted in k.wanted.values())
     hint = (
         "its artifact does not say which commit it is from (org.opencontainers.image.revision), so expect its digest"
@@ -333,8 +342,12 @@ def _progressing(k: Look) -> Verdict:
     if not stage.current:
         why = f"it has yet to look at generation {stage.generation} of its spec"
     elif release is not None and stage is chain_of(k).main:
-        if k.e.chart and release.attempted and not same_chart(k.e.chart, release.attempted):
-            why = f"chart {release.attempted} was attempted last, and {k.e.chart} is expected"
+        if (
+            k.expectation.chart
+            and release.attempted
+            and not same_chart(k.expectation.chart, release.attempted)
+        ):
+            why = f"chart {release.attempted} was attempted last, and {k.expectation.chart} is expected"
         elif release.behind:
             why = release.behind
         elif not charted(k):
@@ -352,21 +365,23 @@ def _who_helps(k: Look, stage: Stage) -> Stage:
     chart, beyond = chain.chart, chain.chart_source
     if stage is not chain.main or chain.release is None or chart is None or chart.missing:
         return stage
-    arrived = not k.e.chart or (bool(chart.holds) and same_chart(k.e.chart, chart.holds[0]))
+    arrived = not k.expectation.chart or (
+        bool(chart.holds) and same_chart(k.expectation.chart, chart.holds[0])
+    )
     unbuilt = not charted(k) or bool(beyond and beyond.holds and chart.built and beyond.holds != chart.built)
     whom = [] if arrived and not unbuilt else [chart]
     if not arrived and beyond is not None and not beyond.missing:
         whom.insert(0, beyond)
     whom.append(stage)
-    return whom[k.m.asks % len(whom)]
+    return whom[k.memory.asks % len(whom)]
 
 
 def _after_grace(k: Look, name: str, rule: str, reason: str) -> Verdict:
     """Fail once something has lasted for the grace of a comparison."""
     held = k.held(name)
-    if held >= k.e.comparison_grace:
+    if held >= k.expectation.comparison_grace:
         return fail(rule, f"{reason} (for {seconds(held)})")
-    return _wait(rule, f"{reason}; may last {seconds(k.e.comparison_grace)}")
+    return _wait(rule, f"{reason}; may last {seconds(k.expectation.comparison_grace)}")
 
 
 def _written(names: Names) -> str:
