@@ -63,7 +63,7 @@ def absent(me: Ref, sources: Sequence[Json] = ()) -> Observed:
     """
     around = Objects({ref_of(item): item for item in sources}, frozenset([me]))
     chain = Reconciled(stage(me, around), sources=tuple(stage(one, around) for one in around.found))
-    return Observed(name=me.name, namespace=me.namespace, health="Missing", reconciled=chain)
+    return Observed(name=me.name, namespace=me.namespace, health="Missing", reconciled=chain, called=str(me))
 
 
 def _kustomization(me: Ref, item: Json, around: Objects) -> Observed:
@@ -197,6 +197,7 @@ def _release(item: Json, chart: Ref | None, around: Objects) -> Release:
         tests=_said(tests) if counts and text(tests.get("status")) == "False" else "",
         untested=counts and not isinstance(newest.get("testHooks"), Mapping),
         drifted=_said(drifted) if mode != "disabled" and text(drifted.get("status")) == "True" else "",
+        drifted_since=text(drifted.get("lastTransitionTime")),
         drift_mode=mode,
         behind=_behind(attempted, tried, chart, around),
         unproven=_unproven(chart, around),
@@ -333,6 +334,7 @@ def _observed(item: Json, chain: Reconciled, sources: tuple[Source, ...], spec: 
         self_heal=main.kind == "Kustomization",
         owner=chain.owner.kind if chain.owner else "",
         reconciled=chain,
+        called=str(main),
     )
 
 

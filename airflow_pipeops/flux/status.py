@@ -97,6 +97,7 @@ class Release:
     :param tests: what failed tests say; empty if none failed, or their failures are ignored.
     :param untested: tests are on, and have not run for the newest release.
     :param drifted: what differs in the cluster; empty if nothing does, or nobody looks.
+    :param drifted_since: when that was found, as the cluster writes it.
     :param drift_mode: ``enabled``, ``warn`` or ``disabled``.
     :param behind: why the chart of the last attempt is not the present one; empty if it is.
     :param unproven: why nobody can say that the files of the chart are those of the commit; empty if they are, or the
@@ -114,6 +115,7 @@ class Release:
     tests: str = ""
     untested: bool = False
     drifted: str = ""
+    drifted_since: str = ""
     drift_mode: str = "disabled"
     behind: str = ""
     unproven: str = ""

@@ -169,6 +169,7 @@ class Rollout:
 class Observed:
     """One look at one application.
 
+    :param called: what a message calls it.
     :param desired: revisions that the controller last compared with, one per source.
     :param applied: revisions that the last operation applied, one per source.
     :param compared_at: when the controller began its last comparison.
@@ -220,6 +221,7 @@ class Observed:
     other_spec: bool = False
     finalizers: tuple[str, ...] = ()
     reconciled: Any = None
+    called: str = "the application"
 
     @property
     def applied(self) -> tuple[str, ...]:

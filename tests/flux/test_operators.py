@@ -563,6 +563,8 @@ def test_corrections_of_a_kustomization(flux: Flux, context: dict[str, Any]) -> 
         "metadata": {"revision": revision},
     }
     flux.api.change("kustomizations", NAMESPACE, "apps", lambda item: item["status"].update(history=[entry]))
+    # The story is set in another time than that of the controllers.
+    flux.api._by_plural("events").objects.clear()
 
     def event(name: str, at: str, message: str) -> None:
         flux.api.put(
@@ -596,7 +598,7 @@ def test_corrections_of_a_kustomization(flux: Flux, context: dict[str, Any]) -> 
         "Deployment/apps/api configured\nConfigMap/apps/settings created",
     )
     found = operator.execute(context)
-    assert found["verdict"] == "corrected"
+    assert (found["verdict"], found["warning"]) == ("corrected", "")
     assert [(one["name"], one["change"]) for one in found["resources"]] == [
         ("api", "modified"),
         ("settings", "missing"),
@@ -613,7 +615,9 @@ def test_the_connection_says_what_it_may_and_lacks(flux: Flux) -> None:
     flux.api.tokens["token"] = lambda verb, *_: verb == "get"
     works, said = FluxHook().test_connection()
     assert works
-    assert "lacks: watch kustomizations" in said
+    assert "lacks: list kustomizations" in said
+    assert "watch kustomizations" in said
+    assert "list events (for messages and drift)" in said
     assert "patch kustomizations, helmreleases, gitrepositories, ocirepositories (to reconcile" in said
     flux.api.tokens["token"] = lambda verb, what, _: "kustom" not in what
     works, said = FluxHook().test_connection()

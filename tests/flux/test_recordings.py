@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from airflow_pipeops.flux.client import gather
+from airflow_pipeops.flux.differences import corrections, verdict_on
 from airflow_pipeops.flux.kinds import Ref
 from airflow_pipeops.flux.objects import observe
 from airflow_pipeops.waits.verdict import Expectation, Memory, Verdict
@@ -332,3 +333,98 @@ def test_a_look_that_races_with_the_commit_is_not_green() -> None:
     found = asyncio.run(gather(Ref("HelmRelease", "apps", "api"), get))
     verdict = judged(found, expectation)
     assert verdict.state == "wait", verdict.reason
+
+
+BEGIN = "2026-11-29T00:00:00Z"
+
+
+def found(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the objects of a report on drift."""
+    return [(f"{one['kind']}/{one['name']}", one["change"]) for one in report["resources"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "events", "verdict", "objects"),
+    [
+        # A ConfigMap was edited by hand and a Deployment deleted; with detection off nobody looks.
+        ("helmrelease-drift-default-1", "helmrelease-drift-default-events", "unknown", []),
+        # The same, seen and left.
+        (
+            "helmrelease-drift-warn-1",
+            "helmrelease-drift-warn-events",
+            "drifted",
+            [("ConfigMap/apib", "modified"), ("Deployment/apib", "missing")],
+        ),
+        # The same, caught in the middle of the correction: the condition still stands, the event says that it is done.
+        (
+            "helmrelease-drift-enabled-1",
+            "helmrelease-drift-enabled-events",
+            "corrected",
+            [("Deployment/apib", "missing"), ("ConfigMap/apib", "modified")],
+        ),
+        (
+            "helmrelease-drift-enabled-2",
+            "helmrelease-drift-enabled-events",
+            "corrected",
+            [("Deployment/apib", "missing"), ("ConfigMap/apib", "modified")],
+        ),
+    ],
+)
+def test_drift_of_a_release_is_what_it_was(
+    name: str, events: str, verdict: str, objects: list[tuple[str, str]]
+) -> None:
+    (item,) = recorded(name)
+    report = verdict_on(item, recorded(events), BEGIN)
+    assert (report["verdict"], found(report)) == (verdict, objects)
+
+
+def test_without_its_events_a_release_that_corrects_is_not_called_clean() -> None:
+    (item,) = recorded("helmrelease-drift-enabled-2")
+    assert verdict_on(item, None, BEGIN)["verdict"] == "unknown"
+
+
+def test_releases_whose_events_were_merged_are_no_corrections() -> None:
+    """Five releases became one event with the revision of the first; two true corrections stand beside it."""
+    events = recorded("kustomization-events-aggregated")
+    last = sha("87a1c014", *events)
+    item = owner("m", "fleet", last)
+    told = corrections(item, events)
+    assert [(one.at, one.revision[:8], [str(x.name) for x in one.changes]) for one in told.corrections] == [
+        ("2026-11-29T01:51:29Z", "07ca0102", ["m"]),
+        ("2026-11-29T01:51:41Z", "07ca0102", ["m"]),
+    ]
+    assert "may be a release or a correction" in told.unclear
+    # Of the merged ones alone nobody can tell.
+    report = verdict_on(item, [one for one in events if "07ca0102" not in json.dumps(one)], BEGIN)
+    assert report["verdict"] == "unknown"
+    assert "5 equal event(s)" in report["warning"]
+
+
+def test_a_correction_that_left_no_event_is_not_called_clean() -> None:
+    """After 36 reconciliations 11 events were there; the one of a true correction was not."""
+    events = recorded("kustomization-events-dropped")
+    report = verdict_on(owner("sp", "fleet", sha("6aece8e3", *events)), events, BEGIN)
+    assert (report["verdict"], found(report)) == ("unknown", [])
+    assert "leaves out" in report["warning"]
+
+
+def test_a_correction_that_was_merged_into_a_release_is_not_called_clean() -> None:
+    """A true correction went into the event of the second of eleven releases, whose revision no history knows any more."""
+    item, *events = recorded("kustomization-drift-missed")
+    report = verdict_on(item, events, "2026-11-29T02:22:47Z")
+    assert (report["verdict"], found(report)) == ("unknown", [])
+
+
+def test_failed_attempts_are_no_corrections() -> None:
+    (item,) = recorded("kustomization-healthcheckfailed")
+    events = recorded("kustomization-healthcheckfailed-events")
+    mine = [one for one in events if one["involvedObject"]["name"] == item["metadata"]["name"]] or events
+    assert corrections(item, mine).corrections == ()
+
+
+def test_equal_corrections_of_one_revision_are_told_however_often_they_were_merged() -> None:
+    events = recorded("kustomization-events-aggregated")
+    item = owner("m", "fleet", sha("07ca0102", *events))
+    merged = [one for one in copy.deepcopy(events) if "07ca0102" in json.dumps(one)]
+    merged[2].update(count=3, lastTimestamp="2026-11-29T01:58:00Z")
+    assert [one.at for one in corrections(item, merged).corrections][-1] == "2026-11-29T01:58:00Z"

@@ -1168,6 +1168,26 @@ def test_nobody_who_uses_contains_is_told_to_use_it() -> None:
     assert "match='contains'" not in verdict.reason
 
 
+@pytest.mark.parametrize(
+    ("looks", "name"),
+    [
+        ([helm(hr(deletionTimestamp=T1))], "HelmRelease flux-system/api"),
+        ([helm(hr()), helm(hr(uid="other"))], "HelmRelease flux-system/api"),
+        ([[ks(deletionTimestamp=T1), git()]], "Kustomization flux-system/apps"),
+        ([[absent(), git()]] * 182, "Kustomization flux-system/apps"),
+    ],
+)
+def test_a_message_names_the_object_and_no_application(looks: Any, name: str) -> None:
+    reason = judge(*looks, expectation=replace(BASE, settle=5.0)).reason
+    assert name in reason
+    assert "application" not in reason
+
+
+def test_a_source_that_it_does_not_have_is_said_of_the_object() -> None:
+    reason = judge([ks(), git()], expectation=expect(revisions={"https://x/y": NEW})).reason
+    assert reason.startswith("Kustomization flux-system/apps has no source")
+
+
 def test_asking_is_limited() -> None:
     memory, asked_at = Memory(), []
     for second in range(600):
