@@ -111,7 +111,7 @@ class FluxWaitOperator(WaitOperator, FluxOperator):
             return [Wait(ref, expectation, rulebook=RULEBOOK, oracle=oracle, on_change=self._log_verdict)]
 
         def controller(client: FluxClient) -> FluxController:
-            return FluxController(client.gather, Asking(client.request, base), client)
+            return FluxController(client.gather, client.all, Asking(client.request, base), client)
 
         def trigger(waits: Sequence[Wait]) -> FluxWaitTrigger:
             return FluxWaitTrigger(

@@ -13,7 +13,8 @@ def deleting(look: Look) -> Verdict | None:
         return None
     condition = look.observed.condition("DeletionError")
     return fail(
-        "deleting", "the application is being deleted" + (f": {condition.message}" if condition else "")
+        "deleting",
+        f"{look.observed.called} is being deleted" + (f": {condition.message}" if condition else ""),
     )
 
 
@@ -22,5 +23,6 @@ def recreated(look: Look) -> Verdict | None:
     if not look.observed.uid or look.observed.uid == look.memory.uid:
         return None
     return fail(
-        "recreated", "the application was deleted and created again during the wait; start the wait anew"
+        "recreated",
+        f"{look.observed.called} was deleted and created again during the wait; start the wait anew",
     )
