@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from airflow_pipeops.base.redaction import MASK, redacted
+from airflow_pipeops.redaction import MASK, redacted
 from airflow_pipeops.waits.status import Observed
 
 #: Of the live object, what says nothing about drift and changes by itself.

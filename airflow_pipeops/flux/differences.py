@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_pipeops.base.documents import map_, maps, text
-from airflow_pipeops.base.redaction import redacted
 from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.flux.revisions import names
+from airflow_pipeops.redaction import redacted
 
 #: How many resources are named.
 LIMIT = 20

@@ -17,6 +17,7 @@ from airflow_pipeops.base.arguments import not_empty
 from airflow_pipeops.base.retries import pause
 from airflow_pipeops.exceptions import AccessDenied, Conflict, InvalidInput, NotFound, Unreachable
 from airflow_pipeops.git.cache import Cache
+from airflow_pipeops.git.credentials import PASSPHRASE, shown
 from airflow_pipeops.git.process import Git, Output
 from airflow_pipeops.git.values.edits import get_values, set_values
 
@@ -255,9 +256,8 @@ class Writer:
             for part in output.stderr.splitlines()
             if part.startswith("remote:")
         )
-        clean = self._git.credentials.mask
         return AccessDenied(
-            f"the remote refused the commit to {self._branch!r}: {clean(reason)} {clean(said)[:600]}".rstrip(),
+            f"the remote refused the commit to {self._branch!r}: {shown(reason)} {said[:600]}".rstrip(),
             remedy="Allow this account to push to the branch, or satisfy the rule that the server names.",
         )
 
@@ -283,9 +283,11 @@ class Writer:
             self._cache.run("read-tree", tip, extra=index)
             self._cache.run("update-index", "-z", "--index-info", stdin=index_info, extra=index)
             tree = self._cache.run("write-tree", extra=index).decode().strip()
+        opened = self._git.credentials
         output = self._cache.run(
-            "commit-tree", tree, "-p", tip, "-F", "-", stdin=message.encode(), extra=self._identity
-        )
+            "commit-tree", *(["-S"] if opened.signing_key else []), tree, "-p", tip, "-F", "-",
+            stdin=message.encode(), extra={**self._identity, PASSPHRASE: opened.signing_key_passphrase},
+        )  # fmt: skip
         return output.decode().strip()
 
     def _plan_edit(self, tip: str, file: str, values: Mapping[str, Any], expect: Mapping[str, Any]) -> _Plan:

@@ -16,7 +16,7 @@ from airflow_pipeops.exceptions import InvalidInput, NotFound, PipeOpsError
 from airflow_pipeops.git.cache import Cache, default_directory
 from airflow_pipeops.git.checkout import checkout
 from airflow_pipeops.git.commits import Change, Reverted, Writer
-from airflow_pipeops.git.credentials import Credentials, repository_url
+from airflow_pipeops.git.credentials import Credentials, apart, repository_url, shown
 from airflow_pipeops.git.process import Git
 from airflow_pipeops.git.values.paths import repository_file
 
@@ -89,11 +89,11 @@ class GitRepository:
         timeout: timedelta = timedelta(seconds=60),
         attempts: int = 4,
     ) -> None:
-        self.url = repository_url(url)
+        self.url, opening = apart(repository_url(url), credentials or Credentials())
         self.branch = branch_name(branch)
         self.author = author or Author()
         self.attempts = attempts
-        self._git = Git(self.url, credentials or Credentials(), timeout.total_seconds())
+        self._git = Git(self.url, opening, timeout.total_seconds())
         self._cache = Cache(self._git, Path(cache_dir) if cache_dir else default_directory())
 
     def __repr__(self) -> str:
@@ -102,7 +102,7 @@ class GitRepository:
     @property
     def display_url(self) -> str:
         """The URL without anything secret, for people and records."""
-        return self._git.credentials.mask(self.url)
+        return shown(self.url)
 
     # Read
 

@@ -26,6 +26,7 @@ from airflow_pipeops.git.repository import Author, GitRepository, branch_name
 FILE = "apps/web/kustomization.yaml"
 DIGEST = "images[name=web].digest"
 COUNT = "replicas[name=web].count"
+KEY = "-----BEGIN RSA PRIVATE KEY-----\nbm8ga2V5IGF0IGFsbA==\n-----END RSA PRIVATE KEY-----\n"
 REAL_GIT = subprocess.run(["which", "git"], capture_output=True, text=True, check=True).stdout.strip()
 
 
@@ -501,6 +502,32 @@ class TestInput:
     def test_urls_that_are_taken(self, url):
         assert repository_url(url) == url
 
+    def test_a_token_in_the_url_is_on_no_command_line(self, http_git, fake_git, tmp_path):
+        folder = fake_git('echo "$@" >> "$STATE/seen"')
+        url = http_git.url.replace("://", "://airflow@")
+        client = GitRepository(url, credentials=Credentials(password="s3cret/tok+en"), cache_dir=tmp_path)
+        assert client.fetch()  # the user name in the URL counts
+        assert "airflow" not in client.url + client.display_url
+        seen = (folder / "seen").read_text()
+        assert "127.0.0.1" in seen
+        assert "airflow@" not in seen
+        url = http_git.url.replace("://", "://t0ken-without-a-name@")
+        with pytest.raises(InvalidInput, match="token belongs into the password field") as caught:
+            GitRepository(url, cache_dir=tmp_path)
+        assert "t0ken" not in str(caught.value) + repr(caught.value.value)
+
+    def test_a_token_that_the_server_sends_back_is_not_told(self, remote, http_git, tmp_path):
+        token = "s3cret/tok+en"
+        packed = base64.b64encode(f"airflow:{token}".encode()).decode()
+        remote.hook("pre-receive", f"echo 'you are {token}, {packed}' >&2; exit 1")
+        credentials = Credentials(username="airflow", password=token)
+        client = GitRepository(http_git.url, credentials=credentials, cache_dir=tmp_path)
+        with pytest.raises(AccessDenied, match="you are") as caught:
+            set_digest(client)
+        told = str(caught.value)
+        assert token not in told
+        assert packed[-12:] not in told
+
     @pytest.mark.parametrize(
         "name",
         ["", "-x", "a..b", "a b", "a~1", "x.lock", "/a", "a/", "refs\\x", "a\nb", "@{", ".a", "a/.b", None],
@@ -520,21 +547,21 @@ class TestInput:
         monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "x")
         monkeypatch.setenv("GIT_DIR", "/x")
         monkeypatch.setenv("GIT_SSH_COMMAND", "evil")
-        made = environment("ssh://git@h/x", Credentials(private_key="PEM text", known_hosts="h k"), tmp_path)
+        made = environment("ssh://git@h/x", Credentials(private_key=KEY, known_hosts="h k"), tmp_path)
         assert not {"AIRFLOW__CORE__FERNET_KEY", "GIT_DIR"} & set(made)
         assert "StrictHostKeyChecking=yes" in made["GIT_SSH_COMMAND"]
-        assert "PEM text" not in str(made)
+        assert KEY.split()[4] not in str(made)
         assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
 
     def test_an_ssh_key_leaves_with_its_client(self, tmp_path):
         client = GitRepository(
-            "git@127.0.0.1:x", credentials=Credentials(private_key="KEY"), cache_dir=tmp_path, attempts=1
+            "git@127.0.0.1:x", credentials=Credentials(private_key=KEY), cache_dir=tmp_path, attempts=1
         )
         folder = client._git._private
-        assert (folder / "key").read_text() == "KEY\n"
+        assert (folder / "key").read_text() == KEY
         with pytest.raises(SystemFailure) as caught:
             client.tip()
-        assert "KEY" not in str(caught.value)
+        assert KEY.split()[4] not in str(caught.value)
         del client, caught
         import gc
 
