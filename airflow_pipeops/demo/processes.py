@@ -54,6 +54,7 @@ class Processes:
         """Start a process; its output goes to ``logs/<name>.log``. Only from the main thread (see below).
 
         :param stdin: whether it gets a pipe to read from.
+        :return: the process, which runs.
         """
         with (self._logs / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
@@ -141,6 +142,8 @@ class Processes:
         """Return the memory of all of them and their descendants in bytes.
 
         The proportional set size: what several share is counted once. Zero where the system does not tell it.
+
+        :return: a number of bytes.
         """
         return sum(_pss(pid) for pid in keeper.family(self.pids().values(), self._mark))
 

@@ -152,6 +152,7 @@ class Stack:
     def airflow(self, *arguments: str, timeout: float = 180) -> str:
         """Run an ``airflow`` command in the stack's environment and return what it prints.
 
+        :return: the standard output.
         :raises StackFailed: if it fails.
         """
         command = [sys.executable, "-m", "airflow", *arguments]

@@ -73,6 +73,7 @@ class Teller:
     def wait(self, what: str, look: Callable[[], Any], patience: float = PATIENCE) -> Any:
         """Look until there is something to see.
 
+        :return: what ``look`` found.
         :raises StoryBroken: when patience ends first.
         :raises ProcessDied: when a process of the stack ends meanwhile.
         """
@@ -146,6 +147,7 @@ class Teller:
         """Get JSON from a deliverable's endpoint; ``None`` while there is no usable answer.
 
         :param name: for example ``delay-api-production``.
+        :return: the JSON, or ``None``.
         """
         try:
             answer = httpx.get(self.stack.endpoint(name) + path, timeout=5)

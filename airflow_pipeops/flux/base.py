@@ -121,7 +121,7 @@ class FluxWaitOperator(WaitOperator, FluxOperator):
                 **wait_to_json(waits[0]),
             )
 
-        (wait,) = self.until(waits, hook.run, controller, trigger, method)
+        (wait,) = self.until(waits, hook.run, controller, trigger, method, timeout=self.timeout)
         return wait.state
 
     def resumed(self, event: Mapping[str, Any] | None) -> Decided:

@@ -45,6 +45,7 @@ def judge(
     :param floor: what a model must reach whatever the champion does (at most, where lower is better).
     :param interval: confidence interval of the gain (challenger minus champion, turned so that positive is better).
     :param higher_is_better: ``False`` for an error or a loss.
+    :return: whether to promote it, and why.
     :raises InvalidInput: for a number that is not finite, a negative ``minimum_gain``, or an interval upside down.
     """
     _check(challenger, champion, minimum_gain, floor, interval)

@@ -21,7 +21,10 @@ MAX_ROWS = 20_000
 class Comparison:
     """What was measured.
 
+    :param challenger: score of the challenger.
+    :param champion: score of the champion; ``None`` without one.
     :param interval: 95 % interval of challenger minus champion; ``None`` without a champion.
+    :param rows: number of rows scored.
     """
 
     challenger: float
@@ -43,6 +46,7 @@ def compare(
     """Score both models on the same rows, and both again on each of ``rounds`` resamples of those rows.
 
     :param scorer: ``scorer(model, frame) -> float``; it may call ``predict`` and ``predict_proba`` of the model.
+    :return: both scores, and the interval of their difference.
     """
     import numpy as np
 
@@ -69,8 +73,9 @@ def compare(
 
 
 def number(value: Any) -> float:
-    """Return what a scorer gave as a finite number.
+    """Refuse what a scorer gave if it is no finite number.
 
+    :return: the number.
     :raises InvalidInput: if it is none.
     """
     import math

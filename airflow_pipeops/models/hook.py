@@ -30,8 +30,9 @@ class MLflowHook(BaseHook):
         self.mlflow_conn_id = mlflow_conn_id
 
     def get_registry(self) -> Registry:
-        """Return the registry; nothing is contacted yet.
+        """Open the registry; nothing is contacted yet.
 
+        :return: the registry.
         :raises InvalidInput: if the connection names none.
         """
         from airflow_pipeops.models.registry import Registry

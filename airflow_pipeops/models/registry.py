@@ -93,12 +93,13 @@ class Registry:
         holdout_uri: str | None = None,
         metrics: Mapping[str, float] | None = None,
     ) -> ModelVersion:
-        """Register an artifact, and return its version: the one that is there if it is registered already.
+        """Register an artifact, unless it is registered already.
 
         Of two callers at the same moment both may create a version; each then looks again, and all but the lowest of
         the same digest are taken back. So a crash between any two steps, or a retry, leaves one.
 
         :param key: idempotency key of the caller, kept for audit.
+        :return: its version.
         """
         known = self.find(name, sha256)
         if known is None:
@@ -129,8 +130,9 @@ class Registry:
         return found[0] if found else None
 
     def version(self, name: str, version: str) -> ModelVersion:
-        """Return one version.
+        """Find one version.
 
+        :return: the version.
         :raises NotFound: if there is none.
         """
         return _read(self._call(lambda client: client.get_model_version(name, version)))
@@ -153,8 +155,9 @@ class Registry:
         return None if found is None else _read(found)
 
     def set_alias(self, name: str, alias: str, version: str) -> str | None:
-        """Let an alias name a version, and return the version that it named before.
+        """Let an alias name a version.
 
+        :return: the version that it named before; ``None`` if none.
         :raises NotFound: if there is no such version.
         """
         self.version(name, version)

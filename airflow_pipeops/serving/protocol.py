@@ -23,6 +23,7 @@ def read_request(body: bytes, features: Mapping[str, str]) -> tuple[str | None, 
     """Return id, columns (in the order of ``features``) and number of rows of an inference request.
 
     :param features: input name -> datatype, as the model wants them.
+    :return: the id (``None`` where the request has none), the values of each input, and how many rows there are.
     :raises InvalidInput: naming what is wrong; the text suits an error body.
     """
     request = _json(body)

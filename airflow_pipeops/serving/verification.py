@@ -36,6 +36,7 @@ TOLERANCE = 1e-9
 class Verified:
     """What was found.
 
+    :param rows: how many rows were sent.
     :param max_difference: between a served and an offline probability.
     :param seconds: that the inference request took.
     """
@@ -53,6 +54,7 @@ def verify(
     :param base_url: of the server.
     :param token: sent as a bearer token, if any.
     :param frame: rows to send.
+    :return: how many rows were compared, by how much they differ at most, and how long the server took.
     :raises GateFailed: if it serves another version or digest, or its answers differ.
     """
     import httpx
@@ -98,6 +100,7 @@ def verify(
 def plain_columns(frame: pd.DataFrame, features: Any) -> dict[str, list[Any]]:
     """Return the feature columns of a table as plain values.
 
+    :return: column name -> its values, in the order of ``features``.
     :raises InvalidInput: if a column is missing.
     """
     if missing := [name for name in features if name not in frame.columns]:
@@ -112,6 +115,7 @@ def plain_columns(frame: pd.DataFrame, features: Any) -> dict[str, list[Any]]:
 def base_url(connection: Any, conn_id: str) -> str:
     """Return the base URL that an Airflow ``http`` connection names.
 
+    :return: the URL, with scheme and port.
     :raises InvalidInput: if it names none.
     """
     host = connection.host or ""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from airflow_pipeops.waits.expectation import Verdict
-from airflow_pipeops.waits.situation import Look
 from airflow_pipeops.waits.status import Observed, Operation, Resource
 
-#: Speaks, or leaves the word to the next rule.
-Rule = Callable[[Look], Verdict | None]
+#: Speaks of a look of its controller, or leaves the word to the next rule.
+Rule = Callable[[Any], Verdict | None]
 
 
 def wait(rule: str, reason: str, *, refresh: bool = False) -> Verdict:

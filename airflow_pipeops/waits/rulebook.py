@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_pipeops.waits.expectation import Expectation, Memory
 from airflow_pipeops.waits.language import Rule
 from airflow_pipeops.waits.situation import Look
+from airflow_pipeops.waits.status import Observed
 
 
 def _nothing_lasts(_: Look) -> list[str]:
@@ -31,14 +33,16 @@ class Rulebook:
     :param lasting: names what is so now and may become decisive by lasting.
     :param attempts: the failed attempts at what is expected, and when each was first seen, where a controller tries for
         ever.
+    :param look: makes the look that all of these are asked about; a controller that has more to it has one of its own.
     """
 
     rules: tuple[Rule, ...]
-    details: Callable[[Look], dict[str, Any]]
+    details: Callable[[Any], dict[str, Any]]
     certain: frozenset[str] = frozenset()
     confirms: bool = True
-    lasting: Callable[[Look], list[str]] = _nothing_lasts
-    attempts: Callable[[Look], Mapping[str, float]] = _no_attempts
+    lasting: Callable[[Any], list[str]] = _nothing_lasts
+    attempts: Callable[[Any], Mapping[str, float]] = _no_attempts
+    look: Callable[[Observed, Expectation, Memory], Look] = Look
 
 
 def facts_of(k: Look) -> dict[str, Any]:

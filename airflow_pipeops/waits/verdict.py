@@ -73,15 +73,16 @@ def decide(
 
 
 def questions(
-    observed: Observed, expectation: Expectation, memory: Memory | None = None
+    observed: Observed, expectation: Expectation, memory: Memory | None = None, *, rulebook: Rulebook
 ) -> list[tuple[str, str]]:
     """Return the pairs (expected, revision) that :attr:`Expectation.contained` does not answer yet.
 
     :param memory: what is remembered; with a source hydrator, it knows of commits that were rendered earlier.
+    :param rulebook: how what this controller says is judged.
     """
     if expectation.match == "any" or not expectation.oracle or expectation.gone:
         return []
-    return list(Look(observed, expectation, memory or Memory()).asks())
+    return list(rulebook.look(observed, expectation, memory or Memory()).asks())
 
 
 def _looked(
@@ -92,11 +93,11 @@ def _looked(
     if _older(observed, memory):
         # Watches, caches and reverse proxies repeat themselves; what was true then is neither held for nor against it.
         verdict = Verdict("wait", "older_look", "an answer that is older than one before it", refresh=True)
-        return verdict, memory, rulebook.details(Look(observed, expectation, memory))
+        return verdict, memory, rulebook.details(rulebook.look(observed, expectation, memory))
     before = memory.since
     memory = replace(memory, acknowledged=memory.acknowledged + observed.refreshed)
-    memory = _remember(Look(observed, expectation, memory), rulebook)
-    look = Look(observed, expectation, memory)
+    memory = _remember(rulebook.look(observed, expectation, memory), rulebook)
+    look = rulebook.look(observed, expectation, memory)
     verdict = next(filter(None, (rule(look) for rule in rulebook.rules)))
     unsure = (
         verdict.state == "failed" and verdict.rule not in rulebook.certain and expectation.require_refresh
@@ -112,9 +113,10 @@ def _still_there(observed: Observed, memory: Memory) -> Verdict:
         return Verdict("done", "gone", "the application is gone; another one of that name was created since")
     condition = observed.condition("DeletionError")
     if observed.deleting:
+        if condition:
+            return wait("deletion_error", f"its objects cannot be deleted yet: {condition.message}")
         left = f"; still there: {', '.join(observed.finalizers)}" if observed.finalizers else ""
-        said = f": {condition.message}" if condition else left
-        return wait("deleting", f"the application is being deleted{said}")
+        return wait("deleting", f"the application is being deleted{left}")
     return wait("not_deleting", "the application is there, and nobody has asked for its deletion")
 
 
@@ -157,7 +159,7 @@ def _remember(look: Look, rulebook: Rulebook) -> Memory:
     elif memory.met and lost is None and look.settled:
         lost = memory.acknowledged
     return replace(
-        memory,
+        look.remember(memory),
         uid=memory.uid or observed.uid,
         looked=True,
         compared_at=memory.compared_at if observed.compared_at is None else observed.compared_at,
@@ -172,7 +174,6 @@ def _remember(look: Look, rulebook: Rulebook) -> Memory:
         asks=0 if ended != memory.finished_at else memory.asks,
         troubles=0,
         since=since,
-        rendered=look.rendered,
         spec_after=None
         if not observed.other_spec
         else memory.acknowledged
@@ -184,7 +185,7 @@ def _remember(look: Look, rulebook: Rulebook) -> Memory:
 
 def _spells(look: Look, rulebook: Rulebook) -> list[str]:
     """What is so now, and is counted for how long it has been without a gap."""
-    observed, known = look.o, look.m.since
+    observed = look.o
     active = [] if look.ended_at is None else [look.ended]
     # Where the server says since when health is so, it may be seen before a comparison confirms it: no other spell of it
     # is taken for this one.
@@ -199,11 +200,6 @@ def _spells(look: Look, rulebook: Rulebook) -> list[str]:
         active.append("invisible")
     if look.absent and not look.desired_ok:
         active.append(f"absent:{','.join(look.tips)}")
-    hydration = observed.hydration
-    if hydration and (
-        hydration.phase == "Failed" or (hydration.phase == "Hydrating" and "hydration" in known)
-    ):
-        active.append("hydration")  # a further attempt does not end it; only success does
     return active + rulebook.lasting(look)
 
 

@@ -190,7 +190,9 @@ class Wait:
     async def _ask(self, observed: Observed) -> None:
         if self._oracle is None:
             return
-        for wanted, revision in questions(observed, self.state.expectation, self.state.memory):
+        for wanted, revision in questions(
+            observed, self.state.expectation, self.state.memory, rulebook=self._rulebook
+        ):
             try:
                 contained = await self._oracle(wanted, revision)
             except PipeOpsError as error:

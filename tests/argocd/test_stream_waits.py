@@ -89,7 +89,7 @@ class Apps:
         self.looks += 1
         return application("Healthy" if self.looks > 3 else "Progressing")
 
-    async def refresh(self, ref: AppRef) -> dict[str, Any]:
+    async def refresh(self, ref: AppRef, *, hard: bool, timeout: float) -> dict[str, Any]:
         return await self.get(ref)
 
 

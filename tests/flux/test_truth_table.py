@@ -11,8 +11,8 @@ from airflow_pipeops.exceptions import BadResponse
 from airflow_pipeops.flux.kinds import Ref
 from airflow_pipeops.flux.objects import observe
 from airflow_pipeops.waits.status import Trouble
-from airflow_pipeops.waits.verdict import Expectation, Memory, Verdict, questions
-from tests.flux.judging import decide
+from airflow_pipeops.waits.verdict import Expectation, Memory, Verdict
+from tests.flux.judging import decide, questions
 from tests.flux.objects import (
     DIGEST,
     NEW,

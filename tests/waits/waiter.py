@@ -8,8 +8,8 @@ from typing import Any
 
 from airflow_pipeops.argocd.application import observe
 from airflow_pipeops.waits.status import Observed, Trouble
-from airflow_pipeops.waits.verdict import Expectation, Memory, Verdict, questions
-from tests.waits.judging import decide
+from airflow_pipeops.waits.verdict import Expectation, Memory, Verdict
+from tests.waits.judging import decide, questions
 from tests.waits.model import SHAS, World, sha
 
 #: Rules that a policy or the clock decides; that they speak is checked by tables.

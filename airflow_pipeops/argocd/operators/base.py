@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_pipeops import exceptions
 from airflow_pipeops.argocd.hook import ArgoCDHook
@@ -23,9 +23,6 @@ from airflow_pipeops.git.forges import first_commit_url
 from airflow_pipeops.waits.operators import LookingOperator, WaitOperator
 from airflow_pipeops.waits.verdict import Expectation, Memory, Verdict
 from airflow_pipeops.waits.wait import raise_error_of as raise_error_of
-
-if TYPE_CHECKING:
-    pass
 
 #: So often a request is refused because of an operation that does not show, before the wait for quiet is given up.
 _ROUNDS = 20
@@ -136,7 +133,15 @@ class ArgoCDWaitOperator(WaitOperator, ArgoCDOperator):
                 fail_fast=fail_fast,
             )
 
-        self.until(lambda: waits, hook.run, ArgoCDController, trigger, method, fail_fast=fail_fast)
+        self.until(
+            lambda: waits,
+            hook.run,
+            ArgoCDController,
+            trigger,
+            method,
+            timeout=self.timeout,
+            fail_fast=fail_fast,
+        )
         self.show(waits[0].state)
         return {wait.ref.name: wait.state for wait in waits}
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.argocd.acts import in_progress
 from airflow_pipeops.argocd.application import CORRELATION, observe
 from airflow_pipeops.argocd.clients.requests import (
     check_options,
@@ -19,6 +18,7 @@ from airflow_pipeops.argocd.clients.requests import (
 from airflow_pipeops.argocd.hook import ArgoCDHook
 from airflow_pipeops.argocd.messages import window_lines
 from airflow_pipeops.argocd.operators.base import ArgoCDOperator, ArgoCDWaitOperator
+from airflow_pipeops.argocd.situation import in_progress
 from airflow_pipeops.argocd.waits import Decided
 from airflow_pipeops.delivery.operators import idempotency_key, no_retry
 from airflow_pipeops.exceptions import (
@@ -211,7 +211,7 @@ class ArgoCDSyncOperator(ArgoCDWaitOperator):
 
     def _wanted(self, observed: Observed) -> dict[str, str]:
         """Return the revision per source index."""
-        from airflow_pipeops.waits.situation import wanted_of
+        from airflow_pipeops.waits.sources import wanted_of
 
         if self.revision:
             wanted, problem = wanted_of(observed.sources, Expectation(revisions=revisions_of(self.revision)))

@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_pipeops.argocd.rules import comparison, health, hydration, identity, operation, sync
+from airflow_pipeops.argocd.situation import ApplicationLook
 from airflow_pipeops.waits import rules
 from airflow_pipeops.waits.language import Rule
 from airflow_pipeops.waits.rulebook import Rulebook, facts_of
-from airflow_pipeops.waits.situation import Look
 from airflow_pipeops.waits.status import shorts
 
 __all__ = ["CERTAIN", "RULEBOOK", "RULES", "details_of"]
@@ -71,7 +71,7 @@ CERTAIN = frozenset(
 )
 
 
-def details_of(k: Look) -> dict[str, Any]:
+def details_of(k: ApplicationLook) -> dict[str, Any]:
     """Return the facts behind a verdict, as JSON of bounded size."""
     found = {**facts_of(k), "warnings": notes(k)}
     if k.hydrating:
@@ -79,7 +79,7 @@ def details_of(k: Look) -> dict[str, Any]:
     return found
 
 
-def notes(k: Look) -> list[str]:
+def notes(k: ApplicationLook) -> list[str]:
     """Return what a person should know beside the verdict."""
     op, found = k.o.operation, list(k.o.warnings)
     if k.ghost:
@@ -106,4 +106,4 @@ def notes(k: Look) -> list[str]:
 
 
 #: How Argo CD's applications are judged.
-RULEBOOK = Rulebook(RULES, details_of, CERTAIN)
+RULEBOOK = Rulebook(RULES, details_of, CERTAIN, look=ApplicationLook, lasting=hydration.lasting)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from airflow_pipeops.argocd.situation import ApplicationLook
 from airflow_pipeops.waits.expectation import Verdict
 from airflow_pipeops.waits.language import fail, seconds, wait
-from airflow_pipeops.waits.situation import ABSENT_AFTER, Look
+from airflow_pipeops.waits.situation import ABSENT_AFTER
 from airflow_pipeops.waits.status import shorts
 
 #: So many acknowledged refreshes must have found that a revision was replaced before it is taken for the whole truth.
 LOST_AFTER = 2
 
 
-def invalid_spec(k: Look) -> Verdict | None:
+def invalid_spec(k: ApplicationLook) -> Verdict | None:
     condition = k.o.condition("InvalidSpecError")
     if condition is None:
         return None
@@ -24,7 +25,7 @@ def invalid_spec(k: Look) -> Verdict | None:
     )
 
 
-def comparison_error(k: Look) -> Verdict | None:
+def comparison_error(k: ApplicationLook) -> Verdict | None:
     condition = k.o.condition("ComparisonError", "UnknownError")
     if condition is None:
         return None
@@ -35,7 +36,7 @@ def comparison_error(k: Look) -> Verdict | None:
     return wait("comparison_error", reason, refresh=True)
 
 
-def superseded(k: Look) -> Verdict | None:
+def superseded(k: ApplicationLook) -> Verdict | None:
     """It was there, or a newer revision that includes it is, and only exactly this revision will do."""
     if k.e.basis != "desired" or k.desired_ok or not k.settled:
         return None
@@ -51,7 +52,7 @@ def superseded(k: Look) -> Verdict | None:
     )
 
 
-def not_contained(k: Look) -> Verdict | None:
+def not_contained(k: ApplicationLook) -> Verdict | None:
     """The branch was read often enough, and somebody who knows says that the commit is not on it."""
     if k.e.basis != "desired" or k.desired_ok or not k.absent or k.m.acknowledged < ABSENT_AFTER:
         return None
@@ -66,7 +67,7 @@ def not_contained(k: Look) -> Verdict | None:
     )
 
 
-def not_compared(k: Look) -> Verdict | None:
+def not_compared(k: ApplicationLook) -> Verdict | None:
     if k.e.basis != "desired" or k.desired_ok:
         return None
     if k.o.compared_at is None and not k.o.desired:
@@ -85,7 +86,7 @@ def not_compared(k: Look) -> Verdict | None:
     return wait("not_compared", reason, refresh=True)
 
 
-def stale(k: Look) -> Verdict | None:
+def stale(k: ApplicationLook) -> Verdict | None:
     if k.fresh:
         return None
     return wait("stale", f"the status is from before {k.why_stale}", refresh=k.worth_comparing)

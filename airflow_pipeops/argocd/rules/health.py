@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from airflow_pipeops.argocd.situation import ApplicationLook
 from airflow_pipeops.waits.expectation import Verdict
 from airflow_pipeops.waits.language import by, fail, seconds, unhealthy, wait
-from airflow_pipeops.waits.situation import Look
 from airflow_pipeops.waits.status import shorts
 
 
-def healthy(k: Look) -> Verdict | None:
+def healthy(k: ApplicationLook) -> Verdict | None:
     if k.e.require_health and k.o.health != "Healthy":
         return None
     changed = "" if k.applied_ok or not k.wanted else "; the revision changes nothing in this application"
@@ -18,14 +18,14 @@ def healthy(k: Look) -> Verdict | None:
     )
 
 
-def suspended(k: Look) -> Verdict | None:
+def suspended(k: ApplicationLook) -> Verdict | None:
     if k.o.health != "Suspended":
         return None
     reason = f"applied, and suspended: {unhealthy(k.o)}"
     return by(k.e.on_suspended, "suspended", reason) or _settling(k) or Verdict("done", "suspended", reason)
 
 
-def _settling(k: Look) -> Verdict | None:
+def _settling(k: ApplicationLook) -> Verdict | None:
     """Wait until health has held, and was judged by a comparison that began long enough after the last operation.
 
     Right after an operation the controller still sees the health of the old pods; how long it takes to be written, nobody
@@ -42,7 +42,7 @@ def _settling(k: Look) -> Verdict | None:
     return wait("settling", reason, refresh=useful)
 
 
-def degraded(k: Look) -> Verdict | None:
+def degraded(k: ApplicationLook) -> Verdict | None:
     if k.o.health != "Degraded":
         return None
     held, grace = k.held(f"health:{k.state}"), k.e.degraded_grace
@@ -57,5 +57,5 @@ def degraded(k: Look) -> Verdict | None:
     return wait("degraded", f"{reason}; may last {seconds(grace)}")
 
 
-def progressing(k: Look) -> Verdict | None:
+def progressing(k: ApplicationLook) -> Verdict | None:
     return wait("progressing", f"{k.o.health} at {shorts(k.revisions)}: {unhealthy(k.o)}")

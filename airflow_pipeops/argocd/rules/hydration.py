@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from airflow_pipeops.argocd.situation import ApplicationLook
 from airflow_pipeops.waits.expectation import Verdict
 from airflow_pipeops.waits.language import fail, seconds, wait
-from airflow_pipeops.waits.situation import Look
 from airflow_pipeops.waits.status import short, shorts
 
 
-def hydration_failed(k: Look) -> Verdict | None:
+def hydration_failed(k: ApplicationLook) -> Verdict | None:
     """The controller tries again two minutes after a failure, or when it is asked to refresh."""
     hydration = k.o.hydration
     if hydration is None or not k.hydrating or k.rendered or hydration.phase != "Failed":
@@ -20,7 +20,7 @@ def hydration_failed(k: Look) -> Verdict | None:
     return wait("hydration_failed", f"{reason}; it is tried again by itself", refresh=True)
 
 
-def not_hydrated(k: Look) -> Verdict | None:
+def not_hydrated(k: ApplicationLook) -> Verdict | None:
     hydration = k.o.hydration
     if hydration is None or not k.hydrating or k.rendered:
         return None
@@ -32,3 +32,12 @@ def not_hydrated(k: Look) -> Verdict | None:
         f"{expected} is not rendered yet; the newest commit that is: {short(hydration.done_dry)}",
         refresh=True,
     )
+
+
+def lasting(k: ApplicationLook) -> list[str]:
+    """Name a failure to render, which a further attempt does not end; only success does."""
+    hydration = k.o.hydration
+    failed = hydration is not None and (
+        hydration.phase == "Failed" or (hydration.phase == "Hydrating" and "hydration" in k.m.since)
+    )
+    return ["hydration"] if failed else []

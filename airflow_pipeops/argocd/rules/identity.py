@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from airflow_pipeops.argocd.situation import ApplicationLook
 from airflow_pipeops.waits.expectation import Verdict
 from airflow_pipeops.waits.language import fail
-from airflow_pipeops.waits.situation import Look
 from airflow_pipeops.waits.status import is_sha, short
 
 
-def skip_reconcile(k: Look) -> Verdict | None:
+def skip_reconcile(k: ApplicationLook) -> Verdict | None:
     if not k.o.ignored:
         return None
     return fail("skip_reconcile", f"the controller ignores this application: {k.o.ignored}")
 
 
-def wrong_project(k: Look) -> Verdict | None:
+def wrong_project(k: ApplicationLook) -> Verdict | None:
     if not k.e.project or not k.o.project or k.e.project == k.o.project:
         return None
     return fail(
@@ -24,11 +24,11 @@ def wrong_project(k: Look) -> Verdict | None:
     )
 
 
-def unmeetable(k: Look) -> Verdict | None:
+def unmeetable(k: ApplicationLook) -> Verdict | None:
     return fail(*k.problem) if k.problem else None
 
 
-def pinned_elsewhere(k: Look) -> Verdict | None:
+def pinned_elsewhere(k: ApplicationLook) -> Verdict | None:
     if k.e.basis != "desired":
         return None
     for index, wanted in k.asked.items():

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from airflow_pipeops.argocd.situation import ApplicationLook
 from airflow_pipeops.waits.expectation import Verdict
 from airflow_pipeops.waits.language import by, fail, first_failure, names, wait
-from airflow_pipeops.waits.situation import VISIBLE_WITHIN, Look
+from airflow_pipeops.waits.situation import VISIBLE_WITHIN
 from airflow_pipeops.waits.status import Operation, shorts
 
 
-def own_operation_invisible(k: Look) -> Verdict | None:
+def own_operation_invisible(k: ApplicationLook) -> Verdict | None:
     if not k.e.operation_id or k.m.own_seen or k.held("invisible") >= VISIBLE_WITHIN:
         return None
     return wait("operation_not_visible", "our synchronisation was accepted and does not show yet")
 
 
-def in_progress(k: Look) -> Verdict | None:
+def in_progress(k: ApplicationLook) -> Verdict | None:
     op = k.running
     if op is None:
         return None
@@ -34,7 +35,7 @@ def in_progress(k: Look) -> Verdict | None:
     return wait("operation_running", reason, refresh=not op.queued)
 
 
-def _retrying(k: Look, op: Operation, at: str) -> str:
+def _retrying(k: ApplicationLook, op: Operation, at: str) -> str:
     limit = (
         "" if op.retry_limit is None else " of " + (str(op.retry_limit) if op.retry_limit >= 0 else "many")
     )
@@ -49,11 +50,11 @@ def _retrying(k: Look, op: Operation, at: str) -> str:
     return reason
 
 
-def idle(k: Look) -> Verdict | None:
+def idle(k: ApplicationLook) -> Verdict | None:
     return Verdict("done", "idle", "no synchronisation is in progress") if k.e.basis == "idle" else None
 
 
-def operation_failed(k: Look) -> Verdict | None:
+def operation_failed(k: ApplicationLook) -> Verdict | None:
     op = k.operation
     if op is None or not op.failed or k.only_healing_failed:
         return None
@@ -77,7 +78,7 @@ def operation_failed(k: Look) -> Verdict | None:
     return None
 
 
-def _will_start(k: Look, what: str) -> Verdict:
+def _will_start(k: ApplicationLook, what: str) -> Verdict:
     if k.o.blocked:
         reason = f"{what}; auto-sync would start for {shorts(k.o.desired)}, and a sync window is closed: {k.o.blocked}"
         verdict = by(k.e.on_window, "sync_window", reason, refresh=True)
@@ -88,14 +89,14 @@ def _will_start(k: Look, what: str) -> Verdict:
     )
 
 
-def _autosync_gave_up(k: Look, what: str) -> Verdict:
+def _autosync_gave_up(k: ApplicationLook, what: str) -> Verdict:
     # Argo CD counts any revision as already tried when the last operation failed without a result.
     if not k.fresh:
         return wait("stale", f"{what}; the status may be older than that", refresh=True)
     return fail("autosync_gave_up", f"{what}; auto-sync will not start again after that: start a manual sync")
 
 
-def sync_error(k: Look) -> Verdict | None:
+def sync_error(k: ApplicationLook) -> Verdict | None:
     """Auto-sync says that it has given up.
 
     The condition is written with a comparison that finds the application out of sync, but stays while a sync window is
@@ -118,7 +119,7 @@ def sync_error(k: Look) -> Verdict | None:
     return None
 
 
-def applied_elsewhere(k: Look) -> Verdict | None:
+def applied_elsewhere(k: ApplicationLook) -> Verdict | None:
     op = k.operation
     if k.e.basis != "applied" or (op is not None and k.applied_ok and op.phase == "Succeeded"):
         return None
@@ -140,7 +141,7 @@ def applied_elsewhere(k: Look) -> Verdict | None:
     return fail("operation_lost", "the synchronisation that was asked for is nowhere to be seen")
 
 
-def not_applied(k: Look) -> Verdict | None:
+def not_applied(k: ApplicationLook) -> Verdict | None:
     """An operation must have applied it, also where it changes nothing here."""
     if not k.e.require_applied or k.e.match == "any" or k.fully_applied:
         return None

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+from airflow_pipeops.argocd.situation import ApplicationLook
 from airflow_pipeops.waits.expectation import Verdict
 from airflow_pipeops.waits.language import by, names, wait
-from airflow_pipeops.waits.situation import Look
 from airflow_pipeops.waits.status import shorts
 
 #: After so many acknowledged refreshes that started nothing, a person should have a look.
 SILENT_AFTER = 3
 
 
-def sync_unknown(k: Look) -> Verdict | None:
+def sync_unknown(k: ApplicationLook) -> Verdict | None:
     if k.e.basis != "desired" or k.o.sync in ("Synced", "OutOfSync"):
         return None
     return wait("sync_unknown", f"the sync status is {k.o.sync}", refresh=True)
 
 
-def out_of_sync(k: Look) -> Verdict | None:
+def out_of_sync(k: ApplicationLook) -> Verdict | None:
     if k.e.basis != "desired" or k.o.sync == "Synced":
         return None
     if not k.fresh:
@@ -31,7 +31,7 @@ def out_of_sync(k: Look) -> Verdict | None:
     return _somebody_starts(k, listed)
 
 
-def _differs(k: Look, rule: str, reason: str) -> Verdict | None:
+def _differs(k: ApplicationLook, rule: str, reason: str) -> Verdict | None:
     policy = k.e.on_out_of_sync
     if policy == "fail" and rule == "out_of_sync_after_sync" and k.o.self_heal and k.o.blocked:
         return by(k.e.on_window, "sync_window", f"{reason}; self-heal waits for a sync window: {k.o.blocked}")
@@ -40,7 +40,7 @@ def _differs(k: Look, rule: str, reason: str) -> Verdict | None:
     return by(policy, rule, reason, refresh=True)
 
 
-def _somebody_starts(k: Look, listed: str) -> Verdict | None:
+def _somebody_starts(k: ApplicationLook, listed: str) -> Verdict | None:
     if k.o.automatic and k.o.blocked:
         reason = f"out of sync ({listed}); auto-sync waits for a sync window: {k.o.blocked}"
         return by(k.e.on_window, "sync_window", reason, refresh=True)

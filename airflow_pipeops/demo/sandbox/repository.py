@@ -52,6 +52,7 @@ class Repositories:
     async def resolve(self, url: str, revision: str) -> str:
         """Return the commit that ``revision`` (branch, tag, SHA or HEAD) means at this moment.
 
+        :return: a full commit id.
         :raises RepositoryError: where the repository does not answer or has no such revision.
         """
         if any(key[:2] == (url, revision) for key in self._rendered):
@@ -62,6 +63,7 @@ class Repositories:
     async def render(self, url: str, commit: str, path: str, *, recurse: bool = False) -> Rendered:
         """Return the manifests under ``path`` at ``commit``; the answer is remembered.
 
+        :return: the manifests, which the caller may change, and the kind of source.
         :raises RepositoryError: where the path is not there or does not render.
         """
         key = (url, commit, path, recurse)
@@ -76,6 +78,7 @@ class Repositories:
     async def metadata(self, url: str, commit: str) -> dict[str, Any]:
         """Return author, date, message and tags of a commit.
 
+        :return: them under the names that Argo CD's API uses.
         :raises RepositoryError: where there is no such commit.
         """
         async with self._lock(url):

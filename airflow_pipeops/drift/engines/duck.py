@@ -8,9 +8,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from airflow_pipeops.drift.columns import Column
 from airflow_pipeops.drift.engines.files import Listed, listed
 from airflow_pipeops.drift.engines.sessions import Cancelled, unique
-from airflow_pipeops.drift.schema import Column
 from airflow_pipeops.drift.sources import Files, Frame
 from airflow_pipeops.exceptions import InvalidInput, MissingExtra, PipeOpsError, Unreachable
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from airflow_pipeops.base.arguments import not_empty
-from airflow_pipeops.drift.schema import Column
+from airflow_pipeops.drift.columns import Column
 from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
 
 

@@ -6,8 +6,8 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from airflow_pipeops.drift.columns import Column
 from airflow_pipeops.drift.engines.sessions import Cancelled, by_name, unique
-from airflow_pipeops.drift.schema import Column
 from airflow_pipeops.drift.sources import Files, Frame, Query, TableRef
 from airflow_pipeops.exceptions import InvalidInput, MissingExtra, NotFound, PipeOpsError, Unreachable
 

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from airflow_pipeops.base.arguments import not_empty
+from airflow_pipeops.drift.columns import Column
 from airflow_pipeops.drift.engines import sql as statements
 from airflow_pipeops.drift.engines.dialects import CONNECTIONS, known
 from airflow_pipeops.drift.engines.sessions import Cancelled, by_name, unique
-from airflow_pipeops.drift.schema import Column
 from airflow_pipeops.drift.sources import Query, TableRef
 from airflow_pipeops.exceptions import AccessDenied, InvalidInput, PipeOpsError, Unreachable
 

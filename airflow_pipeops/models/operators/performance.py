@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from airflow_pipeops.base.arguments import one_of
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from airflow_pipeops.drift.operators.inputs import Given
     from airflow_pipeops.models.performance.labelled import Labelled
+
+#: What happens if the metric is worse than its reference.
+OnWorse = Literal["record", "fail"]
 
 
 class ModelPerformanceOperator(DeliveryOperator):
@@ -73,14 +76,14 @@ class ModelPerformanceOperator(DeliveryOperator):
         min_coverage: float = 0.0,
         estimate_from: Given | None = None,
         features: Sequence[str] = (),
-        on_worse: str = "record",
+        on_worse: OnWorse = "record",
         storage_conn_id: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         keys = [key] if isinstance(key, str) else list(key)
         self.metric = one_of("metric", metric, tuple(METRICS))
-        self.on_worse = one_of("on_worse", on_worse, ("record", "fail"))
+        self.on_worse: OnWorse = one_of("on_worse", on_worse, get_args(OnWorse))
         for field, value, sound, remedy in (
             (
                 "positive",

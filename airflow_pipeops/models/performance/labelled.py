@@ -60,6 +60,7 @@ def join(
 
     :param predictions: columns ``key`` and ``prediction``; also ``label``, where ``labels`` is ``None``.
     :param labels: columns ``key`` and ``label``.
+    :return: the pairs, and how many rows of each side found no partner.
     :raises InvalidInput: if a key was predicted twice, or has two labels that differ: nobody knows which one counts.
     """
     known = predictions[predictions[prediction].notna()]
@@ -96,9 +97,10 @@ def _unique(frame: pd.DataFrame, key: Sequence[str], field: str, what: str) -> N
 
 
 def positives(values: Any, positive: Any) -> Any:
-    """Return labels as 0 and 1.
+    """Read labels as 0 and 1.
 
     :param positive: the label that counts as 1; ``None`` if they are numbers or booleans already.
+    :return: an array of 0 and 1.
     :raises InvalidInput: if they are not, or if no label is the positive one.
     """
     import numpy as np

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_pipeops.base.arguments import one_of, share
 from airflow_pipeops.base.serialisation import JsonForm
@@ -29,8 +29,13 @@ if TYPE_CHECKING:
 class Performance(JsonForm):
     """A metric, and how sure it is.
 
-    :param low: lower end of the confidence interval; ``high`` its upper end.
+    :param metric: its name.
+    :param value: the metric.
+    :param low: lower end of the confidence interval.
+    :param high: upper end of the confidence interval.
     :param rows: rows with a prediction and a label.
+    :param confidence: of the interval, for example 0.95.
+    :param higher_is_better: ``False`` for an error or a loss.
     :param baseline: the share of positives, the labels' mean, or the share of the most frequent class: what a model that
         knows nothing would go by.
     :param estimated: computed without labels; see :mod:`airflow_pipeops.models.performance.estimates`.
@@ -58,12 +63,13 @@ class Metric:
     :param task: ``binary`` (labels 0 or 1), ``multiclass`` (labels of any type) or ``regression``.
     :param needs: ``score`` (a probability or ranking), ``class`` (0 or 1, or a score that a threshold cuts), ``label`` (the
         class itself) or ``number``.
+    :param higher_is_better: ``False`` for an error or a loss.
     :param measure: labels and predictions to the value and its influence by row.
     :param share: a proportion of rows, so that Wilson's interval applies; gives hits and trials.
     """
 
-    task: str
-    needs: str
+    task: Literal["binary", "multiclass", "regression"]
+    needs: Literal["score", "class", "label", "number"]
     higher_is_better: bool
     measure: Callable[[Array, Array], tuple[float, Array]]
     share: Callable[[Array, Array], tuple[float, float]] | None = None
@@ -79,6 +85,7 @@ def measure(
     :param predictions: shape (rows,); scores, classes or numbers, as the metric needs them.
     :param threshold: from this score on, a row counts as positive, for metrics of classes.
     :param confidence: of the interval, for example 0.95.
+    :return: its value, with its interval.
     :raises InvalidInput: for an unknown metric, values that are not finite, labels of one kind only where both are needed.
     """
     import numpy as np
@@ -106,9 +113,10 @@ def measure(
 
 
 def wilson(hits: float, trials: float, z: float) -> tuple[float, float]:
-    """Return Wilson's interval of a proportion.
+    """Work out Wilson's interval of a proportion.
 
     :param z: quantile of the normal distribution, 1.96 for 95 %.
+    :return: its lower and upper end.
     """
     share, square = hits / trials, z * z
     middle = share + square / (2 * trials)

@@ -111,6 +111,7 @@ class Cluster:
         Fields of the previous ``apply`` that the manifest no longer has are removed; fields set by others stay.
         ``metadata.generation`` moves only when the spec changes. Nothing changes, no new resourceVersion.
 
+        :return: the live object.
         :raises InvalidInput: malformed, refused by the sandbox, or an immutable field changed.
         """
         key = Key.of(manifests.check(manifest))
@@ -122,6 +123,7 @@ class Cluster:
     async def patch(self, key: Key, patch: dict[str, Any]) -> dict[str, Any]:
         """Change a live object by JSON merge patch, as a person with kubectl would: this makes drift.
 
+        :return: the live object.
         :raises NotFound: no such object. :raises InvalidInput: the result would be malformed.
         """
         live = self._store.read(key)

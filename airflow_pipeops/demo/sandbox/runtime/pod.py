@@ -48,7 +48,15 @@ def _logged(task: asyncio.Task[None]) -> asyncio.Task[None]:
 
 @dataclass(frozen=True)
 class Node:
-    """What the pods of a cluster share."""
+    """What the pods of a cluster share.
+
+    :param store: the objects of the cluster.
+    :param processes: the processes that pods run.
+    :param images: unpacked images.
+    :param host_images: names of images that run with this Python and are not unpacked.
+    :param connections: those open to each pod.
+    :param folder: where pods keep their files and logs.
+    """
 
     store: ObjectStore
     processes: ProcessTable

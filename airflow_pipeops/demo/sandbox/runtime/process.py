@@ -109,6 +109,7 @@ class ProcessTable:
     async def spawn(self, argv: list[str], *, env: dict[str, str], cwd: Path, log: Path) -> Process:
         """Start a process in its own session, its output appended to ``log``.
 
+        :return: the process, which runs.
         :raises OSError: the program cannot be started.
         """
         reading, writing = os.pipe()

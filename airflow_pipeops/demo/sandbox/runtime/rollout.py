@@ -18,19 +18,30 @@ def template_hash(template: dict[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Set:
-    """What the plan needs to know of one ReplicaSet; ``wanted`` is its spec, the rest its status."""
+    """What the plan needs to know of one ReplicaSet; ``wanted`` is its spec, the rest its status.
+
+    :param name: of the ReplicaSet.
+    :param wanted: replicas of its spec.
+    :param total: pods that exist.
+    :param ready: pods that are ready.
+    :param available: pods that were ready for long enough.
+    :param live_pods: pods whose process has not ended yet, those being terminated included.
+    """
 
     name: str
     wanted: int
     total: int = 0
     ready: int = 0
     available: int = 0
-    live_pods: int = 0  # pods whose process has not ended yet, those being terminated included
+    live_pods: int = 0
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The sizes to set: ReplicaSet name -> replicas (only those that change)."""
+    """The sizes to set: ReplicaSet name -> replicas (only those that change).
+
+    :param scale: ReplicaSet name -> replicas.
+    """
 
     scale: dict[str, int] = field(default_factory=dict)
 
@@ -100,6 +111,8 @@ def status(live: dict[str, Any], new: Set, old: list[Set], now: datetime) -> dic
     """Return the status of a Deployment after the ReplicaSets' facts, with its conditions.
 
     A rollout that once completed does not exceed its deadline when its pods break later, as in Kubernetes.
+
+    :return: the new ``status``.
     """
     spec, before = live["spec"], live.get("status", {})
     sets = [new, *old]
