@@ -96,8 +96,10 @@ class GitOpsCommitOperator(_DesiredStateOperator):
 
     Only the bytes of the values change. What stands at several places by anchor and alias is refused, with their lines; an
     alias itself, and a key that a merge key (``<<``) brings, are written out at the one place. A tag beside a digest that
-    stays is refused: the digest is what is deployed. However often the task is tried, and whatever dies on the way, the same values
-    make one commit. If the file has the values already, nothing is committed.
+    stays is refused: the digest is what is deployed.
+
+    However often the task is tried, and whatever dies on the way, the same values make one commit. If the file has the
+    values already, nothing is committed.
 
     :param git_conn_id: connection of the repository.
     :param file: path of the file in the repository.
