@@ -20,10 +20,10 @@ from airflow_pipeops.waits.rulebook import Rulebook, facts_of
 from airflow_pipeops.waits.status import shorts
 
 
-def _acknowledged(k: ApplicationLook) -> Verdict | None:
-    if not k.o.refreshed:
+def _acknowledged(look: ApplicationLook) -> Verdict | None:
+    if not look.observed.refreshed:
         return None
-    return Verdict("done", "acknowledged", f"compared with {shorts(k.o.desired)}")
+    return Verdict("done", "acknowledged", f"compared with {shorts(look.observed.desired)}")
 
 
 def _not_acknowledged(_: ApplicationLook) -> Verdict:
@@ -34,8 +34,8 @@ def _not_acknowledged(_: ApplicationLook) -> Verdict:
     )
 
 
-def _ended(k: ApplicationLook) -> Verdict:
-    operation, last, mark = k.running, k.o.operation, k.m.first_operation_at
+def _ended(look: ApplicationLook) -> Verdict:
+    operation, last, mark = look.running, look.observed.operation, look.memory.first_operation_at
     if operation is None:
         how = f" as {last.phase}: {last.message or '-'}" if last and last.phase else ""
         return Verdict("done", "ended", f"no operation is in progress; the last one ended{how}")

@@ -18,8 +18,8 @@ _KEPT = 20
 
 def chain_of(k: Look) -> Reconciled:
     """Return the chain that was observed."""
-    assert isinstance(k.o.reconciled, Reconciled)
-    return k.o.reconciled
+    assert isinstance(k.observed.reconciled, Reconciled)
+    return k.observed.reconciled
 
 
 def at(k: Look, names: Names) -> bool:
@@ -31,7 +31,7 @@ def at(k: Look, names: Names) -> bool:
 
 def right(k: Look, names: Names) -> bool:
     """Whether a revision will do; where any will, none but that which the source holds now."""
-    if k.e.match != "any":
+    if k.expectation.match != "any":
         return not k.problem and at(k, names)
     source = chain_of(k).source
     return source is None or not source.holds or names[-1:] == source.holds[-1:]
@@ -39,17 +39,17 @@ def right(k: Look, names: Names) -> bool:
 
 def answered(k: Look, stage: Stage) -> bool:
     """Whether the request that we made was answered, or a later one of somebody else that took its place."""
-    token = k.e.operation_id
+    token = k.expectation.operation_id
     if not token or stage.handled == token:
         return True
     replaced = bool(stage.requested) and stage.requested != token and stage.handled == stage.requested
-    return replaced and (k.m.own_seen or k.held("invisible") >= VISIBLE_WITHIN)
+    return replaced and (k.memory.own_seen or k.held("invisible") >= VISIBLE_WITHIN)
 
 
 def stages(k: Look) -> list[Stage]:
     """Return the stages that must come to where they should be, in their order."""
     chain = chain_of(k)
-    return [chain.owner, chain.main] if chain.owner and k.e.match != "any" else [chain.main]
+    return [chain.owner, chain.main] if chain.owner and k.expectation.match != "any" else [chain.main]
 
 
 def current(k: Look) -> Stage | None:
@@ -73,8 +73,10 @@ def _done_with(k: Look, stage: Stage) -> bool:
 
 def _source_answered(k: Look) -> bool:
     """Whether the source has looked again since we asked it to; of no account where the revision says so itself."""
-    source, token = chain_of(k).source, k.e.operation_id
-    return source is None or k.e.match != "any" or source.requested != token or source.handled == token
+    source, token = chain_of(k).source, k.expectation.operation_id
+    return (
+        source is None or k.expectation.match != "any" or source.requested != token or source.handled == token
+    )
 
 
 def _released(k: Look) -> bool:
@@ -88,7 +90,7 @@ def _released(k: Look) -> bool:
         and release.same_values
         and release.attempted_generation in (None, stage.generation, stage.ready_generation)
         and not (release.remediated or release.tests or release.untested or release.behind)
-        and (not k.e.chart or same_chart(k.e.chart, release.chart))
+        and (not k.expectation.chart or same_chart(k.expectation.chart, release.chart))
     )
 
 
@@ -112,7 +114,7 @@ def old_news(k: Look, stage: Stage) -> bool:
     if chain.release is None or stage is not chain.main:
         return not right(k, stage.tried)
     attempted = chain.release.attempted
-    other = bool(k.e.chart and attempted) and not same_chart(k.e.chart, attempted)
+    other = bool(k.expectation.chart and attempted) and not same_chart(k.expectation.chart, attempted)
     return other or bool(chain.release.behind)
 
 
@@ -146,9 +148,9 @@ def attempts(k: Look) -> Mapping[str, float]:
     if stage is None:
         return {}
     about = f"{stage.kind}|{stage.generation}|{','.join(stage.tried[:1])}|"
-    kept = {name: seen for name, seen in k.m.attempts.items() if name.startswith(about)}
+    kept = {name: seen for name, seen in k.memory.attempts.items() if name.startswith(about)}
     if failing(k):
-        kept.setdefault(about + stage.attempt, k.m.now)
+        kept.setdefault(about + stage.attempt, k.memory.now)
     return dict(list(kept.items())[-_KEPT:])
 
 
@@ -156,7 +158,7 @@ def facts(k: Look) -> dict[str, Any]:
     """Return what a message says of a chain, as JSON."""
     chain = chain_of(k)
     release, last = chain.release, chain.owner or chain.main
-    notes = [*k.o.warnings, *chain.notes]
+    notes = [*k.observed.warnings, *chain.notes]
     if k.exact_only:
         notes.append(
             "nobody can say which commits contain the expected one (no Git connection), so it was matched exactly"
@@ -165,13 +167,13 @@ def facts(k: Look) -> dict[str, Any]:
         "kind": chain.main.kind,
         "tried": list(last.tried[:1]),
         "applied": list(last.applied[:1]),
-        "failed_attempts": len(k.m.attempts),
+        "failed_attempts": len(k.memory.attempts),
     }
     if release is not None:
         found["chart"], found["chart_status"], found["expected_chart"] = (
             release.chart,
             release.status,
-            k.e.chart,
+            k.expectation.chart,
         )
         if release.drifted:
             notes.append(f"the cluster differs from the release: {release.drifted}")

@@ -46,9 +46,9 @@ _SILENT = frozenset(
 
 def _unmeetable(k: Look) -> Verdict | None:
     chain = chain_of(k)
-    if k.e.match == "any":
+    if k.expectation.match == "any":
         return None
-    if not k.e.revisions:
+    if not k.expectation.revisions:
         return fail("revision_missing", "no revision is expected; give one, or match any revision explicitly")
     if chain.release is not None and chain.owner is None:
         return fail(
@@ -61,7 +61,7 @@ def _unmeetable(k: Look) -> Verdict | None:
         )
     if k.problem:
         return fail(*k.problem)
-    source = k.o.sources[0]
+    source = k.observed.sources[0]
     for wanted in k.wanted.values():
         if source.versioned and not (is_sha(wanted) or _DIGEST.fullmatch(wanted)):
             return fail(
@@ -84,31 +84,36 @@ def _suspended(k: Look) -> Verdict | None:
     source = source_for(k, stage) if stage else None
     if source is not None and source.suspended and not at(k, source.holds):
         concerned.append(source)
-    if not concerned or (k.e.on_suspended == "accept" and stage is None):
+    if not concerned or (k.expectation.on_suspended == "accept" and stage is None):
         return None
     names = " and ".join(map(str, concerned))
     reason = f"{names} {'is' if len(concerned) == 1 else 'are'} suspended, and nothing will change until it is resumed"
-    return _wait("suspended", reason) if k.e.on_suspended == "wait" else fail("suspended", reason)
+    return _wait("suspended", reason) if k.expectation.on_suspended == "wait" else fail("suspended", reason)
 
 
 def _drifted(k: Look) -> Verdict | None:
     release = chain_of(k).release
-    if release is None or not release.drifted or current(k) is not None or k.e.on_out_of_sync == "accept":
+    if (
+        release is None
+        or not release.drifted
+        or current(k) is not None
+        or k.expectation.on_out_of_sync == "accept"
+    ):
         return None
     reason = f"released, and the cluster differs from the release: {release.drifted}"
-    return fail("drifted", reason) if k.e.on_out_of_sync == "fail" else _wait("drifted", reason)
+    return fail("drifted", reason) if k.expectation.on_out_of_sync == "fail" else _wait("drifted", reason)
 
 
 def _ready(k: Look) -> Verdict | None:
     if current(k) is not None:
         return None
     chain = chain_of(k)
-    where = short(k.o.deployed[0]) if k.o.deployed else "an unnamed revision"
+    where = short(k.observed.deployed[0]) if k.observed.deployed else "an unnamed revision"
     if chain.release is not None:
         where = f"chart {chain.release.chart}" + (f" from {where}" if chain.owner else "")
     held = max((k.held(name) for name in lasting(k) if name.startswith("ready:")), default=0.0)
-    if held < k.e.settle:
-        return _wait("settling", f"ready at {where} for {held:.0f} of {k.e.settle:.0f} s")
+    if held < k.expectation.settle:
+        return _wait("settling", f"ready at {where} for {held:.0f} of {k.expectation.settle:.0f} s")
     return Verdict("done", "ready", f"{chain.main} is ready at {where}")
 
 
@@ -163,13 +168,13 @@ def _failed(k: Look) -> Verdict | None:
     stage = failing(k)
     if stage is None:
         return None
-    needed = 1 if stage.reason == "BuildFailed" else max(1, k.e.failed_attempts)
+    needed = 1 if stage.reason == "BuildFailed" else max(1, k.expectation.failed_attempts)
     where = f" at {_written(stage.tried)}" if stage.kind == "Kustomization" else ""
     reason = f"{stage} failed{where} ({stage.reason}): {_first_line(stage.message)}"
-    count = len(k.m.attempts)
+    count = len(k.memory.attempts)
     silent = stage.kind == "HelmRelease" and stage.reason in _SILENT
     held = k.held(f"failing:{stage.reason}|{stage.generation}")
-    if count >= needed or (silent and held >= k.e.comparison_grace):
+    if count >= needed or (silent and held >= k.expectation.comparison_grace):
         return fail("attempt_failed", reason + (f" ({count} attempts have failed)" if count > 1 else ""))
     return _wait("attempt_failed", f"{reason}; it will be tried again (failed attempt {count} of {needed})")
 
@@ -194,7 +199,7 @@ def _superseded(k: Look) -> Verdict | None:
     ):
         return None
     first = stages(k)[0]
-    was_there = k.m.met or any(at(k, names) for names in first.seen)
+    was_there = k.memory.met or any(at(k, names) for names in first.seen)
     if not was_there or stage is not first or at(k, first.tried) or first.ready == "Unknown":
         return None
     return fail(
@@ -225,14 +230,14 @@ def _source_behind(k: Look) -> Verdict | None:
     if stage is None or source is None or not k.wanted or stage is not stages(k)[0] or at(k, source.holds):
         return None
     tips = f"absent:{','.join(k.tips)}"
-    if k.absent and k.m.acknowledged >= ABSENT_AFTER and k.held(tips) >= k.e.absent_grace:
+    if k.absent and k.memory.acknowledged >= ABSENT_AFTER and k.held(tips) >= k.expectation.absent_grace:
         return fail(
             "not_contained",
-            f"{source} is at {_written(source.holds)}, which does not contain {k.expected}, after {k.m.acknowledged} "
+            f"{source} is at {_written(source.holds)}, which does not contain {k.expected}, after {k.memory.acknowledged} "
             f"reconciliations in {seconds(k.held(tips))}: push the commit to {k.targets}, or change its ref",
         )
-    target = k.o.sources[0].target or "its default branch"
-    nameless = k.o.sources[0].versioned and source.holds and not is_sha(source.holds[0])
+    target = k.observed.sources[0].target or "its default branch"
+    nameless = k.observed.sources[0].versioned and source.holds and not is_sha(source.holds[0])
     commits = all(is_sha(wanted) for wanted in k.wanted.values())
     hint = (
         "its artifact does not say which commit it is from (org.opencontainers.image.revision), so expect its digest"
@@ -268,8 +273,12 @@ def _progressing(k: Look) -> Verdict:
     if not stage.current:
         why = f"it has yet to look at generation {stage.generation} of its spec"
     elif release is not None and stage is chain_of(k).main:
-        if k.e.chart and release.attempted and not same_chart(k.e.chart, release.attempted):
-            why = f"chart {release.attempted} was attempted last, and {k.e.chart} is expected"
+        if (
+            k.expectation.chart
+            and release.attempted
+            and not same_chart(k.expectation.chart, release.attempted)
+        ):
+            why = f"chart {release.attempted} was attempted last, and {k.expectation.chart} is expected"
         elif release.behind:
             why = release.behind
         elif stage.ready == "Unknown" and release.status == "deployed" and release.chart == release.attempted:
@@ -282,9 +291,9 @@ def _progressing(k: Look) -> Verdict:
 def _after_grace(k: Look, name: str, rule: str, reason: str) -> Verdict:
     """Fail once something has lasted for the grace of a comparison."""
     held = k.held(name)
-    if held >= k.e.comparison_grace:
+    if held >= k.expectation.comparison_grace:
         return fail(rule, f"{reason} (for {seconds(held)})")
-    return _wait(rule, f"{reason}; may last {seconds(k.e.comparison_grace)}")
+    return _wait(rule, f"{reason}; may last {seconds(k.expectation.comparison_grace)}")
 
 
 def _written(names: Names) -> str:

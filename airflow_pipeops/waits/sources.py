@@ -6,17 +6,19 @@ from airflow_pipeops.waits.expectation import Expectation
 from airflow_pipeops.waits.status import Source, is_digest, is_sha, same_repository, short
 
 
-def wanted_of(sources: tuple[Source, ...], e: Expectation) -> tuple[dict[int, str], tuple[str, str] | None]:
+def wanted_of(
+    sources: tuple[Source, ...], expectation: Expectation
+) -> tuple[dict[int, str], tuple[str, str] | None]:
     """Return the expected revision per source index, or which rule says that this can never be met, and why."""
     wanted: dict[int, str] = {}
-    if e.match == "any" or e.basis == "idle":
+    if expectation.match == "any" or expectation.basis == "idle":
         return wanted, None
-    if not e.revisions:
+    if not expectation.revisions:
         return wanted, (
             "revision_missing",
             "no revision is expected; give one, or match any revision explicitly",
         )
-    for key, revision in e.revisions.items():
+    for key, revision in expectation.revisions.items():
         indexes = _indexes(sources, key)
         problem = _problem(sources, indexes, key, revision)
         if problem:

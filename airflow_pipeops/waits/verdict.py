@@ -146,7 +146,7 @@ def _confirm(verdict: Verdict, memory: Memory, since: float | None) -> tuple[Ver
 
 
 def _remember(look: Look, rulebook: Rulebook) -> Memory:
-    observed, memory = look.o, look.m
+    observed, memory = look.observed, look.memory
     since = {name: memory.since.get(name, memory.now) for name in _spells(look, rulebook)}
     if look.fresh and observed.health in _GOOD:
         # The server says since when, in whole seconds; so a difference of two of its times is uncertain by one.
@@ -185,7 +185,7 @@ def _remember(look: Look, rulebook: Rulebook) -> Memory:
 
 def _spells(look: Look, rulebook: Rulebook) -> list[str]:
     """What is so now, and is counted for how long it has been without a gap."""
-    observed = look.o
+    observed = look.observed
     active = [] if look.ended_at is None else [look.ended]
     # Where the server says since when health is so, it may be seen before a comparison confirms it: no other spell of it
     # is taken for this one.
@@ -196,7 +196,7 @@ def _spells(look: Look, rulebook: Rulebook) -> list[str]:
         active.append("differs")
     if observed.condition("ComparisonError", "UnknownError"):
         active.append("comparison")
-    if look.e.operation_id and not look.ours:
+    if look.expectation.operation_id and not look.ours:
         active.append("invisible")
     if look.absent and not look.desired_ok:
         active.append(f"absent:{','.join(look.tips)}")
@@ -215,13 +215,13 @@ def _ask(verdict: Verdict, memory: Memory) -> tuple[Verdict, Memory]:
     return verdict, replace(memory, asks=memory.asks + 1, asked_at=memory.now)
 
 
-def _troubled(trouble: Trouble, e: Expectation, memory: Memory) -> tuple[Verdict, Memory]:
+def _troubled(trouble: Trouble, expectation: Expectation, memory: Memory) -> tuple[Verdict, Memory]:
     message = trouble.message or trouble.kind
     if trouble.kind in ("denied", "missing"):
         memory = replace(memory, troubles=memory.troubles + 1, since=_kept(memory))
         # Once may be a hiccup of a proxy or of an API server that has just started; twice is an answer.
         answered = memory.troubles >= 2
-        if trouble.kind == "missing" and e.gone:
+        if trouble.kind == "missing" and expectation.gone:
             return Verdict("done" if answered else "wait", "gone", "the application is gone"), memory
         rule = (
             "access_denied"
@@ -234,7 +234,7 @@ def _troubled(trouble: Trouble, e: Expectation, memory: Memory) -> tuple[Verdict
     since = memory.since.get("unreachable", memory.now)
     memory = replace(memory, troubles=0, since={**_kept(memory), "unreachable": since})
     lasted = memory.now - since
-    state = "failed" if lasted >= e.transport_grace else "wait"
+    state = "failed" if lasted >= expectation.transport_grace else "wait"
     return Verdict(state, "unreachable", f"no usable answer for {seconds(lasted)}: {message}"), memory
 
 

@@ -129,17 +129,16 @@ def judge_again_in(expectation: Expectation, memory: Memory, now: float) -> floa
 
     :param now: on the clock of the memory.
     """
-    e = expectation
     spans = {
-        *(getattr(e, name) for name in _SPANS),
+        *(getattr(expectation, name) for name in _SPANS),
         VISIBLE_WITHIN,
         CONFIRM_WITHIN,
-        max(NEXT_SECOND, e.settle),
+        max(NEXT_SECOND, expectation.settle),
     }
     # Subtracted as the rules do: what they find a hair too short is never taken here for over.
     left: list[float] = [span - (now - since) for since in memory.since.values() for span in spans]
-    if e.timeout is not None and memory.started_at is not None:
-        left.append(e.timeout - (now - memory.started_at))
+    if expectation.timeout is not None and memory.started_at is not None:
+        left.append(expectation.timeout - (now - memory.started_at))
     if memory.asked_at is not None:
         left.append(_ASK_AGAIN - (now - memory.asked_at))
     return min([LONGEST_PAUSE, *(span for span in left if span > 0)])
