@@ -247,7 +247,9 @@ class Writer:
             return False
         if "[remote rejected]" in refused or "[rejected]" in refused:
             raise self._refused(refused, output)
-        raise self._git.failure("push", output)
+        failure = self._git.failure("push", output)
+        failure.with_copy = "remote:" not in output.stderr and "remote error" not in output.stderr  # type: ignore[attr-defined]
+        raise failure
 
     def _refused(self, line: str, output: Output) -> AccessDenied:
         reason = line.rpartition("\t")[2]
@@ -284,11 +286,12 @@ class Writer:
             self._cache.run("update-index", "-z", "--index-info", stdin=index_info, extra=index)
             tree = self._cache.run("write-tree", extra=index).decode().strip()
         opened = self._git.credentials
-        output = self._cache.run(
+        output = self._git.run(
             "commit-tree", *(["-S"] if opened.signing_key else []), tree, "-p", tip, "-F", "-",
             stdin=message.encode(), extra={**self._identity, PASSPHRASE: opened.signing_key_passphrase},
+            directory=self._cache.directory,
         )  # fmt: skip
-        return output.decode().strip()
+        return output.text.strip()
 
     def _plan_edit(self, tip: str, file: str, values: Mapping[str, Any], expect: Mapping[str, Any]) -> _Plan:
         text = self._text(tip, file)
@@ -318,10 +321,7 @@ class Writer:
             ) from error
 
     def _plan_revert(self, tip: str, commit: str) -> _Plan:
-        output = self._git.run(
-            "merge-base", "--is-ancestor", commit, tip, accept=(0, 1), directory=self._cache.directory
-        )
-        if output.code == 1:
+        if not self._cache.is_ancestor(commit, tip):
             raise InvalidInput(
                 f"the commit {commit[:12]} is not on branch {self._branch!r}",
                 field="commit",

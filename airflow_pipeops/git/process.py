@@ -27,7 +27,7 @@ _DENIED = re.compile(
 )
 _ABSENT = re.compile(
     r"repository .*not found|does not exist|does not appear to be a git repository|returned error: 404|"
-    r"couldn't find remote ref|not our ref|no such remote ref",
+    r"couldn't find remote ref|not our ref|no such remote ref|unadvertised object",
     re.IGNORECASE,
 )
 _NETWORK = re.compile(

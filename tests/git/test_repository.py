@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,6 +29,57 @@ DIGEST = "images[name=web].digest"
 COUNT = "replicas[name=web].count"
 KEY = "-----BEGIN RSA PRIVATE KEY-----\nbm8ga2V5IGF0IGFsbA==\n-----END RSA PRIVATE KEY-----\n"
 REAL_GIT = subprocess.run(["which", "git"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _object(folder: Path, remote, name: str) -> Path:
+    """Return the file of an object; of its pack, where it is in one."""
+    sha = subprocess.run(
+        [REAL_GIT, "rev-parse", name], cwd=remote.path, capture_output=True, text=True, check=True
+    ).stdout.strip()
+    loose = folder / "objects" / sha[:2] / sha[2:]
+    return loose if loose.exists() else next((folder / "objects" / "pack").glob("*.pack"))
+
+
+def _remove(path: Path) -> None:
+    path.chmod(0o600)
+    path.unlink()
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.chmod(0o600)
+    path.write_bytes(content)
+
+
+def _file_in_place(folder: Path, remote) -> None:
+    shutil.rmtree(folder)
+    folder.write_text("not a repository")
+
+
+#: What may happen to a copy: a power cut, a full disk, a clean-up of temporary files, a person.
+DAMAGES = {
+    "tip missing": lambda folder, remote: _remove(_object(folder, remote, "main")),
+    "tip emptied": lambda folder, remote: _write(_object(folder, remote, "main"), b""),
+    "older commit missing": lambda folder, remote: _remove(_object(folder, remote, "main~2")),
+    "tree missing": lambda folder, remote: _remove(_object(folder, remote, "main^{tree}")),
+    "older tree missing": lambda folder, remote: _remove(_object(folder, remote, "main~1:dir1")),
+    "blob missing": lambda folder, remote: _remove(_object(folder, remote, "main~1:dir1/a.txt")),
+    "blob torn": lambda folder, remote: _write(_object(folder, remote, f"main:{FILE}"), b"x\x9c torn"),
+    "all objects gone": lambda folder, remote: shutil.rmtree(folder / "objects"),
+    "bad config": lambda folder, remote: (folder / "config").write_text("[core\nnonsense = = "),
+    "no config": lambda folder, remote: (folder / "config").write_text(
+        "[core]\n\trepositoryformatversion = 99\n"
+    ),
+    "bad HEAD": lambda folder, remote: (folder / "HEAD").write_text("garbage"),
+    "bad ref": lambda folder, remote: (folder / "refs/pipeops/heads/main").write_text("garbage"),
+    "empty ref": lambda folder, remote: (folder / "refs/pipeops/heads/main").write_text(""),
+    "refs gone": lambda folder, remote: shutil.rmtree(folder / "refs"),
+    "a file in its place": _file_in_place,
+    "an empty folder in its place": lambda folder, remote: (shutil.rmtree(folder), folder.mkdir()),
+    "a link to nowhere in its place": lambda folder, remote: (
+        shutil.rmtree(folder),
+        folder.symlink_to("/nowhere"),
+    ),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -105,6 +157,66 @@ class TestRead:
                 pack.write_bytes(b"")
         remote.commit("second", **{"a.txt": "x"})
         assert client.read("a.txt") == b"x"
+
+    @pytest.mark.parametrize("damage", DAMAGES)
+    @pytest.mark.parametrize("packed", [False, True], ids=["loose", "packed"])
+    def test_whatever_happens_to_the_copy_it_heals(self, remote, tmp_path, damage, packed):
+        for number in range(3):
+            remote.commit(f"older {number}", **{f"dir{number}__a.txt".replace("__", "/"): f"text {number}"})
+        old = remote.tip()
+        remote.commit("newer", **{"b.txt": "x"})
+        client = remote.client(tmp_path / "cache")
+        client.fetch()
+        folder = client._cache.directory
+        if packed:
+            subprocess.run([REAL_GIT, "--git-dir", str(folder), "repack", "-adq"], check=True)
+        else:
+            unpacked = list((folder / "objects" / "pack").glob("*.pack"))
+            for pack in unpacked:
+                pack = pack.rename(tmp_path / pack.name)
+                subprocess.run(
+                    [REAL_GIT, "--git-dir", str(folder), "unpack-objects", "-q"],
+                    stdin=pack.open("rb"),
+                    check=True,
+                )
+        DAMAGES[damage](folder, remote)
+        assert client.is_ancestor(old, client.fetch())
+        assert client.read("dir0/a.txt", old) == b"text 0"
+        assert client.describe(old).subject == "older 2"
+        client.checkout(old, tmp_path / "out")
+        assert (tmp_path / "out" / "dir1" / "a.txt").read_text() == "text 1"
+        assert set_digest(client).changed
+
+    def test_a_copy_that_cannot_be_made_names_its_folder(self, remote, tmp_path):
+        cache = tmp_path / "cache"
+        client = remote.client(cache)
+        client.fetch()
+        (cache / "x").mkdir()
+        client._cache.directory = Path("/proc/pipeops")
+        with pytest.raises(SystemFailure, match="local copy of the repository in /proc/pipeops") as caught:
+            client.fetch()
+        assert "removed at any time" in str(caught.value)
+
+    def test_two_tasks_that_find_the_damage_make_one_new_copy(self, remote, tmp_path):
+        clients = [remote.client(tmp_path / "cache") for _ in range(4)]
+        tip = clients[0].fetch()
+        for path in (clients[0]._cache.directory / "objects").rglob("*"):
+            if path.is_file():
+                path.unlink()
+        with ThreadPoolExecutor(4) as pool:
+            assert [*pool.map(lambda one: one.describe(tip).sha, clients)] == [tip] * 4
+
+    def test_a_branch_that_is_not_there_and_a_torn_line_leave_the_copy(self, remote, http_git, tmp_path):
+        client = GitRepository(http_git.url, credentials=Credentials(username="airflow", password="s3cret/tok+en"),
+                               cache_dir=tmp_path, attempts=1)  # fmt: skip
+        client.fetch()
+        before = client._cache.directory.stat().st_ino
+        with pytest.raises(NotFound):
+            client.fetch("no-such-branch")
+        http_git.failing[:] = [500] * 9
+        with pytest.raises(Unreachable):
+            client.fetch()
+        assert client._cache.directory.stat().st_ino == before
 
     def test_a_stale_lock_does_no_harm(self, remote, client, tmp_path):
         client.fetch()
