@@ -12,8 +12,8 @@ from collections.abc import Coroutine, Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.base.redaction import redacted
 from airflow_pipeops.exceptions import BadResponse, PipeOpsError
+from airflow_pipeops.redaction import redacted
 from airflow_pipeops.waits.status import (
     Condition,
     Hydration,

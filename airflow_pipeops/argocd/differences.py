@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import yaml
 
-from airflow_pipeops.base.redaction import MASK, redacted
+from airflow_pipeops.redaction import MASK, redacted
 from airflow_pipeops.waits.status import Observed
 
 #: Of the live object, what no desired state says, and what changes by itself.

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from airflow_pipeops.base.redaction import redacted
+from airflow_pipeops.redaction import redacted
 from airflow_pipeops.waits.status import Observed, Resource, short
 from airflow_pipeops.waits.verdict import Verdict
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from airflow_pipeops.base.redaction import redacted
+from airflow_pipeops.redaction import redacted
 from airflow_pipeops.waits.status import Observed
 
 #: How many resources and revisions a payload names.

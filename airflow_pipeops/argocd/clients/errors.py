@@ -14,6 +14,7 @@ from airflow_pipeops.exceptions import (
     Unreachable,
     Unsupported,
 )
+from airflow_pipeops.redaction import excerpt
 
 # gRPC codes, as they stand in the bodies of errors.
 INVALID_ARGUMENT, FAILED_PRECONDITION = 3, 9
@@ -88,9 +89,9 @@ def _grpc(content: bytes) -> tuple[int | None, str]:
     try:
         body = json.loads(content)
     except ValueError:
-        return None, content[:200].decode("utf-8", "replace").strip()
+        return None, excerpt(content[:10_000], 200)
     if not isinstance(body, dict):
         return None, ""
     code = body.get("code", body.get("grpc_code"))
     message = body.get("message") or body.get("error") or ""
-    return (code if isinstance(code, int) else None), str(message)[:1000]
+    return (code if isinstance(code, int) else None), excerpt(str(message), 1000)

@@ -9,10 +9,10 @@ from airflow_pipeops.argocd.application import observe
 from airflow_pipeops.argocd.differences import LIMIT, differences, fingerprint, unified
 from airflow_pipeops.argocd.operators.base import ArgoCDOperator
 from airflow_pipeops.base.arguments import one_of
-from airflow_pipeops.base.redaction import redacted
 from airflow_pipeops.delivery.operators import no_retry
 from airflow_pipeops.exceptions import DriftFound, SyncFailed
 from airflow_pipeops.git.forges import first_commit_url
+from airflow_pipeops.redaction import redacted
 from airflow_pipeops.waits.status import Observed
 
 if TYPE_CHECKING:
