@@ -175,7 +175,6 @@ def test_what_the_api_server_of_argo_cd_computes_cannot_be_had(api: ApiServer) -
 
     async def story(client: ArgoCDCoreClient) -> None:
         for call in (
-            client.resource_tree(APP),
             client.managed_resources(APP),
             client.revision_metadata(APP, "a" * 40),
             client.manifests(APP),
@@ -400,3 +399,39 @@ def test_an_operator_needs_not_know(context: dict[str, Any], monkeypatch: pytest
         api.tokens["token"] = lambda *_: False
         with pytest.raises(AccessDenied):
             ArgoCDHook("kubernetes_default").application(app.name)
+
+
+def test_the_tree_has_the_workloads_and_what_their_pods_wait_for(api: ApiServer) -> None:
+    here = {"destination": {"server": "https://kubernetes.default.svc"}}
+    listed = [
+        {"kind": "ConfigMap", "name": "settings", "namespace": "api"},
+        {"group": "batch", "kind": "Job", "name": "hook", "namespace": "api"},
+        {"group": "batch", "kind": "Job", "name": "gone", "namespace": "api"},
+    ]
+    put(api, spec={**spec("https://git.example.com/x.git", "api"), **here}, status={"resources": listed})
+    metadata = {"name": "hook", "namespace": "api", "uid": "u-1"}
+    api.put(*JOBS, {"metadata": metadata, "spec": {"selector": {"matchLabels": {"job": "hook"}}}})
+    waiting = {"reason": "CrashLoopBackOff", "message": "back-off 40s restarting failed container"}
+    states = {"crashes": [{"state": {"waiting": waiting}}], "runs": [{"ready": True}], "starts": []}
+    for name, state in states.items():
+        pod = {"name": name, "namespace": "api", "labels": {"job": "hook"}}
+        api.put(
+            "", "v1", "pods", {"metadata": pod, "status": {"phase": "Running", "containerStatuses": state}}
+        )
+
+    tree = run(api, lambda client: client.resource_tree(APP))
+    pods = {node["name"]: node["health"] for node in tree["nodes"] if node["kind"] == "Pod"}
+    assert [node["name"] for node in tree["nodes"] if node["kind"] == "Job"] == ["hook"]
+    assert pods == {
+        "crashes": {"status": "Degraded", "message": "back-off 40s restarting failed container"},
+        "runs": {"status": "Healthy"},
+        "starts": {"status": "Progressing"},
+    }
+    assert all(node["parentRefs"] == [{"uid": "u-1"}] for node in tree["nodes"] if node["kind"] == "Pod")
+
+
+def test_an_operation_that_nobody_has_taken_up_is_withdrawn(api: ApiServer) -> None:
+    put(api, operation={"sync": {"revision": "a" * 40}})
+    run(api, lambda client: client.terminate(APP))
+    left = run(api, lambda client: client.get(APP))
+    assert not left.get("operation")
