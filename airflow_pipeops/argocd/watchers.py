@@ -256,24 +256,24 @@ class ArgoCDDriftTrigger(ArgoCDEventTrigger):
     so already is no news.
     """
 
-    kept_as = "argocd-drift"
-    news = "drift"
+    kept_as = "argocd-differences"
+    news = "differences"
 
     def remembered(self, data: Any) -> Any:
         """Read what was kept about an application."""
-        from airflow_pipeops.argocd.differences import DriftMemory
+        from airflow_pipeops.argocd.differences import DifferencesMemory
 
-        return DriftMemory.from_json(data)
+        return DifferencesMemory.from_json(data)
 
     async def judge(
         self, client: ArgoCD, ref: AppRef, observed: Observed, memory: Any, *, resumed: bool
     ) -> tuple[dict[str, Any] | None, Any]:
-        """Look for drift."""
+        """Look for differences."""
         from airflow_pipeops.argocd.differences import differences, news, out_of_sync, payload, suspicious
 
-        drifted, memory = suspicious(observed, memory)
+        suspect, memory = suspicious(observed, memory)
         found = []
-        if drifted:
+        if suspect:
             try:
                 found = differences(await client.managed_resources(ref))
             except Unsupported:

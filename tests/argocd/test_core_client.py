@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from airflow_pipeops.argocd.application import observe
 from airflow_pipeops.argocd.clients.kubernetes import ArgoCDCoreClient
 from airflow_pipeops.argocd.clients.protocol import AppRef, Resource
 from airflow_pipeops.argocd.hook import ArgoCDHook
 from airflow_pipeops.argocd.links import app_url
+from airflow_pipeops.argocd.watchers import ArgoCDDriftTrigger, ArgoCDReleasedTrigger
 from airflow_pipeops.exceptions import (
     AccessDenied,
     Conflict,
@@ -435,3 +437,70 @@ def test_an_operation_that_nobody_has_taken_up_is_withdrawn(api: ApiServer) -> N
     run(api, lambda client: client.terminate(APP))
     left = run(api, lambda client: client.get(APP))
     assert not left.get("operation")
+
+
+def test_differences_are_told_through_the_kubernetes_api_too(api: ApiServer) -> None:
+    listed = [
+        {"kind": "ConfigMap", "name": "settings", "namespace": "api", "status": "OutOfSync"},
+        {"kind": "Secret", "name": "creds", "namespace": "api", "status": "Synced"},
+    ]
+    synced = {"status": "Synced", "revision": "a" * 40}
+    done = {"phase": "Succeeded", "syncResult": {"revision": "a" * 40}, "finishedAt": "2026-01-01T00:00:00Z"}
+    put(api, status={"sync": synced, "operationState": done, "resources": listed})
+    trigger = ArgoCDDriftTrigger(argocd_conn_id="cluster", apps=["api"])
+
+    async def story(client: ArgoCDCoreClient) -> list[Any]:
+        memory, told = trigger.remembered({}), []
+        for status in ("Synced", "OutOfSync", "OutOfSync"):
+            found = await client.get(APP)
+            found["status"]["sync"]["status"] = status
+            payload, memory = await trigger.judge(client, APP, observe(found), memory, resumed=False)
+            told.append(payload and payload["resources"])
+        return told
+
+    differs = {
+        "group": "",
+        "kind": "ConfigMap",
+        "namespace": "api",
+        "name": "settings",
+        "change": "modified",
+        "fields": [],
+    }
+    assert run(api, story) == [None, [differs], None]
+
+
+def test_a_release_that_only_a_comparison_can_tell_is_compared_once(api: ApiServer) -> None:
+    second = "2026-01-01T00:00:00Z"
+    done = {"phase": "Succeeded", "syncResult": {"revision": "a" * 40}, "finishedAt": second}
+    status = {
+        "sync": {"status": "Synced", "revision": "a" * 40},
+        "health": {"status": "Healthy", "lastTransitionTime": "2025-12-01T00:00:00Z"},
+        "reconciledAt": second,
+        "operationState": done,
+        "history": [{"id": 3, "revision": "a" * 40}],
+    }
+    put(api, status=status)
+    trigger = ArgoCDReleasedTrigger(argocd_conn_id="cluster", apps=["api"])
+
+    async def acknowledge(client: ArgoCDCoreClient) -> None:
+        while not any(request.startswith("PATCH") for request in api.requests):
+            await asyncio.sleep(0.01)
+
+        def compared(found: dict[str, Any]) -> None:
+            found["metadata"].pop("annotations", None)
+            found["status"]["reconciledAt"] = "2026-01-01T00:00:09Z"
+
+        api.change("applications", "argocd", "api", compared)
+
+    async def story(client: ArgoCDCoreClient) -> list[Any]:
+        answer = asyncio.ensure_future(acknowledge(client))
+        memory, told = trigger.remembered({"known": True, "reported": "another", "number": 2}), []
+        for _ in range(5):
+            seen = observe(await client.get(APP))
+            payload, memory = await trigger.judge(client, APP, seen, memory, resumed=False)
+            told.append(payload and payload["number"])
+        await answer
+        return told
+
+    assert run(api, story) == [None, None, None, 3, None]
+    assert sum(request.startswith("PATCH") for request in api.requests) == 1

@@ -77,7 +77,7 @@ TRUTH = {
     "f-drift-app": ("failed", "manual_sync_needed", "Secret/creds"),
     "g-windowdeny": ("wait", "out_of_sync", "is a sync window closed?"),
     "i-running": ("wait", "operation_running", "is running"),
-    "o-degraded-app": ("failed", "degraded", "Degraded"),
+    "o-degraded-app": ("wait", "progressing", "Progressing"),
     "released-late": ("wait", "settling", "for 3 of 5 s"),
     "stale-progressing-after-controller-kill": ("wait", "progressing", "Progressing"),
     "st-crash-after-rollout": ("wait", "progressing", "Progressing"),

@@ -136,6 +136,8 @@ class ArgoCDCoreClient:
         """Ask the controller to compare again, and return the Application once it has.
 
         The controller takes the annotation away when it has; only then is the answer one to the question.
+
+        :return: the Application; ``None`` where that was not acknowledged in time.
         """
         if app.project:
             await self.get(app)
@@ -275,6 +277,7 @@ class ArgoCDCoreClient:
     ) -> AsyncGenerator[Json, None]:
         """Yield ``{"type": ..., "application": ...}`` as they happen.
 
+        :yield: the events.
         :raises Unreachable: when the stream breaks.
         """
         changes = self.kubernetes.follow(
@@ -360,6 +363,9 @@ class ArgoCDCoreClient:
         """Return the workloads of an Application and their pods, with what the pods wait for; nothing else of the tree.
 
         The objects are those that the controller lists in the status; the pods are asked for here.
+
+        :return: ``{nodes}``, each as in the answer of Argo CD\'s own server.
+        :raises Unsupported: where they are in another cluster.
         """
         application = await self.get(app)
         await self._same_cluster(app, f"what belongs to {app}")
@@ -385,6 +391,7 @@ class ArgoCDCoreClient:
     async def managed_resources(self, app: AppRef) -> list[Json]:
         """Not on this way.
 
+        :return: nothing.
         :raises Unsupported: always.
         """
         raise _unsupported("the difference between desired and live state")
@@ -392,6 +399,7 @@ class ArgoCDCoreClient:
     async def revision_metadata(self, app: AppRef, revision: str, *, source: int | None = None) -> Json:
         """Not on this way.
 
+        :return: nothing.
         :raises Unsupported: always.
         """
         raise _unsupported("author and message of a revision")
@@ -399,6 +407,7 @@ class ArgoCDCoreClient:
     async def manifests(self, app: AppRef, revision: str = "") -> list[Json]:
         """Not on this way.
 
+        :return: nothing.
         :raises Unsupported: always.
         """
         raise _unsupported("rendered manifests")
@@ -406,6 +415,7 @@ class ArgoCDCoreClient:
     async def sync_windows(self, app: AppRef) -> dict[str, Any]:
         """Not on this way: whether a window is open is computed, and not written down.
 
+        :return: nothing.
         :raises Unsupported: always.
         """
         raise _unsupported("whether a sync window is open")
