@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from airflow_pipeops.exceptions import NotFound
 from airflow_pipeops.waits.wait import Decided, Oracle
 
 
@@ -27,10 +28,19 @@ def git_oracle(git_conn_id: str | None) -> Oracle | None:
 
 
 def contains_commit(git_conn_id: str, expected: str, revision: str) -> bool:
-    """Ask the repository of a connection whether ``revision`` contains the commit ``expected``."""
+    """Ask the repository of a connection whether ``revision`` contains the commit ``expected``.
+
+    :return: whether it does; a commit that the repository does not have, also after a fetch, is in no other one.
+    :raises NotFound: if it does not have ``revision``.
+    """
     from airflow_pipeops.git.hook import GitHook
 
-    return bool(GitHook(git_conn_id).get_conn().is_ancestor(expected, revision))
+    repository = GitHook(git_conn_id).get_conn()
+    repository.resolve(revision)
+    try:
+        return bool(repository.is_ancestor(expected, revision))
+    except NotFound:
+        return False
 
 
 def demand_set(git_conn_id: str | None, decided: Decided, live: Any, change: Any = None) -> None:
