@@ -30,7 +30,7 @@ from airflow_pipeops.exceptions import (
 )
 from airflow_pipeops.git.ancestry import contains_commit, demand_set
 from airflow_pipeops.git.forges import first_commit_url
-from airflow_pipeops.waits.revisions import revisions_of
+from airflow_pipeops.waits.sources import revisions_of
 from airflow_pipeops.waits.status import Observed, Operation, is_sha, shorts
 from airflow_pipeops.waits.verdict import Expectation, Memory
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from airflow_pipeops.argocd.situation import ApplicationLook
 from airflow_pipeops.waits.expectation import Verdict
-from airflow_pipeops.waits.language import by, fail, seconds, unhealthy, wait
+from airflow_pipeops.waits.rules import by, fail, seconds, unhealthy, wait
 from airflow_pipeops.waits.status import shorts
 
 #: Seconds for which health may stay Progressing before the controller is asked to look again.
