@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_pipeops.base.arguments import one_of, positive
 from airflow_pipeops.delivery.operators import DeliveryOperator, idempotency_key
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from airflow_pipeops.flux.client import FluxClient
 
 
+#: Which revisions will do.
+Match = Literal["exact", "contains", "any"]
+
+
 class FluxOperator(DeliveryOperator):
     """What all operators of one Kustomization or HelmRelease share.
 
@@ -40,7 +44,7 @@ class FluxOperator(DeliveryOperator):
         self,
         *,
         name: str,
-        kind: str = "Kustomization",
+        kind: Literal["Kustomization", "HelmRelease"] = "Kustomization",
         namespace: str = "",
         flux_conn_id: str = FluxHook.default_conn_name,
         **kwargs: Any,
@@ -70,7 +74,7 @@ class FluxWaitOperator(WaitOperator, FluxOperator):
         settle: timedelta = timedelta(0),
         source_grace: timedelta = timedelta(minutes=3),
         failed_attempts: int = 2,
-        on_suspended: str = "fail",
+        on_suspended: Literal["fail", "wait", "accept"] = "fail",
         **kwargs: Any,
     ) -> None:
         super().__init__(settle=settle, **kwargs)
@@ -78,10 +82,11 @@ class FluxWaitOperator(WaitOperator, FluxOperator):
         self.failed_attempts = count("failed_attempts", failed_attempts)
         self.on_suspended = one_of("on_suspended", on_suspended, ("fail", "wait", "accept"))
 
-    def expected(self, revision: Any, match: str, **more: Any) -> Expectation:
+    def expected(self, revision: Any, match: Match, **more: Any) -> Expectation:
         """Return an expectation with the operator's durations and policies.
 
         :param revision: expected revision, or a dict from source to revision; of no account where any will do.
+        :return: the expectation.
         :raises InvalidInput: without a revision, unless any will do.
         """
         return Expectation(
@@ -101,6 +106,7 @@ class FluxWaitOperator(WaitOperator, FluxOperator):
 
         :param method: name of the method that goes on after a deferral, with the trigger's event.
         :param asks: ask controllers to reconcile where that would help.
+        :return: where the wait stands, if it was not deferred.
         """
         hook = self.hook()
         base = token_base(idempotency_key(context)) if asks else ""
@@ -127,6 +133,7 @@ class FluxWaitOperator(WaitOperator, FluxOperator):
     def resumed(self, event: Mapping[str, Any] | None) -> Decided:
         """Read a trigger's event.
 
+        :return: where the wait stands.
         :raises PipeOpsError: the error that ended the trigger, if one did.
         """
         raise_error_of(event)
@@ -138,6 +145,7 @@ class FluxWaitOperator(WaitOperator, FluxOperator):
     def demand(self, decided: Decided) -> dict[str, Any]:
         """Return what there is to say of a met expectation.
 
+        :return: ``{kind, name, namespace, revision, chart, health, rule, reason, warnings}``.
         :raises PipeOpsError: what a failed verdict stands for, with everything that a person looks up next.
         """
         verdict, details = decided.verdict, decided.verdict.details
@@ -172,6 +180,7 @@ class FluxWaitOperator(WaitOperator, FluxOperator):
 def count(field: str, value: int) -> int:
     """Return a number from 1.
 
+    :return: the number.
     :raises InvalidInput: for anything else.
     """
     from airflow_pipeops.exceptions import InvalidInput

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_pipeops.base.arguments import one_of, positive
 from airflow_pipeops.base.documents import map_, text
@@ -20,7 +20,7 @@ from airflow_pipeops.exceptions import (
     PipeOpsError,
     Unreachable,
 )
-from airflow_pipeops.flux.base import FluxOperator, FluxWaitOperator
+from airflow_pipeops.flux.base import FluxOperator, FluxWaitOperator, Match
 from airflow_pipeops.flux.kinds import REQUESTED_AT, Ref, source_of
 from airflow_pipeops.flux.objects import observe
 from airflow_pipeops.flux.waits import token_base
@@ -76,7 +76,7 @@ class FluxReconcileOperator(FluxWaitOperator):
         """Find our request again or make one; then wait."""
         with no_retry():
             hook, base = self.hook(), token_base(idempotency_key(context))
-            match = "any" if not self.revision else "contains" if self.git_conn_id else "exact"
+            match: Match = "any" if not self.revision else "contains" if self.git_conn_id else "exact"
             expectation = self.expected(self.revision, match)
             token, attached = hook.run(
                 lambda client: self._request(client, hook.ref(self.kind, self.name), base)
@@ -230,7 +230,11 @@ class FluxDriftOperator(FluxOperator):
     """
 
     def __init__(
-        self, *, since: timedelta = timedelta(hours=1), on_drift: str = "accept", **kwargs: Any
+        self,
+        *,
+        since: timedelta = timedelta(hours=1),
+        on_drift: Literal["accept", "fail"] = "accept",
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.since = positive("since", since)
@@ -275,6 +279,7 @@ def our_token(main: Stage, base: str) -> tuple[str, bool]:
 
     :param main: the object.
     :param base: what the requests of this task begin with.
+    :return: the token, and whether it was made before.
     """
     ours = [
         value

@@ -326,7 +326,8 @@ def _not_tried(k: Look) -> Verdict | None:
     if stage.current and right(k, stage.tried):
         return None
     if stage.current:
-        wanted = k.expected if k.wanted else _written(chain.source.holds if chain.source else ())
+        held = chain.source.holds if chain.source else ()
+        wanted = k.expected if k.wanted else _written(held)
         where = f"is at {_written(stage.tried)}, and {wanted} is expected"
     else:
         where = f"has yet to look at generation {stage.generation} of its spec"

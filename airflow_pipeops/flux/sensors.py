@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_pipeops.base.arguments import one_of
 from airflow_pipeops.delivery.operators import no_retry
 from airflow_pipeops.exceptions import InvalidInput
-from airflow_pipeops.flux.base import FluxOperator, FluxWaitOperator
+from airflow_pipeops.flux.base import FluxOperator, FluxWaitOperator, Match
 from airflow_pipeops.waits.verdict import Expectation
 from airflow_pipeops.waits.wait import Decided
 
@@ -46,14 +46,14 @@ class FluxReadySensor(FluxWaitOperator):
         *,
         revision: str | Mapping[str, str] = "",
         chart_version: str = "",
-        match: str | None = None,
-        on_drift: str = "accept",
+        match: Match | None = None,
+        on_drift: Literal["accept", "wait", "fail"] = "accept",
         request_reconcile: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.revision, self.chart_version = revision, chart_version
-        self.match = match or (
+        self.match: Match = match or (
             "any" if chart_version and not revision else "contains" if self.git_conn_id else "exact"
         )
         one_of("match", self.match, ("exact", "contains", "any"))
@@ -70,6 +70,7 @@ class FluxReadySensor(FluxWaitOperator):
     def expectation(self) -> Expectation:
         """Return what must come true.
 
+        :return: the expectation.
         :raises InvalidInput: without a revision, unless any will do.
         """
         return self.expected(

@@ -7,9 +7,14 @@ Pure data; :mod:`airflow_pipeops.flux.rules` judges it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 #: All names under which one revision is known, the best one first: commit, digest, and what the controller writes.
 Names = tuple[str, ...]
+#: What a controller says of readiness; empty where it has not spoken yet.
+Ready = Literal["True", "False", "Unknown", ""]
+#: Whether a Helm release is compared with the cluster, and put right.
+DriftMode = Literal["enabled", "warn", "disabled"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class Stage:
     missing: bool = False
     suspended: bool = False
     generation: int = 0
-    ready: str = ""
+    ready: Ready = ""
     reason: str = ""
     message: str = ""
     ready_generation: int | None = None
@@ -116,7 +121,7 @@ class Release:
     untested: bool = False
     drifted: str = ""
     drifted_since: str = ""
-    drift_mode: str = "disabled"
+    drift_mode: DriftMode = "disabled"
     behind: str = ""
     unproven: str = ""
     unchanged: bool = False

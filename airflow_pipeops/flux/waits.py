@@ -29,6 +29,7 @@ def token_base(key: str) -> str:
     """Return what all requests of one task to reconcile begin with.
 
     :param key: the task's identity.
+    :return: the beginning.
     """
     return f"pipeops-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 

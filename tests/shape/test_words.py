@@ -25,6 +25,7 @@ FOLDERS = (
     "serving",
     "provider",
     "demo",
+    "flux",
 )
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
