@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from airflow_pipeops.base.redaction import redacted
+from airflow_pipeops.redaction import redacted
 from airflow_pipeops.waits.status import Observed
 
 #: How many resources and revisions a payload names.
@@ -111,6 +111,7 @@ def degraded(
     :param now: seconds on a clock that goes on over a restart.
     :param grace: seconds for which it must have lasted.
     :param resumed: the memory is from before a restart: another degradation may have begun meanwhile.
+    :return: the payload to report, or ``None``; and the memory for the next look.
     """
     if observed.health == "Healthy":
         return None, DegradedMemory()

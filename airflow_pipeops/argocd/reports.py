@@ -16,6 +16,7 @@ from airflow_pipeops.argocd.messages import (
     failed_resources,
     unhealthy_resources,
 )
+from airflow_pipeops.base.connections import known_to_airflow
 from airflow_pipeops.base.deadlines import within
 from airflow_pipeops.exceptions import PipeOpsError
 from airflow_pipeops.git.forges import commit_url
@@ -37,15 +38,10 @@ _WORKLOADS = frozenset({"Pod", "Job", "Deployment", "StatefulSet", "DaemonSet", 
 
 async def explain(client: ArgoCD, ref: AppRef, decided: Decided, url: str) -> str:
     """Return the whole message of a failed wait. What cannot be looked up is left out."""
-    from airflow.sdk.log import redact  # type: ignore[attr-defined]  # it is exported there by an import only
-
     findings = await look_up(client, ref, decided)
     observed = findings.observed
     named = ref if ref.project or observed is None else replace(ref, project=observed.project)
-    # Airflow's own masker knows the secrets of the connections in use.
-    return compose(
-        str(named), decided.verdict, findings, url, now=time.time(), also=lambda text: str(redact(text))
-    )
+    return compose(str(named), decided.verdict, findings, url, now=time.time(), also=known_to_airflow)
 
 
 async def look_up(client: ArgoCD, ref: AppRef, decided: Decided) -> Findings:

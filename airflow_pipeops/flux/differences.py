@@ -15,10 +15,10 @@ from datetime import datetime
 from typing import Any, Literal
 
 from airflow_pipeops.base.documents import map_, maps, text, whole
-from airflow_pipeops.base.redaction import redacted
 from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.flux.objects import observe
 from airflow_pipeops.flux.revisions import names
+from airflow_pipeops.redaction import redacted
 
 #: How many resources are named.
 LIMIT = 20

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from airflow_pipeops.base.redaction import redacted
 from airflow_pipeops.flux.chain import current, failing
 from airflow_pipeops.flux.differences import Correction, changes, fingerprint, report
 from airflow_pipeops.flux.status import Reconciled
+from airflow_pipeops.redaction import redacted
 from airflow_pipeops.waits.expectation import Expectation, Memory
 from airflow_pipeops.waits.situation import Look
 from airflow_pipeops.waits.status import Observed

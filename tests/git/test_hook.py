@@ -11,6 +11,8 @@ from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.git.hook import GitHook, repository
 from airflow_pipeops.provider.metadata import get_provider_info
 
+KEY = "-----BEGIN RSA PRIVATE KEY-----\nbm8ga2V5IGF0IGFsbA==\n-----END RSA PRIVATE KEY-----\n"
+
 
 @pytest.fixture
 def connect(monkeypatch):
@@ -29,7 +31,7 @@ def test_all_fields_arrive(connect):
         "branch": "live",
         "author_name": "Bot",
         "author_email": "b@x",
-        "private_key": "K",
+        "private_key": KEY,
         "known_hosts": "h",
         "ca_file": "/c",
     }
@@ -45,7 +47,7 @@ def test_all_fields_arrive(connect):
     assert (found.username, found.password, found.private_key, found.known_hosts, found.ca_file) == (
         "u",
         "p4ss",
-        "K",
+        KEY,
         "h",
         "/c",
     )

@@ -28,6 +28,7 @@ from airflow_pipeops.exceptions import (
     SyncFailed,
     Unreachable,
 )
+from airflow_pipeops.git.ancestry import contains_commit, demand_set
 from airflow_pipeops.git.forges import first_commit_url
 from airflow_pipeops.waits.revisions import revisions_of
 from airflow_pipeops.waits.status import Observed, Operation, is_sha, shorts
@@ -205,6 +206,8 @@ class ArgoCDSyncOperator(ArgoCDWaitOperator):
             "url": self.argocd_url,
             "operation_id": idempotency_key(context),
         }
+        if self.deliverable and not self.only:
+            demand_set(self.git_conn_id, decided, applied)
         # What was synchronised in part is no release of the whole.
         body = {**result, "images": decided.summary.get("images", [])}
         return {**result, "record_id": None if self.only else self.emit(context, "release", body)}
@@ -229,8 +232,6 @@ class ArgoCDSyncOperator(ArgoCDWaitOperator):
     def _as_good(self, wanted: str, current: str) -> bool:
         if wanted == current or not self.git_conn_id or not is_sha(current):
             return wanted == current
-        from airflow_pipeops.git.ancestry import contains_commit
-
         return contains_commit(self.git_conn_id, wanted, current)
 
     def _request(self, observed: Observed, wanted: Mapping[str, str], key: str) -> dict[str, Any]:
