@@ -12,7 +12,7 @@ from airflow_pipeops.flux.hook import FluxHook
 from airflow_pipeops.flux.rules import RULEBOOK
 from airflow_pipeops.flux.triggers import FluxWaitTrigger
 from airflow_pipeops.flux.waits import Asking, FluxController, token_base, wait_to_json
-from airflow_pipeops.git.ancestry import git_oracle
+from airflow_pipeops.git.ancestry import chart_history, git_oracle
 from airflow_pipeops.waits.expectation import Match, Policy
 from airflow_pipeops.waits.operators import WaitOperator
 from airflow_pipeops.waits.revisions import revisions_of
@@ -113,7 +113,8 @@ class FluxWaitOperator(WaitOperator, FluxOperator):
             return [Wait(ref, expectation, rulebook=RULEBOOK, oracle=oracle, on_change=self._log_verdict)]
 
         def controller(client: FluxClient) -> FluxController:
-            return FluxController(client.gather, client.all, Asking(client.request, base), client)
+            asking, charts = Asking(client.request, base), chart_history(self.git_conn_id)
+            return FluxController(client.gather, client.all, asking, client, charts)
 
         def trigger(waits: Sequence[Wait]) -> FluxWaitTrigger:
             return FluxWaitTrigger(

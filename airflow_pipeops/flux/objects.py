@@ -203,6 +203,7 @@ def _release(item: Json, chart: Ref | None, around: Objects) -> Release:
         drift_mode=mode,
         behind=_behind(attempted, tried, chart, around),
         unproven=_unproven(chart, around),
+        chart_path=text(map_((around.get(chart) or {}).get("spec")).get("chart")) if chart else "",
         unchanged=_unchanged(newest, chart, around),
     )
 

@@ -107,6 +107,8 @@ class Release:
     :param behind: why the chart of the last attempt is not the present one; empty if it is.
     :param unproven: why nobody can say that the files of the chart are those of the commit; empty if they are, or the
         commit is not of the chart's repository.
+    :param chart_path: where the chart lies in its repository of files.
+    :param unbumped: the commit that changed its files after its version was set, where Git was asked and names one.
     :param unchanged: nothing was released since the source fetched what it holds.
     """
 
@@ -124,6 +126,8 @@ class Release:
     drift_mode: DriftMode = "disabled"
     behind: str = ""
     unproven: str = ""
+    chart_path: str = ""
+    unbumped: str = ""
     unchanged: bool = False
 
 
