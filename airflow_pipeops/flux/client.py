@@ -89,6 +89,7 @@ class FluxClient:
 
         :raises NotFound: if the object itself is not there.
         :raises AccessDenied: if it, or what applies it, may not be seen: nothing could be said then.
+        :return: the objects, the one that is meant first.
         """
         return await gather(ref, self.get)
 

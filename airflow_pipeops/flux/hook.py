@@ -44,6 +44,7 @@ class FluxHook(BaseHook):
         """Return a client, for use in ``async with``.
 
         :param options: arguments of the Kubernetes client, for example ``timeout`` and ``attempts``.
+        :return: the client, not opened yet.
         """
         from airflow_pipeops.flux.client import FluxClient
         from airflow_pipeops.kubernetes.connections import connect
@@ -54,6 +55,7 @@ class FluxHook(BaseHook):
         """Return a client where an event loop runs (a triggerer).
 
         :param options: as for :meth:`client`.
+        :return: the client, not opened yet.
         """
         from airflow_pipeops.flux.client import FluxClient
         from airflow_pipeops.kubernetes.connections import aconnect

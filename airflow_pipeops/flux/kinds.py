@@ -45,6 +45,7 @@ class Ref(NamedTuple):
 def waitable(kind: str) -> str:
     """Return a kind that one can wait for.
 
+    :return: the kind.
     :raises InvalidInput: for any other.
     """
     return one_of("kind", kind, WAITABLE)
@@ -53,6 +54,7 @@ def waitable(kind: str) -> str:
 def ref_of(item: Json) -> Ref:
     """Return which object this is.
 
+    :return: the reference.
     :raises BadResponse: if it is no object of Flux.
     """
     metadata = map_(item.get("metadata"))

@@ -51,6 +51,7 @@ def ready(observed: Observed, memory: NewsMemory) -> tuple[dict[str, Any] | None
     """Say whether this look shows the object ready at something that was not reported yet.
 
     What is ready already when the watch begins is no news; what is still on its way will be.
+    :return: what to tell, if anything, and what to remember.
     """
     chain = _chain(observed)
     if not is_ready(observed):
@@ -69,6 +70,7 @@ def failed(
     """Say whether this look shows a failure that was not reported yet; once, until it is ready again.
 
     :param attempts: how many different attempts must have failed, where the controller has not given up.
+    :return: what to tell, if anything, and what to remember.
     """
     chain = _chain(observed)
     main = chain.main

@@ -16,7 +16,7 @@ from airflow_pipeops.exceptions import BadResponse
 from airflow_pipeops.flux.kinds import Ref, chart_of, owner_of, ref_of, references, source_of
 from airflow_pipeops.flux.revisions import names
 from airflow_pipeops.flux.stages import Objects, condition, conditions, stage
-from airflow_pipeops.flux.status import Reconciled, Release, Stage
+from airflow_pipeops.flux.status import DriftMode, Reconciled, Release, Stage
 from airflow_pipeops.waits.status import Condition, Observed, Operation, Resource, Source, same_repository
 
 Json = Mapping[str, Any]
@@ -29,6 +29,7 @@ _HEALTH = {
     "NotFound": "Missing",
     "Terminating": "Progressing",
 }
+_DRIFT: Mapping[str, DriftMode] = {"enabled": "enabled", "warn": "warn"}
 _NO_TEST_FAILURES = ("install", "upgrade")
 
 
@@ -38,6 +39,7 @@ def observe(objects: Sequence[Any], missing: Iterable[Ref] = ()) -> Observed:
     :param objects: the Kustomization or HelmRelease itself first, then what it refers to, in any order:
         source, chart, owner, dependencies.
     :param missing: what it refers to and is not there.
+    :return: the look.
     :raises BadResponse: if the first is no Kustomization or HelmRelease.
     """
     found: dict[Ref, Json] = {}
@@ -184,7 +186,7 @@ def _release(item: Json, chart: Ref | None, around: Objects) -> Release:
     config, last = text(newest.get("configDigest")), text(status.get("lastAttemptedConfigDigest"))
     digest, tried = text(newest.get("ociDigest")), text(status.get("lastAttemptedRevisionDigest"))
     counts = test.get("enable") is True and not _ignored(spec, status)
-    mode = text(map_(spec.get("driftDetection")).get("mode")) or "disabled"
+    mode = _DRIFT.get(text(map_(spec.get("driftDetection")).get("mode")), "disabled")
     return Release(
         chart=text(newest.get("chartVersion")),
         status=text(newest.get("status")),
@@ -201,6 +203,7 @@ def _release(item: Json, chart: Ref | None, around: Objects) -> Release:
         drift_mode=mode,
         behind=_behind(attempted, tried, chart, around),
         unproven=_unproven(chart, around),
+        chart_path=text(map_((around.get(chart) or {}).get("spec")).get("chart")) if chart else "",
         unchanged=_unchanged(newest, chart, around),
     )
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_pipeops.base.arguments import one_of, positive
 from airflow_pipeops.base.documents import map_, text
@@ -232,7 +232,11 @@ class FluxDriftOperator(FluxOperator):
     """
 
     def __init__(
-        self, *, since: timedelta = timedelta(hours=1), on_drift: str = "accept", **kwargs: Any
+        self,
+        *,
+        since: timedelta = timedelta(hours=1),
+        on_drift: Literal["accept", "fail"] = "accept",
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.since = positive("since", since)
@@ -277,6 +281,7 @@ def our_token(main: Stage, base: str) -> tuple[str, bool]:
 
     :param main: the object.
     :param base: what the requests of this task begin with.
+    :return: the token, and whether it was made before.
     """
     ours = [
         value

@@ -136,7 +136,15 @@ def _unproven(k: Look) -> Verdict | None:
     if current(k) is not None or release is None or beyond is None or not release.unproven:
         return None
     newest = all(wanted in beyond.holds for wanted in k.wanted.values())
-    if not (chart_of_commit(k) and newest and release.unchanged) or k.expectation.chart:
+    if not chart_of_commit(k) or k.expectation.chart:
+        return None
+    if release.unbumped:
+        return fail(
+            "chart_unproven",
+            f"{short(release.unbumped)} has changed {release.chart_path} without a new version, which is not live: "
+            f"{release.unproven}; {UNBUMPED}; or expect a chart version as well, if the chart is meant to stay",
+        )
+    if not (newest and release.unchanged):
         return None
     return fail(
         "chart_unproven",
@@ -325,7 +333,8 @@ def _not_tried(k: Look) -> Verdict | None:
     if stage.current and right(k, stage.tried):
         return None
     if stage.current:
-        wanted = k.expected if k.wanted else _written(chain.source.holds if chain.source else ())
+        held = chain.source.holds if chain.source else ()
+        wanted = k.expected if k.wanted else _written(held)
         where = f"is at {_written(stage.tried)}, and {wanted} is expected"
     else:
         where = f"has yet to look at generation {stage.generation} of its spec"

@@ -10,7 +10,7 @@ from airflow_pipeops.delivery.operators import no_retry
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.flux.base import FluxOperator, FluxWaitOperator
 from airflow_pipeops.git.ancestry import demand_set
-from airflow_pipeops.waits.expectation import Match
+from airflow_pipeops.waits.expectation import Match, Policy
 from airflow_pipeops.waits.verdict import Expectation
 from airflow_pipeops.waits.wait import Decided
 
@@ -53,7 +53,7 @@ class FluxReadySensor(FluxWaitOperator):
         change: Any = None,
         chart_version: str = "",
         match: Match | None = None,
-        on_drift: str = "accept",
+        on_drift: Policy = "accept",
         request_reconcile: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -75,6 +75,7 @@ class FluxReadySensor(FluxWaitOperator):
     def expectation(self) -> Expectation:
         """Return what must come true.
 
+        :return: the expectation.
         :raises InvalidInput: without a revision, unless any will do.
         """
         return self.expected(

@@ -9,10 +9,11 @@ from typing import Any
 from airflow_pipeops.base.documents import map_, maps, text, whole
 from airflow_pipeops.flux.kinds import REQUESTED_AT, WAITABLE, Ref, dependencies, source_of
 from airflow_pipeops.flux.revisions import names, tried
-from airflow_pipeops.flux.status import Names, Stage
+from airflow_pipeops.flux.status import Names, Ready, Stage
 
 Json = Mapping[str, Any]
 
+_READY: Mapping[str, Ready] = {"True": "True", "False": "False", "Unknown": "Unknown"}
 #: How deep dependencies are followed.
 DEPTH = 6
 #: Reasons of a Kustomization that come after everything was applied.
@@ -64,7 +65,7 @@ def stage(ref: Ref, around: Objects) -> Stage:
         ref.namespace,
         suspended=spec.get("suspend") is True,
         generation=generation,
-        ready=text(ready.get("status")),
+        ready=_READY.get(text(ready.get("status")), ""),
         reason=text(ready.get("reason")),
         message=text(ready.get("message")),
         ready_generation=whole(ready.get("observedGeneration")),

@@ -7,9 +7,14 @@ Pure data; :mod:`airflow_pipeops.flux.rules` judges it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 #: All names under which one revision is known, the best one first: commit, digest, and what the controller writes.
 Names = tuple[str, ...]
+#: What a controller says of readiness; empty where it has not spoken yet.
+Ready = Literal["True", "False", "Unknown", ""]
+#: Whether a Helm release is compared with the cluster, and put right.
+DriftMode = Literal["enabled", "warn", "disabled"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class Stage:
     missing: bool = False
     suspended: bool = False
     generation: int = 0
-    ready: str = ""
+    ready: Ready = ""
     reason: str = ""
     message: str = ""
     ready_generation: int | None = None
@@ -102,6 +107,8 @@ class Release:
     :param behind: why the chart of the last attempt is not the present one; empty if it is.
     :param unproven: why nobody can say that the files of the chart are those of the commit; empty if they are, or the
         commit is not of the chart's repository.
+    :param chart_path: where the chart lies in its repository of files.
+    :param unbumped: the commit that changed its files after its version was set, where Git was asked and names one.
     :param unchanged: nothing was released since the source fetched what it holds.
     """
 
@@ -116,9 +123,11 @@ class Release:
     untested: bool = False
     drifted: str = ""
     drifted_since: str = ""
-    drift_mode: str = "disabled"
+    drift_mode: DriftMode = "disabled"
     behind: str = ""
     unproven: str = ""
+    chart_path: str = ""
+    unbumped: str = ""
     unchanged: bool = False
 
 

@@ -15,7 +15,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 from airflow_pipeops.base.deadlines import within
@@ -38,13 +38,17 @@ _READS = 8
 _REQUEST_PAUSE = 10.0
 
 
+FeedState = Literal["starting", "live", "lost", "refused"]
+
+
 class Feed:
     """What the watch of one kind in one namespace has told."""
 
     def __init__(self, client: FluxClient, kind: str, namespace: str, tell: Any) -> None:
         self.kind, self.namespace = kind, namespace
-        #: ``starting``, ``live``, ``lost`` or ``refused``; and why, where it is one of the last two.
-        self.state, self.why = "starting", ""
+        #: And why, where it is lost or refused.
+        self.state: FeedState = "starting"
+        self.why = ""
         self._client, self._tell = client, tell
         self._objects: dict[str, dict[str, Any]] = {}
         self._settled = asyncio.Event()
@@ -53,6 +57,7 @@ class Feed:
     async def get(self, name: str) -> dict[str, Any] | None:
         """Return an object; ``None`` where only a question of one's own can tell.
 
+        :return: the object.
         :raises NotFound: if it is not there.
         :raises Unreachable: while the watch is lost.
         """
@@ -137,7 +142,7 @@ class Feed:
         status = {key: value for key, value in (item.get("status") or {}).items() if key != "inventory"}
         return {"kind": self.kind, "metadata": metadata, "spec": item.get("spec"), "status": status}
 
-    def _end(self, state: str, error: PipeOpsError) -> None:
+    def _end(self, state: FeedState, error: PipeOpsError) -> None:
         self.state, self.why = state, str(error)
         self._objects.clear()
         self._settled.set()

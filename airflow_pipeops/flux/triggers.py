@@ -96,10 +96,12 @@ class FluxWaitTrigger(OutcomeTrigger):
 
     async def _decide(self, cluster: Cluster, wait: Wait, asking: Asking) -> None:
         from airflow_pipeops.flux.waits import FluxController
+        from airflow_pipeops.git.ancestry import chart_history
         from airflow_pipeops.waits.status import Observed
 
-        told = FluxController(cluster.gather, cluster.all, asking)
-        read = FluxController(cluster.confirm, cluster.all, asking)
+        charts = chart_history(self.git_conn_id)
+        told = FluxController(cluster.gather, cluster.all, asking, charts=charts)
+        read = FluxController(cluster.confirm, cluster.all, asking, charts=charts)
         refs = {wait.ref}
         with cluster.listening() as listener:
             while True:

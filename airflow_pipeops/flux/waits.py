@@ -18,6 +18,7 @@ from airflow_pipeops.waits.wait import Decided, Wait
 
 if TYPE_CHECKING:
     from airflow_pipeops.flux.client import All, FluxClient, Gathered
+    from airflow_pipeops.git.ancestry import ChartHistory
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ def token_base(key: str) -> str:
     """Return what all requests of one task to reconcile begin with.
 
     :param key: the task's identity.
+    :return: the beginning.
     """
     return f"pipeops-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
@@ -107,17 +109,50 @@ class FluxController:
     :param all_of: reads all objects of a kind in a namespace.
     :param asking: asks controllers to reconcile where that would help.
     :param client: looks up why a wait has failed.
+    :param charts: tells from Git whether a chart was changed without a new version.
     """
 
     rulebook = RULEBOOK
 
-    def __init__(self, gather: Gather, all_of: All, asking: Asking, client: FluxClient | None = None) -> None:
+    def __init__(
+        self,
+        gather: Gather,
+        all_of: All,
+        asking: Asking,
+        client: FluxClient | None = None,
+        charts: ChartHistory | None = None,
+    ) -> None:
         self._gather, self._all_of, self._asking, self._client = gather, all_of, asking, client
+        self._charts = charts
 
     async def look(self, ref: Ref) -> Observed | Trouble:
         """Read an object and all that decides about it."""
         seen = await look(ref, self._gather, self._all_of)
-        return self._asking.acknowledged(seen) if isinstance(seen, Observed) else seen
+        if not isinstance(seen, Observed):
+            return seen
+        return self._asking.acknowledged(await self._proven(seen))
+
+    async def _proven(self, seen: Observed) -> Observed:
+        """Return a look with what Git knows of a chart's files; where it cannot be asked, nothing is proven."""
+        chain = seen.reconciled
+        release, chart = chain.release, chain.chart
+        if (
+            self._charts is None
+            or release is None
+            or not release.unproven
+            or chart is None
+            or not chart.built
+        ):
+            return seen
+        if chain.chart_source is None or chain.chart_source.key not in [one.key for one in chain.sources]:
+            return seen
+        try:
+            unbumped = await self._charts(release.chart_path, chart.built[0])
+        except PipeOpsError as error:
+            log.warning("Git cannot say whether %s was changed: %s", release.chart_path, error)
+            return seen
+        release = replace(release, unbumped=unbumped, unproven=release.unproven if unbumped else "")
+        return replace(seen, reconciled=replace(chain, release=release))
 
     async def judged(self, wait: Wait) -> Verdict:
         """Look once, judge, and ask where that would help."""

@@ -192,6 +192,20 @@ class GitRepository:
         return Commit(full, author, subject, time, tuple(parents.split()))
 
     @_healing
+    def last_change(self, path: str, revision: str, *, of_lines: str = "") -> str:
+        """Find the newest commit that changed files under a path.
+
+        :param path: of a file or folder.
+        :param revision: where to begin.
+        :param of_lines: a regular expression of lines, one of which it must have added, changed or removed.
+        :return: the commit; empty if there is none.
+        """
+        lines = [f"-G{of_lines}"] if of_lines else []
+        sha = self.resolve(revision)
+        output = self._cache.run("log", "-1", "--no-show-signature", "--format=%H", *lines, sha, "--", path)
+        return output.decode().strip()
+
+    @_healing
     def read(self, file: str, revision: str = "") -> bytes:
         """Read a file at a revision.
 

@@ -11,11 +11,15 @@ from typing import Any
 
 import pytest
 
+from airflow_pipeops.exceptions import Unreachable
 from airflow_pipeops.flux.client import gather
 from airflow_pipeops.flux.differences import corrections, verdict_on
 from airflow_pipeops.flux.kinds import Ref
 from airflow_pipeops.flux.objects import observe
+from airflow_pipeops.flux.rules import RULEBOOK
+from airflow_pipeops.flux.waits import Asking, FluxController
 from airflow_pipeops.waits.verdict import Expectation, Memory, Verdict
+from airflow_pipeops.waits.wait import Wait
 from tests.flux.judging import decide
 from tests.flux.objects import at, cond, obj
 
@@ -231,6 +235,48 @@ def test_a_commit_that_released_something_is_done_with_a_word_about_the_chart() 
     same[1]["status"]["artifact"]["lastUpdateTime"] = "2026-11-29T02:30:25Z"
     verdict = judged(same, replace(BASE, revisions={"*": commit}))
     assert (verdict.state, verdict.details["warnings"][1:]) == ("done", [])
+
+
+@pytest.mark.parametrize(
+    ("answer", "state", "says"),
+    [
+        ("", "done", ""),
+        ("c" * 40, "failed", "cccccccc has changed ./charts/api without a new version"),
+        (None, "failed", "nobody can tell"),
+    ],
+)
+def test_git_says_whether_the_files_of_a_chart_are_those_of_the_commit(
+    answer: str | None, state: str, says: str
+) -> None:
+    objects = recorded("helmrelease-chartversion-nobump")
+    commit = sha("f79cfd5c", *objects)
+    look = {Ref(one["kind"], one["metadata"]["namespace"], one["metadata"]["name"]): one for one in objects}
+    look[Ref("Kustomization", "flux-system", "hr")] = owner("hr", "fleet2", commit)
+    asked: list[tuple[str, str]] = []
+
+    async def get(ref: Ref) -> dict[str, Any]:
+        return look[ref]
+
+    async def charts(path: str, revision: str) -> str:
+        asked.append((path, revision))
+        if answer is None:
+            raise Unreachable("no Git")
+        return answer
+
+    async def nobody(*_: Any) -> Any:
+        raise AssertionError("nobody is asked")
+
+    async def judged_by_the_controller() -> Verdict:
+        controller = FluxController(lambda ref: gather(ref, get), nobody, Asking(nobody, ""), charts=charts)
+        wait = Wait(
+            Ref("HelmRelease", "apps", "api"), replace(BASE, revisions={"*": commit}), rulebook=RULEBOOK
+        )
+        return await controller.judged(wait)
+
+    verdict = asyncio.run(judged_by_the_controller())
+    assert asked == [("./charts/api", commit)]
+    assert verdict.state == state, verdict.reason
+    assert says in verdict.reason
 
 
 def test_the_source_that_has_not_fetched_is_asked() -> None:
