@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 from airflow_pipeops.argocd.rules import RULEBOOK
 from airflow_pipeops.argocd.rules.identity import skip_reconcile
@@ -68,7 +68,7 @@ class Act:
     :param transport_grace: seconds for which there may be no usable answer.
     """
 
-    kind: str
+    kind: Literal["refreshed", "ended", "gone"]
     timeout: float = 600.0
     hard: bool = False
     mark: float | None = None

@@ -63,6 +63,7 @@ def compose(
     :param url: of its page.
     :param now: the time, for what is said about sync windows.
     :param also: a further masker of secrets.
+    :return: the message.
     """
     observed = findings.observed
     # In the order of the text; the number says how important a section is: 1 goes last.
@@ -131,6 +132,7 @@ def next_change(schedule: str, duration: str, now: float) -> tuple[bool, float] 
 
     :param schedule: cron expression; UTC, since the server does not tell the window's time zone.
     :param duration: as Go writes it, such as ``1h30m``.
+    :return: whether it is open, and the moment as seconds since the epoch.
     """
     length = _seconds(duration)
     try:

@@ -111,6 +111,7 @@ def degraded(
     :param now: seconds on a clock that goes on over a restart.
     :param grace: seconds for which it must have lasted.
     :param resumed: the memory is from before a restart: another degradation may have begun meanwhile.
+    :return: the payload to report, or ``None``; and the memory for the next look.
     """
     if observed.health == "Healthy":
         return None, DegradedMemory()

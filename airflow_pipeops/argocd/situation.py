@@ -98,6 +98,8 @@ class ApplicationLook(Look):
         After an operation, one in the same second would prove nothing; one at the end of the settle window proves both that
         the status is newer and that health is not that of the old pods. Whether the new pods are ready by then does not
         matter: they tell of that themselves.
+
+        :return: whether a refresh makes sense now.
         """
         ended, compared = self.ended_at, self.observed.compared_at
         if not self.memory.acknowledged or ended is None or compared is None or compared > ended:

@@ -224,23 +224,23 @@ class ArgoCDDriftTrigger(ArgoCDEventTrigger):
     self-heal is on, the difference must outlast one poll.
     """
 
-    kept_as = "argocd-drift"
-    news = "drift"
+    kept_as = "argocd-differences"
+    news = "differences"
 
     def remembered(self, data: Any) -> Any:
         """Read what was kept about an application."""
-        from airflow_pipeops.argocd.differences import DriftMemory
+        from airflow_pipeops.argocd.differences import DifferencesMemory
 
-        return DriftMemory.from_json(data)
+        return DifferencesMemory.from_json(data)
 
     async def judge(
         self, client: ArgoCD, ref: AppRef, observed: Observed, memory: Any, *, resumed: bool
     ) -> tuple[dict[str, Any] | None, Any]:
-        """Look for drift."""
+        """Look for differences."""
         from airflow_pipeops.argocd.differences import differences, news, payload, suspicious
 
-        drifted, memory = suspicious(observed, memory)
-        found = differences(await client.managed_resources(ref)) if drifted else []
+        suspect, memory = suspicious(observed, memory)
+        found = differences(await client.managed_resources(ref)) if suspect else []
         if not found:
             return None, memory
         new, memory = news(found, memory)

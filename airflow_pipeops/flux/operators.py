@@ -24,6 +24,7 @@ from airflow_pipeops.flux.base import FluxOperator, FluxWaitOperator
 from airflow_pipeops.flux.kinds import REQUESTED_AT, Ref, source_of
 from airflow_pipeops.flux.objects import observe
 from airflow_pipeops.flux.waits import token_base
+from airflow_pipeops.waits.expectation import Match
 from airflow_pipeops.waits.wait import Decided
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ class FluxReconcileOperator(FluxWaitOperator):
         """Find our request again or make one; then wait."""
         with no_retry():
             hook, base = self.hook(), token_base(idempotency_key(context))
-            match = "any" if not self.revision else "contains" if self.git_conn_id else "exact"
+            given: Match = "contains" if self.git_conn_id else "exact"
+            match: Match = given if self.revision else "any"
             expectation = self.expected(self.revision, match)
             token, attached = hook.run(
                 lambda client: self._request(client, hook.ref(self.kind, self.name), base)

@@ -26,6 +26,7 @@ def error_of(status: int, content: bytes, about: str, url: str) -> PipeOpsError:
     """Turn an answer other than 200 into an error of ours.
 
     :param status: 0 where only the body says what is wrong.
+    :return: the error, to be raised.
     """
     code, message = _grpc(content)
     status = status or _STATUS.get(code or 0, 500)
@@ -48,6 +49,7 @@ def refusal(status: int, code: int | None, message: str, about: str, url: str = 
     """Return the error for what a server refuses, or would refuse.
 
     :param code: gRPC code, where there is one.
+    :return: the error, to be raised.
     """
     said = f": {message}" if message else ""
     if status == 401:

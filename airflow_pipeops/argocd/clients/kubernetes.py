@@ -133,6 +133,8 @@ class ArgoCDCoreClient:
         """Ask the controller to compare again, and return the Application once it has.
 
         The controller takes the annotation away when it has; only then is the answer one to the question.
+
+        :return: the Application; ``None`` where that was not acknowledged in time.
         """
         if app.project:
             await self.get(app)
@@ -267,6 +269,7 @@ class ArgoCDCoreClient:
     ) -> AsyncGenerator[Json, None]:
         """Yield ``{"type": ..., "application": ...}`` as they happen.
 
+        :yield: the events.
         :raises Unreachable: when the stream breaks.
         """
         changes = self.kubernetes.follow(
@@ -347,6 +350,7 @@ class ArgoCDCoreClient:
     async def resource_tree(self, app: AppRef) -> Json:
         """Not on this way.
 
+        :return: nothing.
         :raises Unsupported: always.
         """
         raise _unsupported("the resource tree")
@@ -354,6 +358,7 @@ class ArgoCDCoreClient:
     async def managed_resources(self, app: AppRef) -> list[Json]:
         """Not on this way.
 
+        :return: nothing.
         :raises Unsupported: always.
         """
         raise _unsupported("the difference between desired and live state")
@@ -361,6 +366,7 @@ class ArgoCDCoreClient:
     async def revision_metadata(self, app: AppRef, revision: str, *, source: int | None = None) -> Json:
         """Not on this way.
 
+        :return: nothing.
         :raises Unsupported: always.
         """
         raise _unsupported("author and message of a revision")
@@ -368,6 +374,7 @@ class ArgoCDCoreClient:
     async def manifests(self, app: AppRef, revision: str = "") -> list[Json]:
         """Not on this way.
 
+        :return: nothing.
         :raises Unsupported: always.
         """
         raise _unsupported("rendered manifests")
@@ -375,6 +382,7 @@ class ArgoCDCoreClient:
     async def sync_windows(self, app: AppRef) -> dict[str, Any]:
         """Not on this way: whether a window is open is computed, and not written down.
 
+        :return: nothing.
         :raises Unsupported: always.
         """
         raise _unsupported("whether a sync window is open")

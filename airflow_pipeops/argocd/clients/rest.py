@@ -116,6 +116,7 @@ class ArgoCDClient:
         """Ask the controller to compare again, and return the Application once it has.
 
         :param timeout: seconds; the server itself sets no end to this call.
+        :return: the Application; ``None`` where that was not acknowledged in time.
         """
         params = {**app.query(), "refresh": "hard" if hard else "normal"}
         about = f"application {app}"
@@ -169,6 +170,7 @@ class ArgoCDClient:
         """Start a synchronisation.
 
         :param body: the request's fields besides name, project and namespace.
+        :return: the Application, with its new operation.
         """
         return await self.http.object(
             "POST", app.path("sync"), json=_named(app, body), about=f"application {app}"
@@ -340,6 +342,7 @@ class ArgoCDClient:
 
         The server drops events without a word when it is behind: whoever relies on this must also read again now and then.
 
+        :yield: the events.
         :raises Unreachable: when the stream ends, or nothing at all arrives for 45 seconds.
         """
         given = {

@@ -117,6 +117,8 @@ def sync_error(look: ApplicationLook) -> Verdict | None:
 
     The condition is written with a comparison that finds the application out of sync, but stays while a sync window is
     closed: one that names another revision, or contradicts the last operation, is a leftover.
+
+    :return: a failure, a wait for a comparison that tells more, or ``None``.
     """
     observed = look.observed
     condition = observed.condition("SyncError")

@@ -29,12 +29,15 @@ class Pace:
     :param linger: a stream that nobody uses is kept for so long: waits end one after another.
     :param arrival: a new connection has so long to tell of an application before that is asked for by name.
     :param resync: an application of which nothing was heard for so long is read by name: servers drop events silently.
-    :param resyncs: such reads per second at most, and ``polls``: all other reads.
+    :param resyncs: such reads per second at most.
+    :param polls: all other reads per second at most.
     :param renewal: if more applications than this are due at once, the stream itself is suspect and opened anew.
-    :param reads: reads at the same time, and ``refreshes``: refreshes at the same time, for which Argo CD has twenty
-        processors unless it is set up otherwise.
-    :param refresh_pause: between two refreshes of one application, doubling up to ``refresh_most``.
-    :param pause: before the first reconnection, doubling up to ``pause_most``.
+    :param reads: reads at the same time.
+    :param refreshes: refreshes at the same time, for which Argo CD has twenty processors unless it is set up otherwise.
+    :param refresh_pause: between two refreshes of one application, doubling each time.
+    :param refresh_most: the longest such pause.
+    :param pause: before the first reconnection, doubling each time.
+    :param pause_most: the longest such pause.
     :param blind: nothing can be seen for so long before the waits are told.
     """
 
@@ -106,6 +109,7 @@ class RefreshGate:
         """Return when the next refresh may be asked for.
 
         :param ended_at: when the application's last operation ended, by the server's clock.
+        :return: a moment; 0 for now.
         """
         if which not in self._asked:
             return 0.0
@@ -128,6 +132,7 @@ def judge_again_in(expectation: Expectation, memory: Memory, now: float) -> floa
     """Return the seconds after which a wait may end, or say something else, though nothing new is seen.
 
     :param now: on the clock of the memory.
+    :return: seconds, at most :data:`LONGEST_PAUSE`.
     """
     spans = {
         *(getattr(expectation, name) for name in _SPANS),
@@ -149,6 +154,8 @@ def refresh_in(verdict: Verdict, memory: Memory) -> float:
 
     Where the controller was made to compare once in this wait, and the wait is for what it will find by itself (a commit
     that is not there yet), it is left alone for as long as it does compare: a thousand waits would ask it all day.
+
+    :return: seconds; 0 for now.
     """
     alone = verdict.rule in _BY_ITSELF and memory.acknowledged and memory.lost_after is None
     return OWN_COMPARISON if alone else 0.0
