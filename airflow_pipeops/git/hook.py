@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
 
+from airflow_pipeops.base.connections import aread, read, without_id
 from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
 
 if TYPE_CHECKING:
@@ -33,11 +34,11 @@ class GitHook(BaseHook):
         :return: the repository.
         :raises InvalidInput: if a field of the connection cannot be used.
         """
-        return repository(self.git_conn_id, self.get_connection(self.git_conn_id))
+        return repository(self.git_conn_id, read(self.git_conn_id, self.conn_type))
 
     async def aget_conn(self) -> GitRepository:
         """Return the repository; for triggers, which must not block."""
-        return repository(self.git_conn_id, await self.aget_connection(self.git_conn_id))
+        return repository(self.git_conn_id, await aread(self.git_conn_id, self.conn_type))
 
     def test_connection(self) -> tuple[bool, str]:
         """Read the tip of the branch, and ask whether this credential may write."""
@@ -45,7 +46,7 @@ class GitHook(BaseHook):
             client = self.get_conn()
             tip = client.tip()
         except Exception as error:  # whatever it is, the person at the form must see it
-            return False, str(error)
+            return False, without_id(self.git_conn_id, error)
         try:
             writing = "may be written" if client.may_write() else "may not be written, with this credential"
         except PipeOpsError as error:
