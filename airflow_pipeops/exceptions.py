@@ -32,6 +32,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from airflow_pipeops.redaction import redacted
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -52,7 +54,9 @@ _CONNECTION_TYPES = {
 class PipeOpsError(Exception):
     """Root of all errors here.
 
-    :param message: what happened, in one sentence, without secrets.
+    What it says is free of secrets, also where it quotes what a server sent.
+
+    :param message: what happened, in one sentence.
     :param remedy: what the reader can do about it.
     """
 
@@ -60,7 +64,7 @@ class PipeOpsError(Exception):
     retryable = False
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
-        self.message = message
+        self.message = message = redacted(message)
         self.remedy = remedy
         super().__init__(f"{message.rstrip('.')}. {remedy}" if remedy else message)
 

@@ -33,7 +33,8 @@ setup = service.signal("setup-release-guard", MissingConnectionTrigger(needed))
 
 @task.short_circuit(multiple_outputs=True)
 def released(name: str, **context) -> dict | None:
-    """Return the newest release of one deliverable that started this run, unless it was itself a revert.
+    """Return the newest release of one deliverable that started this run, unless there is nothing to revert: it was
+    itself a revert, or its task had nothing to change, and its commit is somebody else's.
 
     A run by hand looks at the release that its form names, or the newest of all.
     """
@@ -43,7 +44,7 @@ def released(name: str, **context) -> dict | None:
     wanted, revision = context["params"]["deliverable"], context["params"]["revision"] or ""
     mine = [item for item in found if item.deliverable == name and wanted in ("all", name)]
     mine = [item for item in mine if str(item.body["revision"]).startswith(revision)]
-    if not mine or mine[-1].source["dag"] == context["dag"].dag_id:
+    if not mine or mine[-1].source["dag"] == context["dag"].dag_id or mine[-1].body.get("changed") is False:
         return None
     return {"record_id": mine[-1].id, **mine[-1].body}
 
@@ -78,6 +79,7 @@ def guard(deliverable: Deliverable) -> None:
         task_id="recovered",
         app=app,
         revision=revert.output["commit"],
+        change=revert.output,
         git_conn_id=DESIRED_STATE,
         timeout=timedelta(minutes=10),
         deliverable=deliverable,

@@ -61,6 +61,8 @@ class ArgoCDHook(BaseHook):
         """Return the arguments of the client. Holds the token: never log it, never hand it on.
 
         ``url`` is always there, and empty where Argo CD has no web interface that is known.
+
+        :return: the arguments by name.
         """
         if self._settings is None:
             try:
@@ -125,6 +127,7 @@ class ArgoCDHook(BaseHook):
         """Return a client, for use in ``async with``.
 
         :param options: ``timeout``, ``attempts`` and ``pause`` to replace those of the connection.
+        :return: a client that is not open yet.
         """
         return cast("ArgoCDClient", self._client({**self.settings(), **options}))
 
@@ -132,6 +135,7 @@ class ArgoCDHook(BaseHook):
         """Return a client where an event loop runs.
 
         :param options: as for :meth:`client`.
+        :return: a client that is not open yet.
         """
         return cast("ArgoCDClient", self._client({**await self.asettings(), **options}))
 
@@ -179,6 +183,7 @@ class ArgoCDHook(BaseHook):
         """Return an Application as JSON.
 
         :param app: name of the application.
+        :return: the Application.
         """
         self.settings()
         return self.run(lambda client: client.get(self.ref(app)))

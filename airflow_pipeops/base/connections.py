@@ -1,4 +1,4 @@
-"""An Airflow connection, read wherever it is needed: a task, a triggerer, or an event loop of one."""
+"""An Airflow connection, read wherever it is needed, in an event loop too; and what Airflow knows of secrets."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def aread(conn_id: str, conn_type: str) -> Any:
 
 
 def without_id(conn_id: str, message: object) -> str:
-    """Say what a connection's test found without its id: while a form is without_id, Airflow gives it a made-up one.
+    """Say what a connection's test found without its id: while a form is tested, Airflow gives it a made-up one.
 
     :param conn_id: the id.
     :param message: what was found.
@@ -55,3 +55,13 @@ async def read_extra(connection: Any) -> dict[str, Any]:
     if hasattr(connection, "aextra_dejson"):  # from Airflow 3.3.2 on
         return dict(await connection.aextra_dejson())
     return dict(await asyncio.to_thread(lambda: connection.extra_dejson))
+
+
+def known_to_airflow(text: str) -> str:
+    """Take out of a text the secrets of all connections and variables that Airflow has read in this process.
+
+    :return: the text without them.
+    """
+    from airflow.sdk.log import redact  # type: ignore[attr-defined]  # it is exported there by an import only
+
+    return str(redact(text))

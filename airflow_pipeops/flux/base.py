@@ -13,6 +13,7 @@ from airflow_pipeops.flux.rules import RULEBOOK
 from airflow_pipeops.flux.triggers import FluxWaitTrigger
 from airflow_pipeops.flux.waits import Asking, FluxController, token_base, wait_to_json
 from airflow_pipeops.git.ancestry import git_oracle
+from airflow_pipeops.waits.expectation import Match, Policy
 from airflow_pipeops.waits.operators import WaitOperator
 from airflow_pipeops.waits.revisions import revisions_of
 from airflow_pipeops.waits.verdict import Expectation, Verdict
@@ -70,15 +71,15 @@ class FluxWaitOperator(WaitOperator, FluxOperator):
         settle: timedelta = timedelta(0),
         source_grace: timedelta = timedelta(minutes=3),
         failed_attempts: int = 2,
-        on_suspended: str = "fail",
+        on_suspended: Policy = "fail",
         **kwargs: Any,
     ) -> None:
         super().__init__(settle=settle, **kwargs)
         self.source_grace = positive("source_grace", source_grace, zero=True)
         self.failed_attempts = count("failed_attempts", failed_attempts)
-        self.on_suspended = one_of("on_suspended", on_suspended, ("fail", "wait", "accept"))
+        self.on_suspended: Policy = one_of("on_suspended", on_suspended, ("fail", "wait", "accept"))
 
-    def expected(self, revision: Any, match: str, **more: Any) -> Expectation:
+    def expected(self, revision: Any, match: Match, **more: Any) -> Expectation:
         """Return an expectation with the operator's durations and policies.
 
         :param revision: expected revision, or a dict from source to revision; of no account where any will do.
@@ -110,7 +111,7 @@ class FluxWaitOperator(WaitOperator, FluxOperator):
             return [Wait(ref, expectation, rulebook=RULEBOOK, oracle=oracle, on_change=self._log_verdict)]
 
         def controller(client: FluxClient) -> FluxController:
-            return FluxController(client.gather, Asking(client.request, base), client)
+            return FluxController(client.gather, client.all, Asking(client.request, base), client)
 
         def trigger(waits: Sequence[Wait]) -> FluxWaitTrigger:
             return FluxWaitTrigger(
@@ -121,7 +122,7 @@ class FluxWaitOperator(WaitOperator, FluxOperator):
                 **wait_to_json(waits[0]),
             )
 
-        (wait,) = self.until(waits, hook.run, controller, trigger, method)
+        (wait,) = self.until(waits, hook.run, controller, trigger, method, timeout=self.timeout)
         return wait.state
 
     def resumed(self, event: Mapping[str, Any] | None) -> Decided:

@@ -6,10 +6,10 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.base.redaction import redacted
 from airflow_pipeops.exceptions import PipeOpsError
 from airflow_pipeops.flux.differences import when
 from airflow_pipeops.flux.objects import observe, unhealthy
+from airflow_pipeops.redaction import redacted
 from airflow_pipeops.waits.status import Observed, short
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from airflow_pipeops.exceptions import InvalidInput, Unreachable
-from airflow_pipeops.git.cache import Cache
+from airflow_pipeops.exceptions import InvalidInput
+from airflow_pipeops.git.cache import Cache, Damaged
 from airflow_pipeops.git.process import Git
 from airflow_pipeops.git.values.paths import repository_file
 
@@ -83,7 +83,7 @@ def _safe(entry: _Entry) -> _Entry:
 
 
 def _contents(git: Git, cache: Cache, files: list[_Entry]) -> Iterator[tuple[_Entry, bytes]]:
-    with tempfile.NamedTemporaryFile("w") as wanted:
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8") as wanted:
         wanted.writelines(f"{entry.blob}\n" for entry in files)
         wanted.flush()
         process = git.stream("cat-file", "--batch", stdin=Path(wanted.name), directory=cache.directory)
@@ -104,8 +104,8 @@ def _read_one(stream: IO[bytes]) -> bytes:
     header = stream.readline().split()
     size = int(header[2]) if len(header) == 3 and header[1] == b"blob" else -1
     content = stream.read(size + 1) if size >= 0 else b""
-    if len(content) != size + 1:
-        raise Unreachable("the local copy of the repository ended in the middle of a file")
+    if size < 0 or len(content) != size + 1:  # a missing blob is a line of its own, and no empty file
+        raise Damaged("the local copy of the repository ended in the middle of a file")
     return content[:-1]
 
 

@@ -71,6 +71,9 @@ def repository(conn_id: str, connection: Any) -> GitRepository:
             private_key=extra.get("private_key") or "",
             known_hosts=extra.get("known_hosts") or "",
             ca_file=extra.get("ca_file") or "",
+            private_key_passphrase=extra.get("private_key_passphrase") or "",
+            signing_private_key=extra.get("signing_private_key") or "",
+            signing_private_key_passphrase=extra.get("signing_private_key_passphrase") or "",
         )
         default = Author()
         author = Author(extra.get("author_name") or default.name, extra.get("author_email") or default.email)

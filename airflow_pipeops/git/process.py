@@ -17,7 +17,7 @@ from pathlib import Path
 
 from airflow_pipeops.base.deadlines import within
 from airflow_pipeops.exceptions import AccessDenied, InvalidInput, NotFound, SystemFailure, Unreachable
-from airflow_pipeops.git.credentials import Credentials, environment
+from airflow_pipeops.git.credentials import Credentials, environment, shown
 
 _DENIED = re.compile(
     r"Authentication failed|could not read (Username|Password)|Permission denied|returned error: 40[13]|"
@@ -27,7 +27,7 @@ _DENIED = re.compile(
 )
 _ABSENT = re.compile(
     r"repository .*not found|does not exist|does not appear to be a git repository|returned error: 404|"
-    r"couldn't find remote ref|not our ref|no such remote ref",
+    r"couldn't find remote ref|not our ref|no such remote ref|unadvertised object",
     re.IGNORECASE,
 )
 _NETWORK = re.compile(
@@ -71,7 +71,7 @@ class Git:
         self.credentials = credentials
         self.timeout = timeout
         self._private: Path | None = None
-        if credentials.private_key or credentials.known_hosts:
+        if credentials.private_key or credentials.known_hosts or credentials.signing_private_key:
             self._private = Path(tempfile.mkdtemp(prefix="pipeops-git-"))
             weakref.finalize(self, shutil.rmtree, self._private, ignore_errors=True)
         self._environment = environment(url, credentials, self._private)
@@ -156,7 +156,7 @@ class Git:
         return ["git", *place, *arguments]
 
     def _clean(self, stderr: bytes) -> str:
-        return self.credentials.mask(stderr.decode("utf-8", "replace")).strip()
+        return shown(stderr.decode("utf-8", "replace")).strip()
 
     def _judge(self, arguments: tuple[str, ...], output: Output, accept: tuple[int, ...]) -> Output:
         if output.code in accept:
@@ -166,11 +166,11 @@ class Git:
     def failure(self, command: str, output: Output) -> SystemFailure:
         """Return the error that fits what git said."""
         said = " ".join(output.stderr.split())[-600:] or f"exit status {output.code}"
-        where = self.credentials.mask(self.url)
+        where = shown(self.url)
         if _DENIED.search(output.stderr):
             return AccessDenied(
                 f"the repository {where} refused us: {said}",
-                remedy="Check the login, token, SSH key, known hosts and CA file of the connection, and what they may do.",
+                remedy="Check the connection's login, token, SSH key, passphrase, known hosts and CA file.",
             )
         if _ABSENT.search(output.stderr):
             return NotFound(
@@ -182,9 +182,7 @@ class Git:
         return SystemFailure(f"git {command} failed on {where}: {said}")
 
     def _too_slow(self, arguments: tuple[str, ...]) -> Unreachable:
-        return Unreachable(
-            f"git {arguments[0]} on {self.credentials.mask(self.url)} took longer than {self.timeout:g} s"
-        )
+        return Unreachable(f"git {arguments[0]} on {shown(self.url)} took longer than {self.timeout:g} s")
 
 
 def _kill_group(pid: int, ended: Callable[[], int | None]) -> None:

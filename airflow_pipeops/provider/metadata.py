@@ -72,7 +72,16 @@ def _connection_types() -> list[dict[str, Any]]:
                 # Airflow's field for passwords has one line, in which a key loses its line ends. What is stored is masked
                 # by its name.
                 "private_key": _text(
-                    "SSH private key", "The key itself, for ssh:// URLs.", format="multiline"
+                    "SSH private key",
+                    "The key itself, for ssh:// URLs. Line breaks may be missing; Base64 of the file will do.",
+                    format="multiline",
+                ),
+                "private_key_passphrase": _text("Passphrase", "Of the SSH private key.", format="password"),
+                "signing_private_key": _text(
+                    "Signing key", "An SSH private key that commits are signed with.", format="multiline"
+                ),
+                "signing_private_key_passphrase": _text(
+                    "Passphrase", "Of the signing key.", format="password"
                 ),
                 "known_hosts": _text(
                     "SSH known hosts",

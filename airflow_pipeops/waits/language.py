@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
-from airflow_pipeops.waits.expectation import Verdict
-from airflow_pipeops.waits.situation import Look
+from airflow_pipeops.waits.expectation import Policy, Verdict
 from airflow_pipeops.waits.status import Observed, Operation, Resource
 
-#: Speaks, or leaves the word to the next rule.
-Rule = Callable[[Look], Verdict | None]
+#: Speaks of a look of its controller, or leaves the word to the next rule.
+Rule = Callable[[Any], Verdict | None]
 
 
 #: What differs between two traces of the same error.
@@ -21,6 +21,7 @@ def wait(rule: str, reason: str, *, refresh: bool = False) -> Verdict:
     """It may still come true.
 
     :param refresh: another comparison would tell more.
+    :return: the verdict.
     """
     return Verdict("wait", rule, reason, refresh=refresh)
 
@@ -30,7 +31,7 @@ def fail(rule: str, reason: str) -> Verdict:
     return Verdict("failed", rule, reason)
 
 
-def by(policy: str, rule: str, reason: str, *, refresh: bool = False) -> Verdict | None:
+def by(policy: Policy, rule: str, reason: str, *, refresh: bool = False) -> Verdict | None:
     """Apply a policy; ``None`` for ``accept``: the next rules decide."""
     if policy == "accept":
         return None

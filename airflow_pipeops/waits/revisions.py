@@ -11,6 +11,7 @@ from airflow_pipeops.exceptions import InvalidInput
 def revisions_of(revision: Any) -> dict[str, str]:
     """Return the expected revision per source.
 
+    :return: ``"*"`` to the revision, or each source that is named to its own.
     :raises InvalidInput: for none, or an empty one.
     """
     given = dict(revision) if isinstance(revision, Mapping) else {"*": revision}

@@ -7,20 +7,22 @@ from airflow_pipeops.waits.language import fail
 from airflow_pipeops.waits.situation import Look
 
 
-def deleting(k: Look) -> Verdict | None:
+def deleting(look: Look) -> Verdict | None:
     """It is being deleted."""
-    if not k.o.deleting:
+    if not look.observed.deleting:
         return None
-    condition = k.o.condition("DeletionError")
+    condition = look.observed.condition("DeletionError")
     return fail(
-        "deleting", "the application is being deleted" + (f": {condition.message}" if condition else "")
+        "deleting",
+        f"{look.observed.called} is being deleted" + (f": {condition.message}" if condition else ""),
     )
 
 
-def recreated(k: Look) -> Verdict | None:
+def recreated(look: Look) -> Verdict | None:
     """It is another one of the same name."""
-    if not k.o.uid or k.o.uid == k.m.uid:
+    if not look.observed.uid or look.observed.uid == look.memory.uid:
         return None
     return fail(
-        "recreated", "the application was deleted and created again during the wait; start the wait anew"
+        "recreated",
+        f"{look.observed.called} was deleted and created again during the wait; start the wait anew",
     )

@@ -6,19 +6,27 @@ from airflow_pipeops.waits.expectation import Expectation
 from airflow_pipeops.waits.status import Source, is_digest, is_sha, same_repository, short
 
 
-def wanted_of(sources: tuple[Source, ...], e: Expectation) -> tuple[dict[int, str], tuple[str, str] | None]:
-    """Return the expected revision per source index, or which rule says that this can never be met, and why."""
+def wanted_of(
+    sources: tuple[Source, ...], expectation: Expectation, called: str = "the application"
+) -> tuple[dict[int, str], tuple[str, str] | None]:
+    """Return the expected revision per source index, or which rule says that this can never be met, and why.
+
+    :param sources: of what is waited for.
+    :param expectation: the revisions that are expected of them.
+    :param called: what a message calls it.
+    :return: the revisions; and the rule with its reason, where they cannot be met.
+    """
     wanted: dict[int, str] = {}
-    if e.match == "any" or e.basis == "idle":
+    if expectation.match == "any" or expectation.basis == "idle":
         return wanted, None
-    if not e.revisions:
+    if not expectation.revisions:
         return wanted, (
             "revision_missing",
             "no revision is expected; give one, or match any revision explicitly",
         )
-    for key, revision in e.revisions.items():
+    for key, revision in expectation.revisions.items():
         indexes = _indexes(sources, key)
-        problem = _problem(sources, indexes, key, revision)
+        problem = _problem(sources, indexes, key, revision, called)
         if problem:
             return {}, problem
         for index in indexes:
@@ -32,15 +40,15 @@ def wanted_of(sources: tuple[Source, ...], e: Expectation) -> tuple[dict[int, st
 
 
 def _problem(
-    sources: tuple[Source, ...], indexes: list[int], key: str, revision: str
+    sources: tuple[Source, ...], indexes: list[int], key: str, revision: str, called: str
 ) -> tuple[str, str] | None:
     if not indexes:
-        return "source_unknown", f"the application has no source {key!r}; it has {_names(sources)}"
+        return "source_unknown", f"{called} has no source {key!r}; it has {_names(sources)}"
     first = sources[indexes[0]]
     if not all(same_repository(sources[index].repo, first.repo) for index in indexes):
         return (
             "source_ambiguous",
-            f"the application has several sources ({_names(sources)}); say which one is meant",
+            f"{called} has several sources ({_names(sources)}); say which one is meant",
         )
     if first.digests and not is_digest(revision):
         return (

@@ -19,6 +19,7 @@ import httpx
 import pytest
 
 from airflow_pipeops.demo.airflow_api import AirflowApi
+from tests.surroundings import outside
 
 pytestmark = [pytest.mark.demo, pytest.mark.timeout(1500)]
 ROOT = Path(__file__).parents[2]
@@ -30,7 +31,7 @@ def python(tmp_path_factory) -> Path:
     """Python of an environment with what ``make demo`` installs, and nothing that only the tests need."""
     venv = tmp_path_factory.mktemp("environment") / "venv"
     base = getattr(sys, "_base_executable", sys.executable)
-    subprocess.run([ROOT / ".ci" / "install", base, venv, "demo"], check=True)
+    subprocess.run([ROOT / ".ci" / "install", base, venv, "demo"], check=True, env=outside())
     return venv / "bin" / "python"
 
 

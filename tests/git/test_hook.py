@@ -7,9 +7,13 @@ import json
 
 import pytest
 
-from airflow_pipeops.exceptions import InvalidInput
+from airflow_pipeops.exceptions import InvalidInput, NotFound
+from airflow_pipeops.git.ancestry import contains_commit
 from airflow_pipeops.git.hook import GitHook, repository
 from airflow_pipeops.provider.metadata import get_provider_info
+from tests.git.conftest import git
+
+KEY = "-----BEGIN RSA PRIVATE KEY-----\nbm8ga2V5IGF0IGFsbA==\n-----END RSA PRIVATE KEY-----\n"
 
 
 @pytest.fixture
@@ -29,7 +33,7 @@ def test_all_fields_arrive(connect):
         "branch": "live",
         "author_name": "Bot",
         "author_email": "b@x",
-        "private_key": "K",
+        "private_key": KEY,
         "known_hosts": "h",
         "ca_file": "/c",
     }
@@ -45,7 +49,7 @@ def test_all_fields_arrive(connect):
     assert (found.username, found.password, found.private_key, found.known_hosts, found.ca_file) == (
         "u",
         "p4ss",
-        "K",
+        KEY,
         "h",
         "/c",
     )
@@ -131,3 +135,17 @@ def test_the_form_and_the_hook_agree():
     )
     repository("repo", connection)
     assert asked == set(declared["conn-fields"])
+
+
+def test_a_commit_that_was_never_pushed_is_in_no_other_one(connect, remote):
+    connect("repo", host=str(remote.path))
+    first = remote.tip()
+    second = remote.commit("second")
+    local = remote.commit("third", push=False)
+    assert contains_commit("repo", first, second)
+    assert not contains_commit("repo", second, first)
+    assert not contains_commit("repo", local, second)
+    with pytest.raises(NotFound):
+        contains_commit("repo", first, local)
+    git("push", "--quiet", "origin", "HEAD:main", cwd=remote.work)
+    assert contains_commit("repo", second, local)

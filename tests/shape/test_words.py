@@ -21,6 +21,8 @@ FOLDERS = (
     "build",
     "validation",
     "governor",
+    "waits",
+    "argocd",
     "models",
     "serving",
     "provider",

@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_pipeops.argocd.rules import comparison, health, hydration, identity, operation, sync
+from airflow_pipeops.argocd.situation import ApplicationLook
 from airflow_pipeops.waits import rules
 from airflow_pipeops.waits.language import Rule
 from airflow_pipeops.waits.rulebook import Rulebook, facts_of
-from airflow_pipeops.waits.situation import Look
 from airflow_pipeops.waits.status import shorts
 
 __all__ = ["CERTAIN", "RULEBOOK", "RULES", "details_of"]
@@ -71,34 +71,34 @@ CERTAIN = frozenset(
 )
 
 
-def details_of(k: Look) -> dict[str, Any]:
+def details_of(look: ApplicationLook) -> dict[str, Any]:
     """Return the facts behind a verdict, as JSON of bounded size."""
-    found = {**facts_of(k), "warnings": notes(k)}
-    if k.hydrating:
-        found["rendered"] = list(k.rendered[-1:])
+    found = {**facts_of(look), "warnings": notes(look)}
+    if look.hydrating:
+        found["rendered"] = list(look.rendered[-1:])
     return found
 
 
-def notes(k: Look) -> list[str]:
+def notes(look: ApplicationLook) -> list[str]:
     """Return what a person should know beside the verdict."""
-    op, found = k.o.operation, list(k.o.warnings)
-    if k.ghost:
+    op, found = look.observed.operation, list(look.observed.warnings)
+    if look.ghost:
         found.append(
             "a synchronisation still shows as running and nobody works on it; it was left out of account"
         )
-    if k.exact_only:
+    if look.exact_only:
         found.append(
             "nobody can say which commits contain the expected one (no Git connection), so it was matched exactly"
         )
-    if k.only_healing_failed:
+    if look.only_healing_failed:
         found.append(
             "a later partial synchronisation of this revision failed; what is live is in sync all the same"
         )
-    elif op and op.failed and not op.dry_run and not k.applied_ok:
+    elif op and op.failed and not op.dry_run and not look.applied_ok:
         found.append(f"an earlier synchronisation at {shorts(op.at)} failed")
     if op and op.dry_run:
         found.append("the last synchronisation was a dry run, which hides how the one before it ended")
-    elif op and op.partial and not k.ours and not k.deployed_ok:
+    elif op and op.partial and not look.ours and not look.deployed_ok:
         found.append(
             "the last synchronisation was of some resources only, which hides how the one before it ended"
         )
@@ -106,4 +106,4 @@ def notes(k: Look) -> list[str]:
 
 
 #: How Argo CD's applications are judged.
-RULEBOOK = Rulebook(RULES, details_of, CERTAIN)
+RULEBOOK = Rulebook(RULES, details_of, CERTAIN, look=ApplicationLook, lasting=hydration.lasting)

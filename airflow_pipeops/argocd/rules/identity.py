@@ -2,38 +2,38 @@
 
 from __future__ import annotations
 
+from airflow_pipeops.argocd.situation import ApplicationLook
 from airflow_pipeops.waits.expectation import Verdict
 from airflow_pipeops.waits.language import fail
-from airflow_pipeops.waits.situation import Look
 from airflow_pipeops.waits.status import is_sha, short
 
 
-def skip_reconcile(k: Look) -> Verdict | None:
-    if not k.o.ignored:
+def skip_reconcile(look: ApplicationLook) -> Verdict | None:
+    if not look.observed.ignored:
         return None
-    return fail("skip_reconcile", f"the controller ignores this application: {k.o.ignored}")
+    return fail("skip_reconcile", f"the controller ignores this application: {look.observed.ignored}")
 
 
-def wrong_project(k: Look) -> Verdict | None:
-    if not k.e.project or not k.o.project or k.e.project == k.o.project:
+def wrong_project(look: ApplicationLook) -> Verdict | None:
+    found, expected = look.observed.project, look.expectation.project
+    if not expected or not found or expected == found:
         return None
     return fail(
         "wrong_project",
-        f"the application is in project {k.o.project!r}, and {k.e.project!r} is expected; name the right project or "
-        "leave it out",
+        f"the application is in project {found!r}, and {expected!r} is expected; name the right project or leave it out",
     )
 
 
-def unmeetable(k: Look) -> Verdict | None:
-    return fail(*k.problem) if k.problem else None
+def unmeetable(look: ApplicationLook) -> Verdict | None:
+    return fail(*look.problem) if look.problem else None
 
 
-def pinned_elsewhere(k: Look) -> Verdict | None:
-    if k.e.basis != "desired":
+def pinned_elsewhere(look: ApplicationLook) -> Verdict | None:
+    if look.expectation.basis != "desired":
         return None
-    for index, wanted in k.asked.items():
-        source = k.o.sources[index]
-        if not source.pinned or k.as_good(wanted, source.target) or not k.known(wanted, source.target):
+    for index, wanted in look.asked.items():
+        source = look.observed.sources[index]
+        if not source.pinned or look.as_good(wanted, source.target) or not look.known(wanted, source.target):
             continue
         if not is_sha(source.target) and source.target.removeprefix("v") == wanted.removeprefix("v"):
             continue
