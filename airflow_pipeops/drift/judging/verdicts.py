@@ -118,6 +118,8 @@ def _schema(
         return finding("missing", "it is in the reference and not in the current data")
     if reference is None:
         return finding("extra", "it is in the current data and not in the reference")
+    if reference.rows and current.rows and not _usable(reference) and not _usable(current):
+        return finding("no drift", "no value is known on either side")
     for side, one in (("reference", reference), ("current data", current)):
         if not one.rows:
             return finding("undecided", f"the {side} has no rows")
@@ -363,7 +365,7 @@ def dataset_verdict(results: Iterable[ColumnResult], settings: Settings | None =
     )
     broken = tuple(_named(item) for item in results if item.broken)
     critical = tuple(_named(item) for item in results if item.column in settings.critical and item.drifted)
-    maybe = any(item.open for item in results if item.column in settings.critical)
+    maybe = any(item.verdict == "undecided" for item in results if item.column in settings.critical)
     reasons = []
     verdict: Literal["drift", "no drift", "undecided"]
     if broken:
