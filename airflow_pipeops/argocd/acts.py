@@ -9,21 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 from airflow_pipeops.argocd.rules import RULEBOOK
-from airflow_pipeops.argocd.rules.identity import skip_reconcile
+from airflow_pipeops.argocd.rules.comparison import skip_reconcile
 from airflow_pipeops.argocd.situation import ApplicationLook
 from airflow_pipeops.waits.expectation import Expectation, Memory, Verdict
-from airflow_pipeops.waits.language import wait
 from airflow_pipeops.waits.rulebook import Rulebook, facts_of
+from airflow_pipeops.waits.rules import wait
 from airflow_pipeops.waits.status import shorts
 
 
-def _acknowledged(k: ApplicationLook) -> Verdict | None:
-    if not k.o.refreshed:
+def _acknowledged(look: ApplicationLook) -> Verdict | None:
+    if not look.observed.refreshed:
         return None
-    return Verdict("done", "acknowledged", f"compared with {shorts(k.o.desired)}")
+    return Verdict("done", "acknowledged", f"compared with {shorts(look.observed.desired)}")
 
 
 def _not_acknowledged(_: ApplicationLook) -> Verdict:
@@ -34,8 +34,8 @@ def _not_acknowledged(_: ApplicationLook) -> Verdict:
     )
 
 
-def _ended(k: ApplicationLook) -> Verdict:
-    operation, last, mark = k.running, k.o.operation, k.m.first_operation_at
+def _ended(look: ApplicationLook) -> Verdict:
+    operation, last, mark = look.running, look.observed.operation, look.memory.first_operation_at
     if operation is None:
         how = f" as {last.phase}: {last.message or '-'}" if last and last.phase else ""
         return Verdict("done", "ended", f"no operation is in progress; the last one ended{how}")
@@ -68,7 +68,7 @@ class Act:
     :param transport_grace: seconds for which there may be no usable answer.
     """
 
-    kind: str
+    kind: Literal["refreshed", "ended", "gone"]
     timeout: float = 600.0
     hard: bool = False
     mark: float | None = None

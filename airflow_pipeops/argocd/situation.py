@@ -22,24 +22,25 @@ class ApplicationLook(Look):
     @cached_property
     def hydrating(self) -> bool:
         """What is expected must first be rendered into another branch."""
-        return bool(self.o.hydration and self.asked and self.e.basis == "desired")
+        return bool(self.observed.hydration and self.asked and self.expectation.basis == "desired")
 
     @cached_property
     def rendered(self) -> tuple[str, ...]:
         """What a hydrator made of the expected revision, newest last."""
-        hydration = self.o.hydration if self.hydrating else None
+        memory = self.memory
+        hydration = self.observed.hydration if self.hydrating else None
         if hydration is None:
             return ()
         if not hydration.done:
-            return self.m.rendered
+            return memory.rendered
         # A commit that changes nothing is not rendered again: what was rendered before it stands for it, too.
         good = any(
             dry and all(Look.as_good(self, wanted, dry) for wanted in self.asked.values())
             for dry in (hydration.done_dry, hydration.compared_dry)
         )
-        if not good or hydration.done in self.m.rendered[-1:]:
-            return self.m.rendered
-        return (*self.m.rendered, hydration.done)[-_RENDERED:]
+        if not good or hydration.done in memory.rendered[-1:]:
+            return memory.rendered
+        return (*memory.rendered, hydration.done)[-_RENDERED:]
 
     @cached_property
     def wanted(self) -> dict[int, str]:
@@ -51,17 +52,19 @@ class ApplicationLook(Look):
     @cached_property
     def ghost(self) -> bool:
         """Whether the operation shows as running and nobody works on it."""
-        return self.o.operation is not None and is_ghost(self.o.operation, self.o.compared_at)
+        observed = self.observed
+        return observed.operation is not None and is_ghost(observed.operation, observed.compared_at)
 
     @property
     def believed(self) -> Operation | None:
         """The last operation, unless it is a ghost, which will never end."""
-        return None if self.ghost else self.o.operation
+        return None if self.ghost else self.observed.operation
 
     @property
     def running(self) -> Operation | None:
         """The operation that is under way; a dry run, too, since it hides how the one before it ended."""
-        return self.o.operation if in_progress(self.o.operation, self.o.compared_at) else None
+        observed = self.observed
+        return observed.operation if in_progress(observed.operation, observed.compared_at) else None
 
     def acceptable(self, revisions: tuple[str, ...]) -> bool:
         """Whether every expected source is at an acceptable revision; none is before the expected one was rendered."""
@@ -79,14 +82,14 @@ class ApplicationLook(Look):
     @cached_property
     def deployed_ok(self) -> bool:
         """So is the newest entry of the history: a whole operation, hooks and all, that ended well."""
-        return bool(self.o.deployed) and self.acceptable(self.o.deployed)
+        return bool(self.observed.deployed) and self.acceptable(self.observed.deployed)
 
     def judged_after(self) -> float:
         """How many seconds after the end of the last operation the comparison began, by the server's clock."""
         ended = self.ended_at
-        if ended is None or self.o.compared_at is None:
+        if ended is None or self.observed.compared_at is None:
             return math.inf
-        return self.o.compared_at - ended
+        return self.observed.compared_at - ended
 
     @property
     def worth_comparing(self) -> bool:
@@ -95,25 +98,30 @@ class ApplicationLook(Look):
         After an operation, one in the same second would prove nothing; one at the end of the settle window proves both that
         the status is newer and that health is not that of the old pods. Whether the new pods are ready by then does not
         matter: they tell of that themselves.
+
+        :return: whether a refresh makes sense now.
         """
-        ended, compared = self.ended_at, self.o.compared_at
-        if not self.m.acknowledged or ended is None or compared is None or compared > ended:
+        ended, compared = self.ended_at, self.observed.compared_at
+        if not self.memory.acknowledged or ended is None or compared is None or compared > ended:
             return True
-        return self.held(self.ended) >= max(NEXT_SECOND, self.e.settle)
+        return self.held(self.ended) >= max(NEXT_SECOND, self.expectation.settle)
 
     @property
     def passed(self) -> bool:
         """It was live once and has been replaced, or the compared revision is known to include it."""
-        if any(self.o.sources[index].pinned for index in self.asked) or not self.wanted:
+        observed, expectation = self.observed, self.expectation
+        if any(observed.sources[index].pinned for index in self.asked) or not self.wanted:
             return False
-        replaced = all(wanted in self.o.replaced for wanted in self.wanted.values()) and not self.deployed_ok
+        replaced = (
+            all(wanted in observed.replaced for wanted in self.wanted.values()) and not self.deployed_ok
+        )
         return replaced or (
-            self.e.match == "exact"
-            and self.e.oracle
+            expectation.match == "exact"
+            and expectation.oracle
             and all(
-                index < len(self.o.desired)
-                and self.e.contained.get(
-                    f"{wanted}..{self.o.desired[index]}", wanted == self.o.desired[index]
+                index < len(observed.desired)
+                and expectation.contained.get(
+                    f"{wanted}..{observed.desired[index]}", wanted == observed.desired[index]
                 )
                 for index, wanted in self.wanted.items()
             )
@@ -122,14 +130,15 @@ class ApplicationLook(Look):
     @property
     def tips(self) -> tuple[str, ...]:
         """The newest commits that were seen of the branches that the expected commits should be on."""
-        if self.hydrating and self.o.hydration:
-            return (self.o.hydration.compared_dry or self.o.hydration.dry,)
+        observed = self.observed
+        if self.hydrating and observed.hydration:
+            return (observed.hydration.compared_dry or observed.hydration.dry,)
         return super().tips
 
     @property
     def only_pruning(self) -> bool:
         """Nothing differs but what should be removed."""
-        differing = [item for item in self.o.resources if item.sync == "OutOfSync"]
+        differing = [item for item in self.observed.resources if item.sync == "OutOfSync"]
         return bool(differing) and all(item.prune for item in differing)
 
     @property
@@ -137,7 +146,12 @@ class ApplicationLook(Look):
         """What failed was a partial synchronisation of a revision that is wholly deployed and in sync all the same."""
         op = self.operation
         failed = op is not None and op.failed and op.partial and not self.ours
-        return failed and self.e.basis == "desired" and self.o.sync == "Synced" and self.deployed_ok
+        return (
+            failed
+            and self.expectation.basis == "desired"
+            and self.observed.sync == "Synced"
+            and self.deployed_ok
+        )
 
     @property
     def fully_applied(self) -> bool:
@@ -149,20 +163,30 @@ class ApplicationLook(Look):
     @property
     def promoted_to(self) -> str:
         """The branch that somebody must bring the rendered commit to, where the hydrator does not write there itself."""
-        hydration = self.o.hydration
+        hydration = self.observed.hydration
         return hydration.branch if hydration and self.rendered and hydration.staging else ""
 
     @property
     def revisions(self) -> tuple[str, ...]:
         """The revisions that a green verdict would be about."""
-        return self.operation.at if self.e.basis == "applied" and self.operation else self.o.desired
+        return (
+            self.operation.at
+            if self.expectation.basis == "applied" and self.operation
+            else self.observed.desired
+        )
 
     def comparable(self) -> list[tuple[int, str, str]]:
         """What may contain what is wanted; of a hydrator, also the commits before they are rendered."""
+        observed = self.observed
         found = super().comparable()
-        if self.hydrating and self.o.hydration and self.oracle_speaks:
-            hydration = self.o.hydration
-            dries = (hydration.done_dry, hydration.compared_dry, hydration.dry, self.o.sources[0].target)
+        if self.hydrating and observed.hydration and self.oracle_speaks:
+            hydration = observed.hydration
+            dries = (
+                hydration.done_dry,
+                hydration.compared_dry,
+                hydration.dry,
+                observed.sources[0].target,
+            )
             found += [(index, wanted, dry) for index, wanted in self.asked.items() for dry in dries]
         return found
 
@@ -182,6 +206,11 @@ def in_progress(operation: Operation | None, compared_at: float | None = None) -
         return False
     running = operation.queued or operation.phase in ("Running", "Terminating")
     return running and not is_ghost(operation, compared_at)
+
+
+def not_begun(operation: Operation) -> bool:
+    """Whether an operation is asked for and nothing was done yet: nobody has taken it up, or a sync window holds it back."""
+    return operation.queued and (not operation.phase or "blocked by sync window" in operation.message)
 
 
 def is_ghost(operation: Operation, compared_at: float | None) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_pipeops.waits.expectation import Expectation, Memory
-from airflow_pipeops.waits.language import Rule
+from airflow_pipeops.waits.rules import Rule
 from airflow_pipeops.waits.situation import Look
 from airflow_pipeops.waits.status import Observed
 
@@ -45,9 +45,10 @@ class Rulebook:
     look: Callable[[Observed, Expectation, Memory], Look] = Look
 
 
-def facts_of(k: Look) -> dict[str, Any]:
+def facts_of(look: Look) -> dict[str, Any]:
     """Return the facts behind a verdict that every controller has."""
-    op = k.o.operation
+    observed = look.observed
+    op = observed.operation
     operation = None
     if op is not None:
         operation = {
@@ -55,15 +56,15 @@ def facts_of(k: Look) -> dict[str, Any]:
             "message": op.message[:500],
             "retries": op.retries,
             "initiated_by": op.initiated_by,
-            "ours": k.ours,
+            "ours": look.ours,
         }
     return {
-        "expected": {str(index): revision for index, revision in k.asked.items()},
-        "match": "exact" if k.exact_only else k.e.match,
-        "desired": list(k.o.desired),
-        "applied": list(k.o.applied),
-        "sync": k.o.sync,
-        "health": k.o.health,
+        "expected": {str(index): revision for index, revision in look.asked.items()},
+        "match": "exact" if look.exact_only else look.expectation.match,
+        "desired": list(observed.desired),
+        "applied": list(observed.applied),
+        "sync": observed.sync,
+        "health": observed.health,
         "operation": operation,
-        "fresh": k.fresh,
+        "fresh": look.fresh,
     }

@@ -20,9 +20,9 @@ class Look:
     """One observation, with everything that several rules ask of it; a controller may add what is its own."""
 
     def __init__(self, observed: Observed, expectation: Expectation, memory: Memory) -> None:
-        self.o, self.e, self.m = observed, expectation, memory
+        self.observed, self.expectation, self.memory = observed, expectation, memory
         #: The expected revision per source, as given.
-        self.asked, self.problem = wanted_of(observed.sources, expectation)
+        self.asked, self.problem = wanted_of(observed.sources, expectation, observed.called)
         #: ``contains`` without anybody who can tell.
         self.exact_only = expectation.match == "contains" and not expectation.oracle
         op = self.believed
@@ -39,7 +39,7 @@ class Look:
     @property
     def believed(self) -> Operation | None:
         """The last operation, as far as what is said of it is to be believed."""
-        return self.o.operation
+        return self.observed.operation
 
     @cached_property
     def wanted(self) -> dict[int, str]:
@@ -56,39 +56,40 @@ class Look:
     def as_good(self, wanted: str, revision: str) -> bool:
         """Whether a revision will do in place of the wanted one."""
         return wanted == revision or (
-            self.oracle_speaks and self.e.contained.get(f"{wanted}..{revision}") is True
+            self.oracle_speaks and self.expectation.contained.get(f"{wanted}..{revision}") is True
         )
 
     def known(self, wanted: str, revision: str) -> bool:
         """Whether it is settled if the one contains the other; it may still be unknown only where somebody can tell."""
         if not self.oracle_speaks or wanted == revision or not (is_sha(wanted) and is_sha(revision)):
             return True
-        return f"{wanted}..{revision}" in self.e.contained
+        return f"{wanted}..{revision}" in self.expectation.contained
 
     @property
     def settled(self) -> bool:
         """The controller could compare, and it is known of each compared revision whether it will do."""
         return self.compared and all(
-            index < len(self.o.desired) and self.known(wanted, self.o.desired[index])
+            index < len(self.observed.desired) and self.known(wanted, self.observed.desired[index])
             for index, wanted in self.wanted.items()
         )
 
     @property
     def oracle_speaks(self) -> bool:
         """Somebody can tell which revision contains which."""
-        return self.e.match == "contains" and self.e.oracle
+        return self.expectation.match == "contains" and self.expectation.oracle
 
     def settled_by_server(self) -> float:
         """For how many seconds health has held by the server's own clock, counted from the last operation's end."""
-        since, ended = self.o.health_since, self.operation.finished_at if self.operation else None
-        if since is None or self.o.compared_at is None or not self.fresh:
+        observed = self.observed
+        since, ended = observed.health_since, self.operation.finished_at if self.operation else None
+        if since is None or observed.compared_at is None or not self.fresh:
             return 0.0
-        return max(0.0, self.o.compared_at - max(since, ended if ended is not None else since))
+        return max(0.0, observed.compared_at - max(since, ended if ended is not None else since))
 
     @property
     def ended_at(self) -> float | None:
         """When the last operation ended, by the server's clock; what a dry run hides had ended when that began."""
-        op = self.o.operation
+        op = self.observed.operation
         return (op.started_at if op.dry_run else op.finished_at) if op else None
 
     @property
@@ -98,20 +99,22 @@ class Look:
 
     def held(self, name: str) -> float:
         """For how many seconds this has been so without a gap."""
-        return self.m.now - self.m.since.get(name, self.m.now)
+        memory = self.memory
+        return memory.now - memory.since.get(name, memory.now)
 
     def _why_stale(self) -> str:
         """What the status is older than; empty if it tells the present."""
-        if self.o.compared_at is None:
+        observed, memory = self.observed, self.memory
+        if observed.compared_at is None:
             return "the first comparison"
-        if self.e.require_refresh and not self.m.acknowledged:
-            first = self.m.first_compared_at
-            if not self.m.looked or (first is not None and self.o.compared_at <= first):
+        if self.expectation.require_refresh and not memory.acknowledged:
+            first = memory.first_compared_at
+            if not memory.looked or (first is not None and observed.compared_at <= first):
                 return "the beginning of this wait"
         ended = self.operation.finished_at if self.operation else None
-        if ended is not None and self.o.compared_at <= ended:
+        if ended is not None and observed.compared_at <= ended:
             return "the end of the last synchronisation"
-        if self.o.other_spec and (self.m.spec_after is None or self.m.acknowledged <= self.m.spec_after):
+        if observed.other_spec and (memory.spec_after is None or memory.acknowledged <= memory.spec_after):
             return "the last change of the application's sources"
         return ""
 
@@ -120,7 +123,9 @@ class Look:
         """The newest commits that were seen of the branches that the expected commits should be on."""
         if not self.compared:
             return ()
-        return tuple(self.o.desired[index] for index in self.asked if index < len(self.o.desired))
+        return tuple(
+            self.observed.desired[index] for index in self.asked if index < len(self.observed.desired)
+        )
 
     @property
     def absent(self) -> bool:
@@ -129,7 +134,8 @@ class Look:
             return False
         pairs = zip(self.asked.items(), self.tips, strict=False)
         return any(
-            self.e.contained.get(f"{wanted}..{tip}") is False and not self.o.sources[index].pinned
+            self.expectation.contained.get(f"{wanted}..{tip}") is False
+            and not self.observed.sources[index].pinned
             for (index, wanted), tip in pairs
         )
 
@@ -141,22 +147,22 @@ class Look:
     @property
     def targets(self) -> str:
         """What the application's sources follow."""
-        return ", ".join(dict.fromkeys(repr(source.target or "HEAD") for source in self.o.sources))
+        return ", ".join(dict.fromkeys(repr(source.target or "HEAD") for source in self.observed.sources))
 
     @property
     def state(self) -> str:
         """What health is about: it changes whenever an earlier spell of the same health says nothing any more."""
-        op = self.operation
-        return f"{self.o.health}|{','.join(self.o.desired)}|{op.finished_at if op else None}|{self.o.health_since}"
+        observed, ended = self.observed, self.operation.finished_at if self.operation else None
+        return f"{observed.health}|{','.join(observed.desired)}|{ended}|{observed.health_since}"
 
     def asks(self) -> dict[tuple[str, str], None]:
         """The pairs (expected, revision) that somebody should answer."""
         found: dict[tuple[str, str], None] = {}
         for index, wanted, revision in self.comparable():
             # An OCI artifact of Flux says which commit it is from.
-            versioned = self.o.sources[index].versioned and not self.o.reconciled
+            versioned = self.observed.sources[index].versioned and not self.observed.reconciled
             commits = is_sha(revision) and is_sha(wanted) and not versioned
-            if commits and revision != wanted and f"{wanted}..{revision}" not in self.e.contained:
+            if commits and revision != wanted and f"{wanted}..{revision}" not in self.expectation.contained:
                 found[wanted, revision] = None
         return found
 
@@ -171,10 +177,16 @@ class Look:
 
     def seen(self) -> tuple[tuple[str, ...], ...]:
         """The revisions per source that are named anywhere, as far as they matter."""
+        observed = self.observed
         if not self.oracle_speaks:
-            return (self.o.desired,)
-        targets = tuple(source.target for source in self.o.sources)
-        return self.o.desired, self.operation.at if self.operation else (), self.o.deployed, targets
+            return (observed.desired,)
+        targets = tuple(source.target for source in observed.sources)
+        return (
+            observed.desired,
+            self.operation.at if self.operation else (),
+            observed.deployed,
+            targets,
+        )
 
     def remember(self, memory: Memory) -> Memory:
         """Return a memory with what only looks of this kind need."""

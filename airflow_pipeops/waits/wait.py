@@ -67,6 +67,9 @@ class Clock:
 class Decided:
     """Where a wait stands: all of it is JSON, so that it can cross a deferral.
 
+    :param verdict: the last judgement.
+    :param memory: what the next look must know.
+    :param expectation: what must come true, with the answers that are known.
     :param summary: the few facts of the last look.
     """
 

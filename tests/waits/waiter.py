@@ -139,8 +139,8 @@ class Waiter:
 
     def check_lasting(self, rule: str, story: str) -> None:
         """For as long as the grace, nobody could have read anything better; a comparison from a cache reads nothing."""
-        world, e = self.world, self.expectation
-        grace = e.degraded_grace if rule == "degraded" else e.comparison_grace
+        world, expectation = self.world, self.expectation
+        grace = expectation.degraded_grace if rule == "degraded" else expectation.comparison_grace
         better = "Healthy" if rule == "degraded" else "Synced"
         part = "health" if rule == "degraded" else "sync"
         least = 1 if rule == "degraded" else 3
