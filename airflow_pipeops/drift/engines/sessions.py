@@ -20,8 +20,10 @@ class Session(Protocol):
     dialect: str
     #: Name and version.
     engine: str
-    #: How the rows are named in a ``FROM``.
-    relation: str
+
+    @property
+    def relation(self) -> str:
+        """How the rows are named in a ``FROM``."""
 
     def schema(self) -> tuple[Column, ...]:
         """Return the columns, in their order."""
@@ -43,6 +45,10 @@ class Session(Protocol):
 
     def close(self) -> None:
         """Let go of everything, temporary files too."""
+
+
+class Unmeasured(InvalidInput):
+    """A query about a column failed, which says nothing about the other columns."""
 
 
 class Cancelled(PipeOpsError):
