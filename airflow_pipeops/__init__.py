@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from airflow_pipeops.delivery.deliverable import Deliverable as Deliverable
     from airflow_pipeops.delivery.operators import RecordOperator as RecordOperator
     from airflow_pipeops.delivery.records import Record as Record
-    from airflow_pipeops.drift.operators.data import DataDriftOperator as DataDriftOperator
-    from airflow_pipeops.drift.operators.prediction import PredictionDriftOperator as PredictionDriftOperator
+    from airflow_pipeops.drift.operators.comparison import DataDriftOperator as DataDriftOperator
+    from airflow_pipeops.drift.operators.comparison import PredictionDriftOperator as PredictionDriftOperator
     from airflow_pipeops.drift.operators.profile import DriftProfileOperator as DriftProfileOperator
     from airflow_pipeops.drift.operators.text import TextDriftOperator as TextDriftOperator
     from airflow_pipeops.exceptions import BuildFailed as BuildFailed
@@ -95,7 +95,7 @@ _MODULES = {
     "BuildFeaturesOperator": "models.operators.train",
     "BuildImageOperator": "build.operators",
     "DataBatchTrigger": "validation.triggers",
-    "DataDriftOperator": "drift.operators.data",
+    "DataDriftOperator": "drift.operators.comparison",
     "Deliverable": "delivery.deliverable",
     "DriftProfileOperator": "drift.operators.profile",
     "EvaluateModelOperator": "models.operators.evaluate",
@@ -118,7 +118,7 @@ _MODULES = {
     "MeasureModelOperator": "models.operators.evaluate",
     "ModelPerformanceOperator": "models.operators.performance",
     "PipeOpsError": "exceptions",
-    "PredictionDriftOperator": "drift.operators.prediction",
+    "PredictionDriftOperator": "drift.operators.comparison",
     "Record": "delivery.records",
     "RecordOperator": "delivery.operators",
     "RegisterModelOperator": "models.operators.register",

@@ -29,11 +29,15 @@ Airflow retry policies match on these types. An operator turns an error that is 
 
 from __future__ import annotations
 
+from airflow_pipeops.redaction import redacted
+
 
 class PipeOpsError(Exception):
     """Root of all errors here.
 
-    :param message: what happened, in one sentence, without secrets.
+    What it says is free of secrets, also where it quotes what a server sent.
+
+    :param message: what happened, in one sentence.
     :param remedy: what the reader can do about it.
     """
 
@@ -41,7 +45,7 @@ class PipeOpsError(Exception):
     retryable = False
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
-        self.message = message
+        self.message = message = redacted(message)
         self.remedy = remedy
         super().__init__(f"{message.rstrip('.')}. {remedy}" if remedy else message)
 

@@ -30,6 +30,7 @@ def application_task(python_callable: Callable[..., Any] | None = None, **kwargs
 
     :param python_callable: the function; it returns a mapping or YAML.
     :param kwargs: arguments of :class:`~airflow_pipeops.argocd.operators.application.ArgoCDApplicationOperator`.
+    :return: the decorator, or the decorated function.
     """
     return task_decorator_factory(
         python_callable=python_callable, decorated_operator_class=_ApplicationDecorated, **kwargs

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
-from airflow_pipeops.base.connections import read_extra
+from airflow_pipeops.base.connections import only, read_extra
 from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
 from airflow_pipeops.kubernetes.connections import DEFAULT_CONNECTION
 
@@ -62,6 +62,8 @@ class ArgoCDHook(BaseHook):
         """Return the arguments of the client. Holds the token: never log it, never hand it on.
 
         ``url`` is always there, and empty where Argo CD has no web interface that is known.
+
+        :return: the arguments by name.
         """
         if self._settings is None:
             try:
@@ -102,6 +104,7 @@ class ArgoCDHook(BaseHook):
             raise InvalidInput(
                 f"{field} has no host", field="host", remedy="Set it to the server's URL, with https://."
             )
+        only(self.argocd_conn_id, extra, "project", "mode", "verify_tls", "ca_file", "timeout")
         self._project = self._project or str(extra.get("project") or "")
         self.mode = _mode(extra.get("mode"), field)
         self._settings = {
@@ -114,6 +117,8 @@ class ArgoCDHook(BaseHook):
 
     def _use_cluster(self, extra: Mapping[str, Any]) -> None:
         field = f"connection {self.argocd_conn_id}"
+        known = ("project", "mode", "url", "namespace", "any_namespace", "timeout")
+        only(self.argocd_conn_id, extra, *(f"argocd_{name}" for name in known), prefix="argocd_")
         self._project = self._project or str(extra.get("argocd_project") or "")
         self.mode = _mode(extra.get("argocd_mode"), field)
         self._cluster = dict(extra)
@@ -128,6 +133,7 @@ class ArgoCDHook(BaseHook):
         """Return a client, for use in ``async with``.
 
         :param options: ``timeout``, ``attempts`` and ``pause`` to replace those of the connection.
+        :return: a client that is not open yet.
         """
         return cast("ArgoCDClient", self._client({**self.settings(), **options}))
 
@@ -135,6 +141,7 @@ class ArgoCDHook(BaseHook):
         """Return a client where an event loop runs.
 
         :param options: as for :meth:`client`.
+        :return: a client that is not open yet.
         """
         return cast("ArgoCDClient", self._client({**await self.asettings(), **options}))
 
@@ -182,6 +189,7 @@ class ArgoCDHook(BaseHook):
         """Return an Application as JSON.
 
         :param app: name of the application.
+        :return: the Application.
         """
         self.settings()
         return self.run(lambda client: client.get(self.ref(app)))

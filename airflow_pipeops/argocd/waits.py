@@ -37,10 +37,11 @@ def wait_from_json(
     oracle: Oracle | None,
     on_change: Callable[[str, Verdict], None] | None = None,
 ) -> Wait:
-    """Read what :func:`wait_to_json` wrote, in this version or an earlier one.
+    """Read what :func:`wait_to_json` wrote.
 
     :param project: the connection's project, for a wait that names none.
     :param on_change: told of an application each verdict whose rule differs from the one before.
+    :return: the wait, which goes on where it was.
     """
     from airflow_pipeops.argocd.clients.rest import AppRef
 
@@ -60,12 +61,17 @@ class ArgoCDController:
 
     :param client: reaches it.
     :param url: of an application in its UI, for a message.
+    :param hard: a refresh also drops the cache of rendered manifests.
+    :param patience: seconds for which a refresh may take to be acknowledged; the server sets no end to that call.
     """
 
     rulebook = RULEBOOK
 
-    def __init__(self, client: ArgoCDClient, url: str = "") -> None:
+    def __init__(
+        self, client: ArgoCDClient, url: str = "", *, hard: bool = False, patience: float = 10.0
+    ) -> None:
         self._client, self._url = client, url
+        self._hard, self._patience = hard, patience
 
     async def look(self, ref: AppRef) -> Observed | Trouble:
         """Read an application."""
@@ -75,7 +81,7 @@ class ArgoCDController:
 
     async def refresh(self, wait: Wait) -> Observed | Trouble | None:
         """Have it compared anew; ``None`` where that is not acknowledged in time."""
-        return await look(self._client, wait.ref, refresh=True)
+        return await look(self._client, wait.ref, refresh=True, hard=self._hard, patience=self._patience)
 
     async def explain(self, ref: AppRef, decided: Decided) -> str:
         """Return why a wait has failed."""
@@ -84,15 +90,20 @@ class ArgoCDController:
         return await explain(self._client, ref, decided, self._url)
 
 
-async def look(client: ArgoCDClient, ref: AppRef, *, refresh: bool = False) -> Observed | Trouble | None:
+async def look(
+    client: ArgoCDClient, ref: AppRef, *, refresh: bool = False, hard: bool = False, patience: float = 10.0
+) -> Observed | Trouble | None:
     """Look at an application once.
 
     :param refresh: have the controller compare first; ``None`` where it did not acknowledge that in time.
+    :param hard: have it drop its cache of rendered manifests, too.
+    :param patience: seconds for which that may take.
+    :return: what is seen, or why nothing is.
     """
     try:
         if not refresh:
             return await observe_all(client, ref, await client.get(ref))
-        application = await client.refresh(ref)
+        application = await client.refresh(ref, hard=hard, timeout=patience)
         return None if application is None else await observe_all(client, ref, application, refreshed=True)
     except PipeOpsError as error:
         problem = problem_of(error)

@@ -114,6 +114,7 @@ class Deliverable:
         """The desired state of an environment was changed in Git.
 
         :param environment: one of the deliverable's own.
+        :return: the asset of kind *change*.
         """
         return self.asset("change", environment)
 
@@ -121,6 +122,7 @@ class Deliverable:
         """A change is live and healthy in an environment.
 
         :param environment: one of the deliverable's own.
+        :return: the asset of kind *release*.
         """
         return self.asset("release", environment)
 
@@ -128,6 +130,7 @@ class Deliverable:
         """A release went bad in an environment.
 
         :param environment: one of the deliverable's own.
+        :return: the asset of kind *incident*.
         """
         return self.asset("incident", environment)
 

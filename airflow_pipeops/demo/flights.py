@@ -86,6 +86,7 @@ def month(n: int, rows: int | None = None, *, seed: int = 0) -> pd.DataFrame:
     :param n: 1 to 12.
     :param rows: a sample of so many rows, in the order of the whole; all by default.
     :param seed: of the sample.
+    :return: the flights, with the columns of a batch.
     """
     if n not in range(1, 13):
         raise InvalidInput(f"there is no month {n!r}", field="n", value=n, remedy="Use 1 to 12.")
@@ -106,6 +107,8 @@ def write(frame: pd.DataFrame, target: Path) -> Path:
 
     The same rows give the same bytes. The name under which it is written first does not end in ``.parquet``, so
     that nobody who waits for such files sees half of one.
+
+    :return: ``target``.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_name(f".{target.name}.{os.getpid()}.part")
@@ -120,6 +123,7 @@ def write(frame: pd.DataFrame, target: Path) -> Path:
 def features(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the columns that training and scoring use, in a fixed order and with fixed types.
 
+    :return: the columns of :data:`TYPES`.
     :raises InvalidInput: if a column is missing or cannot be read as its type.
     """
     missing = [column for column in TYPES if column not in frame.columns]
@@ -140,6 +144,7 @@ def train(frame: pd.DataFrame, seed: int = 0) -> Pipeline:
     """Fit a gradient-boosted classifier of late arrivals; the same frame and seed give the same model.
 
     :param frame: as :func:`features` returns it.
+    :return: the fitted pipeline: encoder, then trees.
     """
     import numpy as np
     from sklearn.compose import ColumnTransformer
@@ -161,6 +166,7 @@ def train(frame: pd.DataFrame, seed: int = 0) -> Pipeline:
 def score(model: Any, frame: pd.DataFrame) -> float:
     """Return the area under the ROC curve of a model on labelled flights.
 
+    :return: the area, 0 to 1.
     :raises InvalidInput: if all flights have the same label: there is nothing to rank.
     """
     from sklearn.metrics import roc_auc_score

@@ -26,6 +26,8 @@ def family(roots: Iterable[int], mark: str) -> set[int]:
     """Return the living processes among ``roots``, those that carry the mark, and all that descend from them.
 
     Descent is by parent and by session, so that a child whose parent has ended is found too. We are never among them.
+
+    :return: process ids.
     """
     processes = _processes()
     found = {pid for pid in processes if pid in set(roots) or _carries(pid, mark)} - {os.getpid()}

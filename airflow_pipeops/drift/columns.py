@@ -1,59 +1,40 @@
-"""Which columns are compared, and as what. What cannot be compared becomes a finding: nothing is left out in silence."""
+"""The columns of a side: what its engine knows of them, which ones are compared, and as what."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, cast
+from typing import cast
 
 from airflow_pipeops.base.arguments import imported, not_empty
-from airflow_pipeops.base.serialisation import JsonForm
+from airflow_pipeops.drift.engines.dialects import family
 from airflow_pipeops.drift.settings import AskedKind
 from airflow_pipeops.exceptions import InvalidInput
 
-#: What is said of a column.
-ColumnVerdict: TypeAlias = Literal[
-    "drift", "no drift", "missing", "extra", "retyped", "all null", "unsupported", "undecided"
-]
-
-KINDS = ("numerical", "categorical")
+#: The segment that is the whole.
+NO_SEGMENT = ""
 
 
 @dataclass(frozen=True)
-class ColumnDrift(JsonForm):
-    """What was found about one column.
+class Column:
+    """A column as its engine knows it.
 
-    :param column: its name.
-    :param verdict: ``drift``, ``no drift``, ``missing`` (in the current data), ``extra`` (not in the reference),
-        ``retyped``, ``all null``, ``unsupported`` or ``undecided``.
-    :param score: the statistic; ``None`` where there is none.
-    :param threshold: what the score was held against.
-    :param method: the statistic's name.
-    :param detail: why, in plain words.
-    :param nulls: share of nulls in the reference and in the current data.
+    :param name: of the column.
+    :param type: as the engine writes it.
+    :param family: how it can be compared, see :mod:`airflow_pipeops.drift.engines.dialects`.
     """
 
-    column: str
-    verdict: ColumnVerdict
-    score: float | None = None
-    threshold: float | None = None
-    method: str = ""
-    detail: str = ""
-    nulls: tuple[float | None, float | None] = (None, None)
+    name: str
+    type: str
+    family: str
 
-    @property
-    def drifted(self) -> bool:
-        """Whether it counts as drifted; a column that is gone or changed its type does."""
-        return self.verdict == "drift" or self.broken
+    @classmethod
+    def of(cls, name: str, type_name: str, dialect: str) -> Column:
+        """Make one from what an engine says."""
+        return cls(name, type_name, family(type_name, dialect))
 
-    @property
-    def broken(self) -> bool:
-        """Whether the schema is broken here."""
-        return self.verdict in ("missing", "retyped", "all null")
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return {**super().to_json(), "drifted": self.drifted}
+KINDS = ("numerical", "categorical")
 
 
 def wanted(given: str | Iterable[str] | Mapping[str, str] | None) -> dict[str, AskedKind] | None:

@@ -12,7 +12,7 @@ from airflow_pipeops.drift.engines.duck import MEMORY_LIMIT
 from airflow_pipeops.drift.engines.gatherer import CATEGORIES
 from airflow_pipeops.drift.engines.sessions import Cancellation
 from airflow_pipeops.drift.engines.sql import RESOLUTION
-from airflow_pipeops.drift.judging.dataset import DatasetVerdict
+from airflow_pipeops.drift.judging.verdicts import DatasetVerdict
 from airflow_pipeops.drift.results import ColumnResult
 from airflow_pipeops.exceptions import InvalidInput
 

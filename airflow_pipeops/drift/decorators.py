@@ -8,7 +8,7 @@ from typing import Any
 from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_decorator_factory
 
 from airflow_pipeops.delivery.decorated import GivenByFunction
-from airflow_pipeops.drift.operators.data import DataDriftOperator
+from airflow_pipeops.drift.operators.comparison import DataDriftOperator
 
 
 class _DataDriftDecorated(GivenByFunction, DataDriftOperator):
@@ -24,7 +24,7 @@ def data_drift_task(python_callable: Callable[..., Any] | None = None, **kwargs:
     """Compare what a function returns with its reference.
 
     :param python_callable: the function; it returns a URI, a list, a mapping, or a source such as ``Frame(dataframe)``.
-    :param kwargs: arguments of :class:`~airflow_pipeops.drift.operators.data.DataDriftOperator`.
+    :param kwargs: arguments of :class:`~airflow_pipeops.drift.operators.comparison.DataDriftOperator`.
     """
     return task_decorator_factory(
         python_callable=python_callable, decorated_operator_class=_DataDriftDecorated, **kwargs

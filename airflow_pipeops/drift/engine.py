@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 
 from airflow_pipeops.base.arguments import not_empty
 from airflow_pipeops.drift import plan as planning
+from airflow_pipeops.drift.columns import NO_SEGMENT, Column
 from airflow_pipeops.drift.comparison import Comparison, Engine, Progress, Sample, Steps
 from airflow_pipeops.drift.engines.duck import Database
 from airflow_pipeops.drift.engines.gatherer import Gatherer, Measured, Wanted
@@ -21,7 +22,6 @@ from airflow_pipeops.drift.engines.rows import SAMPLE_ROWS, rows_of
 from airflow_pipeops.drift.engines.sessions import Cancellation, Session
 from airflow_pipeops.drift.profile import Profile
 from airflow_pipeops.drift.run import Comparing
-from airflow_pipeops.drift.schema import NO_SEGMENT, Column
 from airflow_pipeops.drift.settings import AskedKind, Kind, Settings
 from airflow_pipeops.drift.sources import Source
 

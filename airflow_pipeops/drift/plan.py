@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from airflow_pipeops.drift.columns import ColumnDrift
+from airflow_pipeops.drift.columns import Column
 from airflow_pipeops.drift.engines.dialects import CATEGORIES, NUMBERS, SECONDS, TIMES
-from airflow_pipeops.drift.schema import Column
+from airflow_pipeops.drift.results import ColumnDrift
 from airflow_pipeops.drift.settings import AskedKind, Kind
 from airflow_pipeops.exceptions import InvalidInput
 

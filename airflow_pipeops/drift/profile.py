@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from airflow_pipeops.drift.columns import NO_SEGMENT, Column
 from airflow_pipeops.drift.engines import sql
-from airflow_pipeops.drift.schema import NO_SEGMENT, Column
 from airflow_pipeops.drift.settings import Kind
 from airflow_pipeops.drift.statistics.aggregates import Aggregate, restored
 from airflow_pipeops.exceptions import InvalidInput

@@ -5,11 +5,54 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from airflow_pipeops.drift.columns import ColumnDrift
+from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.drift.settings import Role
 
 #: Where a column may have changed: how its values lie, how many are missing, and how many the reference never had.
 Dimension: TypeAlias = Literal["distribution", "missing", "unseen"]
+
+
+#: What is said of a column.
+ColumnVerdict: TypeAlias = Literal[
+    "drift", "no drift", "missing", "extra", "retyped", "all null", "unsupported", "undecided"
+]
+
+
+@dataclass(frozen=True)
+class ColumnDrift(JsonForm):
+    """What was found about one column.
+
+    :param column: its name.
+    :param verdict: ``drift``, ``no drift``, ``missing`` (in the current data), ``extra`` (not in the reference),
+        ``retyped``, ``all null``, ``unsupported`` or ``undecided``.
+    :param score: the statistic; ``None`` where there is none.
+    :param threshold: what the score was held against.
+    :param method: the statistic's name.
+    :param detail: why, in plain words.
+    :param nulls: share of nulls in the reference and in the current data.
+    """
+
+    column: str
+    verdict: ColumnVerdict
+    score: float | None = None
+    threshold: float | None = None
+    method: str = ""
+    detail: str = ""
+    nulls: tuple[float | None, float | None] = (None, None)
+
+    @property
+    def drifted(self) -> bool:
+        """Whether it counts as drifted; a column that is gone or changed its type does."""
+        return self.verdict == "drift" or self.broken
+
+    @property
+    def broken(self) -> bool:
+        """Whether the schema is broken here."""
+        return self.verdict in ("missing", "retyped", "all null")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {**super().to_json(), "drifted": self.drifted}
 
 
 @dataclass(frozen=True)

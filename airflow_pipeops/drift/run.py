@@ -8,14 +8,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.drift import plan as planning
-from airflow_pipeops.drift.columns import ColumnDrift, ColumnVerdict
+from airflow_pipeops.drift.columns import NO_SEGMENT, Column
 from airflow_pipeops.drift.comparison import Comparison, Engine, Steps
 from airflow_pipeops.drift.engines.gatherer import Gatherer, Wanted
-from airflow_pipeops.drift.judging.dataset import dataset_verdict
-from airflow_pipeops.drift.judging.verdicts import Scored, judge, score_column
+from airflow_pipeops.drift.judging.verdicts import Scored, dataset_verdict, judge, score_column
 from airflow_pipeops.drift.profile import Fingerprint, Profile
-from airflow_pipeops.drift.results import ColumnResult
-from airflow_pipeops.drift.schema import NO_SEGMENT, Column
+from airflow_pipeops.drift.results import ColumnDrift, ColumnResult, ColumnVerdict
 from airflow_pipeops.drift.settings import Kind, Settings
 from airflow_pipeops.drift.statistics.aggregates import Aggregate, CategoricalAggregate, NumericAggregate
 from airflow_pipeops.exceptions import InvalidInput

@@ -38,8 +38,8 @@ class RetrainGovernorOperator(DeliveryOperator):
     :param quality: return value of :class:`~airflow_pipeops.validation.operators.ValidateDataOperator`. Left out, the data
         count as good; given, they are good only if it says so: a gate that gave nothing, since it failed or was skipped,
         passed nothing.
-    :param drift: return value of :class:`~airflow_pipeops.drift.operators.data.DataDriftOperator`; ``None`` if the batch
-        was not compared.
+    :param drift: return value of :class:`~airflow_pipeops.drift.operators.comparison.DataDriftOperator`; ``None`` if the
+        batch was not compared.
     :param performance: the champion's metric on the batch: a number, or ``{"value", "reference"}``, where
         ``performance`` and ``reference_performance`` are understood too, and beside them ``error`` (its standard error),
         ``predecessor`` (the metric of the model before the champion, on the same batch) and ``rows``; or what

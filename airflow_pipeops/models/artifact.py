@@ -56,6 +56,7 @@ class Manifest:
     def from_bytes(cls, content: bytes, uri: str) -> Manifest:
         """Read it back.
 
+        :return: the manifest.
         :raises BadResponse: if it is none.
         """
         try:
@@ -69,7 +70,11 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Stored:
-    """Where an artifact is, and its digest."""
+    """Where an artifact is, and its digest.
+
+    :param uri: of its folder.
+    :param sha256: digest over its files, in hex.
+    """
 
     uri: str
     sha256: str
@@ -77,7 +82,12 @@ class Stored:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A verified artifact in memory."""
+    """A verified artifact in memory.
+
+    :param model: the fitted model.
+    :param manifest: what it says about itself.
+    :param sha256: the digest that was verified, in hex.
+    """
 
     model: Any
     manifest: Manifest
@@ -85,8 +95,9 @@ class Loaded:
 
 
 def features_of(frame: Any, columns: Iterable[str]) -> dict[str, str]:
-    """Return the datatypes of a table's columns.
+    """Read the datatypes of a table's columns.
 
+    :return: the datatypes by column.
     :raises InvalidInput: for a type that cannot be sent over the protocol.
     """
     found = {}
@@ -117,6 +128,7 @@ def save(model: Any, manifest: Manifest, root: Any, *, trusted: Iterable[str] = 
 
     :param root: path of a folder or an object-store prefix.
     :param trusted: types to trust beyond :data:`serialized.TRUSTED`.
+    :return: where it is, and its digest.
     """
     contents = {"model.json": manifest.to_bytes(), "model.skops": serialized.dumps(model, trusted=trusted)}
     digest = _digest(contents)
@@ -130,6 +142,7 @@ def verify(uri: str, sha256: str) -> dict[str, bytes]:
     """Read an artifact's files and check their digest; nothing is deserialised.
 
     :param uri: of its folder.
+    :return: the content of each file, by name.
     :raises NotFound: if a file is missing.
     :raises InvalidInput: if the digest differs.
     """

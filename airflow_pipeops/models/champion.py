@@ -49,6 +49,7 @@ def judge(
         ``None`` where nobody can tell, and then nothing is promoted over a champion.
     :param doubt: why nobody can tell.
     :param higher_is_better: ``False`` for an error or a loss.
+    :return: whether to promote it, and why.
     :raises InvalidInput: for a number that is not finite, a negative ``minimum_gain``, or an interval upside down.
     """
     _check(challenger, champion, minimum_gain, floor, interval)

@@ -122,8 +122,9 @@ def _rarer(model: Any, frame: pd.DataFrame, target: str | None) -> int:
 
 
 def number(value: Any) -> float:
-    """Return what a scorer gave as a finite number.
+    """Refuse what a scorer gave if it is no finite number.
 
+    :return: the number.
     :raises InvalidInput: if it is none.
     """
     import math

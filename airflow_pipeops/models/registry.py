@@ -23,6 +23,7 @@ from airflow_pipeops.exceptions import (
     SystemFailure,
     Unreachable,
 )
+from airflow_pipeops.redaction import excerpt, remember
 
 _PREFIX = "pipeops."
 _ATTEMPTS = 5
@@ -76,6 +77,7 @@ class Registry:
         self, tracking_uri: str, *, username: str | None = None, password: str | None = None
     ) -> None:
         _check_uri(tracking_uri)
+        remember(password or "")
         self.tracking_uri = tracking_uri
         self._environment = _credentials(username, password)
         self._made: Any = None
@@ -91,12 +93,13 @@ class Registry:
         holdout_uri: str | None = None,
         metrics: Mapping[str, float] | None = None,
     ) -> ModelVersion:
-        """Register an artifact, and return its version: the one that is there if it is registered already.
+        """Register an artifact, unless it is registered already.
 
         Of two callers at the same moment both may create a version; each then looks again, and all but the lowest of
         the same digest are taken back. So a crash between any two steps, or a retry, leaves one.
 
         :param key: idempotency key of the caller, kept for audit.
+        :return: its version.
         """
         known = self.find(name, sha256)
         if known is None:
@@ -127,8 +130,9 @@ class Registry:
         return found[0] if found else None
 
     def version(self, name: str, version: str) -> ModelVersion:
-        """Return one version.
+        """Find one version.
 
+        :return: the version.
         :raises NotFound: if there is none.
         """
         return _read(self._call(lambda client: client.get_model_version(name, version)))
@@ -151,8 +155,9 @@ class Registry:
         return None if found is None else _read(found)
 
     def set_alias(self, name: str, alias: str, version: str) -> str | None:
-        """Let an alias name a version, and return the version that it named before.
+        """Let an alias name a version.
 
+        :return: the version that it named before; ``None`` if none.
         :raises NotFound: if there is no such version.
         """
         self.version(name, version)
@@ -209,7 +214,8 @@ class Registry:
             except Exception as error:
                 failure = _failure(error, self.tracking_uri)
                 if not failure.retryable or attempt == _ATTEMPTS:
-                    raise failure from error
+                    # Without MLflow's own error, whose text is what the server sent, secrets and all.
+                    raise failure from None
                 time.sleep(jittered(0.1 * 2**attempt, 0.0))
         raise AssertionError("unreachable")
 
@@ -234,7 +240,7 @@ def _making_tables(uri: str) -> Iterator[None]:
         return
     import fcntl
 
-    with open(uri.removeprefix("sqlite:///") + ".lock", "w") as lock:
+    with open(uri.removeprefix("sqlite:///") + ".lock", "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -256,7 +262,7 @@ def _read(found: Any) -> ModelVersion:
 def _failure(error: Exception, uri: str) -> SystemFailure:
     code = getattr(error, "error_code", None)
     kind = _ERRORS.get(str(code))
-    said = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+    said = excerpt(str(error).splitlines()[0], 300) if str(error) else type(error).__name__
     if kind is not None:
         return kind(f"the registry at {uri} refused: {said}")
     if code == "INVALID_PARAMETER_VALUE":

@@ -22,9 +22,10 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def dumps(model: Any, *, trusted: Iterable[str] = ()) -> bytes:
-    """Return a fitted model as bytes; equal models give equal bytes.
+    """Write a fitted model as bytes; equal models give equal bytes.
 
     :param trusted: types to trust beyond :data:`TRUSTED`, by full name.
+    :return: the bytes.
     :raises InvalidInput: if the model holds a type that a reader would refuse.
     """
     skops = _skops()
@@ -36,6 +37,7 @@ def dumps(model: Any, *, trusted: Iterable[str] = ()) -> bytes:
 def loads(content: bytes, *, trusted: Iterable[str] = ()) -> Any:
     """Read a model back.
 
+    :return: the model.
     :raises InvalidInput: if it holds a type that is not trusted; nothing of it has run then.
     :raises BadResponse: if the bytes are no model.
     """

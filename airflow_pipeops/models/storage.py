@@ -63,6 +63,7 @@ def get(uri: str, digest: str | None = None) -> bytes:
     """Read a file.
 
     :param digest: what its bytes must hash to.
+    :return: its bytes.
     :raises NotFound: if it is not there.
     :raises InvalidInput: if its bytes are others.
     """
@@ -82,8 +83,9 @@ def get(uri: str, digest: str | None = None) -> bytes:
 
 
 def read_tables(uris: list[str]) -> tuple[pd.DataFrame, str]:
-    """Read files one below the other, and return them with the digest of their bytes.
+    """Read files one below the other.
 
+    :return: their rows, and the digest of their bytes.
     :raises InvalidInput: if there is none, one is unreadable, or there are no rows; see :func:`.tables.read`.
     """
     from airflow_pipeops.base import tables

@@ -18,12 +18,13 @@ MIN_ROWS = 20
 
 
 def split(frame: pd.DataFrame, holdout: float, time_column: str | None) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the earlier part for training and the tail for judging.
+    """Split a table into the earlier part for training and the tail for judging.
 
     Rows of the same time stay together, in the tail, so that nothing is learned from the moment that is judged.
 
     :param holdout: share of the rows in the tail, above 0 and below 1.
     :param time_column: orders the rows; without it they count as ordered.
+    :return: the two parts.
     :raises InvalidInput: if the column is missing or a part is too small.
     """
     if time_column is not None:

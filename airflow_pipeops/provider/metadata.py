@@ -65,14 +65,24 @@ def _connection_types() -> list[dict[str, Any]]:
                 "author_name": _text("Author name", "Of the commits written here."),
                 "author_email": _text("Author email"),
                 "private_key": _text(
-                    "SSH private key", "The key itself, for ssh:// URLs.", format="password"
+                    "SSH private key",
+                    "The key itself, for ssh:// URLs. Line breaks may be missing; Base64 of the file will do.",
+                    format="password",
                 ),
+                "private_key_passphrase": _text("Passphrase", "Of the SSH private key.", format="password"),
+                "signing_key": _text(
+                    "Signing key", "An SSH private key that commits are signed with.", format="password"
+                ),
+                "signing_key_passphrase": _text("Passphrase", "Of the signing key.", format="password"),
                 "known_hosts": _text(
                     "SSH known hosts",
                     "Lines of a known_hosts file; an unknown host is refused.",
                     format="multiline",
                 ),
                 "ca_file": _text("CA file", "Path of a PEM file for a private certificate authority."),
+                "timeout": _text(
+                    "Timeout", "Seconds without progress after which Git is ended; 60 by default."
+                ),
             },
         },
         {

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 def sanitize_uri(uri: SplitResult) -> SplitResult:
     """Check a ``pipeops`` asset URI, as Airflow asks of the owner of a scheme.
 
+    :return: the URI without empty path segments.
     :raises ValueError: if the deliverable or the kind is missing, or a query or fragment is there.
     """
     parts = [part for part in uri.path.split("/") if part]

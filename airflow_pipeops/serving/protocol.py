@@ -27,6 +27,7 @@ def read_request(
 
     :param features: input name -> datatype, as the model wants them.
     :param outputs: the names of its outputs.
+    :return: the id (``None`` where the request has none), the values of each input, and how many rows there are.
     :raises InvalidInput: naming what is wrong; the text suits an error body.
     """
     request = _json(body)

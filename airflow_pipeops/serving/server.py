@@ -33,7 +33,17 @@ DRAIN_SECONDS = 20
 
 @dataclass(frozen=True)
 class Settings:
-    """The environment, checked."""
+    """The environment, checked.
+
+    :param uri: where the artifact of the model is (``MODEL_URI``).
+    :param sha256: its digest, without which nothing is loaded (``MODEL_SHA256``).
+    :param name: of the model, as requests name it (``MODEL_NAME``).
+    :param version: of the model, as its metadata and answers name it (``MODEL_VERSION``).
+    :param host: the address to listen on (``HOST``).
+    :param port: the port to listen on; 0 is any free one (``PORT``).
+    :param trusted: further types that an artifact may hold (``MODEL_TRUSTED``).
+    :param max_bytes: the largest request body (``MODEL_MAX_BYTES``).
+    """
 
     uri: str
     sha256: str
@@ -48,6 +58,7 @@ class Settings:
 def settings(environment: Mapping[str, str]) -> Settings:
     """Read the environment.
 
+    :return: what the server shall serve, and where.
     :raises InvalidInput: naming the variable that is missing or wrong.
     """
     required = {}

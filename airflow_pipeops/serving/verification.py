@@ -7,14 +7,18 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from airflow_pipeops.base.documents import parsed
+from airflow_pipeops.base.http import ONE, pieces
 from airflow_pipeops.exceptions import (
     AccessDenied,
     BadResponse,
     GateFailed,
     InvalidInput,
     NotFound,
+    SystemFailure,
     Unreachable,
 )
+from airflow_pipeops.redaction import excerpt, remember
 from airflow_pipeops.serving import protocol
 
 if TYPE_CHECKING:
@@ -32,6 +36,7 @@ TOLERANCE = 1e-9
 class Verified:
     """What was found.
 
+    :param rows: how many rows were sent.
     :param max_difference: between a served and an offline probability.
     :param seconds: that the inference request took.
     """
@@ -49,6 +54,7 @@ def verify(
     :param base_url: of the server.
     :param token: sent as a bearer token, if any.
     :param frame: rows to send.
+    :return: how many rows were compared, by how much they differ at most, and how long the server took.
     :raises GateFailed: if it serves another version or digest, or its answers differ.
     """
     import httpx
@@ -59,7 +65,8 @@ def verify(
     columns = plain_columns(frame, features)
     by_output = predicted(loaded.model, columns, features)
     offline = [value for values in by_output.values() for value in values]
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    remember(token or "")
+    headers = {"Accept-Encoding": "gzip", **({"Authorization": f"Bearer {token}"} if token else {})}
     with httpx.Client(base_url=base_url.rstrip("/"), headers=headers, timeout=20) as client:
         found = _ask(client, "GET", f"/v2/models/{model}")
         served = {
@@ -98,6 +105,7 @@ def verify(
 def plain_columns(frame: pd.DataFrame, features: Any) -> dict[str, list[Any]]:
     """Return the feature columns of a table as plain values.
 
+    :return: column name -> its values, in the order of ``features``.
     :raises InvalidInput: if a column is missing.
     """
     if missing := [name for name in features if name not in frame.columns]:
@@ -112,6 +120,7 @@ def plain_columns(frame: pd.DataFrame, features: Any) -> dict[str, list[Any]]:
 def base_url(connection: Any, conn_id: str) -> str:
     """Return the base URL that an Airflow ``http`` connection names.
 
+    :return: the URL, with scheme and port.
     :raises InvalidInput: if it names none.
     """
     host = connection.host or ""
@@ -133,7 +142,8 @@ def _ask(client: httpx.Client, method: str, path: str, content: Any = None) -> d
 
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            response = client.request(method, path, json=content)
+            with client.stream(method, path, json=content) as response:
+                body = _body(response)
             if response.status_code < 500 and response.status_code != 429:
                 break
             why = f"answered with {response.status_code}"
@@ -147,11 +157,23 @@ def _ask(client: httpx.Client, method: str, path: str, content: Any = None) -> d
         raise AccessDenied(f"{url} refused the credential ({response.status_code})")
     if response.status_code == 404:
         raise NotFound(f"{url} is not there", remedy="Check the model's name and the endpoint.")
+    if len(body) > ONE:
+        raise SystemFailure(f"{url} answered with more than {ONE / 1024**2:g} MB; the rest was not read")
     try:
-        found = response.json()
+        found = parsed(body)
     except ValueError as error:
         raise BadResponse(f"{url} gave an answer that is not JSON") from error
     if response.is_success and isinstance(found, dict):
         return found
-    said = str(found.get("error", "") if isinstance(found, dict) else "")[:300]
+    said = excerpt(str(found.get("error", "") if isinstance(found, dict) else ""), 300)
     raise GateFailed(f"{url} refused the request ({response.status_code}): {said}")
+
+
+def _body(response: httpx.Response) -> bytes:
+    """Read an answer, or the beginning of one that is too long."""
+    content = bytearray()
+    for piece in pieces(response):
+        content += piece
+        if len(content) > ONE:
+            break
+    return bytes(content)

@@ -25,6 +25,7 @@ def validate_data_task(python_callable: Callable[..., Any] | None = None, **kwar
 
     :param python_callable: the function; it returns a URI or several.
     :param kwargs: arguments of :class:`~airflow_pipeops.validation.operators.ValidateDataOperator`.
+    :return: the decorator, or the decorated function.
     """
     return task_decorator_factory(
         python_callable=python_callable, decorated_operator_class=_ValidateDataDecorated, **kwargs

@@ -45,6 +45,44 @@ class LookingOperator(DeliveryOperator):
         if deferrable is None:
             self.deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
 
+    def until(
+        self,
+        waits: Callable[[], Sequence[Wait]],
+        run: Run,
+        controller: Callable[[Any], Controller],
+        trigger: Callable[[Sequence[Wait]], BaseTrigger],
+        method: str,
+        *,
+        timeout: timedelta,
+        fail_fast: bool = True,
+    ) -> Sequence[Wait]:
+        """Wait; deferred unless the first look decides.
+
+        :param waits: returns who judges what is seen; called when the client is open, which may tell what is meant.
+        :param run: opens a client and runs work with it.
+        :param controller: makes the controller of a client.
+        :param trigger: makes the trigger that goes on with these waits.
+        :param method: name of the method that goes on after a deferral, with the trigger's event.
+        :param timeout: for the whole wait.
+        :param fail_fast: end as soon as one has failed.
+        :return: the waits, which are over.
+        """
+
+        async def work(client: Any) -> Sequence[Wait]:
+            found = waits()
+            # Looking first spares a deferral where it is done already, and the race of a trigger that fires at once.
+            if self.deferrable:
+                await look_once(controller(client), found)
+            else:
+                interval = self.poll_interval.total_seconds()
+                await until_decided(controller(client), found, interval, fail_fast=fail_fast)
+            return found
+
+        found: Sequence[Wait] = run(work)
+        if not ended(found, fail_fast=fail_fast):
+            self.defer(trigger=trigger(found), method_name=method, timeout=timeout + MARGIN)
+        return found
+
 
 class WaitOperator(LookingOperator):
     """Wait until expectations come true.
@@ -67,42 +105,6 @@ class WaitOperator(LookingOperator):
         self.settle = positive("settle", settle, zero=True)
         self.git_conn_id = git_conn_id
 
-    def until(
-        self,
-        waits: Callable[[], Sequence[Wait]],
-        run: Run,
-        controller: Callable[[Any], Controller],
-        trigger: Callable[[Sequence[Wait]], BaseTrigger],
-        method: str,
-        *,
-        fail_fast: bool = True,
-    ) -> Sequence[Wait]:
-        """Wait; deferred unless the first look decides.
-
-        :param waits: returns who judges what is seen; called when the client is open, which may tell what is meant.
-        :param run: opens a client and runs work with it.
-        :param controller: makes the controller of a client.
-        :param trigger: makes the trigger that goes on with these waits.
-        :param method: name of the method that goes on after a deferral, with the trigger's event.
-        :param fail_fast: end as soon as one has failed.
-        :return: the waits, which are over.
-        """
-
-        async def work(client: Any) -> Sequence[Wait]:
-            found = waits()
-            # Looking first spares a deferral where it is done already, and the race of a trigger that fires at once.
-            if self.deferrable:
-                await look_once(controller(client), found)
-            else:
-                interval = self.poll_interval.total_seconds()
-                await until_decided(controller(client), found, interval, fail_fast=fail_fast)
-            return found
-
-        found: Sequence[Wait] = run(work)
-        if not ended(found, fail_fast=fail_fast):
-            self.defer(trigger=trigger(found), method_name=method, timeout=self.timeout + MARGIN)
-        return found
-
     def explained(
         self, run: Run, explain: Callable[[Any], Awaitable[str]], otherwise: Callable[[], str]
     ) -> str:
@@ -111,6 +113,7 @@ class WaitOperator(LookingOperator):
         :param run: opens a client and runs work with it.
         :param explain: asks for what a person looks up next.
         :param otherwise: returns what is said where nobody answers.
+        :return: the message for the error.
         """
         try:
             return str(run(explain, attempts=1, timeout=10.0))

@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_pipeops.waits.language import Rule
+from airflow_pipeops.waits.expectation import Expectation, Memory
+from airflow_pipeops.waits.rules import Rule
 from airflow_pipeops.waits.situation import Look
+from airflow_pipeops.waits.status import Observed
 
 
 def _nothing_lasts(_: Look) -> list[str]:
@@ -31,19 +33,22 @@ class Rulebook:
     :param lasting: names what is so now and may become decisive by lasting.
     :param attempts: the failed attempts at what is expected, and when each was first seen, where a controller tries for
         ever.
+    :param look: makes the look that all of these are asked about; a controller that has more to it has one of its own.
     """
 
     rules: tuple[Rule, ...]
-    details: Callable[[Look], dict[str, Any]]
+    details: Callable[[Any], dict[str, Any]]
     certain: frozenset[str] = frozenset()
     confirms: bool = True
-    lasting: Callable[[Look], list[str]] = _nothing_lasts
-    attempts: Callable[[Look], Mapping[str, float]] = _no_attempts
+    lasting: Callable[[Any], list[str]] = _nothing_lasts
+    attempts: Callable[[Any], Mapping[str, float]] = _no_attempts
+    look: Callable[[Observed, Expectation, Memory], Look] = Look
 
 
-def facts_of(k: Look) -> dict[str, Any]:
+def facts_of(look: Look) -> dict[str, Any]:
     """Return the facts behind a verdict that every controller has."""
-    op = k.o.operation
+    observed = look.observed
+    op = observed.operation
     operation = None
     if op is not None:
         operation = {
@@ -51,15 +56,15 @@ def facts_of(k: Look) -> dict[str, Any]:
             "message": op.message[:500],
             "retries": op.retries,
             "initiated_by": op.initiated_by,
-            "ours": k.ours,
+            "ours": look.ours,
         }
     return {
-        "expected": {str(index): revision for index, revision in k.asked.items()},
-        "match": "exact" if k.exact_only else k.e.match,
-        "desired": list(k.o.desired),
-        "applied": list(k.o.applied),
-        "sync": k.o.sync,
-        "health": k.o.health,
+        "expected": {str(index): revision for index, revision in look.asked.items()},
+        "match": "exact" if look.exact_only else look.expectation.match,
+        "desired": list(observed.desired),
+        "applied": list(observed.applied),
+        "sync": observed.sync,
+        "health": observed.health,
         "operation": operation,
-        "fresh": k.fresh,
+        "fresh": look.fresh,
     }

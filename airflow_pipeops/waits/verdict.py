@@ -14,9 +14,9 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from airflow_pipeops.waits.expectation import Expectation, Memory, Verdict
-from airflow_pipeops.waits.language import seconds, wait
+from airflow_pipeops.waits.expectation import Expectation, Memory, State, Verdict
 from airflow_pipeops.waits.rulebook import Rulebook
+from airflow_pipeops.waits.rules import seconds, wait
 from airflow_pipeops.waits.situation import Look
 from airflow_pipeops.waits.status import Observed, Trouble
 
@@ -73,15 +73,17 @@ def decide(
 
 
 def questions(
-    observed: Observed, expectation: Expectation, memory: Memory | None = None
+    observed: Observed, expectation: Expectation, memory: Memory | None = None, *, rulebook: Rulebook
 ) -> list[tuple[str, str]]:
     """Return the pairs (expected, revision) that :attr:`Expectation.contained` does not answer yet.
 
     :param memory: what is remembered; with a source hydrator, it knows of commits that were rendered earlier.
+    :param rulebook: how what this controller says is judged.
+    :return: the pairs, none of them twice.
     """
     if expectation.match == "any" or not expectation.oracle or expectation.gone:
         return []
-    return list(Look(observed, expectation, memory or Memory()).asks())
+    return list(rulebook.look(observed, expectation, memory or Memory()).asks())
 
 
 def _looked(
@@ -92,11 +94,11 @@ def _looked(
     if _older(observed, memory):
         # Watches, caches and reverse proxies repeat themselves; what was true then is neither held for nor against it.
         verdict = Verdict("wait", "older_look", "an answer that is older than one before it", refresh=True)
-        return verdict, memory, rulebook.details(Look(observed, expectation, memory))
+        return verdict, memory, rulebook.details(rulebook.look(observed, expectation, memory))
     before = memory.since
     memory = replace(memory, acknowledged=memory.acknowledged + observed.refreshed)
-    memory = _remember(Look(observed, expectation, memory), rulebook)
-    look = Look(observed, expectation, memory)
+    memory = _remember(rulebook.look(observed, expectation, memory), rulebook)
+    look = rulebook.look(observed, expectation, memory)
     verdict = next(filter(None, (rule(look) for rule in rulebook.rules)))
     unsure = (
         verdict.state == "failed" and verdict.rule not in rulebook.certain and expectation.require_refresh
@@ -112,9 +114,10 @@ def _still_there(observed: Observed, memory: Memory) -> Verdict:
         return Verdict("done", "gone", "the application is gone; another one of that name was created since")
     condition = observed.condition("DeletionError")
     if observed.deleting:
+        if condition:
+            return wait("deletion_error", f"its objects cannot be deleted yet: {condition.message}")
         left = f"; still there: {', '.join(observed.finalizers)}" if observed.finalizers else ""
-        said = f": {condition.message}" if condition else left
-        return wait("deleting", f"the application is being deleted{said}")
+        return wait("deleting", f"the application is being deleted{left}")
     return wait("not_deleting", "the application is there, and nobody has asked for its deletion")
 
 
@@ -144,7 +147,7 @@ def _confirm(verdict: Verdict, memory: Memory, since: float | None) -> tuple[Ver
 
 
 def _remember(look: Look, rulebook: Rulebook) -> Memory:
-    observed, memory = look.o, look.m
+    observed, memory = look.observed, look.memory
     since = {name: memory.since.get(name, memory.now) for name in _spells(look, rulebook)}
     if look.fresh and observed.health in _GOOD:
         # The server says since when, in whole seconds; so a difference of two of its times is uncertain by one.
@@ -156,15 +159,15 @@ def _remember(look: Look, rulebook: Rulebook) -> Memory:
         lost = None
     elif memory.met and lost is None and look.settled:
         lost = memory.acknowledged
+    begun = observed.operation.started_at if observed.operation else None
+    spec_after = memory.acknowledged if memory.spec_after is None else memory.spec_after
     return replace(
-        memory,
+        look.remember(memory),
         uid=memory.uid or observed.uid,
         looked=True,
         compared_at=memory.compared_at if observed.compared_at is None else observed.compared_at,
         first_compared_at=memory.first_compared_at if memory.looked else observed.compared_at,
-        first_operation_at=memory.first_operation_at
-        if memory.looked
-        else (observed.operation.started_at if observed.operation else None),
+        first_operation_at=memory.first_operation_at if memory.looked else begun,
         finished_at=ended,
         lost_after=lost,
         met=memory.met or (look.desired_ok and look.compared and bool(look.wanted)),
@@ -172,19 +175,14 @@ def _remember(look: Look, rulebook: Rulebook) -> Memory:
         asks=0 if ended != memory.finished_at else memory.asks,
         troubles=0,
         since=since,
-        rendered=look.rendered,
-        spec_after=None
-        if not observed.other_spec
-        else memory.acknowledged
-        if memory.spec_after is None
-        else memory.spec_after,
+        spec_after=spec_after if observed.other_spec else None,
         attempts=rulebook.attempts(look),
     )
 
 
 def _spells(look: Look, rulebook: Rulebook) -> list[str]:
     """What is so now, and is counted for how long it has been without a gap."""
-    observed, known = look.o, look.m.since
+    observed = look.observed
     active = [] if look.ended_at is None else [look.ended]
     # Where the server says since when health is so, it may be seen before a comparison confirms it: no other spell of it
     # is taken for this one.
@@ -195,15 +193,10 @@ def _spells(look: Look, rulebook: Rulebook) -> list[str]:
         active.append("differs")
     if observed.condition("ComparisonError", "UnknownError"):
         active.append("comparison")
-    if look.e.operation_id and not look.ours:
+    if look.expectation.operation_id and not look.ours:
         active.append("invisible")
     if look.absent and not look.desired_ok:
         active.append(f"absent:{','.join(look.tips)}")
-    hydration = observed.hydration
-    if hydration and (
-        hydration.phase == "Failed" or (hydration.phase == "Hydrating" and "hydration" in known)
-    ):
-        active.append("hydration")  # a further attempt does not end it; only success does
     return active + rulebook.lasting(look)
 
 
@@ -219,26 +212,21 @@ def _ask(verdict: Verdict, memory: Memory) -> tuple[Verdict, Memory]:
     return verdict, replace(memory, asks=memory.asks + 1, asked_at=memory.now)
 
 
-def _troubled(trouble: Trouble, e: Expectation, memory: Memory) -> tuple[Verdict, Memory]:
+def _troubled(trouble: Trouble, expectation: Expectation, memory: Memory) -> tuple[Verdict, Memory]:
     message = trouble.message or trouble.kind
     if trouble.kind in ("denied", "missing"):
         memory = replace(memory, troubles=memory.troubles + 1, since=_kept(memory))
         # Once may be a hiccup of a proxy or of an API server that has just started; twice is an answer.
         answered = memory.troubles >= 2
-        if trouble.kind == "missing" and e.gone:
+        if trouble.kind == "missing" and expectation.gone:
             return Verdict("done" if answered else "wait", "gone", "the application is gone"), memory
-        rule = (
-            "access_denied"
-            if trouble.kind == "denied"
-            else "app_deleted"
-            if memory.looked
-            else "app_not_found"
-        )
+        missing = "app_deleted" if memory.looked else "app_not_found"
+        rule = "access_denied" if trouble.kind == "denied" else missing
         return Verdict("failed" if answered else "wait", rule, message), memory
     since = memory.since.get("unreachable", memory.now)
     memory = replace(memory, troubles=0, since={**_kept(memory), "unreachable": since})
     lasted = memory.now - since
-    state = "failed" if lasted >= e.transport_grace else "wait"
+    state: State = "failed" if lasted >= expectation.transport_grace else "wait"
     return Verdict(state, "unreachable", f"no usable answer for {seconds(lasted)}: {message}"), memory
 
 

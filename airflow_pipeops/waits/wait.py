@@ -67,6 +67,9 @@ class Clock:
 class Decided:
     """Where a wait stands: all of it is JSON, so that it can cross a deferral.
 
+    :param verdict: the last judgement.
+    :param memory: what the next look must know.
+    :param expectation: what must come true, with the answers that are known.
     :param summary: the few facts of the last look.
     """
 
@@ -190,7 +193,9 @@ class Wait:
     async def _ask(self, observed: Observed) -> None:
         if self._oracle is None:
             return
-        for wanted, revision in questions(observed, self.state.expectation, self.state.memory):
+        for wanted, revision in questions(
+            observed, self.state.expectation, self.state.memory, rulebook=self._rulebook
+        ):
             try:
                 contained = await self._oracle(wanted, revision)
             except PipeOpsError as error:

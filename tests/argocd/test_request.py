@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from airflow_pipeops.argocd.acts import Act, ActMemory, judge
+from airflow_pipeops.argocd.acts import Act
 from airflow_pipeops.argocd.clients.errors import error_of
 from airflow_pipeops.argocd.clients.requests import (
     check_options,
@@ -28,6 +28,7 @@ from airflow_pipeops.exceptions import (
 )
 from airflow_pipeops.git.forges import commit_url, first_commit_url
 from airflow_pipeops.waits.status import Condition, Observed, Operation, Trouble
+from airflow_pipeops.waits.verdict import Memory, decide
 
 SHA = "a" * 40
 
@@ -133,10 +134,11 @@ MISSING, DENIED, DOWN = Trouble("missing"), Trouble("denied", "no"), Trouble("un
 
 
 def act_after(act: Act, *seen: tuple[float, Any]) -> list[tuple[str, str]]:
-    memory, found = ActMemory(), []
+    memory, found = act.memory(), []
     for now, observed in seen:
-        effect, memory = judge(observed, act, ActMemory.from_json(memory.to_json()), now)
-        found.append((effect.state, effect.rule))
+        memory = Memory.from_json(json.loads(json.dumps(memory.to_json())))
+        verdict, memory = decide(observed, act.expectation(), memory, now, act.rulebook)
+        found.append((verdict.state, verdict.rule))
     return found
 
 
@@ -162,9 +164,9 @@ ACTS: dict[str, tuple[Act, list[tuple[float, Any]], tuple[str, str]]] = {
     "missing once": (gone, [(0, APP), (1, MISSING)], ("wait", "gone")),
     "missing twice": (gone, [(0, APP), (1, MISSING), (2, MISSING)], ("done", "gone")),
     "missing, and there again": (gone, [(0, MISSING), (1, APP), (2, MISSING)], ("wait", "gone")),
-    "another of that name": (gone, [(0, replace(APP, uid="v"))], ("done", "recreated")),
-    "not there to be refreshed": (Act("refreshed"), [(0, MISSING), (1, MISSING)], ("failed", "missing")),
-    "denied": (ended, [(0, DENIED), (1, DENIED)], ("failed", "denied")),
+    "another of that name": (gone, [(0, replace(APP, uid="v"))], ("done", "gone")),
+    "not there to be refreshed": (Act("refreshed"), [(0, MISSING), (1, MISSING)], ("failed", "app_not_found")),
+    "denied": (ended, [(0, DENIED), (1, DENIED)], ("failed", "access_denied")),
     "down for a while": (ended, [(0, DOWN), (50, DOWN)], ("wait", "unreachable")),
     "down for too long": (IMPATIENT, [(0, DOWN), (31, DOWN)], ("failed", "unreachable")),
     "down, up and down again": (IMPATIENT, [(0, DOWN), (20, BUSY), (40, DOWN)], ("wait", "unreachable")),

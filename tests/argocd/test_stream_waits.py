@@ -89,7 +89,7 @@ class Apps:
         self.looks += 1
         return application("Healthy" if self.looks > 3 else "Progressing")
 
-    async def refresh(self, ref: AppRef) -> dict[str, Any]:
+    async def refresh(self, ref: AppRef, *, hard: bool, timeout: float) -> dict[str, Any]:
         return await self.get(ref)
 
 
@@ -120,13 +120,6 @@ def test_a_trigger_of_an_earlier_version_goes_on(scripted: Any, context: dict[st
     assert all("project=ml" in path for _, path, _ in scripted.requests)
     task = ArgoCDAppSensor(task_id="task", app="api", revision=NEW)
     assert task.execute_complete(context, event=event)["rule"] == "healthy"
-
-
-def test_an_event_of_an_earlier_version_is_read(scripted: Any, context: dict[str, Any]) -> None:
-    scripted.answers = [(200, application())]
-    event = fire(trigger("api"))["decided"]["api"]
-    task = ArgoCDAppSensor(task_id="task", app="api", revision=NEW)
-    assert task.execute_complete(context, event=event)["compared"] == NEW
 
 
 def test_an_operator_waits_for_several(scripted: Any) -> None:

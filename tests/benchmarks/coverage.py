@@ -4,8 +4,8 @@
     python tests/benchmarks/coverage.py --gate --rounds 400
 
 Each cell is drawn anew ``rounds`` times with as many positive (rarest) rows as the column says, beside 2,000 others. It
-says in percent how often the 95 % interval held the truth, and, in brackets, how often it would have called a model ``worse``
-than it truly is: at most 2.5 if the interval is what it says.
+says in percent how often the 95 % interval held the truth, and, in brackets, how often it would have called a model
+``worse`` than it truly is: at most 2.5 if the interval is what it says.
 """
 
 from __future__ import annotations

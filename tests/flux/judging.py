@@ -8,3 +8,4 @@ from airflow_pipeops.flux.rules import RULEBOOK
 from airflow_pipeops.waits import verdict
 
 decide = partial(verdict.decide, rulebook=RULEBOOK)
+questions = partial(verdict.questions, rulebook=RULEBOOK)

@@ -14,8 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from airflow_pipeops.flux.kinds import Ref
 from airflow_pipeops.flux.objects import observe
 from airflow_pipeops.waits.status import Observed, Trouble
-from airflow_pipeops.waits.verdict import Expectation, Memory, Verdict, questions
-from tests.flux.judging import decide
+from airflow_pipeops.waits.verdict import Expectation, Memory, Verdict
+from tests.flux.judging import decide, questions
 from tests.flux.world import (
     REQUESTED,
     HelmController,

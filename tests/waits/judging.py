@@ -9,6 +9,7 @@ from airflow_pipeops.argocd.rules import RULEBOOK
 from airflow_pipeops.waits import verdict, wait
 
 decide = partial(verdict.decide, rulebook=RULEBOOK)
+questions = partial(verdict.questions, rulebook=RULEBOOK)
 
 
 class Wait(wait.Wait):

@@ -15,9 +15,8 @@ from airflow_pipeops.kubernetes.kinds import Kind
 from airflow_pipeops.kubernetes.kubeconfig import Endpoint
 from airflow_pipeops.waits.controller import Controller, until_decided
 from airflow_pipeops.waits.expectation import Expectation, Verdict
-from airflow_pipeops.waits.language import fail, wait
 from airflow_pipeops.waits.rulebook import Rulebook, facts_of
-from airflow_pipeops.waits.rules import deleting, recreated
+from airflow_pipeops.waits.rules import deleting, fail, recreated, wait
 from airflow_pipeops.waits.situation import Look
 from airflow_pipeops.waits.status import Observed, Trouble
 from airflow_pipeops.waits.streams.source import problem_of
@@ -68,19 +67,19 @@ def observed(ref: DeploymentRef, item: dict[str, Any]) -> Observed:
     return Observed(ref.name, ref.namespace, uid=metadata["uid"], deleting=gone, reconciled=rollout)
 
 
-def not_seen(k: Look) -> Verdict | None:
-    rollout: Rollout = k.o.reconciled
+def not_seen(look: Look) -> Verdict | None:
+    rollout: Rollout = look.observed.reconciled
     if rollout.seen >= rollout.wanted:
         return None
     return wait("not_seen", f"the controller saw generation {rollout.seen}, and {rollout.wanted} was applied")
 
 
-def stuck(k: Look) -> Verdict | None:
-    return fail("stuck", k.o.reconciled.stuck) if k.o.reconciled.stuck else None
+def stuck(look: Look) -> Verdict | None:
+    return fail("stuck", look.observed.reconciled.stuck) if look.observed.reconciled.stuck else None
 
 
-def rolled_out(k: Look) -> Verdict:
-    rollout: Rollout = k.o.reconciled
+def rolled_out(look: Look) -> Verdict:
+    rollout: Rollout = look.observed.reconciled
     if min(rollout.updated, rollout.available) < rollout.replicas:
         return wait("rolling_out", f"{rollout.available} of {rollout.replicas} new pods are available")
     return Verdict(

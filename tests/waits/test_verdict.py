@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from airflow_pipeops.waits.status import Condition, Observed, Operation, Resource, Source, Trouble
-from airflow_pipeops.waits.verdict import Expectation, Memory, questions
-from tests.waits.judging import decide
+from airflow_pipeops.waits.verdict import Expectation, Memory
+from tests.waits.judging import decide, questions
 
 NEW, OLD, NEWER = "a" * 40, "b" * 40, "c" * 40
 REPO = "https://git.example.com/team/deploy.git"

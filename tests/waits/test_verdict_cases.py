@@ -15,9 +15,8 @@ from airflow_pipeops.argocd.rules import CERTAIN, RULES
 from airflow_pipeops.waits import verdict as verdicts
 from airflow_pipeops.waits.expectation import Memory
 from airflow_pipeops.waits.status import Trouble
-from airflow_pipeops.waits.verdict import questions
 from airflow_pipeops.waits.wait import WRONG_INPUT
-from tests.waits.judging import decide
+from tests.waits.judging import decide, questions
 from tests.waits.looks import (
     NEW,
     NEWER,

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_pipeops.waits.status import Condition, Observed, Operation, Resource, Source, Trouble
-from airflow_pipeops.waits.verdict import Expectation, Memory, Verdict, questions
-from tests.waits.judging import decide
+from airflow_pipeops.waits.verdict import Expectation, Memory, Verdict
+from tests.waits.judging import decide, questions
 
 SHAS = ["a" * 40, "b" * 40, "c" * 40]
 revisions = st.lists(st.sampled_from([*SHAS, "", "main"]), max_size=2).map(tuple)

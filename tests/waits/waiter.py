@@ -8,8 +8,8 @@ from typing import Any
 
 from airflow_pipeops.argocd.application import observe
 from airflow_pipeops.waits.status import Observed, Trouble
-from airflow_pipeops.waits.verdict import Expectation, Memory, Verdict, questions
-from tests.waits.judging import decide
+from airflow_pipeops.waits.verdict import Expectation, Memory, Verdict
+from tests.waits.judging import decide, questions
 from tests.waits.model import SHAS, World, sha
 
 #: Rules that a policy or the clock decides; that they speak is checked by tables.
@@ -139,8 +139,8 @@ class Waiter:
 
     def check_lasting(self, rule: str, story: str) -> None:
         """For as long as the grace, nobody could have read anything better; a comparison from a cache reads nothing."""
-        world, e = self.world, self.expectation
-        grace = e.degraded_grace if rule == "degraded" else e.comparison_grace
+        world, expectation = self.world, self.expectation
+        grace = expectation.degraded_grace if rule == "degraded" else expectation.comparison_grace
         better = "Healthy" if rule == "degraded" else "Synced"
         part = "health" if rule == "degraded" else "sync"
         least = 1 if rule == "degraded" else 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_pipeops.argocd.acts import Act
 from airflow_pipeops.argocd.clients.requests import refused
@@ -13,6 +13,7 @@ from airflow_pipeops.argocd.hook import ArgoCDHook
 from airflow_pipeops.argocd.manifest import merge_patch, paths, read
 from airflow_pipeops.argocd.operators.acts import ArgoCDActOperator
 from airflow_pipeops.argocd.operators.base import ArgoCDOperator
+from airflow_pipeops.argocd.waits import Decided
 from airflow_pipeops.base.arguments import one_of
 from airflow_pipeops.delivery.operators import no_retry
 from airflow_pipeops.exceptions import (
@@ -63,7 +64,7 @@ class ArgoCDApplicationOperator(ArgoCDActOperator):
         *,
         manifest: Mapping[str, Any] | str | None = None,
         app: str = "",
-        state: str = "present",
+        state: Literal["present", "absent"] = "present",
         cascade: bool = True,
         timeout: timedelta = timedelta(minutes=10),
         **kwargs: Any,
@@ -228,6 +229,6 @@ class ArgoCDApplicationOperator(ArgoCDActOperator):
         act = Act(kind="gone", timeout=self.timeout.total_seconds(), uid=str(metadata.get("uid") or ""))
         return self._gone(context, self.reach(act, "execute_complete"))
 
-    def _gone(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
-        self.demand_effect(event)
+    def _gone(self, context: Context, decided: Decided) -> dict[str, Any]:
+        self.demand_effect(decided)
         return self._result(context, "deleted", [], {}, {})

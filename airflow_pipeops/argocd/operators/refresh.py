@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_pipeops.argocd.acts import Act
 from airflow_pipeops.argocd.operators.acts import ArgoCDActOperator
 from airflow_pipeops.argocd.operators.base import ArgoCDOperator
+from airflow_pipeops.argocd.waits import Decided
 from airflow_pipeops.base.arguments import one_of
 from airflow_pipeops.delivery.operators import no_retry
 
@@ -37,7 +38,7 @@ class ArgoCDRefreshOperator(ArgoCDActOperator):
         *,
         refresh: str = "normal",
         timeout: timedelta = timedelta(minutes=2),
-        on_unacknowledged: str = "fail",
+        on_unacknowledged: Literal["fail", "accept"] = "fail",
         **kwargs: Any,
     ) -> None:
         super().__init__(timeout=timeout, **kwargs)
@@ -56,21 +57,20 @@ class ArgoCDRefreshOperator(ArgoCDActOperator):
         with no_retry():
             return self._finish(self.reached(event))
 
-    def _finish(self, event: Mapping[str, Any]) -> dict[str, Any]:
-        effect, seen = event["effect"], event["summary"]
-        acknowledged = effect["state"] == "done"
-        late = effect["rule"] == "deadline" and self.on_unacknowledged == "accept"
+    def _finish(self, decided: Decided) -> dict[str, Any]:
+        verdict, seen = decided.verdict, decided.summary
+        late = verdict.rule == "deadline" and self.on_unacknowledged == "accept"
         if late:
-            self.log.warning("The refresh of %s was not acknowledged: %s", self.app, effect["reason"])
+            self.log.warning("The refresh of %s was not acknowledged: %s", self.app, verdict.reason)
         else:
-            self.demand_effect(event)
+            self.demand_effect(decided)
         return {
             "app": self.app,
-            "acknowledged": acknowledged,
+            "acknowledged": verdict.state == "done",
             "refresh": self.refresh,
             "revision": seen.get("revision", ""),
             "sync": seen.get("sync", "Unknown"),
             "health": seen.get("health", "Unknown"),
-            "reason": effect["reason"],
+            "reason": verdict.reason,
             "url": self.argocd_url,
         }

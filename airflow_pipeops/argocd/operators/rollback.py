@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.argocd.acts import in_progress
 from airflow_pipeops.argocd.application import observe
 from airflow_pipeops.argocd.clients.requests import refused
 from airflow_pipeops.argocd.history import Entry, history_of, meant
 from airflow_pipeops.argocd.operators.base import ArgoCDOperator, ArgoCDWaitOperator
+from airflow_pipeops.argocd.situation import in_progress
 from airflow_pipeops.argocd.waits import Decided
 from airflow_pipeops.delivery.operators import no_retry
 from airflow_pipeops.exceptions import Conflict, InvalidInput, PipeOpsError, Unreachable

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.argocd.acts import Act, in_progress
+from airflow_pipeops.argocd.acts import Act
 from airflow_pipeops.argocd.application import CORRELATION, observe
 from airflow_pipeops.argocd.operators.acts import ArgoCDActOperator
 from airflow_pipeops.argocd.operators.base import ArgoCDOperator
+from airflow_pipeops.argocd.situation import in_progress
+from airflow_pipeops.argocd.waits import Decided
 from airflow_pipeops.delivery.operators import no_retry
 from airflow_pipeops.exceptions import Conflict, PipeOpsError, Unreachable
 from airflow_pipeops.waits.status import Observed, Operation, short, shorts
@@ -108,8 +110,8 @@ class ArgoCDTerminateOperator(ArgoCDActOperator):
         self.log.info("Nothing to end: %s", reason)
         return self._result(False, "", "", "", "", reason)
 
-    def _finish(self, event: Mapping[str, Any]) -> dict[str, Any]:
-        self.demand_effect(event)
+    def _finish(self, decided: Decided) -> dict[str, Any]:
+        self.demand_effect(decided)
         last = observe(self.hook().application(self.app)).operation or Operation()
         return self._result(
             True,
@@ -117,7 +119,7 @@ class ArgoCDTerminateOperator(ArgoCDActOperator):
             last.phase,
             last.message,
             last.initiated_by,
-            event["effect"]["reason"],
+            decided.verdict.reason,
         )
 
     def _result(

@@ -1,17 +1,18 @@
 """The rules of a wait for Argo CD, in the order in which they apply; see :mod:`airflow_pipeops.waits.verdict`.
 
-A module per subject; a rule is a function that speaks or leaves the word to the next one.
+A module for what is compared, one for synchronisations, one for health; a rule is a function that speaks or leaves the
+word to the next one.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from airflow_pipeops.argocd.rules import comparison, health, hydration, identity, operation, sync
+from airflow_pipeops.argocd.rules import comparison, health, operation
+from airflow_pipeops.argocd.situation import ApplicationLook
 from airflow_pipeops.waits import rules
-from airflow_pipeops.waits.language import Rule
 from airflow_pipeops.waits.rulebook import Rulebook, facts_of
-from airflow_pipeops.waits.situation import Look
+from airflow_pipeops.waits.rules import Rule
 from airflow_pipeops.waits.status import shorts
 
 __all__ = ["CERTAIN", "RULEBOOK", "RULES", "details_of"]
@@ -20,16 +21,16 @@ __all__ = ["CERTAIN", "RULEBOOK", "RULES", "details_of"]
 RULES: tuple[Rule, ...] = (
     rules.deleting,
     rules.recreated,
-    identity.skip_reconcile,
-    identity.wrong_project,
-    identity.unmeetable,
+    comparison.skip_reconcile,
+    comparison.wrong_project,
+    comparison.unmeetable,
     comparison.invalid_spec,
     comparison.comparison_error,
     operation.own_operation_invisible,
-    identity.pinned_elsewhere,
-    hydration.hydration_failed,
+    comparison.pinned_elsewhere,
+    comparison.hydration_failed,
     comparison.not_contained,
-    hydration.not_hydrated,
+    comparison.not_hydrated,
     comparison.superseded,
     comparison.not_compared,
     operation.in_progress,
@@ -37,8 +38,8 @@ RULES: tuple[Rule, ...] = (
     operation.operation_failed,
     operation.sync_error,
     operation.applied_elsewhere,
-    sync.sync_unknown,
-    sync.out_of_sync,
+    operation.sync_unknown,
+    operation.out_of_sync,
     operation.not_applied,
     comparison.stale,
     health.healthy,
@@ -71,34 +72,34 @@ CERTAIN = frozenset(
 )
 
 
-def details_of(k: Look) -> dict[str, Any]:
+def details_of(look: ApplicationLook) -> dict[str, Any]:
     """Return the facts behind a verdict, as JSON of bounded size."""
-    found = {**facts_of(k), "warnings": notes(k)}
-    if k.hydrating:
-        found["rendered"] = list(k.rendered[-1:])
+    found = {**facts_of(look), "warnings": notes(look)}
+    if look.hydrating:
+        found["rendered"] = list(look.rendered[-1:])
     return found
 
 
-def notes(k: Look) -> list[str]:
+def notes(look: ApplicationLook) -> list[str]:
     """Return what a person should know beside the verdict."""
-    op, found = k.o.operation, list(k.o.warnings)
-    if k.ghost:
+    op, found = look.observed.operation, list(look.observed.warnings)
+    if look.ghost:
         found.append(
             "a synchronisation still shows as running and nobody works on it; it was left out of account"
         )
-    if k.exact_only:
+    if look.exact_only:
         found.append(
             "nobody can say which commits contain the expected one (no Git connection), so it was matched exactly"
         )
-    if k.only_healing_failed:
+    if look.only_healing_failed:
         found.append(
             "a later partial synchronisation of this revision failed; what is live is in sync all the same"
         )
-    elif op and op.failed and not op.dry_run and not k.applied_ok:
+    elif op and op.failed and not op.dry_run and not look.applied_ok:
         found.append(f"an earlier synchronisation at {shorts(op.at)} failed")
     if op and op.dry_run:
         found.append("the last synchronisation was a dry run, which hides how the one before it ended")
-    elif op and op.partial and not k.ours and not k.deployed_ok:
+    elif op and op.partial and not look.ours and not look.deployed_ok:
         found.append(
             "the last synchronisation was of some resources only, which hides how the one before it ended"
         )
@@ -106,4 +107,4 @@ def notes(k: Look) -> list[str]:
 
 
 #: How Argo CD's applications are judged.
-RULEBOOK = Rulebook(RULES, details_of, CERTAIN)
+RULEBOOK = Rulebook(RULES, details_of, CERTAIN, look=ApplicationLook, lasting=comparison.lasting)

@@ -34,6 +34,7 @@ def decide(application: Application, revision: str, states: list[ResourceState],
     A commit that was tried and failed is not tried again: somebody has to push another one, or sync by hand.
 
     :param at: the present moment, in seconds since the epoch.
+    :return: the operation to start, why there is none, or in how many seconds to ask again.
     """
     policy = automated(application)
     if policy is None or application.get("operation") or application["metadata"].get("deletionTimestamp"):

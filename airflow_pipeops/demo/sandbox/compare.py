@@ -26,7 +26,15 @@ _LIST_KEYS = ("name", "containerPort", "port", "key", "mountPath", "ip", "type")
 
 @dataclass(frozen=True)
 class ResourceState:
-    """One resource of an Application: what is wanted, what is there, and what follows."""
+    """One resource of an Application: what is wanted, what is there, and what follows.
+
+    :param key: which resource.
+    :param target: its manifest in Git; ``None`` where Git has none.
+    :param live: its live object; ``None`` where there is none.
+    :param modified: whether the live object differs from the manifest.
+    :param health: of the live object; ``None`` for a kind without a health check.
+    :param message: what goes with the health.
+    """
 
     key: Key
     target: Manifest | None
@@ -90,6 +98,7 @@ def compare(
     :param live: all live objects.
     :param health: judges a live object.
     :param last_applied: gives the manifest applied before, to see a field that was taken out of Git.
+    :return: the states, by kind, namespace and name.
     """
     by_key = {Key.of(item): item for item in live}
     wanted = {Key.of(item): item for item in targets if not hook_phases(item)}
@@ -113,6 +122,8 @@ def is_modified(target: Manifest, live: Manifest, last_applied: Manifest | None)
     """Say whether ``live`` differs from ``target`` in a field that the target states, or stated when last applied.
 
     Fields that only the cluster knows (defaults, status) do not count.
+
+    :return: whether it differs.
     """
     wanted, real = _normal(target), _normal(live)
     if not _covers(wanted, real):

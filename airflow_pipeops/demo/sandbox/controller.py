@@ -13,6 +13,7 @@ from airflow_pipeops.demo.sandbox.operation import OperationRunner
 from airflow_pipeops.demo.sandbox.reconciler import Level, Reconciler
 from airflow_pipeops.demo.sandbox.runtime.cluster import Cluster
 from airflow_pipeops.demo.sandbox.runtime.key import Key
+from airflow_pipeops.demo.sandbox.runtime.store import EventType
 from airflow_pipeops.demo.sandbox.store import Application, ApplicationStore
 from airflow_pipeops.demo.sandbox.wire import REFRESH_ANNOTATION, now
 from airflow_pipeops.exceptions import PipeOpsError
@@ -80,7 +81,7 @@ class Controller:
             asyncio.create_task(self._operate_loop(name), name=f"operate {name}"),
         ]
 
-    def _application_changed(self, kind: str, application: Application) -> None:
+    def _application_changed(self, kind: EventType, application: Application) -> None:
         name = application["metadata"]["name"]
         if kind == "ADDED":
             self._adopt(name)

@@ -10,7 +10,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Literal, get_args
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -27,7 +27,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "stuck_operation": {},
     "truncate": {"bytes": 20},
 }
-CRASH_POINTS = ("request", "operation-started", "after-apply", "before-finish")
+CrashPoint = Literal["request", "operation-started", "after-apply", "before-finish"]
+CRASH_POINTS: tuple[CrashPoint, ...] = get_args(CrashPoint)
 _CODES = {400: 3, 401: 16, 403: 7, 404: 5, 409: 6, 429: 8, 500: 13, 501: 12, 503: 14, 504: 4}
 
 
@@ -35,11 +36,13 @@ _CODES = {400: 3, 401: 16, 403: 7, 404: 5, 409: 6, 429: 8, 500: 13, 501: 12, 503
 class Fault:
     """One fault that is switched on.
 
+    :param id: its number, given when it was switched on.
     :param kind: a key of :data:`KINDS`.
     :param path: glob over the request's path.
     :param app: glob over the Application's name, for faults inside the controller.
     :param count: how often it still strikes; ``None`` means until it is cleared.
     :param probability: the chance to strike at each opportunity.
+    :param parameters: what the kind takes, by name: see :data:`KINDS`.
     """
 
     id: int
@@ -69,6 +72,7 @@ class Faults:
     def add(self, request: dict[str, Any]) -> Fault:
         """Switch a fault on.
 
+        :return: the fault, with its number.
         :raises ApiError: for an unknown kind, parameter or value.
         """
         wanted = dict(request)
@@ -113,7 +117,7 @@ class Faults:
             return fault
         return None
 
-    def crash_point(self, at: str, app: str) -> None:
+    def crash_point(self, at: CrashPoint, app: str) -> None:
         """End the process at once where a crash is due here: no clean-up, as when the machine dies."""
         if self.strike("crash", app=app, at=at):
             os._exit(137)

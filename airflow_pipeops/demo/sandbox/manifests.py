@@ -38,6 +38,7 @@ def parse_manifests(text: str, where: str) -> list[Manifest]:
     """Return all manifests of a YAML or JSON text, lists expanded.
 
     :param where: the file's name, for errors.
+    :return: the manifests, in the order of the text.
     :raises ManifestError: where the text is not YAML, or a document is not a manifest.
     """
     try:
@@ -105,6 +106,8 @@ def owner(live: Manifest) -> str:
     """Return the Application that tracks a live object, or the empty string.
 
     A tracking annotation that was copied from another object does not count.
+
+    :return: the Application's name, or the empty string.
     """
     value = annotation(live, TRACKING)
     app = value.split(":", 1)[0]

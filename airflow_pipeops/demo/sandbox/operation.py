@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from airflow_pipeops.base.deadlines import within
 from airflow_pipeops.demo.sandbox import progress, spec
@@ -309,7 +309,9 @@ class OperationRunner:
 
         self._store.update(name, change)
 
-    def _finish(self, name: str, phase: str, message: str, *, retry: bool = True) -> None:
+    def _finish(
+        self, name: str, phase: Literal["Succeeded", "Failed", "Error"], message: str, *, retry: bool = True
+    ) -> None:
         def change(document: Application) -> None:
             state = document["status"]["operationState"]
             state["finishedAt"] = now()

@@ -29,7 +29,15 @@ _KIND_ORDER = (
 
 @dataclass(frozen=True)
 class Task:
-    """One step of a sync: apply a manifest, run a hook, or remove what is not wanted."""
+    """One step of a sync: apply a manifest, run a hook, or remove what is not wanted.
+
+    :param phase: of the sync in which it happens.
+    :param wave: within the phase; lower ones first.
+    :param key: the object that it is about.
+    :param manifest: of that object.
+    :param hook: whether the object is a hook, which is run and not kept.
+    :param prune: whether the object is removed.
+    """
 
     phase: str
     wave: int
@@ -77,6 +85,7 @@ def plan(
 
     :param sync: the operation's ``sync`` part: ``prune``, ``resources`` and ``syncStrategy`` matter here.
     :param stamp: makes the names of hooks with ``generateName`` unique to this operation.
+    :return: the tasks, by phase, wave, kind and name.
     """
     chosen = sync.get("resources")
     tasks = []

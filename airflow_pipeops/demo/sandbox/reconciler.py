@@ -42,7 +42,11 @@ class Comparison:
     """What a comparison found.
 
     :param revision: the commit, or the unresolved ``targetRevision`` where there was an error.
+    :param targets: the desired state.
+    :param states: one for each resource.
+    :param source_type: how the desired state was rendered, as Argo CD names it.
     :param error: why the desired state could not be had.
+    :param warnings: type and message of conditions to show that are no errors.
     """
 
     revision: str
@@ -109,6 +113,7 @@ class Reconciler:
         """Compare desired with live.
 
         :param revision: a commit, branch or tag to take the desired state from; the Application's own by default.
+        :return: what was found; where the desired state cannot be had, the error and the live objects.
         """
         source = spec.source(application)
         name, wanted = application["metadata"]["name"], revision or source.get("targetRevision") or "HEAD"

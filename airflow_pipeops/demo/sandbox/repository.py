@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
-import os
 import re
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 
 from airflow_pipeops.demo.sandbox.manifests import ManifestError, parse_manifests
 from airflow_pipeops.demo.sandbox.wire import clone
+from airflow_pipeops.git.credentials import Credentials, environment
 
 KUSTOMIZATION_FILES = ("kustomization.yaml", "kustomization.yml", "Kustomization")
 _SHA = re.compile(r"[0-9a-f]{40}")
@@ -52,6 +52,7 @@ class Repositories:
     async def resolve(self, url: str, revision: str) -> str:
         """Return the commit that ``revision`` (branch, tag, SHA or HEAD) means at this moment.
 
+        :return: a full commit id.
         :raises RepositoryError: where the repository does not answer or has no such revision.
         """
         if any(key[:2] == (url, revision) for key in self._rendered):
@@ -62,6 +63,7 @@ class Repositories:
     async def render(self, url: str, commit: str, path: str, *, recurse: bool = False) -> Rendered:
         """Return the manifests under ``path`` at ``commit``; the answer is remembered.
 
+        :return: the manifests, which the caller may change, and the kind of source.
         :raises RepositoryError: where the path is not there or does not render.
         """
         key = (url, commit, path, recurse)
@@ -76,6 +78,7 @@ class Repositories:
     async def metadata(self, url: str, commit: str) -> dict[str, Any]:
         """Return author, date, message and tags of a commit.
 
+        :return: them under the names that Argo CD's API uses.
         :raises RepositoryError: where there is no such commit.
         """
         async with self._lock(url):
@@ -189,17 +192,11 @@ class Repositories:
         return self._run(["git", "--git-dir", str(mirror), *arguments], ok=ok).decode(errors="replace")
 
     def _run(self, command: list[str], *, ok: tuple[int, ...] = (0,)) -> bytes:
-        environment = {
-            **os.environ,
-            "TZ": "UTC",
-            "LC_ALL": "C",
-            "GIT_TERMINAL_PROMPT": "0",
-            "GIT_ALLOW_PROTOCOL": "file:http:https:ssh",
-            "GIT_SSH_COMMAND": os.environ.get("GIT_SSH_COMMAND", "ssh -o BatchMode=yes"),
-        }
+        # As the product does: no configuration of the machine is obeyed.
+        variables = {**environment("", Credentials(), None), "TZ": "UTC"}
         try:
             done = subprocess.run(
-                command, env=environment, capture_output=True, timeout=self._timeout, stdin=subprocess.DEVNULL
+                command, env=variables, capture_output=True, timeout=self._timeout, stdin=subprocess.DEVNULL
             )
         except subprocess.TimeoutExpired:
             raise RepositoryError(f"{command[0]} took longer than {self._timeout:.0f} s") from None

@@ -32,6 +32,7 @@ class Requests:
         """Return the counts by kind, ``all`` of them, and how many streams are ``open``.
 
         :param agent: count only what clients asked whose ``User-Agent`` begins so.
+        :return: kind -> count.
         """
         found = dict.fromkeys(KINDS, 0)
         for (who, kind), count in self._counts.items():

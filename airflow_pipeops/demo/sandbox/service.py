@@ -23,7 +23,18 @@ from airflow_pipeops.demo.sandbox.watch import Broadcaster
 
 @dataclass
 class Service:
-    """The parts that routes work with."""
+    """The parts that routes work with.
+
+    :param store: the Applications.
+    :param access: tokens and the policy.
+    :param repositories: Git, read.
+    :param cluster: the live objects.
+    :param reconciler: compares the two.
+    :param controller: acts on what was found.
+    :param broadcaster: tells those who watch Applications.
+    :param faults: those that are switched on.
+    :param requests: counts what was asked.
+    """
 
     store: ApplicationStore
     access: Access
@@ -38,6 +49,7 @@ class Service:
     def role(self, request: Request) -> str:
         """Return the role of who is asking.
 
+        :return: a role that the policy may name.
         :raises ApiError: 401 where there is no valid token.
         """
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
@@ -70,6 +82,7 @@ class Service:
 
         Without ``project``, an Application that does not exist and one that may not be seen get the same 403.
 
+        :return: the Application.
         :raises ApiError: 401, 403 or 404.
         """
         role = self.role(request)
@@ -123,6 +136,7 @@ def selection(request: Request) -> Any:
 async def read_body(request: Request) -> dict[str, Any]:
     """Return the JSON object of a request; an empty body is an empty object.
 
+    :return: the object.
     :raises ApiError: where it is not one.
     """
     content = await request.body()

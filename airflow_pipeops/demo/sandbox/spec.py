@@ -33,6 +33,7 @@ def project(application: Application) -> str:
 def read(body: Any) -> Application:
     """Return the Application of a request body, reduced to what a client may set.
 
+    :return: its metadata and spec.
     :raises ApiError: where it is not an Application, or its name is not valid.
     """
     if (

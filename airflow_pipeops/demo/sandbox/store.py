@@ -9,11 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from airflow_pipeops.demo.sandbox.runtime.store import EventType
 from airflow_pipeops.demo.sandbox.wire import CONTROL_PLANE_NAMESPACE, clone, now
 
 Application = dict[str, Any]
 #: Called with ADDED, MODIFIED or DELETED, and a copy of the Application.
-Listener = Callable[[str, Application], None]
+Listener = Callable[[EventType, Application], None]
 
 
 def copy(application: Application) -> Application:
@@ -136,6 +137,6 @@ class ApplicationStore:
                 "INSERT OR REPLACE INTO counter VALUES ('resourceVersion', ?)", (self._version,)
             )
 
-    def _tell(self, kind: str, application: Application) -> None:
+    def _tell(self, kind: EventType, application: Application) -> None:
         for listener in list(self._listeners):
             listener(kind, copy(application))

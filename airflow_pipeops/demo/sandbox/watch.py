@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from airflow_pipeops.base.deadlines import within
+from airflow_pipeops.demo.sandbox.runtime.store import EventType
 from airflow_pipeops.demo.sandbox.store import Application
 
 Event = dict[str, Any]
@@ -45,6 +46,7 @@ class Subscription:
     async def next(self, seconds: float) -> Event | None:
         """Return the next event, or ``None`` where none came within ``seconds``.
 
+        :return: the event, or ``None``.
         :raises EOFError: at the end of the stream.
         """
         try:
@@ -70,7 +72,7 @@ class Broadcaster:
         self._public: list[Subscription] = []
         self._internal: list[Subscription] = []
 
-    def publish(self, kind: str, application: Application) -> None:
+    def publish(self, kind: EventType, application: Application) -> None:
         """Tell the watchers; the controller's own waits hear of it even where a fault drops it for the rest."""
         event = {"type": kind, "application": application}
         targets = list(self._internal)

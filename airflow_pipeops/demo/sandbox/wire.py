@@ -97,6 +97,7 @@ def merge_patch(target: Any, patch: Any) -> Any:
 def json_patch(document: Any, operations: Iterable[Mapping[str, Any]]) -> Any:
     """Return ``document`` changed by the ``add``, ``replace`` and ``remove`` of an RFC 6902 patch.
 
+    :return: the changed copy.
     :raises ApiError: for another operation, or a path that is not there.
     """
     result = clone(document)
@@ -134,6 +135,7 @@ def matches_selector(labels: Mapping[str, str], selector: str) -> bool:
 
     The forms ``k=v``, ``k==v``, ``k!=v``, ``k`` and ``!k``, joined by commas, are understood.
 
+    :return: whether all terms are true.
     :raises ApiError: for a set-based term.
     """
     for term in filter(None, (part.strip() for part in selector.split(","))):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_pipeops.base.arguments import not_empty
+from airflow_pipeops.drift.columns import NO_SEGMENT, Column
 from airflow_pipeops.drift.engines import sql
 from airflow_pipeops.drift.engines.dialects import NUMBERS, numpy_type
 from airflow_pipeops.drift.engines.sessions import Session
@@ -20,7 +21,6 @@ from airflow_pipeops.drift.engines.templates import (
     together,
     unmasked,
 )
-from airflow_pipeops.drift.schema import NO_SEGMENT, Column
 from airflow_pipeops.drift.settings import Kind
 from airflow_pipeops.drift.statistics.aggregates import Aggregate, CategoricalAggregate, NumericAggregate
 from airflow_pipeops.exceptions import InvalidInput
@@ -42,7 +42,7 @@ _CAPPED = ("text", "uuid", "integer")
 class Measured:
     """One side, boiled down.
 
-    :param rows: by segment; :data:`~airflow_pipeops.drift.schema.NO_SEGMENT` is the whole.
+    :param rows: by segment; :data:`~airflow_pipeops.drift.columns.NO_SEGMENT` is the whole.
     :param columns: by segment and column.
     :param maps: of the numeric columns.
     """

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_pipeops.drift.operators.data import DataDriftOperator
-from airflow_pipeops.drift.operators.prediction import PredictionDriftOperator
+from airflow_pipeops.drift.operators.comparison import DataDriftOperator, PredictionDriftOperator
 from airflow_pipeops.drift.operators.profile import DriftProfileOperator
 from airflow_pipeops.drift.operators.text import TextDriftOperator
 

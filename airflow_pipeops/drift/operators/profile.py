@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_pipeops.delivery.operators import no_retry
-from airflow_pipeops.drift.operators.measuring import MeasuringOperator
+from airflow_pipeops.drift.operators.comparison import MeasuringOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -19,9 +19,9 @@ class DriftProfileOperator(MeasuringOperator):
 
     Returns ``{profile, digest, data_digest, rows, columns, model_version, record_id}``; ``profile`` is a URI, which a
     comparison takes as ``reference={"profile": uri}``. The profile is kept as evidence of a ``dataset`` record. More
-    parameters are those of :class:`~airflow_pipeops.drift.operators.measuring.MeasuringOperator`.
+    parameters are those of :class:`~airflow_pipeops.drift.operators.comparison.MeasuringOperator`.
 
-    :param source: as for :class:`~airflow_pipeops.drift.operators.base.ComparisonOperator`.
+    :param source: as for :class:`~airflow_pipeops.drift.operators.comparison.ComparisonOperator`.
     :param columns: names; or name -> ``numerical`` | ``categorical``; or ``"module:name"``; by default all.
     :param segment_by: measure each value of this column for itself, too.
     :param model_version: the model that learned from these data.

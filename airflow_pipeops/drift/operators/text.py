@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.arguments import not_empty
-from airflow_pipeops.drift.operators.base import ComparisonOperator
+from airflow_pipeops.drift.operators.comparison import ComparisonOperator
 
 if TYPE_CHECKING:
     import pandas as pd

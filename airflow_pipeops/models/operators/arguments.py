@@ -65,8 +65,9 @@ def registry_of(mlflow_conn_id: str) -> Registry:
 
 
 def champion_of(registry: Registry, model: str, alias: str) -> ModelVersion:
-    """Return the version that an alias names.
+    """Find the version that an alias names.
 
+    :return: the version.
     :raises NotFound: if there is none.
     """
     found = registry.by_alias(model, alias)

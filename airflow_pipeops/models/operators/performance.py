@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from airflow_pipeops.base.arguments import one_of
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from airflow_pipeops.drift.operators.inputs import Given
     from airflow_pipeops.models.performance.labelled import Labelled
+
+#: What happens if the metric is worse than its reference.
+OnWorse = Literal["record", "fail"]
 
 
 class ModelPerformanceOperator(DeliveryOperator):
@@ -77,14 +80,14 @@ class ModelPerformanceOperator(DeliveryOperator):
         min_coverage: float = 0.0,
         estimate_from: Given | None = None,
         features: Sequence[str] = (),
-        on_worse: str = "record",
+        on_worse: OnWorse = "record",
         storage_conn_id: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         keys = [key] if isinstance(key, str) else list(key)
         self.metric = one_of("metric", metric, tuple(METRICS))
-        self.on_worse = one_of("on_worse", on_worse, ("record", "fail"))
+        self.on_worse: OnWorse = one_of("on_worse", on_worse, get_args(OnWorse))
         for field, value, sound, remedy in (
             (
                 "positive",
@@ -180,8 +183,8 @@ class ModelPerformanceOperator(DeliveryOperator):
         )
         return estimate(
             self.metric,
-            before,
-            predictions[predictions[self.prediction_column].notna()],
+            _doubles(before),
+            _doubles(predictions[predictions[self.prediction_column].notna()]),
             label=self.label_column,
             prediction=self.prediction_column,
             features=tuple(self.features),
@@ -198,6 +201,19 @@ class ModelPerformanceOperator(DeliveryOperator):
         if field == "predictions" and self.labels is None:
             wanted.append(self.label_column)
         return str(source.name), read_rows(source, field, columns=list(dict.fromkeys(wanted)))
+
+
+def _doubles(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return nullable integers and decimals as doubles, which NannyML computes with."""
+    from pandas.api.types import infer_dtype, is_extension_array_dtype, is_numeric_dtype
+
+    odd = [
+        name
+        for name, column in frame.items()
+        if infer_dtype(column, skipna=True) == "decimal"
+        or (is_extension_array_dtype(column.dtype) and is_numeric_dtype(column.dtype))
+    ]
+    return frame.astype(dict.fromkeys(odd, "float64"))
 
 
 def _number(reference: Any) -> float | None:

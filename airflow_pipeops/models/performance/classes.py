@@ -24,6 +24,7 @@ def codes(labels: Any, predictions: Any) -> tuple[Array, Array]:
 
     :param labels: shape (rows,).
     :param predictions: shape (rows,).
+    :return: the numbers of the labels' classes, and of the predictions'.
     :raises InvalidInput: for a class that is null, or if not one class is in both: they are written in two ways.
     """
     import numpy as np

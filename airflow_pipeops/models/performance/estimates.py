@@ -51,6 +51,7 @@ def estimate(
     :param current: rows to estimate for; columns ``prediction`` and ``features``.
     :param features: what the errors of a regressor depend on.
     :param confidence: of the interval, which covers the sampling error only, and not an error of the method.
+    :return: the estimate, with its interval.
     :raises MissingExtra: without NannyML.
     :raises InvalidInput: for a metric that has no estimate, missing columns, or too few rows.
     """

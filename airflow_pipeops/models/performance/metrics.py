@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_pipeops.base.arguments import one_of, share
 from airflow_pipeops.base.serialisation import JsonForm
@@ -30,8 +30,13 @@ if TYPE_CHECKING:
 class Performance(JsonForm):
     """A metric, and how sure it is.
 
-    :param low: lower end of the confidence interval; ``high`` its upper end.
+    :param metric: its name.
+    :param value: the metric.
+    :param low: lower end of the confidence interval.
+    :param high: upper end of the confidence interval.
     :param rows: rows with a prediction and a label.
+    :param confidence: of the interval, for example 0.95.
+    :param higher_is_better: ``False`` for an error or a loss.
     :param baseline: the share of positives, the labels' mean, or the share of the most frequent class: what a model that
         knows nothing would go by.
     :param estimated: computed without labels; see :mod:`airflow_pipeops.models.performance.estimates`.
@@ -59,6 +64,7 @@ class Metric:
     :param task: ``binary`` (labels 0 or 1), ``multiclass`` (labels of any type) or ``regression``.
     :param needs: ``score`` (a probability or ranking), ``class`` (0 or 1, or a score that a threshold cuts), ``label`` (the
         class itself) or ``number``.
+    :param higher_is_better: ``False`` for an error or a loss.
     :param measure: labels and predictions to the value and its influence by row.
     :param share: where it is a proportion of rows, whose interval is exact: its hits and trials.
     :param of_share: the metric from that proportion, where it is not the proportion itself.
@@ -66,8 +72,8 @@ class Metric:
     :param rests_on: the rows of the rarest class that it rests on; by default all.
     """
 
-    task: str
-    needs: str
+    task: Literal["binary", "multiclass", "regression"]
+    needs: Literal["score", "class", "label", "number"]
     higher_is_better: bool
     measure: Callable[[Array, Array], tuple[float, Array]]
     share: Callable[[Array, Array], tuple[float, float]] | None = None
@@ -86,6 +92,7 @@ def measure(
     :param predictions: shape (rows,); scores, classes or numbers, as the metric needs them.
     :param threshold: from this score on, a row counts as positive, for metrics of classes.
     :param confidence: of the interval, for example 0.95.
+    :return: its value, with its interval.
     :raises InvalidInput: for an unknown metric, values that are not finite, labels of one kind only where both are needed.
     """
     import numpy as np
@@ -111,6 +118,7 @@ def rarest(metric: str, labels: Any, predictions: Any, *, threshold: float = 0.5
     """Return how many rows the rarest class has that a metric rests on; 0 where the metric has no value.
 
     :param metric: one of :data:`METRICS`; the other parameters are those of :func:`measure`.
+    :return: the number of rows.
     """
     kind = METRICS[one_of("metric", metric, tuple(METRICS), called="metric")]
     return kind.rests_on(*_read(kind, labels, predictions, threshold))

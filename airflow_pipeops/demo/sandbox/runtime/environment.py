@@ -34,6 +34,7 @@ def resolve(
     """Return the variables that a container's manifest sets.
 
     :param forced: variables whose value the cluster decides, whatever the manifest says (HOST, PORT).
+    :return: variable -> value.
     :raises ConfigMissing: something referred to is missing and not optional.
     """
     env: dict[str, str] = {}

@@ -12,6 +12,8 @@ def health(live: dict[str, Any]) -> Health:
 
     ``(None, "")`` for a kind that has no health check (a ConfigMap, say): it counts for nothing in the health of
     the application. ``Missing`` is the caller's to say, who knows what should be there.
+
+    :return: the status and its message.
     """
     if live.get("metadata", {}).get("deletionTimestamp"):
         return "Progressing", "Pending deletion"

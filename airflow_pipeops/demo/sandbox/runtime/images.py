@@ -30,7 +30,15 @@ class ImageError(PipeOpsError):
 
 @dataclass(frozen=True)
 class Image:
-    """An unpacked image: its files and what its configuration says about running it."""
+    """An unpacked image: its files and what its configuration says about running it.
+
+    :param digest: of its manifest.
+    :param root: the folder with its files.
+    :param env: variables that it sets.
+    :param entrypoint: the program that it runs, with leading arguments.
+    :param cmd: the arguments, unless a pod gives others.
+    :param working_dir: the folder in which it runs, seen from its own root.
+    """
 
     digest: str
     root: Path
@@ -56,6 +64,7 @@ class ImageStore:
 
         Blocking: call it in a thread.
 
+        :return: the image, unpacked.
         :raises ImageError: no digest, not found, a blob differs from its digest, or an unsafe layer.
         """
         match = _REFERENCE.fullmatch(reference)

@@ -20,7 +20,12 @@ _INHERITED = ("LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "OMP_NUM_THREADS")
 
 @dataclass(frozen=True)
 class Launch:
-    """What to start, how, where."""
+    """What to start, how, where.
+
+    :param argv: the program and its arguments.
+    :param env: its whole environment.
+    :param cwd: the folder in which it runs.
+    """
 
     argv: list[str]
     env: dict[str, str]
@@ -37,6 +42,7 @@ def prepare(
 
     :param image: None for a host image, which runs from the sandbox's own installation.
     :param rootfs: where the image is unpacked for this pod.
+    :return: the command, its environment and its folder.
     :raises ConfigMissing: a ConfigMap, Secret or key is missing.
     :raises OSError: there is no command, or its program is not found.
     """

@@ -28,6 +28,7 @@ def _refuse(
 def check(manifest: Any) -> dict[str, Any]:
     """Return a copy of a manifest with defaults set, or say what is wrong with it.
 
+    :return: the copy.
     :raises InvalidInput: malformed, or more than a sandbox of local processes can run.
     """
     if not isinstance(manifest, dict):

@@ -14,6 +14,8 @@ def apply_merge(live: Any, last: Any, manifest: Any) -> Any:
 
     Fields that neither manifest names (set by others, or defaults) are kept. Lists are replaced as a whole,
     save containers, env and volumes, which are merged by name.
+
+    :return: a new object.
     """
     if not (isinstance(live, dict) and isinstance(manifest, dict)):
         return copy.deepcopy(manifest)

@@ -48,7 +48,15 @@ def _logged(task: asyncio.Task[None]) -> asyncio.Task[None]:
 
 @dataclass(frozen=True)
 class Node:
-    """What the pods of a cluster share."""
+    """What the pods of a cluster share.
+
+    :param store: the objects of the cluster.
+    :param processes: the processes that pods run.
+    :param images: unpacked images.
+    :param host_images: names of images that run with this Python and are not unpacked.
+    :param connections: those open to each pod.
+    :param folder: where pods keep their files and logs.
+    """
 
     store: ObjectStore
     processes: ProcessTable
@@ -99,6 +107,10 @@ class PodRunner:
         """Begin, in a task of its own."""
         self._publish()
         self._task = _logged(asyncio.create_task(self._run(), name=f"pod {self._key.name}"))
+
+    def starved(self) -> float:
+        """Return the seconds for which the process that runs now got no processor."""
+        return self._process.starved() if self._process is not None else 0.0
 
     def kill(self) -> bool:
         """Kill the process group (SIGKILL); False where none runs."""

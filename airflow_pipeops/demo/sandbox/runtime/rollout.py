@@ -18,19 +18,30 @@ def template_hash(template: dict[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Set:
-    """What the plan needs to know of one ReplicaSet; ``wanted`` is its spec, the rest its status."""
+    """What the plan needs to know of one ReplicaSet; ``wanted`` is its spec, the rest its status.
+
+    :param name: of the ReplicaSet.
+    :param wanted: replicas of its spec.
+    :param total: pods that exist.
+    :param ready: pods that are ready.
+    :param available: pods that were ready for long enough.
+    :param live_pods: pods whose process has not ended yet, those being terminated included.
+    """
 
     name: str
     wanted: int
     total: int = 0
     ready: int = 0
     available: int = 0
-    live_pods: int = 0  # pods whose process has not ended yet, those being terminated included
+    live_pods: int = 0
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The sizes to set: ReplicaSet name -> replicas (only those that change)."""
+    """The sizes to set: ReplicaSet name -> replicas (only those that change).
+
+    :param scale: ReplicaSet name -> replicas.
+    """
 
     scale: dict[str, int] = field(default_factory=dict)
 
@@ -96,10 +107,15 @@ def seconds_since(stamp: str, now: datetime) -> float:
     return (now - datetime.strptime(stamp, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)).total_seconds()
 
 
-def status(live: dict[str, Any], new: Set, old: list[Set], now: datetime) -> dict[str, Any]:
+def status(
+    live: dict[str, Any], new: Set, old: list[Set], now: datetime, starved: float = 0.0
+) -> dict[str, Any]:
     """Return the status of a Deployment after the ReplicaSets' facts, with its conditions.
 
     A rollout that once completed does not exceed its deadline when its pods break later, as in Kubernetes.
+
+    :param starved: seconds for which the machine had no processor for the new pods; the deadline is later by so much.
+    :return: the new ``status``.
     """
     spec, before = live["spec"], live.get("status", {})
     sets = [new, *old]
@@ -122,7 +138,7 @@ def status(live: dict[str, Any], new: Set, old: list[Set], now: datetime) -> dic
         "MinimumReplicasAvailable" if enough else "MinimumReplicasUnavailable",
         f"Deployment {'has' if enough else 'does not have'} minimum availability.",
     )
-    _progress(conditions, spec, before, out, new, now)
+    _progress(conditions, spec, before, out, new, now, starved)
     out["conditions"] = [conditions[k] for k in ("Available", "Progressing") if k in conditions]
     return out
 
@@ -134,6 +150,7 @@ def _progress(
     out: dict[str, Any],
     new: Set,
     now: datetime,
+    starved: float,
 ) -> None:
     current = conditions.get("Progressing")
     if (
@@ -163,7 +180,7 @@ def _progress(
     elif current is None or moved:
         _set(conditions, now, "Progressing", True, "ReplicaSetUpdated", f"{name} is progressing.", touch=True)
     elif current["reason"] != "NewReplicaSetAvailable" and (
-        seconds_since(current["lastUpdateTime"], now) > spec["progressDeadlineSeconds"]
+        seconds_since(current["lastUpdateTime"], now) - starved > spec["progressDeadlineSeconds"]
     ):
         _set(
             conditions,

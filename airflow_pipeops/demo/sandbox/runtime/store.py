@@ -9,11 +9,12 @@ import uuid
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from airflow_pipeops.demo.sandbox.runtime.key import Key
 
-Callback = Callable[[str, dict[str, Any]], None]
+EventType = Literal["ADDED", "MODIFIED", "DELETED"]
+Callback = Callable[[EventType, dict[str, Any]], None]
 
 
 def now() -> str:
@@ -88,6 +89,8 @@ class ObjectStore:
         """Create or replace an object; returns a copy as stored. An unchanged object is left as it is.
 
         The identity (uid, creationTimestamp) of an existing object is kept, and ``generation`` moves with the spec.
+
+        :return: a copy, as stored.
         """
         obj = copy.deepcopy(obj)
         key = Key.of(obj)
@@ -146,7 +149,7 @@ class ObjectStore:
     def _save_version(self) -> None:
         self._db.execute("INSERT OR REPLACE INTO counters VALUES ('resourceVersion', ?)", (self._version,))
 
-    def _tell(self, event: str, obj: dict[str, Any]) -> None:
+    def _tell(self, event: EventType, obj: dict[str, Any]) -> None:
         for callback in list(self._callbacks):
             callback(event, copy.deepcopy(obj))
 

@@ -1,4 +1,4 @@
-"""The base of the operators that compare a side with its reference: settings, gate or branch, record, evidence, report."""
+"""Compare a batch of data, or the predictions of a model, with a reference; and what all operators that measure share."""
 
 from __future__ import annotations
 
@@ -8,18 +8,74 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_pipeops.base.arguments import one_of
 from airflow_pipeops.delivery.links import ReportLink
-from airflow_pipeops.delivery.operators import no_retry
-from airflow_pipeops.drift.operators.measuring import MeasuringOperator
+from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.drift.settings import ROBUST, AskedKind, Mode, Settings
-from airflow_pipeops.exceptions import DriftFound, InvalidInput
+from airflow_pipeops.exceptions import DriftFound, InvalidInput, MissingExtra
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_pipeops.delivery.records import Evidence
-    from airflow_pipeops.drift.comparison import Comparison
+    from airflow_pipeops.drift.comparison import Comparison, Engine
+    from airflow_pipeops.drift.engines.sessions import Cancellation
     from airflow_pipeops.drift.operators.inputs import Given
     from airflow_pipeops.drift.sources import Source
+
+
+class MeasuringOperator(DeliveryOperator):
+    """Base of the operators that boil data down.
+
+    :param engine: ``duckdb``, or ``spark`` for files and Spark's own tables. What is behind a connection is measured there.
+    :param memory_limit: of the embedded DuckDB, for example ``1GB``.
+    :param storage_conn_id: connection of type ``pipeops_storage`` for relative names or credentials.
+    """
+
+    def __init__(
+        self,
+        *,
+        engine: Literal["duckdb", "spark"] = "duckdb",
+        memory_limit: str | None = None,
+        storage_conn_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.engine = one_of("engine", engine, ("duckdb", "spark"))
+        self.memory_limit = memory_limit
+        self.storage_conn_id = storage_conn_id
+        self._cancellation: Cancellation | None = None
+
+    def options(self) -> Engine:
+        """Return how the data are read.
+
+        :raises MissingExtra: without pyspark, where Spark is asked for.
+        """
+        from airflow_pipeops.drift.comparison import Engine
+
+        limit: dict[str, Any] = {"memory_limit": self.memory_limit} if self.memory_limit else {}
+        if self.engine == "duckdb":
+            return Engine(**limit)
+        try:
+            from pyspark.sql import SparkSession
+        except ImportError as error:
+            raise MissingExtra("pyspark", "spark") from error
+        return Engine(spark=SparkSession.builder.appName("airflow-pipeops").getOrCreate(), **limit)
+
+    def watched(self) -> dict[str, Any]:
+        """Return how a measurement tells of its progress, and how a kill of the task ends its running query."""
+        from airflow_pipeops.drift.engines.sessions import Cancellation
+
+        self._cancellation = Cancellation()
+        return {"progress": self._progress, "cancellation": self._cancellation}
+
+    def on_kill(self) -> None:
+        """End the running query."""
+        if self._cancellation is not None:
+            self._cancellation.cancel()
+
+    def _progress(self, done: int, total: int, column: str) -> None:
+        if done % 25 == 0 or done == total:
+            self.log.info("Measured %d of %d columns", done, total)
+
 
 #: So many columns are named in a record, the drifted ones first; all of them are in the evidence.
 _NAMED = 40
@@ -36,7 +92,7 @@ class ComparisonOperator(MeasuringOperator):
     Returns ``{verdict, drifted, share, reasons, columns, columns_total, segments, targets, predictions, rows, batch,
     reference, record_id, report}``. A column that went missing, changed its type or is all null is a finding with its own
     verdict. The whole result is kept as evidence, and so is an HTML report of Evidently from a sample. More parameters are
-    those of :class:`~airflow_pipeops.drift.operators.measuring.MeasuringOperator`.
+    those of :class:`~airflow_pipeops.drift.operators.comparison.MeasuringOperator`.
 
     :param reference: what the model learned from: a URI, a list, an asset, ``{"table": ..., "conn_id": ...}``,
         ``{"query": ..., "conn_id": ...}``, or ``{"profile": uri}`` of a saved profile.
@@ -284,3 +340,22 @@ def _html(evidence: Sequence[Evidence]) -> str:
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 9)
+
+
+class DataDriftOperator(ComparisonOperator):
+    """Compare a batch of data with its reference. Arguments and result are those of :class:`ComparisonOperator`."""
+
+
+class PredictionDriftOperator(ComparisonOperator):
+    """Compare the predictions of a model, and nothing else: the earliest sign that needs no labels.
+
+    One drifted prediction column is drift. The other arguments and the result are those of :class:`ComparisonOperator`.
+
+    :param predictions: the columns that the model wrote: a score, a class, or several.
+    """
+
+    subject = "predictions"
+
+    def __init__(self, *, predictions: str | Sequence[str], **kwargs: Any) -> None:
+        names = [predictions] if isinstance(predictions, str) else list(predictions)
+        super().__init__(columns=names, critical=names, **kwargs)
