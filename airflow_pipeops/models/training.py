@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.models import artifact, evaluation, storage
+from airflow_pipeops.models.outputs import outputs_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,6 +100,7 @@ def train(
 
     :param root: where to store.
     :return: plain facts: ``artifact_uri``, ``sha256``, ``metrics``, ``train_rows``, ``holdout_uri``, ...
+    :raises InvalidInput: for too few rows, or a model that could not be served.
     """
     earlier, tail = split(frame, holdout, time_column)
     began = time.monotonic()
@@ -111,6 +113,7 @@ def train(
             field="trainer",
             remedy="Fit it on a table with named columns, so that it has feature_names_in_.",
         )
+    outputs_of(model)  # refuses one that could not be served
     metrics = {metric: evaluation.number(scorer(model, tail))} if scorer is not None else {}
     manifest = artifact.Manifest(
         name=name,

@@ -59,11 +59,12 @@ def verify(
     """
     import httpx
 
-    from airflow_pipeops.serving.server import probabilities
+    from airflow_pipeops.serving.server import predicted
 
     features = loaded.manifest.features
     columns = plain_columns(frame, features)
-    offline = probabilities(loaded.model, columns, features)
+    by_output = predicted(loaded.model, columns, features)
+    offline = [value for values in by_output.values() for value in values]
     remember(token or "")
     headers = {"Accept-Encoding": "gzip", **({"Authorization": f"Bearer {token}"} if token else {})}
     with httpx.Client(base_url=base_url.rstrip("/"), headers=headers, timeout=20) as client:
@@ -80,14 +81,17 @@ def verify(
                     remedy="Look whether the release of that version is live, and the connection names its endpoint.",
                 )
         began = time.monotonic()
-        answer = _ask(client, "POST", f"/v2/models/{model}/infer", protocol.write_request(columns, features))
+        answer = _ask(
+            client, "POST", f"/v2/models/{model}/infer", protocol.write_request(columns, features, by_output)
+        )
         seconds = time.monotonic() - began
     try:
-        online = [float(value) for value in answer["outputs"][0]["data"]]
+        answered = {output["name"]: output["data"] for output in answer["outputs"]}
+        online = [float(value) for name in by_output for value in answered[name]]
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise BadResponse(f"{base_url} gave an answer without predictions") from error
     if len(online) != len(offline):
-        raise GateFailed(f"{base_url} gave {len(online)} predictions for {len(offline)} rows")
+        raise GateFailed(f"{base_url} gave {len(online)} predictions, and the model itself {len(offline)}")
     differences = [abs(one - other) for one, other in zip(online, offline, strict=True)]
     difference = max(differences)
     if not all(one <= TOLERANCE for one in differences):  # a NaN is below nothing, and max may not see it
@@ -95,7 +99,7 @@ def verify(
             f"{base_url} predicts otherwise than the model itself, by up to {difference:.3g}",
             remedy="Compare the versions of scikit-learn and numpy of the server with those in model.json.",
         )
-    return Verified(len(online), difference, seconds)
+    return Verified(len(frame), difference, seconds)
 
 
 def plain_columns(frame: pd.DataFrame, features: Any) -> dict[str, list[Any]]:
