@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
+from airflow_pipeops.base.documents import parsed
 from airflow_pipeops.exceptions import (
     AccessDenied,
     Conflict,
@@ -87,7 +86,7 @@ def _forbidden(about: str, message: str) -> PipeOpsError:
 def _grpc(content: bytes) -> tuple[int | None, str]:
     """Return code and message of a grpc-gateway error body; the beginning of any other body."""
     try:
-        body = json.loads(content)
+        body = parsed(content)
     except ValueError:
         return None, excerpt(content[:10_000], 200)
     if not isinstance(body, dict):
