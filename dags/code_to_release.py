@@ -54,6 +54,7 @@ def live(environment: str, change: GitOpsCommitOperator) -> ArgoCDAppSensor:
         task_id=f"{environment}_is_live",
         app=f"{service.name}-{environment}",
         revision=change.output["commit"],
+        change=change.output,
         git_conn_id=DESIRED_STATE,
         timeout=timedelta(minutes=10),
         deliverable=service,

@@ -29,7 +29,8 @@ model = Deliverable("flight-delay", environments=("staging", PRODUCTION))
 
 @task.short_circuit(multiple_outputs=True)
 def released(name: str, **context) -> dict | None:
-    """Return the newest release of one deliverable that started this run, unless it was itself a revert.
+    """Return the newest release of one deliverable that started this run, unless there is nothing to revert: it was
+    itself a revert, or its task had nothing to change, and its commit is somebody else's.
 
     A run by hand looks at the newest release of all.
     """
@@ -37,7 +38,7 @@ def released(name: str, **context) -> dict | None:
 
     found = triggering_records(context, "release") or records_on(context, *context["task"].inlets)
     mine = [item for item in found if item.deliverable == name]
-    if not mine or mine[-1].source["dag"] == context["dag"].dag_id:
+    if not mine or mine[-1].source["dag"] == context["dag"].dag_id or mine[-1].body.get("changed") is False:
         return None
     return {"record_id": mine[-1].id, **mine[-1].body}
 
@@ -72,6 +73,7 @@ def guard(deliverable: Deliverable) -> None:
         task_id="recovered",
         app=app,
         revision=revert.output["commit"],
+        change=revert.output,
         git_conn_id=DESIRED_STATE,
         timeout=timedelta(minutes=10),
         deliverable=deliverable,

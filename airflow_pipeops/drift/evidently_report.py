@@ -80,7 +80,11 @@ def page(reference: pd.DataFrame, current: pd.DataFrame, verdict: str) -> str:
 def _quiet() -> Iterator[None]:
     """Keep Evidently from calling home, and its progress bar and warnings out of the task's log."""
     os.environ.setdefault("DO_NOT_TRACK", "1")
-    with warnings.catch_warnings(), open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
+    with (
+        warnings.catch_warnings(),
+        open(os.devnull, "w", encoding="utf-8") as nowhere,
+        contextlib.redirect_stderr(nowhere),
+    ):
         warnings.simplefilter("ignore")
         yield
 

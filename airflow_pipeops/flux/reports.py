@@ -42,6 +42,7 @@ def compose(
 
     :param observed: a late look, for its resources and conditions.
     :param events: about the object, the latest last.
+    :return: the message.
     """
     verdict, details = decided.verdict, decided.verdict.details
     lines = [f"Flux {ref}: {verdict.reason}"]

@@ -84,7 +84,7 @@ def _safe(entry: _Entry) -> _Entry:
 
 
 def _contents(git: Git, cache: Cache, files: list[_Entry]) -> Iterator[tuple[_Entry, bytes]]:
-    with tempfile.NamedTemporaryFile("w") as wanted:
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8") as wanted:
         wanted.writelines(f"{entry.blob}\n" for entry in files)
         wanted.flush()
         process = git.stream("cat-file", "--batch", stdin=Path(wanted.name), directory=cache.directory)

@@ -14,9 +14,10 @@ from airflow_pipeops.git.keys import is_encrypted, private_key
 from airflow_pipeops.git.urls import parse
 from airflow_pipeops.redaction import redacted, remember
 
-#: All that git and its helpers need of the environment. A worker's environment holds secrets that are not theirs.
+#: All that git and its helpers need of the environment. A worker's environment holds secrets that are not theirs. Without
+#: HOME no ``.netrc`` logs in and no attributes of a person apply; ssh finds the known hosts without it.
 _KEPT = (
-    "PATH", "HOME", "TMPDIR", "USER", "LOGNAME", "SSL_CERT_FILE", "SSL_CERT_DIR",
+    "PATH", "TMPDIR", "USER", "LOGNAME", "SSL_CERT_FILE", "SSL_CERT_DIR",
     "http_proxy", "https_proxy", "no_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY",
 )  # fmt: skip
 #: The variable in which a key's passphrase is.
@@ -26,6 +27,8 @@ _URL_SECRET = re.compile(r"(?<=://)[^/\s@]+@")
 #: Given to git by environment, so that nothing in a repository or in a home directory decides what runs.
 _CONFIG = {
     "core.hooksPath": "/dev/null",
+    "core.attributesFile": "/dev/null",
+    "core.excludesFile": "/dev/null",
     "core.fsmonitor": "false",
     "protocol.ext.allow": "never",
     "credential.helper": "",

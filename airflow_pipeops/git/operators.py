@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.arguments import mapping, not_empty
 from airflow_pipeops.delivery.events import triggering_signals
-from airflow_pipeops.delivery.operators import DeliveryOperator, idempotency_key, no_retry, source_of
+from airflow_pipeops.delivery.operators import (
+    DeliveryOperator,
+    idempotency_key,
+    no_retry,
+    order_of,
+    source_of,
+)
 from airflow_pipeops.git.hook import GitHook
 
 if TYPE_CHECKING:
@@ -99,7 +105,8 @@ class GitOpsCommitOperator(_DesiredStateOperator):
     stays is refused: the digest is what is deployed.
 
     However often the task is tried, and whatever dies on the way, the same values make one commit. If the file has the
-    values already, nothing is committed.
+    values already, nothing is committed. If somebody has changed what an earlier attempt set, a retry fails and names the
+    later commit; a task that a person has cleared sets the values anew.
 
     :param git_conn_id: connection of the repository.
     :param file: path of the file in the repository.
@@ -139,7 +146,8 @@ class GitOpsCommitOperator(_DesiredStateOperator):
             client = GitHook(self.git_conn_id).get_conn()
             change = client.commit_edit(
                 self.file, self.set, self.message,
-                key=idempotency_key(context), expect=self.expect, trailers=self._trailers(context),
+                key=idempotency_key(context), order=order_of(context),
+                expect=self.expect, trailers=self._trailers(context),
             )  # fmt: skip
             facts = {
                 "commit": change.commit,
@@ -164,7 +172,8 @@ class GitOpsRevertOperator(_DesiredStateOperator):
     :param git_conn_id: connection of the repository.
     :param commit: the commit to revert.
     :param reason: why; it goes into the commit message.
-    :return: ``commit`` (the tip, where all was restored already), ``changed``, ``restored`` (files), ``record_id``.
+    :return: ``commit`` (the tip, where all was restored already), ``changed``, ``restored`` (files), ``reverts``
+        (the commit), ``record_id``.
     """
 
     template_fields: Sequence[str] = ("git_conn_id", "commit", "reason", *DeliveryOperator.template_fields)
@@ -183,11 +192,17 @@ class GitOpsRevertOperator(_DesiredStateOperator):
             not_empty("commit", self.commit, "there is no commit to revert", "Name the commit.")
             client = GitHook(self.git_conn_id).get_conn()
             done = client.revert(
-                self.commit, self.reason, key=idempotency_key(context), trailers=self._trailers(context)
-            )
-            facts = {"commit": done.commit, "changed": done.changed, "restored": list(done.restored)}
+                self.commit, self.reason,
+                key=idempotency_key(context), order=order_of(context), trailers=self._trailers(context),
+            )  # fmt: skip
+            facts = {
+                "commit": done.commit,
+                "changed": done.changed,
+                "restored": list(done.restored),
+                "reverts": self.commit,
+            }
             said = "was reverted by" if done.changed else "is reverted already; the tip is"
             self.log.info("%s %s %s", self.commit, said, done.commit)
-            body = {**facts, "reverts": self.commit, "reason": self.reason, **self._where(client)}
+            body = {**facts, "reason": self.reason, **self._where(client)}
             record_id = self.emit(context, "change", body)
         return {**facts, "record_id": record_id}

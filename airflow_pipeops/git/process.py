@@ -103,7 +103,12 @@ class Watch:
     def is_stuck(self) -> bool:
         """Look at it; whether it has stood still for too long."""
         with contextlib.suppress(OSError):  # there is no /proc but on Linux
-            used = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()[11:15]
+            used = (
+                Path(f"/proc/{self._process.pid}/stat")
+                .read_text(encoding="utf-8")
+                .rpartition(")")[2]
+                .split()[11:15]
+            )
             if str(used) != self._used:
                 self._used = str(used)
                 self.moved()

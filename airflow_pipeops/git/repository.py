@@ -15,10 +15,10 @@ from typing import Any, TypeVar, cast
 
 from airflow_pipeops.base.arguments import matching
 from airflow_pipeops.base.retries import aretried, retried
-from airflow_pipeops.exceptions import AccessDenied, InvalidInput, NotFound
+from airflow_pipeops.exceptions import AccessDenied, InvalidInput, NotFound, ReleaseFailed
 from airflow_pipeops.git.cache import Cache, Damaged, default_directory
 from airflow_pipeops.git.checkout import checkout
-from airflow_pipeops.git.commits import Change, Reverted, Writer
+from airflow_pipeops.git.commits import Change, Reverted, Writer, told
 from airflow_pipeops.git.credentials import Credentials, apart, repository_url, shown
 from airflow_pipeops.git.process import Git
 from airflow_pipeops.git.values.paths import repository_file
@@ -192,6 +192,20 @@ class GitRepository:
         return Commit(full, author, subject, time, tuple(parents.split()))
 
     @_healing
+    def last_change(self, path: str, revision: str, *, of_lines: str = "") -> str:
+        """Find the newest commit that changed files under a path.
+
+        :param path: of a file or folder.
+        :param revision: where to begin.
+        :param of_lines: a regular expression of lines, one of which it must have added, changed or removed.
+        :return: the commit; empty if there is none.
+        """
+        lines = [f"-G{of_lines}"] if of_lines else []
+        sha = self.resolve(revision)
+        output = self._cache.run("log", "-1", "--no-show-signature", "--format=%H", *lines, sha, "--", path)
+        return output.decode().strip()
+
+    @_healing
     def read(self, file: str, revision: str = "") -> bytes:
         """Read a file at a revision.
 
@@ -207,6 +221,31 @@ class GitRepository:
         """Whether one commit is contained in another (a commit contains itself)."""
         first, second = self.resolve(ancestor), self.resolve(descendant)
         return self._cache.is_ancestor(first, second)
+
+    @_healing
+    def demand_set(self, commit: str, live: str, change: Mapping[str, Any] | None = None) -> None:
+        """Refuse a revision in which what a commit has set is not set any more.
+
+        :param commit: the commit that was waited for.
+        :param live: the revision that is live, which contains it.
+        :param change: what the operator returned that wrote the commit: its values or the commit that it reverted count
+            then, also where it had nothing to change. By default, what the commit changed.
+        :raises ReleaseFailed: naming what is lost, and the later commit.
+        """
+        first, second = self.resolve(commit), self.resolve(live)
+        writer, given = self._writer(), change or {}
+        if given.get("file") and isinstance(given.get("set"), Mapping):
+            missing = writer.unset(repository_file(given["file"]), given["set"], second)
+        elif given.get("reverts"):
+            missing = writer.lost(self.resolve(given["reverts"]), second, undone=True)
+        else:
+            missing = writer.lost(first, second)
+        if missing:
+            raise ReleaseFailed(
+                f"{second[:12]} is live and contains {first[:12]}, but what that set is not set any more: "
+                f"{told(missing)}; it was changed by {writer.later(first, second, missing)}",
+                remedy="Nothing was released by this commit: look at the later one, or set the values anew.",
+            )
 
     @_healing
     def paths_changed(self, old: str, new: str) -> tuple[str, ...]:
@@ -251,20 +290,30 @@ class GitRepository:
         message: str,
         *,
         key: str,
+        order: int = 1,
         expect: Mapping[str, Any] | None = None,
         trailers: Mapping[str, str] | None = None,
     ) -> Change:
-        """Set values of a YAML file by a commit on the branch; see :meth:`Writer.edit` for what is promised."""
+        """Set values of a YAML file by a commit on the branch; see :class:`Writer` for what is promised."""
         return self._writer().edit(
-            repository_file(file), values, message, key=key, expect=expect or {}, trailers=trailers or {}
-        )
+            repository_file(file), values, message,
+            key=key, order=order, expect=expect or {}, trailers=trailers or {},
+        )  # fmt: skip
 
     @_healing
     def revert(
-        self, commit: str, reason: str, *, key: str, trailers: Mapping[str, str] | None = None
+        self,
+        commit: str,
+        reason: str,
+        *,
+        key: str,
+        order: int = 1,
+        trailers: Mapping[str, str] | None = None,
     ) -> Reverted:
         """Give the files that a commit touched the content they had before it; see :meth:`Writer.revert`."""
-        return self._writer().revert(self.resolve(commit), reason, key=key, trailers=trailers or {})
+        return self._writer().revert(
+            self.resolve(commit), reason, key=key, order=order, trailers=trailers or {}
+        )
 
     # Helpers
 

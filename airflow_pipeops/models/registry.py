@@ -241,7 +241,7 @@ def _making_tables(uri: str) -> Iterator[None]:
         return
     import fcntl
 
-    with open(uri.removeprefix("sqlite:///") + ".lock", "w") as lock:
+    with open(uri.removeprefix("sqlite:///") + ".lock", "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

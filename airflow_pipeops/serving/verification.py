@@ -89,8 +89,9 @@ def verify(
         raise BadResponse(f"{base_url} gave an answer without predictions") from error
     if len(online) != len(offline):
         raise GateFailed(f"{base_url} gave {len(online)} predictions for {len(offline)} rows")
-    difference = max(abs(one - other) for one, other in zip(online, offline, strict=True))
-    if not difference <= TOLERANCE:
+    differences = [abs(one - other) for one, other in zip(online, offline, strict=True)]
+    difference = max(differences)
+    if not all(one <= TOLERANCE for one in differences):  # a NaN is below nothing, and max may not see it
         raise GateFailed(
             f"{base_url} predicts otherwise than the model itself, by up to {difference:.3g}",
             remedy="Compare the versions of scikit-learn and numpy of the server with those in model.json.",

@@ -194,6 +194,7 @@ class Observed:
     :param project: its project, where the controller has such.
     :param uid: tells it from another one of the same name, before it or after it.
     :param sources: where its desired state comes from.
+    :param called: what a message calls it.
     :param desired: revisions that the controller last compared with, one per source.
     :param sync: ``Synced``, ``OutOfSync`` or ``Unknown``.
     :param health: one of :data:`HEALTH`.
@@ -256,6 +257,7 @@ class Observed:
     other_spec: bool = False
     finalizers: tuple[str, ...] = ()
     reconciled: Any = None
+    called: str = "the application"
 
     @property
     def applied(self) -> tuple[str, ...]:

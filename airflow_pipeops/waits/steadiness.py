@@ -146,9 +146,9 @@ def _ended(observed: Observed, watch: Watch, memory: SteadyMemory, release: str)
 
 def _gone(observed: Observed, memory: SteadyMemory) -> tuple[str, str] | None:
     if observed.deleting:
-        return "deleting", "the application is being deleted"
+        return "deleting", f"{observed.called} is being deleted"
     if observed.uid and observed.uid != memory.uid:
-        return "recreated", "the application was deleted and created again"
+        return "recreated", f"{observed.called} was deleted and created again"
     return None
 
 

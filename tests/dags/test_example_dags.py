@@ -22,7 +22,7 @@ FILES = sorted(example_dags().glob("*.py"))
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_dag_file_is_short_and_draws_its_flow(path: Path) -> None:
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     assert "─▶" in (ast.get_docstring(ast.parse(text)) or "")
     assert len(text.splitlines()) <= 240, "short enough to read in one sitting"
 

@@ -18,6 +18,8 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
+from tests.surroundings import outside
+
 pytestmark = [pytest.mark.demo, pytest.mark.timeout(1500)]
 ROOT = Path(__file__).parents[2]
 PORT = 18080
@@ -28,7 +30,7 @@ def python(tmp_path_factory) -> Path:
     """Python of an environment with what ``make demo`` installs, and nothing that only the tests need."""
     venv = tmp_path_factory.mktemp("environment") / "venv"
     base = getattr(sys, "_base_executable", sys.executable)
-    subprocess.run([ROOT / ".ci" / "install", base, venv, "demo"], check=True)
+    subprocess.run([ROOT / ".ci" / "install", base, venv, "demo"], check=True, env=outside())
     return venv / "bin" / "python"
 
 

@@ -7,9 +7,11 @@ import json
 
 import pytest
 
-from airflow_pipeops.exceptions import InvalidInput
+from airflow_pipeops.exceptions import InvalidInput, NotFound
+from airflow_pipeops.git.ancestry import contains_commit
 from airflow_pipeops.git.hook import GitHook, repository
 from airflow_pipeops.provider.metadata import get_provider_info
+from tests.git.conftest import git
 
 KEY = "-----BEGIN RSA PRIVATE KEY-----\nbm8ga2V5IGF0IGFsbA==\n-----END RSA PRIVATE KEY-----\n"
 
@@ -139,6 +141,20 @@ def test_the_form_and_the_hook_agree():
     )
     repository("repo", connection)
     assert asked == set(declared["conn-fields"])
+
+
+def test_a_commit_that_was_never_pushed_is_in_no_other_one(connect, remote):
+    connect("repo", host=str(remote.path))
+    first = remote.tip()
+    second = remote.commit("second")
+    local = remote.commit("third", push=False)
+    assert contains_commit("repo", first, second)
+    assert not contains_commit("repo", second, first)
+    assert not contains_commit("repo", local, second)
+    with pytest.raises(NotFound):
+        contains_commit("repo", first, local)
+    git("push", "--quiet", "origin", "HEAD:main", cwd=remote.work)
+    assert contains_commit("repo", second, local)
 
 
 def test_a_mistyped_field_is_named_with_what_comes_near(connect):

@@ -28,7 +28,7 @@ def make_key(folder: Path, *options: str, passphrase: str = "") -> tuple[str, st
     subprocess.run(
         ["ssh-keygen", "-q", *(options or ("-t", "ed25519")), "-N", passphrase, "-f", str(path)], check=True
     )
-    return path.read_text(), Path(f"{path}.pub").read_text()
+    return path.read_text(), Path(f"{path}.pub").read_text(encoding="utf-8")
 
 
 def public_of(key: str, tmp_path: Path, passphrase: str = "") -> str:

@@ -60,7 +60,7 @@ def _write(path: Path, content: bytes) -> None:
 
 def _file_in_place(folder: Path, remote) -> None:
     shutil.rmtree(folder)
-    folder.write_text("not a repository")
+    folder.write_text("not a repository", encoding="utf-8")
 
 
 #: What may happen to a copy: a power cut, a full disk, a clean-up of temporary files, a person.
@@ -315,11 +315,48 @@ class TestEdit:
         )
         assert len(remote.log()) == 3
 
-    def test_the_same_act_after_it_was_overwritten_is_not_repeated(self, remote, client):
+    def test_a_further_attempt_after_it_was_overwritten_fails_and_names_the_later_commit(
+        self, remote, client
+    ):
+        first = set_digest(client, "a", key="one")
+        later = set_digest(client, "b", key="two")
+        with pytest.raises(
+            InvalidInput, match=rf"changed since by {later.commit[:7]} \(Deploy b\)"
+        ) as caught:
+            set_digest(client, "a", key="one")
+        assert (caught.value.field, caught.value.value) == ("commit", first.commit)
+        assert (remote.tip(), "digest: b" in remote.show()) == (later.commit, True)
+
+    def test_a_new_order_after_it_was_overwritten_is_a_new_commit(self, remote, client, tmp_path):
         first = set_digest(client, "a", key="one")
         set_digest(client, "b", key="two")
-        assert set_digest(client, "a", key="one").commit == first.commit
-        assert "digest: b" in remote.show()
+        again = set_digest(client, "a", key="one", order=2)
+        assert (again.commit, again.changed, again.reused) == (remote.tip(), True, False)
+        assert again.previous == {DIGEST: "b"}
+        assert "digest: a" in remote.show()
+        # Attempts of the second order find its commit; and where that was overwritten, they fail again.
+        retried = set_digest(remote.client(tmp_path / "another"), "a", key="one", order=2)
+        assert (retried.commit, retried.reused) == (again.commit, True)
+        set_digest(client, "c", key="three")
+        with pytest.raises(InvalidInput, match=again.commit[:12]):
+            set_digest(client, "a", key="one", order=2)
+        assert set_digest(client, "a", key="one", order=3).commit == remote.tip() != first.commit
+
+    def test_a_new_order_while_its_values_stand_is_no_commit(self, remote, client):
+        first = set_digest(client, "a", key="one")
+        set_digest(client, "b", key="two")
+        set_digest(client, "a", key="three")
+        tip = remote.tip()
+        assert set_digest(client, "a", key="one", order=2).commit == first.commit
+        assert remote.tip() == tip
+
+    def test_a_removed_file_is_no_commit_of_ours(self, remote, client):
+        set_digest(client, "a", key="one")
+        remote.pull()
+        (remote.work / FILE).unlink()
+        remote.commit("Remove it")
+        with pytest.raises(InvalidInput, match="Remove it"):
+            set_digest(client, "a", key="one")
 
     def test_another_value_is_another_act(self, remote, client):
         first, second = set_digest(client, "a"), set_digest(client, "b")
@@ -572,6 +609,21 @@ class TestRevert:
         )
         other = client.revert(change.commit, "it crashed", key="another")
         assert (other.commit, other.changed, other.restored) == (done.commit, False, ())
+
+    def test_a_revert_that_was_taken_back(self, remote, client):
+        change = set_digest(client)
+        done = client.revert(change.commit, "it crashed", key="k")
+        client.commit_edit(FILE, {COUNT: 7}, "Scale", key="scale")
+        # Other values of the file are of no account.
+        assert client.revert(change.commit, "it crashed", key="k").commit == done.commit
+        client.revert(client.tip(), "", key="unscale")
+        later = set_digest(client, key="again")
+        with pytest.raises(InvalidInput, match=rf"changed since by {later.commit[:7]} \(Deploy new\)"):
+            client.revert(change.commit, "it crashed", key="k")
+        assert "digest: new" in remote.show()
+        again = client.revert(change.commit, "it crashed", key="k", order=2)
+        assert (again.changed, again.reused, again.commit) == (True, False, remote.tip())
+        assert "digest: old" in remote.show()
 
     def test_added_and_deleted_files(self, remote, client):
         (remote.work / FILE).unlink()

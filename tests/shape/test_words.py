@@ -27,6 +27,7 @@ FOLDERS = (
     "serving",
     "provider",
     "demo",
+    "flux",
 )
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -17,7 +17,7 @@ from airflow_pipeops.git.values.scalars import Scalar
 _NAMES = ("name", "id", "key")
 
 
-def undone(before: str, after: str, now: str) -> str | None:
+def undo(before: str, after: str, now: str) -> str | None:
     """Give the paths that differ between two texts their values of before, in a third.
 
     :param before: the file before the edit.
