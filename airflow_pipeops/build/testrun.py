@@ -59,7 +59,8 @@ def prepare(
     :param env: what the tests need beside the minimal environment.
     :return: the command, and where it will leave its report.
     """
-    argv = [] if isinstance(command, str) else list(DEFAULT_COMMAND if command is None else command)
+    given = DEFAULT_COMMAND if command is None else command
+    argv = [] if isinstance(given, str) else list(given)
     if not argv or not all(isinstance(word, str) and word and "\0" not in word for word in argv):
         raise InvalidInput(
             "the test command is not a list of non-empty words",

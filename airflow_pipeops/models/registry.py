@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_pipeops.base.documents import parsed
-from airflow_pipeops.base.http import untrusted
+from airflow_pipeops.base.http import base_url, untrusted
 from airflow_pipeops.base.retries import jittered
 from airflow_pipeops.exceptions import (
     AccessDenied,
@@ -277,6 +277,8 @@ def _check_uri(uri: str) -> None:
     remedy = "Use sqlite:////absolute/path/mlflow.db, or the http(s) URL of a server."
     if not uri.startswith(("sqlite:////", "http://", "https://", "postgresql", "mysql", "databricks")):
         raise InvalidInput(f"{uri!r} is no tracking URI", field="host", value=uri or None, remedy=remedy)
+    if uri.startswith(("http://", "https://")):
+        base_url(uri, field="host", of="an MLflow server")
 
 
 def _credentials(username: str | None, password: str | None) -> dict[str, str]:

@@ -256,7 +256,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
          "-subj", "/CN=elsewhere.example", "-addext", "subjectAltName=DNS:elsewhere.example"],
         check=True, capture_output=True,
     )  # fmt: skip
-    path.write_text(path.read_text() + Path(f"{path}.key").read_text())
+    path.write_text(path.read_text() + Path(f"{path}.key").read_text(encoding="utf-8"))
     return path
 
 
