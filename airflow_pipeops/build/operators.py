@@ -14,6 +14,7 @@ from airflow.sdk import BaseOperator
 
 from airflow_pipeops.base.arguments import matching, positive
 from airflow_pipeops.base.connections import known_to_airflow, read
+from airflow_pipeops.base.http import base_url
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.exceptions import BuildFailed, GateFailed, InvalidInput, TestsFailed, Unreachable
 from airflow_pipeops.redaction import redacted
@@ -328,12 +329,7 @@ class SmokeTestOperator(BaseOperator):
             host = f"{connection.schema or 'http'}://{host}"
         if connection.port and not re.search(r":\d+$", host):
             host = f"{host}:{connection.port}"
-        if not host.startswith(("http://", "https://")) or "@" in host:
-            raise InvalidInput(
-                f"connection {self.http_conn_id!r} has no base URL in its host field",
-                field=f"{self.http_conn_id}.host",
-                remedy="Set the host to a URL such as https://delay-api.example.com, without user name.",
-            )
+        host = base_url(host, field=f"{self.http_conn_id}.host", of=f"connection {self.http_conn_id!r}")
         extra = connection.extra_dejson
         verify = extra.get("ca_file") or extra.get("verify_tls", True) is not False
         return host, connection.password or None, verify
