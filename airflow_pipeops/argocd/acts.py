@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from airflow_pipeops.argocd.rules import RULEBOOK
-from airflow_pipeops.argocd.rules.identity import skip_reconcile
+from airflow_pipeops.argocd.rules.comparison import skip_reconcile
 from airflow_pipeops.argocd.situation import ApplicationLook
 from airflow_pipeops.waits.expectation import Expectation, Memory, Verdict
-from airflow_pipeops.waits.language import wait
 from airflow_pipeops.waits.rulebook import Rulebook, facts_of
+from airflow_pipeops.waits.rules import wait
 from airflow_pipeops.waits.status import shorts
 
 

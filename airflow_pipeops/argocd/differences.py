@@ -162,6 +162,26 @@ def differs(item: Mapping[str, Any]) -> tuple[Change, Any, Any] | None:
     return change, live, None if change == "extra" else predicted
 
 
+def out_of_sync(observed: Observed) -> list[Difference]:
+    """Return the objects that the controller says are out of sync, where nobody can compare them field by field.
+
+    :param observed: the application, with its resources.
+    :return: one for each, in the order of group, kind, namespace and name.
+    """
+    found = [
+        Difference(
+            item.group,
+            item.kind,
+            item.namespace,
+            item.name,
+            "extra" if item.prune else "missing" if item.health == "Missing" else "modified",
+        )
+        for item in observed.resources
+        if item.sync == "OutOfSync"
+    ]
+    return sorted(found, key=lambda one: (one.group, one.kind, one.namespace, one.name))
+
+
 def fingerprint(found: Iterable[Difference]) -> str:
     """Return one digest of which objects differ and what their live values are; empty for none."""
     parts = [[one.group, one.kind, one.namespace, one.name, one.change, one.digest] for one in found]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
-from airflow_pipeops.base.connections import read_extra
+from airflow_pipeops.base.connections import only, read_extra
 from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
 from airflow_pipeops.kubernetes.connections import DEFAULT_CONNECTION
 
@@ -104,6 +104,7 @@ class ArgoCDHook(BaseHook):
             raise InvalidInput(
                 f"{field} has no host", field="host", remedy="Set it to the server's URL, with https://."
             )
+        only(self.argocd_conn_id, extra, "project", "mode", "verify_tls", "ca_file", "timeout")
         self._project = self._project or str(extra.get("project") or "")
         self.mode = _mode(extra.get("mode"), field)
         self._settings = {
@@ -116,6 +117,8 @@ class ArgoCDHook(BaseHook):
 
     def _use_cluster(self, extra: Mapping[str, Any]) -> None:
         field = f"connection {self.argocd_conn_id}"
+        known = ("project", "mode", "url", "namespace", "any_namespace", "timeout")
+        only(self.argocd_conn_id, extra, *(f"argocd_{name}" for name in known), prefix="argocd_")
         self._project = self._project or str(extra.get("argocd_project") or "")
         self.mode = _mode(extra.get("argocd_mode"), field)
         self._cluster = dict(extra)

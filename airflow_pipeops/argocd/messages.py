@@ -35,6 +35,7 @@ class Findings:
     :param observed: a late look at the application, for its resources and conditions.
     :param described: who wrote which revision, and its subject.
     :param logs: the last lines of what failed, by name of the resource.
+    :param pods: nodes of the resource tree: pods that are not healthy, and why.
     :param events: the last Warning events, the latest last, as Kubernetes has them.
     :param windows: the answer of ``/syncwindows``.
     :param commits: the page of each revision at its forge.
@@ -43,6 +44,7 @@ class Findings:
     observed: Observed | None = None
     described: Mapping[str, str] = field(default_factory=dict)
     logs: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    pods: Sequence[Mapping[str, Any]] = ()
     events: Sequence[Mapping[str, Any]] = ()
     windows: Mapping[str, Any] | None = None
     commits: Mapping[str, str] = field(default_factory=dict)
@@ -73,7 +75,7 @@ def compose(
         (3, _operation(verdict, observed)),
         (4, _failures(observed)),
         (8, _logs(findings.logs)),
-        (6, _unhealthy(observed)),
+        (6, _unhealthy(observed) + _pods(findings.pods)),
         (7, _conditions(observed)),
         (10, _events(findings.events)),
         (9, window_lines(findings.windows, now)),
@@ -111,6 +113,21 @@ def unhealthy_resources(observed: Observed | None) -> list[Resource]:
     """Return the resources that are not healthy, worst first."""
     found = [item for item in (observed.resources if observed else ()) if item.health not in ("", "Healthy")]
     return sorted(found, key=lambda item: item.health not in ("Degraded", "Missing"))
+
+
+def unhealthy_pods(tree: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
+    """Return the pods of a resource tree that are not healthy.
+
+    :param tree: the answer of ``/resource-tree``; ``None`` where there is none.
+    :return: its nodes.
+    """
+    nodes = [node for node in (tree or {}).get("nodes") or () if isinstance(node, Mapping)]
+    return [node for node in nodes if node.get("kind") == "Pod" and _health(node).get("status") != "Healthy"]
+
+
+def _health(node: Mapping[str, Any]) -> Mapping[str, Any]:
+    health = node.get("health")
+    return health if isinstance(health, Mapping) else {}
 
 
 def window_lines(windows: Mapping[str, Any] | None, now: float) -> list[str]:
@@ -192,6 +209,15 @@ def _unhealthy(observed: Observed | None) -> list[str]:
     return _items(
         f"  {item} is {item.health}: {item.message or '-'}" for item in unhealthy_resources(observed)
     )
+
+
+def _pods(pods: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = []
+    for pod in pods:
+        info = [item for item in pod.get("info") or () if isinstance(item, Mapping)]
+        reason = next((item.get("value") for item in info if item.get("name") == "Status Reason"), "?")
+        lines.append(f"  pod {pod.get('name')} is {reason}: {_health(pod).get('message') or '-'}")
+    return _items(dict.fromkeys(lines))
 
 
 def _conditions(observed: Observed | None) -> list[str]:

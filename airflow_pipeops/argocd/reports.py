@@ -14,6 +14,7 @@ from airflow_pipeops.argocd.messages import (
     Findings,
     compose,
     failed_resources,
+    unhealthy_pods,
     unhealthy_resources,
 )
 from airflow_pipeops.base.connections import known_to_airflow
@@ -52,11 +53,13 @@ async def look_up(client: ArgoCD, ref: AppRef, decided: Decided) -> Findings:
     except PipeOpsError:
         observed = None
     wanted = _revisions(decided)
-    suspects = _suspects(observed)
+    ill = observed is not None and observed.health not in ("Healthy", "Suspended")
+    tree = await _within(_try(client.resource_tree(ref)), None) if ill or _suspects(observed, None) else None
+    suspects = _suspects(observed, tree)
     described, logs, events, windows = await asyncio.gather(
         _within(_described(client, ref, wanted), {}),
         _within(_logs(client, ref, suspects), {}),
-        _within(_events(client, ref, suspects), []),
+        _within(_events(client, ref, suspects, tree), []),
         _within(_try(client.sync_windows(ref)), None),
     )
     return Findings(
@@ -65,6 +68,7 @@ async def look_up(client: ArgoCD, ref: AppRef, decided: Decided) -> Findings:
         logs=logs,
         events=events,
         windows=windows,
+        pods=unhealthy_pods(tree),
         commits=_pages(observed, wanted),
     )
 
@@ -102,9 +106,17 @@ def _pages(observed: Observed | None, revisions: Sequence[str]) -> dict[str, str
     return {revision: page for revision, page in pages.items() if page}
 
 
-def _suspects(observed: Observed | None) -> list[Resource]:
-    """Return what failed or is ill, and has logs: at most three."""
+def _suspects(observed: Observed | None, tree: Mapping[str, Any] | None) -> list[Resource]:
+    """Return what failed or is ill, and has logs: at most three.
+
+    :param tree: the objects below the application: where the status tells no health of its resources, the pods do.
+    """
     found = [*failed_resources(observed), *unhealthy_resources(observed)]
+    if not found:
+        found = [
+            Resource("Pod", str(pod.get("name") or ""), str(pod.get("namespace") or ""))
+            for pod in unhealthy_pods(tree)
+        ]
     unique = {(item.kind, item.namespace, item.name): item for item in reversed(found)}
     return [item for item in reversed(unique.values()) if item.kind in _WORKLOADS][:3]
 
@@ -132,10 +144,11 @@ async def _logs(client: ArgoCD, ref: AppRef, suspects: Sequence[Resource]) -> di
     return found
 
 
-async def _events(client: ArgoCD, ref: AppRef, suspects: Sequence[Resource]) -> list[Mapping[str, Any]]:
+async def _events(
+    client: ArgoCD, ref: AppRef, suspects: Sequence[Resource], tree: Mapping[str, Any] | None
+) -> list[Mapping[str, Any]]:
     """Return the Warning events about the application and what is ill in it."""
     found: list[Mapping[str, Any]] = list(await _try(client.events(ref)) or ())
-    tree = await _try(client.resource_tree(ref)) if suspects else None
     for place in _places(tree, suspects):
         found += await _try(client.events(ref, place)) or ()
     return [event for event in found if event.get("type") == "Warning"][-20:]

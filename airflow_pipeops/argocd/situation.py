@@ -208,6 +208,11 @@ def in_progress(operation: Operation | None, compared_at: float | None = None) -
     return running and not is_ghost(operation, compared_at)
 
 
+def not_begun(operation: Operation) -> bool:
+    """Whether an operation is asked for and nothing was done yet: nobody has taken it up, or a sync window holds it back."""
+    return operation.queued and (not operation.phase or "blocked by sync window" in operation.message)
+
+
 def is_ghost(operation: Operation, compared_at: float | None) -> bool:
     """Whether an operation shows as running and nobody works on it any more."""
     if operation.queued or operation.phase not in ("Running", "Terminating"):

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import difflib
+import math
+from collections.abc import Mapping
 from typing import Any
+
+from airflow_pipeops.exceptions import InvalidInput
 
 
 async def read_extra(connection: Any) -> dict[str, Any]:
@@ -15,6 +21,47 @@ async def read_extra(connection: Any) -> dict[str, Any]:
     if hasattr(connection, "aextra_dejson"):  # from Airflow 3.3.2 on
         return dict(await connection.aextra_dejson())
     return dict(await asyncio.to_thread(lambda: connection.extra_dejson))
+
+
+def only(conn_id: str, extra: Mapping[str, Any], *known: str, prefix: str = "") -> None:
+    """Refuse a field of a connection's extra that means nothing: it may be a mistyped one that protects.
+
+    :param known: the fields that mean something.
+    :param prefix: of the fields that are looked at; others are somebody else's.
+    :raises InvalidInput: for another one that is set, with what comes near it.
+    """
+    for name, value in extra.items():
+        if name in known or not name.startswith(prefix) or value in ("", None):
+            continue
+        near = difflib.get_close_matches(name, known, 1)
+        raise InvalidInput(
+            f"connection {conn_id!r} has {name!r} in its extra, which means nothing here",
+            field=f"{conn_id}.{name}",
+            remedy=f"Did you mean {near[0]!r}?"
+            if near
+            else f"Remove it; known: {', '.join(known) or 'none'}.",
+        )
+
+
+def seconds(conn_id: str, field: str, value: Any, default: float) -> float:
+    """Read a time in seconds from a connection's extra.
+
+    :param default: where the field is not set.
+    :return: the time.
+    :raises InvalidInput: for what is no number above zero.
+    """
+    if value in (None, ""):
+        return default
+    with contextlib.suppress(TypeError, ValueError):
+        found = float(value)
+        if 0 < found < math.inf and not isinstance(value, bool):
+            return found
+    raise InvalidInput(
+        f"connection {conn_id!r} has {field} {value!r}",
+        field=f"{conn_id}.{field}",
+        value=value,
+        remedy="Give seconds, a number above zero.",
+    )
 
 
 def known_to_airflow(text: str) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
 
+from airflow_pipeops.base.connections import only
 from airflow_pipeops.exceptions import InvalidInput
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def root(conn_id: str, connection: Any) -> ObjectStoragePath:
     """
     from airflow.sdk import ObjectStoragePath
 
+    only(conn_id, connection.extra_dejson, "storage_conn_id", "uri")
     uri = connection.host or connection.extra_dejson.get("uri") or ""
     if "://" not in uri:
         raise InvalidInput(

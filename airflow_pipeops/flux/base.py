@@ -15,7 +15,7 @@ from airflow_pipeops.flux.waits import Asking, FluxController, token_base, wait_
 from airflow_pipeops.git.ancestry import chart_history, git_oracle
 from airflow_pipeops.waits.expectation import Match, Policy
 from airflow_pipeops.waits.operators import WaitOperator
-from airflow_pipeops.waits.revisions import revisions_of
+from airflow_pipeops.waits.sources import revisions_of
 from airflow_pipeops.waits.verdict import Expectation, Verdict
 from airflow_pipeops.waits.wait import Decided, Wait, raise_error_of
 

@@ -36,9 +36,8 @@ from airflow_pipeops.flux.chain import (
 )
 from airflow_pipeops.flux.status import Names, Stage
 from airflow_pipeops.waits.expectation import Verdict
-from airflow_pipeops.waits.language import Rule, fail, seconds
 from airflow_pipeops.waits.rulebook import Rulebook, facts_of
-from airflow_pipeops.waits.rules import deleting, recreated
+from airflow_pipeops.waits.rules import Rule, deleting, fail, recreated, seconds
 from airflow_pipeops.waits.situation import ABSENT_AFTER, Look
 from airflow_pipeops.waits.status import is_sha, short
 

@@ -6,6 +6,7 @@ import posixpath
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from airflow_pipeops.exceptions import NotFound
 from airflow_pipeops.waits.wait import Decided, Oracle
 
 
@@ -28,10 +29,19 @@ def git_oracle(git_conn_id: str | None) -> Oracle | None:
 
 
 def contains_commit(git_conn_id: str, expected: str, revision: str) -> bool:
-    """Ask the repository of a connection whether ``revision`` contains the commit ``expected``."""
+    """Ask the repository of a connection whether ``revision`` contains the commit ``expected``.
+
+    :return: whether it does; a commit that the repository does not have, also after a fetch, is in no other one.
+    :raises NotFound: if it does not have ``revision``.
+    """
     from airflow_pipeops.git.hook import GitHook
 
-    return bool(GitHook(git_conn_id).get_conn().is_ancestor(expected, revision))
+    repository = GitHook(git_conn_id).get_conn()
+    repository.resolve(revision)
+    try:
+        return bool(repository.is_ancestor(expected, revision))
+    except NotFound:
+        return False
 
 
 #: Tells which commit changed a chart's files after its version was set; empty if none did: ``(path, revision) -> commit``.

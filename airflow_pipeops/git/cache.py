@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from airflow_pipeops.exceptions import AccessDenied, Conflict, NotFound, SystemFailure, Unreachable
+from airflow_pipeops.git.credentials import shown
 from airflow_pipeops.git.process import Git
 
 log = logging.getLogger(__name__)
@@ -160,11 +161,12 @@ class Cache:
         self.prepare()
         try:
             self.git.run(
-                "fetch", "--no-tags", "--no-write-fetch-head", "--quiet", "--", self.git.url, refspec,
-                directory=self.directory,
+                "fetch", "--no-tags", "--no-write-fetch-head", "--quiet", "--progress", "--", self.git.url, refspec,
+                directory=self.directory, tell=self._touch,
             )  # fmt: skip
         except SystemFailure as error:
             error.with_copy = True  # type: ignore[attr-defined]
+            self._sweep()  # what was fetched so far is of no use, and may fill the disk attempt by attempt
             raise
 
     def prepare(self) -> None:
@@ -176,11 +178,30 @@ class Cache:
             )
             if output.code:
                 raise Damaged(f"git cannot make {self.directory}: {' '.join(output.stderr.split())[-600:]}")
+        self._sweep()
         # We hold the only lock that counts: a lock file here is what a killed process left.
         for stale in (self.directory / "refs").rglob("*.lock"):
             stale.unlink(missing_ok=True)
         for name in ("packed-refs.lock", "shallow.lock", "config.lock"):
             (self.directory / name).unlink(missing_ok=True)
+
+    def _sweep(self) -> None:
+        """Remove what ended fetches left; they run under our lock, so nobody is at work on it."""
+        objects = self.directory / "objects"
+        for left in [
+            *(objects / "pack").glob("tmp_*"),
+            *objects.glob("tmp_objdir-*"),
+            *objects.glob("incoming-*"),
+        ]:
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+
+    def _touch(self) -> None:
+        """Show those who wait for the lock that its holder makes progress."""
+        with contextlib.suppress(OSError):
+            os.utime(self._lock)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -193,17 +214,18 @@ class Cache:
             )
         handle = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            deadline = time.monotonic() + 2 * self.git.timeout
+            since = time.time()
             while True:
                 try:
                     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
                 except BlockingIOError:
-                    if time.monotonic() > deadline:
+                    if time.time() - max(since, os.fstat(handle).st_mtime) > 2 * self.git.timeout:
                         raise Unreachable(
-                            "another task has been fetching this repository for too long"
+                            f"another task fetches {shown(self.git.url)}, and makes no progress"
                         ) from None
                     time.sleep(0.02)
+            self._touch()
             yield
         finally:
             os.close(handle)

@@ -321,7 +321,7 @@ class Writer:
     def _push(self, commit: str) -> bool:
         """Push without force. False if the branch moved on meanwhile."""
         output = self._git.run(
-            "push", "--no-verify", "--porcelain", "--", self._git.url, f"{commit}:refs/heads/{self._branch}",
+            "push", "--no-verify", "--porcelain", "--progress", "--", self._git.url, f"{commit}:refs/heads/{self._branch}",
             accept=(0, 1), directory=self._cache.directory,
         )  # fmt: skip
         if output.code == 0:

@@ -6,10 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
 
+from airflow_pipeops.base.connections import only, seconds
 from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
 
 if TYPE_CHECKING:
     from airflow_pipeops.git.repository import GitRepository
+
+#: What the extra of a connection may hold.
+EXTRAS = (
+    "branch", "author_name", "author_email", "private_key", "private_key_passphrase", "signing_key",
+    "signing_key_passphrase", "known_hosts", "ca_file", "timeout",
+)  # fmt: skip
 
 
 class GitHook(BaseHook):
@@ -59,10 +66,14 @@ def repository(conn_id: str, connection: Any) -> GitRepository:
     :return: the repository.
     :raises InvalidInput: naming the field that cannot be used.
     """
+    from datetime import timedelta
+
     from airflow_pipeops.git.credentials import Credentials
     from airflow_pipeops.git.repository import Author, GitRepository
 
     extra = connection.extra_dejson
+    only(conn_id, extra, *EXTRAS)
+    patience = seconds(conn_id, "timeout", extra.get("timeout"), 60.0)
     try:
         credentials = Credentials(
             username=connection.login or "",
@@ -77,8 +88,9 @@ def repository(conn_id: str, connection: Any) -> GitRepository:
         default = Author()
         author = Author(extra.get("author_name") or default.name, extra.get("author_email") or default.email)
         return GitRepository(
-            _url(connection), credentials=credentials, branch=extra.get("branch") or "main", author=author
-        )
+            _url(connection), credentials=credentials, branch=extra.get("branch") or "main", author=author,
+            timeout=timedelta(seconds=patience),
+        )  # fmt: skip
     except InvalidInput as error:
         raise InvalidInput(
             f"connection {conn_id!r}: {error.message}",

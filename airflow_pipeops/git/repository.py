@@ -89,7 +89,7 @@ class GitRepository:
     :param branch: the branch that is read and written.
     :param author: who writes the commits.
     :param cache_dir: where local copies are kept; a directory of this user under the temporary directory by default.
-    :param timeout: for one call of git.
+    :param timeout: without progress, after which a call of git is ended.
     :param attempts: how often a call is tried while the repository is unreachable.
     :raises InvalidInput: for a URL or branch that is none.
     """

@@ -80,6 +80,9 @@ def _connection_types() -> list[dict[str, Any]]:
                     format="multiline",
                 ),
                 "ca_file": _text("CA file", "Path of a PEM file for a private certificate authority."),
+                "timeout": _text(
+                    "Timeout", "Seconds without progress after which Git is ended; 60 by default."
+                ),
             },
         },
         {

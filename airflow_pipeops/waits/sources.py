@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.waits.expectation import Expectation
 from airflow_pipeops.waits.status import Source, is_digest, is_sha, same_repository, short
 
@@ -71,3 +75,22 @@ def _indexes(sources: tuple[Source, ...], key: str) -> list[int]:
 
 def _names(sources: tuple[Source, ...]) -> str:
     return ", ".join(source.repo for source in sources) or "none"
+
+
+def revisions_of(revision: Any) -> dict[str, str]:
+    """Return the expected revision per source.
+
+    :return: ``"*"`` to the revision, or each source that is named to its own.
+    :raises InvalidInput: for none, or an empty one.
+    """
+    given = dict(revision) if isinstance(revision, Mapping) else {"*": revision}
+    for key, value in given.items():
+        if not isinstance(value, str) or not value.strip():
+            raise InvalidInput(
+                f"the revision is {value!r}",
+                field="revision",
+                value=value,
+                remedy="Give the full commit id, e.g. of the task that committed the change, or match='any'.",
+            )
+        given[key] = value.strip()
+    return {str(key): value for key, value in given.items()}

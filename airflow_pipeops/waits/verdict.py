@@ -15,8 +15,8 @@ from dataclasses import replace
 from typing import Any
 
 from airflow_pipeops.waits.expectation import Expectation, Memory, State, Verdict
-from airflow_pipeops.waits.language import seconds, wait
 from airflow_pipeops.waits.rulebook import Rulebook
+from airflow_pipeops.waits.rules import seconds, wait
 from airflow_pipeops.waits.situation import Look
 from airflow_pipeops.waits.status import Observed, Trouble
 

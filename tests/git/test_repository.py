@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import logging
 import os
 import shutil
@@ -470,6 +471,62 @@ class TestFailures:
         assert set_digest(client).commit == remote.tip()
         assert time.monotonic() - started < 20
         assert len(remote.log()) == 2
+
+    def test_what_makes_progress_is_not_ended(self, remote, tmp_path, fake_git):
+        fake_git(
+            'case "$*" in *" fetch "*) for i in 1 2 3 4 5 6 7 8 9 10; do echo "Receiving objects: $i%" >&2; sleep 0.4; done;; esac'
+        )
+        client = remote.client(tmp_path / "cache", timeout=timedelta(seconds=2), attempts=1)
+        started = time.monotonic()
+        assert client.fetch() == remote.tip()
+        assert time.monotonic() - started > 3
+
+    def test_what_works_in_silence_is_not_ended(self, remote, tmp_path, fake_git):
+        fake_git(
+            'case "$*" in *" fetch "*) end=$(($(date +%s) + 4)); while [ $(date +%s) -lt $end ]; do :; done;; esac'
+        )
+        assert (
+            remote.client(tmp_path / "cache", timeout=timedelta(seconds=2), attempts=1).fetch()
+            == remote.tip()
+        )
+
+    def test_what_stands_still_is_ended_and_leaves_nothing(self, remote, tmp_path, fake_git):
+        client = remote.client(tmp_path / "cache")
+        client.fetch()
+        objects = client._cache.directory / "objects"
+        fake_git(
+            'case "$*" in *" fetch "*) echo "fatal: no" >&2; head -c 100000 /dev/zero > "$(mktemp '
+            f'{objects}/pack/tmp_pack_XXXXXX)"; mkdir -p {objects}/tmp_objdir-incoming-x/pack; sleep 60;; esac'
+        )
+        client = remote.client(tmp_path / "cache", timeout=timedelta(seconds=1), attempts=2)
+        with pytest.raises(Unreachable, match="no progress for 1 s"):
+            client.fetch()
+        assert not [path for path in objects.rglob("*") if "tmp_" in str(path)]
+
+    def test_one_waits_for_another_task_while_that_makes_progress(self, remote, tmp_path):
+        client = remote.client(tmp_path / "cache", timeout=timedelta(seconds=1), attempts=1)
+        client.fetch()
+        with client._cache._lock.open("r+") as lock, ThreadPoolExecutor(1) as pool:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            waiting = pool.submit(client.fetch)
+            began = time.monotonic()
+            while time.monotonic() - began < 4:  # twice as long as one waits for a task that stands still
+                os.utime(client._cache._lock)
+                time.sleep(0.05)
+            assert not waiting.done()
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            assert waiting.result(30) == remote.tip()
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            with pytest.raises(Unreachable, match="another task fetches"):
+                client.fetch()
+
+    def test_counting_is_no_complaint(self, remote, client):
+        remote.hook(
+            "pre-receive", "echo 'Counting objects: 100% (3/3), done.' >&2; echo 'no, not today' >&2; exit 1"
+        )
+        with pytest.raises(AccessDenied, match="no, not today") as caught:
+            set_digest(client)
+        assert "objects" not in str(caught.value)
 
     def test_a_push_that_never_arrives(self, remote, tmp_path, fake_git):
         folder = fake_git(

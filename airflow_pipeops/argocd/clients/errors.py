@@ -86,12 +86,16 @@ def _forbidden(about: str, message: str) -> PipeOpsError:
 
 def _grpc(content: bytes) -> tuple[int | None, str]:
     """Return code and message of a grpc-gateway error body; the beginning of any other body."""
+    # A stream answers with a frame, in the form of an event or of a line, and the error is inside.
+    content = content.strip().removeprefix(b"data:").strip()
     try:
         body = json.loads(content)
     except ValueError:
         return None, excerpt(content[:10_000], 200)
     if not isinstance(body, dict):
         return None, ""
+    if isinstance(body.get("error"), dict):
+        body = body["error"]
     code = body.get("code", body.get("grpc_code"))
     message = body.get("message") or body.get("error") or ""
     return (code if isinstance(code, int) else None), excerpt(str(message), 1000)

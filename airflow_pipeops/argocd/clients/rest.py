@@ -274,6 +274,7 @@ class ArgoCDClient:
 
     async def _log(self, path: str, params: Mapping[str, str], about: str, tail: int) -> list[str]:
         kept: deque[str] = deque(maxlen=tail)
+        refused = ""
         headers = {"Accept": "text/event-stream"}
         stream = self.http.lines(path, about=about, silence=_SILENCE, params=params, headers=headers)
         async with aclosing(stream) as lines:
@@ -281,8 +282,13 @@ class ArgoCDClient:
                 entry = _message_of(line, about, self.http.url)
                 if entry is not None and entry.get("last"):
                     break
-                if entry is not None:
+                if entry is not None and entry.get("podName") == "" and entry.get("timeStamp", "") is None:
+                    # Why a pod's log cannot be had comes as if the pod had said it.
+                    refused = str(entry.get("content") or "")[:_LONGEST_LINE]
+                elif entry is not None:
                     kept.append(str(entry.get("content") or "")[:_LONGEST_LINE])
+        if refused and not kept:
+            raise Unreachable(f"{about} cannot be had: {refused}")
         return list(kept)
 
     async def version(self) -> str:

@@ -16,7 +16,7 @@ from airflow_pipeops.delivery.operators import no_retry
 from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
 from airflow_pipeops.git.ancestry import demand_set
 from airflow_pipeops.waits.expectation import Match, Policy
-from airflow_pipeops.waits.revisions import revisions_of
+from airflow_pipeops.waits.sources import revisions_of
 from airflow_pipeops.waits.verdict import Expectation
 
 if TYPE_CHECKING:

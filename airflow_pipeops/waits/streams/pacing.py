@@ -18,6 +18,8 @@ OWN_COMPARISON = 240.0
 _BY_ITSELF = frozenset({"not_compared", "older_operation_failed", "out_of_sync", "sync_unknown"})
 #: Soonest after a refresh, seconds, another one is asked for.
 _ASK_AGAIN = 2.0
+#: So many refreshes are allowed after each operation before the pauses begin.
+_AFTER_EACH = 2
 _SPANS = ("settle", *(item.name for item in fields(Expectation) if item.name.endswith("_grace")))
 
 
@@ -97,13 +99,14 @@ class Budget:
 class RefreshGate:
     """When an application may be refreshed again, whoever asks: each refresh costs the controller a comparison.
 
-    At most one per pause, which doubles while nothing comes of it; and one more after each operation that has ended,
-    since only a later comparison says what came of that.
+    At most one per pause, which doubles while nothing comes of it; and two more after each operation that has ended, since
+    only later comparisons say what came of that: one at once, and one when health has settled.
     """
 
     def __init__(self, pause: float, most: float) -> None:
         self._pause, self._most = pause, most
-        self._asked: dict[Hashable, tuple[float, float, float | None]] = {}
+        #: When it was asked last, the pause after that, when the last operation had ended, and how often since.
+        self._asked: dict[Hashable, tuple[float, float, float | None, int]] = {}
 
     def opens(self, which: Hashable, ended_at: float | None) -> float:
         """Return when the next refresh may be asked for.
@@ -113,15 +116,20 @@ class RefreshGate:
         """
         if which not in self._asked:
             return 0.0
-        at, pause, ended = self._asked[which]
-        return 0.0 if ended_at is not None and ended_at != ended else at + pause
+        at, pause, ended, times = self._asked[which]
+        if ended_at is not None and ended_at != ended:
+            return 0.0
+        return at + (_ASK_AGAIN if ended_at is not None and times < _AFTER_EACH else pause)
 
     def ask(self, which: Hashable, ended_at: float | None, now: float) -> None:
         """Note that a refresh is asked for now."""
         before = self._asked.get(which)
-        again = before is not None and before[2] == ended_at
-        pause = min(self._most, before[1] * 2) if before is not None and again else self._pause
-        self._asked[which] = (now, pause, ended_at)
+        if before is None or before[2] != ended_at:
+            self._asked[which] = (now, self._pause, ended_at, 1)
+            return
+        _, pause, _, times = before
+        soon = ended_at is not None and times < _AFTER_EACH
+        self._asked[which] = (now, pause if soon else min(self._most, pause * 2), ended_at, times + 1)
 
     def forget(self, which: Hashable) -> None:
         """Nobody waits for this application any more."""
