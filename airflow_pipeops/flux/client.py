@@ -205,7 +205,11 @@ async def _around(ref: Ref, get: Get) -> Gathered:
     found.owners.update(owner_of(main))
     known, wave = {ref}, [*references(main), *dependencies(main)]
     while wave:
-        wave = [one for one in dict.fromkeys(wave) if one not in known][: MOST - len(known)]
+        # Long lists of dependencies leave out none of those that decide.
+        wave = sorted(
+            (one for one in dict.fromkeys(wave) if one not in known), key=lambda one: one not in deciding
+        )
+        wave = wave[: MOST - len(known)]
         known.update(wave)
         following: list[Ref] = []
         for start in range(0, len(wave), _AT_ONCE):
