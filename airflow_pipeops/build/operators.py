@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 
 from airflow_pipeops.base.arguments import matching, positive
-from airflow_pipeops.base.connections import known_to_airflow
+from airflow_pipeops.base.connections import known_to_airflow, read
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.exceptions import BuildFailed, GateFailed, InvalidInput, TestsFailed, Unreachable
 from airflow_pipeops.redaction import redacted
@@ -322,9 +322,7 @@ class SmokeTestOperator(BaseOperator):
         return {"checks": found, "url": url}
 
     def _endpoint(self) -> tuple[str, str | None, bool | str]:
-        from airflow.sdk import BaseHook
-
-        connection = BaseHook.get_connection(self.http_conn_id)
+        connection = read(self.http_conn_id, "http")
         host = (connection.host or "").rstrip("/")
         if host and "://" not in host:
             host = f"{connection.schema or 'http'}://{host}"

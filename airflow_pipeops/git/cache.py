@@ -147,6 +147,7 @@ class Cache:
     ) -> bytes:
         """Run git in the copy, without the remote, and return its output.
 
+        :return: what it wrote.
         :raises Damaged: if it fails, in git's own words.
         """
         output = self.git.run(*arguments, accept=_ANY, stdin=stdin, directory=self.directory, extra=extra)

@@ -382,8 +382,8 @@ class Writer:
             tree = self._cache.run("write-tree", extra=index).decode().strip()
         opened = self._git.credentials
         output = self._git.run(
-            "commit-tree", *(["-S"] if opened.signing_key else []), tree, "-p", tip, "-F", "-",
-            stdin=message.encode(), extra={**self._identity, PASSPHRASE: opened.signing_key_passphrase},
+            "commit-tree", *(["-S"] if opened.signing_private_key else []), tree, "-p", tip, "-F", "-",
+            stdin=message.encode(), extra={**self._identity, PASSPHRASE: opened.signing_private_key_passphrase},
             directory=self._cache.directory,
         )  # fmt: skip
         return output.text.strip()

@@ -99,7 +99,12 @@ class Watch:
     def is_stuck(self) -> bool:
         """Look at it; whether it has stood still for too long."""
         with contextlib.suppress(OSError):  # there is no /proc but on Linux
-            used = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[11:15]
+            used = (
+                Path(f"/proc/{self._process.pid}/stat")
+                .read_text(encoding="utf-8")
+                .rpartition(")")[2]
+                .split()[11:15]
+            )
             if str(used) != self._used:
                 self._used = str(used)
                 self.moved()
@@ -122,7 +127,7 @@ class Git:
         self.credentials = credentials
         self.timeout = timeout
         self._private: Path | None = None
-        if credentials.private_key or credentials.known_hosts or credentials.signing_key:
+        if credentials.private_key or credentials.known_hosts or credentials.signing_private_key:
             self._private = Path(tempfile.mkdtemp(prefix="pipeops-git-"))
             weakref.finalize(self, shutil.rmtree, self._private, ignore_errors=True)
         self._environment = environment(url, credentials, self._private)

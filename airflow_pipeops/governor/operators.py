@@ -163,6 +163,7 @@ class RetrainGovernorOperator(DeliveryOperator):
     def passed(self, quality: Mapping[str, Any]) -> bool:
         """Whether the data are good.
 
+        :return: whether they are; always true where no gate is given.
         :raises InvalidInput: if the gate gave something that does not say so.
         """
         passed = quality.get("passed")
