@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.arguments import mapping, not_empty
 from airflow_pipeops.delivery.events import triggering_signals
+from airflow_pipeops.delivery.links import CommitLink
 from airflow_pipeops.delivery.operators import DeliveryOperator, idempotency_key, no_retry, source_of
+from airflow_pipeops.git.forges import commit_url
 from airflow_pipeops.git.hook import GitHook
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ class ResolveCommitOperator(DeliveryOperator):
 
     template_fields: Sequence[str] = ("git_conn_id", "revision", *DeliveryOperator.template_fields)
     emits = ("commit",)
+    operator_extra_links = (CommitLink(),)
     ui_color = "#e8f1ff"
 
     def __init__(self, *, git_conn_id: str = "pipeops_app_repo", revision: str = "", **kwargs: Any) -> None:
@@ -43,6 +46,7 @@ class ResolveCommitOperator(DeliveryOperator):
                 pushed = self._pushed(context)
                 revision, branch = pushed.get("commit", ""), pushed.get("branch") or branch
             found = client.describe(revision)
+            self.commit_url = commit_url(client.display_url, found.sha)
             facts = {
                 "commit": found.sha,
                 "subject": found.subject,
@@ -70,6 +74,7 @@ class _DesiredStateOperator(DeliveryOperator):
     """What the operators that write to the desired state share."""
 
     emits = ("change",)
+    operator_extra_links = (CommitLink(),)
     ui_color = "#fff3d6"
 
     def _trailers(self, context: Context) -> dict[str, str]:
@@ -137,6 +142,7 @@ class GitOpsCommitOperator(_DesiredStateOperator):
                 self.file, self.set, self.message,
                 key=idempotency_key(context), expect=self.expect, trailers=self._trailers(context),
             )  # fmt: skip
+            self.commit_url = commit_url(client.display_url, change.commit)
             facts = {
                 "commit": change.commit,
                 "changed": change.changed,
@@ -179,6 +185,7 @@ class GitOpsRevertOperator(_DesiredStateOperator):
             done = client.revert(
                 self.commit, self.reason, key=idempotency_key(context), trailers=self._trailers(context)
             )
+            self.commit_url = commit_url(client.display_url, done.commit)
             facts = {"commit": done.commit, "changed": done.changed, "restored": list(done.restored)}
             said = "was reverted by" if done.changed else "is reverted already; the tip is"
             self.log.info("%s %s %s", self.commit, said, done.commit)
