@@ -175,6 +175,23 @@ def idempotency_key(context: Context) -> str:
     return "/".join(str(source[part]) for part in ("dag", "run", "task", "map_index"))
 
 
+def order_of(context: Context) -> int:
+    """Return which order to run this task is carried out: 1, and a higher number after each clearing, not after a retry.
+
+    It is the number of the first attempt since then, as Airflow itself works it out: clearing a task allows as many
+    retries from there.
+
+    :return: the number.
+    """
+    ti = context["ti"]
+    allowed, retries = getattr(ti, "max_tries", None), getattr(getattr(ti, "task", None), "retries", None)
+    if not isinstance(allowed, int) or not isinstance(retries, int):
+        return 1
+    first = allowed - retries + 1
+    # Beyond the present attempt, it only says that the DAG allows another number of retries by now.
+    return first if 1 <= first <= getattr(ti, "try_number", first) else 1
+
+
 def parent_ids(values: Sequence[Any]) -> tuple[str, ...]:
     """Flatten and de-duplicate parent ids, leaving out the empty ones, in the order given."""
     found: dict[str, None] = {}

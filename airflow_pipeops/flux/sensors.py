@@ -9,6 +9,8 @@ from airflow_pipeops.base.arguments import one_of
 from airflow_pipeops.delivery.operators import no_retry
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.flux.base import FluxOperator, FluxWaitOperator
+from airflow_pipeops.git.ancestry import demand_set
+from airflow_pipeops.waits.expectation import Match, Policy
 from airflow_pipeops.waits.verdict import Expectation
 from airflow_pipeops.waits.wait import Decided
 
@@ -30,6 +32,9 @@ class FluxReadySensor(FluxWaitOperator):
     Returns ``{kind, name, namespace, revision, chart, health, rule, reason, warnings, record_id}``.
 
     :param revision: full commit id, or digest of an OCI artifact. Templated.
+    :param change: what the operator returned that committed the change; templated. No release is recorded of a commit whose
+        values are not set any more at the revision that is live, which ``git_conn_id`` tells: by default those that
+        ``revision`` changed, with this those of the task, also where it found nothing to change.
     :param chart_version: chart version that a HelmRelease must be at. Templated.
     :param match: ``exact``, ``contains`` (needs ``git_conn_id``) or ``any`` (that which the source holds now). By default
         ``any`` without a revision and with a chart version, ``contains`` with ``git_conn_id``, else ``exact``.
@@ -38,24 +43,24 @@ class FluxReadySensor(FluxWaitOperator):
         the wait goes on, and says so once.
     """
 
-    template_fields: Sequence[str] = ("revision", "chart_version", *FluxOperator.template_fields)
+    template_fields: Sequence[str] = ("revision", "change", "chart_version", *FluxOperator.template_fields)
     emits = ("release",)
 
     def __init__(
         self,
         *,
         revision: str | Mapping[str, str] = "",
+        change: Any = None,
         chart_version: str = "",
-        match: str | None = None,
-        on_drift: str = "accept",
+        match: Match | None = None,
+        on_drift: Policy = "accept",
         request_reconcile: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.revision, self.chart_version = revision, chart_version
-        self.match = match or (
-            "any" if chart_version and not revision else "contains" if self.git_conn_id else "exact"
-        )
+        self.revision, self.change, self.chart_version = revision, change, chart_version
+        given: Match = "contains" if self.git_conn_id else "exact"
+        self.match: Match = match or ("any" if chart_version and not revision else given)
         one_of("match", self.match, ("exact", "contains", "any"))
         self.on_drift = one_of("on_drift", on_drift, ("accept", "wait", "fail"))
         self.request_reconcile = request_reconcile
@@ -70,6 +75,7 @@ class FluxReadySensor(FluxWaitOperator):
     def expectation(self) -> Expectation:
         """Return what must come true.
 
+        :return: the expectation.
         :raises InvalidInput: without a revision, unless any will do.
         """
         return self.expected(
@@ -89,4 +95,6 @@ class FluxReadySensor(FluxWaitOperator):
 
     def _finish(self, context: Context, decided: Decided) -> dict[str, Any]:
         result = {**self.demand(decided), "app": self.name}
+        if self.deliverable:
+            demand_set(self.git_conn_id, decided, result["revision"], self.change)
         return {**result, "record_id": self.emit(context, "release", result)}

@@ -8,7 +8,7 @@ import logging
 import re
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,10 @@ from airflow_pipeops.base.arguments import not_empty
 from airflow_pipeops.base.retries import pause
 from airflow_pipeops.exceptions import AccessDenied, Conflict, InvalidInput, NotFound, Unreachable
 from airflow_pipeops.git.cache import Cache
+from airflow_pipeops.git.credentials import PASSPHRASE, shown
 from airflow_pipeops.git.process import Git, Output
 from airflow_pipeops.git.values.edits import get_values, set_values
+from airflow_pipeops.git.values.standing import differing, lost
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +72,30 @@ class Reverted:
 
 
 @dataclass(frozen=True)
+class Act:
+    """What one task does to a branch, however often it is tried.
+
+    :param key: of the act.
+    :param order: 1 when it was first ordered, and higher for each time that a person had it done again.
+    """
+
+    key: str
+    order: int = 1
+
+    @property
+    def trailer(self) -> str:
+        """What its commit says of it."""
+        return self.key if self.order <= 1 else f"{self.key} order {self.order}"
+
+    def order_of(self, trailer: str) -> int:
+        """Return which order of this act a commit is of; 0 for another act."""
+        key, _, order = trailer.partition(" order ")
+        if key != self.key:
+            return 0
+        return int(order) if order.isascii() and order.isdigit() else 1
+
+
+@dataclass(frozen=True)
 class Entry:
     """A file in a tree.
 
@@ -103,6 +129,10 @@ class Writer:
     *fresh* tip, commits and pushes without force. If somebody else was faster, or nobody knows whether the push arrived,
     it takes another turn. So an act makes at most one commit, and never undoes anybody else's.
 
+    A commit that is found is taken for the act's own only while what it set still stands at the tip. Where somebody has
+    changed that since, an act that was ordered anew (its ``order`` is higher: a person cleared the task) is written anew,
+    and a mere further attempt fails and names the later commit.
+
     :param git: runs git.
     :param cache: the local copy.
     :param branch: the branch to write.
@@ -126,31 +156,39 @@ class Writer:
         message: str,
         *,
         key: str,
+        order: int,
         expect: Mapping[str, Any],
         trailers: Mapping[str, str],
     ) -> Change:
         """Set values of a YAML file.
 
         :param key: names the act; the same key with the same file and values is the same act, and makes one commit.
+        :param order: of several orders to do the same, which one this is.
         :param expect: values that the file must have, by path, or nothing is written.
         :return: the commit, and what it changed.
-        :raises InvalidInput: if the edit is not possible, or ``expect`` does not hold.
+        :raises InvalidInput: if the edit is not possible, ``expect`` does not hold, or what an earlier attempt set was
+            changed since.
         :raises NotFound: if there is no such branch or file.
         :raises AccessDenied: if the remote refuses the commit.
         :raises Conflict: if others were faster each time.
         """
         not_empty("set", values, "there is no value to set", "Give at least one path and value.")
-        act = act_key(key, ["edit", self._branch, file, dict(values)])
+        act = Act(act_key(key, ["edit", self._branch, file, dict(values)]), order)
 
         def plan(tip: str) -> _Plan:
             return self._plan_edit(tip, file, values, expect)
 
-        commit, done, reused = self._write(act, message, trailers, plan)
+        def gone(_: str, tip: str) -> dict[str, list[str]]:
+            return self.unset(file, values, tip)
+
+        commit, done, reused = self._write(act, message, trailers, plan, gone)
         if reused:
             done = _Plan({}, self._previous(commit, file, values))
         return Change(commit, reused or bool(done.entries), done.previous, reused)
 
-    def revert(self, commit: str, reason: str, *, key: str, trailers: Mapping[str, str]) -> Reverted:
+    def revert(
+        self, commit: str, reason: str, *, key: str, order: int, trailers: Mapping[str, str]
+    ) -> Reverted:
         """Give every file that a commit touched the content which it had before.
 
         Only if each still has the content that the commit gave it: what somebody changed later is not thrown away.
@@ -159,7 +197,7 @@ class Writer:
         :return: the commit, and what it restored.
         :raises InvalidInput: if it is not on the branch, is its first commit, or a file was changed since.
         """
-        act = act_key(key, ["revert", self._branch, commit])
+        act = Act(act_key(key, ["revert", self._branch, commit]), order)
         subject = self._cache.run("log", "-1", "--format=%s", commit, "--").decode("utf-8", "replace").strip()
         why = reason.strip() or "No reason was given."
         message = f"Revert {commit[:12]}: {subject}\n\n{why}\n\nThis restores what was there before {commit}."
@@ -171,7 +209,7 @@ class Writer:
             restored = tuple(sorted(made.entries))
             return made
 
-        found, done, reused = self._write(act, message, trailers, plan)
+        found, done, reused = self._write(act, message, trailers, plan, self.lost)
         if reused:
             restored = tuple(sorted(self._touched(found)))
         return Reverted(found, reused or bool(done.entries), restored, reused)
@@ -201,18 +239,65 @@ class Writer:
             )
         return self._cache.run("cat-file", "blob", entry.blob)
 
+    def lost(self, commit: str, now: str, *, undone: bool = False) -> dict[str, list[str]]:
+        """Find what a commit has set, and what is not set in another commit.
+
+        :param commit: full id.
+        :param now: full id of the commit in question.
+        :param undone: ask about what a revert of the commit has set.
+        :return: values or lines, by file; empty where all that it set stands.
+        """
+        touched = self._touched(commit, root=True)
+        there = self._files(now, list(touched))
+        found = {}
+        for path, (before, after) in touched.items():
+            old, new, seen = before, after, there.get(path, _ABSENT)
+            if undone:
+                old, new = new, old
+            if seen != new and (gone := lost(*(self._blob(entry) for entry in (old, new, seen)))):
+                found[path] = gone
+        return found
+
+    def unset(self, file: str, values: Mapping[str, Any], now: str) -> dict[str, list[str]]:
+        """Find which values are others in a commit, in the form of :meth:`lost`."""
+        try:
+            gone = differing(values, get_values(self._text(now, file), values))
+        except (InvalidInput, NotFound) as error:
+            gone = [error.message]
+        return {file: gone} if gone else {}
+
+    def later(self, commit: str, now: str, files: Iterable[str]) -> str:
+        """Name the newest commit after another one that touched one of these files."""
+        output = self._cache.run("log", "-1", "--format=%h (%s)", f"{commit}..{now}", "--", *files)
+        return output.decode("utf-8", "replace").strip() or "a later commit"
+
+    def _blob(self, entry: Entry) -> bytes | None:
+        if entry == _ABSENT:
+            return None
+        if entry.mode == "160000":  # a submodule: its commit is all there is of it
+            return entry.blob.encode()
+        return self._cache.run("cat-file", "blob", entry.blob)
+
     def _write(
-        self, act: str, message: str, trailers: Mapping[str, str], plan: Callable[[str], _Plan]
+        self,
+        act: Act,
+        message: str,
+        trailers: Mapping[str, str],
+        plan: Callable[[str], _Plan],
+        gone: Callable[[str, str], dict[str, list[str]]],
     ) -> tuple[str, _Plan, bool]:
         """Return the commit, what it was made from, and whether an earlier attempt made it."""
-        text = commit_message(message, {**trailers, KEY_TRAILER: act})
+        text = commit_message(message, {**trailers, KEY_TRAILER: act.trailer})
         conflicts = failures = 0
         while True:
             try:
                 tip = self._cache.fetch(self._branch)
-                if (earlier := self._find(tip, act)) is not None:
+                earlier, order = self._find(tip, act)
+                if earlier and not (missing := gone(earlier, tip)):
                     log.info("The commit of an earlier attempt is there: %s", earlier)
                     return earlier, _Plan({}), True
+                if earlier and order >= act.order:
+                    raise self._taken_back(earlier, tip, missing)
                 planned = plan(tip)
                 if not planned.entries:
                     return tip, planned, False
@@ -236,7 +321,7 @@ class Writer:
     def _push(self, commit: str) -> bool:
         """Push without force. False if the branch moved on meanwhile."""
         output = self._git.run(
-            "push", "--no-verify", "--porcelain", "--", self._git.url, f"{commit}:refs/heads/{self._branch}",
+            "push", "--no-verify", "--porcelain", "--progress", "--", self._git.url, f"{commit}:refs/heads/{self._branch}",
             accept=(0, 1), directory=self._cache.directory,
         )  # fmt: skip
         if output.code == 0:
@@ -246,7 +331,9 @@ class Writer:
             return False
         if "[remote rejected]" in refused or "[rejected]" in refused:
             raise self._refused(refused, output)
-        raise self._git.failure("push", output)
+        failure = self._git.failure("push", output)
+        failure.with_copy = "remote:" not in output.stderr and "remote error" not in output.stderr  # type: ignore[attr-defined]
+        raise failure
 
     def _refused(self, line: str, output: Output) -> AccessDenied:
         reason = line.rpartition("\t")[2]
@@ -255,23 +342,33 @@ class Writer:
             for part in output.stderr.splitlines()
             if part.startswith("remote:")
         )
-        clean = self._git.credentials.mask
         return AccessDenied(
-            f"the remote refused the commit to {self._branch!r}: {clean(reason)} {clean(said)[:600]}".rstrip(),
+            f"the remote refused the commit to {self._branch!r}: {shown(reason)} {said[:600]}".rstrip(),
             remedy="Allow this account to push to the branch, or satisfy the rule that the server names.",
         )
 
-    def _find(self, tip: str, act: str) -> str | None:
-        """Return the commit that carries the key of this act, if an earlier attempt got that far."""
+    def _find(self, tip: str, act: Act) -> tuple[str, int]:
+        """Return the commit that carries the key of this act, of its newest order, and that order; or none, and 0."""
         output = self._cache.run(
             "log", f"--max-count={HISTORY}", "--no-show-signature", "-z",
             f"--format=%H %(trailers:key={KEY_TRAILER},valueonly,separator=%x0A)", tip, "--",
         )  # fmt: skip
+        found = ("", 0)
         for record in output.decode("utf-8", "replace").split("\0"):
             sha, _, keys = record.partition(" ")
-            if act in (line.strip() for line in keys.splitlines()):
-                return sha
-        return None
+            order = max((act.order_of(line.strip()) for line in keys.splitlines()), default=0)
+            if order > found[1]:
+                found = (sha, order)
+        return found
+
+    def _taken_back(self, commit: str, tip: str, missing: Mapping[str, list[str]]) -> InvalidInput:
+        return InvalidInput(
+            f"{commit[:12]} of an earlier attempt is on branch {self._branch!r}, but what it set was changed since by "
+            f"{self.later(commit, tip, missing)}: {told(missing)}; a further attempt does not undo that",
+            field="commit",
+            value=commit,
+            remedy="Clear the task if it shall be set again.",
+        )
 
     def _commit(self, tip: str, entries: Mapping[str, Entry], message: str) -> str:
         """Write a commit object on top of a tip; it is nowhere but in the local copy."""
@@ -283,10 +380,13 @@ class Writer:
             self._cache.run("read-tree", tip, extra=index)
             self._cache.run("update-index", "-z", "--index-info", stdin=index_info, extra=index)
             tree = self._cache.run("write-tree", extra=index).decode().strip()
-        output = self._cache.run(
-            "commit-tree", tree, "-p", tip, "-F", "-", stdin=message.encode(), extra=self._identity
-        )
-        return output.decode().strip()
+        opened = self._git.credentials
+        output = self._git.run(
+            "commit-tree", *(["-S"] if opened.signing_private_key else []), tree, "-p", tip, "-F", "-",
+            stdin=message.encode(), extra={**self._identity, PASSPHRASE: opened.signing_private_key_passphrase},
+            directory=self._cache.directory,
+        )  # fmt: skip
+        return output.text.strip()
 
     def _plan_edit(self, tip: str, file: str, values: Mapping[str, Any], expect: Mapping[str, Any]) -> _Plan:
         text = self._text(tip, file)
@@ -316,10 +416,7 @@ class Writer:
             ) from error
 
     def _plan_revert(self, tip: str, commit: str) -> _Plan:
-        output = self._git.run(
-            "merge-base", "--is-ancestor", commit, tip, accept=(0, 1), directory=self._cache.directory
-        )
-        if output.code == 1:
+        if not self._cache.is_ancestor(commit, tip):
             raise InvalidInput(
                 f"the commit {commit[:12]} is not on branch {self._branch!r}",
                 field="commit",
@@ -338,9 +435,14 @@ class Writer:
             entries[path] = before
         return _Plan(entries)
 
-    def _touched(self, commit: str) -> dict[str, tuple[Entry, Entry]]:
-        """Return each file that a commit touched, as it was before and after; for a merge, against the first parent."""
+    def _touched(self, commit: str, *, root: bool = False) -> dict[str, tuple[Entry, Entry]]:
+        """Return each file that a commit touched, as it was before and after; for a merge, against the first parent.
+
+        :param root: of the first commit, too, which touched all its files.
+        """
         parents = self._cache.run("rev-parse", f"{commit}^@").split()
+        if not parents and root:
+            parents = [self._cache.run("mktree").strip()]  # an empty tree
         if not parents:
             raise InvalidInput(
                 f"{commit[:12]} is the first commit: there is nothing before it",
@@ -373,8 +475,7 @@ class Writer:
         return found
 
     def _changed_since(self, tip: str, commit: str, path: str) -> InvalidInput:
-        newer = self._cache.run("log", "-1", "--format=%h (%s)", f"{commit}..{tip}", "--", path)
-        named = newer.decode("utf-8", "replace").strip() or "a later commit"
+        named = self.later(commit, tip, [path])
         return InvalidInput(
             f"{commit[:12]} cannot be reverted: {path} was changed again by {named}",
             field="commit",
@@ -395,3 +496,8 @@ def commit_message(message: str, trailers: Mapping[str, str]) -> str:
     not_empty("message", body, "the commit message is empty", "Say why the change is made.")
     lines = [f"{name}: {_CONTROL.sub(' ', str(value)).strip()}" for name, value in trailers.items()]
     return body + "\n\n" + "\n".join(lines) + "\n"
+
+
+def told(missing: Mapping[str, list[str]]) -> str:
+    """Return what is not set any more, in one line."""
+    return "; ".join(f"{file}: {', '.join(what[:5])}" for file, what in list(missing.items())[:5])

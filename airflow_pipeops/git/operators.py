@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 from airflow_pipeops.base.arguments import mapping, not_empty
 from airflow_pipeops.delivery.events import triggering_signals
 from airflow_pipeops.delivery.links import CommitLink
-from airflow_pipeops.delivery.operators import DeliveryOperator, idempotency_key, no_retry, source_of
+from airflow_pipeops.delivery.operators import (
+    DeliveryOperator,
+    idempotency_key,
+    no_retry,
+    order_of,
+    source_of,
+)
 from airflow_pipeops.git.forges import commit_url
 from airflow_pipeops.git.hook import GitHook
 
@@ -97,10 +103,15 @@ class _DesiredStateOperator(DeliveryOperator):
 
 
 class GitOpsCommitOperator(_DesiredStateOperator):
-    """Set values of a YAML file in the desired state, by one commit and push.
+    """Set values of a YAML or JSON file in the desired state, by one commit and push.
 
-    Only the bytes of the values change. However often the task is tried, and whatever dies on the way, the same values
-    make one commit. If the file has the values already, nothing is committed.
+    Only the bytes of the values change. What stands at several places by anchor and alias is refused, with their lines; an
+    alias itself, and a key that a merge key (``<<``) brings, are written out at the one place. A tag beside a digest that
+    stays is refused: the digest is what is deployed.
+
+    However often the task is tried, and whatever dies on the way, the same values make one commit. If the file has the
+    values already, nothing is committed. If somebody has changed what an earlier attempt set, a retry fails and names the
+    later commit; a task that a person has cleared sets the values anew.
 
     :param git_conn_id: connection of the repository.
     :param file: path of the file in the repository.
@@ -140,7 +151,8 @@ class GitOpsCommitOperator(_DesiredStateOperator):
             client = GitHook(self.git_conn_id).get_conn()
             change = client.commit_edit(
                 self.file, self.set, self.message,
-                key=idempotency_key(context), expect=self.expect, trailers=self._trailers(context),
+                key=idempotency_key(context), order=order_of(context),
+                expect=self.expect, trailers=self._trailers(context),
             )  # fmt: skip
             self.commit_url = commit_url(client.display_url, change.commit)
             facts = {
@@ -164,7 +176,8 @@ class GitOpsRevertOperator(_DesiredStateOperator):
     :param git_conn_id: connection of the repository.
     :param commit: the commit to revert.
     :param reason: why; it goes into the commit message.
-    :return: ``commit`` (the tip, where all was restored already), ``changed``, ``restored`` (files), ``record_id``.
+    :return: ``commit`` (the tip, where all was restored already), ``changed``, ``restored`` (files), ``reverts``
+        (the commit), ``record_id``.
     """
 
     template_fields: Sequence[str] = ("git_conn_id", "commit", "reason", *DeliveryOperator.template_fields)
@@ -183,12 +196,18 @@ class GitOpsRevertOperator(_DesiredStateOperator):
             not_empty("commit", self.commit, "there is no commit to revert", "Name the commit.")
             client = GitHook(self.git_conn_id).get_conn()
             done = client.revert(
-                self.commit, self.reason, key=idempotency_key(context), trailers=self._trailers(context)
-            )
+                self.commit, self.reason,
+                key=idempotency_key(context), order=order_of(context), trailers=self._trailers(context),
+            )  # fmt: skip
             self.commit_url = commit_url(client.display_url, done.commit)
-            facts = {"commit": done.commit, "changed": done.changed, "restored": list(done.restored)}
+            facts = {
+                "commit": done.commit,
+                "changed": done.changed,
+                "restored": list(done.restored),
+                "reverts": self.commit,
+            }
             said = "was reverted by" if done.changed else "is reverted already; the tip is"
             self.log.info("%s %s %s", self.commit, said, done.commit)
-            body = {**facts, "reverts": self.commit, "reason": self.reason, **self._where(client)}
+            body = {**facts, "reason": self.reason, **self._where(client)}
             record_id = self.emit(context, "change", body)
         return {**facts, "record_id": record_id}

@@ -14,6 +14,7 @@ from airflow_pipeops.argocd.hook import ArgoCDHook
 from airflow_pipeops.argocd.operators import ArgoCDSyncOperator
 from airflow_pipeops.argocd.sensors import ArgoCDAppSensor, ArgoCDSteadySensor
 from airflow_pipeops.argocd.watchers import ArgoCDDriftTrigger
+from airflow_pipeops.delivery.deliverable import Deliverable
 
 TICK = timedelta(milliseconds=300)
 
@@ -58,6 +59,37 @@ def test_a_commit_comes_to_life_and_one_that_contains_it_is_as_good(
     assert result["compared"] in (second, other)
     names = {env["name"]: env["value"] for env in _container(connected, "life")["env"]}
     assert names["MARK"] == "2"
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_what_is_taken_back_in_mid_wait_is_no_release(
+    connected: Any, manifests: Any, context: dict[str, Any], deferrable: bool
+) -> None:
+    """The commit is contained in what is live, and green; what it set is not."""
+    app, deliverable = f"undone-{deferrable}".lower(), Deliverable("api")
+    file = f"{app}/a.yaml"
+    first = connected.repository.commit({file: manifests.config_map("1")}, "One")
+    connected.create(app, automated={"selfHeal": True})
+    live(app, first).execute(context)
+    second = connected.repository.commit({file: manifests.config_map("2")}, "Two")
+    undone = connected.repository.commit({file: manifests.config_map("1")}, "Back to one")
+
+    def released(revision: str, **arguments: Any) -> Any:
+        given = {"git_conn_id": "pipeops_gitops_repo", "deferrable": deferrable, **arguments}
+        task = live(app, revision, deliverable=deliverable, environment="production", **given)
+        return deferred_result(task, context)
+
+    with pytest.raises(AirflowFailException, match=r"ReleaseFailed: .*data.value.*\(Back to one\)"):
+        released(second)
+    assert not len(context["outlet_events"])
+    # A task that found its values there commits nothing, and names the tip: its values count, not those of the tip.
+    change = {"commit": undone, "changed": False, "file": file, "set": {"data.value": "1"}}
+    assert released(undone, change=change)["changed"] is False
+    record = context["outlet_events"][deliverable.released("production")].extra
+    assert (record["body"]["revision"], record["body"]["compared"]) == (undone, undone)
+    connected.repository.commit({file: manifests.config_map("3")}, "Three")
+    with pytest.raises(AirflowFailException, match=r"data.value.*\(Three\)"):
+        released(undone, change=change)
 
 
 def _container(sandbox: Any, app: str) -> dict[str, Any]:

@@ -158,3 +158,9 @@ def test_a_commit_is_a_full_sha(context, repo, sha) -> None:
 def test_a_missing_program_says_so(context, commit) -> None:
     with pytest.raises(AirflowFailException, match="cannot start 'no-such-program'"):
         run(context, commit({"a": "b"}), command=["no-such-program"])
+
+
+def test_a_command_in_one_text_is_refused_with_the_list(context, commit) -> None:
+    sha = commit({"test_a.py": "def test_a(): pass\n"})
+    with pytest.raises(AirflowFailException, match=r"not a list of non-empty words.*Write it as a list"):
+        run(context, sha, command="pytest -q")

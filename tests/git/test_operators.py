@@ -152,6 +152,27 @@ class TestCommit:
         assert {**again, "record_id": 0} == {**done, "record_id": 0}
         assert len(remote.log()) == 2
 
+    def test_a_retry_does_not_undo_what_came_later_and_a_cleared_task_does(self, remote, context):
+        """As Airflow counts: two retries each time, and a clearing allows as many from there."""
+        ti = context["ti"]
+        ti.task, ti.try_number, ti.max_tries = SimpleNamespace(retries=2), 1, 2
+        first = self.operator(set={DIGEST: "1.0"}).execute(context)
+        ti.run_id = "run-2"
+        second = self.operator(set={DIGEST: "2.0"}).execute(context)
+        ti.run_id, ti.try_number = "run-1", 2
+        with pytest.raises(AirflowFailException, match=second["commit"][:7]):
+            self.operator(set={DIGEST: "1.0"}).execute(context)
+        assert 'digest: "2.0"' in remote.show()
+        ti.try_number, ti.max_tries = 3, 4
+        cleared = self.operator(set={DIGEST: "1.0"}).execute(context)
+        assert (cleared["commit"], cleared["changed"]) == (remote.tip(), True)
+        assert cleared["previous"] == {DIGEST: "2.0"}
+        assert 'digest: "1.0"' in remote.show()
+        ti.try_number = 4
+        assert self.operator(set={DIGEST: "1.0"}).execute(context)["commit"] == cleared["commit"]
+        assert len(remote.log()) == 4
+        assert first["commit"] != cleared["commit"]
+
     def test_mapped_tasks_are_different_acts(self, remote, context):
         for index, path in enumerate([DIGEST, "replicas[name=web].count"]):
             context["ti"].map_index = index

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_pipeops.argocd.groups import failures, joined, meant, selected, standing
 from airflow_pipeops.argocd.hook import ArgoCDHook
 from airflow_pipeops.argocd.links import app_url
 from airflow_pipeops.argocd.operators.base import ArgoCDOperator, ArgoCDWaitOperator
 from airflow_pipeops.argocd.waits import Decided
+from airflow_pipeops.base.arguments import one_of
 from airflow_pipeops.delivery.deliverable import Deliverable
 from airflow_pipeops.delivery.operators import no_retry
 from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
-from airflow_pipeops.waits.revisions import revisions_of
+from airflow_pipeops.git.ancestry import demand_set
+from airflow_pipeops.waits.expectation import Match, Policy
+from airflow_pipeops.waits.sources import revisions_of
 from airflow_pipeops.waits.verdict import Expectation
 
 if TYPE_CHECKING:
@@ -37,7 +40,8 @@ class ArgoCDAppSensor(ArgoCDWaitOperator):
     includes it), applied it, and been healthy since. What will not heal by itself fails at once, and says why.
 
     For one application, returns ``{app, revision, compared, health, sync, rule, reason, url, images, record_id}``, where
-    ``revision`` is the expected one and ``compared`` the one that is live, which may be newer. For many, returns
+    ``revision`` is the expected one and ``compared`` the one that is live, which may be newer. With ``change``,
+    ``changed`` says whether that task had anything to change. For many, returns
     ``{apps, live, summary, record_id}``, where ``apps`` is that by name. All wait in one deferral.
 
     :param app: name of the application; or
@@ -47,6 +51,9 @@ class ArgoCDAppSensor(ArgoCDWaitOperator):
         a dict from source (its index from 0, or its URL) to revision. Templated.
     :param match: ``exact``, ``contains`` (needs ``git_conn_id``) or ``any`` (green at the next comparison will do).
         By default ``contains`` where ``git_conn_id`` is given, else ``exact``.
+    :param change: what the operator returned that committed the change; templated. No release is recorded of a commit whose
+        values are not set any more at the revision that is live, which ``git_conn_id`` tells: by default those that
+        ``revision`` changed, with this those of the task, also where it found nothing to change.
     :param require_applied: a commit that changes nothing in this application does not do.
     :param on_suspended: ``wait``, ``accept`` or ``fail`` where something in the application is suspended.
     :param on_out_of_sync: ``wait``, ``accept`` or ``fail`` where something still differs after a sync.
@@ -57,7 +64,13 @@ class ArgoCDAppSensor(ArgoCDWaitOperator):
         of them together are recorded as one release.
     """
 
-    template_fields: Sequence[str] = ("apps", "selector", "revision", *ArgoCDOperator.template_fields)
+    template_fields: Sequence[str] = (
+        "apps",
+        "selector",
+        "revision",
+        "change",
+        *ArgoCDOperator.template_fields,
+    )
     emits = ("release",)
 
     def __init__(
@@ -67,20 +80,21 @@ class ArgoCDAppSensor(ArgoCDWaitOperator):
         apps: Sequence[str] | Mapping[str, Any] = (),
         selector: str = "",
         revision: str | Mapping[str, str] = "",
-        match: str | None = None,
+        change: Any = None,
+        match: Match | None = None,
         require_applied: bool = False,
-        on_suspended: str = "wait",
-        on_out_of_sync: str = "wait",
-        on_manual: str = "fail",
-        on_window: str = "wait",
+        on_suspended: Policy = "wait",
+        on_out_of_sync: Policy = "wait",
+        on_manual: Literal["fail", "wait"] = "fail",
+        on_window: Literal["fail", "wait"] = "wait",
         fail_fast: bool = True,
         deliverables: Mapping[str, Deliverable] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(app=app, **kwargs)
         self.apps, self.selector = apps, selector
-        self.revision = revision
-        self.match = match or ("contains" if self.git_conn_id else "exact")
+        self.revision, self.change = revision, change
+        self.match: Match = match or ("contains" if self.git_conn_id else "exact")
         self.require_applied = require_applied
         self.on_suspended, self.on_out_of_sync = on_suspended, on_out_of_sync
         self.on_manual, self.on_window = on_manual, on_window
@@ -100,14 +114,7 @@ class ArgoCDAppSensor(ArgoCDWaitOperator):
                 remedy="Give one of app, apps and selector.",
             )
         for field, allowed in _CHOICES.items():
-            if getattr(self, field) not in allowed:
-                value = getattr(self, field)
-                raise InvalidInput(
-                    f"{field} is {value!r}",
-                    field=field,
-                    value=value,
-                    remedy=f"Use one of {', '.join(allowed)}.",
-                )
+            one_of(field, getattr(self, field), allowed)
         for name, one in self.deliverables.items():
             if not isinstance(one, Deliverable):
                 raise InvalidInput(
@@ -132,6 +139,7 @@ class ArgoCDAppSensor(ArgoCDWaitOperator):
         """Return what must come true.
 
         :param revision: another one than the operator's own.
+        :return: the expectation, with the operator's durations.
         :raises InvalidInput: without a revision, unless any will do.
         """
         wanted = self.revision if revision is None else revision
@@ -193,6 +201,8 @@ class ArgoCDAppSensor(ArgoCDWaitOperator):
     def _finish(self, context: Context, decided: Decided) -> dict[str, Any]:
         self.demand(decided)
         result = self._result(self.app, decided, self.argocd_url)
+        if self.deliverable:
+            demand_set(self.git_conn_id, decided, result["compared"], self.change)
         return {**result, "record_id": self.emit(context, "release", result)}
 
     def _finish_many(self, context: Context, decided: Mapping[str, Decided]) -> dict[str, Any]:
@@ -205,6 +215,8 @@ class ArgoCDAppSensor(ArgoCDWaitOperator):
                 self.log.warning("%s: %s", app, note)
             result = self._result(app, one, app_url(server, str(one.summary.get("namespace") or ""), app))
             about = self.deliverables.get(app)
+            if about or self.deliverable:
+                demand_set(self.git_conn_id, one, result["compared"], self.change)
             record = self.emit(context, "release", result, deliverable=about) if about else None
             found[app] = {**result, "record_id": record}
         return {
@@ -232,6 +244,7 @@ class ArgoCDAppSensor(ArgoCDWaitOperator):
             "app": app,
             "revision": self._expected(decided) or seen["revision"],
             "compared": seen["revision"],
+            **({"changed": bool(self.change.get("changed"))} if isinstance(self.change, Mapping) else {}),
             "health": seen["health"],
             "sync": seen["sync"],
             "rule": verdict.rule,

@@ -121,7 +121,7 @@ class Cluster:
         return await self._admit(apply_merge(live, self._store.applied(key), wanted), applied=wanted)
 
     async def patch(self, key: Key, patch: dict[str, Any]) -> dict[str, Any]:
-        """Change a live object by JSON merge patch, as a person with kubectl would: this makes drift.
+        """Change a live object by JSON merge patch, as a person with kubectl would: it differs from Git then.
 
         :return: the live object.
         :raises NotFound: no such object. :raises InvalidInput: the result would be malformed.

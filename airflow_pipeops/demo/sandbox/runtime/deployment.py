@@ -113,7 +113,7 @@ def reconcile_deployment(
     """Take the next step of a Deployment's rollout.
 
     :param starved: returns the seconds for which a pod got no processor.
-    :return: when to look again (seconds), or None.
+    :return: seconds until the next look, or ``None`` where none is due.
     """
     live = store.read(key)
     if live is None or live["metadata"].get("deletionTimestamp"):
