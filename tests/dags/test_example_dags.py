@@ -17,6 +17,7 @@ from airflow.sdk import DAG
 from airflow_pipeops.demo.preflight import Ports
 from airflow_pipeops.demo.stack import DAGS, Stack
 from airflow_pipeops.provider.examples import example_dags
+from tests.servers import free_ports
 
 RUNNER = Path(__file__).with_name("run_dag.py")
 FILES = sorted(example_dags().glob("*.py"))
@@ -49,7 +50,9 @@ def test_there_are_five() -> None:
 @pytest.fixture(scope="module")
 def laptop(tmp_path_factory) -> Iterator[Stack]:
     """Repositories, sandbox, Airflow's database and connections; no Airflow processes."""
-    stack = Stack(tmp_path_factory.mktemp("laptop") / "home", Ports(airflow=18380, nodes=31380))
+    stack = Stack(
+        tmp_path_factory.mktemp("laptop") / "home", Ports(airflow=free_ports(2), nodes=free_ports(4))
+    )
     try:
         stack.prepare()
         stack.start_sandbox()

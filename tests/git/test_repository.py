@@ -827,6 +827,16 @@ class TestInput:
         assert KEY.split()[4] not in str(made)
         assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
 
+    def test_the_home_directory_logs_nobody_in(self, remote, http_git, monkeypatch, tmp_path):
+        remote.commit("one", a="1")
+        host = http_git.url.split("/")[2].partition(":")[0]
+        (tmp_path / ".netrc").write_text(
+            f"machine {host} login airflow password s3cret/tok+en\n", encoding="utf-8"
+        )
+        monkeypatch.setenv("HOME", str(tmp_path))
+        with pytest.raises(AccessDenied):
+            GitRepository(http_git.url, cache_dir=tmp_path / "cache", attempts=1).tip()
+
     def test_an_ssh_key_leaves_with_its_client(self, tmp_path):
         client = GitRepository(
             "git@127.0.0.1:x", credentials=Credentials(private_key=KEY), cache_dir=tmp_path, attempts=1
