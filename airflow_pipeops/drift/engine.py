@@ -13,13 +13,13 @@ from datetime import datetime, timezone
 
 from airflow_pipeops.base.arguments import not_empty
 from airflow_pipeops.drift import plan as planning
-from airflow_pipeops.drift.columns import NO_SEGMENT, Column
+from airflow_pipeops.drift.columns import NO_SEGMENT, Column, Unmeasured
 from airflow_pipeops.drift.comparison import Comparison, Engine, Progress, Sample, Steps
 from airflow_pipeops.drift.engines.duck import Database
 from airflow_pipeops.drift.engines.gatherer import Gatherer, Measured, Wanted
 from airflow_pipeops.drift.engines.opening import opened
 from airflow_pipeops.drift.engines.rows import SAMPLE_ROWS, rows_of
-from airflow_pipeops.drift.engines.sessions import Cancellation, Session, Unmeasured
+from airflow_pipeops.drift.engines.sessions import Cancellation, Session
 from airflow_pipeops.drift.profile import Profile
 from airflow_pipeops.drift.run import Comparing
 from airflow_pipeops.drift.settings import AskedKind, Kind, Settings

@@ -9,10 +9,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.drift import plan as planning
-from airflow_pipeops.drift.columns import NO_SEGMENT, Column
+from airflow_pipeops.drift.columns import NO_SEGMENT, Column, Unmeasured
 from airflow_pipeops.drift.comparison import Comparison, Engine, Steps
 from airflow_pipeops.drift.engines.gatherer import Gatherer, Wanted
-from airflow_pipeops.drift.engines.sessions import Unmeasured
 from airflow_pipeops.drift.judging.verdicts import Scored, dataset_verdict, judge, score_column
 from airflow_pipeops.drift.profile import Fingerprint, Profile
 from airflow_pipeops.drift.results import ColumnDrift, ColumnResult, ColumnVerdict

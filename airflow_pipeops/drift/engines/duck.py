@@ -21,9 +21,9 @@ from airflow_pipeops.base.delimited import (
     types_of,
 )
 from airflow_pipeops.base.tables import exact
-from airflow_pipeops.drift.columns import Column
+from airflow_pipeops.drift.columns import Column, Unmeasured
 from airflow_pipeops.drift.engines.files import Listed, listed
-from airflow_pipeops.drift.engines.sessions import Cancelled, Unmeasured, unique
+from airflow_pipeops.drift.engines.sessions import Cancelled, unique
 from airflow_pipeops.drift.engines.sql import identifier
 from airflow_pipeops.drift.sources import Files, Frame
 from airflow_pipeops.exceptions import InvalidInput, MissingExtra, PipeOpsError, Unreachable

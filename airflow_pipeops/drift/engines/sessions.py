@@ -47,10 +47,6 @@ class Session(Protocol):
         """Let go of everything, temporary files too."""
 
 
-class Unmeasured(InvalidInput):
-    """A query about a column failed, which says nothing about the other columns."""
-
-
 class Cancelled(PipeOpsError):
     """The comparison was told to stop; nothing was recorded."""
 

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from airflow_pipeops.drift.columns import Unmeasured
 from airflow_pipeops.drift.engines.dialects import NUMBERS, SECONDS, known
-from airflow_pipeops.drift.engines.sessions import Unmeasured
 
 #: Fine bins. The certified interval of Kolmogorov-Smirnov is about as wide as the fullest bin, some 1/4000.
 RESOLUTION = 4096
