@@ -15,6 +15,8 @@ def outputs_of(model: Any) -> dict[str, str]:
 
     A model of two classes has one output, of more classes one for each.
 
+    :param model: the fitted model.
+    :return: output -> class.
     :raises InvalidInput: for a model that knows one class only, predicts several columns, or names classes without
         giving their probabilities.
     """

@@ -92,9 +92,14 @@ def metadata(
     outputs: Mapping[str, str],
     parameters: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return the description of a served model.
+    """Describe a served model.
 
+    :param model: its name.
+    :param version: of it.
+    :param features: datatype by name.
     :param outputs: name -> the class whose probability it is; empty for none.
+    :param parameters: where it comes from.
+    :return: the body of the protocol's answer.
     """
     return {
         "name": model,

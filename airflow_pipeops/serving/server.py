@@ -188,8 +188,12 @@ class Service:
 def predicted(
     model: Any, columns: Mapping[str, list[Any]], features: Mapping[str, str]
 ) -> dict[str, list[float]]:
-    """Return what the model gives for each row, output by output; see :func:`airflow_pipeops.models.outputs.outputs_of`.
+    """Let the model predict; its outputs are those of :func:`airflow_pipeops.models.outputs.outputs_of`.
 
+    :param model: the fitted model.
+    :param columns: values by name of the feature.
+    :param features: datatype by name, in the order in which the model takes them.
+    :return: for each output, what it gives for each row.
     :raises InvalidInput: for values that the model does not take, and where it gives no number.
     """
     import numpy as np

@@ -78,14 +78,16 @@ def spy(monkeypatch: pytest.MonkeyPatch, *, lose: str = "") -> list[tuple[str, s
     import httpx
 
     seen: list[tuple[str, str, Any]] = []
-    real = httpx.AsyncClient.request
+    real = httpx.AsyncClient.send
 
-    async def request(self: Any, method: str, url: Any, **more: Any) -> Any:
-        answer = await real(self, method, url, **more)
-        seen.append((method, str(url), more.get("json")))
-        if method == lose:
+    async def send(self: Any, request: httpx.Request, **more: Any) -> httpx.Response:
+        answer = await real(self, request, **more)
+        body = await request.aread()
+        seen.append((request.method, str(request.url), json.loads(body) if body else None))
+        if request.method == lose:
+            await answer.aclose()
             raise httpx.ReadError("the connection was cut")
         return answer
 
-    monkeypatch.setattr(httpx.AsyncClient, "request", request)
+    monkeypatch.setattr(httpx.AsyncClient, "send", send)
     return seen

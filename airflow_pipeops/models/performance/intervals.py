@@ -52,13 +52,15 @@ def bounded(
     most: float = 1.0,
     variance: float = 0.0,
 ) -> tuple[float, float]:
-    """Return the interval of a metric that lies between two bounds.
+    """Give a metric that lies between two bounds an interval.
 
+    :param value: the metric.
     :param parts: the classes it rests on.
     :param confidence: chance that either end holds, both together, such as 0.95.
     :param least: the metric is never below.
     :param most: the metric is never above.
     :param variance: of the metric, beside that of its parts.
+    :return: both ends.
     """
     scale, tail = most - least, (1 - confidence) / 2
     if scale <= 0:
