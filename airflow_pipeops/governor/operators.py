@@ -161,8 +161,9 @@ class RetrainGovernorOperator(DeliveryOperator):
         )
 
     def passed(self, quality: Mapping[str, Any]) -> bool:
-        """Whether the data are good.
+        """Read whether the data are good.
 
+        :return: whether the gate passed them; true where there is no gate.
         :raises InvalidInput: if the gate gave something that does not say so.
         """
         passed = quality.get("passed")

@@ -11,10 +11,9 @@ OUTPUT = "probability"
 
 
 def outputs_of(model: Any) -> dict[str, str]:
-    """Return the name of each output, and the class whose probability it is; of a model of numbers, no class.
+    """Name the outputs of a model: one of numbers and of two classes, and one for each of more classes.
 
-    A model of two classes has one output, of more classes one for each.
-
+    :return: the name of each output, and the class whose probability it is; of a model of numbers, no class.
     :raises InvalidInput: for a model that knows one class only, predicts several columns, or names classes without
         giving their probabilities.
     """

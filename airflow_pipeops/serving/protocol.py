@@ -92,9 +92,10 @@ def metadata(
     outputs: Mapping[str, str],
     parameters: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return the description of a served model.
+    """Describe a served model.
 
     :param outputs: name -> the class whose probability it is; empty for none.
+    :return: the description, as the protocol has it.
     """
     return {
         "name": model,

@@ -188,8 +188,9 @@ class Service:
 def predicted(
     model: Any, columns: Mapping[str, list[Any]], features: Mapping[str, str]
 ) -> dict[str, list[float]]:
-    """Return what the model gives for each row, output by output; see :func:`airflow_pipeops.models.outputs.outputs_of`.
+    """Ask the model about rows.
 
+    :return: what it gives for each row, by output; see :func:`airflow_pipeops.models.outputs.outputs_of`.
     :raises InvalidInput: for values that the model does not take, and where it gives no number.
     """
     import numpy as np
