@@ -7,10 +7,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from airflow.sdk import BaseHook
-from airflow.sdk.exceptions import AirflowNotFoundException
 
-from airflow_pipeops.base.connections import only, read_extra
-from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
+from airflow_pipeops.base.connections import aread, only, read, read_extra, without_id
+from airflow_pipeops.exceptions import InvalidInput, NotConfigured, PipeOpsError
 from airflow_pipeops.kubernetes.connections import DEFAULT_CONNECTION
 
 if TYPE_CHECKING:
@@ -67,8 +66,8 @@ class ArgoCDHook(BaseHook):
         """
         if self._settings is None:
             try:
-                connection = self.get_connection(self.argocd_conn_id)
-            except AirflowNotFoundException:
+                connection = read(self.argocd_conn_id, self.conn_type)
+            except NotConfigured:
                 # As for Airflow's own hook: nobody need make this one for the pod's own account to be used.
                 if self.argocd_conn_id != DEFAULT_CONNECTION:
                     raise
@@ -81,11 +80,9 @@ class ArgoCDHook(BaseHook):
     async def asettings(self) -> dict[str, Any]:
         """Return the same where an event loop runs (a triggerer)."""
         if self._settings is None:
-            from airflow.providers.common.compat.connection import get_async_connection
-
             try:
-                connection = await get_async_connection(self.argocd_conn_id)
-            except AirflowNotFoundException:
+                connection = await aread(self.argocd_conn_id, self.conn_type)
+            except NotConfigured:
                 # As for Airflow's own hook: nobody need make this one for the pod's own account to be used.
                 if self.argocd_conn_id != DEFAULT_CONNECTION:
                     raise
@@ -218,7 +215,7 @@ class ArgoCDHook(BaseHook):
             self.settings()
             trial = self.run(lambda client: client.trial(self._project or "*"))
         except PipeOpsError as error:
-            return False, str(error)
+            return False, without_id(self.argocd_conn_id, error)
         if not trial.accepted:
             return False, f"{trial.greeting}, but the token is missing, expired or not accepted"
         lacking = [*trial.lacking, *trial.optional]

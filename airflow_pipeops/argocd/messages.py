@@ -12,6 +12,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from airflow_pipeops.redaction import redacted
+from airflow_pipeops.waits.messages import folded
 from airflow_pipeops.waits.status import Observed, Resource, short
 from airflow_pipeops.waits.verdict import Verdict
 
@@ -232,7 +233,7 @@ def _logs(logs: Mapping[str, Sequence[str]]) -> list[str]:
         kept: list[str] = []
         size = 0
         # The end of a log says why; its beginning is the first to go.
-        for line in reversed(lines):
+        for line in reversed(folded(lines)):
             size += min(len(line.encode("utf-8", "replace")), _LINE) + 5
             if size > _LOG:
                 break

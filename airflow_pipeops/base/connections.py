@@ -1,4 +1,4 @@
-"""An Airflow connection, read where an event loop runs; and what Airflow knows of secrets."""
+"""An Airflow connection, read wherever it is needed, in an event loop too; and what Airflow knows of secrets."""
 
 from __future__ import annotations
 
@@ -6,10 +6,48 @@ import asyncio
 import contextlib
 import difflib
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_pipeops.exceptions import InvalidInput
+from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowNotFoundException
+
+from airflow_pipeops.exceptions import InvalidInput, NotConfigured
+
+
+def read(conn_id: str, conn_type: str = "") -> Any:
+    """Read a connection.
+
+    :param conn_id: which one.
+    :param conn_type: of which type it should be, where only one will do.
+    :return: Airflow's connection.
+    :raises NotConfigured: where nobody made it.
+    """
+    try:
+        return BaseHook.get_connection(conn_id)
+    except AirflowNotFoundException:
+        raise NotConfigured({conn_id: conn_type}) from None
+
+
+async def aread(conn_id: str, conn_type: str) -> Any:
+    """Read a connection where an event loop runs (a triggerer); as :func:`read`."""
+    from airflow.providers.common.compat.connection import get_async_connection
+
+    try:
+        return await get_async_connection(conn_id)
+    except AirflowNotFoundException:
+        raise NotConfigured({conn_id: conn_type}) from None
+
+
+def without_id(conn_id: str, message: object) -> str:
+    """Say what a connection's test found without its id: while a form is tested, Airflow gives it a made-up one.
+
+    :param conn_id: the id.
+    :param message: what was found.
+    :return: the message, about "the connection".
+    """
+    return re.sub(rf"(?:the )?connection ['\"]?{re.escape(conn_id)}\b['\"]?", "the connection", str(message))
 
 
 async def read_extra(connection: Any) -> dict[str, Any]:

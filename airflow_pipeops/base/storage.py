@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
 
-from airflow_pipeops.base.connections import only
+from airflow_pipeops.base.connections import only, read, without_id
 from airflow_pipeops.exceptions import InvalidInput
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class StorageHook(BaseHook):
 
     def get_conn(self) -> ObjectStoragePath:
         """Return the root of the storage."""
-        return root(self.storage_conn_id, self.get_connection(self.storage_conn_id))
+        return root(self.storage_conn_id, read(self.storage_conn_id, self.conn_type))
 
     def test_connection(self) -> tuple[bool, str]:
         """List the root once."""
@@ -40,7 +40,7 @@ class StorageHook(BaseHook):
                 return False, f"{path} does not exist"
             next(iter(path.iterdir()), None)
         except Exception as error:
-            return False, str(error)
+            return False, without_id(self.storage_conn_id, error)
         return True, f"{path} can be listed"
 
 
@@ -61,4 +61,12 @@ def root(conn_id: str, connection: Any) -> ObjectStoragePath:
             value=uri or None,
             remedy="Set the host to a URI such as file:///srv/data or s3://bucket/prefix.",
         )
-    return ObjectStoragePath(uri, conn_id=connection.extra_dejson.get("storage_conn_id") or None)
+    try:
+        return ObjectStoragePath(uri, conn_id=connection.extra_dejson.get("storage_conn_id") or None)
+    except ValueError as error:  # for example s3://[bucket
+        raise InvalidInput(
+            f"connection {conn_id!r} has a URI that cannot be read: {error}",
+            field=f"{conn_id}.host",
+            value=uri,
+            remedy="Set the host to a URI such as file:///srv/data or s3://bucket/prefix.",
+        ) from error

@@ -59,7 +59,8 @@ def prepare(
     :param env: what the tests need beside the minimal environment.
     :return: the command, and where it will leave its report.
     """
-    argv = [] if isinstance(command, str) else list(DEFAULT_COMMAND if command is None else command)
+    words = DEFAULT_COMMAND if command is None else command
+    argv = [] if isinstance(words, str) else list(words)
     if not argv or not all(isinstance(word, str) and word and "\0" not in word for word in argv):
         raise InvalidInput(
             "the test command is not a list of non-empty words",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from airflow.sdk.exceptions import AirflowFailException
+
 from airflow_pipeops.delivery.records import Record, readable
+from airflow_pipeops.exceptions import NotConfigured
 
 if TYPE_CHECKING:
     from airflow.sdk import Asset, Context
@@ -36,11 +39,21 @@ def triggering_records(context: Context, *kinds: str) -> list[Record]:
 
 def triggering_signals(context: Context) -> list[dict[str, Any]]:
     """Return the payloads of the watcher events that started this run, oldest first."""
-    extras = [event.extra or {} for event in _triggering(context)]
-    return [dict(extra["payload"]) for extra in extras if extra.get("from_trigger") and extra.get("payload")]
+    return [payload for event in _triggering(context) if (payload := _payload(event))]
 
 
 def _triggering(context: Context) -> list[Any]:
+    """Return the events, or fail where what started the run is that connections are missing."""
     by_asset = context.get("triggering_asset_events") or {}
     events = [event for asset in by_asset for event in by_asset[asset]]
+    for event in events:
+        missing = _payload(event).get("missing")
+        if isinstance(missing, Mapping):
+            raise AirflowFailException(str(NotConfigured(missing)))
     return sorted(events, key=lambda event: event.timestamp)
+
+
+def _payload(event: Any) -> dict[str, Any]:
+    """Return what a watcher told; nothing of an event that no watcher sent."""
+    extra = event.extra or {}
+    return dict(extra["payload"]) if extra.get("from_trigger") and extra.get("payload") else {}

@@ -91,6 +91,8 @@ def surroundings(home: Path) -> dict[str, str]:
 
     No proxy, as all calls go over the loopback interface; no setting of another Airflow, Git, MLflow or Python; English,
     UTF-8 and UTC; and a home directory of its own.
+
+    :return: variable -> value.
     """
     kept = {name: os.environ[name] for name in INHERITED if name in os.environ}
     return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import html
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -73,7 +74,14 @@ def page(reference: pd.DataFrame, current: pd.DataFrame, verdict: str) -> str:
     rows = f"{len(reference):,} and {len(current):,} rows"
     banner = _BANNER.format(verdict=html.escape(verdict), rows=rows)
     head, body, rest = report.partition("<body>")
-    return f"{head}{body}{banner}{rest}" if body else report
+    return f"{_titled(head, verdict)}{body}{banner}{rest}" if body else report
+
+
+def _titled(head: str, verdict: str) -> str:
+    """Name the page after its verdict, for a browser's tab and history."""
+    title = f"<title>{html.escape(verdict)}</title>"
+    named, count = re.subn(r"<title>.*?</title>", lambda _: title, head, count=1, flags=re.DOTALL)
+    return named if count else head.replace("</head>", f"{title}</head>", 1)
 
 
 @contextlib.contextmanager

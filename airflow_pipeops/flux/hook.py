@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow.sdk import BaseHook
 
 from airflow_pipeops.base.arguments import object_name
+from airflow_pipeops.base.connections import without_id
 from airflow_pipeops.exceptions import PipeOpsError
 from airflow_pipeops.flux.kinds import KINDS, Ref, waitable
 
@@ -101,7 +102,7 @@ class FluxHook(BaseHook):
         try:
             return self.run(self._test)
         except PipeOpsError as error:
-            return False, str(error)
+            return False, without_id(self.flux_conn_id, error)
 
     async def _test(self, client: FluxClient) -> tuple[bool, str]:
         from airflow_pipeops.flux.client import kind_of

@@ -55,8 +55,8 @@ class Credentials:
     :param password: password or token, for http(s).
     :param private_key: an SSH key in PEM or OpenSSH form; also without its line breaks, or as Base64.
     :param private_key_passphrase: of that key, where it has one.
-    :param signing_key: the SSH key that commits are signed with; without one they are not signed.
-    :param signing_key_passphrase: of that key, where it has one.
+    :param signing_private_key: the SSH key that commits are signed with; without one they are not signed.
+    :param signing_private_key_passphrase: of that key, where it has one.
     :param known_hosts: lines of a ``known_hosts`` file; without it, the user's own file counts. Unknown hosts are refused.
     :param ca_file: path of a PEM file, for a private certificate authority.
     """
@@ -67,11 +67,11 @@ class Credentials:
     known_hosts: str = ""
     ca_file: str = ""
     private_key_passphrase: str = field(default="", repr=False)
-    signing_key: str = field(default="", repr=False)
-    signing_key_passphrase: str = field(default="", repr=False)
+    signing_private_key: str = field(default="", repr=False)
+    signing_private_key_passphrase: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
-        for name in ("private_key", "signing_key"):
+        for name in ("private_key", "signing_private_key"):
             key = private_key(name, getattr(self, name))
             if is_encrypted(key) and not getattr(self, f"{name}_passphrase"):
                 raise InvalidInput(
@@ -80,7 +80,7 @@ class Credentials:
                     remedy=f"Put its passphrase into {name}_passphrase, or give a key without one.",
                 )
             object.__setattr__(self, name, key)
-        remember(self.password, self.private_key_passphrase, self.signing_key_passphrase)
+        remember(self.password, self.private_key_passphrase, self.signing_private_key_passphrase)
         for name in ("username", "password"):
             if any(ord(character) < 32 for character in getattr(self, name)):
                 raise InvalidInput(
@@ -165,11 +165,13 @@ def environment(url: str, credentials: Credentials, private_dir: Path | None) ->
         result["PIPEOPS_GIT_PASSWORD"] = credentials.password
     if credentials.ca_file:
         config["http.sslCAInfo"] = credentials.ca_file
-    if private_dir is not None and credentials.signing_key:
-        key = private_dir / "signing_key"
-        _write_private(key, credentials.signing_key)
+    if private_dir is not None and credentials.signing_private_key:
+        key = private_dir / "signing_private_key"
+        _write_private(key, credentials.signing_private_key)
         config |= {"gpg.format": "ssh", "user.signingKey": str(key)}
-    if private_dir is not None and (credentials.private_key_passphrase or credentials.signing_key_passphrase):
+    if private_dir is not None and (
+        credentials.private_key_passphrase or credentials.signing_private_key_passphrase
+    ):
         # OpenSSH asks a program for a passphrase; ours reads it from the environment, where no other user can look.
         program = private_dir / "askpass"
         _write_private(program, f'#!/bin/sh\nprintf "%s\\n" "${PASSPHRASE}"\n')

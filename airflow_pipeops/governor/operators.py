@@ -161,9 +161,9 @@ class RetrainGovernorOperator(DeliveryOperator):
         )
 
     def passed(self, quality: Mapping[str, Any]) -> bool:
-        """Read whether the data are good.
+        """Whether the data are good.
 
-        :return: whether the gate passed them; true where there is no gate.
+        :return: whether they are; always true where no gate is given.
         :raises InvalidInput: if the gate gave something that does not say so.
         """
         passed = quality.get("passed")

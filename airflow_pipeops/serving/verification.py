@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.documents import parsed
-from airflow_pipeops.base.http import ONE, pieces
+from airflow_pipeops.base.http import ONE, pieces, untrusted
+from airflow_pipeops.base.http import base_url as checked
 from airflow_pipeops.exceptions import (
     AccessDenied,
     BadResponse,
@@ -134,10 +135,11 @@ def base_url(connection: Any, conn_id: str) -> str:
     authority = url.partition("://")[2].partition("/")[0]
     if connection.port and ":" not in authority:
         url = url.replace(authority, f"{authority}:{connection.port}", 1)
-    return str(url)
+    return checked(str(url), field=f"{conn_id}.host", of="a model server")
 
 
-def _ask(client: httpx.Client, method: str, path: str, content: Any = None) -> dict[str, Any]:
+def _tried(client: httpx.Client, method: str, path: str, content: Any) -> tuple[httpx.Response, bytes]:
+    """Make a call, again where the server is away or busy."""
     import httpx
 
     for attempt in range(1, _ATTEMPTS + 1):
@@ -145,13 +147,19 @@ def _ask(client: httpx.Client, method: str, path: str, content: Any = None) -> d
             with client.stream(method, path, json=content) as response:
                 body = _body(response)
             if response.status_code < 500 and response.status_code != 429:
-                break
+                return response, body
             why = f"answered with {response.status_code}"
         except httpx.TransportError as error:
+            if refused := untrusted(str(client.base_url), error):
+                raise refused from error
             why = f"did not answer: {error or type(error).__name__}"
-        if attempt == _ATTEMPTS:
-            raise Unreachable(f"{client.base_url}{path.lstrip('/')} {why}")
-        time.sleep(random.uniform(0, 0.2 * 2**attempt))
+        if attempt < _ATTEMPTS:
+            time.sleep(random.uniform(0, 0.2 * 2**attempt))
+    raise Unreachable(f"{client.base_url}{path.lstrip('/')} {why}")
+
+
+def _ask(client: httpx.Client, method: str, path: str, content: Any = None) -> dict[str, Any]:
+    response, body = _tried(client, method, path, content)
     url = f"{client.base_url}{path.lstrip('/')}"
     if response.status_code in (401, 403):
         raise AccessDenied(f"{url} refused the credential ({response.status_code})")

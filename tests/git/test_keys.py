@@ -94,7 +94,7 @@ def test_what_is_no_key_is_refused_by_what_it_is_and_not_shown(pasted: str, said
     assert "s3cr3t" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["private_key", "signing_key"])
+@pytest.mark.parametrize("name", ["private_key", "signing_private_key"])
 def test_a_key_with_a_passphrase_wants_it(name: str, tmp_path: Path) -> None:
     key, _ = make_key(tmp_path, passphrase=PASSPHRASE)
     with pytest.raises(InvalidInput, match=f"{name}_passphrase") as caught:
@@ -176,7 +176,9 @@ def verified(remote: Remote, commit: str, public: str, tmp_path: Path) -> bool:
 @pytest.mark.parametrize("passphrase", ["", PASSPHRASE])
 def test_commits_are_signed_with_an_ssh_key(remote: Remote, tmp_path: Path, passphrase: str) -> None:
     key, public = make_key(tmp_path, passphrase=passphrase)
-    opening = Credentials(signing_key=key.replace("\n", ""), signing_key_passphrase=passphrase)
+    opening = Credentials(
+        signing_private_key=key.replace("\n", ""), signing_private_key_passphrase=passphrase
+    )
     client = remote.client(tmp_path / "cache", credentials=opening, author=Author("Bot", "bot@example.com"))
     change = client.commit_edit(FILE, {"replicas[name=web].count": 2}, "Two", key="a/b/c/-1")
     assert remote.tip() == change.commit
@@ -189,10 +191,10 @@ def test_commits_are_signed_with_an_ssh_key(remote: Remote, tmp_path: Path, pass
     assert not verified(remote, change.commit, stranger, tmp_path)
 
 
-def test_a_wrong_passphrase_of_the_signing_key_writes_nothing(remote: Remote, tmp_path: Path) -> None:
+def test_a_wrong_passphrase_of_the_signing_private_key_writes_nothing(remote: Remote, tmp_path: Path) -> None:
     key, _ = make_key(tmp_path, passphrase=PASSPHRASE)
     before = remote.tip()
-    opening = Credentials(signing_key=key, signing_key_passphrase="wr0ng one")
+    opening = Credentials(signing_private_key=key, signing_private_key_passphrase="wr0ng one")
     with pytest.raises(SystemFailure, match="passphrase") as caught:
         remote.client(tmp_path / "cache", credentials=opening).commit_edit(
             FILE, {"replicas[name=web].count": 2}, "Two", key="k"

@@ -236,9 +236,9 @@ def _hook(source: Query | TableRef, field: str) -> tuple[Any, str]:
     """Return the hook and the dialect."""
     hook, kind = source.hook, ""
     if hook is None:
-        from airflow.sdk import BaseHook
+        from airflow_pipeops.base.connections import read
 
-        connection = BaseHook.get_connection(str(source.conn_id))
+        connection = read(str(source.conn_id))
         kind = str(connection.conn_type or "")
         hook = _of_connection(connection, kind)
     kind = kind or str(getattr(hook, "conn_type", "") or "")

@@ -124,7 +124,7 @@ def _kind(series: pd.Series) -> str:
     """Return what a key is, as far as two of them can be equal."""
     from pandas.api.types import infer_dtype
 
-    found = "empty" if series.empty else infer_dtype(series)
+    found = infer_dtype(series) if len(series) else "empty"
     if found == "floating":
         return str(series.dtype)
     if found in ("datetime", "datetime64"):

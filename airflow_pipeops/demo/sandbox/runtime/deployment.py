@@ -110,9 +110,10 @@ def _ready_for(pod: dict[str, Any]) -> float | None:
 def reconcile_deployment(
     store: ObjectStore, key: Key, starved: Callable[[Key], float] = lambda pod: 0.0
 ) -> float | None:
-    """Take the next step of a Deployment's rollout; returns when to look again (seconds), or None.
+    """Take the next step of a Deployment's rollout.
 
     :param starved: returns the seconds for which a pod got no processor.
+    :return: seconds until the next look, or ``None`` where none is due.
     """
     live = store.read(key)
     if live is None or live["metadata"].get("deletionTimestamp"):
