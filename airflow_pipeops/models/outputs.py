@@ -11,9 +11,7 @@ OUTPUT = "probability"
 
 
 def outputs_of(model: Any) -> dict[str, str]:
-    """Return the name of each output, and the class whose probability it is; of a model of numbers, no class.
-
-    A model of two classes has one output, of more classes one for each.
+    """Name the outputs of a model: one of numbers and of two classes, and one for each of more classes.
 
     :param model: the fitted model.
     :return: output -> class.

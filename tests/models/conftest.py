@@ -83,7 +83,7 @@ class Server:
 
     def wait_ready(self) -> str:
         """Wait for the line that names the address, and return that."""
-        killer = threading.Timer(60, self.process.kill)
+        killer = threading.Timer(240, self.process.kill)
         killer.start()
         assert self.process.stdout is not None
         line = self.process.stdout.readline()

@@ -122,23 +122,32 @@ def rarest(y: Array, p: Array) -> int:
     return int(labelled[labelled > 0].min())
 
 
-def balanced_parts(y: Array, p: Array, value: float, influence: Array) -> list[Part]:
-    """Return the classes that :func:`balanced_accuracy` rests on."""
+Shares = list[tuple[float, float, float]]
+
+
+def balanced_shares(y: Array, p: Array) -> Shares:
+    """Return the proportions whose mean :func:`balanced_accuracy` is: weight, hits and trials."""
     counts = Counts.of(y, p)
     known = counts.labelled > 0
-    return _share_parts(counts.hits, counts.labelled, known / known.sum())
+    return _shares(known / known.sum(), counts.hits, counts.labelled)
 
 
-def recall_parts(y: Array, p: Array, value: float, influence: Array) -> list[Part]:
-    """Return the classes that :func:`recall_macro` rests on."""
+def recall_shares(y: Array, p: Array) -> Shares:
+    """Return the proportions whose mean :func:`recall_macro` is."""
     counts = Counts.of(y, p)
-    return _share_parts(counts.hits, counts.labelled, _even(counts.hits))
+    return _shares(_even(counts.hits), counts.hits, counts.labelled)
 
 
-def precision_parts(y: Array, p: Array, value: float, influence: Array) -> list[Part]:
-    """Return the classes that :func:`precision_macro` rests on."""
+def precision_shares(y: Array, p: Array) -> Shares:
+    """Return the proportions whose mean :func:`precision_macro` is."""
     counts = Counts.of(y, p)
-    return _share_parts(counts.hits, counts.predicted, _even(counts.hits))
+    return _shares(_even(counts.hits), counts.hits, counts.predicted)
+
+
+def _shares(weight: Array, hits: Array, trials: Array) -> Shares:
+    return [
+        (float(one), float(two), float(three)) for one, two, three in zip(weight, hits, trials, strict=True)
+    ]
 
 
 def f1_parts(y: Array, p: Array, value: float, influence: Array) -> list[Part]:
@@ -151,13 +160,6 @@ def f1_weighted_parts(y: Array, p: Array, value: float, influence: Array) -> lis
     """Return the classes that :func:`f1_weighted` rests on."""
     counts = Counts.of(y, p)
     return _f1_parts(counts, counts.labelled / len(y))
-
-
-def _share_parts(hits: Array, rows: Array, weight: Array) -> list[Part]:
-    share, _ = _ratio(hits, rows)
-    down, up = weight * share / (rows + 1), weight * (1 - share) / (rows + 1)
-    variance = weight**2 * _ratio(share * (1 - share), rows)[0]
-    return [Part(int(n), *map(float, row)) for n, *row in zip(rows, down, up, variance, strict=True)]
 
 
 def _f1_parts(counts: Counts, weight: Array) -> list[Part]:

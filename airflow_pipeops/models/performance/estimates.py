@@ -111,6 +111,12 @@ def _check(
         )
     for side, frame, needed in (("reference", reference, [*columns, label]), ("current", current, columns)):
         has_columns(side, frame.columns, needed)
+    if metric in CLASSIFIER and reference[label].nunique() < 2:
+        raise InvalidInput(
+            "all labels of the reference are the same, so nothing can be calibrated by them",
+            field="reference",
+            remedy="Give labelled rows of a time with both kinds.",
+        )
     rows = len(reference)
     message, remedy = (
         f"the reference has {rows:,} labelled rows",

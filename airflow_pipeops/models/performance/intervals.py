@@ -43,6 +43,28 @@ def proportion(hits: float, trials: float, confidence: float) -> tuple[float, fl
     return low, float(betaincinv(hits + 1, misses, 1 - tail)) if misses else 1.0
 
 
+def mean_of_proportions(
+    shares: Sequence[tuple[float, float, float]], confidence: float
+) -> tuple[float, float]:
+    """Work out the interval of a weighted mean of proportions, each of other rows than the others.
+
+    The exact limits of each are put together as the errors of independent numbers are (square-and-add; Newcombe 1998, Zou
+    and Donner 2008): where one has few rows, its limits are those of the mean.
+
+    :param shares: the weight, hits and trials of each; one without trials may be anything.
+    :param confidence: chance that both ends hold.
+    :return: its lower and upper end.
+    """
+    value, down, up = 0.0, [], []
+    for weight, hits, trials in shares:
+        share = hits / trials if trials else 0.0
+        low, high = proportion(hits, trials, confidence)
+        value += weight * share
+        down.append(weight * (share - low))
+        up.append(weight * (high - share))
+    return max(0.0, value - math.hypot(*down)), min(1.0, value + math.hypot(*up))
+
+
 def bounded(
     value: float,
     parts: Sequence[Part],

@@ -18,7 +18,7 @@ from airflow_pipeops.base.arguments import one_of, share
 from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.models.performance import classes
-from airflow_pipeops.models.performance.intervals import Part, bounded, proportion
+from airflow_pipeops.models.performance.intervals import Part, bounded, mean_of_proportions, proportion
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,6 +68,7 @@ class Metric:
     :param measure: labels and predictions to the value and its influence by row.
     :param share: where it is a proportion of rows, whose interval is exact: its hits and trials.
     :param of_share: the metric from that proportion, where it is not the proportion itself.
+    :param shares: where it is a weighted mean of proportions: weight, hits and trials of each.
     :param parts: where it lies between 0 and 1: the classes it rests on, from labels, predictions, value and influence.
     :param rests_on: the rows of the rarest class that it rests on; by default all.
     """
@@ -78,6 +79,7 @@ class Metric:
     measure: Callable[[Array, Array], tuple[float, Array]]
     share: Callable[[Array, Array], tuple[float, float]] | None = None
     of_share: Callable[[float], float] = float
+    shares: Callable[[Array, Array], list[tuple[float, float, float]]] | None = None
     parts: Callable[[Array, Array, float, Array], list[Part]] | None = None
     rests_on: Callable[[Array, Array], int] = lambda y, p: len(y)
 
@@ -181,6 +183,9 @@ def _interval(
         low, high = proportion(*kind.share(y, p), confidence)
         # Rounding alone can put the value outside.
         return min(value, kind.of_share(low)), max(value, kind.of_share(high))
+    if kind.shares is not None:
+        low, high = mean_of_proportions(kind.shares(y, p), confidence)
+        return min(value, low), max(value, high)
     if kind.parts is not None:
         parts = kind.parts(y, p, value, influence)
         known = math.fsum(part.variance for part in parts)
@@ -339,7 +344,7 @@ METRICS: Mapping[str, Metric] = {
         "label",
         True,
         classes.balanced_accuracy,
-        parts=classes.balanced_parts,
+        shares=classes.balanced_shares,
         rests_on=classes.rarest,
     ),
     "precision_macro": Metric(
@@ -347,11 +352,16 @@ METRICS: Mapping[str, Metric] = {
         "label",
         True,
         classes.precision_macro,
-        parts=classes.precision_parts,
+        shares=classes.precision_shares,
         rests_on=classes.rarest,
     ),
     "recall_macro": Metric(
-        "multiclass", "label", True, classes.recall_macro, parts=classes.recall_parts, rests_on=classes.rarest
+        "multiclass",
+        "label",
+        True,
+        classes.recall_macro,
+        shares=classes.recall_shares,
+        rests_on=classes.rarest,
     ),
     "f1_macro": Metric(
         "multiclass", "label", True, classes.f1_macro, parts=classes.f1_parts, rests_on=classes.rarest

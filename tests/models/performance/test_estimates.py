@@ -76,6 +76,7 @@ ROWS = pd.DataFrame({"score": [0.5] * 300, "late": [0, 1] * 150})
         ("log_loss", ROWS, ROWS, "metric"),
         ("roc_auc", ROWS.head(299), ROWS, "reference"),
         ("roc_auc", ROWS[["score"]], ROWS, "reference"),
+        ("roc_auc", ROWS.assign(late=0), ROWS, "reference"),
         ("roc_auc", ROWS, ROWS[["late"]], "current"),
         ("roc_auc", ROWS, ROWS.head(0), "current"),
         ("mae", ROWS, ROWS, "features"),
