@@ -77,7 +77,7 @@ def run_dag(stack: Stack, dag: str, conf: dict | None = None) -> dict:
     return found
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_from_commit_and_data_to_releases_and_back(laptop: Stack) -> None:
     """One after the other, since each lives on what the one before has done."""
     laptop.seeds.push_version(1)
