@@ -44,14 +44,18 @@ with DAG(
     def new_batches(**context) -> dict | None:
         """Return the batches that started this run; a run by hand looks at the newest."""
         from airflow_pipeops.base.storage import StorageHook
-        from airflow_pipeops.delivery.events import triggering_signals
+        from airflow_pipeops.delivery.events import started_by
+        from airflow_pipeops.validation.triggers import arrived
 
+        started = started_by(context)
+        if started.signals or started.by_nothing:
+            return {"uris": found} if (found := arrived(context)) else None
         stored = (
             str(path)
             for path in StorageHook("pipeops_data").get_conn().iterdir()
             if path.suffix == ".parquet"
         )
-        batches = [signal["uri"] for signal in triggering_signals(context)] or sorted(stored)[-1:]
+        batches = sorted(stored)[-1:]
         return {"uris": batches} if batches else None
 
     @task.short_circuit(multiple_outputs=True)

@@ -34,9 +34,14 @@ def released(name: str, **context) -> dict | None:
 
     A run by hand looks at the newest release of all.
     """
-    from airflow_pipeops.delivery.events import records_on, triggering_records
+    from airflow_pipeops.delivery.events import records_on, started_by
 
-    found = triggering_records(context, "release") or records_on(context, *context["task"].inlets)
+    started = started_by(context)
+    if started.by_nothing:
+        return None
+    found = [item for item in started.records if item.kind == "release"] or records_on(
+        context, *context["task"].inlets
+    )
     mine = [item for item in found if item.deliverable == name]
     if not mine or mine[-1].source["dag"] == context["dag"].dag_id or mine[-1].body.get("changed") is False:
         return None
