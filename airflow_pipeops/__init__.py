@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from airflow_pipeops.argocd.watchers import ArgoCDDegradedTrigger as ArgoCDDegradedTrigger
     from airflow_pipeops.argocd.watchers import ArgoCDDriftTrigger as ArgoCDDriftTrigger
     from airflow_pipeops.argocd.watchers import ArgoCDReleasedTrigger as ArgoCDReleasedTrigger
+    from airflow_pipeops.base.setup import MissingConnectionTrigger as MissingConnectionTrigger
     from airflow_pipeops.base.storage import StorageHook as StorageHook
     from airflow_pipeops.build.operators import BuildImageOperator as BuildImageOperator
     from airflow_pipeops.build.operators import RunTestsOperator as RunTestsOperator
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from airflow_pipeops.exceptions import BuildFailed as BuildFailed
     from airflow_pipeops.exceptions import GateFailed as GateFailed
     from airflow_pipeops.exceptions import InvalidInput as InvalidInput
+    from airflow_pipeops.exceptions import NotConfigured as NotConfigured
     from airflow_pipeops.exceptions import PipeOpsError as PipeOpsError
     from airflow_pipeops.exceptions import ReleaseFailed as ReleaseFailed
     from airflow_pipeops.exceptions import SyncFailed as SyncFailed
@@ -116,7 +118,9 @@ _MODULES = {
     "InvalidInput": "exceptions",
     "MLflowHook": "models.hook",
     "MeasureModelOperator": "models.operators.evaluate",
+    "MissingConnectionTrigger": "base.setup",
     "ModelPerformanceOperator": "models.operators.performance",
+    "NotConfigured": "exceptions",
     "PipeOpsError": "exceptions",
     "PredictionDriftOperator": "drift.operators.comparison",
     "Record": "delivery.records",

@@ -4,6 +4,7 @@ The tree (``*`` is worth retrying; all others say the same thing on every attemp
 
     PipeOpsError
       x InvalidInput            a value given by a person or a file is wrong
+        + NotConfigured         an Airflow connection is not there
         + MissingExtra          an optional library is not installed
         + Unsupported           the configured way to a system cannot do that at all
       x SystemFailure           an outside system did not do its part
@@ -29,11 +30,33 @@ Airflow retry policies match on these types. An operator turns an error that is 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from airflow_pipeops.redaction import redacted
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: Where the pages of this project are read.
+DOCS = "https://github.com/airflow-pipeops/airflow-pipeops/blob/main/docs"
+
+#: Connection type -> its title in Airflow's form, and its heading in ``docs/connections.md``.
+_CONNECTION_TYPES = {
+    "argocd": ("Argo CD", "argo-cd"),
+    "git_repository": ("Git repository", "git-repository"),
+    "http": ("HTTP", "http"),
+    "kubernetes": ("Kubernetes Cluster Connection", "kubernetes"),
+    "mlflow": ("MLflow", "mlflow"),
+    "pipeops_storage": ("Folder or object storage", "folder-or-object-storage"),
+}
+
 
 class PipeOpsError(Exception):
     """Root of all errors here.
 
-    :param message: what happened, in one sentence, without secrets.
+    What it says is free of secrets, also where it quotes what a server sent.
+
+    :param message: what happened, in one sentence.
     :param remedy: what the reader can do about it.
     """
 
@@ -41,7 +64,7 @@ class PipeOpsError(Exception):
     retryable = False
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
-        self.message = message
+        self.message = message = redacted(message)
         self.remedy = remedy
         super().__init__(f"{message.rstrip('.')}. {remedy}" if remedy else message)
 
@@ -59,6 +82,30 @@ class InvalidInput(PipeOpsError):
         self.field = field
         self.value = value
         super().__init__(message, remedy=remedy)
+
+
+class NotConfigured(InvalidInput):
+    """Airflow connections that are needed are not there.
+
+    :param connections: connection id -> the type that it should have.
+    """
+
+    def __init__(self, connections: Mapping[str, str]) -> None:
+        self.connections = dict(connections)
+        named = [f"{name!r}{_of_type(kind)}" for name, kind in self.connections.items()]
+        anchors = {_CONNECTION_TYPES.get(kind, ("", ""))[1] for kind in self.connections.values()}
+        anchor = f"#{anchors.pop()}" if len(anchors) == 1 and "" not in anchors else ""
+        super().__init__(
+            f"{'a connection is' if len(named) == 1 else 'connections are'} missing: {', '.join(named)}",
+            field=", ".join(self.connections),
+            remedy="Make it under Admin - Connections, with 'airflow connections add', or by an environment variable: "
+            f"{DOCS}/connections.md{anchor}",
+        )
+
+
+def _of_type(kind: str) -> str:
+    title = _CONNECTION_TYPES.get(kind, ("", ""))[0]
+    return f" of type {title} ({kind})" if title else f" of type {kind!r}" * bool(kind)
 
 
 class MissingExtra(InvalidInput):

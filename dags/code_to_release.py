@@ -17,9 +17,10 @@ from __future__ import annotations
 from datetime import timedelta
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
-from airflow.sdk import DAG
+from airflow.sdk import DAG, Param, task
 
 from airflow_pipeops.argocd.sensors import ArgoCDAppSensor
+from airflow_pipeops.base.setup import MissingConnectionTrigger
 from airflow_pipeops.build.operators import BuildImageOperator, RunTestsOperator, SmokeTestOperator
 from airflow_pipeops.delivery.deliverable import Deliverable
 from airflow_pipeops.git.operators import GitOpsCommitOperator, ResolveCommitOperator
@@ -29,6 +30,13 @@ CODE, DESIRED_STATE = "pipeops_app_repo", "pipeops_gitops_repo"
 
 service = Deliverable("delay-api", environments=("staging", "production"))
 pushed = service.signal("push", GitPushTrigger(git_conn_id=CODE, poll_interval=2))
+needed = {
+    CODE: "git_repository",
+    DESIRED_STATE: "git_repository",
+    "argocd_default": "argocd",
+    "delay_api_staging": "http",
+}
+setup = service.signal("setup-code-to-release", MissingConnectionTrigger(needed))
 
 
 def promote(environment: str, image: BuildImageOperator, **kwargs) -> GitOpsCommitOperator:
@@ -66,14 +74,38 @@ def live(environment: str, change: GitOpsCommitOperator) -> ArgoCDAppSensor:
 with DAG(
     "code_to_release",
     description="A commit is tested, built, promoted through Git, verified, approved and released.",
-    schedule=pushed,
+    schedule=(pushed | setup),
     catchup=False,
     max_active_runs=1,  # one release train at a time; commits that arrive meanwhile go with the next
     default_args={"retries": 2, "retry_delay": timedelta(seconds=5)},
+    params={
+        "revision": Param(
+            None,
+            type=["null", "string"],
+            title="Commit",
+            description="What to ship: a commit id, a branch or a tag of the code. Empty: the newest push, else the tip.",
+        ),
+        "environment": Param(
+            "production",
+            type="string",
+            enum=["staging", "production"],
+            values_display={"staging": "staging only", "production": "staging, then production"},
+            title="Environment",
+            description="How far to go. Production asks a person.",
+        ),
+    },
     tags=["pipeops", "code"],
     doc_md=__doc__,
 ) as dag:
-    commit = ResolveCommitOperator(task_id="commit", git_conn_id=CODE, deliverable=service)
+
+    @task.short_circuit
+    def to_production_too(**context) -> bool:
+        """Go on after staging, if the form says so."""
+        return context["params"]["environment"] == "production"
+
+    commit = ResolveCommitOperator(
+        task_id="commit", git_conn_id=CODE, revision="{{ params.revision or '' }}", deliverable=service
+    )
     test = RunTestsOperator(
         task_id="test",
         git_conn_id=CODE,
@@ -107,4 +139,5 @@ with DAG(
     to_production = promote("production", build, parents=[staging.output["record_id"]])
     production = live("production", to_production)
 
-    test >> build >> to_staging >> staging >> smoke_test >> approve >> to_production >> production
+    test >> build >> to_staging >> staging >> smoke_test >> to_production_too() >> approve
+    approve >> to_production >> production

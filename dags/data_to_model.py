@@ -22,6 +22,7 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import DAG, Param, task
 
 from airflow_pipeops.argocd.sensors import ArgoCDAppSensor
+from airflow_pipeops.base.setup import MissingConnectionTrigger
 from airflow_pipeops.delivery.deliverable import Deliverable
 from airflow_pipeops.git.operators import GitOpsCommitOperator
 from airflow_pipeops.models.operators import (
@@ -41,6 +42,15 @@ BATCHES = 2  # months of data that a model learns from
 
 model = Deliverable("flight-delay", environments=("staging", "production"))
 arrived = model.signal("batch", DataBatchTrigger(storage_conn_id="pipeops_data", poll_interval=2))
+needed = {
+    "pipeops_data": "pipeops_storage",
+    "pipeops_artifacts": "pipeops_storage",
+    "mlflow_default": "mlflow",
+    DESIRED_STATE: "git_repository",
+    "argocd_default": "argocd",
+    "flight_delay_staging": "http",
+}
+setup = model.signal("setup-data-to-model", MissingConnectionTrigger(needed))
 
 
 def promote(environment: str, registered: RegisterModelOperator, **kwargs) -> GitOpsCommitOperator:
@@ -82,7 +92,7 @@ def live(environment: str, change: GitOpsCommitOperator) -> ArgoCDAppSensor:
 with DAG(
     "data_to_model",
     description="Data becomes a model: validated, trained, compared with the champion, promoted through Git.",
-    schedule=(arrived | model.retrain),
+    schedule=(arrived | model.retrain | setup),
     catchup=False,
     max_active_runs=1,
     default_args={"retries": 2, "retry_delay": timedelta(seconds=5)},

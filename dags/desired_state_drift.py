@@ -19,6 +19,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from airflow_pipeops.argocd.operators import ArgoCDSyncOperator
 from airflow_pipeops.argocd.sensors import ArgoCDAppSensor
 from airflow_pipeops.argocd.watchers import ArgoCDDriftTrigger
+from airflow_pipeops.base.setup import MissingConnectionTrigger
 from airflow_pipeops.delivery.deliverable import Deliverable
 from airflow_pipeops.delivery.operators import RecordOperator
 
@@ -28,11 +29,12 @@ DESIRED_STATE = "pipeops_gitops_repo"
 drifted = service.signal(
     "live-drift", ArgoCDDriftTrigger(argocd_conn_id="argocd_default", apps=[APP], poll_interval=3)
 )
+setup = service.signal("setup-desired-state-drift", MissingConnectionTrigger({"argocd_default": "argocd"}))
 
 with DAG(
     "desired_state_drift",
     description="Live state that differs from Git is recorded, then healed or reported by policy.",
-    schedule=drifted,
+    schedule=(drifted | setup),
     catchup=False,
     max_active_runs=1,
     default_args={"retries": 2, "retry_delay": timedelta(seconds=5)},

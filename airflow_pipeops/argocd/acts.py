@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 from airflow_pipeops.argocd.rules import RULEBOOK
-from airflow_pipeops.argocd.rules.identity import skip_reconcile
+from airflow_pipeops.argocd.rules.comparison import skip_reconcile
 from airflow_pipeops.argocd.situation import ApplicationLook
 from airflow_pipeops.waits.expectation import Expectation, Memory, Verdict
-from airflow_pipeops.waits.language import wait
 from airflow_pipeops.waits.rulebook import Rulebook, facts_of
+from airflow_pipeops.waits.rules import wait
 from airflow_pipeops.waits.status import shorts
 
 
@@ -68,7 +68,7 @@ class Act:
     :param transport_grace: seconds for which there may be no usable answer.
     """
 
-    kind: str
+    kind: Literal["refreshed", "ended", "gone"]
     timeout: float = 600.0
     hard: bool = False
     mark: float | None = None

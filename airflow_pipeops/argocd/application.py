@@ -12,8 +12,8 @@ from collections.abc import Coroutine, Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.base.redaction import redacted
 from airflow_pipeops.exceptions import BadResponse, PipeOpsError
+from airflow_pipeops.redaction import redacted
 from airflow_pipeops.waits.status import (
     Condition,
     Hydration,
@@ -49,6 +49,7 @@ def observe(
         synchronisation it waits for.
     :param sync_windows: the answer of ``/syncwindows``, if somebody looked: an application does not say that a closed
         window keeps auto-sync from starting.
+    :return: what is seen.
     :raises BadResponse: if it is no Application.
     """
     app = _map(application)
@@ -109,6 +110,7 @@ async def observe_all(client: ArgoCD, ref: AppRef, application: Any, *, refreshe
 
     :param application: the object as the API returned it.
     :param refreshed: it is the answer to a refresh that the controller has acknowledged.
+    :return: what is seen.
     :raises BadResponse: if it is no Application.
     """
     seen = observe(application, refreshed=refreshed)

@@ -1,7 +1,7 @@
 """Which live objects differ from the desired state, and when that is news; and the text of it that people read. Pure.
 
-Drift is live state that differs at an *unchanged* desired revision. A difference that comes from a new commit is a
-change on its way, and no drift; one that self-heal is about to mend is worth no word unless it stays.
+News is live state that differs at an *unchanged* desired revision. A difference that comes from a new commit is a
+change on its way, and no news; one that self-heal is about to mend is worth no word unless it stays.
 
 The text shows no value of a secret.
 """
@@ -14,14 +14,14 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
-from airflow_pipeops.base.redaction import MASK, redacted
+from airflow_pipeops.redaction import MASK, redacted
 from airflow_pipeops.waits.status import Observed
 
-#: Of the live object, what says nothing about drift and changes by itself.
+#: Of the live object, what no desired state says, and what changes by itself.
 _VOLATILE = ("resourceVersion", "generation", "managedFields", "uid", "creationTimestamp", "selfLink")
 #: How many resources a payload names, and how many fields of each.
 LIMIT = 20
@@ -31,10 +31,18 @@ _SECRET_NAME = re.compile(
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
+#: How an object differs.
+Change = Literal["modified", "missing", "extra"]
+
+
 @dataclass(frozen=True)
 class Difference:
     """One object that differs.
 
+    :param group: of its API; empty for the core.
+    :param kind: as a manifest says it.
+    :param namespace: empty for an object of the whole cluster.
+    :param name: its name.
     :param change: ``modified``, ``missing`` (desired and not live) or ``extra`` (live and not desired).
     :param fields: paths of the fields that differ; never their values, which may be secret.
     :param digest: of the live value.
@@ -44,7 +52,7 @@ class Difference:
     kind: str
     namespace: str
     name: str
-    change: str
+    change: Change
     fields: tuple[str, ...] = ()
     digest: str = ""
 
@@ -61,11 +69,11 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class DriftMemory:
+class DifferencesMemory:
     """What is remembered about one application between two looks.
 
     :param synced_at: the desired revisions at which it was last seen Synced.
-    :param suspect: the desired revisions at which the last look found drift.
+    :param suspect: the desired revisions at which the last look found it out of sync.
     :param reported: fingerprint of the difference that was reported last; empty once it is gone.
     """
 
@@ -78,7 +86,7 @@ class DriftMemory:
         return {"synced_at": list(self.synced_at), "suspect": list(self.suspect), "reported": self.reported}
 
     @classmethod
-    def from_json(cls, data: Any) -> DriftMemory:
+    def from_json(cls, data: Any) -> DifferencesMemory:
         """Read the JSON form; anything else is an empty memory."""
         if not isinstance(data, Mapping):
             return cls()
@@ -89,15 +97,15 @@ class DriftMemory:
         )
 
 
-def suspicious(observed: Observed, memory: DriftMemory) -> tuple[bool, DriftMemory]:
-    """Say whether this look shows drift that is worth comparing the objects for.
+def suspicious(observed: Observed, memory: DifferencesMemory) -> tuple[bool, DifferencesMemory]:
+    """Say whether this look is worth comparing the objects for.
 
     :return: whether, and the memory for the next look.
     """
     operation = observed.operation
     busy = bool(operation and (operation.queued or operation.phase in ("Running", "Terminating")))
     if observed.sync == "Synced" and observed.desired:
-        return False, DriftMemory(synced_at=observed.desired)
+        return False, DifferencesMemory(synced_at=observed.desired)
     if observed.sync != "OutOfSync" or not observed.desired or busy or observed.deleting:
         return False, replace(memory, suspect=())
     applied = (
@@ -109,7 +117,7 @@ def suspicious(observed: Observed, memory: DriftMemory) -> tuple[bool, DriftMemo
     return again or not observed.self_heal, replace(memory, suspect=observed.desired)
 
 
-def news(differences_: Iterable[Difference], memory: DriftMemory) -> tuple[bool, DriftMemory]:
+def news(differences_: Iterable[Difference], memory: DifferencesMemory) -> tuple[bool, DifferencesMemory]:
     """Say whether these differences were not reported yet, and remember them as reported."""
     found = fingerprint(differences_)
     return bool(found) and found != memory.reported, replace(memory, reported=found)
@@ -136,10 +144,12 @@ def differences(managed: Iterable[Mapping[str, Any]]) -> list[Difference]:
     return sorted(found, key=lambda one: (one.group, one.kind, one.namespace, one.name))
 
 
-def differs(item: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
+def differs(item: Mapping[str, Any]) -> tuple[Change, Any, Any] | None:
     """Return how a managed resource differs, its live state, and the state that it should have; ``None`` if it does not.
 
     Both are normalised as Argo CD does it, so what it is told to ignore is left out; volatile fields are left out too.
+
+    :return: how, the live state, and the desired state.
     """
     if item.get("hook") is True:
         return None
@@ -147,9 +157,29 @@ def differs(item: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
     target = _state(item.get("targetState"))
     predicted = _state(item.get("predictedLiveState")) or target
     change = _change(item, live, target, predicted)
-    if not change:
+    if change is None:
         return None
     return change, live, None if change == "extra" else predicted
+
+
+def out_of_sync(observed: Observed) -> list[Difference]:
+    """Return the objects that the controller says are out of sync, where nobody can compare them field by field.
+
+    :param observed: the application, with its resources.
+    :return: one for each, in the order of group, kind, namespace and name.
+    """
+    found = [
+        Difference(
+            item.group,
+            item.kind,
+            item.namespace,
+            item.name,
+            "extra" if item.prune else "missing" if item.health == "Missing" else "modified",
+        )
+        for item in observed.resources
+        if item.sync == "OutOfSync"
+    ]
+    return sorted(found, key=lambda one: (one.group, one.kind, one.namespace, one.name))
 
 
 def fingerprint(found: Iterable[Difference]) -> str:
@@ -174,6 +204,7 @@ def unified(managed: Iterable[Mapping[str, Any]]) -> str:
     """Return a unified diff from live to desired state over all managed resources that differ; empty for none.
 
     :param managed: items of ``managed-resources``.
+    :return: the text.
     """
     parts = []
     for item in sorted(managed, key=_key):
@@ -201,6 +232,8 @@ def masked(live: Any, desired: Any, kind: str) -> tuple[Any, Any]:
 
     The server masks the contents of Secrets already. Here they are masked again, and so is what only its name gives away,
     such as the value of an environment variable ``DB_PASSWORD``.
+
+    :return: the live state, and the desired state.
     """
     if kind == "Secret":
         live, desired = _without_copies(live), _without_copies(desired)
@@ -211,13 +244,14 @@ def masked(live: Any, desired: Any, kind: str) -> tuple[Any, Any]:
     return _named_masked(live, desired)
 
 
-def _change(item: Mapping[str, Any], live: Any, target: Any, predicted: Any) -> str:
+def _change(item: Mapping[str, Any], live: Any, target: Any, predicted: Any) -> Change | None:
     if target is None:
-        return "extra" if live is not None else ""
+        return "extra" if live is not None else None
     if live is None:
         return "missing"
     modified = item.get("modified")
-    return "modified" if (modified if isinstance(modified, bool) else live != predicted) else ""
+    differs = modified if isinstance(modified, bool) else live != predicted
+    return "modified" if differs else None
 
 
 def _state(value: Any) -> Any:

@@ -18,6 +18,7 @@ def meant(apps: Any, revision: Any) -> dict[str, Any]:
 
     :param apps: names; or a mapping from name to revision.
     :param revision: for those that have none of their own.
+    :return: the revision by name of the application.
     :raises InvalidInput: for anything that is not that.
     """
     given = apps if isinstance(apps, Mapping) else None
@@ -38,6 +39,7 @@ def selected(items: list[dict[str, Any]], selector: str, namespace: str) -> tupl
 
     :param items: the applications that the server lists.
     :param namespace: only those of this one; by default wherever they are, if that is one namespace.
+    :return: the names in order, and the namespace.
     :raises NotFound: if there are none.
     :raises InvalidInput: if they are in several namespaces.
     """
@@ -87,6 +89,7 @@ def joined(first: str, decided: Mapping[str, Decided]) -> str:
     """Return the message of the first that failed, with where the others stand after its first line.
 
     :param first: the whole message of the first that failed.
+    :return: the message.
     """
     head, *rest = first.split("\n")
     others = [

@@ -57,6 +57,7 @@ def meant(history: Sequence[Entry], *, number: Any = None, revision: str = "") -
 
     :param number: its id; digits in a text will do.
     :param revision: else the newest entry with this revision.
+    :return: the entry.
     :raises InvalidInput: where neither or both are given.
     :raises NotFound: where there is no such entry.
     """

@@ -7,10 +7,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from airflow.sdk import BaseHook
-from airflow.sdk.exceptions import AirflowNotFoundException
 
-from airflow_pipeops.base.connections import read_extra
-from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
+from airflow_pipeops.base.connections import aread, only, read, read_extra, without_id
+from airflow_pipeops.exceptions import InvalidInput, NotConfigured, PipeOpsError
 from airflow_pipeops.kubernetes.connections import DEFAULT_CONNECTION
 
 if TYPE_CHECKING:
@@ -62,11 +61,13 @@ class ArgoCDHook(BaseHook):
         """Return the arguments of the client. Holds the token: never log it, never hand it on.
 
         ``url`` is always there, and empty where Argo CD has no web interface that is known.
+
+        :return: the arguments by name.
         """
         if self._settings is None:
             try:
-                connection = self.get_connection(self.argocd_conn_id)
-            except AirflowNotFoundException:
+                connection = read(self.argocd_conn_id, self.conn_type)
+            except NotConfigured:
                 # As for Airflow's own hook: nobody need make this one for the pod's own account to be used.
                 if self.argocd_conn_id != DEFAULT_CONNECTION:
                     raise
@@ -79,11 +80,9 @@ class ArgoCDHook(BaseHook):
     async def asettings(self) -> dict[str, Any]:
         """Return the same where an event loop runs (a triggerer)."""
         if self._settings is None:
-            from airflow.providers.common.compat.connection import get_async_connection
-
             try:
-                connection = await get_async_connection(self.argocd_conn_id)
-            except AirflowNotFoundException:
+                connection = await aread(self.argocd_conn_id, self.conn_type)
+            except NotConfigured:
                 # As for Airflow's own hook: nobody need make this one for the pod's own account to be used.
                 if self.argocd_conn_id != DEFAULT_CONNECTION:
                     raise
@@ -102,6 +101,7 @@ class ArgoCDHook(BaseHook):
             raise InvalidInput(
                 f"{field} has no host", field="host", remedy="Set it to the server's URL, with https://."
             )
+        only(self.argocd_conn_id, extra, "project", "mode", "verify_tls", "ca_file", "timeout")
         self._project = self._project or str(extra.get("project") or "")
         self.mode = _mode(extra.get("mode"), field)
         self._settings = {
@@ -114,6 +114,8 @@ class ArgoCDHook(BaseHook):
 
     def _use_cluster(self, extra: Mapping[str, Any]) -> None:
         field = f"connection {self.argocd_conn_id}"
+        known = ("project", "mode", "url", "namespace", "any_namespace", "timeout")
+        only(self.argocd_conn_id, extra, *(f"argocd_{name}" for name in known), prefix="argocd_")
         self._project = self._project or str(extra.get("argocd_project") or "")
         self.mode = _mode(extra.get("argocd_mode"), field)
         self._cluster = dict(extra)
@@ -128,6 +130,7 @@ class ArgoCDHook(BaseHook):
         """Return a client, for use in ``async with``.
 
         :param options: ``timeout``, ``attempts`` and ``pause`` to replace those of the connection.
+        :return: a client that is not open yet.
         """
         return cast("ArgoCDClient", self._client({**self.settings(), **options}))
 
@@ -135,6 +138,7 @@ class ArgoCDHook(BaseHook):
         """Return a client where an event loop runs.
 
         :param options: as for :meth:`client`.
+        :return: a client that is not open yet.
         """
         return cast("ArgoCDClient", self._client({**await self.asettings(), **options}))
 
@@ -182,6 +186,7 @@ class ArgoCDHook(BaseHook):
         """Return an Application as JSON.
 
         :param app: name of the application.
+        :return: the Application.
         """
         self.settings()
         return self.run(lambda client: client.get(self.ref(app)))
@@ -210,7 +215,7 @@ class ArgoCDHook(BaseHook):
             self.settings()
             trial = self.run(lambda client: client.trial(self._project or "*"))
         except PipeOpsError as error:
-            return False, str(error)
+            return False, without_id(self.argocd_conn_id, error)
         if not trial.accepted:
             return False, f"{trial.greeting}, but the token is missing, expired or not accepted"
         lacking = [*trial.lacking, *trial.optional]

@@ -28,6 +28,7 @@ def read(manifest: Any) -> dict[str, Any]:
     """Return the manifest of an Application, whole and of the right form.
 
     :param manifest: a mapping, or YAML with one document.
+    :return: the manifest.
     :raises InvalidInput: naming the field that is wrong.
     """
     found = _parsed(manifest)
@@ -61,6 +62,7 @@ def merge_patch(current: Mapping[str, Any], desired: Mapping[str, Any]) -> dict[
 
     :param current: the Application that is there.
     :param desired: what :func:`read` returned. ``None`` removes a field; a list replaces a list.
+    :return: the patch.
     """
     patch: dict[str, Any] = {}
     before, after = current.get("metadata") or {}, desired["metadata"]

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from airflow_pipeops.base.redaction import redacted
+from airflow_pipeops.redaction import redacted
+from airflow_pipeops.waits.messages import folded
 from airflow_pipeops.waits.status import Observed, Resource, short
 from airflow_pipeops.waits.verdict import Verdict
 
@@ -35,6 +36,7 @@ class Findings:
     :param observed: a late look at the application, for its resources and conditions.
     :param described: who wrote which revision, and its subject.
     :param logs: the last lines of what failed, by name of the resource.
+    :param pods: nodes of the resource tree: pods that are not healthy, and why.
     :param events: the last Warning events, the latest last, as Kubernetes has them.
     :param windows: the answer of ``/syncwindows``.
     :param commits: the page of each revision at its forge.
@@ -43,6 +45,7 @@ class Findings:
     observed: Observed | None = None
     described: Mapping[str, str] = field(default_factory=dict)
     logs: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    pods: Sequence[Mapping[str, Any]] = ()
     events: Sequence[Mapping[str, Any]] = ()
     windows: Mapping[str, Any] | None = None
     commits: Mapping[str, str] = field(default_factory=dict)
@@ -63,6 +66,7 @@ def compose(
     :param url: of its page.
     :param now: the time, for what is said about sync windows.
     :param also: a further masker of secrets.
+    :return: the message.
     """
     observed = findings.observed
     # In the order of the text; the number says how important a section is: 1 goes last.
@@ -72,7 +76,7 @@ def compose(
         (3, _operation(verdict, observed)),
         (4, _failures(observed)),
         (8, _logs(findings.logs)),
-        (6, _unhealthy(observed)),
+        (6, _unhealthy(observed) + _pods(findings.pods)),
         (7, _conditions(observed)),
         (10, _events(findings.events)),
         (9, window_lines(findings.windows, now)),
@@ -112,6 +116,21 @@ def unhealthy_resources(observed: Observed | None) -> list[Resource]:
     return sorted(found, key=lambda item: item.health not in ("Degraded", "Missing"))
 
 
+def unhealthy_pods(tree: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
+    """Return the pods of a resource tree that are not healthy.
+
+    :param tree: the answer of ``/resource-tree``; ``None`` where there is none.
+    :return: its nodes.
+    """
+    nodes = [node for node in (tree or {}).get("nodes") or () if isinstance(node, Mapping)]
+    return [node for node in nodes if node.get("kind") == "Pod" and _health(node).get("status") != "Healthy"]
+
+
+def _health(node: Mapping[str, Any]) -> Mapping[str, Any]:
+    health = node.get("health")
+    return health if isinstance(health, Mapping) else {}
+
+
 def window_lines(windows: Mapping[str, Any] | None, now: float) -> list[str]:
     """Return what a person should know of sync windows: whether one is open, and when that changes.
 
@@ -131,6 +150,7 @@ def next_change(schedule: str, duration: str, now: float) -> tuple[bool, float] 
 
     :param schedule: cron expression; UTC, since the server does not tell the window's time zone.
     :param duration: as Go writes it, such as ``1h30m``.
+    :return: whether it is open, and the moment as seconds since the epoch.
     """
     length = _seconds(duration)
     try:
@@ -192,6 +212,15 @@ def _unhealthy(observed: Observed | None) -> list[str]:
     )
 
 
+def _pods(pods: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = []
+    for pod in pods:
+        info = [item for item in pod.get("info") or () if isinstance(item, Mapping)]
+        reason = next((item.get("value") for item in info if item.get("name") == "Status Reason"), "?")
+        lines.append(f"  pod {pod.get('name')} is {reason}: {_health(pod).get('message') or '-'}")
+    return _items(dict.fromkeys(lines))
+
+
 def _conditions(observed: Observed | None) -> list[str]:
     return _items(
         f"  condition {item.type}: {item.message}" for item in (observed.conditions if observed else ())
@@ -204,7 +233,7 @@ def _logs(logs: Mapping[str, Sequence[str]]) -> list[str]:
         kept: list[str] = []
         size = 0
         # The end of a log says why; its beginning is the first to go.
-        for line in reversed(lines):
+        for line in reversed(folded(lines)):
             size += min(len(line.encode("utf-8", "replace")), _LINE) + 5
             if size > _LOG:
                 break

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from airflow_pipeops.base.redaction import redacted
+from airflow_pipeops.redaction import redacted
 from airflow_pipeops.waits.status import Observed
 
 #: How many resources and revisions a payload names.
 LIMIT = 20
+#: Health that is bad if it lasts, beside Degraded; Suspended is somebody's wish.
+_UNWELL = ("Progressing", "Missing", "Unknown")
 
 
 @dataclass(frozen=True)
@@ -50,12 +53,14 @@ class DegradedMemory:
     """What is remembered about the health of one application.
 
     :param first_seen: when it was first seen Degraded without having been Healthy since; the caller's clock.
+    :param unwell_since: when it was first seen in any health that counts, without having been Healthy since.
     :param since: when its health last became Degraded, by the server's clock, as last seen.
-    :param release: fingerprint of the release that it was Degraded at.
+    :param release: fingerprint of the release that it was so at.
     :param reported: that this was reported.
     """
 
     first_seen: float | None = None
+    unwell_since: float | None = None
     since: float | None = None
     release: str = ""
     reported: bool = False
@@ -101,7 +106,13 @@ def released(observed: Observed, memory: ReleaseMemory) -> tuple[dict[str, Any] 
 
 
 def degraded(
-    observed: Observed, memory: DegradedMemory, now: float, *, grace: float = 60.0, resumed: bool = False
+    observed: Observed,
+    memory: DegradedMemory,
+    now: float,
+    *,
+    grace: float = 60.0,
+    unhealthy_grace: float | None = None,
+    resumed: bool = False,
 ) -> tuple[dict[str, Any] | None, DegradedMemory]:
     """Say whether this look shows a degradation that was not reported yet.
 
@@ -109,23 +120,36 @@ def degraded(
     flaps between Degraded and Progressing.
 
     :param now: seconds on a clock that goes on over a restart.
-    :param grace: seconds for which it must have lasted.
+    :param grace: seconds for which it must have been Degraded.
+    :param unhealthy_grace: seconds for which it must have been Degraded, Progressing, Missing or Unknown; ``None`` leaves
+        the last three out. Argo CD says Progressing, and not Degraded, of pods that crash again and again after a rollout
+        that had ended well.
     :param resumed: the memory is from before a restart: another degradation may have begun meanwhile.
+    :return: the payload to report, or ``None``; and the memory for the next look.
     """
     if observed.health == "Healthy":
         return None, DegradedMemory()
-    if observed.health != "Degraded":
+    ill = observed.health == "Degraded"
+    if not ill and (unhealthy_grace is None or observed.health not in _UNWELL):
         return None, memory
     mark = _release(observed)
-    other = memory.first_seen is not None and memory.release != mark
-    missed = resumed and memory.since is not None and observed.health_since not in (None, memory.since)
-    if other or missed or memory.first_seen is None:
-        memory = DegradedMemory(first_seen=now, release=mark)
-    memory = replace(memory, since=observed.health_since)
-    first = memory.first_seen if memory.first_seen is not None else now
-    if memory.reported or now - first < grace:
+    other = memory.release not in ("", mark)
+    missed = (
+        ill and resumed and memory.since is not None and observed.health_since not in (None, memory.since)
+    )
+    if other or missed:
+        memory = DegradedMemory()
+    unwell = now if memory.unwell_since is None else memory.unwell_since
+    memory = replace(memory, unwell_since=unwell, release=mark)
+    if ill:
+        first = now if memory.first_seen is None else memory.first_seen
+        memory = replace(memory, first_seen=first, since=observed.health_since)
+    else:
+        first = unwell
+    due = (ill and now - first >= grace) or (unhealthy_grace is not None and now - unwell >= unhealthy_grace)
+    if memory.reported or not due:
         return None, memory
-    ill = [item for item in observed.resources if item.health not in ("", "Healthy")]
+    resources = [item for item in observed.resources if item.health not in ("", "Healthy")]
     payload = {
         **_about(observed),
         "revision": _one(observed.deployed or observed.desired),
@@ -138,25 +162,46 @@ def degraded(
                 "health": item.health,
                 "message": redacted(item.message)[:300],
             }
-            for item in ill[:LIMIT]
+            for item in resources[:LIMIT]
         ],
-        "more": max(0, len(ill) - LIMIT),
+        "more": max(0, len(resources) - LIMIT),
         "fingerprint": _digest([mark, observed.health_since if observed.health_since is not None else first]),
     }
     return payload, replace(memory, reported=True)
 
 
 def _well(observed: Observed) -> bool:
-    """Whether the newest release is live and healthy, by a status that is newer than the operation that made it."""
+    """Whether the newest release is live and healthy, by a status that is newer than the operation that made it.
+
+    The controller often compares in the second in which an operation ends, and then stands still for minutes. That health
+    became what it is after the end says the same as a later comparison.
+    """
+    ended = _ended(observed)
+    later = any(at is not None and at > ended for at in (observed.compared_at, observed.health_since))
+    return _quiet(observed) and (ended == -math.inf or later)
+
+
+def needs_comparison(observed: Observed, memory: ReleaseMemory) -> bool:
+    """Whether only the order of two times within one second keeps a release from being told: a comparison would settle it.
+
+    :param memory: what is remembered about the releases.
+    :return: whether to ask for one, once.
+    """
+    told = not memory.known or _release(observed) == memory.reported
+    return not told and observed.deployed_id is not None and _quiet(observed) and not _well(observed)
+
+
+def _quiet(observed: Observed) -> bool:
+    """Whether it is healthy, and nothing is on its way."""
     operation = observed.operation
-    if observed.health != "Healthy" or observed.deleting:
-        return False
-    if operation is None:
-        return True
-    if operation.queued or operation.phase in ("Running", "Terminating"):
-        return False
-    ended = operation.finished_at
-    return ended is None or (observed.compared_at is not None and observed.compared_at > ended)
+    busy = operation is not None and (operation.queued or operation.phase in ("Running", "Terminating"))
+    return observed.health == "Healthy" and not observed.deleting and not busy
+
+
+def _ended(observed: Observed) -> float:
+    """When the last operation ended, by the server's clock; long ago where that is not known."""
+    ended = observed.operation.finished_at if observed.operation else None
+    return -math.inf if ended is None else ended
 
 
 def _release(observed: Observed) -> str:

@@ -14,8 +14,10 @@ from airflow_pipeops.argocd.messages import (
     Findings,
     compose,
     failed_resources,
+    unhealthy_pods,
     unhealthy_resources,
 )
+from airflow_pipeops.base.connections import known_to_airflow
 from airflow_pipeops.base.deadlines import within
 from airflow_pipeops.exceptions import PipeOpsError
 from airflow_pipeops.git.forges import commit_url
@@ -37,15 +39,10 @@ _WORKLOADS = frozenset({"Pod", "Job", "Deployment", "StatefulSet", "DaemonSet", 
 
 async def explain(client: ArgoCD, ref: AppRef, decided: Decided, url: str) -> str:
     """Return the whole message of a failed wait. What cannot be looked up is left out."""
-    from airflow.sdk.log import redact  # type: ignore[attr-defined]  # it is exported there by an import only
-
     findings = await look_up(client, ref, decided)
     observed = findings.observed
     named = ref if ref.project or observed is None else replace(ref, project=observed.project)
-    # Airflow's own masker knows the secrets of the connections in use.
-    return compose(
-        str(named), decided.verdict, findings, url, now=time.time(), also=lambda text: str(redact(text))
-    )
+    return compose(str(named), decided.verdict, findings, url, now=time.time(), also=known_to_airflow)
 
 
 async def look_up(client: ArgoCD, ref: AppRef, decided: Decided) -> Findings:
@@ -56,11 +53,13 @@ async def look_up(client: ArgoCD, ref: AppRef, decided: Decided) -> Findings:
     except PipeOpsError:
         observed = None
     wanted = _revisions(decided)
-    suspects = _suspects(observed)
+    ill = observed is not None and observed.health not in ("Healthy", "Suspended")
+    tree = await _within(_try(client.resource_tree(ref)), None) if ill or _suspects(observed, None) else None
+    suspects = _suspects(observed, tree)
     described, logs, events, windows = await asyncio.gather(
         _within(_described(client, ref, wanted), {}),
         _within(_logs(client, ref, suspects), {}),
-        _within(_events(client, ref, suspects), []),
+        _within(_events(client, ref, suspects, tree), []),
         _within(_try(client.sync_windows(ref)), None),
     )
     return Findings(
@@ -69,6 +68,7 @@ async def look_up(client: ArgoCD, ref: AppRef, decided: Decided) -> Findings:
         logs=logs,
         events=events,
         windows=windows,
+        pods=unhealthy_pods(tree),
         commits=_pages(observed, wanted),
     )
 
@@ -106,9 +106,17 @@ def _pages(observed: Observed | None, revisions: Sequence[str]) -> dict[str, str
     return {revision: page for revision, page in pages.items() if page}
 
 
-def _suspects(observed: Observed | None) -> list[Resource]:
-    """Return what failed or is ill, and has logs: at most three."""
+def _suspects(observed: Observed | None, tree: Mapping[str, Any] | None) -> list[Resource]:
+    """Return what failed or is ill, and has logs: at most three.
+
+    :param tree: the objects below the application: where the status tells no health of its resources, the pods do.
+    """
     found = [*failed_resources(observed), *unhealthy_resources(observed)]
+    if not found:
+        found = [
+            Resource("Pod", str(pod.get("name") or ""), str(pod.get("namespace") or ""))
+            for pod in unhealthy_pods(tree)
+        ]
     unique = {(item.kind, item.namespace, item.name): item for item in reversed(found)}
     return [item for item in reversed(unique.values()) if item.kind in _WORKLOADS][:3]
 
@@ -136,10 +144,11 @@ async def _logs(client: ArgoCD, ref: AppRef, suspects: Sequence[Resource]) -> di
     return found
 
 
-async def _events(client: ArgoCD, ref: AppRef, suspects: Sequence[Resource]) -> list[Mapping[str, Any]]:
+async def _events(
+    client: ArgoCD, ref: AppRef, suspects: Sequence[Resource], tree: Mapping[str, Any] | None
+) -> list[Mapping[str, Any]]:
     """Return the Warning events about the application and what is ill in it."""
     found: list[Mapping[str, Any]] = list(await _try(client.events(ref)) or ())
-    tree = await _try(client.resource_tree(ref)) if suspects else None
     for place in _places(tree, suspects):
         found += await _try(client.events(ref, place)) or ()
     return [event for event in found if event.get("type") == "Warning"][-20:]

@@ -98,6 +98,8 @@ class ApplicationLook(Look):
         After an operation, one in the same second would prove nothing; one at the end of the settle window proves both that
         the status is newer and that health is not that of the old pods. Whether the new pods are ready by then does not
         matter: they tell of that themselves.
+
+        :return: whether a refresh makes sense now.
         """
         ended, compared = self.ended_at, self.observed.compared_at
         if not self.memory.acknowledged or ended is None or compared is None or compared > ended:
@@ -204,6 +206,11 @@ def in_progress(operation: Operation | None, compared_at: float | None = None) -
         return False
     running = operation.queued or operation.phase in ("Running", "Terminating")
     return running and not is_ghost(operation, compared_at)
+
+
+def not_begun(operation: Operation) -> bool:
+    """Whether an operation is asked for and nothing was done yet: nobody has taken it up, or a sync window holds it back."""
+    return operation.queued and (not operation.phase or "blocked by sync window" in operation.message)
 
 
 def is_ghost(operation: Operation, compared_at: float | None) -> bool:

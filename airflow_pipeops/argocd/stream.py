@@ -79,6 +79,7 @@ def watch_of(argocd_conn_id: str, project: str) -> SharedStream:
     """Return the watch that all waits on a connection and project share in this event loop.
 
     :param project: empty for that of the connection.
+    :return: the stream, which may be used by others, too.
     """
 
     missing = 0
@@ -139,6 +140,7 @@ class Lookout:
     def look(self, ref: AppRef) -> Observed | None:
         """Return an application as it is known now; ``None`` where nothing can be said for the moment.
 
+        :return: what is known.
         :raises PipeOpsError: where the stream has ended, for example because the token is no good.
         """
         ticket = self._tickets.get(ref)

@@ -105,6 +105,7 @@ class ArgoCDWaitTrigger(_AppTrigger):
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return class path and arguments.
 
+        :return: what Airflow stores of the trigger.
         :raises InvalidInput: where no application is named, or one twice. Not the constructor: in a triggerer, an error
             there would end all triggers.
         """

@@ -37,10 +37,11 @@ def wait_from_json(
     oracle: Oracle | None,
     on_change: Callable[[str, Verdict], None] | None = None,
 ) -> Wait:
-    """Read what :func:`wait_to_json` wrote, in this version or an earlier one.
+    """Read what :func:`wait_to_json` wrote.
 
     :param project: the connection's project, for a wait that names none.
     :param on_change: told of an application each verdict whose rule differs from the one before.
+    :return: the wait, which goes on where it was.
     """
     from airflow_pipeops.argocd.clients.rest import AppRef
 
@@ -97,6 +98,7 @@ async def look(
     :param refresh: have the controller compare first; ``None`` where it did not acknowledge that in time.
     :param hard: have it drop its cache of rendered manifests, too.
     :param patience: seconds for which that may take.
+    :return: what is seen, or why nothing is.
     """
     try:
         if not refresh:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_pipeops.argocd.application import observe
 from airflow_pipeops.base.watchers import Watcher, told_before
-from airflow_pipeops.exceptions import InvalidInput, PipeOpsError, Unreachable
+from airflow_pipeops.exceptions import InvalidInput, PipeOpsError, Unreachable, Unsupported
 
 if TYPE_CHECKING:
     from airflow_pipeops.argocd.clients.protocol import AppRef, ArgoCD
@@ -170,6 +170,11 @@ class ArgoCDReleasedTrigger(ArgoCDEventTrigger):
     kept_as = "argocd-release"
     news = "releases"
 
+    def __init__(self, **more: Any) -> None:
+        super().__init__(**more)
+        #: When the last operation of an application ended, and whether a comparison was asked for since.
+        self._ends: dict[AppRef, tuple[float | None, bool]] = {}
+
     def remembered(self, data: Any) -> Any:
         """Read what was kept about an application."""
         from airflow_pipeops.argocd.novelty import ReleaseMemory
@@ -180,9 +185,19 @@ class ArgoCDReleasedTrigger(ArgoCDEventTrigger):
         self, client: ArgoCD, ref: AppRef, observed: Observed, memory: Any, *, resumed: bool
     ) -> tuple[dict[str, Any] | None, Any]:
         """Look for a new release."""
-        from airflow_pipeops.argocd.novelty import released
+        from airflow_pipeops.argocd.novelty import needs_comparison, released
 
+        if needs_comparison(observed, memory):
+            await self._compare(client, ref, observed)
         return released(observed, memory)
+
+    async def _compare(self, client: ArgoCD, ref: AppRef, observed: Observed) -> None:
+        """Have an application compared, once after each of its operations, and not in the look that first shows its end."""
+        ended = observed.operation.finished_at if observed.operation else None
+        before, asked = self._ends.get(ref, (None, False))
+        self._ends[ref] = (ended, before == ended)
+        if before == ended and not asked:
+            await client.refresh(ref)
 
 
 class ArgoCDDegradedTrigger(ArgoCDEventTrigger):
@@ -191,16 +206,24 @@ class ArgoCDDegradedTrigger(ArgoCDEventTrigger):
     The payload is ``{app, namespace, project, sync, health, revision, lasted, resources, more, fingerprint}``. A
     degradation that began and ended while the triggerer was down is not found: Argo CD keeps no history of health.
 
-    :param grace: seconds for which it must have lasted.
+    Argo CD says Progressing, and not Degraded, of pods that crash again and again after a rollout that had ended well, and
+    of whatever a Deployment waits for within its ``progressDeadlineSeconds``. ``unhealthy_grace`` finds those too.
+
+    :param grace: seconds for which it must have been Degraded.
+    :param unhealthy_grace: seconds for which it must have been anything but Healthy or Suspended; ``None`` for never. Give
+        more than a rollout takes.
     """
 
     kept_as = "argocd-degraded"
     news = "degraded applications"
-    arguments = (*ArgoCDEventTrigger.arguments, "grace")
+    arguments = (*ArgoCDEventTrigger.arguments, "grace", "unhealthy_grace")
 
-    def __init__(self, *, grace: float = 60.0, **more: Any) -> None:
+    def __init__(self, *, grace: float = 60.0, unhealthy_grace: float | None = None, **more: Any) -> None:
         super().__init__(**more)
         self.grace = _seconds("grace", grace, zero=True)
+        self.unhealthy_grace = (
+            None if unhealthy_grace is None else _seconds("unhealthy_grace", unhealthy_grace)
+        )
 
     def remembered(self, data: Any) -> Any:
         """Read what was kept about an application."""
@@ -214,33 +237,47 @@ class ArgoCDDegradedTrigger(ArgoCDEventTrigger):
         """Look for a degradation."""
         from airflow_pipeops.argocd.novelty import degraded
 
-        return degraded(observed, memory, time.time(), grace=self.grace, resumed=resumed)
+        return degraded(
+            observed,
+            memory,
+            time.time(),
+            grace=self.grace,
+            unhealthy_grace=self.unhealthy_grace,
+            resumed=resumed,
+        )
 
 
 class ArgoCDDriftTrigger(ArgoCDEventTrigger):
     """Fires when live state differs from Git at an unchanged desired revision; once for each new difference.
 
     The payload is ``{app, revision, sync, resources, more, fingerprint}``; it names fields and never their values. Where
-    self-heal is on, the difference must outlast one poll.
+    self-heal is on, the difference must outlast one poll. Through the Kubernetes API (a connection of type ``kubernetes``)
+    nobody computes the fields: there a difference is which objects are out of sync, and another change of an object that is
+    so already is no news.
     """
 
-    kept_as = "argocd-drift"
-    news = "drift"
+    kept_as = "argocd-differences"
+    news = "differences"
 
     def remembered(self, data: Any) -> Any:
         """Read what was kept about an application."""
-        from airflow_pipeops.argocd.differences import DriftMemory
+        from airflow_pipeops.argocd.differences import DifferencesMemory
 
-        return DriftMemory.from_json(data)
+        return DifferencesMemory.from_json(data)
 
     async def judge(
         self, client: ArgoCD, ref: AppRef, observed: Observed, memory: Any, *, resumed: bool
     ) -> tuple[dict[str, Any] | None, Any]:
-        """Look for drift."""
-        from airflow_pipeops.argocd.differences import differences, news, payload, suspicious
+        """Look for differences."""
+        from airflow_pipeops.argocd.differences import differences, news, out_of_sync, payload, suspicious
 
-        drifted, memory = suspicious(observed, memory)
-        found = differences(await client.managed_resources(ref)) if drifted else []
+        suspect, memory = suspicious(observed, memory)
+        found = []
+        if suspect:
+            try:
+                found = differences(await client.managed_resources(ref))
+            except Unsupported:
+                found = out_of_sync(observed)
         if not found:
             return None, memory
         new, memory = news(found, memory)

@@ -1,1 +1,1 @@
-"""Common ground: HTTP, deadlines, retries, arguments, redaction, tables, storage, configuration. It knows no subject."""
+"""Common ground: HTTP, deadlines, retries, arguments, tables, storage, configuration. It knows no subject."""

@@ -1,9 +1,53 @@
-"""An Airflow connection, read where an event loop runs."""
+"""An Airflow connection, read wherever it is needed, in an event loop too; and what Airflow knows of secrets."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import difflib
+import math
+import re
+from collections.abc import Mapping
 from typing import Any
+
+from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowNotFoundException
+
+from airflow_pipeops.exceptions import InvalidInput, NotConfigured
+
+
+def read(conn_id: str, conn_type: str = "") -> Any:
+    """Read a connection.
+
+    :param conn_id: which one.
+    :param conn_type: of which type it should be, where only one will do.
+    :return: Airflow's connection.
+    :raises NotConfigured: where nobody made it.
+    """
+    try:
+        return BaseHook.get_connection(conn_id)
+    except AirflowNotFoundException:
+        raise NotConfigured({conn_id: conn_type}) from None
+
+
+async def aread(conn_id: str, conn_type: str) -> Any:
+    """Read a connection where an event loop runs (a triggerer); as :func:`read`."""
+    from airflow.providers.common.compat.connection import get_async_connection
+
+    try:
+        return await get_async_connection(conn_id)
+    except AirflowNotFoundException:
+        raise NotConfigured({conn_id: conn_type}) from None
+
+
+def without_id(conn_id: str, message: object) -> str:
+    """Say what a connection's test found without its id: while a form is tested, Airflow gives it a made-up one.
+
+    :param conn_id: the id.
+    :param message: what was found.
+    :return: the message, about "the connection".
+    """
+    return re.sub(rf"(?:the )?connection ['\"]?{re.escape(conn_id)}\b['\"]?", "the connection", str(message))
 
 
 async def read_extra(connection: Any) -> dict[str, Any]:
@@ -15,3 +59,54 @@ async def read_extra(connection: Any) -> dict[str, Any]:
     if hasattr(connection, "aextra_dejson"):  # from Airflow 3.3.2 on
         return dict(await connection.aextra_dejson())
     return dict(await asyncio.to_thread(lambda: connection.extra_dejson))
+
+
+def only(conn_id: str, extra: Mapping[str, Any], *known: str, prefix: str = "") -> None:
+    """Refuse a field of a connection's extra that means nothing: it may be a mistyped one that protects.
+
+    :param known: the fields that mean something.
+    :param prefix: of the fields that are looked at; others are somebody else's.
+    :raises InvalidInput: for another one that is set, with what comes near it.
+    """
+    for name, value in extra.items():
+        if name in known or not name.startswith(prefix) or value in ("", None):
+            continue
+        near = difflib.get_close_matches(name, known, 1)
+        raise InvalidInput(
+            f"connection {conn_id!r} has {name!r} in its extra, which means nothing here",
+            field=f"{conn_id}.{name}",
+            remedy=f"Did you mean {near[0]!r}?"
+            if near
+            else f"Remove it; known: {', '.join(known) or 'none'}.",
+        )
+
+
+def seconds(conn_id: str, field: str, value: Any, default: float) -> float:
+    """Read a time in seconds from a connection's extra.
+
+    :param default: where the field is not set.
+    :return: the time.
+    :raises InvalidInput: for what is no number above zero.
+    """
+    if value in (None, ""):
+        return default
+    with contextlib.suppress(TypeError, ValueError):
+        found = float(value)
+        if 0 < found < math.inf and not isinstance(value, bool):
+            return found
+    raise InvalidInput(
+        f"connection {conn_id!r} has {field} {value!r}",
+        field=f"{conn_id}.{field}",
+        value=value,
+        remedy="Give seconds, a number above zero.",
+    )
+
+
+def known_to_airflow(text: str) -> str:
+    """Take out of a text the secrets of all connections and variables that Airflow has read in this process.
+
+    :return: the text without them.
+    """
+    from airflow.sdk.log import redact  # type: ignore[attr-defined]  # it is exported there by an import only
+
+    return str(redact(text))

@@ -3,13 +3,16 @@
 Reads are tried again on a connection error, 429 and 5xx, with growing pauses and jitter, and never sooner than a
 ``Retry-After`` says. Writes are tried again only where the server cannot have acted (connection refused, 429); the caller
 looks up what became of the rest. A 401 or 403 is never tried again: clients that do so have taken servers down.
+
+No answer is longer than what its call states, unpacked: an endless one, or one that unpacks to gigabytes, ends there.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+import zlib
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from time import time
 from typing import TYPE_CHECKING, Any
@@ -17,13 +20,19 @@ from typing import TYPE_CHECKING, Any
 from airflow_pipeops.base.deadlines import within
 from airflow_pipeops.base.documents import parsed
 from airflow_pipeops.base.retries import jittered
-from airflow_pipeops.exceptions import BadResponse, InvalidInput, PipeOpsError, Unreachable
+from airflow_pipeops.exceptions import BadResponse, InvalidInput, PipeOpsError, SystemFailure, Unreachable
+from airflow_pipeops.redaction import remember_header
 
 if TYPE_CHECKING:
     import httpx
 
 #: A longer line of a stream is not read: nothing that we ask for has one.
 LINE_LIMIT = 16 * 1024 * 1024
+#: How long an answer may be, in bytes: one object, which no cluster stores beyond 2 MB; many, or all that is below one;
+#: and what a server says when it refuses, of which only the beginning is read.
+ONE, MANY, REFUSAL = 16 * 1024**2, 128 * 1024**2, 64 * 1024
+#: Bytes that are unpacked at a time.
+_PIECE = 256 * 1024
 #: A server that asks for a longer pause is not waited for within a call; seconds.
 LONGEST_PAUSE = 30.0
 
@@ -55,14 +64,16 @@ class Http:
         """Make a call whose answer is a JSON object.
 
         :param about: what is asked about, for the message of an error.
-        :param request: ``params``, ``json``, ``content_type``; ``attempts`` and ``timeout`` to replace the own ones.
+        :param request: ``params``, ``json``, ``content_type``; ``attempts`` and ``timeout`` to replace the own ones;
+            ``most`` bytes that the answer may have, :data:`ONE` by default.
         :return: the object.
+        :raises SystemFailure: if the answer is longer.
         """
         answer: dict[str, Any] = await self._tried(method, path, about, _object, request)
         return answer
 
     async def text(self, path: str, *, about: str, **request: Any) -> str:
-        """Read what is no JSON, as a log is."""
+        """Read what is no JSON, as a log is; see :meth:`object`."""
         text: str = await self._tried("GET", path, about, _text, request)
         return text
 
@@ -85,16 +96,17 @@ class Http:
 
         limits = httpx.Timeout(self.timeout, read=silence)
         try:
-            client = await self._opened()
+            client = await self._client()
+            sent = {"Accept-Encoding": "identity", **(headers or {})}
             async with client.stream(
-                "GET", self.url + path, params=dict(params), headers=dict(headers or {}), timeout=limits
+                "GET", self.url + path, params=dict(params), headers=sent, timeout=limits
             ) as response:
                 if response.status_code != 200:
-                    content = await within(self.timeout, response.aread())
+                    content = await within(self.timeout, _read(response, REFUSAL, cut=True))
                     raise self._failure(response, content, about)
                 rest = bytearray()
                 # Bytes, and not httpx's lines: those also end at U+0085 and its like, which JSON may hold as they are.
-                async for chunk in response.aiter_bytes():
+                async for chunk in _pieces(response):
                     rest += chunk
                     if b"\n" not in chunk:
                         if len(rest) > LINE_LIMIT:
@@ -152,13 +164,12 @@ class Http:
         kind = options.pop("content_type", "application/json")
         if options.get("json") is not None:
             options["content"] = json.dumps(options.pop("json")).encode()
-        headers = {} if method == "GET" else {"Content-Type": kind}
+        most = options.pop("most", None) or ONE
+        headers = {"Accept-Encoding": "gzip", **({} if method == "GET" else {"Content-Type": kind})}
         try:
-            client = await self._opened()
-            response = await within(
-                timeout,
-                client.request(method, self.url + path, headers=headers, timeout=timeout, **options),
-            )
+            client = await self._client()
+            call = client.stream(method, self.url + path, headers=headers, timeout=timeout, **options)
+            response, content = await within(timeout, _exchanged(call, most))
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise _Unsent(
                 Unreachable(f"{self.url} does not answer: {_words(error)}", remedy="Is the server up?")
@@ -167,14 +178,105 @@ class Http:
             raise InvalidInput(f"{self.url} is no usable URL: {error}", field="host") from error
         except (httpx.HTTPError, OSError, asyncio.TimeoutError) as error:
             raise Unreachable(f"{self.url} gave no whole answer about {about}: {_words(error)}") from error
+        except _TooLong as error:
+            raise SystemFailure(
+                f"{self.url} answered about {about} with more than {most / 1024**2:g} MB; the rest was not read",
+                remedy="Is the URL, with its path, that of the API? If so, ask for less at a time.",
+            ) from error
         if response.status_code == 429:
-            raise _Unsent(self._failure(response, response.content, about))
-        if response.status_code not in (200, 201, 202):
-            raise self._failure(response, response.content, about)
-        return response.content
+            raise _Unsent(self._failure(response, content, about))
+        if response.status_code not in _SUCCESS:
+            raise self._failure(response, content, about)
+        return content
+
+    async def _client(self) -> httpx.AsyncClient:
+        """Return the open client, and remember its credential: servers send it back in what they say."""
+        client = await self._opened()
+        remember_header(client.headers.get("Authorization", ""))
+        return client
 
     def _failure(self, response: httpx.Response, content: bytes, about: str) -> PipeOpsError:
         return _pausing(self._error_of(response.status_code, content, about, self.url), response)
+
+
+_SUCCESS = (200, 201, 202)
+
+
+class _TooLong(Exception):
+    """The answer is longer than its call states."""
+
+
+class _Unpacker:
+    """Unpacks an answer piece by piece, so that no piece is large, whatever it unpacks to.
+
+    :param encoding: the answer's ``Content-Encoding``.
+    :raises BadResponse: for one that was not asked for.
+    """
+
+    def __init__(self, encoding: str) -> None:
+        name = encoding.strip().lower()
+        if name not in ("", "identity", "gzip", "x-gzip"):
+            raise BadResponse(f"the server packed its answer as {name[:40]!r}, which was not asked for")
+        self._zlib = zlib.decompressobj(zlib.MAX_WBITS | 16) if name.endswith("gzip") else None
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """Yield what a chunk of the answer unpacks to."""
+        if self._zlib is None:
+            yield chunk
+            return
+        try:
+            while chunk:
+                yield self._zlib.decompress(chunk, _PIECE)
+                chunk = self._zlib.unconsumed_tail
+        except zlib.error as error:
+            raise BadResponse(f"the server's answer cannot be unpacked: {error}") from error
+
+    def end(self) -> bytes:
+        """Return what remains, once all was fed.
+
+        :raises Unreachable: if the answer ended too early.
+        """
+        if self._zlib is None:
+            return b""
+        rest = self._zlib.flush()
+        if not self._zlib.eof:
+            raise Unreachable("the server's answer ended in the middle")
+        return rest
+
+
+async def _exchanged(call: Any, most: int) -> tuple[httpx.Response, bytes]:
+    async with call as response:
+        good = response.status_code in _SUCCESS
+        return response, await _read(response, most if good else REFUSAL, cut=not good)
+
+
+async def _read(response: httpx.Response, most: int, *, cut: bool) -> bytes:
+    """Read an answer of at most so many bytes; of a longer one the beginning, or nothing."""
+    content = bytearray()
+    async for piece in _pieces(response):
+        content += piece
+        if len(content) > most:
+            if cut:
+                break
+            raise _TooLong
+    return bytes(content[:most])
+
+
+async def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:
+    unpacker = _Unpacker(response.headers.get("Content-Encoding", ""))
+    async for chunk in response.aiter_raw():
+        for piece in unpacker.feed(chunk):
+            yield piece
+    if rest := unpacker.end():
+        yield rest
+
+
+def pieces(response: httpx.Response) -> Iterator[bytes]:
+    """Yield an answer that a blocking client streams, unpacked, in pieces of bounded length."""
+    unpacker = _Unpacker(response.headers.get("Content-Encoding", ""))
+    for chunk in response.iter_raw():
+        yield from unpacker.feed(chunk)
+    yield unpacker.end()
 
 
 class _Unsent(Exception):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
 
+from airflow_pipeops.base.connections import only, read, without_id
 from airflow_pipeops.exceptions import InvalidInput
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class StorageHook(BaseHook):
 
     def get_conn(self) -> ObjectStoragePath:
         """Return the root of the storage."""
-        return root(self.storage_conn_id, self.get_connection(self.storage_conn_id))
+        return root(self.storage_conn_id, read(self.storage_conn_id, self.conn_type))
 
     def below(self, uri: Any) -> bool:
         """Tell whether a URI names a file right in the root, written as :meth:`get_conn` writes it.
@@ -48,7 +49,7 @@ class StorageHook(BaseHook):
                 return False, f"{path} does not exist"
             next(iter(path.iterdir()), None)
         except Exception as error:
-            return False, str(error)
+            return False, without_id(self.storage_conn_id, error)
         return True, f"{path} can be listed"
 
 
@@ -60,6 +61,7 @@ def root(conn_id: str, connection: Any) -> ObjectStoragePath:
     """
     from airflow.sdk import ObjectStoragePath
 
+    only(conn_id, connection.extra_dejson, "storage_conn_id", "uri")
     uri = connection.host or connection.extra_dejson.get("uri") or ""
     if "://" not in uri:
         raise InvalidInput(

@@ -80,6 +80,26 @@ def read(data: str | Sequence[str], *, field: str = "data", storage_conn_id: str
     return Table(frame, digest, tuple(names))
 
 
+def exact(table: Any) -> pd.DataFrame:
+    """Turn an Arrow table into a frame without changing a value.
+
+    :param table: of Arrow; its decimals become Python's own.
+    :return: the frame. Integers beside nulls are pandas' nullable ones: as doubles, those beyond 2**53 would be others.
+    """
+    import pandas as pd
+    import pyarrow as pa
+
+    nullable = {
+        getattr(pa, name.lower())(): getattr(pd, f"{name}Dtype")()
+        for name in ("Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64")
+    }
+    frame = table.to_pandas()
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if column.null_count and column.type in nullable:
+            frame[name] = column.to_pandas(types_mapper=nullable.get)
+    return frame
+
+
 def _suffix(name: str, field: str) -> str:
     for suffix in (*_PARQUET, *_CSV):
         if name.lower().endswith(suffix):

@@ -195,9 +195,10 @@ class Watcher(BaseEventTrigger):
                     self.log.warning("Cannot look at %s; trying on: %s", self.subject, said)
                 # What only a person can mend is looked at slowly from the start.
                 failures = failures + 1 if not known or error.retryable else max(failures + 1, 3)  # type: ignore[attr-defined]
-            yield self._grown(failures)
+            yield self.grown(failures)
 
-    def _grown(self, failures: int) -> float:
+    def grown(self, failures: int) -> float:
+        """Return the pause after so many looks in vain, in seconds."""
         grown = self.poll_interval * 2.0 ** min(failures, 10)
         return min(grown, max(LONGEST_PAUSE, self.poll_interval)) * random.uniform(0.9, 1.0)
 

@@ -177,7 +177,7 @@ class Packager:
     def build(self, context: Path, file: Path, scratch: Path) -> oci.Layout:
         """Pack; see :mod:`airflow_pipeops.build.oci`."""
         try:
-            text = file.read_text()
+            text = file.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
             raise InvalidInput(
                 f"{file.name} is not UTF-8 text", field=file.name, remedy="Save it as UTF-8."

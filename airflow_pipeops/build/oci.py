@@ -220,7 +220,7 @@ class Layout:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         (self.root / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
-        with open(self.root / ".lock", "w") as lock:
+        with open(self.root / ".lock", "w", encoding="utf-8") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             for leftover in self.root.glob(".writing-*"):  # of a writer that died
                 leftover.unlink(missing_ok=True)

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 
 from airflow_pipeops.base.arguments import matching, positive
+from airflow_pipeops.base.connections import known_to_airflow, read
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.exceptions import BuildFailed, GateFailed, InvalidInput, TestsFailed, Unreachable
+from airflow_pipeops.redaction import redacted
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -111,7 +113,7 @@ class RunTestsOperator(_SourceOperator):
                 kept = ", ".join(item.uri for item in evidence)
                 failure = BuildFailed if run.summary is None and not run.finished.timed_out else TestsFailed
                 raise failure(
-                    f"{run.reason}\n{testrun.last_lines(_redact(run.finished.output))}\n",
+                    f"{run.reason}\n{testrun.last_lines(redacted(run.finished.output, known_to_airflow))}\n",
                     remedy=f"Full output: {kept}",
                 )
             assert run.summary is not None
@@ -128,9 +130,16 @@ class RunTestsOperator(_SourceOperator):
         self.log.info("%s", line)
 
     def _keep(self, context: Context, run: TestRun) -> list[Any]:
-        kept = [self.keep(context, _redact(run.finished.output), "tests.log", "text/plain; charset=utf-8")]
+        kept = [
+            self.keep(
+                context,
+                redacted(run.finished.output, known_to_airflow),
+                "tests.log",
+                "text/plain; charset=utf-8",
+            )
+        ]
         if run.report:
-            text = _redact(run.report.decode(errors="surrogateescape"))
+            text = redacted(run.report.decode(errors="surrogateescape"), known_to_airflow)
             content = text.encode(errors="surrogateescape")
             kept.append(self.keep(context, content, "junit.xml", "application/xml"))
         return kept
@@ -306,16 +315,14 @@ class SmokeTestOperator(BaseOperator):
                 kind = Unreachable if all(answer.transient for answer in wrong) else GateFailed
                 said = "; ".join(f"{answer.path}: {answer.problem}" for answer in wrong)
                 raise kind(
-                    f"{len(wrong)} of {len(answers)} smoke tests failed against {url}: {_redact(said)}",
+                    f"{len(wrong)} of {len(answers)} smoke tests failed against {url}: {redacted(said, known_to_airflow)}",
                     remedy="Look at the service's own log.",
                 )
         found = [{"path": a.path, "status": a.status, "milliseconds": a.milliseconds} for a in answers]
         return {"checks": found, "url": url}
 
     def _endpoint(self) -> tuple[str, str | None, bool | str]:
-        from airflow.sdk import BaseHook
-
-        connection = BaseHook.get_connection(self.http_conn_id)
+        connection = read(self.http_conn_id, "http")
         host = (connection.host or "").rstrip("/")
         if host and "://" not in host:
             host = f"{connection.schema or 'http'}://{host}"
@@ -330,10 +337,3 @@ class SmokeTestOperator(BaseOperator):
         extra = connection.extra_dejson
         verify = extra.get("ca_file") or extra.get("verify_tls", True) is not False
         return host, connection.password or None, verify
-
-
-def _redact(text: str) -> str:
-    """Mask what Airflow knows to be secret."""
-    from airflow.sdk._shared.secrets_masker import redact
-
-    return str(redact(text))

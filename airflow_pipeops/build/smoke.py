@@ -9,8 +9,10 @@ from datetime import timedelta
 from typing import Any
 
 from airflow_pipeops.base.documents import parsed
+from airflow_pipeops.base.http import pieces
 from airflow_pipeops.base.retries import pause
-from airflow_pipeops.exceptions import InvalidInput
+from airflow_pipeops.exceptions import InvalidInput, SystemFailure
+from airflow_pipeops.redaction import remember
 
 #: No more than this of an answer is read, in bytes.
 MAX_BODY = 1024 * 1024
@@ -107,7 +109,8 @@ def ask(
     import httpx
 
     seconds = timeout.total_seconds()
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    remember(token or "")
+    headers = {"Accept-Encoding": "gzip", **({"Authorization": f"Bearer {token}"} if token else {})}
     answers = []
     with httpx.Client(timeout=seconds, headers=headers, verify=verify, follow_redirects=False) as client:
         for check in checks:
@@ -132,17 +135,18 @@ def _ask(client: Any, url: str, check: Check, seconds: float) -> Answer:
     late = f"no complete answer within {seconds:g} s"
     try:
         with client.stream("GET", url) as response:
-            body = b""
-            for chunk in response.iter_bytes():
-                body += chunk
-                if (
-                    time.monotonic() - started > seconds
-                ):  # a trickle never trips the time-out of a single read
+            body = bytearray()
+            for piece in pieces(response):
+                body += piece
+                # A trickle never trips the time-out of a single read.
+                if time.monotonic() - started > seconds:
                     return Answer(check.path, response.status_code, elapsed(), late, transient=True)
                 if len(body) > MAX_BODY:
                     break
     except httpx.TimeoutException:
         return Answer(check.path, None, elapsed(), late, transient=True)
+    except SystemFailure as error:
+        return Answer(check.path, None, elapsed(), error.message)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return Answer(check.path, None, elapsed(), f"no answer ({type(error).__name__})", transient=True)
     status = response.status_code
@@ -154,7 +158,7 @@ def _ask(client: Any, url: str, check: Check, seconds: float) -> Answer:
             f"status {status} instead of {check.status}",
             transient=status in (429, 502, 503, 504),
         )
-    return Answer(check.path, status, elapsed(), _compare(check, body))
+    return Answer(check.path, status, elapsed(), _compare(check, bytes(body)))
 
 
 def _compare(check: Check, body: bytes) -> str:

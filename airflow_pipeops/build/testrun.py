@@ -59,7 +59,8 @@ def prepare(
     :param env: what the tests need beside the minimal environment.
     :return: the command, and where it will leave its report.
     """
-    argv = list(DEFAULT_COMMAND if command is None else command)
+    words = DEFAULT_COMMAND if command is None else command
+    argv = [] if isinstance(words, str) else list(words)
     if not argv or not all(isinstance(word, str) and word and "\0" not in word for word in argv):
         raise InvalidInput(
             "the test command is not a list of non-empty words",
@@ -109,7 +110,7 @@ def _reason(finished: Finished, summary: junit.Summary | None, problem: str, tim
     if summary.tests == 0:
         return "no tests were collected, and nothing tested is not a pass"
     if summary.passed == 0:
-        return f"all {summary.tests} tests were skipped, and nothing tested is not a pass"
+        return f"all {summary.tests} tests were skipped or not run, and nothing tested is not a pass"
     if finished.status != 0:
         return f"{summary.passed} tests passed, but the test command ended with status {finished.status}"
     return ""

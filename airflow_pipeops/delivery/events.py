@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_pipeops.base.configuration import accepted_assets
 from airflow_pipeops.base.documents import map_, text
 from airflow_pipeops.delivery.records import PER_ENVIRONMENT, SCHEMA, Record
-from airflow_pipeops.exceptions import InvalidInput
+from airflow_pipeops.exceptions import InvalidInput, NotConfigured
 
 if TYPE_CHECKING:
     from airflow.sdk import Asset, Context
@@ -66,6 +66,7 @@ def started_by(context: Context) -> Started:
     """Read the events that started this run. One run may stand for several.
 
     :return: what counts among them, and why the others do not.
+    :raises AirflowFailException: if what started the run is that connections are missing.
     """
     by_asset = context.get("triggering_asset_events") or {}
     events = [_event(event, asset) for asset in by_asset for event in by_asset[asset]]
@@ -83,6 +84,10 @@ def started_by(context: Context) -> Started:
             continue  # an event of somebody else's: neither signal nor record
         if not why and not (isinstance(payload, Mapping) and payload):
             why = f"{event.name}: its payload is no object"
+        if not why and isinstance(missing := map_(payload).get("missing"), Mapping):
+            from airflow.sdk.exceptions import AirflowFailException
+
+            raise AirflowFailException(str(NotConfigured(missing)))
         key = text(map_(payload).get("key"))
         if not why and key and (key in seen or _told_before(context, event, key)):
             why = f"{event.name}: it was told before, with the same key {key}"

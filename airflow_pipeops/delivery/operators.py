@@ -178,7 +178,7 @@ def order_of(context: Context) -> int:
     It is the number of the first attempt since then, as Airflow itself works it out: clearing a task allows as many
     retries from there.
 
-    :return: the number of the order.
+    :return: the number.
     """
     ti = context["ti"]
     allowed, retries = getattr(ti, "max_tries", None), getattr(getattr(ti, "task", None), "retries", None)

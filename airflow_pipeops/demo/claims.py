@@ -64,4 +64,6 @@ class Claims:
         """Write the claims, and facts about the run, as JSON."""
         content = {"hold": self.hold, **facts, "claims": [asdict(claim) for claim in self.all]}
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n")
+        path.write_text(
+            json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8"
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import site
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,15 @@ from typing import Any
 from airflow_pipeops.demo.preflight import Ports
 from airflow_pipeops.demo.seeds import Seeds
 
+#: All that the demo takes from the machine: where programs are, and who runs them.
+INHERITED = ("USER", "LOGNAME", "SHELL", "TERM", "TMPDIR", "LD_LIBRARY_PATH")
+#: Seconds after which Airflow takes for dead what is only slow.
+_SLOW = "900"
 USERS = {"admin": "ADMIN", "op": "OP", "viewer": "VIEWER"}
 
 
 def environment(home: Path, ports: Ports, passwords: Path) -> dict[str, str]:
     """Return the environment of every process of the demo."""
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW")}
     airflow = {
         "CORE__LOAD_EXAMPLES": "False",
         "CORE__EXECUTOR": "LocalExecutor",
@@ -27,7 +31,7 @@ def environment(home: Path, ports: Ports, passwords: Path) -> dict[str, str]:
         "CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{ports.airflow}/execution/",
         "CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{user}:{role}" for user, role in USERS.items()),
         "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
-        "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow' / 'airflow.db'}",
+        "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow' / 'airflow.db'}?timeout={_SLOW}",
         # The API server starts while the database is being made.
         "DATABASE__CHECK_MIGRATIONS": "False",
         "API__HOST": "127.0.0.1",
@@ -49,6 +53,17 @@ def environment(home: Path, ports: Ports, passwords: Path) -> dict[str, str]:
                 }
             ]
         ),
+        # On a busy machine everything comes later, and nothing of it is lost for that.
+        "CORE__DAGBAG_IMPORT_TIMEOUT": _SLOW,
+        "DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": _SLOW,
+        "DAG_PROCESSOR__HEALTH_CHECK_THRESHOLD": _SLOW,
+        "DAG_PROCESSOR__STALE_DAG_THRESHOLD": _SLOW,
+        "SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": _SLOW,
+        "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": _SLOW,
+        "SCHEDULER__TASK_QUEUED_TIMEOUT": _SLOW,
+        "TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": _SLOW,
+        "TRIGGERER__RUNNER_HEALTH_CHECK_THRESHOLD": _SLOW,
+        "WORKERS__EXECUTION_API_TIMEOUT": "60",
         "SCHEDULER__ENABLE_HEALTH_CHECK": "False",
         "SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "2",
         "TRIGGERER__JOB_HEARTBEAT_SEC": "2",
@@ -58,11 +73,9 @@ def environment(home: Path, ports: Ports, passwords: Path) -> dict[str, str]:
         "PIPEOPS__BUILDER": "oci-layout",
     }
     return {
-        **inherited,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        **surroundings(home),
         "AIRFLOW_HOME": str(home / "airflow"),
         **{f"AIRFLOW__{name}": value for name, value in airflow.items()},
-        **no_proxy(),
         # On busy cores the threads of scikit-learn wait for each other.
         "OMP_NUM_THREADS": "1",
         "DO_NOT_TRACK": "1",
@@ -73,11 +86,24 @@ def environment(home: Path, ports: Ports, passwords: Path) -> dict[str, str]:
     }
 
 
-def no_proxy() -> dict[str, str]:
-    """Return the variables that keep our own calls, all over the loopback interface, away from a proxy."""
-    known = os.environ.get("NO_PROXY") or os.environ.get("no_proxy") or ""
-    value = ",".join(dict.fromkeys(["127.0.0.1", "localhost", *filter(None, known.split(","))]))
-    return {"NO_PROXY": value, "no_proxy": value}
+def surroundings(home: Path) -> dict[str, str]:
+    """Return the environment that the demo works in, so that the machine decides nothing.
+
+    No proxy, as all calls go over the loopback interface; no setting of another Airflow, Git, MLflow or Python; English,
+    UTF-8 and UTC; and a home directory of its own.
+
+    :return: variable -> value.
+    """
+    kept = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    return {
+        **kept,
+        "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))),
+        "HOME": str(home / "home"),
+        "PYTHONUSERBASE": site.getuserbase(),  # packages may be installed for the user alone
+        "PYTHONUTF8": "1",
+        "LC_ALL": "C.UTF-8",
+        "TZ": "UTC",
+    }
 
 
 def connections(home: Path, ports: Ports, seeds: Seeds, token: str) -> dict[str, dict[str, Any]]:
@@ -110,7 +136,7 @@ def connections(home: Path, ports: Ports, seeds: Seeds, token: str) -> dict[str,
 def write_passwords(path: Path) -> dict[str, str]:
     """Make a password for each user and keep them where Airflow reads them."""
     made = {user: secrets.token_urlsafe(12) for user in USERS}
-    path.write_text(json.dumps(made))
+    path.write_text(json.dumps(made), encoding="utf-8")
     path.chmod(0o600)
     return made
 

@@ -5,13 +5,14 @@ The files are in ``seeds/``: the first version of the application and what each 
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from airflow_pipeops.git.credentials import Credentials, environment
 
 SEEDS = Path(__file__).parent / "seeds"
 ENVIRONMENTS = ("staging", "production")
@@ -25,7 +26,7 @@ VERSIONS = {
         "Pool the connections to the delay store\n\nWithout the region: no environment provides one.",
         "Ben",
     ),
-    4: ("Give the connection of a health check back to the pool", "Ada"),
+    4: ("Give the connection of each answer back to the pool", "Ada"),
 }
 
 
@@ -45,7 +46,7 @@ class Seeds:
         """Make both repositories; the application's is empty but for a README until a version is pushed."""
         for repository in (self.app_repository, self.deploy_repository):
             repository.mkdir(parents=True)
-            _git(repository, "init", "--quiet", "--bare", "--initial-branch=main")
+            run_git(repository, "init", "--quiet", "--bare", "--initial-branch=main")
         with tempfile.TemporaryDirectory() as folder:
             clone = Path(folder)
             shutil.copytree(SEEDS / "deploy", clone, dirs_exist_ok=True)
@@ -64,7 +65,7 @@ class Seeds:
         message, author = VERSIONS[number]
         with tempfile.TemporaryDirectory() as folder:
             clone = Path(folder)
-            _git(clone, "clone", "--quiet", str(self.app_repository), ".")
+            run_git(clone, "clone", "--quiet", str(self.app_repository), ".")
             first = () if (clone / "app.py").exists() else (1,)
             for version in dict.fromkeys((*first, number)):
                 source = SEEDS / "delay-api" / str(version)
@@ -105,11 +106,11 @@ class Seeds:
 
 def _commit_all(clone: Path, repository: Path, message: str, author: str) -> str:
     if not (clone / ".git").exists():
-        _git(clone, "init", "--quiet", "--initial-branch=main")
-        _git(clone, "remote", "add", "origin", str(repository))
+        run_git(clone, "init", "--quiet", "--initial-branch=main")
+        run_git(clone, "remote", "add", "origin", str(repository))
     email = f"{author.lower().replace(' ', '.')}@example.com"
-    _git(clone, "add", "--all")
-    _git(
+    run_git(clone, "add", "--all")
+    run_git(
         clone,
         "-c",
         f"user.name={author}",
@@ -121,13 +122,19 @@ def _commit_all(clone: Path, repository: Path, message: str, author: str) -> str
         "--message",
         message,
     )
-    _git(clone, "push", "--quiet", "origin", "HEAD:main")
-    return _git(clone, "rev-parse", "HEAD").strip()
+    run_git(clone, "push", "--quiet", "origin", "HEAD:main")
+    return run_git(clone, "rev-parse", "HEAD").strip()
 
 
-def _git(folder: Path, *arguments: str) -> str:
-    environment = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+def run_git(folder: Path, *arguments: str) -> str:
+    """Run Git in a folder, as the product does: obeying no configuration of the machine; return what it prints."""
     command = ["git", *arguments]
-    return subprocess.run(
-        command, cwd=folder, env=environment, check=True, capture_output=True, text=True, timeout=60
-    ).stdout
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment("", Credentials(), None),
+        check=True,
+        capture_output=True,
+        timeout=600,
+    )
+    return done.stdout.decode()

@@ -80,7 +80,7 @@ class ServiceTrack:
         )
 
     def incident(self, number: int) -> None:
-        """Release a commit that goes bad in production by itself: the guard must revert it."""
+        """Release a commit that goes bad under its users' requests: the guard must revert it."""
         self.teller.chapter("Service: an incident in production is reverted by Git")
         before = self.digest("production"), self.version("production")
         known = self.teller.runs("release_guard")
@@ -92,6 +92,9 @@ class ServiceTrack:
             self.teller.api.run("code_to_release", run)["state"],
             "success",
         )
+        # Its fault is in what users ask for, so that neither tests nor probes meet it, however long they take.
+        self.teller.visit(f"{NAME}-production", "/delays/jfk")
+        self.teller.say("    service: users ask production how late flights are; it does not stand it")
         guard = self.guard_of(run, known)
         state = self.teller.follow("release_guard", guard, "guard")
         self.claims.equal("the guard ended its work", state, "success")

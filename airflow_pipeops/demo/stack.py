@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ import httpx
 
 from airflow_pipeops.demo.airflow_api import AirflowApi
 from airflow_pipeops.demo.configuration import connections, environment, write_passwords
+from airflow_pipeops.demo.patience import Patience, files
 from airflow_pipeops.demo.preflight import MARKER, Ports, empty, occupy, problems
 from airflow_pipeops.demo.processes import Processes
 from airflow_pipeops.demo.seeds import Seeds
@@ -28,7 +29,8 @@ DAGS = frozenset(
 )
 #: A month of flights in the demo: a seeded sample, so that a year fits into minutes.
 ROWS = 9000
-_PATIENCE = 180.0
+#: Seconds without any progress after which the start is given up, and after which it is in any case.
+_PATIENCE, _LONGEST = 180.0, 3600.0
 
 
 class StackFailed(PipeOpsError):
@@ -81,7 +83,7 @@ class Stack:
             self.home.mkdir(parents=True, exist_ok=True)
             self._hold()
         empty(self.home)
-        for folder in ("airflow", "data", "artifacts", "evidence", "sandbox"):
+        for folder in ("home", "airflow", "data", "artifacts", "evidence", "sandbox"):
             (self.home / folder).mkdir(parents=True)
         self._processes.begin()
         self.seeds.plant()
@@ -140,7 +142,10 @@ class Stack:
         with contextlib.suppress(BrokenPipeError):  # it has ended: finish() says how
             making.stdin.write(b"go\n")
             making.stdin.close()
-        self._processes.finish("database", _PATIENCE)
+        patience = Patience(_PATIENCE, self._starting, longest=_LONGEST)
+        while making.poll() is None and not patience.ended:
+            time.sleep(0.1)
+        self._processes.finish("database", 0.1)
         listed.unlink()
 
     def _start_airflow(self, *arguments: str) -> None:
@@ -156,7 +161,9 @@ class Stack:
         :raises StackFailed: if it fails.
         """
         command = [sys.executable, "-m", "airflow", *arguments]
-        run = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=timeout)
+        run = subprocess.run(
+            command, env=self.environment, capture_output=True, encoding="utf-8", timeout=timeout
+        )
         if run.returncode:
             raise StackFailed(
                 f"airflow {' '.join(arguments[:2])} failed:\n{(run.stdout + run.stderr)[-3000:]}"
@@ -226,8 +233,8 @@ class Stack:
         return all(health.get(part) == "healthy" for part in ("scheduler", "dag_processor", "triggerer"))
 
     def _wait(self, what: str, is_there: Callable[[], Any]) -> None:
-        deadline = time.monotonic() + _PATIENCE
-        while time.monotonic() < deadline:
+        patience = Patience(_PATIENCE, self._starting, longest=_LONGEST)
+        while not patience.ended:
             self._processes.check()
             try:
                 if is_there():
@@ -236,4 +243,18 @@ class Stack:
             except (httpx.HTTPError, PipeOpsError):
                 pass  # not yet
             time.sleep(0.3)
-        raise StackFailed(f"{what} did not come up within {_PATIENCE:.0f} s; see {self.home / 'logs'}")
+        raise StackFailed(
+            f"{what} did not come up, and nothing has moved for {_PATIENCE:.0f} s. What each process said is in"
+            f" {self.home / 'logs'}: look there, then start again"
+        )
+
+    def _starting(self) -> Hashable:
+        # A start is work: the processors' seconds tell that it goes on, also where no line is logged for long.
+        return files(self.home / "logs"), int(self._processes.cpu_seconds() / 5)
+
+    def progress(self) -> Hashable:
+        """Return something that differs when a task, a commit or an application has moved."""
+        folders = self.home.glob("airflow/logs/dag_id=*")
+        return files(*folders, self.home / "git"), (
+            self.home / "sandbox" / "applications.sqlite"
+        ).stat().st_mtime

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from airflow_pipeops.demo.patience import Patience
+from airflow_pipeops.demo.seeds import run_git
+
 if TYPE_CHECKING:
     from airflow_pipeops.demo.claims import Claims
     from airflow_pipeops.demo.stack import Stack
 
-#: A run of the demo's DAGs takes a minute or two; what takes longer than this will not come.
+#: Seconds without any progress, of any task, commit or application, after which a thing will not come.
 PATIENCE = 300.0
 #: How long a person looks at a question before answering, seconds.
 _THINKING = 4.0
@@ -71,20 +74,22 @@ class Teller:
         self._stopped.set()
 
     def wait(self, what: str, look: Callable[[], Any], patience: float = PATIENCE) -> Any:
-        """Look until there is something to see.
+        """Look until there is something to see, for as long as anything moves.
 
         :return: what ``look`` found.
         :raises StoryBroken: when patience ends first.
         :raises ProcessDied: when a process of the stack ends meanwhile.
         """
-        deadline = time.monotonic() + patience
-        while time.monotonic() < deadline:
+        left = Patience(patience, self.stack.progress)
+        while not left.ended:
             self.stack.check()
             if (found := look()) is not None:
                 return found
             if self._stopped.wait(0.5):
                 raise StoryBroken(f"stopped while waiting: {what}")
-        raise StoryBroken(f"waited {patience:.0f} s in vain: {what}")
+        raise StoryBroken(
+            f"waited {left.waited:.0f} s in vain, the last {patience:.0f} s without any progress: {what}"
+        )
 
     def runs(self, dag: str) -> set[str]:
         """Return the ids of a DAG's runs so far."""
@@ -143,6 +148,20 @@ class Teller:
         if not self.wait(f"{dag} {run} is approved", look):
             raise StoryBroken(f"{dag} ended before it was approved")
 
+    def visit(self, name: str, path: str) -> None:
+        """Ask an endpoint what its users ask, again and again, until it reports to be unwell."""
+
+        def look() -> bool | None:
+            with contextlib.suppress(httpx.HTTPError):
+                for _ in range(10):
+                    httpx.get(self.stack.endpoint(name) + path, timeout=30)
+                return (
+                    httpx.get(self.stack.endpoint(name) + "/healthz", timeout=30).status_code != 200 or None
+                )
+            return None
+
+        self.wait(f"{name} gets unwell under its users' requests", look)
+
     def endpoint(self, name: str, path: str) -> Any:
         """Get JSON from a deliverable's endpoint; ``None`` while there is no usable answer.
 
@@ -150,7 +169,7 @@ class Teller:
         :return: the JSON, or ``None``.
         """
         try:
-            answer = httpx.get(self.stack.endpoint(name) + path, timeout=5)
+            answer = httpx.get(self.stack.endpoint(name) + path, timeout=30)
         except httpx.HTTPError:
             return None
         return answer.json() if answer.status_code == 200 else None
@@ -161,5 +180,4 @@ class Teller:
 
     def git(self, *arguments: str) -> str:
         """Run Git on the desired-state repository."""
-        command = ["git", "-C", str(self.stack.seeds.deploy_repository), *arguments]
-        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
+        return run_git(self.stack.seeds.deploy_repository, *arguments)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import html
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -73,14 +74,25 @@ def page(reference: pd.DataFrame, current: pd.DataFrame, verdict: str) -> str:
     rows = f"{len(reference):,} and {len(current):,} rows"
     banner = _BANNER.format(verdict=html.escape(verdict), rows=rows)
     head, body, rest = report.partition("<body>")
-    return f"{head}{body}{banner}{rest}" if body else report
+    return f"{_titled(head, verdict)}{body}{banner}{rest}" if body else report
+
+
+def _titled(head: str, verdict: str) -> str:
+    """Name the page after its verdict, for a browser's tab and history."""
+    title = f"<title>{html.escape(verdict)}</title>"
+    named, count = re.subn(r"<title>.*?</title>", lambda _: title, head, count=1, flags=re.DOTALL)
+    return named if count else head.replace("</head>", f"{title}</head>", 1)
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep Evidently from calling home, and its progress bar and warnings out of the task's log."""
     os.environ.setdefault("DO_NOT_TRACK", "1")
-    with warnings.catch_warnings(), open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
+    with (
+        warnings.catch_warnings(),
+        open(os.devnull, "w", encoding="utf-8") as nowhere,
+        contextlib.redirect_stderr(nowhere),
+    ):
         warnings.simplefilter("ignore")
         yield
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_pipeops.base.arguments import one_of, positive
 from airflow_pipeops.delivery.operators import DeliveryOperator, idempotency_key
@@ -12,9 +12,10 @@ from airflow_pipeops.flux.hook import FluxHook
 from airflow_pipeops.flux.rules import RULEBOOK
 from airflow_pipeops.flux.triggers import FluxWaitTrigger
 from airflow_pipeops.flux.waits import Asking, FluxController, token_base, wait_to_json
-from airflow_pipeops.git.ancestry import git_oracle
+from airflow_pipeops.git.ancestry import chart_history, git_oracle
+from airflow_pipeops.waits.expectation import Match, Policy
 from airflow_pipeops.waits.operators import WaitOperator
-from airflow_pipeops.waits.revisions import revisions_of
+from airflow_pipeops.waits.sources import revisions_of
 from airflow_pipeops.waits.verdict import Expectation, Verdict
 from airflow_pipeops.waits.wait import Decided, Wait, raise_error_of
 
@@ -40,7 +41,7 @@ class FluxOperator(DeliveryOperator):
         self,
         *,
         name: str,
-        kind: str = "Kustomization",
+        kind: Literal["Kustomization", "HelmRelease"] = "Kustomization",
         namespace: str = "",
         flux_conn_id: str = FluxHook.default_conn_name,
         **kwargs: Any,
@@ -70,18 +71,19 @@ class FluxWaitOperator(WaitOperator, FluxOperator):
         settle: timedelta = timedelta(0),
         source_grace: timedelta = timedelta(minutes=3),
         failed_attempts: int = 2,
-        on_suspended: str = "fail",
+        on_suspended: Policy = "fail",
         **kwargs: Any,
     ) -> None:
         super().__init__(settle=settle, **kwargs)
         self.source_grace = positive("source_grace", source_grace, zero=True)
         self.failed_attempts = count("failed_attempts", failed_attempts)
-        self.on_suspended = one_of("on_suspended", on_suspended, ("fail", "wait", "accept"))
+        self.on_suspended: Policy = one_of("on_suspended", on_suspended, ("fail", "wait", "accept"))
 
-    def expected(self, revision: Any, match: str, **more: Any) -> Expectation:
+    def expected(self, revision: Any, match: Match, **more: Any) -> Expectation:
         """Return an expectation with the operator's durations and policies.
 
         :param revision: expected revision, or a dict from source to revision; of no account where any will do.
+        :return: the expectation.
         :raises InvalidInput: without a revision, unless any will do.
         """
         return Expectation(
@@ -101,6 +103,7 @@ class FluxWaitOperator(WaitOperator, FluxOperator):
 
         :param method: name of the method that goes on after a deferral, with the trigger's event.
         :param asks: ask controllers to reconcile where that would help.
+        :return: where the wait stands, if it was not deferred.
         """
         hook = self.hook()
         base = token_base(idempotency_key(context)) if asks else ""
@@ -110,7 +113,8 @@ class FluxWaitOperator(WaitOperator, FluxOperator):
             return [Wait(ref, expectation, rulebook=RULEBOOK, oracle=oracle, on_change=self._log_verdict)]
 
         def controller(client: FluxClient) -> FluxController:
-            return FluxController(client.gather, Asking(client.request, base), client)
+            asking, charts = Asking(client.request, base), chart_history(self.git_conn_id)
+            return FluxController(client.gather, client.all, asking, client, charts)
 
         def trigger(waits: Sequence[Wait]) -> FluxWaitTrigger:
             return FluxWaitTrigger(
@@ -127,6 +131,7 @@ class FluxWaitOperator(WaitOperator, FluxOperator):
     def resumed(self, event: Mapping[str, Any] | None) -> Decided:
         """Read a trigger's event.
 
+        :return: where the wait stands.
         :raises PipeOpsError: the error that ended the trigger, if one did.
         """
         raise_error_of(event)
@@ -138,6 +143,7 @@ class FluxWaitOperator(WaitOperator, FluxOperator):
     def demand(self, decided: Decided) -> dict[str, Any]:
         """Return what there is to say of a met expectation.
 
+        :return: ``{kind, name, namespace, revision, chart, health, rule, reason, warnings}``.
         :raises PipeOpsError: what a failed verdict stands for, with everything that a person looks up next.
         """
         verdict, details = decided.verdict, decided.verdict.details
@@ -172,6 +178,7 @@ class FluxWaitOperator(WaitOperator, FluxOperator):
 def count(field: str, value: int) -> int:
     """Return a number from 1.
 
+    :return: the number.
     :raises InvalidInput: for anything else.
     """
     from airflow_pipeops.exceptions import InvalidInput

@@ -15,6 +15,12 @@ _NO_ATTEMPT = frozenset({CANCELED, DEPENDENCY, NO_SOURCE, "Progressing", "Progre
 _CHART_DIGEST = re.compile(r"[0-9a-f]{12}")
 _KEPT = 20
 
+#: What there is to know of a chart that was not packaged anew.
+UNBUMPED = (
+    "with reconcileStrategy ChartVersion a change of the chart's files without a new version is never deployed: raise "
+    "the version in Chart.yaml, or set reconcileStrategy to Revision"
+)
+
 
 def chain_of(k: Look) -> Reconciled:
     """Return the chain that was observed."""
@@ -46,10 +52,17 @@ def answered(k: Look, stage: Stage) -> bool:
     return replaced and (k.memory.own_seen or k.held("invisible") >= VISIBLE_WITHIN)
 
 
+def unanswered(k: Look, stage: Stage) -> bool:
+    """Whether what a stage says is from before our request to it."""
+    return stage is chain_of(k).main and not answered(k, stage)
+
+
 def stages(k: Look) -> list[Stage]:
-    """Return the stages that must come to where they should be, in their order."""
+    """Return the stages that must come to where they should be, in their order: what applies something goes before it."""
     chain = chain_of(k)
-    return [chain.owner, chain.main] if chain.owner and k.expectation.match != "any" else [chain.main]
+    if k.expectation.match == "any":
+        return [chain.main]
+    return [*chain.above, *([chain.owner] if chain.owner else []), chain.main]
 
 
 def current(k: Look) -> Stage | None:
@@ -60,7 +73,7 @@ def current(k: Look) -> Stage | None:
 def _done_with(k: Look, stage: Stage) -> bool:
     chain = chain_of(k)
     if stage is not chain.main:
-        # Whoever applies the release need not be ready: the release's own health may be what it waits for.
+        # Whoever applies something need not be ready: the health of that may be what it waits for.
         return stage.current and (
             (stage.ready == "True" and right(k, stage.applied))
             or (stage.past_apply and right(k, stage.tried))
@@ -72,11 +85,14 @@ def _done_with(k: Look, stage: Stage) -> bool:
 
 
 def _source_answered(k: Look) -> bool:
-    """Whether the source has looked again since we asked it to; of no account where the revision says so itself."""
+    """Whether what the source holds is of its present spec and, where we asked it to look again, later than that.
+
+    Of no account where the revision says so itself.
+    """
     source, token = chain_of(k).source, k.expectation.operation_id
-    return (
-        source is None or k.expectation.match != "any" or source.requested != token or source.handled == token
-    )
+    if source is None or k.expectation.match != "any":
+        return True
+    return (source.current or source.suspended) and (source.requested != token or source.handled == token)
 
 
 def _released(k: Look) -> bool:
@@ -90,8 +106,42 @@ def _released(k: Look) -> bool:
         and release.same_values
         and release.attempted_generation in (None, stage.generation, stage.ready_generation)
         and not (release.remediated or release.tests or release.untested or release.behind)
+        and (chain.chart is None or chain.chart.current or chain.chart.suspended)
+        and charted(k)
         and (not k.expectation.chart or same_chart(k.expectation.chart, release.chart))
     )
+
+
+def overtaken(k: Look) -> bool:
+    """Whether Git says that what the source holds came after exactly that which is expected."""
+    source = chain_of(k).source
+    if source is None or not source.holds or k.expectation.match != "exact":
+        return False
+    now = source.holds[0]
+    return bool(k.wanted) and all(
+        k.expectation.contained.get(f"{wanted}..{now}") is True for wanted in k.wanted.values()
+    )
+
+
+def charted(k: Look) -> bool:
+    """Whether the chart was built from an acceptable revision; of no account where that says nothing about the chart."""
+    chain = chain_of(k)
+    return chain.chart is None or not chart_of_commit(k) or right(k, chain.chart.built)
+
+
+def chart_of_commit(k: Look) -> bool:
+    """Whether the chart lies where the expected commit does, so that the commit may change it."""
+    chain = chain_of(k)
+    return (
+        k.expectation.match != "any"
+        and chain.chart_source is not None
+        and fetches_the_same(k, chain.chart_source)
+    )
+
+
+def fetches_the_same(k: Look, source: Stage) -> bool:
+    """Whether a source fetches the revisions of which one is expected."""
+    return any(one.key == source.key for one in chain_of(k).sources)
 
 
 def same_chart(wanted: str, version: str) -> bool:
@@ -101,9 +151,17 @@ def same_chart(wanted: str, version: str) -> bool:
 
 
 def source_for(k: Look, stage: Stage) -> Stage | None:
-    """Return the source that a stage waits for."""
+    """Return the source that a stage waits for; of a Helm release its chart, or what that is built from if that lacks."""
     chain = chain_of(k)
-    return chain.chart if chain.release is not None and stage is chain.main else chain.source
+    if chain.release is None or stage is not chain.main:
+        return next((one for one in chain.sources if one.key == stage.made_from), chain.source)
+    chart, beyond = chain.chart, chain.chart_source
+    if chart is None or beyond is None:
+        return chart
+    if not charted(k) and not at(k, beyond.holds):
+        return beyond
+    well = not (chart.missing or chart.trouble or chart.stalled or chart.suspended)
+    return beyond if well and (beyond.stalled or beyond.trouble or beyond.missing) else chart
 
 
 def old_news(k: Look, stage: Stage) -> bool:
@@ -115,13 +173,15 @@ def old_news(k: Look, stage: Stage) -> bool:
         return not right(k, stage.tried)
     attempted = chain.release.attempted
     other = bool(k.expectation.chart and attempted) and not same_chart(k.expectation.chart, attempted)
-    return other or bool(chain.release.behind)
+    return other or bool(chain.release.behind) or not charted(k)
 
 
 def failing(k: Look) -> Stage | None:
     """Return the stage whose last attempt at what is expected has failed."""
     stage = current(k)
     if stage is None or stage.ready != "False" or stage.reason in _NO_ATTEMPT or old_news(k, stage):
+        return None
+    if unanswered(k, stage):
         return None
     # The next attempt of a Helm release says what it does, and leaves the last one's failure standing.
     return None if stage.kind == "HelmRelease" and stage.busy.startswith("Running '") else stage
@@ -130,7 +190,11 @@ def failing(k: Look) -> Stage | None:
 def lasting(k: Look) -> list[str]:
     """Name what is so now and may become decisive by lasting."""
     chain, stage = chain_of(k), current(k)
+    if chain.main.missing:
+        return ["absent"]
     names = ["owner"] if chain.owner is not None and chain.owner.missing else []
+    if chain.source is not None and chain.source.holds and not at(k, chain.source.holds):
+        names.append(f"elsewhere:{chain.source.holds[0]}")
     if stage is None:
         main = chain.main
         return [*names, f"ready:{main.since}|{main.ready_generation}|{'|'.join(main.applied[:1])}"]
@@ -177,6 +241,9 @@ def facts(k: Look) -> dict[str, Any]:
         )
         if release.drifted:
             notes.append(f"the cluster differs from the release: {release.drifted}")
-    if chain.source is not None and chain.source.trouble:
-        notes.append(f"{chain.source} may be behind its origin: {chain.source.trouble}")
+    if release is not None and release.unproven and chart_of_commit(k) and not k.expectation.chart:
+        notes.append(f"{release.unproven}; {UNBUMPED}")
+    for source in (chain.source, *chain.sources[1:]):
+        if source is not None and source.trouble:
+            notes.append(f"{source} may be behind its origin: {source.trouble}")
     return {**found, "warnings": notes}

@@ -3,21 +3,43 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from airflow_pipeops.exceptions import AccessDenied, NotFound
-from airflow_pipeops.flux.kinds import FORCE_AT, KINDS, REQUESTED_AT, RESET_AT, Ref, owner_of, references
+from airflow_pipeops.exceptions import AccessDenied, NotFound, Unreachable
+from airflow_pipeops.flux.kinds import (
+    FORCE_AT,
+    KINDS,
+    REQUESTED_AT,
+    RESET_AT,
+    Ref,
+    dependencies,
+    owner_of,
+    ref_of,
+    references,
+)
+from airflow_pipeops.flux.stages import says_applied
 from airflow_pipeops.kubernetes.client import KubernetesClient
 from airflow_pipeops.kubernetes.kinds import Kind
 
 log = logging.getLogger(__name__)
 
+#: Where Flux itself is usually configured.
+HOME = "flux-system"
+
+#: Reads all objects of a kind in a namespace.
+All = Callable[[str, str], Awaitable[list[dict[str, Any]]]]
+#: Reads one object.
+Get = Callable[[Ref], Awaitable[dict[str, Any]]]
+
 #: Of one look, so many objects are read at most: dependencies may form long chains.
 MOST = 40
 #: So many at the same time.
 _AT_ONCE = 4
+#: An object whose owners change while it is read is read so often, in one look.
+_ROUNDS = 5
 
 
 class Gathered(list[dict[str, Any]]):
@@ -25,12 +47,14 @@ class Gathered(list[dict[str, Any]]):
 
     :param missing: what they refer to and is not there.
     :param hidden: what they refer to and the credential may not see.
+    :param owners: the Kustomizations that apply any of them.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.missing: list[Ref] = []
         self.hidden: list[Ref] = []
+        self.owners: set[Ref] = set()
 
 
 class FluxClient:
@@ -65,6 +89,7 @@ class FluxClient:
 
         :raises NotFound: if the object itself is not there.
         :raises AccessDenied: if it, or what applies it, may not be seen: nothing could be said then.
+        :return: the objects, the one that is meant first.
         """
         return await gather(ref, self.get)
 
@@ -107,16 +132,63 @@ def kind_of(kind: str) -> Kind:
     return Kind(*KINDS[kind])
 
 
-async def gather(ref: Ref, get: Any) -> Gathered:
-    """Read an object and all that decides about it.
+async def gather(ref: Ref, get: Get) -> Gathered:
+    """Read an object and all that decides about it, as all of them were at one moment.
 
+    What a commit changes in an object shows in that object alone, and that the commit was applied shows in its owners
+    alone. So the object is read again after its owners, and they after it, until none has moved in between: else an old
+    "ready" could join a new "applied".
+
+    :param ref: the object.
     :param get: reads one object.
+    :return: the objects.
+    :raises Unreachable: if they change faster than they can be read.
     """
+    found = await _around(ref, get)
+    for _ in range(_ROUNDS):
+        places = [place for place, item in enumerate(found) if place and ref_of(item) in found.owners]
+        if not places:
+            return found
+        before = found[0]
+        found[0] = await get(ref)
+        again = [await get(ref_of(found[place])) for place in places]
+        if references(before) != references(found[0]):
+            found = await _around(ref, get)
+            continue
+        if all(
+            says_applied(found[place]) == says_applied(item)
+            for place, item in zip(places, again, strict=True)
+        ):
+            return found
+        for place, item in zip(places, again, strict=True):
+            found[place] = item
+    raise Unreachable(f"{ref} and what applies it change faster than they can be read")
+
+
+async def fetchers(ref: Ref, all_of: All) -> list[dict[str, Any]]:
+    """Return what may fetch the commit that brings an object: the sources beside it, and those of Flux itself.
+
+    :param ref: the object that is not there.
+    :param all_of: reads all objects of a kind in a namespace.
+    :return: the sources, as far as the credential may see them.
+    """
+    found: list[dict[str, Any]] = []
+    for namespace in dict.fromkeys([ref.namespace, HOME]):
+        for kind in ("GitRepository", "OCIRepository", "Bucket"):
+            with contextlib.suppress(AccessDenied, NotFound):
+                found += await all_of(kind, namespace)
+    return found[:MOST]
+
+
+async def _around(ref: Ref, get: Get) -> Gathered:
+    """Read an object, and wave by wave what decides about it; of what it only depends on, the dependencies alone."""
     found = Gathered()
     main = await get(ref)
     found.append(main)
-    needed = set(owner_of(main))
-    known, wave = {ref}, references(main)
+    needed = set(owner_of(main)) if ref.kind == "HelmRelease" else set()
+    deciding = set(references(main))
+    found.owners.update(owner_of(main))
+    known, wave = {ref}, [*references(main), *dependencies(main)]
     while wave:
         wave = [one for one in dict.fromkeys(wave) if one not in known][: MOST - len(known)]
         known.update(wave)
@@ -127,20 +199,24 @@ async def gather(ref: Ref, get: Any) -> Gathered:
             for one, answer in zip(part, answers, strict=True):
                 if isinstance(answer, dict):
                     found.append(answer)
-                    following += references(answer)
+                    if one in deciding:
+                        found.owners.update(owner_of(answer))
+                        deciding.update(references(answer))
+                        following += references(answer)
+                    following += dependencies(answer)
                 elif answer:
                     found.hidden.append(one)
                 else:
                     found.missing.append(one)
         wave = following
+    found.owners.discard(ref)
     return found
 
 
-async def _read(ref: Ref, get: Any, needed: bool) -> dict[str, Any] | bool:
+async def _read(ref: Ref, get: Get, needed: bool) -> dict[str, Any] | bool:
     """Return an object; ``False`` if it is not there, ``True`` if it may not be seen."""
     try:
-        answer: dict[str, Any] = await get(ref)
-        return answer
+        return await get(ref)
     except NotFound:
         return False
     except AccessDenied:

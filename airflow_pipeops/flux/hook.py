@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow.sdk import BaseHook
 
 from airflow_pipeops.base.arguments import object_name
+from airflow_pipeops.base.connections import without_id
 from airflow_pipeops.exceptions import PipeOpsError
 from airflow_pipeops.flux.kinds import KINDS, Ref, waitable
 
@@ -20,6 +21,7 @@ Result = TypeVar("Result")
 #: What is read, and what each further permission is needed for.
 _READ = ("Kustomization", "HelmRelease", "GitRepository", "OCIRepository", "HelmChart", "HelmRepository")
 _WRITE = ("Kustomization", "HelmRelease", "GitRepository", "OCIRepository")
+_ASKED = ("HelmChart", "HelmRepository")
 
 
 class FluxHook(BaseHook):
@@ -43,6 +45,7 @@ class FluxHook(BaseHook):
         """Return a client, for use in ``async with``.
 
         :param options: arguments of the Kubernetes client, for example ``timeout`` and ``attempts``.
+        :return: the client, not opened yet.
         """
         from airflow_pipeops.flux.client import FluxClient
         from airflow_pipeops.kubernetes.connections import connect
@@ -53,6 +56,7 @@ class FluxHook(BaseHook):
         """Return a client where an event loop runs (a triggerer).
 
         :param options: as for :meth:`client`.
+        :return: the client, not opened yet.
         """
         from airflow_pipeops.flux.client import FluxClient
         from airflow_pipeops.kubernetes.connections import aconnect
@@ -98,10 +102,11 @@ class FluxHook(BaseHook):
         try:
             return self.run(self._test)
         except PipeOpsError as error:
-            return False, str(error)
+            return False, without_id(self.flux_conn_id, error)
 
     async def _test(self, client: FluxClient) -> tuple[bool, str]:
         from airflow_pipeops.flux.client import kind_of
+        from airflow_pipeops.kubernetes.kinds import EVENTS
 
         version, namespace = await client.kubernetes.version(), self._namespace
 
@@ -111,16 +116,22 @@ class FluxHook(BaseHook):
             )
             return [KINDS[kind][2] for kind, allowed in zip(kinds, answers, strict=True) if not allowed]
 
-        reads, watches, writes = [
-            await lacking(verb, kinds)
-            for verb, kinds in (("get", _READ), ("watch", _READ), ("patch", _WRITE))
-        ]
+        asked = (("get", _READ), ("list", _READ), ("watch", _READ), ("patch", _WRITE), ("patch", _ASKED))
+        reads, lists, watches, writes, charts = [await lacking(verb, kinds) for verb, kinds in asked]
+        events = [] if await client.kubernetes.allowed("list", EVENTS, namespace) else ["events"]
         said = [
             f"{verb} {', '.join(names)} ({purpose})"
             for verb, names, purpose in (
                 ("get", reads, "to wait"),
+                (
+                    "list",
+                    lists,
+                    "for one shared stream in place of polling, and to find what brings an absent object",
+                ),
                 ("watch", watches, "for one shared stream in place of polling"),
+                ("list", events, "for messages and drift"),
                 ("patch", writes, "to reconcile, suspend and resume"),
+                ("patch", charts, "to have charts fetched at once"),
             )
             if names
         ]

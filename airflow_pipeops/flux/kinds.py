@@ -45,6 +45,7 @@ class Ref(NamedTuple):
 def waitable(kind: str) -> str:
     """Return a kind that one can wait for.
 
+    :return: the kind.
     :raises InvalidInput: for any other.
     """
     return one_of("kind", kind, WAITABLE)
@@ -53,6 +54,7 @@ def waitable(kind: str) -> str:
 def ref_of(item: Json) -> Ref:
     """Return which object this is.
 
+    :return: the reference.
     :raises BadResponse: if it is no object of Flux.
     """
     metadata = map_(item.get("metadata"))
@@ -63,19 +65,16 @@ def ref_of(item: Json) -> Ref:
 
 
 def references(item: Json) -> list[Ref]:
-    """Return the objects that decide about this one: source, chart, owner, dependencies."""
+    """Return the objects that decide what becomes of this one: source, chart, owner."""
     me = ref_of(item)
     spec, status = map_(item.get("spec")), map_(item.get("status"))
-    found: list[Ref] = []
-    if me.kind == "Kustomization":
+    found = owner_of(item)
+    if me.kind in ("Kustomization", "HelmChart"):
         found += _given(spec.get("sourceRef"), me.namespace)
     elif me.kind == "HelmRelease":
-        found += owner_of(item)
         chart = chart_of(spec, status, me.namespace)
         found += [chart] if chart else []
-    elif me.kind == "HelmChart":
-        found += _given(spec.get("sourceRef"), me.namespace)
-    return list(dict.fromkeys([*found, *dependencies(item)]))
+    return list(dict.fromkeys(found))
 
 
 def dependencies(item: Json) -> list[Ref]:
@@ -91,10 +90,11 @@ def dependencies(item: Json) -> list[Ref]:
 
 
 def owner_of(item: Json) -> list[Ref]:
-    """Return the Kustomization that applies an object, if one does."""
+    """Return the Kustomization that applies an object, if one does; one may apply itself, which says nothing more."""
     labels = map_(map_(item.get("metadata")).get("labels"))
     name, namespace = text(labels.get(OWNER_NAME)), text(labels.get(OWNER_NAMESPACE))
-    return [Ref("Kustomization", namespace, name)] if name and namespace else []
+    owner = Ref("Kustomization", namespace, name)
+    return [owner] if name and namespace and owner != ref_of(item) else []
 
 
 def source_of(item: Json) -> Ref | None:

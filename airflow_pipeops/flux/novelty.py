@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from airflow_pipeops.base.redaction import redacted
 from airflow_pipeops.flux.chain import current, failing
 from airflow_pipeops.flux.differences import Correction, changes, fingerprint, report
 from airflow_pipeops.flux.status import Reconciled
+from airflow_pipeops.redaction import redacted
 from airflow_pipeops.waits.expectation import Expectation, Memory
 from airflow_pipeops.waits.situation import Look
 from airflow_pipeops.waits.status import Observed
@@ -51,6 +51,7 @@ def ready(observed: Observed, memory: NewsMemory) -> tuple[dict[str, Any] | None
     """Say whether this look shows the object ready at something that was not reported yet.
 
     What is ready already when the watch begins is no news; what is still on its way will be.
+    :return: what to tell, if anything, and what to remember.
     """
     chain = _chain(observed)
     if not is_ready(observed):
@@ -69,6 +70,7 @@ def failed(
     """Say whether this look shows a failure that was not reported yet; once, until it is ready again.
 
     :param attempts: how many different attempts must have failed, where the controller has not given up.
+    :return: what to tell, if anything, and what to remember.
     """
     chain = _chain(observed)
     main = chain.main
@@ -104,15 +106,18 @@ def drifted(
 ) -> tuple[dict[str, Any] | None, NewsMemory]:
     """Say whether drift was found, or put right, that was not reported yet.
 
-    :param found: what a Kustomization put right since ``memory.at``; empty for a Helm release.
+    :param found: what was put right since ``memory.at``.
+    :return: what to tell, if anything, and what to remember.
     """
-    release = _chain(observed).release
-    if release is None:
+    chain = _chain(observed)
+    release = chain.release
+    if release is None or not memory.known or any(one.at > memory.at for one in found):
         return _corrected(observed, found, memory)
     if not release.drifted:
-        return None, NewsMemory(known=True)
+        return None, NewsMemory(known=True, at=memory.at)
     mark = fingerprint([observed.uid, release.number, release.drifted])
-    if mark == memory.reported:
+    # What is being put right now is told with that.
+    if mark == memory.reported or (release.drift_mode == "enabled" and chain.main.busy):
         return None, memory
     said = report(changes(release.drifted.partition(": ")[2]), release.drifted)
     payload = {
@@ -122,7 +127,7 @@ def drifted(
         **said,
         "fingerprint": mark,
     }
-    return payload, NewsMemory(known=True, reported=mark)
+    return payload, NewsMemory(known=True, reported=mark, at=memory.at)
 
 
 def _corrected(
@@ -168,10 +173,12 @@ def _look(observed: Observed) -> Look:
 def _about(observed: Observed) -> dict[str, Any]:
     chain = _chain(observed)
     last = chain.owner or chain.main
+    # Whoever waits for the release's health has not brought to its end yet what the release is from.
+    known = last.tried if chain.owner and last.past_apply else last.applied
     found = {
         "kind": chain.main.kind,
         "name": observed.name,
         "namespace": observed.namespace,
-        "revision": last.applied[0] if last.applied else "",
+        "revision": known[0] if known else "",
     }
     return {**found, "chart": chain.release.chart} if chain.release else found

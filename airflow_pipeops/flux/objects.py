@@ -13,11 +13,11 @@ from typing import Any
 
 from airflow_pipeops.base.documents import map_, maps, text, whole
 from airflow_pipeops.exceptions import BadResponse
-from airflow_pipeops.flux.kinds import Ref, chart_of, owner_of, ref_of, source_of
+from airflow_pipeops.flux.kinds import Ref, chart_of, owner_of, ref_of, references, source_of
 from airflow_pipeops.flux.revisions import names
 from airflow_pipeops.flux.stages import Objects, condition, conditions, stage
-from airflow_pipeops.flux.status import Reconciled, Release, Stage
-from airflow_pipeops.waits.status import Condition, Observed, Operation, Resource, Source
+from airflow_pipeops.flux.status import DriftMode, Reconciled, Release, Stage
+from airflow_pipeops.waits.status import Condition, Observed, Operation, Resource, Source, same_repository
 
 Json = Mapping[str, Any]
 
@@ -29,6 +29,7 @@ _HEALTH = {
     "NotFound": "Missing",
     "Terminating": "Progressing",
 }
+_DRIFT: Mapping[str, DriftMode] = {"enabled": "enabled", "warn": "warn"}
 _NO_TEST_FAILURES = ("install", "upgrade")
 
 
@@ -38,6 +39,7 @@ def observe(objects: Sequence[Any], missing: Iterable[Ref] = ()) -> Observed:
     :param objects: the Kustomization or HelmRelease itself first, then what it refers to, in any order:
         source, chart, owner, dependencies.
     :param missing: what it refers to and is not there.
+    :return: the look.
     :raises BadResponse: if the first is no Kustomization or HelmRelease.
     """
     found: dict[Ref, Json] = {}
@@ -54,6 +56,18 @@ def observe(objects: Sequence[Any], missing: Iterable[Ref] = ()) -> Observed:
     raise BadResponse(f"{me} is neither a Kustomization nor a HelmRelease")
 
 
+def absent(me: Ref, sources: Sequence[Json] = ()) -> Observed:
+    """Return the look at an object that is not there.
+
+    :param me: the object.
+    :param sources: what may fetch the commit that brings it.
+    :return: the look.
+    """
+    around = Objects({ref_of(item): item for item in sources}, frozenset([me]))
+    chain = Reconciled(stage(me, around), sources=tuple(stage(one, around) for one in around.found))
+    return Observed(name=me.name, namespace=me.namespace, health="Missing", reconciled=chain, called=str(me))
+
+
 def _kustomization(me: Ref, item: Json, around: Objects) -> Observed:
     main = stage(me, around)
     at = source_of(item)
@@ -64,7 +78,11 @@ def _kustomization(me: Ref, item: Json, around: Objects) -> Observed:
         notes.append(
             f"{me} has neither wait nor healthChecks, so ready means applied, and says nothing about its workloads"
         )
-    return _observed(item, Reconciled(main, source, notes=tuple(notes)), _source(at, around), spec)
+    above = _above(me, at, around)
+    chain = Reconciled(
+        main, source, above=above, sources=_sources(at, (main, *above), around), notes=tuple(notes)
+    )
+    return _observed(item, chain, _source(at, around), spec)
 
 
 def _helm_release(me: Ref, item: Json, around: Objects) -> Observed:
@@ -89,29 +107,72 @@ def _helm_release(me: Ref, item: Json, around: Objects) -> Observed:
         notes.append(
             f"{me} takes values from other objects; a change of those alone may be noticed an interval later"
         )
+    above = tuple(one for one in _above(me, at, around) if owner is None or one.key != owner.key)
+    held_by = stage(chart, around) if chart else None
+    beyond = held_by.made_from if held_by else None
+    stages = [one for one in (owner, *above, held_by) if one is not None]
     chain = Reconciled(
         stage(me, around),
         stage(at, around) if at else None,
         owner,
-        _chart(chart, around),
+        above,
+        _sources(at, stages, around),
+        held_by,
+        stage(Ref(*beyond), around) if beyond else None,
         release,
         tuple(notes),
     )
     return _observed(item, chain, _source(at, around), spec)
 
 
-def _chart(chart: Ref | None, around: Objects) -> Stage | None:
-    """Return what holds the chart; where that is well and its own source is not, that source."""
-    if chart is None:
-        return None
-    found = stage(chart, around)
-    item = around.get(chart)
-    beyond = source_of(item) if item and chart.kind == "HelmChart" else None
-    if beyond and not (found.missing or found.trouble or found.stalled or found.suspended):
-        other = stage(beyond, around)
-        if other.stalled or other.trouble or other.missing:
-            return other
-    return found
+def _above(me: Ref, at: Ref | None, around: Objects) -> tuple[Stage, ...]:
+    """Return the Kustomizations that apply any object of a chain and are made from the same revisions, outermost first.
+
+    :param me: where the chain ends.
+    :param at: the source whose revisions count.
+    """
+    owners: dict[Ref, None] = {}
+    wave, known = [me], {me}
+    while wave:
+        item = around.get(wave.pop(0))
+        if item is None:
+            continue
+        # Nearer ones are met first; one that is met again further away stands there.
+        for owner in owner_of(item):
+            owners.pop(owner, None)
+            owners[owner] = None
+        following = [one for one in references(item) if one not in known]
+        known.update(following)
+        wave += following
+    found = [one for one in reversed(owners) if one != me and (item := around.get(one)) is not None]
+    return tuple(stage(one, around) for one in found if same_source(source_of(around.found[one]), at, around))
+
+
+def _sources(at: Ref | None, stages: Iterable[Stage], around: Objects) -> tuple[Stage, ...]:
+    """Return the objects that fetch the same revisions as one of them, that one first; each fetches for itself."""
+    if at is None:
+        return ()
+    made_from = [Ref(*one.made_from) for one in stages if one.made_from]
+    same = [one for one in made_from if same_source(one, at, around)]
+    return tuple(stage(one, around) for one in dict.fromkeys([at, *same]))
+
+
+def same_source(one: Ref | None, other: Ref | None, around: Objects) -> bool:
+    """Whether two sources fetch the same revisions: the same repository, and the same branch, tag or digest of it.
+
+    :param one: a source.
+    :param other: another, or the same.
+    :param around: what was read of them.
+    :return: ``False`` also where nobody could read them.
+    """
+    if one is None or other is None or one == other:
+        return one == other and one is not None
+    specs = [map_(item.get("spec")) for ref in (one, other) if (item := around.get(ref)) is not None]
+    if one.kind != other.kind or len(specs) < 2:
+        return False
+    refs = [map_(spec.get("ref")) for spec in specs]
+    urls = [text(spec.get("url")) for spec in specs]
+    return bool(urls[0]) and same_repository(urls[0], urls[1]) and refs[0] == refs[1]
 
 
 def _release(item: Json, chart: Ref | None, around: Objects) -> Release:
@@ -125,7 +186,7 @@ def _release(item: Json, chart: Ref | None, around: Objects) -> Release:
     config, last = text(newest.get("configDigest")), text(status.get("lastAttemptedConfigDigest"))
     digest, tried = text(newest.get("ociDigest")), text(status.get("lastAttemptedRevisionDigest"))
     counts = test.get("enable") is True and not _ignored(spec, status)
-    mode = text(map_(spec.get("driftDetection")).get("mode")) or "disabled"
+    mode = _DRIFT.get(text(map_(spec.get("driftDetection")).get("mode")), "disabled")
     return Release(
         chart=text(newest.get("chartVersion")),
         status=text(newest.get("status")),
@@ -138,8 +199,12 @@ def _release(item: Json, chart: Ref | None, around: Objects) -> Release:
         tests=_said(tests) if counts and text(tests.get("status")) == "False" else "",
         untested=counts and not isinstance(newest.get("testHooks"), Mapping),
         drifted=_said(drifted) if mode != "disabled" and text(drifted.get("status")) == "True" else "",
+        drifted_since=text(drifted.get("lastTransitionTime")),
         drift_mode=mode,
         behind=_behind(attempted, tried, chart, around),
+        unproven=_unproven(chart, around),
+        chart_path=text(map_((around.get(chart) or {}).get("spec")).get("chart")) if chart else "",
+        unchanged=_unchanged(newest, chart, around),
     )
 
 
@@ -158,6 +223,40 @@ def _behind(attempted: str, digest: str, chart: Ref | None, around: Objects) -> 
     version, _, now = artifact.rpartition("@")
     current = not artifact or not digest or now == digest
     return "" if current else f"{chart} holds {version or now}, and {attempted} was last attempted"
+
+
+def _unproven(chart: Ref | None, around: Objects) -> str:
+    """Say that a chart was packaged before its repository of files was fetched last, and not again since.
+
+    With the strategy ``ChartVersion`` a change of its files alone is left out, and nothing in the cluster tells that from a
+    commit which changes other files.
+    """
+    item = around.get(chart) if chart else None
+    at = source_of(item) if item and chart and chart.kind == "HelmChart" else None
+    source = around.get(at) if at and at.kind in ("GitRepository", "Bucket") else None
+    if item is None or source is None:
+        return ""
+    strategy = text(map_(item.get("spec")).get("reconcileStrategy")) or "ChartVersion"
+    packaged, fetched = (map_(map_(one.get("status")).get("artifact")) for one in (item, source))
+    before = _time(text(packaged.get("lastUpdateTime"))), _time(text(fetched.get("lastUpdateTime")))
+    if strategy != "ChartVersion" or before[0] is None or before[1] is None or before[0] >= before[1]:
+        return ""
+    return (
+        f"{chart} holds version {text(packaged.get('revision'))}, packaged {text(packaged.get('lastUpdateTime'))} and not "
+        f"again since {names(text(fetched.get('revision')))[0]} was fetched"
+    )
+
+
+def _unchanged(newest: Json, chart: Ref | None, around: Objects) -> bool:
+    """Whether nothing was released since the chart's repository fetched what it holds."""
+    item = around.get(chart) if chart else None
+    at = source_of(item) if item else None
+    artifact = map_(map_((around.get(at) if at else None) or {}).get("status")).get("artifact")
+    fetched, deployed = (
+        _time(text(map_(artifact).get("lastUpdateTime"))),
+        _time(text(newest.get("lastDeployed"))),
+    )
+    return fetched is not None and deployed is not None and deployed < fetched
 
 
 def _unbuilt(chart: Ref, item: Json, status: Json, around: Objects) -> str:
@@ -238,6 +337,7 @@ def _observed(item: Json, chain: Reconciled, sources: tuple[Source, ...], spec: 
         self_heal=main.kind == "Kustomization",
         owner=chain.owner.kind if chain.owner else "",
         reconciled=chain,
+        called=str(main),
     )
 
 

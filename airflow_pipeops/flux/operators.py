@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_pipeops.base.arguments import one_of, positive
 from airflow_pipeops.base.documents import map_, text
@@ -24,6 +24,7 @@ from airflow_pipeops.flux.base import FluxOperator, FluxWaitOperator
 from airflow_pipeops.flux.kinds import REQUESTED_AT, Ref, source_of
 from airflow_pipeops.flux.objects import observe
 from airflow_pipeops.flux.waits import token_base
+from airflow_pipeops.waits.expectation import Match
 from airflow_pipeops.waits.wait import Decided
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ class FluxReconcileOperator(FluxWaitOperator):
         """Find our request again or make one; then wait."""
         with no_retry():
             hook, base = self.hook(), token_base(idempotency_key(context))
-            match = "any" if not self.revision else "contains" if self.git_conn_id else "exact"
+            given: Match = "contains" if self.git_conn_id else "exact"
+            match: Match = given if self.revision else "any"
             expectation = self.expected(self.revision, match)
             token, attached = hook.run(
                 lambda client: self._request(client, hook.ref(self.kind, self.name), base)
@@ -216,9 +218,11 @@ class FluxResumeOperator(FluxWaitOperator):
 class FluxDriftOperator(FluxOperator):
     """Say whether the cluster differs from what Flux applied, as far as Flux itself says so.
 
-    Of a HelmRelease: its ``Drifted`` condition, where drift detection is on; where it is off, nobody looks, the verdict is
-    ``unknown``, and the log says what to set. Of a Kustomization: what its controller has put right within ``since``, from
-    its events; a cluster keeps those for an hour by default.
+    Of a HelmRelease: its ``Drifted`` condition, and what was put right within ``since``, where drift detection is on; where
+    it is off, nobody looks, the verdict is ``unknown``, and the log says what to set. Of a Kustomization: what was put right
+    within ``since``. That stands in events; a cluster keeps those for an hour by default and merges equal ones, and a
+    controller leaves some out. Where that hides something, the verdict is ``unknown``, or ``corrected`` with a warning that
+    there may be more.
 
     Returns ``{kind, name, namespace, verdict, mode, revision, resources, more, message, warning}``; ``verdict`` is
     ``clean``, ``drifted``, ``corrected`` or ``unknown``. Objects are named, and never their values.
@@ -228,7 +232,11 @@ class FluxDriftOperator(FluxOperator):
     """
 
     def __init__(
-        self, *, since: timedelta = timedelta(hours=1), on_drift: str = "accept", **kwargs: Any
+        self,
+        *,
+        since: timedelta = timedelta(hours=1),
+        on_drift: Literal["accept", "fail"] = "accept",
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.since = positive("since", since)
@@ -255,43 +263,17 @@ class FluxDriftOperator(FluxOperator):
 
 
 async def _drift(client: FluxClient, ref: Ref, begin: str) -> dict[str, Any]:
-    from airflow_pipeops.flux.differences import changes, corrections, report
+    from airflow_pipeops.flux.differences import verdict_on
 
-    item = await client.get(ref)
-    observed = observe([item])
-    chain = observed.reconciled
-    assert chain is not None
-    about = {"kind": ref.kind, "name": ref.name, "namespace": ref.namespace}
-    release, warning = chain.release, ""
-    if release is not None:
-        named, message = changes(release.drifted.partition(": ")[2]), release.drifted
-        verdict, mode = "drifted" if release.drifted else "clean", release.drift_mode
-        if mode == "disabled":
-            verdict = "unknown"
-            warning = (
-                f"{ref} has drift detection off: whatever happens to its objects, it stays ready. Set "
-                "spec.driftDetection.mode to warn or enabled"
-            )
-        revision = release.chart
-    else:
-        try:
-            found = corrections(item, await client.events(ref), begin)
-        except PipeOpsError as error:
-            if error.retryable:
-                raise
-            found, warning = [], f"the events of {ref} cannot be read, so nobody can tell: {error}"
-        named = tuple(dict.fromkeys(change for one in found for change in one.changes))
-        message, mode = "", "enabled"
-        verdict = "unknown" if warning else "corrected" if found else "clean"
-        revision = chain.main.applied[0] if chain.main.applied else ""
-    return {
-        **about,
-        "verdict": verdict,
-        "mode": mode,
-        "revision": revision,
-        **report(named, message),
-        "warning": warning,
-    }
+    item, events, warning = await client.get(ref), None, ""
+    try:
+        events = await client.events(ref)
+    except PipeOpsError as error:
+        if error.retryable:
+            raise
+        warning = f"the events of {ref} cannot be read: {error}"
+    found = verdict_on(item, events, begin)
+    return {**found, "warning": "; ".join(filter(None, [found["warning"], warning]))}
 
 
 def our_token(main: Stage, base: str) -> tuple[str, bool]:
@@ -299,6 +281,7 @@ def our_token(main: Stage, base: str) -> tuple[str, bool]:
 
     :param main: the object.
     :param base: what the requests of this task begin with.
+    :return: the token, and whether it was made before.
     """
     ours = [
         value

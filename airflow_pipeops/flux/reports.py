@@ -6,10 +6,10 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.base.redaction import redacted
 from airflow_pipeops.exceptions import PipeOpsError
 from airflow_pipeops.flux.differences import when
 from airflow_pipeops.flux.objects import observe, unhealthy
+from airflow_pipeops.redaction import redacted
 from airflow_pipeops.waits.status import Observed, short
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def compose(
 
     :param observed: a late look, for its resources and conditions.
     :param events: about the object, the latest last.
+    :return: the message.
     """
     verdict, details = decided.verdict, decided.verdict.details
     lines = [f"Flux {ref}: {verdict.reason}"]

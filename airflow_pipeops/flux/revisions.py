@@ -19,6 +19,7 @@ def names(written: str, origin: str = "") -> Names:
 
     :param written: as the controller writes it.
     :param origin: of an OCI artifact, the commit that it was made from, written in the same way.
+    :return: the names.
     """
     found: dict[str, None] = {}
     for text in (origin, written):

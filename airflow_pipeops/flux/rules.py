@@ -3,8 +3,8 @@
 Such a controller never ends an operation: it fails, and tries again, for ever. So what counts is which revision it
 tried, which it applied, of which spec its conditions speak, and how many *different* attempts have failed.
 
-The stages (the Kustomization that applies a Helm release, and the release itself) are judged in that order, and only
-the first that is not where it should be: what a later one says before that is old news.
+The stages (the Kustomizations that apply an object, the outermost first, and the object itself) are judged in that order,
+and only the first that is not where it should be: what a later one says before that is old news.
 """
 
 from __future__ import annotations
@@ -15,25 +15,29 @@ from typing import Any
 from airflow_pipeops.flux.chain import (
     CANCELED,
     DEPENDENCY,
-    answered,
+    UNBUMPED,
     at,
     attempts,
     chain_of,
+    chart_of_commit,
+    charted,
     current,
     facts,
     failing,
+    fetches_the_same,
     lasting,
     old_news,
+    overtaken,
     right,
     same_chart,
     source_for,
     stages,
+    unanswered,
 )
 from airflow_pipeops.flux.status import Names, Stage
 from airflow_pipeops.waits.expectation import Verdict
-from airflow_pipeops.waits.language import Rule, fail, seconds
 from airflow_pipeops.waits.rulebook import Rulebook, facts_of
-from airflow_pipeops.waits.rules import deleting, recreated
+from airflow_pipeops.waits.rules import Rule, deleting, fail, recreated, seconds
 from airflow_pipeops.waits.situation import ABSENT_AFTER, Look
 from airflow_pipeops.waits.status import is_sha, short
 
@@ -42,6 +46,27 @@ _DIGEST = re.compile(r"(?:[^@\s]+@)?sha256:[0-9a-f]{64}")
 _SILENT = frozenset(
     {"ValuesError", "ChartMutateError", "RESTClientError", "FactoryError", "StateError", "ArtifactFailed"}
 )
+
+
+def _absent(k: Look) -> Verdict | None:
+    main = chain_of(k).main
+    if not main.missing:
+        return None
+    if k.memory.uid:
+        # Once may be a hiccup of an API server that has just started; twice is an answer.
+        gone = k.held("absent") > 0
+        return (fail if gone else _wait)("app_deleted", f"{main} is gone")
+    sources = chain_of(k).sources
+    found = _after_grace(
+        k,
+        "absent",
+        "app_not_found",
+        f"{main} does not exist, and may come with a commit that was not fetched yet",
+    )
+    if found.state != "wait" or not sources:
+        return found
+    # Which one brings it nobody knows before it is there.
+    return _wait(found.rule, found.reason, ask=sources[k.memory.asks % len(sources)])
 
 
 def _unmeetable(k: Look) -> Verdict | None:
@@ -80,7 +105,9 @@ def _unmeetable(k: Look) -> Verdict | None:
 
 def _suspended(k: Look) -> Verdict | None:
     stage = current(k)
-    concerned = [one for one in stages(k) if one.suspended]
+    # What comes after the current stage may be resumed by what that applies.
+    reached = stages(k) if stage is None else stages(k)[: stages(k).index(stage) + 1]
+    concerned = [one for one in reached if one.suspended]
     source = source_for(k, stage) if stage else None
     if source is not None and source.suspended and not at(k, source.holds):
         concerned.append(source)
@@ -104,6 +131,28 @@ def _drifted(k: Look) -> Verdict | None:
     return fail("drifted", reason) if k.expectation.on_out_of_sync == "fail" else _wait("drifted", reason)
 
 
+def _unproven(k: Look) -> Verdict | None:
+    release, beyond = chain_of(k).release, chain_of(k).chart_source
+    if current(k) is not None or release is None or beyond is None or not release.unproven:
+        return None
+    newest = all(wanted in beyond.holds for wanted in k.wanted.values())
+    if not chart_of_commit(k) or k.expectation.chart:
+        return None
+    if release.unbumped:
+        return fail(
+            "chart_unproven",
+            f"{short(release.unbumped)} has changed {release.chart_path} without a new version, which is not live: "
+            f"{release.unproven}; {UNBUMPED}; or expect a chart version as well, if the chart is meant to stay",
+        )
+    if not (newest and release.unchanged):
+        return None
+    return fail(
+        "chart_unproven",
+        f"{k.expected} has changed nothing in {chain_of(k).main}, and whether it should have nobody can tell: "
+        f"{release.unproven}; {UNBUMPED}; or expect a chart version as well, if the chart is meant to stay",
+    )
+
+
 def _ready(k: Look) -> Verdict | None:
     if current(k) is not None:
         return None
@@ -119,7 +168,9 @@ def _ready(k: Look) -> Verdict | None:
 
 def _stalled(k: Look) -> Verdict | None:
     stage = current(k)
-    if stage is None or not stage.stalled or (stage.kind == "HelmRelease" and old_news(k, stage)):
+    if stage is None or not stage.stalled or unanswered(k, stage):
+        return None
+    if stage.kind == "HelmRelease" and old_news(k, stage):
         return None
     hint = "; mend it, or ask for a reconciliation with reset or force" if stage.kind == "HelmRelease" else ""
     detail = (
@@ -130,7 +181,7 @@ def _stalled(k: Look) -> Verdict | None:
 
 def _not_answered(k: Look) -> Verdict | None:
     stage = current(k)
-    if stage is None or stage is not chain_of(k).main or answered(k, stage) or stage.reason == DEPENDENCY:
+    if stage is None or not unanswered(k, stage) or stage.reason == DEPENDENCY:
         return None
     lost = not stage.requested
     what = ", which somebody has removed" if lost else ""
@@ -153,6 +204,8 @@ def _dependency(k: Look) -> Verdict | None:
 def _remediated(k: Look) -> Verdict | None:
     stage, release = current(k), chain_of(k).release
     if release is None or stage is None or stage is not chain_of(k).main or stage.busy or old_news(k, stage):
+        return None
+    if unanswered(k, stage):
         return None
     # With attempts left the controller is busy with the next one, and this one counts as any failed attempt.
     if release.remediated:
@@ -198,21 +251,37 @@ def _superseded(k: Look) -> Verdict | None:
         k.known(wanted, name) for wanted in k.wanted.values() for name in source.holds if is_sha(name)
     ):
         return None
-    first = stages(k)[0]
-    was_there = k.memory.met or any(at(k, names) for names in first.seen)
-    if not was_there or stage is not first or at(k, first.tried) or first.ready == "Unknown":
+    first, now = stages(k)[0], _written(source.holds)
+    if stage is not first or at(k, first.tried) or first.ready == "Unknown":
         return None
-    return fail(
-        "superseded",
-        f"{k.expected} was replaced by {_written(source.holds)} before it was found ready; wait with match='contains' to "
-        "accept a newer revision that includes it",
-    )
+    if k.expectation.match == "contains" and k.expectation.oracle and k.memory.met:
+        return fail(
+            "superseded",
+            f"{k.expected} was replaced by {now}, which does not contain it, before it was found ready: somebody has pushed "
+            "by force; push it again, or expect what is there now",
+        )
+    advice = "wait with match='contains' (and a Git connection) to accept a newer revision that includes it"
+    if k.memory.met or overtaken(k) or any(at(k, names) for names in first.seen):
+        return fail("superseded", f"{k.expected} was replaced by {now} before it was found ready; {advice}")
+    held = k.held(f"elsewhere:{source.holds[0]}")
+    # Nobody says which came first; but what is fetched again and again without it is not at it any more.
+    if (
+        k.expectation.match == "exact"
+        and k.memory.acknowledged >= ABSENT_AFTER
+        and held >= k.expectation.absent_grace
+    ):
+        return fail(
+            "superseded",
+            f"{source} was fetched {k.memory.acknowledged} times and is at {now} for {seconds(held)}, so {k.expected} was "
+            f"replaced before it was fetched, or is not on {k.targets}; {advice}",
+        )
+    return None
 
 
 def _source(k: Look) -> Verdict | None:
     stage = current(k)
     source = source_for(k, stage) if stage else None
-    if stage is None or source is None or (source is chain_of(k).source and at(k, source.holds)):
+    if stage is None or source is None or (fetches_the_same(k, source) and at(k, source.holds)):
         return None
     if source.missing:
         return _after_grace(
@@ -226,11 +295,17 @@ def _source(k: Look) -> Verdict | None:
 
 
 def _source_behind(k: Look) -> Verdict | None:
-    source, stage = chain_of(k).source, current(k)
-    if stage is None or source is None or not k.wanted or stage is not stages(k)[0] or at(k, source.holds):
+    stage = current(k)
+    source = source_for(k, stage) if stage else None
+    if source is None or not k.wanted or not fetches_the_same(k, source) or at(k, source.holds):
         return None
     tips = f"absent:{','.join(k.tips)}"
-    if k.absent and k.memory.acknowledged >= ABSENT_AFTER and k.held(tips) >= k.expectation.absent_grace:
+    if (
+        source.key == chain_of(k).sources[0].key
+        and k.absent
+        and k.memory.acknowledged >= ABSENT_AFTER
+        and k.held(tips) >= k.expectation.absent_grace
+    ):
         return fail(
             "not_contained",
             f"{source} is at {_written(source.holds)}, which does not contain {k.expected}, after {k.memory.acknowledged} "
@@ -258,7 +333,8 @@ def _not_tried(k: Look) -> Verdict | None:
     if stage.current and right(k, stage.tried):
         return None
     if stage.current:
-        wanted = k.expected if k.wanted else _written(chain.source.holds if chain.source else ())
+        held = chain.source.holds if chain.source else ()
+        wanted = k.expected if k.wanted else _written(held)
         where = f"is at {_written(stage.tried)}, and {wanted} is expected"
     else:
         where = f"has yet to look at generation {stage.generation} of its spec"
@@ -269,6 +345,7 @@ def _progressing(k: Look) -> Verdict:
     stage, release = current(k), chain_of(k).release
     assert stage is not None
     idle = not stage.busy and stage.ready != "Unknown"
+    whom = _who_helps(k, stage)
     why = stage.busy or stage.message or "its controller has not looked at it yet"
     if not stage.current:
         why = f"it has yet to look at generation {stage.generation} of its spec"
@@ -281,11 +358,30 @@ def _progressing(k: Look) -> Verdict:
             why = f"chart {release.attempted} was attempted last, and {k.expectation.chart} is expected"
         elif release.behind:
             why = release.behind
+        elif not charted(k):
+            why = f"{chain_of(k).chart} has not been built from {k.expected} yet"
         elif stage.ready == "Unknown" and release.status == "deployed" and release.chart == release.attempted:
             why += "; the release itself is deployed, so if this lasts, its status is stuck: reconcile it with force"
         elif stage.ready == "True" and release.untested:
             why = "its tests have not run yet"
-    return _wait("progressing", f"{stage} is not there yet: {why}", ask=stage if idle else None)
+    return _wait("progressing", f"{stage} is not there yet: {why}", ask=whom if idle else None)
+
+
+def _who_helps(k: Look, stage: Stage) -> Stage:
+    """Return whom to ask: of a release whose chart is not there yet, all whom that passes through, in turn."""
+    chain = chain_of(k)
+    chart, beyond = chain.chart, chain.chart_source
+    if stage is not chain.main or chain.release is None or chart is None or chart.missing:
+        return stage
+    arrived = not k.expectation.chart or (
+        bool(chart.holds) and same_chart(k.expectation.chart, chart.holds[0])
+    )
+    unbuilt = not charted(k) or bool(beyond and beyond.holds and chart.built and beyond.holds != chart.built)
+    whom = [] if arrived and not unbuilt else [chart]
+    if not arrived and beyond is not None and not beyond.missing:
+        whom.insert(0, beyond)
+    whom.append(stage)
+    return whom[k.memory.asks % len(whom)]
 
 
 def _after_grace(k: Look, name: str, rule: str, reason: str) -> Verdict:
@@ -313,21 +409,24 @@ def _wait(rule: str, reason: str, *, ask: Stage | None = None) -> Verdict:
 
 #: The order of the rules; deletion and re-creation are judged as for any application. The last one always speaks.
 RECONCILING: tuple[Rule, ...] = (
+    _absent,
     deleting,
     recreated,
     _unmeetable,
     _suspended,
     _drifted,
+    _unproven,
     _ready,
     _stalled,
     _not_answered,
-    _dependency,
     _remediated,
     _failed,
     _canceled,
     _superseded,
     _source,
     _source_behind,
+    # What a commit mends, waits for that commit: so this comes after the sources.
+    _dependency,
     _not_tried,
     _progressing,
 )

@@ -10,6 +10,7 @@ from airflow_pipeops.delivery.operators import no_retry
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.flux.base import FluxOperator, FluxWaitOperator
 from airflow_pipeops.git.ancestry import demand_set
+from airflow_pipeops.waits.expectation import Match, Policy
 from airflow_pipeops.waits.verdict import Expectation
 from airflow_pipeops.waits.wait import Decided
 
@@ -51,16 +52,15 @@ class FluxReadySensor(FluxWaitOperator):
         revision: str | Mapping[str, str] = "",
         change: Any = None,
         chart_version: str = "",
-        match: str | None = None,
-        on_drift: str = "accept",
+        match: Match | None = None,
+        on_drift: Policy = "accept",
         request_reconcile: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.revision, self.change, self.chart_version = revision, change, chart_version
-        self.match = match or (
-            "any" if chart_version and not revision else "contains" if self.git_conn_id else "exact"
-        )
+        given: Match = "contains" if self.git_conn_id else "exact"
+        self.match: Match = match or ("any" if chart_version and not revision else given)
         one_of("match", self.match, ("exact", "contains", "any"))
         self.on_drift = one_of("on_drift", on_drift, ("accept", "wait", "fail"))
         self.request_reconcile = request_reconcile
@@ -75,6 +75,7 @@ class FluxReadySensor(FluxWaitOperator):
     def expectation(self) -> Expectation:
         """Return what must come true.
 
+        :return: the expectation.
         :raises InvalidInput: without a revision, unless any will do.
         """
         return self.expected(

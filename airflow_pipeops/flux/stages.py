@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_pipeops.base.documents import map_, maps, text, whole
-from airflow_pipeops.flux.kinds import REQUESTED_AT, WAITABLE, Ref, dependencies
+from airflow_pipeops.flux.kinds import REQUESTED_AT, WAITABLE, Ref, dependencies, source_of
 from airflow_pipeops.flux.revisions import names, tried
-from airflow_pipeops.flux.status import Names, Stage
+from airflow_pipeops.flux.status import Names, Ready, Stage
 
 Json = Mapping[str, Any]
 
+_READY: Mapping[str, Ready] = {"True": "True", "False": "False", "Unknown": "Unknown"}
 #: How deep dependencies are followed.
 DEPTH = 6
 #: Reasons of a Kustomization that come after everything was applied.
@@ -29,7 +30,11 @@ _TROUBLES = (
 
 @dataclass(frozen=True)
 class Objects:
-    """The objects of one look, and which of those that they name are not there."""
+    """The objects of one look, and which of those that they name are not there.
+
+    :param found: each by its reference.
+    :param missing: what was looked for and is not there.
+    """
 
     found: Mapping[Ref, Json]
     missing: frozenset[Ref]
@@ -60,7 +65,7 @@ def stage(ref: Ref, around: Objects) -> Stage:
         ref.namespace,
         suspended=spec.get("suspend") is True,
         generation=generation,
-        ready=text(ready.get("status")),
+        ready=_READY.get(text(ready.get("status")), ""),
         reason=text(ready.get("reason")),
         message=text(ready.get("message")),
         ready_generation=whole(ready.get("observedGeneration")),
@@ -69,15 +74,35 @@ def stage(ref: Ref, around: Objects) -> Stage:
         busy=busy,
         trouble=_trouble(item, ready, ref),
         holds=_artifact(status),
+        built=names(text(status.get("observedSourceArtifactRevision"))),
+        made_from=source_of(item),
         tried=names(begun, _origin(begun, status, ref, around)),
         applied=names(text(status.get("lastAppliedRevision")), origin),
         seen=tuple(_seen(status)),
-        past_apply=busy.startswith("Running health checks") or text(ready.get("reason")) in _PAST_APPLY,
+        past_apply=_past_apply(busy, ready),
         attempt=_attempt(ready, status, generation),
         requested=text(map_(metadata.get("annotations")).get(REQUESTED_AT)),
         handled=text(status.get("lastHandledReconcileAt")),
         waits_for=tuple(blockers(ref, around)),
     )
+
+
+def says_applied(item: Json) -> tuple[Any, ...]:
+    """Return what a Kustomization says of what it has applied; while that stays equal, it has applied nothing else."""
+    status, ready = map_(item.get("status")), condition(item, "Ready")
+    busy = text(condition(item, "Reconciling").get("message"))
+    return (
+        map_(item.get("metadata")).get("generation"),
+        text(status.get("lastAppliedRevision")),
+        text(status.get("lastAttemptedRevision")),
+        text(ready.get("status")),
+        ready.get("observedGeneration"),
+        _past_apply(busy, ready),
+    )
+
+
+def _past_apply(busy: str, ready: Json) -> bool:
+    return busy.startswith("Running health checks") or text(ready.get("reason")) in _PAST_APPLY
 
 
 def blockers(ref: Ref, around: Objects, depth: int = DEPTH, above: tuple[Ref, ...] = ()) -> list[str]:

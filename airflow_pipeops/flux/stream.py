@@ -13,15 +13,15 @@ import logging
 import random
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 from airflow_pipeops.base.deadlines import within
 from airflow_pipeops.exceptions import AccessDenied, NotFound, PipeOpsError, Unreachable
 from airflow_pipeops.flux.client import FluxClient, Gathered, gather, kind_of
-from airflow_pipeops.flux.kinds import Ref, owner_of
+from airflow_pipeops.flux.kinds import Ref, owner_of, references
 
 log = logging.getLogger(__name__)
 
@@ -38,13 +38,17 @@ _READS = 8
 _REQUEST_PAUSE = 10.0
 
 
+FeedState = Literal["starting", "live", "lost", "refused"]
+
+
 class Feed:
     """What the watch of one kind in one namespace has told."""
 
     def __init__(self, client: FluxClient, kind: str, namespace: str, tell: Any) -> None:
         self.kind, self.namespace = kind, namespace
-        #: ``starting``, ``live``, ``lost`` or ``refused``; and why, where it is one of the last two.
-        self.state, self.why = "starting", ""
+        #: And why, where it is lost or refused.
+        self.state: FeedState = "starting"
+        self.why = ""
         self._client, self._tell = client, tell
         self._objects: dict[str, dict[str, Any]] = {}
         self._settled = asyncio.Event()
@@ -53,27 +57,40 @@ class Feed:
     async def get(self, name: str) -> dict[str, Any] | None:
         """Return an object; ``None`` where only a question of one's own can tell.
 
+        :return: the object.
         :raises NotFound: if it is not there.
         :raises Unreachable: while the watch is lost.
         """
-        if self.state == "starting":
-            with contextlib.suppress(asyncio.TimeoutError):
-                await within(ARRIVAL, self._settled.wait())
-        if self.state == "refused":
+        if not await self._live():
             return None
-        if self.state != "live":
-            raise Unreachable(
-                f"the watch of {self.kind} in {self.namespace} is {self.state}: {self.why or 'no answer yet'}"
-            )
         found = self._objects.get(name)
         if found is None:
             raise NotFound(f"{self.kind} {self.namespace}/{name} does not exist")
         return found
 
+    async def all(self) -> list[dict[str, Any]] | None:
+        """Return all objects; ``None`` where only a question of one's own can tell.
+
+        :return: the objects.
+        :raises Unreachable: while the watch is lost.
+        """
+        return list(self._objects.values()) if await self._live() else None
+
     async def close(self) -> None:
         """Stop watching."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _live(self) -> bool:
+        """Whether the watch tells; it may need a moment to begin."""
+        if self.state == "starting":
+            with contextlib.suppress(asyncio.TimeoutError):
+                await within(ARRIVAL, self._settled.wait())
+        if self.state in ("live", "refused"):
+            return self.state == "live"
+        raise Unreachable(
+            f"the watch of {self.kind} in {self.namespace} is {self.state}: {self.why or 'no answer yet'}"
+        )
 
     async def _run(self) -> None:
         pause = FIRST_PAUSE
@@ -125,7 +142,7 @@ class Feed:
         status = {key: value for key, value in (item.get("status") or {}).items() if key != "inventory"}
         return {"kind": self.kind, "metadata": metadata, "spec": item.get("spec"), "status": status}
 
-    def _end(self, state: str, error: PipeOpsError) -> None:
+    def _end(self, state: FeedState, error: PipeOpsError) -> None:
         self.state, self.why = state, str(error)
         self._objects.clear()
         self._settled.set()
@@ -147,26 +164,37 @@ class Cluster:
         self._reads = asyncio.Semaphore(_READS)
         self._requests: dict[Ref, tuple[float, str]] = {}
 
-    @property
-    def polling(self) -> bool:
-        """Whether any kind must be polled, since watching it is not allowed."""
-        return any(feed.state == "refused" for feed in self._feeds.values())
+    def polled(self, refs: Iterable[Ref]) -> bool:
+        """Whether any of these objects must be polled, since watching its kind is not allowed there."""
+        feeds = (self._feeds.get((ref.kind, ref.namespace)) for ref in refs)
+        return any(feed is not None and feed.state == "refused" for feed in feeds)
 
     async def get(self, ref: Ref) -> dict[str, Any]:
         """Return an object as the watch of its kind told it last; read it where there is no such watch."""
-        key = (ref.kind, ref.namespace)
-        feed = self._feeds.get(key)
-        if feed is None:
-            feed = self._feeds[key] = Feed(self.client, ref.kind, ref.namespace, self._tell)
-        found = await feed.get(ref.name)
+        found = await self._feed(ref.kind, ref.namespace).get(ref.name)
         return await self.client.get(ref) if found is None else found
+
+    async def all(self, kind: str, namespace: str) -> list[dict[str, Any]]:
+        """Return all objects of a kind in a namespace, as a watch told them last; read where there is none."""
+        feed = self._feeds.get((kind, namespace))
+        found = await feed.all() if feed else None
+        if found is not None:
+            return found
+        async with self._reads:
+            return await self.client.all(kind, namespace)
+
+    def _feed(self, kind: str, namespace: str) -> Feed:
+        key = (kind, namespace)
+        if key not in self._feeds:
+            self._feeds[key] = Feed(self.client, kind, namespace, self._tell)
+        return self._feeds[key]
 
     async def gather(self, ref: Ref) -> Gathered:
         """Return an object and all that decides about it, as it was told last."""
         return await gather(ref, self.get)
 
     async def confirm(self, ref: Ref) -> Gathered:
-        """Return the same, the object itself and what applies it read now: a watch may lag behind."""
+        """Return the same, with whatever changes the object unseen by it read now: a watch may lag behind."""
         fresh = {ref}
 
         async def get(one: Ref) -> dict[str, Any]:
@@ -175,7 +203,7 @@ class Cluster:
             # A thousand waits may end with one commit.
             async with self._reads:
                 item = await self.client.get(one)
-            fresh.update(owner_of(item))
+            fresh.update(owner_of(item) if one.kind == "Kustomization" else references(item))
             return item
 
         return await gather(ref, get)
@@ -223,7 +251,9 @@ class Listener:
         self._registry, self._refs = registry, set[Ref]()
 
     def concerns(self, refs: set[Ref]) -> None:
-        """Name the objects."""
+        """Name the objects; of one that was not named before, a change may have been missed."""
+        if refs - self._refs:
+            self.woken.set()
         for ref in self._refs - refs:
             self._registry[ref].discard(self)
             if not self._registry[ref]:

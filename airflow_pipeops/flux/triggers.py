@@ -96,23 +96,29 @@ class FluxWaitTrigger(OutcomeTrigger):
 
     async def _decide(self, cluster: Cluster, wait: Wait, asking: Asking) -> None:
         from airflow_pipeops.flux.waits import FluxController
+        from airflow_pipeops.git.ancestry import chart_history
         from airflow_pipeops.waits.status import Observed
 
-        told, read = FluxController(cluster.gather, asking), FluxController(cluster.confirm, asking)
+        charts = chart_history(self.git_conn_id)
+        told = FluxController(cluster.gather, cluster.all, asking, charts=charts)
+        read = FluxController(cluster.confirm, cluster.all, asking, charts=charts)
+        refs = {wait.ref}
         with cluster.listening() as listener:
             while True:
                 listener.woken.clear()
                 seen = await told.look(wait.ref)
                 if isinstance(seen, Observed):
-                    listener.concerns({wait.ref, *_refs(seen)})
+                    refs = {wait.ref, *_refs(seen)}
+                    listener.concerns(refs)
                 verdict = await wait.judge(seen)
                 await told.refresh(wait)
                 # A watch may lag behind; what ends a wait was read for it.
                 if verdict.state != "wait" and (await read.judged(wait)).state != "wait":
                     return
-                soon = cluster.polling or not isinstance(seen, Observed)
+                polling = cluster.polled(refs)
+                soon = polling or not isinstance(seen, Observed) or seen.reconciled.main.missing
                 await listener.news(wait.look_again_in(self.poll_interval if soon else _LONGEST))
-                if not cluster.polling:
+                if not polling:
                     await asyncio.sleep(_TICK)
 
     def _tell(self, verdict: Verdict) -> None:
@@ -123,5 +129,5 @@ def _refs(seen: Any) -> set[Any]:
     from airflow_pipeops.flux.kinds import Ref
 
     chain = seen.reconciled
-    stages = (chain.main, chain.source, chain.owner, chain.chart)
-    return {Ref(one.kind, one.namespace, one.name) for one in stages if one is not None}
+    single = (chain.main, chain.source, chain.owner, chain.chart, chain.chart_source)
+    return {Ref(*one.key) for one in (*single, *chain.above, *chain.sources) if one is not None}

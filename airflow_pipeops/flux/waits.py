@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.exceptions import AccessDenied, BadResponse, NotFound, PipeOpsError, Unreachable
 from airflow_pipeops.flux.kinds import Ref
-from airflow_pipeops.flux.objects import observe
+from airflow_pipeops.flux.objects import absent, observe
 from airflow_pipeops.flux.rules import RULEBOOK
 from airflow_pipeops.waits.status import Observed, Trouble
 from airflow_pipeops.waits.verdict import Verdict
 from airflow_pipeops.waits.wait import Decided, Wait
 
 if TYPE_CHECKING:
-    from airflow_pipeops.flux.client import FluxClient, Gathered
+    from airflow_pipeops.flux.client import All, FluxClient, Gathered
+    from airflow_pipeops.git.ancestry import ChartHistory
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ def token_base(key: str) -> str:
     """Return what all requests of one task to reconcile begin with.
 
     :param key: the task's identity.
+    :return: the beginning.
     """
     return f"pipeops-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
@@ -43,12 +45,13 @@ class Asking:
     def __init__(self, request: Request, base: str) -> None:
         self._request, self._base = request, base
         self._asked: dict[Ref, str] = {}
-        self._refused = False
+        #: The kinds that the credential may not ask.
+        self._refused: set[str] = set()
 
     async def ask(self, verdict: Verdict, wait: Wait) -> None:
         """Ask whom the verdict names. That it cannot be asked ends no wait: the controllers come round by themselves."""
         whom = verdict.details.get("ask")
-        if not self._base or self._refused or not verdict.refresh or not whom:
+        if not self._base or not verdict.refresh or not whom or whom[0] in self._refused:
             return
         ref = Ref(*whom)
         again = verdict.rule == "not_answered"
@@ -56,32 +59,41 @@ class Asking:
         try:
             self._asked[ref] = await self._request(ref, token)
         except AccessDenied as error:
-            self._refused = True
+            self._refused.add(ref.kind)
             log.warning("Cannot ask for a reconciliation, and waits for the next one by itself: %s", error)
         except PipeOpsError as error:
             log.info("Cannot ask for a reconciliation now: %s", error)
 
     def acknowledged(self, seen: Observed) -> Observed:
-        """Mark a look that shows the source to have answered."""
+        """Return a look, marked where it shows the source to have answered."""
         source = seen.reconciled.source if seen.reconciled else None
         if source is None:
             return seen
-        ref = Ref(source.kind, source.namespace, source.name)
+        ref = Ref(*source.key)
         if not source.handled or self._asked.get(ref) != source.handled:
             return seen
         del self._asked[ref]
         return replace(seen, refreshed=True)
 
 
-async def look(ref: Ref, gather: Gather) -> Observed | Trouble:
-    """Look once."""
+async def look(ref: Ref, gather: Gather, all_of: All) -> Observed | Trouble:
+    """Look once.
+
+    :param ref: the object.
+    :param gather: reads it and all that decides about it.
+    :param all_of: reads all objects of a kind, for what may bring an object that is not there.
+    :return: what is seen, or why nothing is.
+    """
+    from airflow_pipeops.flux.client import fetchers
+
     try:
-        found = await gather(ref)
+        try:
+            found = await gather(ref)
+        except NotFound:
+            return absent(ref, await fetchers(ref, all_of))
         seen = observe(found, found.missing)
     except AccessDenied as error:
         return Trouble("denied", str(error))
-    except NotFound as error:
-        return Trouble("missing", str(error))
     except Unreachable as error:
         return Trouble("unreachable", str(error))
     except BadResponse as error:
@@ -94,19 +106,53 @@ class FluxController:
     """Flux, as whoever waits for its objects sees it.
 
     :param gather: reads an object and all that decides about it.
+    :param all_of: reads all objects of a kind in a namespace.
     :param asking: asks controllers to reconcile where that would help.
     :param client: looks up why a wait has failed.
+    :param charts: tells from Git whether a chart was changed without a new version.
     """
 
     rulebook = RULEBOOK
 
-    def __init__(self, gather: Gather, asking: Asking, client: FluxClient | None = None) -> None:
-        self._gather, self._asking, self._client = gather, asking, client
+    def __init__(
+        self,
+        gather: Gather,
+        all_of: All,
+        asking: Asking,
+        client: FluxClient | None = None,
+        charts: ChartHistory | None = None,
+    ) -> None:
+        self._gather, self._all_of, self._asking, self._client = gather, all_of, asking, client
+        self._charts = charts
 
     async def look(self, ref: Ref) -> Observed | Trouble:
         """Read an object and all that decides about it."""
-        seen = await look(ref, self._gather)
-        return self._asking.acknowledged(seen) if isinstance(seen, Observed) else seen
+        seen = await look(ref, self._gather, self._all_of)
+        if not isinstance(seen, Observed):
+            return seen
+        return self._asking.acknowledged(await self._proven(seen))
+
+    async def _proven(self, seen: Observed) -> Observed:
+        """Return a look with what Git knows of a chart's files; where it cannot be asked, nothing is proven."""
+        chain = seen.reconciled
+        release, chart = chain.release, chain.chart
+        if (
+            self._charts is None
+            or release is None
+            or not release.unproven
+            or chart is None
+            or not chart.built
+        ):
+            return seen
+        if chain.chart_source is None or chain.chart_source.key not in [one.key for one in chain.sources]:
+            return seen
+        try:
+            unbumped = await self._charts(release.chart_path, chart.built[0])
+        except PipeOpsError as error:
+            log.warning("Git cannot say whether %s was changed: %s", release.chart_path, error)
+            return seen
+        release = replace(release, unbumped=unbumped, unproven=release.unproven if unbumped else "")
+        return replace(seen, reconciled=replace(chain, release=release))
 
     async def judged(self, wait: Wait) -> Verdict:
         """Look once, judge, and ask where that would help."""

@@ -84,8 +84,13 @@ class FluxEventTrigger(Watcher):
             data, _ = await self.recall(kept)
             before = NewsMemory.from_json(data)
             try:
-                found = await source.gather(Ref(self.kind, self.namespace, name))
+                ref = Ref(self.kind, self.namespace, name)
+                found = await source.gather(ref)
                 payload, memory = await self.judge(source, observe(found, found.missing), before)
+                if payload is not None:
+                    # Watches of several kinds lag behind each other; what is told was read for it.
+                    found = await source.confirm(ref)
+                    payload, memory = await self.judge(source, observe(found, found.missing), before)
             except NotFound as error:
                 self.log.info("%s", error)
                 continue
@@ -158,7 +163,8 @@ class FluxDriftTrigger(FluxEventTrigger):
     """Fires when the cluster differs from a Helm release, or a Kustomization has put something right; once for each.
 
     The payload is ``{kind, name, namespace, revision, mode, corrected, resources, more, message, fingerprint}``; it names
-    objects and never their values. A Helm release with drift detection off has none, and the log says so.
+    objects and never their values. A Helm release with drift detection off has none, and the log says so; so too where the
+    events that a cluster keeps cannot tell corrections from releases.
     """
 
     kept_as = "flux-drift"
@@ -171,17 +177,19 @@ class FluxDriftTrigger(FluxEventTrigger):
         self, cluster: Cluster, observed: Observed, memory: NewsMemory
     ) -> tuple[dict[str, Any] | None, NewsMemory]:
         """Look for drift."""
-        from airflow_pipeops.flux.differences import corrections
+        from airflow_pipeops.flux.differences import Told, corrections, released_corrections
         from airflow_pipeops.flux.novelty import drifted
 
         ref = Ref(self.kind, self.namespace, observed.name)
         release = observed.reconciled.release if observed.reconciled else None
-        if release is not None:
-            if release.drift_mode == "disabled" and observed.name not in self._warned:
-                self._warned.add(observed.name)
-                self.log.warning(
-                    "%s has drift detection off (spec.driftDetection.mode), so none will be found", ref
-                )
-            return drifted(observed, [], memory)
-        found = corrections(await cluster.get(ref), await cluster.client.events(ref), memory.at)
-        return drifted(observed, found, memory)
+        told = Told()
+        if release is None:
+            told = corrections(await cluster.get(ref), await cluster.client.events(ref), memory.at)
+        elif release.drift_mode == "enabled":
+            told = released_corrections(await cluster.client.events(ref), memory.at)
+        elif release.drift_mode == "disabled":
+            told = Told(unclear="drift detection is off (spec.driftDetection.mode), so none will be found")
+        if told.unclear and observed.name not in self._warned:
+            self._warned.add(observed.name)
+            self.log.warning("%s: what was put right may be more than what is told: %s", ref, told.unclear)
+        return drifted(observed, list(told.corrections), memory)

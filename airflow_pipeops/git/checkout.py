@@ -6,6 +6,7 @@ import contextlib
 import os
 import posixpath
 import signal
+import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -13,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from airflow_pipeops.exceptions import InvalidInput, Unreachable
-from airflow_pipeops.git.cache import Cache
-from airflow_pipeops.git.process import Git
+from airflow_pipeops.exceptions import InvalidInput
+from airflow_pipeops.git.cache import Cache, Damaged
+from airflow_pipeops.git.process import Git, Watch
 from airflow_pipeops.git.values.paths import repository_file
 
 _LINK, _SUBMODULE, _EXECUTABLE = "120000", "160000", "100755"
@@ -83,29 +84,37 @@ def _safe(entry: _Entry) -> _Entry:
 
 
 def _contents(git: Git, cache: Cache, files: list[_Entry]) -> Iterator[tuple[_Entry, bytes]]:
-    with tempfile.NamedTemporaryFile("w") as wanted:
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8") as wanted:
         wanted.writelines(f"{entry.blob}\n" for entry in files)
         wanted.flush()
         process = git.stream("cat-file", "--batch", stdin=Path(wanted.name), directory=cache.directory)
-        timer = threading.Timer(10 * git.timeout, process.send_signal, [signal.SIGKILL])
-        timer.start()
+        watch, done = Watch(process, git.timeout), threading.Event()
+        threading.Thread(target=_end_if_stuck, args=(process, watch, done), daemon=True).start()
         try:
             assert process.stdout is not None
             for entry in files:
                 yield entry, _read_one(process.stdout)
+                watch.moved()
         finally:
-            timer.cancel()
+            done.set()
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             process.communicate()
+
+
+def _end_if_stuck(process: subprocess.Popen[bytes], watch: Watch, done: threading.Event) -> None:
+    while not done.wait(watch.pause):
+        if watch.is_stuck():
+            process.send_signal(signal.SIGKILL)
+            return
 
 
 def _read_one(stream: IO[bytes]) -> bytes:
     header = stream.readline().split()
     size = int(header[2]) if len(header) == 3 and header[1] == b"blob" else -1
     content = stream.read(size + 1) if size >= 0 else b""
-    if len(content) != size + 1:
-        raise Unreachable("the local copy of the repository ended in the middle of a file")
+    if size < 0 or len(content) != size + 1:  # a missing blob is a line of its own, and no empty file
+        raise Damaged("the local copy of the repository ended in the middle of a file")
     return content[:-1]
 
 

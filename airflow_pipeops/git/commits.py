@@ -17,6 +17,7 @@ from airflow_pipeops.base.arguments import not_empty
 from airflow_pipeops.base.retries import pause
 from airflow_pipeops.exceptions import AccessDenied, Conflict, InvalidInput, NotFound, Unreachable
 from airflow_pipeops.git.cache import Cache
+from airflow_pipeops.git.credentials import PASSPHRASE, shown
 from airflow_pipeops.git.process import Git, Output
 from airflow_pipeops.git.values.edits import get_values, set_values
 from airflow_pipeops.git.values.standing import differing, lost
@@ -320,7 +321,7 @@ class Writer:
     def _push(self, commit: str) -> bool:
         """Push without force. False if the branch moved on meanwhile."""
         output = self._git.run(
-            "push", "--no-verify", "--porcelain", "--", self._git.url, f"{commit}:refs/heads/{self._branch}",
+            "push", "--no-verify", "--porcelain", "--progress", "--", self._git.url, f"{commit}:refs/heads/{self._branch}",
             accept=(0, 1), directory=self._cache.directory,
         )  # fmt: skip
         if output.code == 0:
@@ -330,7 +331,9 @@ class Writer:
             return False
         if "[remote rejected]" in refused or "[rejected]" in refused:
             raise self._refused(refused, output)
-        raise self._git.failure("push", output)
+        failure = self._git.failure("push", output)
+        failure.with_copy = "remote:" not in output.stderr and "remote error" not in output.stderr  # type: ignore[attr-defined]
+        raise failure
 
     def _refused(self, line: str, output: Output) -> AccessDenied:
         reason = line.rpartition("\t")[2]
@@ -339,9 +342,8 @@ class Writer:
             for part in output.stderr.splitlines()
             if part.startswith("remote:")
         )
-        clean = self._git.credentials.mask
         return AccessDenied(
-            f"the remote refused the commit to {self._branch!r}: {clean(reason)} {clean(said)[:600]}".rstrip(),
+            f"the remote refused the commit to {self._branch!r}: {shown(reason)} {said[:600]}".rstrip(),
             remedy="Allow this account to push to the branch, or satisfy the rule that the server names.",
         )
 
@@ -378,10 +380,13 @@ class Writer:
             self._cache.run("read-tree", tip, extra=index)
             self._cache.run("update-index", "-z", "--index-info", stdin=index_info, extra=index)
             tree = self._cache.run("write-tree", extra=index).decode().strip()
-        output = self._cache.run(
-            "commit-tree", tree, "-p", tip, "-F", "-", stdin=message.encode(), extra=self._identity
-        )
-        return output.decode().strip()
+        opened = self._git.credentials
+        output = self._git.run(
+            "commit-tree", *(["-S"] if opened.signing_private_key else []), tree, "-p", tip, "-F", "-",
+            stdin=message.encode(), extra={**self._identity, PASSPHRASE: opened.signing_private_key_passphrase},
+            directory=self._cache.directory,
+        )  # fmt: skip
+        return output.text.strip()
 
     def _plan_edit(self, tip: str, file: str, values: Mapping[str, Any], expect: Mapping[str, Any]) -> _Plan:
         text = self._text(tip, file)
@@ -411,10 +416,7 @@ class Writer:
             ) from error
 
     def _plan_revert(self, tip: str, commit: str) -> _Plan:
-        output = self._git.run(
-            "merge-base", "--is-ancestor", commit, tip, accept=(0, 1), directory=self._cache.directory
-        )
-        if output.code == 1:
+        if not self._cache.is_ancestor(commit, tip):
             raise InvalidInput(
                 f"the commit {commit[:12]} is not on branch {self._branch!r}",
                 field="commit",

@@ -6,10 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
 
+from airflow_pipeops.base.connections import aread, only, read, seconds, without_id
 from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
 
 if TYPE_CHECKING:
     from airflow_pipeops.git.repository import GitRepository
+
+#: What the extra of a connection may hold.
+EXTRAS = (
+    "branch", "author_name", "author_email", "private_key", "private_key_passphrase", "signing_key",
+    "signing_key_passphrase", "known_hosts", "ca_file", "timeout",
+)  # fmt: skip
 
 
 class GitHook(BaseHook):
@@ -33,11 +40,11 @@ class GitHook(BaseHook):
         :return: the repository.
         :raises InvalidInput: if a field of the connection cannot be used.
         """
-        return repository(self.git_conn_id, self.get_connection(self.git_conn_id))
+        return repository(self.git_conn_id, read(self.git_conn_id, self.conn_type))
 
     async def aget_conn(self) -> GitRepository:
         """Return the repository; for triggers, which must not block."""
-        return repository(self.git_conn_id, await self.aget_connection(self.git_conn_id))
+        return repository(self.git_conn_id, await aread(self.git_conn_id, self.conn_type))
 
     def test_connection(self) -> tuple[bool, str]:
         """Read the tip of the branch, and ask whether this credential may write."""
@@ -45,7 +52,7 @@ class GitHook(BaseHook):
             client = self.get_conn()
             tip = client.tip()
         except Exception as error:  # whatever it is, the person at the form must see it
-            return False, str(error)
+            return False, without_id(self.git_conn_id, error)
         try:
             writing = "may be written" if client.may_write() else "may not be written, with this credential"
         except PipeOpsError as error:
@@ -59,10 +66,14 @@ def repository(conn_id: str, connection: Any) -> GitRepository:
     :return: the repository.
     :raises InvalidInput: naming the field that cannot be used.
     """
+    from datetime import timedelta
+
     from airflow_pipeops.git.credentials import Credentials
     from airflow_pipeops.git.repository import Author, GitRepository
 
     extra = connection.extra_dejson
+    only(conn_id, extra, *EXTRAS)
+    patience = seconds(conn_id, "timeout", extra.get("timeout"), 60.0)
     try:
         credentials = Credentials(
             username=connection.login or "",
@@ -70,12 +81,16 @@ def repository(conn_id: str, connection: Any) -> GitRepository:
             private_key=extra.get("private_key") or "",
             known_hosts=extra.get("known_hosts") or "",
             ca_file=extra.get("ca_file") or "",
+            private_key_passphrase=extra.get("private_key_passphrase") or "",
+            signing_private_key=extra.get("signing_private_key") or "",
+            signing_private_key_passphrase=extra.get("signing_private_key_passphrase") or "",
         )
         default = Author()
         author = Author(extra.get("author_name") or default.name, extra.get("author_email") or default.email)
         return GitRepository(
-            _url(connection), credentials=credentials, branch=extra.get("branch") or "main", author=author
-        )
+            _url(connection), credentials=credentials, branch=extra.get("branch") or "main", author=author,
+            timeout=timedelta(seconds=patience),
+        )  # fmt: skip
     except InvalidInput as error:
         raise InvalidInput(
             f"connection {conn_id!r}: {error.message}",

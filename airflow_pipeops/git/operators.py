@@ -104,11 +104,15 @@ class _DesiredStateOperator(DeliveryOperator):
 
 
 class GitOpsCommitOperator(_DesiredStateOperator):
-    """Set values of a YAML file in the desired state, by one commit and push.
+    """Set values of a YAML or JSON file in the desired state, by one commit and push.
 
-    Only the bytes of the values change. However often the task is tried, and whatever dies on the way, the same values
-    make one commit. If the file has the values already, nothing is committed. If somebody has changed what an earlier
-    attempt set, a retry fails and names the later commit; a task that a person has cleared sets the values anew.
+    Only the bytes of the values change. What stands at several places by anchor and alias is refused, with their lines; an
+    alias itself, and a key that a merge key (``<<``) brings, are written out at the one place. A tag beside a digest that
+    stays is refused: the digest is what is deployed.
+
+    However often the task is tried, and whatever dies on the way, the same values make one commit. If the file has the
+    values already, nothing is committed. If somebody has changed what an earlier attempt set, a retry fails and names the
+    later commit; a task that a person has cleared sets the values anew.
 
     :param git_conn_id: connection of the repository.
     :param file: path of the file in the repository.

@@ -1,4 +1,8 @@
-"""Run git: bounded in time, killed with all its helpers, and its complaints turned into our errors."""
+"""Run git: ended where it stands still, killed with all its helpers, and its complaints turned into our errors.
+
+A large repository takes its time: not the length of a call ends it, but a time without progress. Progress is output, git's
+own count of objects included, or processor time.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +14,17 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
+import time
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from airflow_pipeops.base.deadlines import within
 from airflow_pipeops.exceptions import AccessDenied, InvalidInput, NotFound, SystemFailure, Unreachable
-from airflow_pipeops.git.credentials import Credentials, environment
+from airflow_pipeops.git.credentials import Credentials, environment, shown
 
 _DENIED = re.compile(
     r"Authentication failed|could not read (Username|Password)|Permission denied|returned error: 40[13]|"
@@ -27,7 +34,7 @@ _DENIED = re.compile(
 )
 _ABSENT = re.compile(
     r"repository .*not found|does not exist|does not appear to be a git repository|returned error: 404|"
-    r"couldn't find remote ref|not our ref|no such remote ref",
+    r"couldn't find remote ref|not our ref|no such remote ref|unadvertised object",
     re.IGNORECASE,
 )
 _NETWORK = re.compile(
@@ -37,6 +44,14 @@ _NETWORK = re.compile(
     r"index-pack failed|Could not read from remote",
     re.IGNORECASE,
 )
+#: Git's counting, which shows that it moves; it is no complaint.
+_COUNTING = re.compile(
+    r"^(?:remote: )?(?:[A-Z][a-z]+(?: [a-z]+)*: +\d+(?:%| \().*|[A-Z][a-z]+ing objects: .*|Total \d+ .*"
+    r"|Delta compression .*)$",
+    re.MULTILINE,
+)
+#: How much of its complaints is kept, in bytes: the end says why it gave up.
+_KEPT = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -58,12 +73,53 @@ class Output:
         return self.stdout.decode("utf-8", "replace").rstrip("\n")
 
 
+class Watch:
+    """Says whether a process moves.
+
+    :param process: what is watched.
+    :param patience: seconds for which it may stand still.
+    :param tell: is called now and then while it moves.
+    """
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], patience: float, tell: Callable[[], None] | None = None
+    ) -> None:
+        self._process, self.patience, self._tell = process, patience, tell
+        self._moved_at, self._used = time.monotonic(), ""
+
+    @property
+    def pause(self) -> float:
+        """Seconds between two looks."""
+        return min(1.0, self.patience / 4)
+
+    def moved(self) -> None:
+        """Note that it moved."""
+        self._moved_at = time.monotonic()
+
+    def is_stuck(self) -> bool:
+        """Look at it; whether it has stood still for too long."""
+        with contextlib.suppress(OSError):  # there is no /proc but on Linux
+            used = (
+                Path(f"/proc/{self._process.pid}/stat")
+                .read_text(encoding="utf-8")
+                .rpartition(")")[2]
+                .split()[11:15]
+            )
+            if str(used) != self._used:
+                self._used = str(used)
+                self.moved()
+        still = time.monotonic() - self._moved_at
+        if self._tell is not None and still < 2 * self.pause:
+            self._tell()
+        return still > self.patience
+
+
 class Git:
     """Runs the git command line for one repository.
 
     :param url: where the repository is; shown, masked, in errors.
     :param credentials: what opens it.
-    :param timeout: seconds for one call.
+    :param timeout: seconds without progress after which a call is ended.
     """
 
     def __init__(self, url: str, credentials: Credentials, timeout: float) -> None:
@@ -71,7 +127,7 @@ class Git:
         self.credentials = credentials
         self.timeout = timeout
         self._private: Path | None = None
-        if credentials.private_key or credentials.known_hosts:
+        if credentials.private_key or credentials.known_hosts or credentials.signing_private_key:
             self._private = Path(tempfile.mkdtemp(prefix="pipeops-git-"))
             weakref.finalize(self, shutil.rmtree, self._private, ignore_errors=True)
         self._environment = environment(url, credentials, self._private)
@@ -83,14 +139,16 @@ class Git:
         stdin: bytes = b"",
         directory: Path | None = None,
         extra: dict[str, str] | None = None,
+        tell: Callable[[], None] | None = None,
     ) -> Output:
         """Run git and wait for it.
 
         :param accept: exit statuses that are not an error.
         :param directory: the git directory to work in.
         :param extra: further environment.
+        :param tell: is called now and then while it makes progress.
         :return: what it left.
-        :raises SystemFailure: of the fitting kind, if it fails or takes too long.
+        :raises SystemFailure: of the fitting kind, if it fails or stands still.
         """
         try:
             process = subprocess.Popen(
@@ -104,8 +162,8 @@ class Git:
         except FileNotFoundError as error:
             raise _no_git() from error
         try:
-            stdout, stderr = process.communicate(stdin, timeout=self.timeout)
-        except subprocess.TimeoutExpired as error:
+            stdout, stderr = _talk(process, stdin, Watch(process, self.timeout, tell))
+        except TimeoutError as error:
             raise self._too_slow(arguments) from error
         finally:
             _kill_group(process.pid, process.poll)
@@ -156,7 +214,8 @@ class Git:
         return ["git", *place, *arguments]
 
     def _clean(self, stderr: bytes) -> str:
-        return self.credentials.mask(stderr.decode("utf-8", "replace")).strip()
+        lines = stderr.decode("utf-8", "replace").replace("\r", "\n")
+        return "\n".join(filter(str.strip, shown(_COUNTING.sub("", lines)).splitlines())).strip()
 
     def _judge(self, arguments: tuple[str, ...], output: Output, accept: tuple[int, ...]) -> Output:
         if output.code in accept:
@@ -166,11 +225,11 @@ class Git:
     def failure(self, command: str, output: Output) -> SystemFailure:
         """Return the error that fits what git said."""
         said = " ".join(output.stderr.split())[-600:] or f"exit status {output.code}"
-        where = self.credentials.mask(self.url)
+        where = shown(self.url)
         if _DENIED.search(output.stderr):
             return AccessDenied(
                 f"the repository {where} refused us: {said}",
-                remedy="Check the login, token, SSH key, known hosts and CA file of the connection, and what they may do.",
+                remedy="Check the connection's login, token, SSH key, passphrase, known hosts and CA file.",
             )
         if _ABSENT.search(output.stderr):
             return NotFound(
@@ -182,9 +241,44 @@ class Git:
         return SystemFailure(f"git {command} failed on {where}: {said}")
 
     def _too_slow(self, arguments: tuple[str, ...]) -> Unreachable:
-        return Unreachable(
-            f"git {arguments[0]} on {self.credentials.mask(self.url)} took longer than {self.timeout:g} s"
-        )
+        return Unreachable(f"git {arguments[0]} on {shown(self.url)} took longer than {self.timeout:g} s")
+
+
+def _talk(process: subprocess.Popen[bytes], stdin: bytes, watch: Watch) -> tuple[bytes, bytes]:
+    """Give a process its input, and return its output and complaints.
+
+    :raises TimeoutError: if it stands still for too long.
+    """
+    output, complaints = bytearray(), bytearray()
+
+    def read(pipe: IO[bytes] | None, into: bytearray, keep: int = 0) -> None:
+        with contextlib.suppress(OSError, ValueError):  # it was closed over our head
+            while pipe is not None and (piece := os.read(pipe.fileno(), 65536)):
+                into += piece
+                if keep and len(into) > 2 * keep:
+                    del into[:-keep]
+                watch.moved()
+
+    def write() -> None:
+        with contextlib.suppress(OSError, ValueError):
+            if process.stdin is not None:
+                process.stdin.write(stdin)
+                process.stdin.close()
+
+    threads = [
+        threading.Thread(target=read, args=(process.stdout, output), daemon=True),
+        threading.Thread(target=read, args=(process.stderr, complaints, _KEPT), daemon=True),
+        threading.Thread(target=write, daemon=True),
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        while thread.is_alive():
+            thread.join(watch.pause)
+            if thread.is_alive() and watch.is_stuck():
+                raise TimeoutError
+    process.wait()
+    return bytes(output), bytes(complaints)
 
 
 def _kill_group(pid: int, ended: Callable[[], int | None]) -> None:

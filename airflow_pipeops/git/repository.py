@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import re
+import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from airflow_pipeops.base.arguments import matching
 from airflow_pipeops.base.retries import aretried, retried
-from airflow_pipeops.exceptions import InvalidInput, NotFound, PipeOpsError, ReleaseFailed
-from airflow_pipeops.git.cache import Cache, default_directory
+from airflow_pipeops.exceptions import AccessDenied, InvalidInput, NotFound, ReleaseFailed
+from airflow_pipeops.git.cache import Cache, Damaged, default_directory
 from airflow_pipeops.git.checkout import checkout
 from airflow_pipeops.git.commits import Change, Reverted, Writer, told
-from airflow_pipeops.git.credentials import Credentials, repository_url
+from airflow_pipeops.git.credentials import Credentials, apart, repository_url, shown
 from airflow_pipeops.git.process import Git
 from airflow_pipeops.git.values.paths import repository_file
 
@@ -65,6 +68,19 @@ class Commit:
     parents: tuple[str, ...]
 
 
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _healing(method: Method) -> Method:
+    """Let a method of the repository begin again with a new local copy, where the old one is damaged."""
+
+    @functools.wraps(method)
+    def healed(self: GitRepository, *args: Any, **kwargs: Any) -> Any:
+        return self._cache.healed(lambda: method(self, *args, **kwargs))
+
+    return cast(Method, healed)
+
+
 class GitRepository:
     """A repository, and one branch of it.
 
@@ -73,7 +89,7 @@ class GitRepository:
     :param branch: the branch that is read and written.
     :param author: who writes the commits.
     :param cache_dir: where local copies are kept; a directory of this user under the temporary directory by default.
-    :param timeout: for one call of git.
+    :param timeout: without progress, after which a call of git is ended.
     :param attempts: how often a call is tried while the repository is unreachable.
     :raises InvalidInput: for a URL or branch that is none.
     """
@@ -89,11 +105,11 @@ class GitRepository:
         timeout: timedelta = timedelta(seconds=60),
         attempts: int = 4,
     ) -> None:
-        self.url = repository_url(url)
+        self.url, opening = apart(repository_url(url), credentials or Credentials())
         self.branch = branch_name(branch)
         self.author = author or Author()
         self.attempts = attempts
-        self._git = Git(self.url, credentials or Credentials(), timeout.total_seconds())
+        self._git = Git(self.url, opening, timeout.total_seconds())
         self._cache = Cache(self._git, Path(cache_dir) if cache_dir else default_directory())
 
     def __repr__(self) -> str:
@@ -102,7 +118,7 @@ class GitRepository:
     @property
     def display_url(self) -> str:
         """The URL without anything secret, for people and records."""
-        return self._git.credentials.mask(self.url)
+        return shown(self.url)
 
     # Read
 
@@ -122,11 +138,13 @@ class GitRepository:
         output = await aretried(lambda: self._git.arun(*self._ls_remote(name), accept=(0, 2)), 1)
         return self._tip_from(output.text, name)
 
+    @_healing
     def fetch(self, branch: str | None = None) -> str:
         """Bring the local copy up to date and return the tip."""
         name = branch_name(branch or self.branch)
         return retried(lambda: self._cache.fetch(name), self.attempts)
 
+    @_healing
     def resolve(self, revision: str = "") -> str:
         """Find a commit.
 
@@ -164,6 +182,7 @@ class GitRepository:
                 return found.decode().strip()
         raise self._no_commit(revision)
 
+    @_healing
     def describe(self, revision: str) -> Commit:
         """Return who made a commit, when and why."""
         sha = self.resolve(revision)
@@ -172,6 +191,21 @@ class GitRepository:
         full, author, subject, time, parents = output.decode("utf-8", "replace").rstrip("\n").split("\0")
         return Commit(full, author, subject, time, tuple(parents.split()))
 
+    @_healing
+    def last_change(self, path: str, revision: str, *, of_lines: str = "") -> str:
+        """Find the newest commit that changed files under a path.
+
+        :param path: of a file or folder.
+        :param revision: where to begin.
+        :param of_lines: a regular expression of lines, one of which it must have added, changed or removed.
+        :return: the commit; empty if there is none.
+        """
+        lines = [f"-G{of_lines}"] if of_lines else []
+        sha = self.resolve(revision)
+        output = self._cache.run("log", "-1", "--no-show-signature", "--format=%H", *lines, sha, "--", path)
+        return output.decode().strip()
+
+    @_healing
     def read(self, file: str, revision: str = "") -> bytes:
         """Read a file at a revision.
 
@@ -182,14 +216,13 @@ class GitRepository:
         sha = self.resolve(revision)
         return self._writer().content(sha, path)
 
+    @_healing
     def is_ancestor(self, ancestor: str, descendant: str) -> bool:
         """Whether one commit is contained in another (a commit contains itself)."""
         first, second = self.resolve(ancestor), self.resolve(descendant)
-        output = self._git.run(
-            "merge-base", "--is-ancestor", first, second, accept=(0, 1), directory=self._cache.directory
-        )
-        return output.code == 0
+        return self._cache.is_ancestor(first, second)
 
+    @_healing
     def demand_set(self, commit: str, live: str, change: Mapping[str, Any] | None = None) -> None:
         """Refuse a revision in which what a commit has set is not set any more.
 
@@ -214,20 +247,27 @@ class GitRepository:
                 remedy="Nothing was released by this commit: look at the later one, or set the values anew.",
             )
 
+    @_healing
     def paths_changed(self, old: str, new: str) -> tuple[str, ...]:
         """Return the files that differ between two commits, in order."""
         first, second = self.resolve(old), self.resolve(new)
         output = self._cache.run("diff-tree", "-r", "-z", "--no-renames", "--name-only", first, second, "--")
         return tuple(sorted(path.decode("utf-8", "replace") for path in output.split(b"\0") if path))
 
+    @_healing
     def checkout(self, revision: str, dest: str | Path) -> str:
         """Write the tree of a commit into an empty or new directory, byte by byte, without a ``.git``.
 
         :return: the full id of the commit.
         :raises InvalidInput: if the directory is not empty, or the tree holds a link that leaves it.
         """
-        sha = self.resolve(revision)
-        checkout(self._git, self._cache, sha, Path(dest))
+        sha, folder = self.resolve(revision), Path(dest)
+        try:
+            checkout(self._git, self._cache, sha, folder)
+        except Damaged:
+            for item in folder.iterdir() if folder.is_dir() else ():
+                shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
+            raise
         return sha
 
     def may_write(self) -> bool:
@@ -242,6 +282,7 @@ class GitRepository:
 
     # Write
 
+    @_healing
     def commit_edit(
         self,
         file: str,
@@ -259,6 +300,7 @@ class GitRepository:
             key=key, order=order, expect=expect or {}, trailers=trailers or {},
         )  # fmt: skip
 
+    @_healing
     def revert(
         self,
         commit: str,
@@ -301,11 +343,8 @@ class GitRepository:
             self.fetch(branch)
         if self._cache.has_commit(sha):
             return
-        try:
+        with contextlib.suppress(NotFound, AccessDenied):  # said below, in the words of who asked
             retried(lambda: self._cache.fetch_commit(sha), self.attempts)
-        except PipeOpsError as error:
-            if error.retryable:
-                raise
         if not self._cache.has_commit(sha):
             raise self._no_commit(sha)
 

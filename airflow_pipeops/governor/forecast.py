@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import stdev
 
 from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.governor.history import (
@@ -102,11 +103,13 @@ def forecast(
 
 def _shortfall(losses: Sequence[float], error: float | None, policy: RetrainPolicy) -> float:
     recent = losses[-policy.n :]
-    if not recent:
+    if error is None:  # nobody said it: what the batches say, which takes two of them
+        error = stdev(recent) if len(recent) > 1 else math.inf if policy.confidence else 0.0
+    if not recent or error == math.inf:
         return 0.0
     # A reference of the model's own was itself measured once, on about as much data; a level that was agreed is exact.
     own = 0.0 if policy.target is not None else 1.0
-    noise = (error or 0.0) * math.sqrt(1 / len(recent) + own)
+    noise = error * math.sqrt(1 / len(recent) + own)
     return max(0.0, math.fsum(recent) / len(recent) - policy.confidence * noise)
 
 

@@ -41,7 +41,8 @@ class Observation(JsonForm):
     :param reference_performance: what the metric should be.
     :param action: what was decided about it; empty while undecided.
     :param rows: number of its rows.
-    :param performance_error: standard error of ``performance``.
+    :param performance_error: standard error of ``performance``; while nobody knows it, the deviation of the last losses
+        stands for it.
     :param estimated_performance: an estimate of the metric without labels; used while ``performance`` is ``None``.
     :param predecessor_performance: the metric, on the same batch, of the model that the champion replaced.
     :param drifted: the columns that moved, for a policy that weighs them.

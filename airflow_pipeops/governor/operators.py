@@ -37,8 +37,9 @@ class RetrainGovernorOperator(DeliveryOperator):
     observation. A retrain that a person must agree to is started by
     :class:`~airflow_pipeops.governor.operators.ApprovedRetrainOperator`.
 
-    :param quality: return value of :class:`~airflow_pipeops.validation.operators.ValidateDataOperator`; ``None`` counts
-        as passed.
+    :param quality: return value of :class:`~airflow_pipeops.validation.operators.ValidateDataOperator`. Left out, the data
+        count as good; given, they are good only if it says so: a gate that gave nothing, since it failed or was skipped,
+        passed nothing.
     :param drift: return value of :class:`~airflow_pipeops.drift.operators.comparison.DataDriftOperator`; ``None`` if the
         batch was not compared.
     :param performance: the champion's metric on the batch: a number, or ``{"value", "reference"}``, where
@@ -91,6 +92,7 @@ class RetrainGovernorOperator(DeliveryOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.quality = quality
+        self.gated = quality is not None
         self.drift = drift
         self.performance = performance
         self.policy = policy or RetrainPolicy()
@@ -163,7 +165,7 @@ class RetrainGovernorOperator(DeliveryOperator):
         return Observation(
             batch=str(self.batch or quality.get("batch") or drift.get("batch") or context["ti"].run_id),
             at=now.isoformat(timespec="seconds"),
-            quality_passed=bool(quality.get("passed", True)),
+            quality_passed=self.passed(quality),
             drift_share=None if share is None else float(share),
             drifted=self.drifted(),
             season=str(self.season or ""),
@@ -171,6 +173,22 @@ class RetrainGovernorOperator(DeliveryOperator):
             period=str(self.period or ""),
             **figures,
         )
+
+    def passed(self, quality: Mapping[str, Any]) -> bool:
+        """Whether the data are good.
+
+        :return: whether they are; always true where no gate is given.
+        :raises InvalidInput: if the gate gave something that does not say so.
+        """
+        passed = quality.get("passed")
+        if quality and not isinstance(passed, bool):
+            raise InvalidInput(
+                f"quality says passed={passed!r}",
+                field="quality",
+                value=str(passed),
+                remedy="Pass the output of ValidateDataOperator, or a mapping in which passed is true or false.",
+            )
+        return bool(passed) if self.gated else True
 
     def drifted(self) -> tuple[str, ...]:
         """Return the columns that moved and that the policy weighs."""

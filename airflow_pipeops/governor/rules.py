@@ -16,7 +16,7 @@ def _quality(look: Look) -> Ruled | None:
     if look.current.quality_passed:
         return None
     batch = look.current.batch
-    text = f"The data of {batch} failed its quality gate: bad data never retrains, somebody must look."
+    text = f"The data of {batch} did not pass its quality gate: bad data never retrains, somebody must look."
     return INVESTIGATE, "quality", text
 
 

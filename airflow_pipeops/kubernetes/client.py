@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_pipeops.base.arguments import object_name
-from airflow_pipeops.base.http import Http
+from airflow_pipeops.base.http import MANY, Http
 from airflow_pipeops.exceptions import BadResponse
 from airflow_pipeops.kubernetes.errors import Expired, error_of
 from airflow_pipeops.kubernetes.kinds import (
@@ -95,7 +95,8 @@ class KubernetesClient(Watching):
         about, items = f"the list of {kind} in {namespace or 'all namespaces'}", []
         params = {**selectors(labels, fields), "limit": str(_PAGE)}
         while True:
-            answer = await self._http.object("GET", kind.path(namespace), params=params, about=about)
+            path = kind.path(namespace)
+            answer = await self._http.object("GET", path, params=params, about=about, most=MANY)
             page = answer.get("items") or []
             if not isinstance(page, list):
                 raise BadResponse(f"{about} is no list")
@@ -220,6 +221,7 @@ class KubernetesClient(Watching):
             PODS.path(namespace, object_name(pod), "log"),
             params=params,
             about=f"the log of pod {namespace}/{pod}",
+            most=2 * _MOST_LOG_BYTES,
         )
         return text.split("\n")[-tail - 1 :] if not text.endswith("\n") else text.split("\n")[-tail - 1 : -1]
 

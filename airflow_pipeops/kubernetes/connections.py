@@ -14,10 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseHook
-
-from airflow_pipeops.base.connections import read_extra
-from airflow_pipeops.exceptions import InvalidInput, Unreachable
+from airflow_pipeops.base.connections import aread, read, read_extra
+from airflow_pipeops.exceptions import InvalidInput, NotConfigured, Unreachable
 from airflow_pipeops.kubernetes import kubeconfig
 from airflow_pipeops.kubernetes.kubeconfig import Endpoint, config_endpoint, file_endpoint, pod_endpoint
 
@@ -48,11 +46,9 @@ async def aconnect(conn_id: str = DEFAULT_CONNECTION, **options: Any) -> Kuberne
 
 def extra_of(conn_id: str) -> dict[str, Any]:
     """Return what a connection holds; nothing for a ``kubernetes_default`` that nobody made, as Airflow's own hook does."""
-    from airflow.sdk.exceptions import AirflowNotFoundException
-
     try:
-        return dict(BaseHook.get_connection(conn_id).extra_dejson)
-    except AirflowNotFoundException:
+        return dict(read(conn_id, "kubernetes").extra_dejson)
+    except NotConfigured:
         if conn_id == DEFAULT_CONNECTION:
             return {}
         raise
@@ -60,12 +56,9 @@ def extra_of(conn_id: str) -> dict[str, Any]:
 
 async def aextra_of(conn_id: str) -> dict[str, Any]:
     """Return the same where an event loop runs."""
-    from airflow.providers.common.compat.connection import get_async_connection
-    from airflow.sdk.exceptions import AirflowNotFoundException
-
     try:
-        return await read_extra(await get_async_connection(conn_id))
-    except AirflowNotFoundException:
+        return await read_extra(await aread(conn_id, "kubernetes"))
+    except NotConfigured:
         if conn_id == DEFAULT_CONNECTION:
             return {}
         raise

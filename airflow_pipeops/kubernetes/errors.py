@@ -14,6 +14,7 @@ from airflow_pipeops.exceptions import (
     PipeOpsError,
     Unreachable,
 )
+from airflow_pipeops.redaction import excerpt
 
 
 class Expired(Unreachable):
@@ -35,7 +36,7 @@ def error_of_status(body: Mapping[str, Any], about: str, url: str) -> PipeOpsErr
     """Turn a ``Status`` object into an error of ours; it is the body of an answer, or the object of a watch's event."""
     status, reason = whole(body.get("code")), str(body.get("reason") or "")
     status = 500 if status is None else status
-    message = str(body.get("message") or reason)[:1000]
+    message = excerpt(str(body.get("message") or reason), 1000)
     said = f": {message}" if message else ""
     if status == 401:
         return AccessDenied(
@@ -60,7 +61,7 @@ def error_of_status(body: Mapping[str, Any], about: str, url: str) -> PipeOpsErr
 
 def _foreign(status: int, content: bytes, about: str, url: str) -> PipeOpsError:
     """An answer of something before the API server, or of an API that is not installed."""
-    text = content[:200].decode("utf-8", "replace").strip()
+    text = excerpt(content[:10_000], 200)
     if status == 404:
         return NotFound(
             f"{url} knows no such kind of object as is needed for {about}: {text or 'not found'}",

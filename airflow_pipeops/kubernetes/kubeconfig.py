@@ -194,7 +194,7 @@ def _verify(endpoint: Endpoint) -> Any:
 def _written(path: Path, text: str) -> str:
     if not text:
         return ""
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     return str(path)
 
 
@@ -231,6 +231,6 @@ def _named(items: Any, name: Any, key: str) -> Mapping[str, Any]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text().strip()
+        return path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
         return ""

@@ -32,18 +32,22 @@ def judge(
     minimum_gain: float = 0.0,
     floor: float | None = None,
     interval: tuple[float, float] | None = None,
+    doubt: str = "",
     higher_is_better: bool = True,
 ) -> Verdict:
     """Judge a challenger by a metric that both models have on the same held-out data.
 
     First match wins: worse than the floor, reject; no champion, promote; a gain that is not above zero or is below
-    ``minimum_gain``, reject; a gain that may be chance (the interval reaches zero), reject; else promote.
+    ``minimum_gain``, reject; a gain that cannot be told from chance (there is no interval) or may be chance (the interval
+    reaches zero), reject; else promote.
 
     :param challenger: the challenger's metric.
     :param champion: the champion's, or ``None`` while there is none.
     :param minimum_gain: smallest gain worth a release; zero or more.
     :param floor: what a model must reach whatever the champion does (at most, where lower is better).
-    :param interval: confidence interval of the gain (challenger minus champion, turned so that positive is better).
+    :param interval: confidence interval of the gain (challenger minus champion, turned so that positive is better);
+        ``None`` where nobody can tell, and then nothing is promoted over a champion.
+    :param doubt: why nobody can tell.
     :param higher_is_better: ``False`` for an error or a loss.
     :return: whether to promote it, and why.
     :raises InvalidInput: for a number that is not finite, a negative ``minimum_gain``, or an interval upside down.
@@ -63,10 +67,12 @@ def judge(
         return Verdict(
             False, f"{told}, less than the {minimum_gain:.4f} that a release is worth.", gain, interval
         )
-    if interval is not None:
-        told = f"{told} ({interval[0]:+.4f} to {interval[1]:+.4f})"
-        if interval[0] <= 0:
-            return Verdict(False, f"{told}, which may be chance.", gain, interval)
+    if interval is None:
+        why = f": {doubt}" if doubt else ""
+        return Verdict(False, f"{told}, which cannot be told from chance{why}.", gain)
+    told = f"{told} ({interval[0]:+.4f} to {interval[1]:+.4f})"
+    if interval[0] <= 0:
+        return Verdict(False, f"{told}, which may be chance.", gain, interval)
     return Verdict(True, f"{told}.", gain, interval)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
 
+from airflow_pipeops.base.connections import only, read, without_id
 from airflow_pipeops.exceptions import InvalidInput
 
 if TYPE_CHECKING:
@@ -38,6 +39,10 @@ class MLflowHook(BaseHook):
         from airflow_pipeops.models.registry import Registry
 
         connection = self.get_connection(self.mlflow_conn_id)
+        if connection.conn_type == self.conn_type:
+            only(self.mlflow_conn_id, connection.extra_dejson)
+
+        connection = read(self.mlflow_conn_id, self.conn_type)
         uri = connection.host or ""
         if "://" not in uri and uri and connection.conn_type in ("http", "https"):
             uri = f"{connection.conn_type}://{uri}"
@@ -65,5 +70,5 @@ class MLflowHook(BaseHook):
             registry = self.get_registry()
             count = registry.ping()
         except Exception as error:
-            return False, str(error)
+            return False, without_id(self.mlflow_conn_id, error)
         return True, f"{registry.tracking_uri} answers; registered models: {count}"

@@ -23,6 +23,7 @@ from airflow_pipeops.exceptions import (
     SystemFailure,
     Unreachable,
 )
+from airflow_pipeops.redaction import excerpt, remember
 
 _PREFIX = "pipeops."
 _ATTEMPTS = 5
@@ -76,6 +77,7 @@ class Registry:
         self, tracking_uri: str, *, username: str | None = None, password: str | None = None
     ) -> None:
         _check_uri(tracking_uri)
+        remember(password or "")
         self.tracking_uri = tracking_uri
         self._environment = _credentials(username, password)
         self._made: Any = None
@@ -212,7 +214,8 @@ class Registry:
             except Exception as error:
                 failure = _failure(error, self.tracking_uri)
                 if not failure.retryable or attempt == _ATTEMPTS:
-                    raise failure from error
+                    # Without MLflow's own error, whose text is what the server sent, secrets and all.
+                    raise failure from None
                 time.sleep(jittered(0.1 * 2**attempt, 0.0))
         raise AssertionError("unreachable")
 
@@ -237,7 +240,7 @@ def _making_tables(uri: str) -> Iterator[None]:
         return
     import fcntl
 
-    with open(uri.removeprefix("sqlite:///") + ".lock", "w") as lock:
+    with open(uri.removeprefix("sqlite:///") + ".lock", "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -259,7 +262,7 @@ def _read(found: Any) -> ModelVersion:
 def _failure(error: Exception, uri: str) -> SystemFailure:
     code = getattr(error, "error_code", None)
     kind = _ERRORS.get(str(code))
-    said = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+    said = excerpt(str(error).splitlines()[0], 300) if str(error) else type(error).__name__
     if kind is not None:
         return kind(f"the registry at {uri} refused: {said}")
     if code == "INVALID_PARAMETER_VALUE":

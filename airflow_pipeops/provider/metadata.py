@@ -41,9 +41,14 @@ def _connection_types() -> list[dict[str, Any]]:
                 },
                 "mode": {
                     "label": "Mode",
-                    "description": "How the triggerer hears of applications: auto (a stream, and polls where none works), "
-                    "stream, or poll.",
-                    "schema": {"type": ["string", "null"], "enum": ["auto", "stream", "poll", None]},
+                    "description": "How the triggerer hears of applications.",
+                    # No null among the choices: Airflow would show it as one, by the name "null".
+                    "schema": {
+                        "type": ["string", "null"],
+                        "enum": ["auto", "stream", "poll"],
+                        "values_display": {"auto": "auto: a stream, and polls where none works"},
+                        "default": "auto",
+                    },
                 },
             },
         },
@@ -64,8 +69,19 @@ def _connection_types() -> list[dict[str, Any]]:
                 "branch": _text("Branch", "main by default."),
                 "author_name": _text("Author name", "Of the commits written here."),
                 "author_email": _text("Author email"),
+                # Airflow's field for passwords has one line, in which a key loses its line ends. What is stored is masked
+                # by its name.
                 "private_key": _text(
-                    "SSH private key", "The key itself, for ssh:// URLs.", format="password"
+                    "SSH private key",
+                    "The key itself, for ssh:// URLs. Line breaks may be missing; Base64 of the file will do.",
+                    format="multiline",
+                ),
+                "private_key_passphrase": _text("Passphrase", "Of the SSH private key.", format="password"),
+                "signing_private_key": _text(
+                    "Signing key", "An SSH private key that commits are signed with.", format="multiline"
+                ),
+                "signing_private_key_passphrase": _text(
+                    "Passphrase", "Of the signing key.", format="password"
                 ),
                 "known_hosts": _text(
                     "SSH known hosts",
@@ -73,6 +89,9 @@ def _connection_types() -> list[dict[str, Any]]:
                     format="multiline",
                 ),
                 "ca_file": _text("CA file", "Path of a PEM file for a private certificate authority."),
+                "timeout": _text(
+                    "Timeout", "Seconds without progress after which Git is ended; 60 by default."
+                ),
             },
         },
         {
@@ -161,7 +180,11 @@ def get_provider_info() -> dict[str, Any]:
                     f"airflow_pipeops.{subject}.triggers"
                     for subject in ("argocd", "flux", "git", "validation")
                 ]
-                + ["airflow_pipeops.argocd.watchers", "airflow_pipeops.flux.watchers"],
+                + [
+                    "airflow_pipeops.argocd.watchers",
+                    "airflow_pipeops.base.setup",
+                    "airflow_pipeops.flux.watchers",
+                ],
             }
         ],
         "extra-links": ["airflow_pipeops.delivery.links.ReportLink"],

@@ -6,11 +6,14 @@ from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
+from airflow_pipeops.provider import notes
+
 
 class PipeOpsPlugin(AirflowPlugin):
     """Registers PipeOps with Airflow, and mounts its routes in the API server."""
 
     name = "pipeops"
+    listeners = [notes]
 
     @property
     def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_pipeops.base.connections import read
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.models.operators.arguments import UI_COLOR, data_uris
 
@@ -62,13 +63,11 @@ class VerifyModelOperator(DeliveryOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Ask, and compare."""
-        from airflow.sdk import BaseHook
-
         from airflow_pipeops.models import artifact, storage
         from airflow_pipeops.serving import verification as verifying
 
         with no_retry():
-            connection = BaseHook.get_connection(self.http_conn_id)
+            connection = read(self.http_conn_id, "http")
             url = verifying.base_url(connection, self.http_conn_id)
             loaded = artifact.load(self.artifact_uri, self.sha256, trusted=self.trusted)
             frame, _ = storage.read_tables(data_uris(self.data))

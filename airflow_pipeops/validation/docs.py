@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import logging
 import re
+from collections.abc import Iterator
 from typing import Any
 
 #: What the page would fetch from elsewhere: styles, scripts, its logo and its newsletter.
@@ -11,9 +14,14 @@ _ELSEWHERE = re.compile(
     r"<link[^>]*href=\"https?://[^>]*>"
     r"|<script[^>]*src=\"https?://[^>]*>\s*</script>"
     r"|<img[^>]*src=\"https?://[^>]*>"
-    r"|<footer.*?</footer>",
+    r"|<footer.*?</footer>"
+    # Its icon, beside the page in a whole site.
+    r"|<link[^>]*href=\"\.\./[^>]*>",
     re.DOTALL | re.IGNORECASE,
 )
+
+#: Where a link leads to another page of a whole site, of which this one stands alone.
+_SITE = re.compile(r" href=\"\.\./[^\"]*\"")
 
 _STYLE = """<style>
 body { font: 14px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; color: #1a202c; }
@@ -34,10 +42,34 @@ def page(result: Any) -> str:
     result = copy.deepcopy(result)
     for item in result.results:
         _without_text(item.exception_info)
+        item.result = _plain(item.result)
     renderer: Any = ValidationResultsPageRenderer(run_info_at_end=True)
     view: Any = DefaultJinjaPageView()
-    html = _ELSEWHERE.sub("", str(view.render(renderer.render(result))))
+    with _without_log():
+        html = _ELSEWHERE.sub("", str(view.render(renderer.render(result))))
+    html = _SITE.sub("", html)
     return html.replace("</head>", f"{_STYLE}</head>", 1)
+
+
+def _plain(value: Any) -> Any:
+    """Make numbers of NumPy plain ones, which alone Great Expectations can draw."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value.item() if hasattr(value, "item") and not getattr(value, "shape", None) else value
+
+
+@contextlib.contextmanager
+def _without_log() -> Iterator[None]:
+    """Keep what the drawing logs out of the task's log: where it fails, it quotes what it could not draw."""
+    log = logging.getLogger("great_expectations.render")
+    before = log.level
+    log.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def _without_text(info: Any) -> None:

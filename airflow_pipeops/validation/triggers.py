@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.arguments import interval
+from airflow_pipeops.base.connections import aread
 from airflow_pipeops.base.deadlines import within
 from airflow_pipeops.base.watchers import Watcher
 from airflow_pipeops.exceptions import InvalidInput
@@ -99,7 +100,7 @@ class DataBatchTrigger(Watcher):
     async def _root(self) -> ObjectStoragePath:
         from airflow_pipeops.base.storage import StorageHook, root
 
-        return root(self.storage_conn_id, await StorageHook.aget_connection(self.storage_conn_id))
+        return root(self.storage_conn_id, await aread(self.storage_conn_id, StorageHook.conn_type))
 
     @property
     def _key(self) -> str:

@@ -23,6 +23,7 @@ class Controller(Protocol):
     async def look(self, ref: Any) -> Observed | Trouble:
         """Read the present state of what is waited for.
 
+        :return: what is seen, or why nothing is.
         :raises PipeOpsError: where looking again cannot help.
         """
 

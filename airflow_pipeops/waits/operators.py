@@ -113,6 +113,7 @@ class WaitOperator(LookingOperator):
         :param run: opens a client and runs work with it.
         :param explain: asks for what a person looks up next.
         :param otherwise: returns what is said where nobody answers.
+        :return: the message for the error.
         """
         try:
             return str(run(explain, attempts=1, timeout=10.0))

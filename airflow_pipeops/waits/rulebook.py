@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_pipeops.waits.expectation import Expectation, Memory
-from airflow_pipeops.waits.language import Rule
+from airflow_pipeops.waits.rules import Rule
 from airflow_pipeops.waits.situation import Look
 from airflow_pipeops.waits.status import Observed
 

@@ -22,7 +22,7 @@ class Look:
     def __init__(self, observed: Observed, expectation: Expectation, memory: Memory) -> None:
         self.observed, self.expectation, self.memory = observed, expectation, memory
         #: The expected revision per source, as given.
-        self.asked, self.problem = wanted_of(observed.sources, expectation)
+        self.asked, self.problem = wanted_of(observed.sources, expectation, observed.called)
         #: ``contains`` without anybody who can tell.
         self.exact_only = expectation.match == "contains" and not expectation.oracle
         op = self.believed

@@ -1,6 +1,6 @@
 """What a GitOps controller says about one application, as plain data of our own.
 
-An adapter per system (``argocd/observe.py``) fills it; the judgements in ``verdict.py`` and ``steady.py`` read it.
+An adapter per system (``argocd/application.py``) fills it; the judgements in ``verdict.py`` and ``steadiness.py`` read it.
 Times are seconds since the epoch **on the server's clock**, and are compared only with each other.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -48,7 +48,11 @@ class Source:
 
 @dataclass(frozen=True)
 class Condition:
-    """A condition that the controller reports."""
+    """A condition that the controller reports.
+
+    :param type: what kind it is, such as ``ComparisonError``.
+    :param message: what it says.
+    """
 
     type: str
     message: str = ""
@@ -58,6 +62,10 @@ class Condition:
 class Resource:
     """One object of the application.
 
+    :param kind: as a manifest says it.
+    :param name: its name.
+    :param namespace: empty for an object of the whole cluster.
+    :param group: of its API; empty for the core.
     :param sync: ``Synced``, ``OutOfSync`` or what a sync did with it (``SyncFailed``, ``Pruned``, ``PruneSkipped``).
     :param health: its health, empty where the kind has no check.
     :param message: what the controller says about it.
@@ -86,14 +94,22 @@ class Operation:
     """The last or current synchronisation.
 
     :param phase: ``Running``, ``Terminating``, ``Succeeded``, ``Failed``, ``Error``; empty before it started.
+    :param message: what the controller says about it.
     :param queued: the request for it is still there: it is waiting, running, or about to be tried again.
     :param revisions: what it applies or tried to apply, per source; empty if it never got that far.
     :param asked: the revisions it was asked for.
     :param has_result: it got as far as a result.
+    :param started_at: when it began.
+    :param finished_at: when it ended.
+    :param retries: how often it was tried again.
+    :param dry_run: it changes nothing.
+    :param initiated_by: who asked for it.
     :param ids: the ``name: value`` information it carries; our correlation id is among it.
-    :param retry_limit: how often it is tried again; negative for ever. ``retry_refresh``: with the newest revisions then.
+    :param resources: what it did with each object.
+    :param retry_limit: how often it is tried again at most; negative for ever.
+    :param retry_refresh: a retry takes the newest revisions.
     :param partial: it was asked for some of the resources only, and so runs no hooks.
-    :param heals: the how-manieth attempt in a row of the controller to heal a difference.
+    :param heals: how many attempts in a row the controller has made to heal a difference, with this one.
     :param same_sources: what it applied came from the sources that the application has now.
     """
 
@@ -132,10 +148,13 @@ class Hydration:
     """How far a source hydrator is, which renders commits of the source into commits of another branch.
 
     :param phase: ``Hydrating``, ``Hydrated``, ``Failed``; empty before the first time.
+    :param message: what it says.
     :param dry: the source's commit that the current or last attempt is about.
-    :param done_dry: the newest commit that was rendered, and ``done``: what it became.
+    :param done_dry: the newest commit that was rendered.
+    :param done: what it became.
     :param compared_dry: the newest commit that was looked at; it may need no rendering.
-    :param branch: what is synchronised from. ``staging``: where it is rendered to, if that is another branch.
+    :param branch: what is synchronised from.
+    :param staging: where it is rendered to, if that is another branch.
     """
 
     phase: str = ""
@@ -155,6 +174,7 @@ class Rollout:
     :param owner: name of the ``ApplicationSet``.
     :param status: ``Waiting``, ``Pending``, ``Progressing``, ``Healthy``; empty where it is not listed yet.
     :param step: its step; ``-1`` if no step selects it.
+    :param message: what is said about it.
     :param revisions: the revisions that this is about.
     """
 
@@ -169,18 +189,35 @@ class Rollout:
 class Observed:
     """One look at one application.
 
+    :param name: its name.
+    :param namespace: its namespace.
+    :param project: its project, where the controller has such.
+    :param uid: tells it from another one of the same name, before it or after it.
+    :param sources: where its desired state comes from.
+    :param called: what a message calls it.
     :param desired: revisions that the controller last compared with, one per source.
-    :param applied: revisions that the last operation applied, one per source.
-    :param compared_at: when the controller began its last comparison.
+    :param sync: ``Synced``, ``OutOfSync`` or ``Unknown``.
+    :param health: one of :data:`HEALTH`.
     :param health_since: when the application's health last changed.
-    :param refreshed: this look is the answer to a refresh that the controller acknowledged.
-    :param deployed: revisions of the newest entry of the history (whole, successful synchronisations), and ``deployed_id``
-        its number; ``replaced``: revisions of the entries before it.
+    :param compared_at: when the controller began its last comparison.
+    :param operation: the last or current synchronisation.
+    :param conditions: what the controller reports beside that.
+    :param resources: its objects.
+    :param images: container images that run in it.
+    :param deployed: revisions of the newest entry of the history (whole, successful synchronisations).
+    :param deployed_id: number of that entry.
+    :param replaced: revisions of the entries before it.
+    :param deleting: its deletion was asked for.
     :param ignored: why the controller ignores this application; empty if it does not.
-    :param automatic: the controller synchronises by itself. ``prunes``: and removes what is no longer desired.
+    :param automatic: the controller synchronises by itself.
+    :param self_heal: the controller puts back by itself what is changed in the cluster.
+    :param owner: kind of the object that generates this application, for example ``ApplicationSet``.
+    :param refreshed: this look is the answer to a refresh that the controller acknowledged.
+    :param warnings: what a person should know beside the verdict.
+    :param prunes: the controller removes by itself what is no longer desired.
     :param blocked: why automatic synchronisation may not start now (a sync window), as far as anybody looked.
-    :param owner: kind of the object that generates this application, for example ``ApplicationSet``. ``owner_seen``:
-        somebody looked at it; ``rollout``: where this application stands in its rolling synchronisation, if it has one.
+    :param owner_seen: somebody looked at the owner.
+    :param rollout: where this application stands in the rolling synchronisation of its owner, if it has one.
     :param hydration: its desired state is rendered into another branch first; ``sources`` are then those before that, and
         ``desired`` and ``applied`` the rendered commits.
     :param other_spec: the last comparison was of other sources than the application has now.
@@ -220,6 +257,7 @@ class Observed:
     other_spec: bool = False
     finalizers: tuple[str, ...] = ()
     reconciled: Any = None
+    called: str = "the application"
 
     @property
     def applied(self) -> tuple[str, ...]:
@@ -231,6 +269,10 @@ class Observed:
         return next((item for item in self.conditions if item.type in types), None)
 
 
+#: Why a look failed.
+TroubleKind = Literal["denied", "missing", "unreachable", "nonsense"]
+
+
 @dataclass(frozen=True)
 class Trouble:
     """A look that failed.
@@ -239,7 +281,7 @@ class Trouble:
     :param message: what happened, without secrets.
     """
 
-    kind: str
+    kind: TroubleKind
     message: str = ""
 
 

@@ -7,7 +7,7 @@ import math
 import random
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_pipeops.waits.status import Observed, Trouble, short, shorts
 from airflow_pipeops.waits.streams.pacing import LONGEST_PAUSE
@@ -35,7 +35,17 @@ class Watch:
 
 @dataclass(frozen=True)
 class SteadyMemory:
-    """What one look must know of those before it."""
+    """What one look must know of those before it. Times are the caller's ``now``.
+
+    :param now: when the last look was judged.
+    :param started_at: when the first one was.
+    :param uid: of the object that was seen first.
+    :param release: the release that was seen first.
+    :param unhealthy_since: since when it has been anything but Healthy.
+    :param longest: the longest time for which it was so without a gap, seconds.
+    :param blind_since: since when nothing could be seen.
+    :param missing: how many looks in a row were refused, or found nothing.
+    """
 
     now: float = 0.0
     started_at: float | None = None
@@ -66,7 +76,7 @@ class Outcome:
     :param unhealthy_for: the longest time for which it was not Healthy without a gap, seconds.
     """
 
-    verdict: str
+    verdict: Literal["watch", "steady", "degraded", "blind"]
     rule: str
     reason: str
     unhealthy_for: float = 0.0
@@ -87,6 +97,7 @@ def judge(
 
     :param memory: what the last call returned; ``SteadyMemory()`` at first.
     :param now: seconds on any clock that does not jump.
+    :return: the outcome, and the memory for the next call.
     """
     now = max(now, memory.now) if math.isfinite(now) else memory.now
     memory = replace(memory, now=now, started_at=now if memory.started_at is None else memory.started_at)
@@ -135,9 +146,9 @@ def _ended(observed: Observed, watch: Watch, memory: SteadyMemory, release: str)
 
 def _gone(observed: Observed, memory: SteadyMemory) -> tuple[str, str] | None:
     if observed.deleting:
-        return "deleting", "the application is being deleted"
+        return "deleting", f"{observed.called} is being deleted"
     if observed.uid and observed.uid != memory.uid:
-        return "recreated", "the application was deleted and created again"
+        return "recreated", f"{observed.called} was deleted and created again"
     return None
 
 
@@ -248,5 +259,6 @@ def steady_watch(ref: Any, goal: Mapping[str, Any], memory: Mapping[str, Any] | 
     :param ref: what is watched.
     :param goal: of a :class:`Watch`.
     :param memory: of what an earlier part of the same watch remembered.
+    :return: the watch, which goes on where that part ended.
     """
     return SteadyWatch(ref, Watch(**goal), SteadyMemory.from_json(memory or {}))

@@ -14,9 +14,9 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from airflow_pipeops.waits.expectation import Expectation, Memory, Verdict
-from airflow_pipeops.waits.language import seconds, wait
+from airflow_pipeops.waits.expectation import Expectation, Memory, State, Verdict
 from airflow_pipeops.waits.rulebook import Rulebook
+from airflow_pipeops.waits.rules import seconds, wait
 from airflow_pipeops.waits.situation import Look
 from airflow_pipeops.waits.status import Observed, Trouble
 
@@ -79,6 +79,7 @@ def questions(
 
     :param memory: what is remembered; with a source hydrator, it knows of commits that were rendered earlier.
     :param rulebook: how what this controller says is judged.
+    :return: the pairs, none of them twice.
     """
     if expectation.match == "any" or not expectation.oracle or expectation.gone:
         return []
@@ -158,15 +159,15 @@ def _remember(look: Look, rulebook: Rulebook) -> Memory:
         lost = None
     elif memory.met and lost is None and look.settled:
         lost = memory.acknowledged
+    begun = observed.operation.started_at if observed.operation else None
+    spec_after = memory.acknowledged if memory.spec_after is None else memory.spec_after
     return replace(
         look.remember(memory),
         uid=memory.uid or observed.uid,
         looked=True,
         compared_at=memory.compared_at if observed.compared_at is None else observed.compared_at,
         first_compared_at=memory.first_compared_at if memory.looked else observed.compared_at,
-        first_operation_at=memory.first_operation_at
-        if memory.looked
-        else (observed.operation.started_at if observed.operation else None),
+        first_operation_at=memory.first_operation_at if memory.looked else begun,
         finished_at=ended,
         lost_after=lost,
         met=memory.met or (look.desired_ok and look.compared and bool(look.wanted)),
@@ -174,11 +175,7 @@ def _remember(look: Look, rulebook: Rulebook) -> Memory:
         asks=0 if ended != memory.finished_at else memory.asks,
         troubles=0,
         since=since,
-        spec_after=None
-        if not observed.other_spec
-        else memory.acknowledged
-        if memory.spec_after is None
-        else memory.spec_after,
+        spec_after=spec_after if observed.other_spec else None,
         attempts=rulebook.attempts(look),
     )
 
@@ -223,18 +220,13 @@ def _troubled(trouble: Trouble, expectation: Expectation, memory: Memory) -> tup
         answered = memory.troubles >= 2
         if trouble.kind == "missing" and expectation.gone:
             return Verdict("done" if answered else "wait", "gone", "the application is gone"), memory
-        rule = (
-            "access_denied"
-            if trouble.kind == "denied"
-            else "app_deleted"
-            if memory.looked
-            else "app_not_found"
-        )
+        missing = "app_deleted" if memory.looked else "app_not_found"
+        rule = "access_denied" if trouble.kind == "denied" else missing
         return Verdict("failed" if answered else "wait", rule, message), memory
     since = memory.since.get("unreachable", memory.now)
     memory = replace(memory, troubles=0, since={**_kept(memory), "unreachable": since})
     lasted = memory.now - since
-    state = "failed" if lasted >= expectation.transport_grace else "wait"
+    state: State = "failed" if lasted >= expectation.transport_grace else "wait"
     return Verdict(state, "unreachable", f"no usable answer for {seconds(lasted)}: {message}"), memory
 
 

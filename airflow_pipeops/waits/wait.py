@@ -11,6 +11,7 @@ from typing import Any
 
 from airflow_pipeops import exceptions
 from airflow_pipeops.exceptions import InvalidInput, NotFound, PipeOpsError
+from airflow_pipeops.waits.messages import decisive_last
 from airflow_pipeops.waits.rulebook import Rulebook
 from airflow_pipeops.waits.status import Observed, Trouble, summary
 from airflow_pipeops.waits.streams.pacing import judge_again_in, refresh_in
@@ -67,6 +68,9 @@ class Clock:
 class Decided:
     """Where a wait stands: all of it is JSON, so that it can cross a deferral.
 
+    :param verdict: the last judgement.
+    :param memory: what the next look must know.
+    :param expectation: what must come true, with the answers that are known.
     :param summary: the few facts of the last look.
     """
 
@@ -97,8 +101,8 @@ class Decided:
     def error(self, message: str) -> PipeOpsError:
         """Return the error that a failed verdict stands for."""
         if self.verdict.rule in WRONG_INPUT:
-            return InvalidInput(message, field="revision")
-        return _ERRORS.get(self.verdict.rule, exceptions.SyncFailed)(message)
+            return InvalidInput(decisive_last(message), field="revision")
+        return _ERRORS.get(self.verdict.rule, exceptions.SyncFailed)(decisive_last(message))
 
 
 class Wait:

@@ -34,6 +34,10 @@ class Controller:
         self.hung: set[str] = set()
         #: Names of Applications whose operations never end by themselves.
         self.stuck: set[str] = set()
+        #: Names of Applications whose operations a closed sync window holds back.
+        self.blocked: set[str] = set()
+        #: Names of Applications that are compared only when somebody asks.
+        self.idle: set[str] = set()
         #: Names of all operations' starts, to count them.
         self.started: list[str] = []
 
@@ -63,11 +67,12 @@ class Controller:
             return
         annotations = metadata.get("annotations") or {}
         asked = REFRESH in annotations and metadata["name"] not in self.hung
-        if asked or "sync" not in status or status.pop("_again", False):
+        first = "sync" not in status and metadata["name"] not in self.idle
+        if asked or first or status.pop("_again", False):
             self._compare(app, status)
             if asked:
                 del annotations[REFRESH]
-        if is_automated(app) and status["sync"]["status"] == "OutOfSync":
+        if is_automated(app) and "sync" in status and status["sync"]["status"] == "OutOfSync":
             revision = status["sync"]["revision"]
             app["operation"] = {"initiatedBy": {"automated": True}, "sync": {"revision": revision}}
 
@@ -95,6 +100,8 @@ class Controller:
             return
         if state["phase"] == "Terminating":
             self._finish(app, state, "Failed", "Operation terminated")
+        elif app["metadata"]["name"] in self.blocked:
+            state["message"] = "operation is blocked by sync window"
         elif app["metadata"]["name"] not in self.stuck:
             revision = self._resolve(app, app["operation"]["sync"]["revision"])
             state["syncResult"] = {"revision": revision, "source": app["spec"]["source"], "resources": []}

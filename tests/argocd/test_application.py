@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_pipeops.argocd.application import observe
-from airflow_pipeops.argocd.differences import DriftMemory, differences, fingerprint, news, suspicious
+from airflow_pipeops.argocd.differences import DifferencesMemory, differences, fingerprint, news, suspicious
 from airflow_pipeops.exceptions import BadResponse
 from airflow_pipeops.waits.status import Hydration, Observed, Operation, Rollout, same_repository
 from airflow_pipeops.waits.verdict import Expectation, Memory
@@ -335,22 +335,22 @@ def look(
     ],
 )
 def test_suspicion(looks: list[Observed], expected: list[bool]) -> None:
-    memory, found = DriftMemory(), []
+    memory, found = DifferencesMemory(), []
     for one in looks:
         drifted, memory = suspicious(one, memory)
-        memory = DriftMemory.from_json(memory.to_json())
+        memory = DifferencesMemory.from_json(memory.to_json())
         found.append(drifted)
     assert found == expected
 
 
 def test_news_is_told_once_and_again_after_it_was_mended() -> None:
     found = differences([item('{"a":1}', '{"a":2}')])
-    new, memory = news(found, DriftMemory())
+    new, memory = news(found, DifferencesMemory())
     assert new
     assert not news(found, memory)[0]
     _, memory = suspicious(look("Synced"), memory)
     assert news(found, memory)[0]
-    assert DriftMemory.from_json("junk") == DriftMemory()
+    assert DifferencesMemory.from_json("junk") == DifferencesMemory()
 
 
 def test_what_the_controller_says_is_read_without_secrets() -> None:

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from airflow_pipeops.argocd.application import observe
 from airflow_pipeops.argocd.clients.kubernetes import ArgoCDCoreClient
 from airflow_pipeops.argocd.clients.protocol import AppRef, Resource
 from airflow_pipeops.argocd.hook import ArgoCDHook
 from airflow_pipeops.argocd.links import app_url
+from airflow_pipeops.argocd.watchers import ArgoCDDriftTrigger, ArgoCDReleasedTrigger
 from airflow_pipeops.exceptions import (
     AccessDenied,
     Conflict,
@@ -175,7 +177,6 @@ def test_what_the_api_server_of_argo_cd_computes_cannot_be_had(api: ApiServer) -
 
     async def story(client: ArgoCDCoreClient) -> None:
         for call in (
-            client.resource_tree(APP),
             client.managed_resources(APP),
             client.revision_metadata(APP, "a" * 40),
             client.manifests(APP),
@@ -400,3 +401,106 @@ def test_an_operator_needs_not_know(context: dict[str, Any], monkeypatch: pytest
         api.tokens["token"] = lambda *_: False
         with pytest.raises(AccessDenied):
             ArgoCDHook("kubernetes_default").application(app.name)
+
+
+def test_the_tree_has_the_workloads_and_what_their_pods_wait_for(api: ApiServer) -> None:
+    here = {"destination": {"server": "https://kubernetes.default.svc"}}
+    listed = [
+        {"kind": "ConfigMap", "name": "settings", "namespace": "api"},
+        {"group": "batch", "kind": "Job", "name": "hook", "namespace": "api"},
+        {"group": "batch", "kind": "Job", "name": "gone", "namespace": "api"},
+    ]
+    put(api, spec={**spec("https://git.example.com/x.git", "api"), **here}, status={"resources": listed})
+    metadata = {"name": "hook", "namespace": "api", "uid": "u-1"}
+    api.put(*JOBS, {"metadata": metadata, "spec": {"selector": {"matchLabels": {"job": "hook"}}}})
+    waiting = {"reason": "CrashLoopBackOff", "message": "back-off 40s restarting failed container"}
+    states = {"crashes": [{"state": {"waiting": waiting}}], "runs": [{"ready": True}], "starts": []}
+    for name, state in states.items():
+        pod = {"name": name, "namespace": "api", "labels": {"job": "hook"}}
+        api.put(
+            "", "v1", "pods", {"metadata": pod, "status": {"phase": "Running", "containerStatuses": state}}
+        )
+
+    tree = run(api, lambda client: client.resource_tree(APP))
+    pods = {node["name"]: node["health"] for node in tree["nodes"] if node["kind"] == "Pod"}
+    assert [node["name"] for node in tree["nodes"] if node["kind"] == "Job"] == ["hook"]
+    assert pods == {
+        "crashes": {"status": "Degraded", "message": "back-off 40s restarting failed container"},
+        "runs": {"status": "Healthy"},
+        "starts": {"status": "Progressing"},
+    }
+    assert all(node["parentRefs"] == [{"uid": "u-1"}] for node in tree["nodes"] if node["kind"] == "Pod")
+
+
+def test_an_operation_that_nobody_has_taken_up_is_withdrawn(api: ApiServer) -> None:
+    put(api, operation={"sync": {"revision": "a" * 40}})
+    run(api, lambda client: client.terminate(APP))
+    left = run(api, lambda client: client.get(APP))
+    assert not left.get("operation")
+
+
+def test_differences_are_told_through_the_kubernetes_api_too(api: ApiServer) -> None:
+    listed = [
+        {"kind": "ConfigMap", "name": "settings", "namespace": "api", "status": "OutOfSync"},
+        {"kind": "Secret", "name": "creds", "namespace": "api", "status": "Synced"},
+    ]
+    synced = {"status": "Synced", "revision": "a" * 40}
+    done = {"phase": "Succeeded", "syncResult": {"revision": "a" * 40}, "finishedAt": "2026-01-01T00:00:00Z"}
+    put(api, status={"sync": synced, "operationState": done, "resources": listed})
+    trigger = ArgoCDDriftTrigger(argocd_conn_id="cluster", apps=["api"])
+
+    async def story(client: ArgoCDCoreClient) -> list[Any]:
+        memory, told = trigger.remembered({}), []
+        for status in ("Synced", "OutOfSync", "OutOfSync"):
+            found = await client.get(APP)
+            found["status"]["sync"]["status"] = status
+            payload, memory = await trigger.judge(client, APP, observe(found), memory, resumed=False)
+            told.append(payload and payload["resources"])
+        return told
+
+    differs = {
+        "group": "",
+        "kind": "ConfigMap",
+        "namespace": "api",
+        "name": "settings",
+        "change": "modified",
+        "fields": [],
+    }
+    assert run(api, story) == [None, [differs], None]
+
+
+def test_a_release_that_only_a_comparison_can_tell_is_compared_once(api: ApiServer) -> None:
+    second = "2026-01-01T00:00:00Z"
+    done = {"phase": "Succeeded", "syncResult": {"revision": "a" * 40}, "finishedAt": second}
+    status = {
+        "sync": {"status": "Synced", "revision": "a" * 40},
+        "health": {"status": "Healthy", "lastTransitionTime": "2025-12-01T00:00:00Z"},
+        "reconciledAt": second,
+        "operationState": done,
+        "history": [{"id": 3, "revision": "a" * 40}],
+    }
+    put(api, status=status)
+    trigger = ArgoCDReleasedTrigger(argocd_conn_id="cluster", apps=["api"])
+
+    async def acknowledge(client: ArgoCDCoreClient) -> None:
+        while not any(request.startswith("PATCH") for request in api.requests):
+            await asyncio.sleep(0.01)
+
+        def compared(found: dict[str, Any]) -> None:
+            found["metadata"].pop("annotations", None)
+            found["status"]["reconciledAt"] = "2026-01-01T00:00:09Z"
+
+        api.change("applications", "argocd", "api", compared)
+
+    async def story(client: ArgoCDCoreClient) -> list[Any]:
+        answer = asyncio.ensure_future(acknowledge(client))
+        memory, told = trigger.remembered({"known": True, "reported": "another", "number": 2}), []
+        for _ in range(5):
+            seen = observe(await client.get(APP))
+            payload, memory = await trigger.judge(client, APP, seen, memory, resumed=False)
+            told.append(payload and payload["number"])
+        await answer
+        return told
+
+    assert run(api, story) == [None, None, None, 3, None]
+    assert sum(request.startswith("PATCH") for request in api.requests) == 1

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
+from airflow_pipeops.argocd.application import observe
 from airflow_pipeops.argocd.triggers import ArgoCDWaitTrigger
 from tests.argocd.controller import APPLICATIONS, Controller
 from tests.argocd.triggerer import Triggerer
@@ -65,3 +67,32 @@ def test_one_watch_for_all_waits(tmp_path: Path) -> None:
         refreshes = [request for request in api.requests if request.startswith("PATCH")]
         assert len(watches) - len(refreshes) <= 3
         assert len(refreshes) <= 3 * WAITS
+
+
+def test_a_wait_ends_when_health_has_settled_and_not_a_minute_later(tmp_path: Path) -> None:
+    """The controller compares in the second in which an operation ends, and then stands still until it is asked."""
+    settle = 5.0
+    with serving(APPLICATIONS, bookmarks=0.2) as api, Controller(api) as controller:
+        world = CoreWorld(api, controller)
+        app = world.make(automated={})[0].name
+        triggerer = Triggerer(tmp_path, {"cluster": connection(api.url)})
+        target = f"{4712:040x}"
+        expectation = {"revisions": {"*": target}, "settle": settle, "timeout": 300.0}
+        wait = {"app": app, "project": "default", "expectation": expectation}
+        triggerer.add(ArgoCDWaitTrigger(argocd_conn_id="cluster", waits=[wait], dwell=0))
+        triggerer.start()
+        try:
+            triggerer.until(lambda: any(request.startswith("PATCH") for request in api.requests))
+            triggerer.until(lambda: api.open_watches == 1)
+            controller.heads[world.repo] = target
+            api.change("applications", "argocd", app, lambda found: found["status"].update(_again=True))
+            triggerer.until(lambda: len(triggerer.events) == 1, seconds=120)
+            ended = observe(api.all("applications")[0]).operation
+            took = time.time() - ((ended.finished_at or 0.0) if ended else 0.0)
+        finally:
+            triggerer.stop()
+        verdict = triggerer.decided()[app]["verdict"]
+        assert (verdict["state"], verdict["rule"]) == ("done", "healthy")
+        # The gate for refreshes opens again after a minute; a machine may be slow, and not that slow.
+        assert settle <= took < 45.0
+        print(f"done {took:.1f} s after the operation, {settle:.0f} s of them to settle")

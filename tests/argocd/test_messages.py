@@ -15,7 +15,7 @@ from airflow_pipeops.argocd.clients.rest import AppRef, ArgoCDClient
 from airflow_pipeops.argocd.messages import LIMIT, Findings, compose, headline, next_change, window_lines
 from airflow_pipeops.argocd.reports import explain
 from airflow_pipeops.argocd.waits import Decided
-from airflow_pipeops.base.redaction import redacted
+from airflow_pipeops.redaction import redacted
 from airflow_pipeops.waits.status import Condition, Observed, Operation, Resource
 from airflow_pipeops.waits.verdict import Expectation, Memory, Verdict
 

@@ -76,6 +76,34 @@ def test_sync_refresh_and_terminate(core: CoreWorld, context: Any) -> None:
     assert running.run(task(ArgoCDTerminateOperator, app.name), context)["terminated"] is False
 
 
+def test_a_sync_that_a_closed_window_held_back_is_not_deployed_after_it_has_failed(
+    core: CoreWorld, context: Any
+) -> None:
+    app, first = core.make()
+    core.controller.blocked.add(app.name)
+    begun = task(ArgoCDSyncOperator, app.name, revision=first, timeout=timedelta(seconds=1))
+    with pytest.raises(AirflowFailException, match="sync window"):
+        running.run(begun, context)
+    core.controller.blocked.clear()
+    compared = running.run(task(ArgoCDRefreshOperator, app.name, refresh="hard"), context)
+    assert (compared["acknowledged"], compared["sync"]) == (True, "OutOfSync")
+    left = core.api.all("applications")[0]
+    assert "operation" not in left
+    assert left["status"]["operationState"]["phase"] == "Failed"
+
+
+def test_an_application_that_was_never_compared_is_compared_first(core: CoreWorld, context: Any) -> None:
+    app, first = core.make()
+    core.controller.idle.add(app.name)
+
+    def forget(found: dict[str, Any]) -> None:
+        found["status"] = {}
+
+    core.api.change("applications", "argocd", app.name, forget)
+    done = running.run(task(ArgoCDSyncOperator, app.name), context)
+    assert (done["revision"], done["health"]) == (first, "Healthy")
+
+
 def test_rollback(core: CoreWorld, context: Any) -> None:
     app, first = core.make()
     running.run(task(ArgoCDSyncOperator, app.name, revision=first), context)

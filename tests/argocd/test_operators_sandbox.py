@@ -221,7 +221,7 @@ def test_diff_of_what_was_changed_by_hand(released: Any, context: Any, kept: Any
     (found,) = done["differences"]
     assert (found["kind"], found["name"], found["change"]) == ("ConfigMap", "settings", "modified")
     assert "data.value" in found["fields"]
-    text = Path(done["diff_uri"].removeprefix("file://")).read_text()
+    text = Path(done["diff_uri"].removeprefix("file://")).read_text(encoding="utf-8")
     assert "-  value: by hand" in text
     assert "+  value: '2'" in text
     assert "hunter2" not in text + json.dumps(done)

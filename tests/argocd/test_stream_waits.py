@@ -122,13 +122,6 @@ def test_a_trigger_of_an_earlier_version_goes_on(scripted: Any, context: dict[st
     assert task.execute_complete(context, event=event)["rule"] == "healthy"
 
 
-def test_an_event_of_an_earlier_version_is_read(scripted: Any, context: dict[str, Any]) -> None:
-    scripted.answers = [(200, application())]
-    event = fire(trigger("api"))["decided"]["api"]
-    task = ArgoCDAppSensor(task_id="task", app="api", revision=NEW)
-    assert task.execute_complete(context, event=event)["compared"] == NEW
-
-
 def test_an_operator_waits_for_several(scripted: Any) -> None:
     scripted.answers = [(200, application("Progressing"))]
     task = ArgoCDAppSensor(task_id="task", app="api", revision=NEW, settle=timedelta(0), deferrable=True)

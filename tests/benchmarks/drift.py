@@ -292,7 +292,7 @@ def child(name: str, data: dict[str, list[str]], options: argparse.Namespace) ->
     found = run()
     seconds, used = time.perf_counter() - started, time.process_time() - cpu
     # Not ru_maxrss, which begins with what the parent process had.
-    peak = int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text()).group(1))  # type: ignore[union-attr]
+    peak = int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text(encoding="utf-8")).group(1))  # type: ignore[union-attr]
     facts = {
         "seconds": round(seconds, 3),
         "cpu_seconds": round(used, 3),

@@ -24,7 +24,7 @@ def run(context, sha: str, **kwargs):
 
 def alive(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
 
@@ -143,3 +143,9 @@ def test_a_commit_is_a_full_sha(context, repo, sha) -> None:
 def test_a_missing_program_says_so(context, commit) -> None:
     with pytest.raises(AirflowFailException, match="cannot start 'no-such-program'"):
         run(context, commit({"a": "b"}), command=["no-such-program"])
+
+
+def test_a_command_in_one_text_is_refused_with_the_list(context, commit) -> None:
+    sha = commit({"test_a.py": "def test_a(): pass\n"})
+    with pytest.raises(AirflowFailException, match=r"not a list of non-empty words.*Write it as a list"):
+        run(context, sha, command="pytest -q")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from airflow.sdk import DAG
 
 from airflow_pipeops.demo.preflight import Ports
 from airflow_pipeops.demo.stack import DAGS, Stack
@@ -22,9 +24,22 @@ FILES = sorted(example_dags().glob("*.py"))
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_dag_file_is_short_and_draws_its_flow(path: Path) -> None:
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     assert "─▶" in (ast.get_docstring(ast.parse(text)) or "")
     assert len(text.splitlines()) <= 240, "short enough to read in one sitting"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_run_by_hand_asks_by_a_form(path: Path) -> None:
+    """Each field is described, and may be left as it is; where there are choices, the form offers them."""
+    dag = next(item for item in runpy.run_path(str(path)).values() if isinstance(item, DAG))
+    assert dag.params
+    for name in dag.params:
+        field = dag.params.get_param(name)
+        assert field.description, name
+        field.resolve()
+        assert "enum" in field.schema or field.schema["type"] in (["null", "string"], "number"), name
+    assert "pipeops" in dag.tags, "its runs get a note"
 
 
 def test_there_are_five() -> None:
@@ -67,6 +82,13 @@ def test_from_commit_and_data_to_releases_and_back(laptop: Stack) -> None:
     assert code["state"] == "success", code["log"][-5000:]
     assert httpx.get(laptop.endpoint("delay-api-production") + "/version").json() == {"version": "1"}
 
+    laptop.seeds.push_version(2)
+    earlier = run_dag(laptop, "code_to_release", {"revision": "HEAD~1", "environment": "staging"})
+    assert earlier["state"] == "success", earlier["log"][-5000:]
+    assert earlier["tasks"]["staging_is_live"] == "success"
+    assert earlier["tasks"]["promote_to_production"] == "skipped"
+    assert httpx.get(laptop.endpoint("delay-api-staging") + "/version").json() == {"version": "1"}
+
     laptop.deliver_history((1, 2))
     model = run_dag(laptop, "data_to_model")
     assert model["state"] == "success", model["log"][-5000:]
@@ -74,14 +96,22 @@ def test_from_commit_and_data_to_releases_and_back(laptop: Stack) -> None:
     assert httpx.get(laptop.endpoint("flight-delay-production") + "/v2/health/ready").status_code == 200
 
     laptop.deliver_month(3)
-    drift = run_dag(laptop, "drift_to_retrain")
+    drift = run_dag(
+        laptop, "drift_to_retrain", {"batch": sorted(laptop.home.glob("data/*.parquet"))[-1].name}
+    )
     assert drift["state"] == "success", drift["log"][-5000:]
+    unknown = run_dag(laptop, "drift_to_retrain", {"batch": "no-such.parquet"})
+    assert unknown["tasks"]["new_batches"] == "failed"
+    assert "there is no batch 'no-such.parquet'" in unknown["log"]
     assert drift["tasks"]["decide"] == "success"
 
     guard = run_dag(laptop, "release_guard")
     assert guard["state"] == "success", guard["log"][-5000:]
     assert guard["tasks"]["delay_api.watch"] == "success"
     assert guard["tasks"]["delay_api.revert"] == "skipped", "a steady release is left alone"
+    one = run_dag(laptop, "release_guard", {"deliverable": "flight-delay", "on_degraded": "report"})
+    assert one["tasks"]["flight_delay.watch"] == "success"
+    assert one["tasks"]["delay_api.watch"] == "skipped", "nobody asked for it"
 
     infrastructure = run_dag(laptop, "desired_state_drift", {"policy": "heal"})
     assert infrastructure["state"] == "success", infrastructure["log"][-5000:]

@@ -149,6 +149,27 @@ def test_a_viewer_may_look_and_not_act(running, api) -> None:
         viewer.trigger("code_to_release")
 
 
+def test_an_example_without_its_connections_says_so_where_a_person_looks(running, api) -> None:
+    """The DAG that would wait in silence gets one run, whose first task fails and names what to make."""
+    api.call("DELETE", "/connections/argocd_default")
+    api.unpause("desired_state_drift")
+    deadline = time.monotonic() + 180
+    while not (runs := [run for run in api.runs("desired_state_drift") if run["state"] == "failed"]):
+        assert time.monotonic() < deadline, api.runs("desired_state_drift")
+        time.sleep(0.5)
+    (run,) = runs
+    assert run["note"] == "Ships: nothing: connections are missing"
+    states = {
+        task["task_id"]: task["state"]
+        for task in api.task_instances("desired_state_drift", run["dag_run_id"])
+    }
+    assert states["difference"] == "failed"
+    (log,) = (running.home / "airflow" / "logs").glob("dag_id=desired_state_drift/*/task_id=difference/*.log")
+    said = log.read_text()
+    assert "'argocd_default' of type Argo CD (argocd)" in said
+    assert "docs/connections.md#argo-cd" in said
+
+
 def test_it_listens_on_the_loopback_interface_only(running, api) -> None:
     listening = subprocess.run(["ss", "-Hltnp"], capture_output=True, text=True)
     if listening.returncode:

@@ -18,6 +18,9 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
+from airflow_pipeops.demo.airflow_api import AirflowApi
+from tests.surroundings import outside
+
 pytestmark = [pytest.mark.demo, pytest.mark.timeout(1500)]
 ROOT = Path(__file__).parents[2]
 PORT = 18080
@@ -28,7 +31,7 @@ def python(tmp_path_factory) -> Path:
     """Python of an environment with what ``make demo`` installs, and nothing that only the tests need."""
     venv = tmp_path_factory.mktemp("environment") / "venv"
     base = getattr(sys, "_base_executable", sys.executable)
-    subprocess.run([ROOT / ".ci" / "install", base, venv, "demo"], check=True)
+    subprocess.run([ROOT / ".ci" / "install", base, venv, "demo"], check=True, env=outside())
     return venv / "bin" / "python"
 
 
@@ -135,6 +138,18 @@ def test_the_five_dags_are_there_and_well(demo, page) -> None:
         page.get_by_text(dag, exact=True).first.wait_for(timeout=30_000)
     shot(page, "dags")
     assert page.get_by_text("Import Error").count() == 0
+
+
+def test_the_note_of_each_release_says_what_it_shipped(demo) -> None:
+    passwords = json.loads((demo.home / "airflow" / "passwords.json").read_text())
+    api = AirflowApi(demo.url, "admin", passwords["admin"])
+    api.login()
+    notes = [run["note"] for run in api.runs("code_to_release") if run["state"] == "success"]
+    assert notes
+    for note in notes:
+        assert re.match(
+            r"Ships: commit [0-9a-f]{8}, .*image [0-9a-f]{8}, .*release [0-9a-f]{8} in production", note
+        )
 
 
 @pytest.mark.browser

@@ -41,7 +41,11 @@ def evidently(
         given = {"data_definition": DataDefinition(**definition)} if definition else {}
         sides = [Dataset.from_pandas(side[column].to_frame(column), **given) for side in (after, before)]
         report = Report([ValueDrift(column=column, method=method)], include_tests=True)
-        with warnings.catch_warnings(), open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
+        with (
+            warnings.catch_warnings(),
+            open(os.devnull, "w", encoding="utf-8") as nowhere,
+            contextlib.redirect_stderr(nowhere),
+        ):
             warnings.simplefilter("ignore")
             try:
                 said = report.run(*sides).dict()

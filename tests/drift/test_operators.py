@@ -96,6 +96,15 @@ def test_a_gate_refuses_a_drifted_batch(files: dict[str, str], context: dict) ->
     assert len(context["outlet_events"]) == 0
 
 
+def test_a_gate_refuses_a_batch_of_which_nobody_can_tell(files: dict[str, str], context: dict) -> None:
+    operator = DataDriftOperator(
+        task_id="drift", **files, on_drift="fail", min_rows=10**9, report=False, deliverable=MODEL
+    )
+    with pytest.raises(AirflowFailException, match=r"DriftFound: batch summer.csv is undecided"):
+        operator.execute(context)
+    assert len(context["outlet_events"]) == 0
+
+
 def test_a_branch_takes_the_side_of_the_verdict(files: dict[str, str], context: dict) -> None:
     from airflow.providers.standard.operators.empty import EmptyOperator
     from airflow.sdk import DAG

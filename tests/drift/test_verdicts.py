@@ -127,6 +127,25 @@ def test_too_few_rows_are_undecided_and_not_counted() -> None:
     assert dataset_verdict(results[:1]).verdict == "undecided"
 
 
+def test_columns_of_which_nobody_can_tell_do_not_pass_the_whole() -> None:
+    generator = np.random.default_rng(0)
+    names = ["a", "b", "c", "d"]
+    before = {name: numbers(generator.normal(size=5000)) for name in names}
+    after = {
+        name: numbers(generator.normal(size=rows), before[name])
+        for name, rows in zip(names, (5000, 5000, 30, 30), strict=True)
+    }
+    results = compare_columns(before, after)
+    assert verdicts(results) == {"a": "no drift", "b": "no drift", "c": "undecided", "d": "undecided"}
+    whole = dataset_verdict(results)
+    assert (whole.verdict, whole.low, whole.high, whole.judged) == ("undecided", 0.0, 0.5, 2)
+    # Where even both of them would not be enough, they do not matter; a critical one always does.
+    assert dataset_verdict(results, Settings(drift_share=0.6)).verdict == "no drift"
+    assert "at most 50%" in dataset_verdict(results, Settings(drift_share=0.6)).reasons[0]
+    critical = Settings(drift_share=0.6, critical=["c"])
+    assert dataset_verdict(results, critical).verdict == "undecided"
+
+
 def test_missing_values_are_drift_though_the_distribution_is_the_same() -> None:
     generator = np.random.default_rng(0)
     values = generator.normal(size=5000)

@@ -216,7 +216,38 @@ def test_a_revision_that_is_none_ends_at_once(flux: Flux, context: dict[str, Any
 
 def test_an_object_that_is_not_there(flux: Flux, context: dict[str, Any]) -> None:
     with pytest.raises(AirflowFailException, match=r"NotFound.*flux-system/absent does not exist"):
-        task(FluxReadySensor, name="absent", revision=NEVER).execute(context)
+        task(FluxReadySensor, name="absent", revision=NEVER, source_grace=timedelta(0)).execute(context)
+
+
+def test_an_object_that_the_commit_brings_is_waited_for_and_its_source_asked(
+    flux: Flux, context: dict[str, Any]
+) -> None:
+    flux.install()
+    brought = flux.get("Kustomization", "apps")
+    del flux.api._by_plural("kustomizations").objects[NAMESPACE, "apps"]
+    made = flux.world.commit()
+    sensor = task(FluxReadySensor, revision=made.sha, deferrable=True)
+    with pytest.raises(TaskDeferred) as deferred:
+        sensor.execute(context)
+    assert annotation(flux, "GitRepository", "deploy").endswith(".ask1")
+    del brought["metadata"]["uid"]
+    flux.api.put("kustomize.toolkit.fluxcd.io", "v1", "kustomizations", brought)
+    flux.start()
+    event = run_trigger(deferred.value.trigger)
+    assert event["verdict"]["rule"] == "ready"
+
+
+def test_an_object_that_is_deleted_in_the_middle_is_said_to_be_gone(
+    flux: Flux, context: dict[str, Any]
+) -> None:
+    flux.install()
+    made = flux.world.commit()
+    with pytest.raises(TaskDeferred) as deferred:
+        task(FluxReadySensor, revision=made.sha, deferrable=True).execute(context)
+    del flux.api._by_plural("kustomizations").objects[NAMESPACE, "apps"]
+    event = run_trigger(deferred.value.trigger)
+    assert event["verdict"]["rule"] == "app_deleted"
+    assert "Kustomization flux-system/apps is gone" in event["verdict"]["reason"]
 
 
 @pytest.mark.parametrize(
@@ -532,6 +563,8 @@ def test_corrections_of_a_kustomization(flux: Flux, context: dict[str, Any]) -> 
         "metadata": {"revision": revision},
     }
     flux.api.change("kustomizations", NAMESPACE, "apps", lambda item: item["status"].update(history=[entry]))
+    # The story is set in another time than that of the controllers.
+    flux.api._by_plural("events").objects.clear()
 
     def event(name: str, at: str, message: str) -> None:
         flux.api.put(
@@ -565,7 +598,7 @@ def test_corrections_of_a_kustomization(flux: Flux, context: dict[str, Any]) -> 
         "Deployment/apps/api configured\nConfigMap/apps/settings created",
     )
     found = operator.execute(context)
-    assert found["verdict"] == "corrected"
+    assert (found["verdict"], found["warning"]) == ("corrected", "")
     assert [(one["name"], one["change"]) for one in found["resources"]] == [
         ("api", "modified"),
         ("settings", "missing"),
@@ -582,7 +615,9 @@ def test_the_connection_says_what_it_may_and_lacks(flux: Flux) -> None:
     flux.api.tokens["token"] = lambda verb, *_: verb == "get"
     works, said = FluxHook().test_connection()
     assert works
-    assert "lacks: watch kustomizations" in said
+    assert "lacks: list kustomizations" in said
+    assert "watch kustomizations" in said
+    assert "list events (for messages and drift)" in said
     assert "patch kustomizations, helmreleases, gitrepositories, ocirepositories (to reconcile" in said
     flux.api.tokens["token"] = lambda verb, what, _: "kustom" not in what
     works, said = FluxHook().test_connection()

@@ -9,6 +9,7 @@ import pytest
 
 from airflow_pipeops.exceptions import BadResponse
 from airflow_pipeops.flux.kinds import Ref
+from airflow_pipeops.flux.objects import absent as observe_absent
 from airflow_pipeops.flux.objects import observe
 from airflow_pipeops.waits.status import Trouble
 from airflow_pipeops.waits.verdict import Expectation, Memory, Verdict
@@ -54,11 +55,23 @@ def judge(*looks: Any, expectation: Expectation = BASE, step: float = 1.0) -> Ve
     return verdict
 
 
+def absent() -> Any:
+    """Return what stands first in a look at an object that is not there."""
+    return Absent("Kustomization", "flux-system", "apps")
+
+
+class Absent(Ref):
+    """An object that is not there."""
+
+
 def seen(look: Any) -> Any:
     if isinstance(look, Trouble):
         return look
+    if isinstance(look[0], Absent):
+        return observe_absent(Ref(*look[0]), look[1:])
     missing = [item for item in look if isinstance(item, Ref)]
-    return observe([item for item in look if not isinstance(item, Ref)], missing)
+    found = observe([item for item in look if not isinstance(item, (Ref, str))], missing)
+    return replace(found, refreshed="answered" in look)
 
 
 def stopped(reason: str, message: str) -> list[Any]:
@@ -80,11 +93,18 @@ def handled(token: str) -> dict[str, Any]:
     return {"status": {"lastHandledReconcileAt": token}}
 
 
+HANDLED = {"lastHandledReconcileAt": "me.1"}
+
 KUSTOMIZATIONS: dict[str, tuple[list[Any], Expectation, str, str]] = {
     # 1: the object
     "gone": ([Trouble("missing", "no")] * 2, BASE, "failed", "app_not_found"),
     "being_deleted": ([[ks(deletionTimestamp=T1), git()]], BASE, "failed", "deleting"),
     "created_again": ([[ks(OLD), git()], [ks(uid="other"), git()]], BASE, "failed", "recreated"),
+    "not_there_yet": ([[absent(), git(OLD)]] * 9, BASE, "wait", "app_not_found"),
+    "never_there": ([[absent(), git(OLD)]] * 182, BASE, "failed", "app_not_found"),
+    "brought_by_the_commit": ([[absent(), git(OLD)]] * 9 + [[ks(NEW), git()]], BASE, "done", "ready"),
+    "gone_once": ([[ks(OLD), git()], [absent(), git()]], BASE, "wait", "app_deleted"),
+    "gone_twice": ([[ks(OLD), git()]] + [[absent(), git()]] * 2, BASE, "failed", "app_deleted"),
     # 2: suspended
     "suspended": ([[ks(OLD, suspend=True), git()]], BASE, "failed", "suspended"),
     "suspended_but_waited_for": (
@@ -196,6 +216,25 @@ KUSTOMIZATIONS: dict[str, tuple[list[Any], Expectation, str, str]] = {
         "source_behind",
     ),
     "applied_and_replaced_since": ([[ks(NEW), git(NEWER)]], BASE, "done", "ready"),
+    "exact_and_fetched_without_it_again_and_again": (
+        [[ks(NEWER), git(NEWER), "answered"]] * 122,
+        BASE,
+        "failed",
+        "superseded",
+    ),
+    "exact_and_nobody_has_fetched_since": ([[ks(NEWER), git(NEWER)]] * 300, BASE, "wait", "source_behind"),
+    "exact_and_git_knows_it_was_replaced": (
+        [[ks(NEWER), git(NEWER)]],
+        expect(oracle=True, contained={f"{NEW}..{NEWER}": True}),
+        "failed",
+        "superseded",
+    ),
+    "exact_and_git_knows_it_is_yet_to_come": (
+        [[ks(OLD), git(OLD)]],
+        expect(oracle=True, contained={f"{NEW}..{OLD}": False}),
+        "wait",
+        "source_behind",
+    ),
     "newer_contains_it": ([[ks(NEWER), git(NEWER)]], knows_newer, "done", "ready"),
     "newer_unknown": ([[ks(NEWER), git(NEWER)]], contains, "wait", "source_behind"),
     "newer_without_it": (
@@ -235,6 +274,17 @@ KUSTOMIZATIONS: dict[str, tuple[list[Any], Expectation, str, str]] = {
         BASE,
         "wait",
         "dependency_not_ready",
+    ),
+    "dependency_not_ready_while_the_source_is_behind": (
+        [
+            [
+                ks(OLD, None, cond("Ready", False, "DependencyNotReady", "dependency"), depends=("crds",)),
+                git(OLD),
+            ]
+        ],
+        BASE,
+        "wait",
+        "source_behind",
     ),
     # 7: not tried yet
     "ready_of_the_old_revision": ([[ks(OLD), git(NEW)]], BASE, "wait", "not_tried"),
@@ -376,6 +426,16 @@ KUSTOMIZATIONS: dict[str, tuple[list[Any], Expectation, str, str]] = {
         "not_answered",
     ),
     "our_request_was_removed": ([[ks(), git()]], asked, "wait", "not_answered"),
+    "failures_of_before_the_request_are_no_attempts": (
+        [
+            [ks(OLD, NEW, *failed("HealthCheckFailed", since=T1), **asks("me.1")), git()],
+            [ks(OLD, NEW, *failed("HealthCheckFailed", since=T2), **asks("me.1")), git()],
+            [ks(OLD, NEW, *failed("HealthCheckFailed", since=T3), **asks("me.1"), status=HANDLED), git()],
+        ],
+        asked,
+        "wait",
+        "attempt_failed",
+    ),
     "source_asked_too_and_not_answered": (
         [[ks(**asks("me.1"), **handled("me.1")), git(**asks("me.1"))]],
         asked,
@@ -549,6 +609,14 @@ def helm(release: Any, *, owner: Any = None, source: Any = None, made: Any = Non
     return [release, owner or ks(NEW), source or git(), made or chart()]
 
 
+def owned_by(name: str) -> dict[str, str]:
+    """Return the labels by which a Kustomization marks what it applies."""
+    return {
+        "kustomize.toolkit.fluxcd.io/name": name,
+        "kustomize.toolkit.fluxcd.io/namespace": "flux-system",
+    }
+
+
 RELEASES: dict[str, tuple[list[Any], Expectation, str, str]] = {
     # 12: there
     "released": ([helm(hr())], BASE, "done", "ready"),
@@ -644,6 +712,51 @@ RELEASES: dict[str, tuple[list[Any], Expectation, str, str]] = {
     ),
     "chart_in_git_not_built_yet": ([helm(hr(), made=chart(built_from=OLD))], BASE, "wait", "progressing"),
     "chart_in_git_built": ([helm(hr(), made=chart(built_from=NEW))], BASE, "done", "ready"),
+    # the chart is another object, with a spec of its own
+    "chart_of_an_older_spec": (
+        [
+            [
+                hr(
+                    spec={"chartRef": {"kind": "OCIRepository", "name": "deploy"}},
+                    status={"lastAttemptedRevisionDigest": DIGEST},
+                ),
+                ks(NEW),
+                git(),
+                {**oci(generation=2), "metadata": {**oci(generation=2)["metadata"], "name": "deploy"}},
+            ]
+        ],
+        BASE,
+        "wait",
+        "progressing",
+    ),
+    # what applies the owner, or the chart's source
+    "owner_of_the_owner_is_behind": (
+        [[hr(), ks(NEW, labels=owned_by("root")), git(), chart(), ks(OLD, name="root")]],
+        BASE,
+        "wait",
+        "not_tried",
+    ),
+    "owner_of_the_owner_is_there": (
+        [[hr(), ks(NEW, labels=owned_by("root")), git(), chart(), ks(NEW, name="root")]],
+        BASE,
+        "done",
+        "ready",
+    ),
+    "stalled_before_the_request_to_reset": (
+        [
+            helm(
+                hr(
+                    "1.2.2",
+                    *stopped("RetriesExceeded", "Failed to upgrade"),
+                    attempted="1.2.3",
+                    annotations={"reconcile.fluxcd.io/requestedAt": "me.1"},
+                )
+            )
+        ],
+        asked,
+        "wait",
+        "not_answered",
+    ),
     # 5 and 11: given up, undone, tests
     "retries_exceeded": (
         [
@@ -1024,6 +1137,55 @@ def test_only_who_can_help_is_asked_to_reconcile(look: Any, whom: Any) -> None:
     verdict = judge(look)
     assert verdict.details.get("ask") == whom
     assert verdict.refresh is bool(whom)
+
+
+def test_a_chart_that_is_not_there_is_asked_for_from_its_source_on() -> None:
+    memory, whom = Memory(), []
+    look = [hr("1.2.2"), ks(NEW), git(), chart("1.2.2", built_from=OLD)]
+    for second in range(40):
+        verdict, memory = decide(seen(look), by_chart, memory, float(second))
+        if verdict.refresh:
+            whom.append(verdict.details["ask"][0])
+    assert whom[:3] == ["GitRepository", "HelmChart", "HelmRelease"]
+
+
+def test_every_source_that_may_bring_an_absent_object_is_asked() -> None:
+    memory, whom = Memory(), []
+    other = git(OLD)
+    other["metadata"]["name"] = "other"
+    for second in range(40):
+        verdict, memory = decide(seen([absent(), git(OLD), other]), BASE, memory, float(second))
+        if verdict.refresh:
+            whom.append(verdict.details["ask"][2])
+    assert whom[:2] == ["deploy", "other"]
+
+
+def test_nobody_who_uses_contains_is_told_to_use_it() -> None:
+    pushed_over = replace(contains, contained={f"{NEW}..{OLD}": False})
+    verdict = judge([ks(OLD), git(NEW)], [ks(OLD), git(OLD)], expectation=pushed_over)
+    assert (verdict.state, verdict.rule) == ("failed", "superseded")
+    assert "by force" in verdict.reason
+    assert "match='contains'" not in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("looks", "name"),
+    [
+        ([helm(hr(deletionTimestamp=T1))], "HelmRelease flux-system/api"),
+        ([helm(hr()), helm(hr(uid="other"))], "HelmRelease flux-system/api"),
+        ([[ks(deletionTimestamp=T1), git()]], "Kustomization flux-system/apps"),
+        ([[absent(), git()]] * 182, "Kustomization flux-system/apps"),
+    ],
+)
+def test_a_message_names_the_object_and_no_application(looks: Any, name: str) -> None:
+    reason = judge(*looks, expectation=replace(BASE, settle=5.0)).reason
+    assert name in reason
+    assert "application" not in reason
+
+
+def test_a_source_that_it_does_not_have_is_said_of_the_object() -> None:
+    reason = judge([ks(), git()], expectation=expect(revisions={"https://x/y": NEW})).reason
+    assert reason.startswith("Kustomization flux-system/apps has no source")
 
 
 def test_asking_is_limited() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.flux import stream as feed
-from airflow_pipeops.flux.differences import changes, corrections
+from airflow_pipeops.flux.differences import Correction, changes, corrections
 from airflow_pipeops.flux.kinds import KINDS
 from airflow_pipeops.flux.novelty import NewsMemory, drifted, failed, ready
 from airflow_pipeops.flux.objects import observe
@@ -74,6 +74,12 @@ def test_a_new_release_of_the_same_chart_is_news() -> None:
     assert found[2]["chart"] == "1.2.3"
 
 
+def test_a_release_is_told_with_the_revision_that_its_waiting_owner_has_applied() -> None:
+    waiting = ks(OLD, NEW, *working(NEW, "Running health checks"))
+    looks = [[hr(history=[snapshot(number=number)]), chart(), waiting, git()] for number in (1, 2)]
+    assert [one and one["revision"] for one in tell(ready, *looks)] == [None, NEW]
+
+
 def test_a_failure_is_told_after_so_many_attempts_and_once_until_it_is_ready() -> None:
     looks = [[ks(OLD, NEW, *failing("HealthCheckFailed", since=f"t{n}")), git()] for n in range(4)]
     found = tell(failed, *looks, [ks(NEW), git()], *looks)
@@ -131,13 +137,17 @@ def applied_since(when: str) -> dict[str, Any]:
     return ks(NEW, status={"history": [entry]})
 
 
+def put_right(item: dict[str, Any], events: list[Any], since: str = "") -> list[Correction]:
+    return list(corrections(item, events, since).corrections)
+
+
 def test_a_change_after_the_revision_was_applied_is_a_correction() -> None:
     item = applied_since(T1)
     others = [correction(T1), correction(T2, OLD), correction(T2, message="Reconciliation finished")]
-    found = corrections(item, [correction(T2), *others])
+    found = corrections(item, [correction(T2), *others]).corrections
     assert [one.at for one in found] == [T2]
     assert found[0].revision == NEW
-    assert corrections(item, [correction(T2)], since=T2) == []
+    assert corrections(item, [correction(T2)], since=T2).corrections == ()
 
 
 def test_messages_name_objects_in_several_ways() -> None:
@@ -152,15 +162,15 @@ def test_messages_name_objects_in_several_ways() -> None:
 def test_corrections_of_before_the_watch_are_no_news() -> None:
     item = applied_since(T1)
     observed = observe([item, git()])
-    payload, memory = drifted(observed, corrections(item, [correction(T2)]), NewsMemory())
+    payload, memory = drifted(observed, put_right(item, [correction(T2)]), NewsMemory())
     assert payload is None
     later = "2026-11-01T11:00:00Z"
     events = [correction(T2), correction(later)]
-    payload, memory = drifted(observed, corrections(item, events, memory.at), memory)
+    payload, memory = drifted(observed, put_right(item, events, memory.at), memory)
     assert payload is not None
     assert payload["corrected"]
     assert payload["at"] == later
-    payload, _ = drifted(observed, corrections(item, events, memory.at), memory)
+    payload, _ = drifted(observed, put_right(item, events, memory.at), memory)
     assert payload is None
 
 
@@ -320,6 +330,42 @@ def test_a_correction_is_told_and_an_absent_object_waited_for(cluster: ApiServer
     (found,) = watch(FluxDriftTrigger(names=["absent", "apps"], poll_interval=0.05), store, correct)
     assert found["corrected"]
     assert found["resources"][0]["name"] == "api"
+
+
+def test_corrections_of_a_release_are_told_however_short_the_condition_stood(cluster: ApiServer) -> None:
+    store = Store()
+    cluster.put(*KINDS["HelmRelease"], hr(owned=False))
+    cluster.put(*KINDS["HelmChart"], chart())
+
+    def corrected(name: str, when: str) -> None:
+        event = {
+            "metadata": {"name": name, "namespace": NAMESPACE},
+            "involvedObject": {"kind": "HelmRelease", "name": "api", "namespace": NAMESPACE},
+            "reason": "DriftCorrected",
+            "message": "Cluster state of release apps/api.v10 has been corrected:\nDeployment/apps/api created",
+            "lastTimestamp": when,
+            "count": 1,
+            "type": "Normal",
+        }
+        cluster.put("", "v1", "events", event)
+
+    async def correct(count: Any) -> None:
+        await looked_at(store)
+        corrected("one", "2999-01-01T00:00:00Z")
+        await count(1)
+        # The cluster merges the next one into it.
+        again = {"lastTimestamp": "2999-01-01T00:10:00Z", "count": 2}
+        cluster.change("events", NAMESPACE, "one", lambda event: event.update(again))
+        await count(2)
+
+    first, second = watch(
+        FluxDriftTrigger(kind="HelmRelease", names=["api"], poll_interval=0.05), store, correct
+    )
+    assert first["corrected"]
+    assert first["resources"] == [
+        {"kind": "Deployment", "namespace": "apps", "name": "api", "change": "missing"}
+    ]
+    assert second["at"] == "2999-01-01T00:10:00Z"
 
 
 def test_a_server_that_is_away_for_a_while_ends_no_watch(cluster: ApiServer) -> None:

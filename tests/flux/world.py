@@ -57,6 +57,7 @@ class World:
     released: str = ""
     release_spec: str = ""
     failures: list[tuple[str, str]] = field(default_factory=list)
+    finished: list[str] = field(default_factory=list)
     chart_failures: list[str] = field(default_factory=list)
 
     def commit(self, **what: Any) -> Commit:
@@ -237,6 +238,7 @@ class KustomizeController(Controller):
 
     def _done(self, item: Obj) -> None:
         item["status"]["lastAppliedRevision"] = self.revision
+        self.world.finished.append(self.revision)
         self.mark(item, "Ready", "True", "ReconciliationSucceeded", f"Applied revision: {self.revision}")
         self.drop(item, "Reconciling")
         item["status"]["observedGeneration"] = self.generation(item)

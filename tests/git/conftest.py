@@ -23,8 +23,7 @@ CONTENT = "images:\n  - name: web  # the app\n    digest: old\nreplicas:\n  - na
 def git(*arguments: str, cwd: Path | None = None, stdin: str | None = None) -> str:
     """Run git as a person would, with a configuration of its own."""
     environment = {
-        "PATH": os.environ["PATH"],
-        "GIT_CONFIG_GLOBAL": "/dev/null",
+        **os.environ,
         "GIT_AUTHOR_NAME": "Ada",
         "GIT_AUTHOR_EMAIL": "ada@example.com",
         "GIT_COMMITTER_NAME": "Ada",
@@ -146,10 +145,9 @@ class _Handler(BaseHTTPRequestHandler):
             capture_output=True,
             timeout=60,
             env={
-                "PATH": os.environ["PATH"],
+                **os.environ,
                 "GIT_PROJECT_ROOT": str(server.root),  # type: ignore[attr-defined]
                 "GIT_HTTP_EXPORT_ALL": "1",
-                "GIT_CONFIG_GLOBAL": "/dev/null",
                 "REMOTE_USER": "airflow",
                 "PATH_INFO": parts.path,
                 "QUERY_STRING": parts.query,

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from airflow_pipeops.exceptions import ReleaseFailed
-from airflow_pipeops.git.ancestry import demand_set, newer_than_expected
+from airflow_pipeops.git.ancestry import changed_without_version, demand_set, newer_than_expected
 from airflow_pipeops.waits.verdict import Expectation, Memory, Verdict
 from airflow_pipeops.waits.wait import Decided
 
@@ -125,3 +125,19 @@ def test_which_revision_is_live():
     assert newer_than_expected(decided, a) == {}
     assert newer_than_expected(decided, "main@sha1:" + c) == {a: c}
     assert newer_than_expected(decided, "d" * 40) == {a: c}, "a source hydrator gives it another name"
+
+
+def test_a_chart_that_was_changed_after_its_version_was_set_is_named(remote) -> None:
+    def put(message: str, version: str, template: str) -> str:
+        remote.put("charts/api/Chart.yaml", f"name: api\nversion: {version}\n")
+        remote.put("charts/api/templates/config.yaml", template)
+        return remote.commit(message)
+
+    first = put("the chart", "0.1.0", "a: 1\n")
+    assert changed_without_version(CONN, "./charts/api", first) == ""
+    forgotten = put("without a version", "0.1.0", "a: 2\n")
+    remote.put(FILE, "other: file\n")
+    other = remote.commit("something else")
+    assert changed_without_version(CONN, "./charts/api", other) == forgotten
+    raised = put("with a version", "0.2.0", "a: 3\n")
+    assert changed_without_version(CONN, "charts/api/", raised) == ""

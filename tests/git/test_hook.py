@@ -7,9 +7,13 @@ import json
 
 import pytest
 
-from airflow_pipeops.exceptions import InvalidInput
+from airflow_pipeops.exceptions import InvalidInput, NotFound
+from airflow_pipeops.git.ancestry import contains_commit
 from airflow_pipeops.git.hook import GitHook, repository
 from airflow_pipeops.provider.metadata import get_provider_info
+from tests.git.conftest import git
+
+KEY = "-----BEGIN RSA PRIVATE KEY-----\nbm8ga2V5IGF0IGFsbA==\n-----END RSA PRIVATE KEY-----\n"
 
 
 @pytest.fixture
@@ -29,9 +33,10 @@ def test_all_fields_arrive(connect):
         "branch": "live",
         "author_name": "Bot",
         "author_email": "b@x",
-        "private_key": "K",
+        "private_key": KEY,
         "known_hosts": "h",
         "ca_file": "/c",
+        "timeout": 90,
     }
     connect("repo", host="https://host/team/x.git", login="u", password="p4ss", extra=extra)
     client = GitHook("repo").get_conn()
@@ -41,11 +46,12 @@ def test_all_fields_arrive(connect):
         "Bot",
         "b@x",
     )
+    assert client._git.timeout == 90
     found = client._git.credentials
     assert (found.username, found.password, found.private_key, found.known_hosts, found.ca_file) == (
         "u",
         "p4ss",
-        "K",
+        KEY,
         "h",
         "/c",
     )
@@ -67,6 +73,10 @@ def test_a_uri_in_parts(connect):
         ({"host": "/x", "extra": {"branch": "a b"}}, "repo.branch"),
         ({"host": "/x", "extra": {"author_name": "<x>"}}, "repo.author_name"),
         ({"host": "/x", "password": "s3cret\n"}, "repo.password"),
+        ({"host": "/x", "extra": {"timeout": "soon"}}, "repo.timeout"),
+        ({"host": "/x", "extra": {"timeout": 0}}, "repo.timeout"),
+        ({"host": "/x", "extra": {"ca_fil": "/c"}}, "repo.ca_fil"),
+        ({"host": "/x", "extra": {"private_key": "s3cret"}}, "repo.private_key"),
     ],
 )
 def test_a_bad_field_is_named(connect, fields, field):
@@ -131,3 +141,25 @@ def test_the_form_and_the_hook_agree():
     )
     repository("repo", connection)
     assert asked == set(declared["conn-fields"])
+
+
+def test_a_commit_that_was_never_pushed_is_in_no_other_one(connect, remote):
+    connect("repo", host=str(remote.path))
+    first = remote.tip()
+    second = remote.commit("second")
+    local = remote.commit("third", push=False)
+    assert contains_commit("repo", first, second)
+    assert not contains_commit("repo", second, first)
+    assert not contains_commit("repo", local, second)
+    with pytest.raises(NotFound):
+        contains_commit("repo", first, local)
+    git("push", "--quiet", "origin", "HEAD:main", cwd=remote.work)
+    assert contains_commit("repo", second, local)
+
+
+def test_a_mistyped_field_is_named_with_what_comes_near(connect):
+    connect("repo", host="/x", extra={"know_hosts": "x"})
+    with pytest.raises(InvalidInput, match=r"'know_hosts'.*Did you mean 'known_hosts'"):
+        GitHook("repo").get_conn()
+    connect("repo", host="/x", extra={"ca_file": "", "branch": None})  # as a form leaves them
+    assert GitHook("repo").get_conn().branch == "main"

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,7 +28,59 @@ from airflow_pipeops.git.repository import Author, GitRepository, branch_name
 FILE = "apps/web/kustomization.yaml"
 DIGEST = "images[name=web].digest"
 COUNT = "replicas[name=web].count"
+KEY = "-----BEGIN RSA PRIVATE KEY-----\nbm8ga2V5IGF0IGFsbA==\n-----END RSA PRIVATE KEY-----\n"
 REAL_GIT = subprocess.run(["which", "git"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _object(folder: Path, remote, name: str) -> Path:
+    """Return the file of an object; of its pack, where it is in one."""
+    sha = subprocess.run(
+        [REAL_GIT, "rev-parse", name], cwd=remote.path, capture_output=True, text=True, check=True
+    ).stdout.strip()
+    loose = folder / "objects" / sha[:2] / sha[2:]
+    return loose if loose.exists() else next((folder / "objects" / "pack").glob("*.pack"))
+
+
+def _remove(path: Path) -> None:
+    path.chmod(0o600)
+    path.unlink()
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.chmod(0o600)
+    path.write_bytes(content)
+
+
+def _file_in_place(folder: Path, remote) -> None:
+    shutil.rmtree(folder)
+    folder.write_text("not a repository", encoding="utf-8")
+
+
+#: What may happen to a copy: a power cut, a full disk, a clean-up of temporary files, a person.
+DAMAGES = {
+    "tip missing": lambda folder, remote: _remove(_object(folder, remote, "main")),
+    "tip emptied": lambda folder, remote: _write(_object(folder, remote, "main"), b""),
+    "older commit missing": lambda folder, remote: _remove(_object(folder, remote, "main~2")),
+    "tree missing": lambda folder, remote: _remove(_object(folder, remote, "main^{tree}")),
+    "older tree missing": lambda folder, remote: _remove(_object(folder, remote, "main~1:dir1")),
+    "blob missing": lambda folder, remote: _remove(_object(folder, remote, "main~1:dir1/a.txt")),
+    "blob torn": lambda folder, remote: _write(_object(folder, remote, f"main:{FILE}"), b"x\x9c torn"),
+    "all objects gone": lambda folder, remote: shutil.rmtree(folder / "objects"),
+    "bad config": lambda folder, remote: (folder / "config").write_text("[core\nnonsense = = "),
+    "no config": lambda folder, remote: (folder / "config").write_text(
+        "[core]\n\trepositoryformatversion = 99\n"
+    ),
+    "bad HEAD": lambda folder, remote: (folder / "HEAD").write_text("garbage"),
+    "bad ref": lambda folder, remote: (folder / "refs/pipeops/heads/main").write_text("garbage"),
+    "empty ref": lambda folder, remote: (folder / "refs/pipeops/heads/main").write_text(""),
+    "refs gone": lambda folder, remote: shutil.rmtree(folder / "refs"),
+    "a file in its place": _file_in_place,
+    "an empty folder in its place": lambda folder, remote: (shutil.rmtree(folder), folder.mkdir()),
+    "a link to nowhere in its place": lambda folder, remote: (
+        shutil.rmtree(folder),
+        folder.symlink_to("/nowhere"),
+    ),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -104,6 +158,66 @@ class TestRead:
                 pack.write_bytes(b"")
         remote.commit("second", **{"a.txt": "x"})
         assert client.read("a.txt") == b"x"
+
+    @pytest.mark.parametrize("damage", DAMAGES)
+    @pytest.mark.parametrize("packed", [False, True], ids=["loose", "packed"])
+    def test_whatever_happens_to_the_copy_it_heals(self, remote, tmp_path, damage, packed):
+        for number in range(3):
+            remote.commit(f"older {number}", **{f"dir{number}__a.txt".replace("__", "/"): f"text {number}"})
+        old = remote.tip()
+        remote.commit("newer", **{"b.txt": "x"})
+        client = remote.client(tmp_path / "cache")
+        client.fetch()
+        folder = client._cache.directory
+        if packed:
+            subprocess.run([REAL_GIT, "--git-dir", str(folder), "repack", "-adq"], check=True)
+        else:
+            unpacked = list((folder / "objects" / "pack").glob("*.pack"))
+            for pack in unpacked:
+                pack = pack.rename(tmp_path / pack.name)
+                subprocess.run(
+                    [REAL_GIT, "--git-dir", str(folder), "unpack-objects", "-q"],
+                    stdin=pack.open("rb"),
+                    check=True,
+                )
+        DAMAGES[damage](folder, remote)
+        assert client.is_ancestor(old, client.fetch())
+        assert client.read("dir0/a.txt", old) == b"text 0"
+        assert client.describe(old).subject == "older 2"
+        client.checkout(old, tmp_path / "out")
+        assert (tmp_path / "out" / "dir1" / "a.txt").read_text() == "text 1"
+        assert set_digest(client).changed
+
+    def test_a_copy_that_cannot_be_made_names_its_folder(self, remote, tmp_path):
+        cache = tmp_path / "cache"
+        client = remote.client(cache)
+        client.fetch()
+        (cache / "x").mkdir()
+        client._cache.directory = Path("/proc/pipeops")
+        with pytest.raises(SystemFailure, match="local copy of the repository in /proc/pipeops") as caught:
+            client.fetch()
+        assert "removed at any time" in str(caught.value)
+
+    def test_two_tasks_that_find_the_damage_make_one_new_copy(self, remote, tmp_path):
+        clients = [remote.client(tmp_path / "cache") for _ in range(4)]
+        tip = clients[0].fetch()
+        for path in (clients[0]._cache.directory / "objects").rglob("*"):
+            if path.is_file():
+                path.unlink()
+        with ThreadPoolExecutor(4) as pool:
+            assert [*pool.map(lambda one: one.describe(tip).sha, clients)] == [tip] * 4
+
+    def test_a_branch_that_is_not_there_and_a_torn_line_leave_the_copy(self, remote, http_git, tmp_path):
+        client = GitRepository(http_git.url, credentials=Credentials(username="airflow", password="s3cret/tok+en"),
+                               cache_dir=tmp_path, attempts=1)  # fmt: skip
+        client.fetch()
+        before = client._cache.directory.stat().st_ino
+        with pytest.raises(NotFound):
+            client.fetch("no-such-branch")
+        http_git.failing[:] = [500] * 9
+        with pytest.raises(Unreachable):
+            client.fetch()
+        assert client._cache.directory.stat().st_ino == before
 
     def test_a_stale_lock_does_no_harm(self, remote, client, tmp_path):
         client.fetch()
@@ -358,6 +472,62 @@ class TestFailures:
         assert time.monotonic() - started < 20
         assert len(remote.log()) == 2
 
+    def test_what_makes_progress_is_not_ended(self, remote, tmp_path, fake_git):
+        fake_git(
+            'case "$*" in *" fetch "*) for i in 1 2 3 4 5 6 7 8 9 10; do echo "Receiving objects: $i%" >&2; sleep 0.4; done;; esac'
+        )
+        client = remote.client(tmp_path / "cache", timeout=timedelta(seconds=2), attempts=1)
+        started = time.monotonic()
+        assert client.fetch() == remote.tip()
+        assert time.monotonic() - started > 3
+
+    def test_what_works_in_silence_is_not_ended(self, remote, tmp_path, fake_git):
+        fake_git(
+            'case "$*" in *" fetch "*) end=$(($(date +%s) + 4)); while [ $(date +%s) -lt $end ]; do :; done;; esac'
+        )
+        assert (
+            remote.client(tmp_path / "cache", timeout=timedelta(seconds=2), attempts=1).fetch()
+            == remote.tip()
+        )
+
+    def test_what_stands_still_is_ended_and_leaves_nothing(self, remote, tmp_path, fake_git):
+        client = remote.client(tmp_path / "cache")
+        client.fetch()
+        objects = client._cache.directory / "objects"
+        fake_git(
+            'case "$*" in *" fetch "*) echo "fatal: no" >&2; head -c 100000 /dev/zero > "$(mktemp '
+            f'{objects}/pack/tmp_pack_XXXXXX)"; mkdir -p {objects}/tmp_objdir-incoming-x/pack; sleep 60;; esac'
+        )
+        client = remote.client(tmp_path / "cache", timeout=timedelta(seconds=1), attempts=2)
+        with pytest.raises(Unreachable, match="no progress for 1 s"):
+            client.fetch()
+        assert not [path for path in objects.rglob("*") if "tmp_" in str(path)]
+
+    def test_one_waits_for_another_task_while_that_makes_progress(self, remote, tmp_path):
+        client = remote.client(tmp_path / "cache", timeout=timedelta(seconds=1), attempts=1)
+        client.fetch()
+        with client._cache._lock.open("r+") as lock, ThreadPoolExecutor(1) as pool:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            waiting = pool.submit(client.fetch)
+            began = time.monotonic()
+            while time.monotonic() - began < 4:  # twice as long as one waits for a task that stands still
+                os.utime(client._cache._lock)
+                time.sleep(0.05)
+            assert not waiting.done()
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            assert waiting.result(30) == remote.tip()
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            with pytest.raises(Unreachable, match="another task fetches"):
+                client.fetch()
+
+    def test_counting_is_no_complaint(self, remote, client):
+        remote.hook(
+            "pre-receive", "echo 'Counting objects: 100% (3/3), done.' >&2; echo 'no, not today' >&2; exit 1"
+        )
+        with pytest.raises(AccessDenied, match="no, not today") as caught:
+            set_digest(client)
+        assert "objects" not in str(caught.value)
+
     def test_a_push_that_never_arrives(self, remote, tmp_path, fake_git):
         folder = fake_git(
             'case "$*" in *" push "*) echo x >> $STATE/n; echo "fatal: Connection reset" >&2; exit 128;; esac'
@@ -553,6 +723,32 @@ class TestInput:
     def test_urls_that_are_taken(self, url):
         assert repository_url(url) == url
 
+    def test_a_token_in_the_url_is_on_no_command_line(self, http_git, fake_git, tmp_path):
+        folder = fake_git('echo "$@" >> "$STATE/seen"')
+        url = http_git.url.replace("://", "://airflow@")
+        client = GitRepository(url, credentials=Credentials(password="s3cret/tok+en"), cache_dir=tmp_path)
+        assert client.fetch()  # the user name in the URL counts
+        assert "airflow" not in client.url + client.display_url
+        seen = (folder / "seen").read_text()
+        assert "127.0.0.1" in seen
+        assert "airflow@" not in seen
+        url = http_git.url.replace("://", "://t0ken-without-a-name@")
+        with pytest.raises(InvalidInput, match="token belongs into the password field") as caught:
+            GitRepository(url, cache_dir=tmp_path)
+        assert "t0ken" not in str(caught.value) + repr(caught.value.value)
+
+    def test_a_token_that_the_server_sends_back_is_not_told(self, remote, http_git, tmp_path):
+        token = "s3cret/tok+en"
+        packed = base64.b64encode(f"airflow:{token}".encode()).decode()
+        remote.hook("pre-receive", f"echo 'you are {token}, {packed}' >&2; exit 1")
+        credentials = Credentials(username="airflow", password=token)
+        client = GitRepository(http_git.url, credentials=credentials, cache_dir=tmp_path)
+        with pytest.raises(AccessDenied, match="you are") as caught:
+            set_digest(client)
+        told = str(caught.value)
+        assert token not in told
+        assert packed[-12:] not in told
+
     @pytest.mark.parametrize(
         "name",
         ["", "-x", "a..b", "a b", "a~1", "x.lock", "/a", "a/", "refs\\x", "a\nb", "@{", ".a", "a/.b", None],
@@ -572,21 +768,21 @@ class TestInput:
         monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "x")
         monkeypatch.setenv("GIT_DIR", "/x")
         monkeypatch.setenv("GIT_SSH_COMMAND", "evil")
-        made = environment("ssh://git@h/x", Credentials(private_key="PEM text", known_hosts="h k"), tmp_path)
+        made = environment("ssh://git@h/x", Credentials(private_key=KEY, known_hosts="h k"), tmp_path)
         assert not {"AIRFLOW__CORE__FERNET_KEY", "GIT_DIR"} & set(made)
         assert "StrictHostKeyChecking=yes" in made["GIT_SSH_COMMAND"]
-        assert "PEM text" not in str(made)
+        assert KEY.split()[4] not in str(made)
         assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
 
     def test_an_ssh_key_leaves_with_its_client(self, tmp_path):
         client = GitRepository(
-            "git@127.0.0.1:x", credentials=Credentials(private_key="KEY"), cache_dir=tmp_path, attempts=1
+            "git@127.0.0.1:x", credentials=Credentials(private_key=KEY), cache_dir=tmp_path, attempts=1
         )
         folder = client._git._private
-        assert (folder / "key").read_text() == "KEY\n"
+        assert (folder / "key").read_text() == KEY
         with pytest.raises(SystemFailure) as caught:
             client.tip()
-        assert "KEY" not in str(caught.value)
+        assert KEY.split()[4] not in str(caught.value)
         del client, caught
         import gc
 

@@ -21,6 +21,7 @@ HISTORY = [
         "at": "2013-05-01T00:00:00Z",
         "quality_passed": True,
         "performance": 0.62,
+        "performance_error": 0.0,
         "action": "hold",
     },
     {
@@ -28,6 +29,7 @@ HISTORY = [
         "at": "2013-06-01T00:00:00Z",
         "quality_passed": True,
         "performance": 0.63,
+        "performance_error": 0.0,
         "action": "hold",
     },
     {"batch": "june", "at": "2013-07-01T00:00:00Z", "quality_passed": False, "action": "investigate"},

@@ -140,7 +140,7 @@ def test_bad_input() -> None:
     with pytest.raises(InvalidInput, match="nothing to decide"):
         decide([], POLICY, START)
     with pytest.raises(InvalidInput, match="no time zone"):
-        decide([seen(0)], POLICY, datetime(2013, 1, 1))
+        decide([seen(0)], POLICY, datetime(2013, 1, 1))  # noqa: DTZ001
     with pytest.raises(InvalidInput, match="not a time"):
         Observation("x", "yesterday", True)
     with pytest.raises(InvalidInput, match="action"):

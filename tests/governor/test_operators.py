@@ -65,6 +65,28 @@ def test_hold_is_a_decision_and_starts_nothing(context: dict) -> None:
     assert emitted(context, MODEL.decision).id == found["record_id"]
 
 
+def test_a_gate_that_gave_nothing_passed_nothing(context: dict) -> None:
+    """The task of the gate failed or was skipped, and ``trigger_rule`` let the decision run."""
+    from airflow.providers.standard.operators.empty import EmptyOperator
+    from airflow.sdk import DAG
+
+    with DAG("gated"):
+        gate = EmptyOperator(task_id="gate")
+        operator = RetrainGovernorOperator(
+            task_id="decide", policy=POLICY, quality=gate.output, performance=0.5, history=[APRIL]
+        )
+    operator.quality = None  # as Airflow renders the output of a task that has none
+    found = operator.execute(context)
+    assert (found["action"], found["rule"]) == ("investigate", "quality")
+    assert found["observation"]["quality_passed"] is False
+
+
+@pytest.mark.parametrize("wrong", [{"batch": "a"}, {"passed": None}, {"passed": "yes"}])
+def test_a_gate_must_say_whether_it_passed(context: dict, wrong: dict) -> None:
+    with pytest.raises(AirflowFailException, match="quality says passed="):
+        govern(context, quality=wrong, performance=0.5, history=[APRIL])
+
+
 def test_skipped_upstreams_are_no_evidence(context: dict) -> None:
     _, found = govern(
         context, quality={**QUALITY, "passed": False}, drift=None, performance=None, history="[]"

@@ -150,6 +150,16 @@ def test_a_loss_within_its_error_is_none() -> None:
     assert run(noisy, replace(POLICY, retrain_cost=0.01))[-1].forecast.shortfall == 0
 
 
+def test_an_error_that_nobody_stated_is_not_zero() -> None:
+    policy = replace(POLICY, retrain_cost=10, k=1, n=3, min_batches=1)
+    assert run(LOW[:1], policy)[-1].forecast.shortfall == 0  # one batch says nothing of how batches differ
+    assert run(LOW[:3], policy)[-1].forecast.shortfall == pytest.approx(0.1)
+    # Losses of 0.30, 0 and 0: their mean is 0.1, their deviation 0.17, and the reference is no better known.
+    uneven = [seen(0, 0.4), seen(1, 0.7), seen(2, 0.7)]
+    assert run(uneven, policy)[-1].forecast.shortfall == 0
+    assert run(uneven, replace(policy, confidence=0.0))[-1].forecast.shortfall == pytest.approx(0.1)
+
+
 def test_a_slow_decay_retrains_at_the_age_that_is_cheapest() -> None:
     """A decay of d a batch, all of it won back, at cost c: the age is the root of 2 c / d."""
     policy = replace(POLICY, retrain_cost=0.32, decay=0.01, recovery=1.0)

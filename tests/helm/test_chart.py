@@ -33,7 +33,7 @@ CONNECTIONS = {
     }
 }
 APPLICATION = {"argocd": {"application": {"enabled": True, "repoURL": "https://git/gitops", "path": "apps"}}}
-RBAC = {f: {"rbac": {f: {"enabled": True}}} for f in ("argocd", "flux", "builds", "argoWorkflows")}
+RBAC = {f: {"rbac": {f: {"enabled": True}}} for f in ("argocd", "flux")}
 EVERYTHING: dict[str, Any] = {
     **CONNECTIONS,
     **APPLICATION,
@@ -88,9 +88,7 @@ def test_the_default_is_one_account_that_may_do_nothing() -> None:
         ({"serviceAccount": {"create": False}}, []),
         (RBAC["argocd"], ["Role", "RoleBinding", "ServiceAccount"]),
         (RBAC["flux"], ["Role", "RoleBinding", "ServiceAccount"]),
-        (RBAC["builds"], ["Role", "RoleBinding", "ServiceAccount"]),
-        (RBAC["argoWorkflows"], ["Role", "RoleBinding", "ServiceAccount"]),
-        ({"rbac": {"create": False, "builds": {"enabled": True}}}, ["ServiceAccount"]),
+        ({"rbac": {"create": False, "argocd": {"enabled": True}}}, ["ServiceAccount"]),
         (APPLICATION, ["Application", "ServiceAccount"]),
         ({"networkPolicy": {"enabled": True}}, ["NetworkPolicy", "ServiceAccount"]),
         ({"tests": {"image": "x"}}, ["Pod", "ServiceAccount"]),
@@ -98,6 +96,13 @@ def test_the_default_is_one_account_that_may_do_nothing() -> None:
 )
 def test_each_flag_makes_its_objects_and_no_other(values, expected) -> None:
     assert kinds(values) == expected
+
+
+@pytest.mark.parametrize("flag", RBAC)
+def test_each_flag_alone_gives_a_token_to_use_its_rights_with(flag: str) -> None:
+    assert one("ServiceAccount", RBAC[flag])["automountServiceAccountToken"] is True
+    without = {"rbac": {"create": False, flag: {"enabled": True}}}
+    assert one("ServiceAccount", without)["automountServiceAccountToken"] is False
 
 
 def test_connections_become_what_airflow_reads() -> None:
@@ -185,11 +190,45 @@ def test_the_network_policy_limits_egress() -> None:
         {"networkPolicy": {"enabled": True, "egressPorts": [6443], "egressCidrs": ["10.0.0.0/8"]}},
     )
     assert policy["spec"]["policyTypes"] == ["Egress"]
-    assert policy["spec"]["podSelector"] == {"matchLabels": {"component": "worker"}}
+    chosen = {"key": "component", "operator": "In", "values": ["worker", "triggerer"]}
+    assert policy["spec"]["podSelector"] == {"matchExpressions": [chosen]}
     assert policy["spec"]["egress"][-1] == {
         "to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}],
         "ports": [{"port": 6443, "protocol": "TCP"}],
     }
+
+
+def test_the_network_policy_sees_the_ports_behind_a_service() -> None:
+    """A server in the cluster is asked on 443 and listens elsewhere; the Kubernetes API too."""
+    _, _, in_cluster, elsewhere = one("NetworkPolicy", {"networkPolicy": {"enabled": True}})["spec"]["egress"]
+    (namespaces,) = in_cluster["to"][0]["namespaceSelector"]["matchExpressions"]
+    assert (namespaces["key"], namespaces["values"]) == ("kubernetes.io/metadata.name", ["argocd"])
+    assert "ports" not in in_cluster
+    assert [port["port"] for port in elsewhere["ports"]] == [443, 22, 6443]
+    nobody = {"networkPolicy": {"enabled": True, "egressNamespaces": []}}
+    assert len(one("NetworkPolicy", nobody)["spec"]["egress"]) == 3, (
+        "an empty list would allow every namespace"
+    )
+
+
+def test_flux_may_be_read_as_far_as_the_code_reads_and_asked_as_far_as_it_asks() -> None:
+    from airflow_pipeops.flux.hook import _READ, _WRITE
+    from airflow_pipeops.flux.kinds import KINDS
+
+    rules = one("Role", RBAC["flux"])["rules"]
+    allowed = {
+        (group, resource, verb)
+        for rule in rules
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    for kind, (group, _, plural) in KINDS.items():
+        assert (group, plural, "get") in allowed, kind
+    for kind in _READ:
+        assert {(KINDS[kind][0], KINDS[kind][2], verb) for verb in ("get", "list", "watch")} <= allowed
+    for kind in _WRITE:
+        assert (KINDS[kind][0], KINDS[kind][2], "patch") in allowed
 
 
 def test_the_test_pod_runs_without_privileges_and_its_program_works(monkeypatch) -> None:
@@ -229,7 +268,9 @@ def test_long_names_stay_valid() -> None:
     [
         {"unknown": 1},
         {"conections": {}},
-        {"rbac": {"builds": {"enabled": "yes"}}},
+        {"rbac": {"flux": {"enabled": "yes"}}},
+        {"rbac": {"builds": {"enabled": True}}},
+        {"networkPolicy": {"components": []}},
         {"rbac": {"clusterAdmin": True}},
         {"connections": {"values": {"UPPER": {"conn_type": "http"}}}},
         {"connections": {"values": {"x": {"host": "no type"}}}},
@@ -254,12 +295,17 @@ def test_two_sources_of_connections_are_refused() -> None:
 
 def test_the_overlay_fits_this_package_and_this_chart() -> None:
     overlay = yaml.safe_load((CHART / "values-airflow.yaml").read_text())
-    (bundle,) = overlay["dagProcessor"]["dagBundleConfigList"]
-    module, _, name = bundle["classpath"].rpartition(".")
-    assert hasattr(__import__(module, fromlist=[name]), name)
+    own, examples = overlay["dagProcessor"]["dagBundleConfigList"]
+    assert own["name"] == "dags-folder", "the list replaces that of the chart"
+    for bundle in (own, examples):
+        module, _, name = bundle["classpath"].rpartition(".")
+        assert hasattr(__import__(module, fromlist=[name]), name)
     (source,) = yaml.safe_load(overlay["extraEnvFrom"])
     assert source["secretRef"]["name"] == one("Secret", CONNECTIONS)["metadata"]["name"]
-    assert overlay["workers"]["serviceAccount"]["name"] == one("ServiceAccount", {})["metadata"]["name"]
+    account = {"create": False, "name": one("ServiceAccount", {})["metadata"]["name"]}
+    assert set(overlay["workers"]) == {"celery", "kubernetes"}, "workers.serviceAccount is deprecated"
+    for pods in (*overlay["workers"].values(), overlay["triggerer"]):
+        assert pods["serviceAccount"] == account
     assert set(overlay["config"]["pipeops"]) <= set(get_provider_info()["config"]["pipeops"]["options"])
     for job in ("createUserJob", "migrateDatabaseJob"):
         assert overlay[job]["useHelmHooks"] is False

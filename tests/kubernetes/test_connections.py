@@ -90,7 +90,7 @@ def test_fields_with_the_prefix_of_old(api: ApiServer, monkeypatch: pytest.Monke
 def test_in_a_pod_without_any_connection(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The pod's own account, although nobody made ``kubernetes_default``; and its token is read again as it rotates."""
     (tmp_path / "token").write_text("first\n")
-    (tmp_path / "ca.crt").write_text(Path(_certifi()).read_text())
+    (tmp_path / "ca.crt").write_text(Path(_certifi()).read_text(encoding="utf-8"))
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "6443")
     monkeypatch.setattr(kubeconfig_reader, "ACCOUNT", tmp_path)

@@ -27,7 +27,9 @@ margin = st.floats(0, 0.5)
         (0.72, 0.7, {"interval": (-0.01, 0.05)}, False, "chance"),
         (0.72, 0.7, {"interval": (0.0, 0.05)}, False, "chance"),
         (0.72, 0.7, {"interval": (0.01, 0.05)}, True, "gain of \\+0.0200"),
-        (0.2, 0.3, {"higher_is_better": False}, True, "gain of \\+0.1000"),
+        (0.72, 0.7, {}, False, "gain of \\+0.0200, which cannot be told from chance\\."),
+        (0.72, 0.7, {"doubt": "3 rows"}, False, "cannot be told from chance: 3 rows\\."),
+        (0.2, 0.3, {"higher_is_better": False, "interval": (0.05, 0.2)}, True, "gain of \\+0.1000"),
         (0.4, 0.3, {"higher_is_better": False}, False, "not better"),
         (0.4, None, {"higher_is_better": False, "floor": 0.3}, False, "above the floor"),
     ],
@@ -65,20 +67,27 @@ def test_never_promotes_what_is_not_better(challenger, champion, minimum, widths
     if verdict.promote:
         assert gain > 0
         assert gain >= minimum
-        assert interval is None or interval[0] > 0
+        assert interval is not None
+        assert interval[0] > 0
         assert floor is None or sign * challenger >= sign * floor
     assert verdict.reason.endswith(".")
 
 
-@given(metric, metric, margin)
-def test_of_two_models_at_most_one_is_promoted_over_the_other(one, other, minimum):
+def around(one: float, other: float, half: float) -> dict:
+    """The interval of a gain, as wide for whichever of the two is the challenger."""
+    return {"interval": (one - other - half, one - other + half)}
+
+
+@given(metric, metric, margin, margin)
+def test_of_two_models_at_most_one_is_promoted_over_the_other(one, other, minimum, half):
     assert not (
-        judge(one, other, minimum_gain=minimum).promote and judge(other, one, minimum_gain=minimum).promote
+        judge(one, other, minimum_gain=minimum, **around(one, other, half)).promote
+        and judge(other, one, minimum_gain=minimum, **around(other, one, half)).promote
     )
 
 
-@given(metric, metric, metric, margin)
-def test_a_better_challenger_is_never_judged_worse(challenger, better, champion, minimum):
+@given(metric, metric, metric, margin, margin)
+def test_a_better_challenger_is_never_judged_worse(challenger, better, champion, minimum, half):
     low, high = sorted((challenger, better))
-    if judge(low, champion, minimum_gain=minimum).promote:
-        assert judge(high, champion, minimum_gain=minimum).promote
+    if judge(low, champion, minimum_gain=minimum, **around(low, champion, half)).promote:
+        assert judge(high, champion, minimum_gain=minimum, **around(high, champion, half)).promote

@@ -33,7 +33,9 @@ def test_a_public_name_is_where_it_is_said_to_be(name: str) -> None:
 
 
 def test_a_type_checker_sees_the_same_names() -> None:
-    block = next(node for node in ast.parse(FACE.read_text()).body if isinstance(node, ast.If))
+    block = next(
+        node for node in ast.parse(FACE.read_text(encoding="utf-8")).body if isinstance(node, ast.If)
+    )
     seen = {
         name.asname: node.module.removeprefix("airflow_pipeops.")
         for node in block.body

@@ -49,10 +49,6 @@ def test_every_connection_type_has_its_hook(conn_type: str) -> None:
     assert hook.conn_name_attr.endswith("_conn_id")
 
 
-def test_secrets_in_forms_are_marked() -> None:
-    assert CONNECTIONS["git_repository"]["conn-fields"]["private_key"]["schema"]["format"] == "password"
-
-
 def test_airflow_knows_the_asset_scheme() -> None:
     assert Asset("a", uri="pipeops://svc/release/production").uri == "pipeops://svc/release/production"
     with pytest.raises(ValueError, match="pipeops://<deliverable>/<kind>"):

@@ -17,5 +17,5 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py") if "seeds" not in path.par
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_a_file_says_what_it_is(path: Path) -> None:
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     assert not text or text.startswith('"""'), "a module begins with its docstring"

@@ -103,6 +103,22 @@ def test_verification_notices_predictions_that_differ(served, loaded, table):
         )
 
 
+def test_a_prediction_that_is_no_number_is_not_the_models_own(served, loaded, table):
+    """A NaN is not above the tolerance either; and in a list of numbers the largest may hide it."""
+
+    class Silent:
+        def predict_proba(self, frame):
+            found = loaded.model.predict_proba(frame)
+            found[1] = float("nan")
+            return found
+
+    other = artifact.Loaded(Silent(), loaded.manifest, loaded.sha256)
+    with pytest.raises(GateFailed, match="predicts otherwise"):
+        verifying.verify(
+            str(served.base_url), None, other, model="flight-delay", version="3", frame=table.head(5)
+        )
+
+
 @pytest.mark.parametrize(
     ("replies", "kind"),
     [([b""], Unreachable), ([b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n"], AccessDenied)],

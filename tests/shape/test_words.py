@@ -21,10 +21,13 @@ FOLDERS = (
     "build",
     "validation",
     "governor",
+    "waits",
+    "argocd",
     "models",
     "serving",
     "provider",
     "demo",
+    "flux",
 )
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

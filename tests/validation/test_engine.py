@@ -130,6 +130,23 @@ def test_tiny_batches_are_judged(weather: pd.DataFrame, rows: int) -> None:
     assert judge(weather.head(rows), expectations([between("temp", -20, 110)])).passed
 
 
+def test_the_data_docs_page_shows_each_number_logs_nothing_and_leads_nowhere_else(
+    weather: pd.DataFrame, caplog: pytest.LogCaptureFixture
+) -> None:
+    kinds = [
+        ("expect_column_mean_to_be_between", {"column": "temp", "min_value": -100, "max_value": 200}),
+        ("expect_column_stdev_to_be_between", {"column": "temp", "min_value": 0, "max_value": 200}),
+        ("expect_column_max_to_be_between", {"column": "hour", "min_value": 0, "max_value": 23}),
+        ("expect_column_proportion_of_unique_values_to_be_between", {"column": "hour", "min_value": 0}),
+    ]
+    outcome = judge(weather, expectations([{"type": kind, "kwargs": kwargs} for kind, kwargs in kinds]))
+    assert outcome.passed
+    assert f"{weather['temp'].mean():.4f}"[:6] in outcome.docs
+    assert not re.findall(r">\s*--\s*<", outcome.docs), "a number is lost"
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+    assert [link for link in re.findall(r'(?:src|href)="([^"]*)"', outcome.docs) if link[0] != "#"] == []
+
+
 def test_the_data_docs_page_shows_counts_and_no_samples(weather: pd.DataFrame) -> None:
     outcome = judge(weather.assign(origin="classified-value"), expectations([in_set("origin", "EWR")]))
     assert "classified" not in outcome.docs

@@ -556,9 +556,11 @@ def test_a_refresh_that_was_wanted_before_unjudged_news_waits_for_the_judgement(
         world.stream.enter()
         ticket = world.stream.join(Ref("api", "argocd"), 60.0, lambda _: None)
         await world.until(lambda: world.stream.sight(ticket))
-        world.stream.asker.want_refresh(ticket, world.stream.clock())
+        wanted_at = world.stream.clock()
         server.set(app("api", revision=OLD, at=200.0))
         await world.until(lambda: world.stream.board.entry(ticket.ref).number > ticket.heard)
+        # Asked for at that moment: nobody can have seen to it before the news came.
+        world.stream.asker.want_refresh(ticket, wanted_at)
         await asyncio.sleep(5 * FAST.tick)
         assert server.count("refresh") == 0
         world.stream.sight(ticket)

@@ -148,7 +148,11 @@ def test_the_gate_opens_after_doubling_pauses_and_after_each_operation() -> None
     assert gate.opens("api", None) == 1380.0
     assert gate.opens("api", 5.0) == 0.0
     gate.ask("api", 5.0, 1200.0)
-    assert gate.opens("api", 5.0) == 1260.0
+    assert gate.opens("api", 5.0) == 1202.0
+    gate.ask("api", 5.0, 1206.0)
+    assert gate.opens("api", 5.0) == 1266.0
+    gate.ask("api", 5.0, 1266.0)
+    assert gate.opens("api", 5.0) == 1386.0
     gate.forget("api")
     assert gate.opens("api", 5.0) == 0.0
 

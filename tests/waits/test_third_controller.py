@@ -15,9 +15,8 @@ from airflow_pipeops.kubernetes.kinds import Kind
 from airflow_pipeops.kubernetes.kubeconfig import Endpoint
 from airflow_pipeops.waits.controller import Controller, until_decided
 from airflow_pipeops.waits.expectation import Expectation, Verdict
-from airflow_pipeops.waits.language import fail, wait
 from airflow_pipeops.waits.rulebook import Rulebook, facts_of
-from airflow_pipeops.waits.rules import deleting, recreated
+from airflow_pipeops.waits.rules import deleting, fail, recreated, wait
 from airflow_pipeops.waits.situation import Look
 from airflow_pipeops.waits.status import Observed, Trouble
 from airflow_pipeops.waits.streams.source import problem_of

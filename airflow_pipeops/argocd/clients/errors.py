@@ -14,6 +14,7 @@ from airflow_pipeops.exceptions import (
     Unreachable,
     Unsupported,
 )
+from airflow_pipeops.redaction import excerpt
 
 # gRPC codes, as they stand in the bodies of errors.
 INVALID_ARGUMENT, FAILED_PRECONDITION = 3, 9
@@ -25,6 +26,7 @@ def error_of(status: int, content: bytes, about: str, url: str) -> PipeOpsError:
     """Turn an answer other than 200 into an error of ours.
 
     :param status: 0 where only the body says what is wrong.
+    :return: the error, to be raised.
     """
     code, message = _grpc(content)
     status = status or _STATUS.get(code or 0, 500)
@@ -47,6 +49,7 @@ def refusal(status: int, code: int | None, message: str, about: str, url: str = 
     """Return the error for what a server refuses, or would refuse.
 
     :param code: gRPC code, where there is one.
+    :return: the error, to be raised.
     """
     said = f": {message}" if message else ""
     if status == 401:
@@ -83,12 +86,16 @@ def _forbidden(about: str, message: str) -> PipeOpsError:
 
 def _grpc(content: bytes) -> tuple[int | None, str]:
     """Return code and message of a grpc-gateway error body; the beginning of any other body."""
+    # A stream answers with a frame, in the form of an event or of a line, and the error is inside.
+    content = content.strip().removeprefix(b"data:").strip()
     try:
         body = json.loads(content)
     except ValueError:
-        return None, content[:200].decode("utf-8", "replace").strip()
+        return None, excerpt(content[:10_000], 200)
     if not isinstance(body, dict):
         return None, ""
+    if isinstance(body.get("error"), dict):
+        body = body["error"]
     code = body.get("code", body.get("grpc_code"))
     message = body.get("message") or body.get("error") or ""
-    return (code if isinstance(code, int) else None), str(message)[:1000]
+    return (code if isinstance(code, int) else None), excerpt(str(message), 1000)

@@ -25,6 +25,7 @@ from airflow_pipeops.argocd.clients.requests import (
 )
 from airflow_pipeops.base.deadlines import within
 from airflow_pipeops.exceptions import (
+    AccessDenied,
     Conflict,
     InvalidInput,
     NotFound,
@@ -55,6 +56,8 @@ _OWNERS = {
 }
 #: More pods say the same again.
 _MOST_PODS = 5
+#: A tree of more nodes is cut: it is read by people.
+_MOST_NODES = 100
 #: No longer line of a log is of use in a message.
 _LONGEST_LINE = 2000
 #: Argo CD's name of a permission -> the verbs on Applications that it takes here.
@@ -133,6 +136,8 @@ class ArgoCDCoreClient:
         """Ask the controller to compare again, and return the Application once it has.
 
         The controller takes the annotation away when it has; only then is the answer one to the question.
+
+        :return: the Application; ``None`` where that was not acknowledged in time.
         """
         if app.project:
             await self.get(app)
@@ -253,8 +258,13 @@ class ArgoCDCoreClient:
         return await self._changed(app, begin)
 
     async def terminate(self, app: AppRef) -> None:
-        """Stop the operation in progress."""
-        await self._changed(app, lambda found: self._merge(app, found, terminate_patch(found)))
+        """Stop the operation in progress; one that the controller has not taken up yet is withdrawn."""
+
+        async def end(found: Json) -> Json:
+            waits = found.get("operation") and not (found.get("status") or {}).get("operationState")
+            return await self._merge(app, found, {"operation": None} if waits else terminate_patch(found))
+
+        await self._changed(app, end)
 
     async def watch(
         self,
@@ -267,6 +277,7 @@ class ArgoCDCoreClient:
     ) -> AsyncGenerator[Json, None]:
         """Yield ``{"type": ..., "application": ...}`` as they happen.
 
+        :yield: the events.
         :raises Unreachable: when the stream breaks.
         """
         changes = self.kubernetes.follow(
@@ -325,13 +336,17 @@ class ArgoCDCoreClient:
                 remedy="Give a pod.",
             )
         owner = await self.kubernetes.get(kind, resource.name, resource.namespace)
+        return [name_of(pod)[1] for pod in await self._pods_of(owner, resource.namespace)]
+
+    async def _pods_of(self, owner: Json, namespace: str) -> list[Json]:
+        """Return the pods that an object selects, the youngest last."""
         labels = ((owner.get("spec") or {}).get("selector") or {}).get("matchLabels") or {}
         if not labels:
-            raise NotFound(f"{resource} selects no pods by labels")
+            raise NotFound(f"{name_of(owner)[1]} selects no pods by labels")
         selector = ",".join(f"{key}={value}" for key, value in labels.items())
-        found = await self.kubernetes.find(PODS, resource.namespace, labels=selector)
+        found = await self.kubernetes.find(PODS, namespace, labels=selector)
         young = sorted(found.items, key=lambda pod: str(pod["metadata"].get("creationTimestamp") or ""))
-        return [name_of(pod)[1] for pod in young[-_MOST_PODS:]]
+        return young[-_MOST_PODS:]
 
     async def _same_cluster(self, app: AppRef, what: str) -> None:
         application = await self.get(app)
@@ -345,15 +360,38 @@ class ArgoCDCoreClient:
             )
 
     async def resource_tree(self, app: AppRef) -> Json:
-        """Not on this way.
+        """Return the workloads of an Application and their pods, with what the pods wait for; nothing else of the tree.
 
-        :raises Unsupported: always.
+        The objects are those that the controller lists in the status; the pods are asked for here.
+
+        :return: ``{nodes}``, each as in the answer of Argo CD\'s own server.
+        :raises Unsupported: where they are in another cluster.
         """
-        raise _unsupported("the resource tree")
+        application = await self.get(app)
+        await self._same_cluster(app, f"what belongs to {app}")
+        nodes: list[Json] = []
+        for item in (application.get("status") or {}).get("resources") or ():
+            kind = _OWNERS.get((str(item.get("group") or ""), str(item.get("kind") or "")))
+            if kind is None:
+                continue
+            place = str(item.get("namespace") or "")
+            try:
+                owner = await self.kubernetes.get(kind, str(item.get("name") or ""), place)
+                pods = await self._pods_of(owner, place)
+            except (NotFound, AccessDenied):
+                continue  # it is not there (yet), or not to be seen
+            uid = str(owner["metadata"].get("uid") or "")
+            nodes.append({"group": item.get("group"), "kind": item["kind"], "name": item["name"], "namespace": place,
+                          "uid": uid})  # fmt: skip
+            nodes += [pod_node(pod, uid) for pod in pods]
+            if len(nodes) >= _MOST_NODES:
+                break
+        return {"nodes": nodes}
 
     async def managed_resources(self, app: AppRef) -> list[Json]:
         """Not on this way.
 
+        :return: nothing.
         :raises Unsupported: always.
         """
         raise _unsupported("the difference between desired and live state")
@@ -361,6 +399,7 @@ class ArgoCDCoreClient:
     async def revision_metadata(self, app: AppRef, revision: str, *, source: int | None = None) -> Json:
         """Not on this way.
 
+        :return: nothing.
         :raises Unsupported: always.
         """
         raise _unsupported("author and message of a revision")
@@ -368,6 +407,7 @@ class ArgoCDCoreClient:
     async def manifests(self, app: AppRef, revision: str = "") -> list[Json]:
         """Not on this way.
 
+        :return: nothing.
         :raises Unsupported: always.
         """
         raise _unsupported("rendered manifests")
@@ -375,6 +415,7 @@ class ArgoCDCoreClient:
     async def sync_windows(self, app: AppRef) -> dict[str, Any]:
         """Not on this way: whether a window is open is computed, and not written down.
 
+        :return: nothing.
         :raises Unsupported: always.
         """
         raise _unsupported("whether a sync window is open")
@@ -484,6 +525,33 @@ def _unsupported(what: str) -> Unsupported:
         field="argocd_conn_id",
         remedy="Use a connection of type 'argocd' (not possible with Argo CD Core).",
     )
+
+
+def pod_node(pod: Mapping[str, Any], owner: str) -> Json:
+    """Return a pod as Argo CD's resource tree has it, with the reason of the first container that is not running.
+
+    :param pod: the pod as Kubernetes has it.
+    :param owner: uid of what it belongs to.
+    :return: the node.
+    """
+    metadata, status = pod.get("metadata") or {}, pod.get("status") or {}
+    containers = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+    states = [item.get("state") or {} for item in containers if not item.get("ready")]
+    halted = [state.get("waiting") or state.get("terminated") or {} for state in states]
+    why = next((state for state in halted if state.get("reason") not in (None, "", "Completed")), {})
+    ready = bool(containers) and not states
+    health = {"status": "Healthy" if ready else "Degraded" if why else "Progressing"}
+    if why:
+        health["message"] = str(why.get("message") or why["reason"])
+    return {
+        "kind": "Pod",
+        "name": str(metadata.get("name") or ""),
+        "namespace": str(metadata.get("namespace") or ""),
+        "uid": str(metadata.get("uid") or ""),
+        "parentRefs": [{"uid": owner}],
+        "health": health,
+        "info": [{"name": "Status Reason", "value": str(why.get("reason") or status.get("phase") or "")}],
+    }
 
 
 def _pending(application: Mapping[str, Any]) -> bool:

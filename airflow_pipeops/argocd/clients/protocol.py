@@ -43,7 +43,10 @@ class Resource:
     """One object that an application manages, or that such an object owns.
 
     :param kind: as a manifest says it.
+    :param name: its name.
     :param namespace: empty for an object of the whole cluster.
+    :param group: of its API; empty for the core.
+    :param uid: tells it from another one of the same name; empty where nobody said it.
     """
 
     kind: str
@@ -137,6 +140,7 @@ class ArgoCD(Protocol):
         """Start a synchronisation.
 
         :param body: fields of the REST request besides name, project and namespace.
+        :return: the Application, with its new operation.
         :raises Conflict: if another operation is in progress.
         :raises SyncFailed: if it would not be done (sync window, auto-sync and another revision).
         """
@@ -164,6 +168,7 @@ class ArgoCD(Protocol):
         """Return author, date and message of a revision.
 
         :param source: index of the source, from 0, where the application has several.
+        :return: the metadata, as the server says it.
         """
         ...
 
@@ -192,6 +197,7 @@ class ArgoCD(Protocol):
 
         :param tail: at most so many lines.
         :param previous: of the containers that ran before these.
+        :return: the lines, oldest first.
         """
         ...
 
@@ -212,6 +218,7 @@ class ArgoCD(Protocol):
 
         Events may be missing, or come twice: whoever relies on this must also read again now and then.
 
+        :yield: the events.
         :raises Unreachable: when the stream ends, or is dead.
         """
         ...

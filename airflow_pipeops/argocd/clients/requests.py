@@ -64,6 +64,7 @@ def merged_options(own: Sequence[str], wanted: Sequence[str]) -> list[str]:
 
     :param own: ``spec.syncPolicy.syncOptions``.
     :param wanted: each ``Name=value``.
+    :return: the options, each ``Name=value``.
     """
     found = {_name(option): option for option in own}
     found.update({_name(option): option for option in wanted})
@@ -75,6 +76,7 @@ def merged_retry(own: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> di
 
     :param own: ``spec.syncPolicy.retry``.
     :param wanted: any of ``limit``, ``refresh`` and ``backoff`` (``duration``, ``factor``, ``maxDuration``).
+    :return: the strategy.
     """
     before = dict(own or {})
     merged = {**before, **wanted}
@@ -85,6 +87,7 @@ def merged_retry(own: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> di
 def check_options(options: Any) -> list[str]:
     """Return sync options that are of the right form.
 
+    :return: the options.
     :raises InvalidInput: for anything but a list of ``Name=value``.
     """
     given = [] if options is None else options
@@ -107,6 +110,7 @@ def check_options(options: Any) -> list[str]:
 def check_retry(strategy: Any) -> dict[str, Any]:
     """Return a retry strategy that is of the right form.
 
+    :return: the strategy.
     :raises InvalidInput: for unknown names or values that Argo CD could not read.
     """
     if strategy is None:
@@ -132,6 +136,7 @@ def refused(error: PipeOpsError) -> PipeOpsError:
     """Return what a refusal of Argo CD means for whoever asked; any other error as it is.
 
     :param error: what the client raised for it.
+    :return: the error, to be raised.
     """
     text = error.message
     if isinstance(error, AccessDenied) and ", override" in text:
@@ -154,6 +159,7 @@ def sync_operation(application: Json, body: Json, user: str) -> dict[str, Any]:
 
     :param body: the fields of the REST request.
     :param user: who asks.
+    :return: the operation, as an Application holds it.
     :raises PipeOpsError: where the API server would refuse.
     """
     _check_idle(application)
@@ -192,6 +198,7 @@ def sync_operation(application: Json, body: Json, user: str) -> dict[str, Any]:
 def rollback_operation(application: Json, history_id: int, prune: bool, user: str) -> dict[str, Any]:
     """Return the operation that goes back to an entry of the history.
 
+    :return: the operation, as an Application holds it.
     :raises PipeOpsError: where the API server would refuse.
     """
     _check_idle(application)
@@ -226,6 +233,7 @@ def begin_patch(operation: Json) -> dict[str, Any]:
 def terminate_patch(application: Json) -> dict[str, Any]:
     """Return the merge patch that ends the operation in progress.
 
+    :return: the patch.
     :raises PipeOpsError: if there is none.
     """
     if not application.get("operation") or not _map(application.get("status")).get("operationState"):

@@ -17,7 +17,7 @@ from urllib.parse import quote, urlsplit
 from airflow_pipeops.argocd.clients.errors import error_of
 from airflow_pipeops.argocd.clients.protocol import AppRef, Resource, Trial
 from airflow_pipeops.base.deadlines import within
-from airflow_pipeops.base.http import Http, tls_context
+from airflow_pipeops.base.http import MANY, Http, tls_context
 from airflow_pipeops.exceptions import BadResponse, InvalidInput, Unreachable
 from airflow_pipeops.kubernetes.kinds import event_time
 
@@ -116,6 +116,7 @@ class ArgoCDClient:
         """Ask the controller to compare again, and return the Application once it has.
 
         :param timeout: seconds; the server itself sets no end to this call.
+        :return: the Application; ``None`` where that was not acknowledged in time.
         """
         params = {**app.query(), "refresh": "hard" if hard else "normal"}
         about = f"application {app}"
@@ -132,8 +133,9 @@ class ArgoCDClient:
         """Return the Applications of a project, or with a label selector, or of a name. Good for names, not for verdicts."""
         given = {"projects": project, "selector": selector, "name": name}
         params = {key: value for key, value in given.items() if value}
-        answer = await self.http.object("GET", _ALL, params=params, about="the list of applications")
-        return _items_of(answer, "the list of applications")
+        about = "the list of applications"
+        answer = await self.http.object("GET", _ALL, params=params, about=about, most=MANY)
+        return _items_of(answer, about)
 
     async def create(self, application: Mapping[str, Any], *, upsert: bool = False) -> dict[str, Any]:
         """Create an Application; with ``upsert`` also change the spec of one that exists."""
@@ -168,6 +170,7 @@ class ArgoCDClient:
         """Start a synchronisation.
 
         :param body: the request's fields besides name, project and namespace.
+        :return: the Application, with its new operation.
         """
         return await self.http.object(
             "POST", app.path("sync"), json=_named(app, body), about=f"application {app}"
@@ -187,13 +190,13 @@ class ArgoCDClient:
     async def resource_tree(self, app: AppRef) -> dict[str, Any]:
         """Return the objects below an application, with health and images."""
         return await self.http.object(
-            "GET", app.path("resource-tree"), params=app.query(), about=f"application {app}"
+            "GET", app.path("resource-tree"), params=app.query(), about=f"application {app}", most=MANY
         )
 
     async def managed_resources(self, app: AppRef) -> list[dict[str, Any]]:
         """Return desired and live state of each managed object, secrets masked."""
         answer = await self.http.object(
-            "GET", app.path("managed-resources"), params=app.query(), about=f"application {app}"
+            "GET", app.path("managed-resources"), params=app.query(), about=f"application {app}", most=MANY
         )
         return _items_of(answer, f"the managed resources of {app}")
 
@@ -209,7 +212,7 @@ class ArgoCDClient:
         """Return the desired state as it is rendered, of a revision or of the one that is followed."""
         params = {**app.query(), **({"revision": revision} if revision else {})}
         about = f"the manifests of {app}"
-        answer = await self.http.object("GET", app.path("manifests"), params=params, about=about)
+        answer = await self.http.object("GET", app.path("manifests"), params=params, about=about, most=MANY)
         found = []
         for text in answer.get("manifests") or []:
             try:
@@ -239,7 +242,7 @@ class ArgoCDClient:
                 "resourceUID": resource.uid,
             }
         about = f"the events of {resource or app}"
-        answer = await self.http.object("GET", app.path("events"), params=params, about=about)
+        answer = await self.http.object("GET", app.path("events"), params=params, about=about, most=MANY)
         return sorted(_items_of(answer, about), key=event_time)
 
     async def logs(
@@ -271,6 +274,7 @@ class ArgoCDClient:
 
     async def _log(self, path: str, params: Mapping[str, str], about: str, tail: int) -> list[str]:
         kept: deque[str] = deque(maxlen=tail)
+        refused = ""
         headers = {"Accept": "text/event-stream"}
         stream = self.http.lines(path, about=about, silence=_SILENCE, params=params, headers=headers)
         async with aclosing(stream) as lines:
@@ -278,8 +282,13 @@ class ArgoCDClient:
                 entry = _message_of(line, about, self.http.url)
                 if entry is not None and entry.get("last"):
                     break
-                if entry is not None:
+                if entry is not None and entry.get("podName") == "" and entry.get("timeStamp", "") is None:
+                    # Why a pod's log cannot be had comes as if the pod had said it.
+                    refused = str(entry.get("content") or "")[:_LONGEST_LINE]
+                elif entry is not None:
                     kept.append(str(entry.get("content") or "")[:_LONGEST_LINE])
+        if refused and not kept:
+            raise Unreachable(f"{about} cannot be had: {refused}")
         return list(kept)
 
     async def version(self) -> str:
@@ -339,6 +348,7 @@ class ArgoCDClient:
 
         The server drops events without a word when it is behind: whoever relies on this must also read again now and then.
 
+        :yield: the events.
         :raises Unreachable: when the stream ends, or nothing at all arrives for 45 seconds.
         """
         given = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_pipeops.argocd.acts import Act
 from airflow_pipeops.argocd.clients.requests import refused
@@ -64,7 +64,7 @@ class ArgoCDApplicationOperator(ArgoCDActOperator):
         *,
         manifest: Mapping[str, Any] | str | None = None,
         app: str = "",
-        state: str = "present",
+        state: Literal["present", "absent"] = "present",
         cascade: bool = True,
         timeout: timedelta = timedelta(minutes=10),
         **kwargs: Any,

@@ -89,6 +89,7 @@ class ArgoCDWaitOperator(WaitOperator, ArgoCDOperator):
         """Wait for the operator's application; deferred unless the first look decides.
 
         :param method: name of the method that goes on after a deferral, with the trigger's event.
+        :return: where the wait stands when it is over.
         """
         memories = {} if memory is None else {self.app: memory}
         return self.wait_all({self.app: expectation}, method, memories)[self.app]
@@ -107,6 +108,7 @@ class ArgoCDWaitOperator(WaitOperator, ArgoCDOperator):
         :param method: name of the method that goes on after a deferral; it reads the event with :meth:`resumed_all`.
         :param memories: what earlier parts of the same waits remembered.
         :param fail_fast: end as soon as one has failed; the others then stand where they stand, perhaps at ``wait``.
+        :return: where each wait stands when it is over, by name of the application.
         """
         if not expectations:
             raise InvalidInput("no application is named", field="app", remedy="Name at least one.")
@@ -148,6 +150,7 @@ class ArgoCDWaitOperator(WaitOperator, ArgoCDOperator):
     def resumed(self, event: Mapping[str, Any] | None) -> Decided:
         """Read the event of a trigger that waited for one application.
 
+        :return: where the wait stands.
         :raises PipeOpsError: the error that ended the trigger, if one did.
         """
         found = self.resumed_all(event)
@@ -160,13 +163,12 @@ class ArgoCDWaitOperator(WaitOperator, ArgoCDOperator):
     def resumed_all(self, event: Mapping[str, Any] | None) -> dict[str, Decided]:
         """Read a trigger's event: where each wait stands, by name of the application.
 
+        :return: where each wait stands, by name of the application.
         :raises PipeOpsError: the error that ended the trigger, if one did.
         """
         raise_error_of(event)
         assert event is not None
-        # A trigger of an earlier version told of its one application without naming it.
-        given = event.get("decided", {self.app: event})
-        decided = {app: Decided.from_json(one) for app, one in given.items()}
+        decided = {app: Decided.from_json(one) for app, one in event["decided"].items()}
         for app, one in decided.items():
             self.show(one)
             self._log_verdict(app, one.verdict)
@@ -190,6 +192,7 @@ class ArgoCDWaitOperator(WaitOperator, ArgoCDOperator):
         :param what: what shall be done then, for the error.
         :param memory: of the round before: the deadline counts from the first one.
         :param round_: so many rounds went before, in which it looked idle, and the request was refused.
+        :return: the memory of this round.
         :raises WaitTimeout: after too many rounds, or too long.
         """
         begun = memory.started_at if memory and memory.started_at is not None else None

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_pipeops.argocd.application import observe
 from airflow_pipeops.argocd.differences import LIMIT, differences, fingerprint, unified
 from airflow_pipeops.argocd.operators.base import ArgoCDOperator
-from airflow_pipeops.base.redaction import redacted
+from airflow_pipeops.base.arguments import one_of
 from airflow_pipeops.delivery.operators import no_retry
-from airflow_pipeops.exceptions import DriftFound, InvalidInput, SyncFailed
+from airflow_pipeops.exceptions import DriftFound, SyncFailed
 from airflow_pipeops.git.forges import first_commit_url
+from airflow_pipeops.redaction import redacted
 from airflow_pipeops.waits.status import Observed
 
 if TYPE_CHECKING:
@@ -46,24 +47,14 @@ class ArgoCDDiffOperator(ArgoCDOperator):
         self,
         *,
         refresh: bool = True,
-        on_difference: str = "record",
-        on_clean: str = "continue",
+        on_difference: Literal["record", "fail", "skip"] = "record",
+        on_clean: Literal["continue", "skip"] = "continue",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.refresh = refresh
-        self.on_difference, self.on_clean = on_difference, on_clean
-        for field, value, allowed in (
-            ("on_difference", on_difference, ("record", "fail", "skip")),
-            ("on_clean", on_clean, ("continue", "skip")),
-        ):
-            if value not in allowed:
-                raise InvalidInput(
-                    f"{field} is {value!r}",
-                    field=field,
-                    value=value,
-                    remedy=f"Use one of {', '.join(allowed)}.",
-                )
+        self.on_difference = one_of("on_difference", on_difference, ("record", "fail", "skip"))
+        self.on_clean = one_of("on_clean", on_clean, ("continue", "skip"))
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Compare."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_pipeops.argocd.acts import Act
 from airflow_pipeops.argocd.operators.acts import ArgoCDActOperator
@@ -38,7 +38,7 @@ class ArgoCDRefreshOperator(ArgoCDActOperator):
         *,
         refresh: str = "normal",
         timeout: timedelta = timedelta(minutes=2),
-        on_unacknowledged: str = "fail",
+        on_unacknowledged: Literal["fail", "accept"] = "fail",
         **kwargs: Any,
     ) -> None:
         super().__init__(timeout=timeout, **kwargs)

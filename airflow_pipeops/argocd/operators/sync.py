@@ -18,7 +18,7 @@ from airflow_pipeops.argocd.clients.requests import (
 from airflow_pipeops.argocd.hook import ArgoCDHook
 from airflow_pipeops.argocd.messages import window_lines
 from airflow_pipeops.argocd.operators.base import ArgoCDOperator, ArgoCDWaitOperator
-from airflow_pipeops.argocd.situation import in_progress
+from airflow_pipeops.argocd.situation import in_progress, not_begun
 from airflow_pipeops.argocd.waits import Decided
 from airflow_pipeops.delivery.operators import idempotency_key, no_retry
 from airflow_pipeops.exceptions import (
@@ -30,12 +30,15 @@ from airflow_pipeops.exceptions import (
 )
 from airflow_pipeops.git.ancestry import contains_commit, demand_set
 from airflow_pipeops.git.forges import first_commit_url
-from airflow_pipeops.waits.revisions import revisions_of
+from airflow_pipeops.waits.sources import revisions_of
 from airflow_pipeops.waits.status import Observed, Operation, is_sha, shorts
 from airflow_pipeops.waits.verdict import Expectation, Memory
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+#: So often an application without a comparison is asked for one.
+_COMPARISONS = 6
 
 
 class ArgoCDSyncOperator(ArgoCDWaitOperator):
@@ -109,7 +112,7 @@ class ArgoCDSyncOperator(ArgoCDWaitOperator):
 
     def _start(self, context: Context, memory: Memory | None, round_: int) -> dict[str, Any]:
         hook, key = self.hook(), idempotency_key(context)
-        application = hook.application(self.app)
+        application = self._compared(hook)
         observed = observe(application)
         wanted = self._wanted(observed)
         self._link(observed, wanted)
@@ -141,6 +144,48 @@ class ArgoCDSyncOperator(ArgoCDWaitOperator):
         except PipeOpsError as error:
             raise self._refused(hook, error) from error
         return self._await(context, wanted, key, attached=False)
+
+    def _compared(self, hook: ArgoCDHook) -> dict[str, Any]:
+        """Read the application; without a revision of ours, after Argo CD has compared it with one.
+
+        :return: the Application as JSON.
+        :raises SyncFailed: if Argo CD says that it cannot compare it.
+        :raises Unreachable: if it has not within a while; worth another try.
+        """
+        application, why = hook.application(self.app), ""
+        for _ in range(_COMPARISONS):
+            observed = observe(application)
+            if self.revision or (observed.desired and observed.sync != "Unknown"):
+                return application
+            # As a rule it was made a moment ago. Each call lasts until the controller has answered, or for ten seconds.
+            answer = hook.run(lambda client: client.refresh(hook.ref(self.app)))
+            application = answer or hook.application(self.app)
+            condition = observe(application).condition("ComparisonError", "InvalidSpecError", "UnknownError")
+            why = condition.message if condition else ""
+        if why:
+            raise SyncFailed(f"Argo CD cannot compare {self.app} with any commit: {why}")
+        raise Unreachable(
+            f"Argo CD has not compared {self.app} with any commit, though it was asked to {_COMPARISONS} times",
+            remedy="Is its controller running, and does it serve the application's namespace? Or give a revision.",
+        )
+
+    def _take_back(self, decided: Decided) -> None:
+        """End an operation of ours that never began: a sync window that opens later must not deploy what has failed here.
+
+        :param decided: where the wait for it stands.
+        """
+        key = decided.expectation.operation_id
+        if decided.verdict.state != "failed" or not key:
+            return
+        hook = self.hook()
+        try:
+            operation = observe(hook.application(self.app)).operation
+            if operation is None or operation.ids.get(CORRELATION) != key or not not_begun(operation):
+                return
+            hook.run(lambda client: client.terminate(hook.ref(self.app)))
+            self.log.info("Our synchronisation had not begun yet: it was taken back")
+        except PipeOpsError as error:
+            self.log.warning("Our synchronisation had not begun yet, and could not be taken back: %s", error)
 
     def _refused(self, hook: ArgoCDHook, error: PipeOpsError) -> PipeOpsError:
         """Return what a refusal means; of a closed sync window, also when it changes."""
@@ -193,6 +238,7 @@ class ArgoCDSyncOperator(ArgoCDWaitOperator):
         return self._start(context, self.until_idle("start a synchronisation", memory, round_), round_ + 1)
 
     def _finish(self, context: Context, decided: Decided, attached: bool) -> dict[str, Any]:
+        self._take_back(decided)
         self.demand(decided)
         applied = list(decided.verdict.details.get("applied") or ())
         result = {
@@ -223,7 +269,7 @@ class ArgoCDSyncOperator(ArgoCDWaitOperator):
             return {str(index): revision for index, revision in wanted.items()}
         if len(observed.desired) != len(observed.sources) or not any(map(is_sha, observed.desired)):
             raise InvalidInput(
-                f"Argo CD has not compared {self.app} with any commit yet",
+                f"Argo CD compares {self.app} with {shorts(observed.desired)}, which names no commit for each source",
                 field="revision",
                 remedy="Give a revision.",
             )

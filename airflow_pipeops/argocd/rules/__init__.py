@@ -1,17 +1,18 @@
 """The rules of a wait for Argo CD, in the order in which they apply; see :mod:`airflow_pipeops.waits.verdict`.
 
-A module per subject; a rule is a function that speaks or leaves the word to the next one.
+A module for what is compared, one for synchronisations, one for health; a rule is a function that speaks or leaves the
+word to the next one.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from airflow_pipeops.argocd.rules import comparison, health, hydration, identity, operation, sync
+from airflow_pipeops.argocd.rules import comparison, health, operation
 from airflow_pipeops.argocd.situation import ApplicationLook
 from airflow_pipeops.waits import rules
-from airflow_pipeops.waits.language import Rule
 from airflow_pipeops.waits.rulebook import Rulebook, facts_of
+from airflow_pipeops.waits.rules import Rule
 from airflow_pipeops.waits.status import shorts
 
 __all__ = ["CERTAIN", "RULEBOOK", "RULES", "details_of"]
@@ -20,16 +21,16 @@ __all__ = ["CERTAIN", "RULEBOOK", "RULES", "details_of"]
 RULES: tuple[Rule, ...] = (
     rules.deleting,
     rules.recreated,
-    identity.skip_reconcile,
-    identity.wrong_project,
-    identity.unmeetable,
+    comparison.skip_reconcile,
+    comparison.wrong_project,
+    comparison.unmeetable,
     comparison.invalid_spec,
     comparison.comparison_error,
     operation.own_operation_invisible,
-    identity.pinned_elsewhere,
-    hydration.hydration_failed,
+    comparison.pinned_elsewhere,
+    comparison.hydration_failed,
     comparison.not_contained,
-    hydration.not_hydrated,
+    comparison.not_hydrated,
     comparison.superseded,
     comparison.not_compared,
     operation.in_progress,
@@ -37,8 +38,8 @@ RULES: tuple[Rule, ...] = (
     operation.operation_failed,
     operation.sync_error,
     operation.applied_elsewhere,
-    sync.sync_unknown,
-    sync.out_of_sync,
+    operation.sync_unknown,
+    operation.out_of_sync,
     operation.not_applied,
     comparison.stale,
     health.healthy,
@@ -106,4 +107,4 @@ def notes(look: ApplicationLook) -> list[str]:
 
 
 #: How Argo CD's applications are judged.
-RULEBOOK = Rulebook(RULES, details_of, CERTAIN, look=ApplicationLook, lasting=hydration.lasting)
+RULEBOOK = Rulebook(RULES, details_of, CERTAIN, look=ApplicationLook, lasting=comparison.lasting)

@@ -1,12 +1,50 @@
-"""Rules about the comparison: can the controller compare, and with which revision?"""
+"""Rules about what is compared: is it the right application, can the controller compare it, and with which revision?"""
 
 from __future__ import annotations
 
 from airflow_pipeops.argocd.situation import ApplicationLook
 from airflow_pipeops.waits.expectation import Verdict
-from airflow_pipeops.waits.language import fail, seconds, wait
+from airflow_pipeops.waits.rules import fail, seconds, wait
 from airflow_pipeops.waits.situation import ABSENT_AFTER
-from airflow_pipeops.waits.status import shorts
+from airflow_pipeops.waits.status import is_sha, short, shorts
+
+
+def skip_reconcile(look: ApplicationLook) -> Verdict | None:
+    if not look.observed.ignored:
+        return None
+    return fail("skip_reconcile", f"the controller ignores this application: {look.observed.ignored}")
+
+
+def wrong_project(look: ApplicationLook) -> Verdict | None:
+    found, expected = look.observed.project, look.expectation.project
+    if not expected or not found or expected == found:
+        return None
+    return fail(
+        "wrong_project",
+        f"the application is in project {found!r}, and {expected!r} is expected; name the right project or leave it out",
+    )
+
+
+def unmeetable(look: ApplicationLook) -> Verdict | None:
+    return fail(*look.problem) if look.problem else None
+
+
+def pinned_elsewhere(look: ApplicationLook) -> Verdict | None:
+    if look.expectation.basis != "desired":
+        return None
+    for index, wanted in look.asked.items():
+        source = look.observed.sources[index]
+        if not source.pinned or look.as_good(wanted, source.target) or not look.known(wanted, source.target):
+            continue
+        if not is_sha(source.target) and source.target.removeprefix("v") == wanted.removeprefix("v"):
+            continue
+        return fail(
+            "pinned_elsewhere",
+            f"targetRevision of {source.repo} is pinned to {short(source.target)}, so {short(wanted)} will never be "
+            "compared; change targetRevision or expect another revision",
+        )
+    return None
+
 
 #: So many acknowledged refreshes must have found that a revision was replaced before it is taken for the whole truth.
 LOST_AFTER = 2
@@ -98,3 +136,38 @@ def stale(look: ApplicationLook) -> Verdict | None:
     if look.fresh:
         return None
     return wait("stale", f"the status is from before {look.why_stale}", refresh=look.worth_comparing)
+
+
+def hydration_failed(look: ApplicationLook) -> Verdict | None:
+    """The controller tries again two minutes after a failure, or when it is asked to refresh."""
+    hydration = look.observed.hydration
+    if hydration is None or not look.hydrating or look.rendered or hydration.phase != "Failed":
+        return None
+    at = f" at {short(hydration.dry)}" if hydration.dry else ""
+    held, reason = look.held("hydration"), f"rendering{at} failed: {hydration.message or 'no message'}"
+    if held >= look.expectation.hydration_grace:
+        return fail("hydration_failed", f"{reason}; so for {seconds(held)}, in spite of further attempts")
+    return wait("hydration_failed", f"{reason}; it is tried again by itself", refresh=True)
+
+
+def not_hydrated(look: ApplicationLook) -> Verdict | None:
+    hydration = look.observed.hydration
+    if hydration is None or not look.hydrating or look.rendered:
+        return None
+    expected = shorts(tuple(look.asked.values()))
+    if hydration.phase == "Hydrating":
+        return wait("not_hydrated", f"{expected} is not rendered yet; the hydrator is at work", refresh=True)
+    return wait(
+        "not_hydrated",
+        f"{expected} is not rendered yet; the newest commit that is: {short(hydration.done_dry)}",
+        refresh=True,
+    )
+
+
+def lasting(look: ApplicationLook) -> list[str]:
+    """Name a failure to render, which a further attempt does not end; only success does."""
+    hydration = look.observed.hydration
+    failed = hydration is not None and (
+        hydration.phase == "Failed" or (hydration.phase == "Hydrating" and "hydration" in look.memory.since)
+    )
+    return ["hydration"] if failed else []

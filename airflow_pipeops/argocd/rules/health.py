@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from airflow_pipeops.argocd.situation import ApplicationLook
 from airflow_pipeops.waits.expectation import Verdict
-from airflow_pipeops.waits.language import by, fail, seconds, unhealthy, wait
+from airflow_pipeops.waits.rules import by, fail, seconds, unhealthy, wait
 from airflow_pipeops.waits.status import shorts
+
+#: Seconds for which health may stay Progressing before the controller is asked to look again.
+STILL_AFTER = 20.0
 
 
 def healthy(look: ApplicationLook) -> Verdict | None:
@@ -64,6 +67,7 @@ def degraded(look: ApplicationLook) -> Verdict | None:
 
 
 def progressing(look: ApplicationLook) -> Verdict | None:
-    return wait(
-        "progressing", f"{look.observed.health} at {shorts(look.revisions)}: {unhealthy(look.observed)}"
-    )
+    # A controller that was killed in the middle says this until it compares again, which may be minutes later.
+    still = look.held(f"health:{look.state}") >= STILL_AFTER
+    reason = f"{look.observed.health} at {shorts(look.revisions)}: {unhealthy(look.observed)}"
+    return wait("progressing", reason, refresh=still)

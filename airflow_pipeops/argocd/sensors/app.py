@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_pipeops.argocd.groups import failures, joined, meant, selected, standing
 from airflow_pipeops.argocd.hook import ArgoCDHook
 from airflow_pipeops.argocd.links import app_url
 from airflow_pipeops.argocd.operators.base import ArgoCDOperator, ArgoCDWaitOperator
 from airflow_pipeops.argocd.waits import Decided
+from airflow_pipeops.base.arguments import one_of
 from airflow_pipeops.delivery.deliverable import Deliverable
 from airflow_pipeops.delivery.operators import no_retry
 from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
 from airflow_pipeops.git.ancestry import demand_set
-from airflow_pipeops.waits.revisions import revisions_of
+from airflow_pipeops.waits.expectation import Match, Policy
+from airflow_pipeops.waits.sources import revisions_of
 from airflow_pipeops.waits.verdict import Expectation
 
 if TYPE_CHECKING:
@@ -79,12 +81,12 @@ class ArgoCDAppSensor(ArgoCDWaitOperator):
         selector: str = "",
         revision: str | Mapping[str, str] = "",
         change: Any = None,
-        match: str | None = None,
+        match: Match | None = None,
         require_applied: bool = False,
-        on_suspended: str = "wait",
-        on_out_of_sync: str = "wait",
-        on_manual: str = "fail",
-        on_window: str = "wait",
+        on_suspended: Policy = "wait",
+        on_out_of_sync: Policy = "wait",
+        on_manual: Literal["fail", "wait"] = "fail",
+        on_window: Literal["fail", "wait"] = "wait",
         fail_fast: bool = True,
         deliverables: Mapping[str, Deliverable] | None = None,
         **kwargs: Any,
@@ -92,7 +94,7 @@ class ArgoCDAppSensor(ArgoCDWaitOperator):
         super().__init__(app=app, **kwargs)
         self.apps, self.selector = apps, selector
         self.revision, self.change = revision, change
-        self.match = match or ("contains" if self.git_conn_id else "exact")
+        self.match: Match = match or ("contains" if self.git_conn_id else "exact")
         self.require_applied = require_applied
         self.on_suspended, self.on_out_of_sync = on_suspended, on_out_of_sync
         self.on_manual, self.on_window = on_manual, on_window
@@ -112,14 +114,7 @@ class ArgoCDAppSensor(ArgoCDWaitOperator):
                 remedy="Give one of app, apps and selector.",
             )
         for field, allowed in _CHOICES.items():
-            if getattr(self, field) not in allowed:
-                value = getattr(self, field)
-                raise InvalidInput(
-                    f"{field} is {value!r}",
-                    field=field,
-                    value=value,
-                    remedy=f"Use one of {', '.join(allowed)}.",
-                )
+            one_of(field, getattr(self, field), allowed)
         for name, one in self.deliverables.items():
             if not isinstance(one, Deliverable):
                 raise InvalidInput(
@@ -144,6 +139,7 @@ class ArgoCDAppSensor(ArgoCDWaitOperator):
         """Return what must come true.
 
         :param revision: another one than the operator's own.
+        :return: the expectation, with the operator's durations.
         :raises InvalidInput: without a revision, unless any will do.
         """
         wanted = self.revision if revision is None else revision

@@ -85,7 +85,7 @@ def _load_tokens(path: Path) -> dict[str, str]:
         draft.rename(path)
         return tokens
     try:
-        tokens = json.loads(path.read_text())
+        tokens = json.loads(path.read_text(encoding="utf-8"))
         if not all(isinstance(tokens[role], str) and tokens[role] for role in ROLES):
             raise ValueError("a token is empty")
     except (ValueError, KeyError, TypeError) as error:
@@ -99,9 +99,9 @@ def _load_tokens(path: Path) -> dict[str, str]:
 
 def _load_policy(path: Path) -> list[Rule]:
     if not path.exists():
-        path.write_text(_DEFAULT_POLICY)
+        path.write_text(_DEFAULT_POLICY, encoding="utf-8")
     rules = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         text = line.split("#", 1)[0].strip()
         if not text:
             continue

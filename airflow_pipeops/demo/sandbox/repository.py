@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
-import os
 import re
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 
 from airflow_pipeops.demo.sandbox.manifests import ManifestError, parse_manifests
 from airflow_pipeops.demo.sandbox.wire import clone
+from airflow_pipeops.git.credentials import Credentials, environment
 
 KUSTOMIZATION_FILES = ("kustomization.yaml", "kustomization.yml", "Kustomization")
 _SHA = re.compile(r"[0-9a-f]{40}")
@@ -192,17 +192,11 @@ class Repositories:
         return self._run(["git", "--git-dir", str(mirror), *arguments], ok=ok).decode(errors="replace")
 
     def _run(self, command: list[str], *, ok: tuple[int, ...] = (0,)) -> bytes:
-        environment = {
-            **os.environ,
-            "TZ": "UTC",
-            "LC_ALL": "C",
-            "GIT_TERMINAL_PROMPT": "0",
-            "GIT_ALLOW_PROTOCOL": "file:http:https:ssh",
-            "GIT_SSH_COMMAND": os.environ.get("GIT_SSH_COMMAND", "ssh -o BatchMode=yes"),
-        }
+        # As the product does: no configuration of the machine is obeyed.
+        variables = {**environment("", Credentials(), None), "TZ": "UTC"}
         try:
             done = subprocess.run(
-                command, env=environment, capture_output=True, timeout=self._timeout, stdin=subprocess.DEVNULL
+                command, env=variables, capture_output=True, timeout=self._timeout, stdin=subprocess.DEVNULL
             )
         except subprocess.TimeoutExpired:
             raise RepositoryError(f"{command[0]} took longer than {self._timeout:.0f} s") from None

@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from airflow_pipeops.base.tables import exact
 from airflow_pipeops.drift.columns import Column
 from airflow_pipeops.drift.engines.files import Listed, listed
 from airflow_pipeops.drift.engines.sessions import Cancelled, unique
 from airflow_pipeops.drift.sources import Files, Frame
 from airflow_pipeops.exceptions import InvalidInput, MissingExtra, PipeOpsError, Unreachable
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: What DuckDB may take for itself. The process needs some 110 MB besides, of Python, NumPy and DuckDB's own code.
 MEMORY_LIMIT = "96MB"
@@ -21,6 +26,9 @@ MAX_THREADS = 4
 ROWS_MEMORY = "1GB"
 
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT])(i?)B")
+
+#: What of Arrow can be read as often as it is asked.
+_READ_AGAIN = ("Table", "Dataset", "InMemoryDataset", "FileSystemDataset", "UnionDataset")
 
 #: Keys of 16 bits are counted in a plain array instead of a hash table: half the time of a numeric column.
 _PERFECT_BITS = 17
@@ -126,7 +134,7 @@ class DuckSide:
 
     def _opened(self) -> str:
         if isinstance(self._source, Frame):
-            return self._registered(_arrow(self._source.data, self._field))
+            return self._registered(arrow(self._source.data, self._field))
         if self._source.format in ("delta", "iceberg"):
             return self._registered(_lake(self._source, self._field))
         self._files = listed(self._source, self._field)
@@ -190,6 +198,20 @@ class DuckSide:
         except Exception as error:
             raise self._error(error) from error
         return found
+
+    def frame(self, sql: str) -> pd.DataFrame:
+        """Run a query; return its rows as they are."""
+        found = self._execute(sql)
+        try:
+            with warnings.catch_warnings():  # of a copy: what rows are read is small
+                warnings.simplefilter("ignore", UserWarning)
+                # DuckDB 1 has another name for it.
+                table = (
+                    found.to_arrow_table if hasattr(found, "to_arrow_table") else found.fetch_arrow_table
+                )()
+        except Exception as error:
+            raise self._error(error) from error
+        return exact(table)
 
     def _execute(self, sql: str) -> Any:
         try:
@@ -284,7 +306,7 @@ def _short(path: str) -> str:
     return path.rsplit("/", 1)[-1]
 
 
-def _arrow(data: Any, field: str) -> Any:
+def arrow(data: Any, field: str) -> Any:
     """Return what DuckDB can register: it knows pandas and Arrow; all else that has an Arrow stream goes through Arrow."""
     kind = type(data).__module__.split(".")[0]
     names = [str(name) for name in getattr(data, "column_names", getattr(data, "columns", ()))]
@@ -293,7 +315,8 @@ def _arrow(data: Any, field: str) -> Any:
         raise InvalidInput(
             f"{field} has two columns named {twice!r}", field=field, value=twice, remedy="Rename one of them."
         )
-    if kind in ("pandas", "pyarrow"):
+    # A reader of Arrow is read once: the second query would see no rows.
+    if kind == "pandas" or type(data).__name__ in _READ_AGAIN:
         return data
     if hasattr(data, "collect") and kind == "polars":
         data = data.collect()
@@ -309,6 +332,16 @@ def _arrow(data: Any, field: str) -> Any:
     )
 
 
+class _Rescanned:
+    """A scan of Iceberg, begun anew by each query: its reader gives its rows once."""
+
+    def __init__(self, scan: Any) -> None:
+        self._scan = scan
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        return self._scan.to_arrow_batch_reader().__arrow_c_stream__(requested_schema)
+
+
 def _lake(source: Files, field: str) -> Any:
     from airflow_pipeops.exceptions import NotFound
 
@@ -320,7 +353,7 @@ def _lake(source: Files, field: str) -> Any:
             return DeltaTable(path).to_pyarrow_dataset()
         from pyiceberg.table import StaticTable
 
-        return StaticTable.from_metadata(path).scan().to_arrow_batch_reader()
+        return _Rescanned(StaticTable.from_metadata(path).scan())
     except ImportError as error:
         library = "deltalake" if source.format == "delta" else "pyiceberg"
         raise MissingExtra(library, source.format) from error

@@ -83,8 +83,6 @@ def rows_of(
     :param rows: how many the session has, where they have been counted.
     :return: one column for each that was named.
     """
-    import pandas as pd
-
     from airflow_pipeops.drift.engines.sql import identifier
 
     selected = ", ".join(identifier(name, session.dialect) for name in columns)
@@ -94,8 +92,9 @@ def rows_of(
             query += f" USING SAMPLE reservoir({int(sample)} ROWS) REPEATABLE ({int(seed)})"
         else:
             query = _drawn(session, query, sample, seed, rows)
-    found = session.table(query)
-    return pd.DataFrame({name: _plain(found[name]) for name in columns})
+    found = session.frame(query)
+    found.columns = list(columns)  # a driver may give them in capitals
+    return found
 
 
 def _check(columns: Sequence[str], known: Sequence[str], field: str) -> None:
@@ -112,9 +111,12 @@ def _check(columns: Sequence[str], known: Sequence[str], field: str) -> None:
 def _of_frame(
     source: Frame, field: str, columns: Sequence[str], sample: int | None, seed: int
 ) -> pd.DataFrame:
-    frame: Any = source.data
-    if hasattr(frame, "to_pandas"):
-        frame = frame.to_pandas()
+    from airflow_pipeops.base.tables import exact
+    from airflow_pipeops.drift.engines.duck import arrow
+
+    frame: Any = arrow(source.data, field)
+    if type(frame).__module__.startswith("pyarrow"):
+        frame = exact(frame.to_table() if hasattr(frame, "to_table") else frame)
     _check(columns, [str(name) for name in frame.columns], field)
     if columns:
         frame = frame[list(columns)]
@@ -138,15 +140,3 @@ def _drawn(session: Session, query: str, sample: int, seed: int, rows: int | Non
     # Five deviations more than wanted, so that too few are drawn once in three million times.
     share = (sample + 5 * sample**0.5) / rows
     return f"{query} WHERE {first} < {share:.9E} ORDER BY {second} LIMIT {int(sample)}"
-
-
-def _plain(values: Any) -> Any:
-    """Turn a masked array into one with nulls."""
-    import numpy as np
-
-    if not isinstance(values, np.ma.MaskedArray):
-        return values
-    if not values.mask.any():
-        return values.data
-    objects: Any = values.astype(object)
-    return objects.filled(None)

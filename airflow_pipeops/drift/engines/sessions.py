@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_pipeops.base.arguments import not_empty
 from airflow_pipeops.drift.columns import Column
 from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Session(Protocol):
@@ -28,6 +31,9 @@ class Session(Protocol):
 
     def table(self, sql: str) -> dict[str, Any]:
         """Run a generated query; return its columns by name, masked arrays or lists with ``None``."""
+
+    def frame(self, sql: str) -> pd.DataFrame:
+        """Run a generated query; return its rows with every value as it is, nulls too."""
 
     def identity(self) -> dict[str, Any]:
         """Return what tells these rows from others, as plain JSON without secrets."""
@@ -77,6 +83,23 @@ def by_name(names: Sequence[str], found: Sequence[Sequence[Any]]) -> dict[str, A
     """Turn rows into columns."""
     columns = list(zip(*found, strict=True)) if found else [()] * len(names)
     return {name: list(column) for name, column in zip(names, columns, strict=True)}
+
+
+def frame_of(names: Sequence[str], found: Sequence[Sequence[Any]]) -> pd.DataFrame:
+    """Turn rows of Python's own values into a frame: integers stay integers beside a null, decimals stay decimals."""
+    import pandas as pd
+
+    def series(values: list[Any]) -> pd.Series[Any]:
+        known = [value for value in values if value is not None]
+        kinds = {type(value) for value in known}
+        if len(kinds) > 1:
+            return pd.Series(values, dtype=object)
+        if kinds == {int} and len(known) < len(values):
+            small = min(known) >= -(2**63) and max(known) < 2**63
+            return pd.Series(values, dtype="Int64" if small else object)
+        return pd.Series(values)
+
+    return pd.DataFrame({name: series(values) for name, values in by_name(names, found).items()})
 
 
 def unique(columns: Sequence[Column], field: str) -> tuple[Column, ...]:

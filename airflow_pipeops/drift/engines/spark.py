@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.drift.columns import Column
-from airflow_pipeops.drift.engines.sessions import Cancelled, by_name, unique
+from airflow_pipeops.drift.engines.sessions import Cancelled, by_name, frame_of, unique
 from airflow_pipeops.drift.sources import Files, Frame, Query, TableRef
 from airflow_pipeops.exceptions import InvalidInput, MissingExtra, NotFound, PipeOpsError, Unreachable
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _READERS = {"parquet": "parquet", "csv": "csv", "delta": "delta", "iceberg": "iceberg"}
 
@@ -96,6 +99,11 @@ class SparkSide:
         """Run a query; return lists by name."""
         names, found = self._collected(sql)
         return by_name(names, found)
+
+    def frame(self, sql: str) -> pd.DataFrame:
+        """Run a query; return its rows as they are."""
+        names, found = self._collected(sql)
+        return frame_of(names, found)
 
     def _collected(self, sql: str) -> tuple[list[str], list[Any]]:
         if self._cancelled:

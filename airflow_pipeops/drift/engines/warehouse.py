@@ -9,15 +9,18 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.arguments import not_empty
 from airflow_pipeops.drift.columns import Column
 from airflow_pipeops.drift.engines import sql as statements
 from airflow_pipeops.drift.engines.dialects import CONNECTIONS, known
-from airflow_pipeops.drift.engines.sessions import Cancelled, by_name, unique
+from airflow_pipeops.drift.engines.sessions import Cancelled, by_name, frame_of, unique
 from airflow_pipeops.drift.sources import Query, TableRef
 from airflow_pipeops.exceptions import AccessDenied, InvalidInput, PipeOpsError, Unreachable
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Attempts of one query, and the seconds before the second; each pause is twice as long, and of random length.
 ATTEMPTS = 3
@@ -100,6 +103,11 @@ class Warehouse:
         """Run a query; return lists by name."""
         found, description = self._run(sql)
         return by_name([str(item[0]).lower() for item in description], found)
+
+    def frame(self, sql: str) -> pd.DataFrame:
+        """Run a query; return its rows as they are."""
+        found, description = self._run(sql)
+        return frame_of([str(item[0]) for item in description], found)
 
     def _run(self, sql: str) -> tuple[list[tuple[Any, ...]], Any]:
         """Run a query that only reads, again over a new connection where the old one broke."""
@@ -228,9 +236,9 @@ def _hook(source: Query | TableRef, field: str) -> tuple[Any, str]:
     """Return the hook and the dialect."""
     hook, kind = source.hook, ""
     if hook is None:
-        from airflow.sdk import BaseHook
+        from airflow_pipeops.base.connections import read
 
-        connection = BaseHook.get_connection(str(source.conn_id))
+        connection = read(str(source.conn_id))
         kind = str(connection.conn_type or "")
         hook = _of_connection(connection, kind)
     kind = kind or str(getattr(hook, "conn_type", "") or "")

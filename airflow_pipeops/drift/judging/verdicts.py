@@ -313,8 +313,8 @@ class DatasetVerdict(JsonForm):
 
     :param verdict: ``drift``, ``no drift`` or ``undecided``.
     :param share: weight of the drifted features among those that were judged.
-    :param low: that share if no open column drifted.
-    :param high: that share if every open column drifted.
+    :param low: share of all features if no undecided one drifted.
+    :param high: the same if every undecided one drifted.
     :param judged: features that were judged.
     :param reasons: why, in plain words.
     :param critical: critical columns that drifted.
@@ -348,22 +348,22 @@ class DatasetVerdict(JsonForm):
 def dataset_verdict(results: Iterable[ColumnResult], settings: Settings | None = None) -> DatasetVerdict:
     """Judge the data set: by a broken schema, by a critical column, or by the weighted share of drifted features.
 
-    An extra or unsupported column, and one with too few rows, is not counted. One that is open is counted both ways: the
-    data set is ``undecided`` only if that matters.
+    An extra or unsupported column is not counted. One that is undecided, as with too few rows, may be either: the data set
+    is ``undecided`` if that matters, and ``no drift`` only where it would be so with all of them drifted.
     """
     settings = settings or Settings()
     results = list(results)
     features = [item for item in results if item.role == "feature"]
     sure = [item for item in features if item.verdict in ("drift", "no drift") or item.broken]
     open_ones = [item for item in features if item.open]
+    untold = sum(item.weight for item in features if item.verdict == "undecided")
     weight = sum(item.weight for item in [*sure, *open_ones])
     drifted = sum(item.weight for item in sure if item.drifted)
-    low, high = (
-        (drifted / weight, (drifted + sum(item.weight for item in open_ones)) / weight) if weight else (0, 0)
-    )
+    whole = sum(item.weight for item in sure) + untold
+    low, high = (drifted / whole, (drifted + untold) / whole) if whole else (0, 0)
     broken = tuple(_named(item) for item in results if item.broken)
     critical = tuple(_named(item) for item in results if item.column in settings.critical and item.drifted)
-    maybe = any(item.open for item in results if item.column in settings.critical)
+    maybe = any(item.verdict == "undecided" for item in results if item.column in settings.critical)
     reasons = []
     verdict: Literal["drift", "no drift", "undecided"]
     if broken:
@@ -378,12 +378,13 @@ def dataset_verdict(results: Iterable[ColumnResult], settings: Settings | None =
     if reasons:
         verdict = "drift"
     elif maybe or (weight and high >= settings.drift_share):
-        verdict, reasons = "undecided", ["the columns that are open decide it"]
+        verdict, reasons = "undecided", ["the columns that are undecided decide it"]
     elif not weight:
         verdict, reasons = "undecided", ["no feature could be judged"]
     else:
         verdict = "no drift"
-        reasons = [f"{high:.0%} of the features drifted, by weight; {settings.drift_share:.0%} is the limit"]
+        most = f"at most {high:.0%}" if untold else f"{high:.0%}"
+        reasons = [f"{most} of the features drifted, by weight; {settings.drift_share:.0%} is the limit"]
     share = drifted / weight if weight else 0.0
     return DatasetVerdict(
         verdict,

@@ -109,15 +109,15 @@ class ComparisonOperator(MeasuringOperator):
     :param predictions: columns that a model wrote, reported apart.
     :param drift_share: from this share of drifted columns on, by weight, the whole has drifted.
     :param false_alarms: chance of any alarm while nothing drifts.
-    :param min_rows: with fewer rows a column is ``undecided``.
+    :param min_rows: with fewer rows a column is ``undecided``, and so is the whole, should that matter.
     :param segment_by: compare each value of this column for itself, too.
-    :param on_drift: ``record`` it and go on; ``fail`` the task, without retry; or ``branch``: go on with ``if_drift`` or
-        ``if_no_drift``, and skip what else follows directly.
+    :param on_drift: ``record`` it and go on; ``fail`` the task, without retry, where it is undecided, too; or ``branch``:
+        go on with ``if_drift`` or ``if_no_drift``, and skip what else follows directly.
     :param if_drift: ids of tasks that follow where it drifted; where it is undecided, too.
     :param if_no_drift: ids of tasks that follow where it did not.
     :param report: make the HTML report.
     :raises InvalidInput: for an empty side, a damaged file, or an unknown column; nothing is recorded then.
-    :raises DriftFound: if it drifted and ``on_drift`` is ``fail``.
+    :raises DriftFound: if it drifted or nobody can tell, and ``on_drift`` is ``fail``.
     """
 
     template_fields: Sequence[str] = (
@@ -200,7 +200,7 @@ class ComparisonOperator(MeasuringOperator):
             evidence = self.evidence(context, found)
             summary = _summary(found)
             self.log.info("%s; report: %s", summary, self.report_url or "none")
-            if found.drifted and self.on_drift == "fail":
+            if found.dataset.verdict != "no drift" and self.on_drift == "fail":
                 remedy = f"See {self.report_url or evidence[0].uri}."
                 raise DriftFound(summary, remedy=remedy)
             record = self.emit(context, "drift", self.facts(found), evidence=evidence)

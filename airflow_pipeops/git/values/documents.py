@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
@@ -17,23 +17,73 @@ MAX_CHARACTERS = 2_000_000
 TAG = "tag:yaml.org,2002:"
 
 
+@dataclass
+class Shared:
+    """An anchored node, and who else has it.
+
+    :param node: the node; ``None`` while it is being read.
+    :param lines: the lines of its aliases, from 1.
+    """
+
+    node: Any = None
+    lines: list[int] = field(default_factory=list)
+
+
 class Alias(yaml.ScalarNode):
     """Stands where the file has ``*name``; PyYAML would put the anchored node itself there, with its place."""
 
+    shared: Shared
+
 
 class _Loader(yaml.SafeLoader):
-    """Composes nodes, keeps aliases apart, remembers which nodes are anchored."""
+    """Composes nodes, keeps aliases apart, remembers who has which anchor, and reads tabs where YAML allows them."""
+
+    def compose_document(self) -> Any:
+        self._named: dict[str, Shared] = {}
+        return super().compose_document()
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         upcoming: Any = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(upcoming, yaml.AliasEvent):
             event: Any = self.get_event()  # type: ignore[no-untyped-call]
-            return Alias("alias", event.anchor, event.start_mark, event.end_mark, style="*")
+            if event.anchor not in self._named:
+                raise yaml.composer.ComposerError(
+                    None, None, f"found undefined alias {event.anchor!r}", event.start_mark
+                )
+            alias = Alias("alias", event.anchor, event.start_mark, event.end_mark, style="*")
+            alias.shared = self._named[event.anchor]
+            alias.shared.lines.append(event.start_mark.line + 1)
+            return alias
         anchor, explicit_tag = upcoming.anchor, upcoming.tag
+        shared = Shared()
+        if anchor:
+            self._named[anchor] = shared
         self.anchors.clear()  # aliases are not resolved here, so a name may be used again as YAML allows
         node: Any = super().compose_node(parent, index)
-        node.anchor, node.explicit_tag = anchor, explicit_tag
+        node.anchor, node.explicit_tag, node.shared = anchor, explicit_tag, shared
+        shared.node = node
         return node
+
+    def scan_to_next_token(self) -> None:
+        # PyYAML knows spaces only. A tab separates too, but it never indents: no key may follow it in block style.
+        super().scan_to_next_token()
+        while self.peek() == "\t":
+            while self.peek() in " \t":
+                self.forward()
+            if self.peek() not in "#\r\n" and not self.flow_level:
+                self.allow_simple_key = False
+            super().scan_to_next_token()
+
+    def scan_plain_spaces(self, indent: Any, start_mark: Any) -> Any:
+        length = 0
+        while self.peek(length) in " \t":
+            length += 1
+        spaces = self.prefix(length)
+        if "\t" in spaces:
+            self.forward(length)
+            if self.peek() not in "\r\n\x85\u2028\u2029":
+                return [spaces]
+        return super().scan_plain_spaces(indent, start_mark)
 
 
 @dataclass
@@ -153,7 +203,7 @@ def walk(number: int, document: Any, path: ValuePath) -> Place:
     node, parent, in_flow = document, document, False
     address: list[int] = []
     for depth, segment in enumerate(path.segments):
-        _refuse_shared(node, path, depth)
+        refuse_shared(node, path, depth)
         in_flow = in_flow or bool(getattr(node, "flow_style", False))
         parent = node
         step = _step(node, segment, path, depth)
@@ -174,8 +224,8 @@ def _step(node: Any, segment: Segment, path: ValuePath, depth: int) -> int | Non
         matches = [place for place, _ in _entries(node, segment.name)]
         if len(matches) > 1:
             raise _missing(path, depth + 1, "the key stands there twice, once as another type")
-        if not matches and _entries(node, "<<"):
-            raise _shared(path, depth + 1, "may come from a merge key (<<)")
+        if not matches and depth + 1 < len(path.segments) and merged(node, segment.name) is not None:
+            raise _shared(path, depth + 1, "comes from a merge key (<<), and others have it too")
         return matches[0] if matches else None
     if not isinstance(node, yaml.SequenceNode):
         raise _wrong_shape(path, depth, "a list", node)
@@ -222,11 +272,31 @@ def _wrong_shape(path: ValuePath, depth: int, wanted: str, node: Any) -> Invalid
     )
 
 
-def _refuse_shared(node: Any, path: ValuePath, depth: int) -> None:
+def merged(node: Any, key: str, within: tuple[Any, ...] = ()) -> Any:
+    """Return the node that a mapping has under a key by its merge keys (``<<``); ``None`` if there is none."""
+    for _, value in _entries(node, "<<"):
+        for source in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+            mapping = source.shared.node if isinstance(source, Alias) else source
+            if any(mapping is outer for outer in (node, *within)):
+                continue  # an alias within what it stands for
+            direct = _entries(mapping, key)
+            found = direct[0][1] if direct else merged(mapping, key, (node, *within))
+            if found is not None:
+                return found
+    return None
+
+
+def refuse_shared(node: Any, path: ValuePath, depth: int) -> None:
+    """Refuse a node that stands at several places: a change of one would be a change of all."""
     if isinstance(node, Alias):
-        raise _shared(path, depth, f"is the alias *{node.value}")
-    if getattr(node, "anchor", None):
-        raise _shared(path, depth, f"has the anchor &{node.anchor}")
+        raise _shared(path, depth, f"is the alias *{node.value} of what line {_line(node)} defines")
+    if node.shared.lines:
+        lines = ", ".join(map(str, node.shared.lines))
+        raise _shared(path, depth, f"has the anchor &{node.anchor}, and line {lines} would change with it")
+
+
+def _line(alias: Alias) -> int:
+    return int(alias.shared.node.start_mark.line) + 1 if alias.shared.node is not None else 0
 
 
 def _shared(path: ValuePath, depth: int, why: str) -> InvalidInput:
@@ -239,8 +309,9 @@ def _shared(path: ValuePath, depth: int, why: str) -> InvalidInput:
 
 
 def value_of(node: Any, path: ValuePath) -> Scalar | None:
-    """Return the value of a single-value node as JSON knows it."""
-    _refuse_shared(node, path, len(path.segments))
+    """Return the value of a single-value node as JSON knows it; of an alias, that of the anchored node."""
+    if isinstance(node, Alias):
+        node = node.shared.node
     if not isinstance(node, yaml.ScalarNode):
         raise _wrong_shape(path, len(path.segments), "a single value", node)
     if node.tag.removeprefix(TAG) in ("null", "bool", "int", "float"):

@@ -1,4 +1,4 @@
-"""Change single values of a YAML file and leave every other byte as it was. Pure.
+"""Change single values of a YAML or JSON file and leave every other byte as it was. Pure.
 
 The file is not loaded and dumped: that would lose comments, quotes and layout. It is parsed for the *places* of its
 values, the bytes of the one value are replaced, and the result is parsed again to prove that only the intended
@@ -8,13 +8,24 @@ paths changed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import yaml
 
+from airflow_pipeops.base.documents import parsed
 from airflow_pipeops.exceptions import InvalidInput
-from airflow_pipeops.git.values.documents import TAG, Place, compose, find, value_of, walk
+from airflow_pipeops.git.values.documents import (
+    TAG,
+    Alias,
+    Place,
+    compose,
+    find,
+    merged,
+    refuse_shared,
+    value_of,
+    walk,
+)
 from airflow_pipeops.git.values.paths import Key, ValuePath, parse
 from airflow_pipeops.git.values.scalars import Scalar, check, plain_is_safe, render
 
@@ -34,7 +45,7 @@ class Edit:
 
 
 def set_values(text: str, values: Mapping[str, Any]) -> Edit:
-    """Set values in a YAML text.
+    """Set values in a YAML text; one that is JSON stays JSON.
 
     A missing key is added at the end of its mapping, if that mapping exists; nothing else is ever created. The Python
     type decides the YAML type: ``"3"`` is written as a string, ``3`` as a number.
@@ -50,6 +61,7 @@ def set_values(text: str, values: Mapping[str, Any]) -> Edit:
     result = text
     for path, value in values.items():
         result, previous[path] = _set_one(result, parse(path), value)
+    _refuse_idle_tags(result, [parse(path) for path in values])
     return Edit(result, previous, result != text)
 
 
@@ -63,27 +75,72 @@ def get_values(text: str, paths: Iterable[str]) -> dict[str, Scalar | None]:
     found: dict[str, Scalar | None] = {}
     for path in paths:
         place = find(documents, parse(path))
-        found[path] = None if place.node is None else value_of(place.node, place.path)
+        found[path] = _value(place)
     return found
 
 
+def _value(place: Place) -> Scalar | None:
+    """Return the value at a place, also where a merge key brings it."""
+    key = place.path.segments[-1]
+    node = place.node
+    if node is None and isinstance(key, Key):
+        node = merged(place.parent, key.name)
+    return None if node is None else value_of(node, place.path)
+
+
+def _refuse_idle_tags(text: str, paths: list[ValuePath]) -> None:
+    """Refuse a tag beside a digest that stays: Kustomize and Helm charts deploy the digest, whatever the tag says."""
+    for path in paths:
+        last = path.segments[-1]
+        if not isinstance(last, Key) or last.name not in ("newTag", "tag"):
+            continue
+        beside = replace(path, segments=(*path.segments[:-1], Key("digest")))
+        if any(other.segments == beside.segments and other.name == path.name for other in paths):
+            continue
+        place = find(compose(text), path)
+        digest = _entry(place.parent, "digest")
+        if isinstance(digest, yaml.ScalarNode) and digest.tag != f"{TAG}null" and digest.value:
+            raise InvalidInput(
+                f"{path.text!r} has no effect: the digest {digest.value!r} stands beside it, and is what is deployed",
+                field="path",
+                value=path.text,
+                remedy="Set the digest, alone or with the tag, or take the digest out of the file.",
+            )
+
+
+def _entry(mapping: Any, key: str) -> Any:
+    return next((value for found, value in mapping.value if found.value == key), None)
+
+
+def _is_json(text: str) -> bool:
+    if text.lstrip()[:1] not in ("{", "["):
+        return False
+    try:
+        parsed(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _set_one(text: str, path: ValuePath, value: Scalar) -> tuple[str, Scalar | None]:
-    documents = compose(text)
+    documents, json = compose(text), _is_json(text)
     place = find(documents, path)
-    previous = None
-    if place.node is None:
-        changed = _insert(text, place, value)
-    else:
-        previous = value_of(place.node, path)
-        if type(previous) is type(value) and previous == value:
-            return text, previous
-        changed = _replace(text, place, value)
+    previous = _value(place)
+    if type(previous) is type(value) and previous == value:
+        return text, previous
+    write = _insert if place.node is None else _replace
+    changed = write(text, place, value, json)
     _guard(documents, changed, place, value)
+    if json and not _is_json(changed):
+        raise _unsafe(place)
     return changed, previous
 
 
-def _replace(text: str, place: Place, value: Scalar) -> str:
+def _replace(text: str, place: Place, value: Scalar, json: bool) -> str:
     node = place.node
+    if isinstance(node, Alias):  # what it stands for is elsewhere, and stays
+        return text[: node.start_mark.index] + render(value, None) + text[node.end_mark.index :]
+    refuse_shared(node, place.path, len(place.path.segments))
     if node.style in ("|", ">") or (node.explicit_tag and node.explicit_tag != "!"):
         what = "a block of lines (| or >)" if node.style in ("|", ">") else f"tagged {node.explicit_tag}"
         raise InvalidInput(
@@ -94,19 +151,19 @@ def _replace(text: str, place: Place, value: Scalar) -> str:
         )
     start, end = node.start_mark.index, node.end_mark.index
     was_text = node.tag == f"{TAG}str"
-    style = node.style or ('"' if place.in_flow and not was_text else None)
+    style = '"' if json else node.style or ('"' if place.in_flow and not was_text else None)
     written = render(value, style)
     if start == end:  # an empty value stands right behind its colon, or its dash
         written = f" {written}"
     return text[:start] + written + text[end:]
 
 
-def _insert(text: str, place: Place, value: Scalar) -> str:
+def _insert(text: str, place: Place, value: Scalar, json: bool) -> str:
     """Add the last key of the path at the end of its mapping."""
     parent: Any = place.parent
     segment = place.path.segments[-1]
     assert isinstance(segment, Key)
-    quoted = bool(parent.value) and place.in_flow and parent.value[0][0].style == '"'
+    quoted = json or (bool(parent.value) and place.in_flow and parent.value[0][0].style == '"')
     written = render(value, '"' if place.in_flow else None)
     entry = f"{_key(segment.name, quoted)}: {written}"
     if parent.flow_style:

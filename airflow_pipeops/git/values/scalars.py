@@ -86,7 +86,5 @@ def _escape(character: str) -> str:
         return _ESCAPES[character]
     if character.isprintable():
         return character
-    code = ord(character)
-    if code <= 0xFF:
-        return f"\\x{code:02x}"
+    code = ord(character)  # never \\x: JSON does not know it
     return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 class EvaluateModelOperator(DeliveryOperator):
     """Compare a challenger with the champion on the challenger's held-out data, and emit the evaluation.
 
-    The verdict is a result and not a failure. Returns ``{promote, reason, metric, challenger, champion, gain, interval,
-    rows, challenger_sha256, champion_version, champion_sha256, record_id}``; ``challenger`` and ``champion`` are the
-    metric's values.
+    The verdict is a result and not a failure. A gain that cannot be told from chance, as where a label has a handful of
+    rows, is no reason to promote; the label's column is the ``target`` that the challenger was trained with. Returns
+    ``{promote, reason, metric, challenger, champion, gain, interval, rows, challenger_sha256, champion_version,
+    champion_sha256, record_id}``; ``challenger`` and ``champion`` are the metric's values.
 
     :param model: name of the model.
     :param challenger: what :class:`TrainModelOperator` returned; templated.
@@ -87,13 +88,21 @@ class EvaluateModelOperator(DeliveryOperator):
             else None
         )
         frame, data_digest = storage.read_tables([self.holdout or given["holdout_uri"]])
-        measured = evaluation.compare(new.model, old, frame, scorer, higher_is_better=self.higher_is_better)
+        measured = evaluation.compare(
+            new.model,
+            old,
+            frame,
+            scorer,
+            target=new.manifest.target,
+            higher_is_better=self.higher_is_better,
+        )
         verdict = champion.judge(
             measured.challenger,
             measured.champion,
             minimum_gain=self.minimum_gain,
             floor=self.floor,
             interval=measured.interval,
+            doubt=measured.doubt,
             higher_is_better=self.higher_is_better,
         )
         return {

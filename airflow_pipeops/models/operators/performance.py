@@ -172,8 +172,8 @@ class ModelPerformanceOperator(DeliveryOperator):
         )
         return estimate(
             self.metric,
-            before,
-            predictions[predictions[self.prediction_column].notna()],
+            _doubles(before),
+            _doubles(predictions[predictions[self.prediction_column].notna()]),
             label=self.label_column,
             prediction=self.prediction_column,
             features=tuple(self.features),
@@ -190,6 +190,19 @@ class ModelPerformanceOperator(DeliveryOperator):
         if field == "predictions" and self.labels is None:
             wanted.append(self.label_column)
         return str(source.name), read_rows(source, field, columns=list(dict.fromkeys(wanted)))
+
+
+def _doubles(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return nullable integers and decimals as doubles, which NannyML computes with."""
+    from pandas.api.types import infer_dtype, is_extension_array_dtype, is_numeric_dtype
+
+    odd = [
+        name
+        for name, column in frame.items()
+        if infer_dtype(column, skipna=True) == "decimal"
+        or (is_extension_array_dtype(column.dtype) and is_numeric_dtype(column.dtype))
+    ]
+    return frame.astype(dict.fromkeys(odd, "float64"))
 
 
 def _number(reference: Any) -> float | None:

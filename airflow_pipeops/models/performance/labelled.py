@@ -61,28 +61,78 @@ def join(
     :param predictions: columns ``key`` and ``prediction``; also ``label``, where ``labels`` is ``None``.
     :param labels: columns ``key`` and ``label``.
     :return: the pairs, and how many rows of each side found no partner.
-    :raises InvalidInput: if a key was predicted twice, or has two labels that differ: nobody knows which one counts.
+    :raises InvalidInput: if a key was predicted twice, or has two labels that differ: nobody knows which one counts; or if
+        the keys are of unlike types.
     """
     known = predictions[predictions[prediction].notna()]
-    unpredicted = len(predictions) - len(known)
+    unpredicted, predicted, orphans = len(predictions) - len(known), len(known), 0
+    both = known
     if labels is None:
-        joined, orphans = known, 0
+        both = known[known[label].notna()]
     else:
-        _unique(known, key, "predictions", "was predicted more than once")
         wanted = labels[labels[label].notna()][[*key, label]].drop_duplicates()
+        # As in SQL, a key that is null is equal to no other.
+        known, orphans = known[known[key].notna().all(axis=1)], len(wanted)
+        wanted = wanted[wanted[key].notna().all(axis=1)]
+        _unique(known, key, "predictions", "was predicted more than once")
         _unique(wanted, key, "labels", "has labels that differ")
-        joined = known[[*key, prediction]].merge(wanted, on=list(key), how="outer", indicator=True)
-        orphans = int((joined["_merge"] == "right_only").sum())
-        joined = joined[joined["_merge"] != "right_only"]
-    both = joined[joined[label].notna()]
+        left, right = known[[*key, prediction]].copy(), wanted.copy()
+        for name in key:
+            left[name], right[name] = _alike(left[name], right[name], name)
+        both = left.merge(right, on=list(key), how="inner")
+        orphans -= len(both)
     return Labelled(
-        both[label].to_numpy(),
-        both[prediction].to_numpy(),
-        len(joined),
-        len(joined) - len(both),
+        _values(both[label]),
+        _values(both[prediction]),
+        predicted,
+        predicted - len(both),
         orphans,
         unpredicted,
     )
+
+
+def _values(series: pd.Series) -> Any:
+    """Return values that are not null as an array; decimals as doubles, which metrics compute with."""
+    from pandas.api.types import infer_dtype
+
+    return series.to_numpy(dtype=float if infer_dtype(series) == "decimal" else None)
+
+
+def _alike(left: pd.Series, right: pd.Series, name: str) -> tuple[pd.Series, pd.Series]:
+    """Return both sides of a key in one type.
+
+    :raises InvalidInput: if their types are unlike: made equal, a value would meet others than its own.
+    """
+    left, right = (
+        one.astype(one.cat.categories.dtype) if one.dtype == "category" else one for one in (left, right)
+    )
+    kinds = _kind(left), _kind(right)
+    if "empty" not in kinds and kinds[0] != kinds[1]:
+        raise InvalidInput(
+            f"key {name!r} is {kinds[0]} in the predictions and {kinds[1]} in the labels",
+            field="key",
+            value=name,
+            remedy="Write it in one type on both sides, for example by a CAST in a query.",
+        )
+    if left.dtype == right.dtype or left.dtype.kind == right.dtype.kind == "i":
+        return left, right
+    # Python's own values: unsigned beside signed integers would meet as doubles.
+    return left.astype(object), right.astype(object)
+
+
+def _kind(series: pd.Series) -> str:
+    """Return what a key is, as far as two of them can be equal."""
+    from pandas.api.types import infer_dtype
+
+    found = infer_dtype(series)
+    if found == "floating":
+        return str(series.dtype)
+    if found in ("datetime", "datetime64"):
+        zones = {value.tzinfo is not None for value in series.head(1)}
+        return "a timestamp with time zone" if True in zones else "a timestamp"
+    if found == "mixed":
+        return " or ".join(sorted({type(value).__name__ for value in series}))
+    return {"string": "text", "integer": "an integer", "decimal": "a decimal"}.get(found, str(found))
 
 
 def _unique(frame: pd.DataFrame, key: Sequence[str], field: str, what: str) -> None:

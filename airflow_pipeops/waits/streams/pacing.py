@@ -18,6 +18,8 @@ OWN_COMPARISON = 240.0
 _BY_ITSELF = frozenset({"not_compared", "older_operation_failed", "out_of_sync", "sync_unknown"})
 #: Soonest after a refresh, seconds, another one is asked for.
 _ASK_AGAIN = 2.0
+#: So many refreshes are allowed after each operation before the pauses begin.
+_AFTER_EACH = 2
 _SPANS = ("settle", *(item.name for item in fields(Expectation) if item.name.endswith("_grace")))
 
 
@@ -29,12 +31,15 @@ class Pace:
     :param linger: a stream that nobody uses is kept for so long: waits end one after another.
     :param arrival: a new connection has so long to tell of an application before that is asked for by name.
     :param resync: an application of which nothing was heard for so long is read by name: servers drop events silently.
-    :param resyncs: such reads per second at most, and ``polls``: all other reads.
+    :param resyncs: such reads per second at most.
+    :param polls: all other reads per second at most.
     :param renewal: if more applications than this are due at once, the stream itself is suspect and opened anew.
-    :param reads: reads at the same time, and ``refreshes``: refreshes at the same time, for which Argo CD has twenty
-        processors unless it is set up otherwise.
-    :param refresh_pause: between two refreshes of one application, doubling up to ``refresh_most``.
-    :param pause: before the first reconnection, doubling up to ``pause_most``.
+    :param reads: reads at the same time.
+    :param refreshes: refreshes at the same time, for which Argo CD has twenty processors unless it is set up otherwise.
+    :param refresh_pause: between two refreshes of one application, doubling each time.
+    :param refresh_most: the longest such pause.
+    :param pause: before the first reconnection, doubling each time.
+    :param pause_most: the longest such pause.
     :param blind: nothing can be seen for so long before the waits are told.
     """
 
@@ -94,30 +99,37 @@ class Budget:
 class RefreshGate:
     """When an application may be refreshed again, whoever asks: each refresh costs the controller a comparison.
 
-    At most one per pause, which doubles while nothing comes of it; and one more after each operation that has ended,
-    since only a later comparison says what came of that.
+    At most one per pause, which doubles while nothing comes of it; and two more after each operation that has ended, since
+    only later comparisons say what came of that: one at once, and one when health has settled.
     """
 
     def __init__(self, pause: float, most: float) -> None:
         self._pause, self._most = pause, most
-        self._asked: dict[Hashable, tuple[float, float, float | None]] = {}
+        #: When it was asked last, the pause after that, when the last operation had ended, and how often since.
+        self._asked: dict[Hashable, tuple[float, float, float | None, int]] = {}
 
     def opens(self, which: Hashable, ended_at: float | None) -> float:
         """Return when the next refresh may be asked for.
 
         :param ended_at: when the application's last operation ended, by the server's clock.
+        :return: a moment; 0 for now.
         """
         if which not in self._asked:
             return 0.0
-        at, pause, ended = self._asked[which]
-        return 0.0 if ended_at is not None and ended_at != ended else at + pause
+        at, pause, ended, times = self._asked[which]
+        if ended_at is not None and ended_at != ended:
+            return 0.0
+        return at + (_ASK_AGAIN if ended_at is not None and times < _AFTER_EACH else pause)
 
     def ask(self, which: Hashable, ended_at: float | None, now: float) -> None:
         """Note that a refresh is asked for now."""
         before = self._asked.get(which)
-        again = before is not None and before[2] == ended_at
-        pause = min(self._most, before[1] * 2) if before is not None and again else self._pause
-        self._asked[which] = (now, pause, ended_at)
+        if before is None or before[2] != ended_at:
+            self._asked[which] = (now, self._pause, ended_at, 1)
+            return
+        _, pause, _, times = before
+        soon = ended_at is not None and times < _AFTER_EACH
+        self._asked[which] = (now, pause if soon else min(self._most, pause * 2), ended_at, times + 1)
 
     def forget(self, which: Hashable) -> None:
         """Nobody waits for this application any more."""
@@ -128,6 +140,7 @@ def judge_again_in(expectation: Expectation, memory: Memory, now: float) -> floa
     """Return the seconds after which a wait may end, or say something else, though nothing new is seen.
 
     :param now: on the clock of the memory.
+    :return: seconds, at most :data:`LONGEST_PAUSE`.
     """
     spans = {
         *(getattr(expectation, name) for name in _SPANS),
@@ -149,6 +162,8 @@ def refresh_in(verdict: Verdict, memory: Memory) -> float:
 
     Where the controller was made to compare once in this wait, and the wait is for what it will find by itself (a commit
     that is not there yet), it is left alone for as long as it does compare: a thousand waits would ask it all day.
+
+    :return: seconds; 0 for now.
     """
     alone = verdict.rule in _BY_ITSELF and memory.acknowledged and memory.lost_after is None
     return OWN_COMPARISON if alone else 0.0

@@ -18,6 +18,8 @@ Key = tuple[str, str]
 class Reading:
     """One answer about one application, told by a stream or given to a question.
 
+    :param namespace: of the application.
+    :param name: of the application.
     :param version: number that grows with each change, where the system has one.
     :param observed: ``None`` where it is gone, or was told of in a way that cannot be read.
     """
@@ -101,6 +103,7 @@ class Snapshot:
 
         :param asked_at: when it was asked.
         :param refreshed: the controller compared anew before it was answered.
+        :return: what is known now.
         """
         if reading.observed is None:
             self._entries.pop(reading.key, None)
@@ -155,6 +158,8 @@ def slim(observed: Observed) -> Observed:
     """Return an observation without the resources that say nothing: those that are in order.
 
     No judgement changes by that; most of the memory goes.
+
+    :return: the same observation, with fewer resources.
     """
     operation = observed.operation
     if operation is not None:

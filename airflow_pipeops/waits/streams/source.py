@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from typing import Any, Protocol
 
 from airflow_pipeops.exceptions import AccessDenied, BadResponse, NotFound, PipeOpsError, Unreachable
-from airflow_pipeops.waits.status import Trouble
+from airflow_pipeops.waits.status import Trouble, TroubleKind
 from airflow_pipeops.waits.streams.snapshot import Reading
 
 
@@ -53,7 +53,12 @@ def problem_of(error: PipeOpsError) -> Trouble | PipeOpsError:
 
     :return: the error itself where looking again cannot help.
     """
-    kinds = {AccessDenied: "denied", NotFound: "missing", Unreachable: "unreachable", BadResponse: "nonsense"}
+    kinds: dict[type[PipeOpsError], TroubleKind] = {
+        AccessDenied: "denied",
+        NotFound: "missing",
+        Unreachable: "unreachable",
+        BadResponse: "nonsense",
+    }
     for kind, name in kinds.items():
         if isinstance(error, kind):
             return Trouble(name, str(error))

@@ -144,6 +144,7 @@ class SharedStream:
     def sight(self, ticket: Ticket) -> Sight | None:
         """Return what may be judged now; ``None`` where nothing can be said for the moment.
 
+        :return: what is seen, or that nothing has been seen for too long.
         :raises PipeOpsError: where waiting makes no sense.
         """
         if self.error is not None:
@@ -172,6 +173,8 @@ def shared_stream(key: Hashable, name: str, connect: Connect) -> SharedStream:
     """Return the stream of a key in this event loop; it is made where there is none.
 
     Whoever uses it calls :meth:`SharedStream.enter` at once, and :meth:`SharedStream.exit` in the end.
+
+    :return: the stream, which may be used by others, too.
     """
     known = _streams.setdefault(asyncio.get_running_loop(), {})
     found = known.get(key)

@@ -30,7 +30,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 app.kubernetes.io/part-of: airflow
 {{- end }}
 
-{{/* Name of the ServiceAccount of the task pods. */}}
+{{/* Name of the ServiceAccount of workers and triggerer. */}}
 {{- define "pipeops.serviceAccountName" -}}
 {{- if .Values.serviceAccount.create }}
 {{- default (include "pipeops.fullname" .) .Values.serviceAccount.name }}

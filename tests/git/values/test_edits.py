@@ -3,6 +3,7 @@
 # ruff: noqa: E501
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -55,10 +56,12 @@ EDITS = [
     (KUSTOMIZATION, "images[name=delay-api].newName", "no", ["    newName: delay-api"], ['    newName: "no"']),
     (KUSTOMIZATION, "images[name=delay-api].newName", "reg.io:5000/a/b", ["    newName: delay-api"], ["    newName: reg.io:5000/a/b"]),
     (KUSTOMIZATION, "empty", True, ["empty:"], ["empty: true"]),
-    (KUSTOMIZATION, "images[name=delay-api].newTag", "1.2.3", [], ["    newTag: 1.2.3"]),
+    ("images:\n  - name: web\n    newName: reg/web\n", "images[name=web].newTag", "1.2.3", [], ["    newTag: 1.2.3"]),
+    ("image: {tag: v1, digest: ''}\n", "image.tag", "v2", ["image: {tag: v1, digest: ''}"], ["image: {tag: v2, digest: ''}"]),
+    ("image:\n  tag: v1\n  digest:\n", "image.tag", "v2", ["  tag: v1"], ["  tag: v2"]),
     (KUSTOMIZATION, "replicas[0].more", 1.5, [], ["  more: 1.5"]),
     (KUSTOMIZATION, "labels.team", "a", ["labels: {}"], ['labels: {team: "a"}']),
-    (KUSTOMIZATION, "images[name=other].newTag", "x", ["  - {name: other, digest: 'sha256:ccc'}"], ["  - {name: other, digest: 'sha256:ccc', newTag: \"x\"}"]),
+    (KUSTOMIZATION, "images[name=other].more", "x", ["  - {name: other, digest: 'sha256:ccc'}"], ["  - {name: other, digest: 'sha256:ccc', more: \"x\"}"]),
     (KUSTOMIZATION, "namePrefix", "yes-", [], ["namePrefix: yes-"]),
     (DEPLOYMENT, "spec.template.spec.containers[name=server].env[name=MODEL_URI].value", "file:///models/2", ["              value: file:///models/1"], ["              value: file:///models/2"]),
     (DEPLOYMENT, "spec.template.spec.containers[name=server].env[name=MODEL_VERSION].value", "2", ['              value: "1"'], ['              value: "2"']),
@@ -77,6 +80,23 @@ EDITS = [
     ("a: !!str 5\nb: 1\n", "b", 2, ["b: 1"], ["b: 2"]),
     ("a: !Ref x\nb: 1\n", "b", 2, ["b: 1"], ["b: 2"]),
     ("a: &x 1\nb: *x\nc: 3\n", "c", 4, ["c: 3"], ["c: 4"]),
+    # Anchors: what stands at one place only can be changed there.
+    ("a: &x 1\nb: *x\n", "b", 2, ["b: *x"], ["b: 2"]),
+    ("a: &x v1\nb: {t: *x , c: 1}\n", "b.t", "v2", ["b: {t: *x , c: 1}"], ["b: {t: v2 , c: 1}"]),
+    ("a: &x {c: 1}\nb: 2\n", "a.c", 3, ["a: &x {c: 1}"], ["a: &x {c: 3}"]),
+    ("a: &x\n  c: 1\nb:\n  <<: *x\n  c: 2\n", "b.c", 3, ["  c: 2"], ["  c: 3"]),
+    ("a: &x\n  c: 1\nb:\n  <<: *x\n", "b.c", 3, [], ["  c: 3"]),
+    ("a: &x\n  c: 1\nb:\n  <<: [*x]\n  d: 1\n", "b.e", 3, [], ["  e: 3"]),
+    # Tabs that separate, and indent nothing.
+    ("a:\tv1\t# one\nb:\t2\n", "a", "v2", ["a:\tv1\t# one"], ["a:\tv2\t# one"]),
+    ("a: 1\n\t\nb: {c:\t1,\td: 2}\t\n", "b.d", 3, ["b: {c:\t1,\td: 2}\t"], ["b: {c:\t1,\td: 3}\t"]),
+    ("a: one\ttwo\t\nb: 1\n", "b", 2, ["b: 1"], ["b: 2"]),
+    # JSON stays JSON.
+    ('{\n\t"image": {"tag": "v1"},\n\t"n": 1\n}\n', "image.tag", "v2", ['\t"image": {"tag": "v1"},'], ['\t"image": {"tag": "v2"},']),
+    ('{"image": {}}\n', "image.tag", "v2", ['{"image": {}}'], ['{"image": {"tag": "v2"}}']),
+    ('{"a": null, "b": 1}\n', "a", "v2", ['{"a": null, "b": 1}'], ['{"a": "v2", "b": 1}']),
+    ('{"a": "x"}\n', "a", "\xa0\u0085", ['{"a": "x"}'], ['{"a": "\\u00a0\\u0085"}']),
+    ('{"a": 1}\n', "a", True, ['{"a": 1}'], ['{"a": true}']),
 ]  # fmt: skip
 
 
@@ -147,10 +167,15 @@ def test_documents_are_told_apart():
 
 REFUSED = [
     ("a: &x 1\nb: *x\n", "a", "anchor &x"),
-    ("a: &x 1\nb: *x\n", "b", r"alias \*x"),
     ("a: &x {c: 1}\nb: *x\n", "b.c", r"alias \*x"),
     ("a: &x {c: 1}\nb: *x\n", "a.c", "anchor &x"),
-    ("d: &d {c: 1}\nb:\n  <<: *d\n", "b.c", "merge key"),
+    ("a: &x 1\nb: *x\n", "a", "line 2 would change with it"),
+    ("a: &x {c: 1}\nb: *x\n", "b.c", "what line 1 defines"),
+    ("d: &d {c: {e: 1}}\nb:\n  <<: *d\n", "b.c.e", "merge key"),
+    ("a: *x\n", "a", "undefined alias"),
+    ("a: 1\nb:\n\tc: 2\n", "b.c", "not valid YAML"),
+    (KUSTOMIZATION, "images[name=delay-api].newTag", "has no effect: the digest 'sha256:aaa'"),
+    ("image: {tag: v1, digest: 'sha256:a'}\n", "image.tag", "has no effect"),
     ("a: 1\na: 2\n", "a", "stands twice"),
     ("a: 1\nb: {c: 1, c: 2}\n", "a", "stands twice"),
     ("a: |\n  x\n", "a", "block of lines"),
@@ -188,6 +213,29 @@ def test_values_that_cannot_be_written(value):
 def test_all_or_nothing():
     with pytest.raises(InvalidInput):
         set_values("a: 1\n", {"a": 2, "b.c": 3})
+
+
+def test_a_tag_goes_with_its_digest():
+    paths = {"images[name=delay-api].newTag": "v2", "images[name=delay-api].digest": "sha256:b"}
+    loaded = yaml.safe_load(set_values(KUSTOMIZATION, paths).text)
+    assert loaded["images"][0] | {} == {
+        "name": "delay-api",
+        "newName": "delay-api",
+        "digest": "sha256:b",
+        "newTag": "v2",
+    }
+
+
+def test_values_that_come_from_elsewhere_are_read():
+    text = "a: &x {c: v1}\nb: {<<: *x}\nd: &y v1\ne: *y\n"
+    assert get_values(text, ["b.c", "e", "b.none"]) == {"b.c": "v1", "e": "v1", "b.none": None}
+    assert not set_values(text, {"b.c": "v1", "e": "v1"}).changed
+    assert set_values(text, {"b.c": "v2"}).previous == {"b.c": "v1"}
+
+
+def test_merge_keys_that_lead_in_a_circle_end():
+    text = "a: &a\n  x: &x\n    <<: *a\n  <<: *x\nb:\n  <<: *a\n"
+    assert get_values(text, ["b.none"]) == {"b.none": None}
 
 
 def test_aliases_do_not_explode():
@@ -308,3 +356,30 @@ def test_a_missing_key_is_added_and_all_else_stays(tree, key, value, flow):
 def test_a_string_stays_a_string(value):
     edit = set_values("a: x\n", {"a": value})
     assert yaml.safe_load(edit.text) == {"a": value}
+
+
+json_trees = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-(10**9), 10**9), words),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(keys, inner, max_size=3)), max_leaves=8,
+)  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data(), st.dictionaries(keys, json_trees, min_size=1, max_size=4), words, st.sampled_from([None, 2, "\t"]), st.booleans())  # fmt: skip
+def test_json_stays_json(data, tree, value, indent, ascii_only):
+    text = json.dumps(tree, indent=indent, ensure_ascii=ascii_only)
+    paths = list(leaves(tree))
+    if not paths or "\\ud" in text:
+        return
+    path = data.draw(st.sampled_from(paths))
+    try:
+        edit = set_values(text, {path: value})
+    except InvalidInput as error:
+        # A few characters mean a line break to YAML, or nothing, and stand for themselves in JSON: refused, never spoilt.
+        if ("without touching" not in str(error) and "not valid" not in str(error)) or (
+            text + value
+        ).isascii():
+            raise
+        return
+    put(tree, path, value)
+    assert json.loads(edit.text) == tree

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -64,3 +68,48 @@ def test_which_label_is_the_positive_one() -> None:
         positives(["late", "on time"], "x")
     with pytest.raises(InvalidInput, match="positive="):
         positives(["late"], None)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "said"),
+    [
+        ([1, 2], ["1", "2"], "an integer in the predictions and text in the labels"),
+        ([1, 2], [1.0, 2.0], "an integer in the predictions and float64 in the labels"),
+        ([Decimal("1.1"), Decimal(2)], [1.1, 2.0], "a decimal in the predictions and float64"),
+        ([True, False], [1, 0], "boolean in the predictions and an integer"),
+        (
+            pd.to_datetime(["2026-01-01"]),
+            pd.to_datetime(["2026-01-01T00:00Z"]),
+            "timestamp with time zone in the labels",
+        ),
+        ([UUID(int=1)], [str(UUID(int=1))], "UUID in the predictions and text in the labels"),
+    ],
+)
+def test_keys_of_unlike_types_are_refused_by_name(left: Any, right: Any, said: str) -> None:
+    scores = pd.DataFrame({"id": left, "score": 0.5})
+    with pytest.raises(InvalidInput, match=f"key 'id' is .*{said}") as caught:
+        join(scores, pd.DataFrame({"id": right, "late": 1}), **KEY)
+    assert caught.value.field == "key"
+    assert "CAST" in caught.value.remedy
+
+
+def test_keys_that_doubles_cannot_tell_apart_meet_only_their_own() -> None:
+    """Decimals of 30 digits, and integers beyond 2**53, signed beside unsigned."""
+    keys = [Decimal(f"123456789012345678901234567.{n:03}") for n in range(100)]
+    scores = pd.DataFrame({"id": keys[:50], "score": 0.5})
+    assert join(scores, pd.DataFrame({"id": keys[50:], "late": 1}), **KEY).coverage == 0
+    assert join(scores, pd.DataFrame({"id": keys, "late": 1}), **KEY).coverage == 1
+    big = range(2**53, 2**53 + 100)
+    scores = pd.DataFrame({"id": pd.Series(big[0::2], dtype="int64"), "score": 0.5})
+    for unsigned in ("uint64", "UInt64", "Int64"):
+        odd = pd.DataFrame({"id": pd.Series(big[1::2], dtype=unsigned), "late": 1})
+        assert join(scores, odd, **KEY).to_json()["orphans"] == 50
+        even = pd.DataFrame({"id": pd.Series(big[0::2], dtype=unsigned), "late": 1})
+        assert join(scores, even, **KEY).coverage == 1
+
+
+def test_a_key_that_is_null_meets_no_other() -> None:
+    scores = pd.DataFrame({"id": ["a", None, None], "score": [0.1, 0.2, 0.3]})
+    labels = pd.DataFrame({"id": ["a", None], "late": [1, 0]})
+    found = join(scores, labels, **KEY)
+    assert (list(found.labels), found.predicted, found.unlabelled, found.orphans) == ([1], 3, 2, 1)

@@ -121,7 +121,7 @@ class Cluster:
         return await self._admit(apply_merge(live, self._store.applied(key), wanted), applied=wanted)
 
     async def patch(self, key: Key, patch: dict[str, Any]) -> dict[str, Any]:
-        """Change a live object by JSON merge patch, as a person with kubectl would: this makes drift.
+        """Change a live object by JSON merge patch, as a person with kubectl would: it differs from Git then.
 
         :return: the live object.
         :raises NotFound: no such object. :raises InvalidInput: the result would be malformed.
@@ -253,9 +253,13 @@ class Cluster:
                     self._look_again(key, again)
             await asyncio.sleep(0)
 
+    def _starved(self, pod: Key) -> float:
+        runner = self._runners.get(pod)
+        return runner.starved() if runner is not None else 0.0
+
     def _reconcile(self, key: Key) -> float | None:
         if key[:2] == _DEPLOYMENT:
-            return reconcile_deployment(self._store, key)
+            return reconcile_deployment(self._store, key, self._starved)
         if key[:2] == _REPLICA_SET:
             return reconcile_replica_set(self._store, key, self._retire)
         if key[:2] == _JOB:

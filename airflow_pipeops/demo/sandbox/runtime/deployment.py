@@ -107,8 +107,14 @@ def _ready_for(pod: dict[str, Any]) -> float | None:
     return rollout.seconds_since(ready["lastTransitionTime"], datetime.now(timezone.utc))
 
 
-def reconcile_deployment(store: ObjectStore, key: Key) -> float | None:
-    """Take the next step of a Deployment's rollout; returns when to look again (seconds), or None."""
+def reconcile_deployment(
+    store: ObjectStore, key: Key, starved: Callable[[Key], float] = lambda pod: 0.0
+) -> float | None:
+    """Take the next step of a Deployment's rollout.
+
+    :param starved: returns the seconds for which a pod got no processor.
+    :return: seconds until the next look, or ``None`` where none is due.
+    """
     live = store.read(key)
     if live is None or live["metadata"].get("deletionTimestamp"):
         return None
@@ -134,13 +140,15 @@ def reconcile_deployment(store: ObjectStore, key: Key) -> float | None:
             store.write(one)
     if name in sets:
         live["metadata"].setdefault("annotations", {})[_REVISION] = str(_revision(sets[name]))
-    live["status"] = rollout.status(live, new, old, now)
+    pods = active(pods_of(store, sets[name])) if name in sets else []
+    lost = max((starved(Key.of(pod)) for pod in pods), default=0.0)
+    live["status"] = rollout.status(live, new, old, now, lost)
     store.write(live)
     progressing = condition(live, "Progressing")
     if progressing is None or progressing["reason"] in ("NewReplicaSetAvailable", "ProgressDeadlineExceeded"):
         _forget_old(store, sets, name, spec["revisionHistoryLimit"])
         return None
-    waited = rollout.seconds_since(progressing["lastUpdateTime"], now)
+    waited = rollout.seconds_since(progressing["lastUpdateTime"], now) - lost
     return max(0.2, float(spec["progressDeadlineSeconds"]) - waited + 0.1)
 
 

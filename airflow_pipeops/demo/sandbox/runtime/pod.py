@@ -108,6 +108,10 @@ class PodRunner:
         self._publish()
         self._task = _logged(asyncio.create_task(self._run(), name=f"pod {self._key.name}"))
 
+    def starved(self) -> float:
+        """Return the seconds for which the process that runs now got no processor."""
+        return self._process.starved() if self._process is not None else 0.0
+
     def kill(self) -> bool:
         """Kill the process group (SIGKILL); False where none runs."""
         if self._process is None:

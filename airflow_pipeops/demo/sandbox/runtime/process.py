@@ -36,6 +36,12 @@ class Process:
         self._done(self.pid)
         return code if code >= 0 else 128 - code
 
+    def starved(self) -> float:
+        """Return the seconds for which it was ready to run and got no processor; zero where the system does not tell."""
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            return int(Path(f"/proc/{self.pid}/schedstat").read_bytes().split()[1]) / 1e9
+        return 0.0
+
     def signal(self, how: int) -> None:
         """Send a signal to the whole group; nothing happens when it has ended."""
         reaper.kill_group(self.pid, how)
@@ -165,7 +171,7 @@ class ProcessTable:
 def _started(pid: int) -> str:
     """Return when a process started, in the system's own words; empty where it cannot be told."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
     except (OSError, IndexError):
         if Path("/proc/self").exists():
             return ""

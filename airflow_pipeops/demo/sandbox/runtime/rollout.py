@@ -107,11 +107,14 @@ def seconds_since(stamp: str, now: datetime) -> float:
     return (now - datetime.strptime(stamp, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)).total_seconds()
 
 
-def status(live: dict[str, Any], new: Set, old: list[Set], now: datetime) -> dict[str, Any]:
+def status(
+    live: dict[str, Any], new: Set, old: list[Set], now: datetime, starved: float = 0.0
+) -> dict[str, Any]:
     """Return the status of a Deployment after the ReplicaSets' facts, with its conditions.
 
     A rollout that once completed does not exceed its deadline when its pods break later, as in Kubernetes.
 
+    :param starved: seconds for which the machine had no processor for the new pods; the deadline is later by so much.
     :return: the new ``status``.
     """
     spec, before = live["spec"], live.get("status", {})
@@ -135,7 +138,7 @@ def status(live: dict[str, Any], new: Set, old: list[Set], now: datetime) -> dic
         "MinimumReplicasAvailable" if enough else "MinimumReplicasUnavailable",
         f"Deployment {'has' if enough else 'does not have'} minimum availability.",
     )
-    _progress(conditions, spec, before, out, new, now)
+    _progress(conditions, spec, before, out, new, now, starved)
     out["conditions"] = [conditions[k] for k in ("Available", "Progressing") if k in conditions]
     return out
 
@@ -147,6 +150,7 @@ def _progress(
     out: dict[str, Any],
     new: Set,
     now: datetime,
+    starved: float,
 ) -> None:
     current = conditions.get("Progressing")
     if (
@@ -176,7 +180,7 @@ def _progress(
     elif current is None or moved:
         _set(conditions, now, "Progressing", True, "ReplicaSetUpdated", f"{name} is progressing.", touch=True)
     elif current["reason"] != "NewReplicaSetAvailable" and (
-        seconds_since(current["lastUpdateTime"], now) > spec["progressDeadlineSeconds"]
+        seconds_since(current["lastUpdateTime"], now) - starved > spec["progressDeadlineSeconds"]
     ):
         _set(
             conditions,

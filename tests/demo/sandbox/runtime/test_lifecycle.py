@@ -143,7 +143,7 @@ async def test_leftovers_are_ended_at_the_next_start(
     parent = host(tmp_path, deployment(layout.app()))
     try:
         assert await asyncio.to_thread(parent.stdout.readline) == "up\n"
-        children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+        children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text(encoding="utf-8").split()
         keepers = [int(pid) for pid in children if b"reaper" in Path(f"/proc/{pid}/cmdline").read_bytes()]
         for keeper in keepers:  # even the keeper is gone: the pid file and the mark are what is left
             os.kill(keeper, signal.SIGKILL)

@@ -19,3 +19,8 @@ class Pool:
         """Take a connection back."""
         with self._lock:
             self._free.append(connection)
+
+    def free(self):
+        """Return how many connections are free."""
+        with self._lock:
+            return len(self._free)

@@ -18,11 +18,20 @@ POOL = Pool(size=40)
 
 
 def health():
+    if not POOL.free():
+        return 503, {"status": "no free connection"}
+    return 200, {"status": "ok"}
+
+
+def delays(origin):
     connection = POOL.acquire()
     if connection is None:
-        return 503, {"status": "no free connection"}
+        return 503, {"error": "no free connection"}
+    delay = mean_delay(origin)
     POOL.release(connection)
-    return 200, {"status": "ok"}
+    if delay is None:
+        return 404, {"error": f"no flights from {origin}"}
+    return 200, {"origin": origin, "mean_delay_minutes": delay}
 
 
 def answer(path):
@@ -32,11 +41,7 @@ def answer(path):
     if path == "/version":
         return 200, {"version": VERSION}
     if path.startswith("/delays/"):
-        origin = path.removeprefix("/delays/").upper()
-        delay = mean_delay(origin)
-        if delay is None:
-            return 404, {"error": f"no flights from {origin}"}
-        return 200, {"origin": origin, "mean_delay_minutes": delay}
+        return delays(path.removeprefix("/delays/").upper())
     return 404, {"error": "not found"}
 
 

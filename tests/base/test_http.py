@@ -1,0 +1,229 @@
+"""Calls to servers that send back what they were sent, never end, or send what unpacks to gigabytes."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gzip
+import json
+import resource
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from airflow_pipeops.argocd.clients.protocol import AppRef
+from airflow_pipeops.argocd.clients.rest import ArgoCDClient
+from airflow_pipeops.base.http import MANY, ONE
+from airflow_pipeops.build import smoke
+from airflow_pipeops.exceptions import BadResponse, PipeOpsError, SystemFailure, Unreachable
+from airflow_pipeops.kubernetes.client import KubernetesClient
+from airflow_pipeops.kubernetes.kinds import PODS
+from airflow_pipeops.kubernetes.kubeconfig import Endpoint
+from airflow_pipeops.models.registry import Registry
+
+TOKEN = "Zk9+wQ/7xR2-pL4_vN8"
+
+
+@contextmanager
+def serving(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]:
+    """A real server that answers every call in this way."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            length = int(self.headers.get("Content-Length") or 0)
+            self.rfile.read(length)
+            try:
+                answer(self)
+            except (BrokenPipeError, ConnectionResetError):
+                self.close_connection = True
+
+        do_POST = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def send(handler: BaseHTTPRequestHandler, status: int, content: bytes, **headers: str) -> None:
+    handler.send_response(status)
+    handler.send_header("Content-Length", str(len(content)))
+    for name, value in headers.items():
+        handler.send_header(name.replace("_", "-"), value)
+    handler.end_headers()
+    handler.wfile.write(content)
+
+
+def argocd(url: str) -> Any:
+    async def ask() -> Any:
+        async with ArgoCDClient(url, TOKEN, attempts=1, timeout=20) as client:
+            return await client.get(AppRef("web"))
+
+    return asyncio.run(ask())
+
+
+def kubernetes(url: str) -> Any:
+    async def source() -> Endpoint:
+        return Endpoint(url, f"Bearer {TOKEN}")
+
+    async def ask() -> Any:
+        async with KubernetesClient(source, attempts=1, timeout=20) as client:
+            return await client.get(PODS, "web", "ns")
+
+    return asyncio.run(ask())
+
+
+def mlflow(url: str) -> Any:
+    return Registry(url, password=TOKEN).version("model", "1")
+
+
+CLIENTS = {"argocd": argocd, "kubernetes": kubernetes, "mlflow": mlflow}
+#: Every way in which a server may send a token back, as (what it is, how it looks, what must not be left of it).
+FORMS = {
+    "plain": TOKEN,
+    "header": f"Authorization: Bearer {TOKEN}",
+    "Base64": base64.b64encode(TOKEN.encode()).decode(),
+    "Base64, one off": base64.b64encode(f"a{TOKEN}z".encode()).decode(),
+    "Base64, two off": base64.b64encode(f"ab{TOKEN}yz".encode()).decode(),
+    "Base64 of a basic header": base64.b64encode(f"airflow:{TOKEN}".encode()).decode(),
+    "Base64 for URLs": base64.urlsafe_b64encode(TOKEN.encode()).decode(),
+    "URL": quote(TOKEN, safe=""),
+    "hex": TOKEN.encode().hex(),
+}
+
+
+@pytest.mark.parametrize("status", [400, 401, 500])
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_token_that_a_server_sends_back_is_not_told(client: str, status: int, monkeypatch: Any) -> None:
+    if client == "mlflow":
+        monkeypatch.setattr("airflow_pipeops.models.registry._ATTEMPTS", 1)
+        monkeypatch.setattr("airflow_pipeops.models.registry._credentials", _hasty)
+    sent = [b""]
+    with serving(lambda handler: send(handler, status, sent[0])) as url:
+        for form, text in FORMS.items():
+            # Also where a cut would leave half of it.
+            for filling in ("x" * 188 + " ", "x" * 985 + " "):
+                said = f"{filling}you sent {text} here"
+                body = {"message": said, "error": said, "error_code": "BAD_REQUEST", "code": 3}
+                if client == "kubernetes":
+                    body |= {"kind": "Status", "code": status}
+                for sent[0] in (json.dumps(body).encode(), said.encode()):
+                    with pytest.raises(PipeOpsError) as caught:
+                        CLIENTS[client](url)
+                    told = str(caught.value) + str(caught.value.__cause__ or "")
+                    for piece in (text[4:12], text[-12:-4]):
+                        assert piece not in told.replace("Authorization", ""), (form, told)
+
+
+def _hasty(username: str | None, password: str | None) -> dict[str, str]:
+    return {"MLFLOW_TRACKING_TOKEN": str(password), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+
+
+def endless(handler: BaseHTTPRequestHandler) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Type", "application/json")
+    handler.end_headers()
+    handler.close_connection = True
+    handler.wfile.write(b'{"a": "')
+    while True:
+        handler.wfile.write(b"x" * 1024 * 1024)
+
+
+def bomb(size: int) -> bytes:
+    """Zeros of so many bytes, packed a thousandfold smaller."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS | 16)
+    block = bytes(1024 * 1024)
+    return b"".join(packer.compress(block) for _ in range(size // len(block))) + packer.flush()
+
+
+PACKED = bomb(256 * 1024**2)
+
+
+def exploding(handler: BaseHTTPRequestHandler) -> None:
+    send(handler, 200, PACKED, Content_Encoding="gzip")
+
+
+@pytest.mark.parametrize("answer", [endless, exploding], ids=["endless", "zeros without end"])
+@pytest.mark.parametrize("client", ["argocd", "kubernetes"])
+def test_an_answer_is_read_up_to_what_its_call_states(client: str, answer: Any) -> None:
+    calls = []
+
+    def counted(handler: BaseHTTPRequestHandler) -> None:
+        calls.append(handler.path)
+        answer(handler)
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    refused = pytest.raises(SystemFailure, match="more than 16 MB; the rest was not read")
+    with serving(counted) as url, refused as caught:
+        CLIENTS[client](url)
+    assert not caught.value.retryable
+    assert len(calls) == 1
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024  # kilobytes
+
+
+@pytest.mark.parametrize("client", ["argocd", "kubernetes"])
+def test_of_an_endless_refusal_the_beginning_is_told(client: str) -> None:
+    def refuse(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(403)
+        handler.end_headers()
+        handler.close_connection = True
+        handler.wfile.write(b"no entry, ")
+        while True:
+            handler.wfile.write(b"x" * 1024 * 1024)
+
+    with serving(refuse) as url, pytest.raises(PipeOpsError, match="no entry"):
+        CLIENTS[client](url)
+
+
+def test_a_packed_answer_is_read_and_one_that_is_cut_off_or_packed_otherwise_is_not() -> None:
+    content = gzip.compress(json.dumps({"metadata": {"name": "web"}}).encode() + b" " * 3_000_000)
+
+    def ask(content: bytes, encoding: str) -> Any:
+        with serving(lambda handler: send(handler, 200, content, Content_Encoding=encoding)) as url:
+            return argocd(url)
+
+    assert ask(content, "gzip")["metadata"]["name"] == "web"
+    with pytest.raises(Unreachable, match="in the middle"):
+        ask(content[:-20], "gzip")
+    with pytest.raises(BadResponse, match="cannot be unpacked"):
+        ask(b"{}" * 9, "gzip")
+    with pytest.raises(BadResponse, match="not asked for"):
+        ask(b"{}", "br")
+
+
+def test_a_long_list_is_no_endless_one() -> None:
+    assert ONE < MANY
+    items = [{"metadata": {"name": f"app-{number}"}, "spec": "x" * 30_000} for number in range(1000)]
+    content = json.dumps({"items": items}).encode()
+    assert len(content) > ONE
+
+    async def ask(url: str) -> Any:
+        async with ArgoCDClient(url, TOKEN) as client:
+            return await client.applications()
+
+    with serving(lambda handler: send(handler, 200, content)) as url:
+        assert len(asyncio.run(ask(url))) == 1000
+
+
+@pytest.mark.parametrize("answer", [endless, exploding], ids=["endless", "zeros without end"])
+def test_a_smoke_test_reads_no_more_than_its_limit(answer: Any) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with serving(answer) as url:
+        checks = smoke.read_checks([{"path": "/", "status": 200}])
+        (found,) = smoke.ask(url, checks, timeout=timedelta(seconds=30), attempts=1)
+    assert not found.problem
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024

@@ -1,0 +1,57 @@
+"""Patience follows progress: whoever moves is waited for, however slowly."""
+
+from __future__ import annotations
+
+import os
+
+from airflow_pipeops.demo.patience import Patience, files
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_what_moves_is_waited_for_and_what_stands_still_is_not() -> None:
+    clock, moved = Clock(), [0]
+    patience = Patience(10, lambda: moved[0], clock=clock)
+    for _ in range(50):
+        clock.now += 9
+        moved[0] += 1
+        assert not patience.ended
+    clock.now += 9
+    assert not patience.ended
+    clock.now += 2
+    assert patience.ended
+    assert patience.waited == 461
+
+
+def test_it_ends_in_any_case_where_that_is_asked_for() -> None:
+    clock = Clock()
+    patience = Patience(10, clock, longest=100, clock=clock)
+    clock.now = 99
+    assert not patience.ended
+    clock.now = 100
+    assert patience.ended
+
+
+def test_a_line_in_a_log_is_progress(tmp_path) -> None:
+    log = tmp_path / "run" / "attempt=1.log"
+    before = files(tmp_path, tmp_path / "not-there")
+    log.parent.mkdir()
+    log.write_text("one\n", encoding="utf-8")
+    began = files(tmp_path)
+    assert began != before
+    with log.open("a", encoding="utf-8") as file:
+        file.write("two\n")
+    assert files(tmp_path) != began
+
+
+def test_a_log_that_goes_away_meanwhile_is_no_error(tmp_path) -> None:
+    os.symlink(tmp_path / "gone", tmp_path / "link")
+    assert files(tmp_path) == (0, 0)

@@ -1,0 +1,170 @@
+"""Champion against challenger: what chance gives, and scorers that do as they like with their rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import get_scorer, mean_squared_error, roc_auc_score
+from sklearn.tree import DecisionTreeRegressor
+
+from airflow_pipeops.exceptions import InvalidInput
+from airflow_pipeops.models.champion import judge
+from airflow_pipeops.models.evaluation import MIN_RARER, compare
+
+COLUMNS = ["x", "noise"]
+
+
+def auc(model, frame):
+    return roc_auc_score(frame["y"], model.predict_proba(frame[list(model.feature_names_in_)])[:, 1])
+
+
+def rows(count: int, positives: int, seed: int = 0) -> pd.DataFrame:
+    """Labels of which ``positives`` are 1; ``x`` knows them somewhat, ``noise`` does not."""
+    random = np.random.default_rng(seed)
+    y = np.zeros(count, dtype=int)
+    y[random.choice(count, positives, replace=False)] = 1
+    return pd.DataFrame({"x": random.normal(size=count) + y, "noise": random.normal(size=count), "y": y})
+
+
+def fitted(column: str, seed: int = 99) -> LogisticRegression:
+    frame = rows(4000, 2000, seed)
+    return LogisticRegression().fit(frame[[column]], frame["y"])
+
+
+@pytest.fixture(scope="module")
+def knows() -> LogisticRegression:
+    return fitted("x")
+
+
+@pytest.fixture(scope="module")
+def guesses() -> LogisticRegression:
+    return fitted("noise")
+
+
+def verdict(found):
+    return judge(found.challenger, found.champion, interval=found.interval, doubt=found.doubt)
+
+
+def test_with_20_positives_in_a_million_rows_nothing_is_promoted(guesses) -> None:
+    other = LogisticRegression().fit(rows(4000, 2000, 7)[["noise"]].to_numpy() @ [[-1.0]], [0, 1] * 2000)
+    other.feature_names_in_ = np.array(["x"])
+    frame = rows(1_000_000, 20, seed=3).assign(x=np.random.default_rng(8).normal(size=1_000_000))
+    pair = sorted([guesses, other], key=lambda model: auc(model, frame))
+    for target in ("y", None):
+        found = compare(pair[1], pair[0], frame, auc, target=target)
+        said = verdict(found)
+        assert (found.interval, said.promote) == (None, False)
+        assert said.gain > 0
+        assert "cannot be told from chance: " in said.reason
+
+
+@pytest.mark.parametrize("positives", [1, 2, 5, MIN_RARER - 1])
+def test_few_rows_of_a_label_are_no_ground_for_a_promotion(knows, guesses, positives: int) -> None:
+    found = compare(knows, guesses, rows(1000, positives), auc, target="y")
+    assert found.interval is None
+    assert found.doubt.startswith(f"{positives} rows of the rarer label among the 1000")
+
+
+def test_the_labels_column_is_found_where_nobody_named_it(knows, guesses) -> None:
+    assert compare(knows, guesses, rows(1000, 5), auc).doubt.startswith("5 rows of the rarer label")
+
+
+def test_a_resample_that_has_no_number_is_a_doubt(knows, guesses) -> None:
+    """Two columns could be the label, so its rows cannot be counted; what cannot be scored tells as much."""
+    frame = rows(1000, 3).assign(other=0)
+    frame.loc[::2, "other"] = 1
+    with pytest.warns(match="Only one class"):
+        found = compare(knows, guesses, frame, auc)
+    assert found.interval is None
+    assert "cannot be scored" in found.doubt
+
+
+def test_pure_noise_is_promoted_as_seldom_as_it_says(guesses) -> None:
+    """At the smallest number of rows of a label; tests/benchmarks/coverage.py counts more, and at more sizes."""
+    other = fitted("x")
+    other.coef_ = np.array([[1.0]])
+    promoted = 0
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        frame = rows(400, MIN_RARER, seed).assign(x=random.normal(size=400))
+        promoted += verdict(compare(other, guesses, frame, auc, target="y", rounds=50, seed=seed)).promote
+    # 2.5 % of 20; five or more have a chance of 1 in 10,000.
+    assert promoted <= 4
+
+
+def test_a_model_that_knows_is_promoted(knows, guesses) -> None:
+    found = compare(knows, guesses, rows(2000, 100), auc, target="y")
+    assert verdict(found).promote
+    assert found.interval[0] < found.challenger - found.champion < found.interval[1]
+
+
+def reset(model, frame):
+    return auc(model, frame.reset_index(drop=True))
+
+
+def shuffled(model, frame):
+    return auc(model, frame.sample(frac=1, random_state=3))
+
+
+def by_label(model, frame):
+    return auc(model, frame.sort_values("y"))
+
+
+def renamed(model, frame):
+    frame.index = [f"row {number}" for number in range(len(frame))]
+    return auc(model, frame)
+
+
+def in_place(model, frame):
+    frame.reset_index(drop=True, inplace=True)
+    frame.drop(columns=["spare"], inplace=True)
+    frame["y"] = frame["y"].astype("int8")
+    return auc(model, frame)
+
+
+def as_arrays(model, frame):
+    plain = type(model._model)  # the scorer of a model that takes arrays
+    assert plain is LogisticRegression
+    return roc_auc_score(
+        frame["y"], model.predict_proba(frame[list(model.feature_names_in_)].to_numpy())[:, 1]
+    )
+
+
+def of_sklearn(model, frame):
+    return get_scorer("roc_auc")(model, frame[list(model.feature_names_in_)], frame["y"])
+
+
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
+@pytest.mark.parametrize("scorer", [reset, shuffled, by_label, renamed, in_place, as_arrays, of_sklearn])
+def test_pairs_stay_pairs_whatever_the_scorer_does(knows, guesses, scorer) -> None:
+    frame = rows(600, 200).assign(spare=1)
+    truth = compare(knows, guesses, frame, auc, target="y", rounds=40)
+    found = compare(knows, guesses, frame, scorer, target="y", rounds=40)
+    assert found.interval == pytest.approx(truth.interval, abs=1e-9)
+    assert (found.challenger, found.champion) == pytest.approx((truth.challenger, truth.champion))
+
+
+def test_rows_that_a_scorer_makes_are_predicted_as_they_are() -> None:
+    """Columns that are not in the table, and rows that it never held."""
+    random = np.random.default_rng(1)
+    frame = pd.DataFrame({"x": random.normal(size=300), "y": random.normal(size=300)})
+    squares = frame.assign(x=frame["x"] ** 2)
+    good, bad = (DecisionTreeRegressor(max_depth=depth).fit(squares[["x"]], frame["y"]) for depth in (8, 1))
+
+    def scorer(model, frame):
+        return mean_squared_error(frame["y"], model.predict(frame[["x"]] ** 2))
+
+    found = compare(good, bad, frame, scorer, higher_is_better=False)
+    assert found.challenger == pytest.approx(mean_squared_error(frame["y"], good.predict(squares[["x"]])))
+    assert found.interval[0] > 0
+
+
+def test_a_scorer_that_draws_rows_anew_for_each_model_is_refused(knows, guesses) -> None:
+    def drawing(model, frame):
+        return auc(model, frame.sample(300, random_state=np.random.default_rng()))
+
+    with pytest.raises(InvalidInput, match="other rows than the challenger") as caught:
+        compare(knows, knows, rows(600, 200), drawing, target="y")
+    assert caught.value.field == "scorer"
