@@ -22,6 +22,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # as a program it knows only its folder
+
+from tests import surroundings  # noqa: E402
+
 #: Ports that a laptop may have in use: those of the demo, of Argo CD, MLflow, PostgreSQL and Kubernetes.
 PORTS = (8080, 8081, 5000, 5432, 6443, *range(30080, 30084))
 
@@ -245,7 +249,8 @@ def run(kinds: list[str], command: list[str], **options: object) -> subprocess.C
     before = os.umask(0o022)
     os.umask(before)
     with tempfile.TemporaryDirectory(prefix="pipeops-hostile-") as place:
-        folder, environment = Path(place), dict(os.environ)
+        folder = Path(place)
+        environment = {name: os.environ[name] for name in surroundings.KEPT if name in os.environ}
         try:
             for kind in kinds:
                 environment.update(KINDS[kind](folder))

@@ -6,7 +6,9 @@ import contextlib
 import glob
 import os
 import pwd
+import random
 import shutil
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -21,6 +23,22 @@ def _program(name: str) -> str:
     found = shutil.which(name) or next(iter(sorted(glob.glob(f"/usr/lib/postgresql/*/bin/{name}"))), None)
     assert found, f"{name} is not here: run .ci/engines"
     return found
+
+
+def free_ports(count: int) -> int:
+    """Return the first of as many ports in a row that nothing listens on now.
+
+    Below the range from which the system gives ports to whoever asks for any.
+    """
+    for first in random.sample(range(11_000, 30_000, count), 200):
+        with contextlib.ExitStack() as stack:
+            try:
+                for port in range(first, first + count):
+                    stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return first
+    raise AssertionError(f"no {count} free ports in a row were found")
 
 
 @dataclass

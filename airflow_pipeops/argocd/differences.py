@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import yaml
 
+from airflow_pipeops.base.documents import parsed
 from airflow_pipeops.redaction import MASK, redacted
 from airflow_pipeops.waits.status import Observed
 
@@ -259,7 +260,7 @@ def _state(value: Any) -> Any:
     if not isinstance(value, str) or not value:
         return None
     try:
-        state = json.loads(value)
+        state = parsed(value)
     except ValueError:
         return value
     if not isinstance(state, dict):

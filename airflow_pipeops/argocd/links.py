@@ -11,6 +11,8 @@ from urllib.parse import quote
 
 from airflow.sdk import BaseOperatorLink
 
+from airflow_pipeops.delivery.links import CommitLink
+
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
     from airflow.sdk.types import TaskInstanceKey
@@ -36,18 +38,8 @@ class ArgoCDOperationLink(BaseOperatorLink):
         return operation_url(str(getattr(operator, "argocd_url", "") or ""))
 
 
-class ArgoCDCommitLink(BaseOperatorLink):
-    """To the commit of the desired state, at the forge that keeps it."""
-
-    name = "Commit"
-
-    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """Return the URL; empty while the commit is not known, or for a forge that is not."""
-        return str(getattr(operator, "commit_url", "") or "")
-
-
 #: What every operator of an application offers.
-LINKS: tuple[BaseOperatorLink, ...] = (ArgoCDAppLink(), ArgoCDOperationLink(), ArgoCDCommitLink())
+LINKS: tuple[BaseOperatorLink, ...] = (ArgoCDAppLink(), ArgoCDOperationLink(), CommitLink())
 
 
 def app_url(server: str, namespace: str, name: str) -> str:

@@ -10,17 +10,26 @@ No answer is longer than what its call states, unpacked: an endless one, or one 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from time import time
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from airflow_pipeops.base.deadlines import within
 from airflow_pipeops.base.documents import parsed
 from airflow_pipeops.base.retries import jittered
-from airflow_pipeops.exceptions import BadResponse, InvalidInput, PipeOpsError, SystemFailure, Unreachable
+from airflow_pipeops.exceptions import (
+    AccessDenied,
+    BadResponse,
+    InvalidInput,
+    PipeOpsError,
+    SystemFailure,
+    Unreachable,
+)
 from airflow_pipeops.redaction import remember_header
 
 if TYPE_CHECKING:
@@ -123,6 +132,8 @@ class Http:
         except httpx.InvalidURL as error:
             raise InvalidInput(f"{self.url} is no usable URL: {error}", field="host") from error
         except (httpx.HTTPError, OSError, asyncio.TimeoutError) as error:
+            if refused := untrusted(self.url, error):
+                raise refused from error
             # An alert of TLS 1.3 that comes after the handshake passes httpx as it is, an OSError.
             raise Unreachable(f"{about} from {self.url} broke: {_words(error)}") from error
 
@@ -171,6 +182,8 @@ class Http:
             call = client.stream(method, self.url + path, headers=headers, timeout=timeout, **options)
             response, content = await within(timeout, _exchanged(call, most))
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            if refused := untrusted(self.url, error):
+                raise refused from error
             raise _Unsent(
                 Unreachable(f"{self.url} does not answer: {_words(error)}", remedy="Is the server up?")
             ) from error
@@ -285,6 +298,44 @@ class _Unsent(Exception):
     def __init__(self, cause: PipeOpsError) -> None:
         super().__init__(str(cause))
         self.cause = cause
+
+
+def untrusted(url: str, error: Exception) -> AccessDenied | None:
+    """Return what a failed connection means where the server's certificate is the cause: no retry mends that.
+
+    :return: the error; ``None`` where the cause is another.
+    """
+    if "CERTIFICATE_VERIFY_FAILED" not in str(error):
+        return None
+    return AccessDenied(
+        f"the certificate of {url} is not trusted: {_words(error)}",
+        remedy="Name the PEM file of a private authority in ca_file, and the host as the certificate names it.",
+    )
+
+
+def base_url(url: str, *, field: str, of: str) -> str:
+    """Read the base URL of a server.
+
+    :param field: under which the reader knows it.
+    :param of: whose URL it should be, for the message.
+    :return: the URL, without a slash at its end.
+    :raises InvalidInput: for none, for one that cannot be read, and for one that holds a user name.
+    """
+    scheme, host, bare = "", "", False
+    with contextlib.suppress(ValueError):  # for example http://[::1
+        parts = urlsplit(url)
+        scheme, host, bare = (
+            parts.scheme,
+            parts.hostname or "",
+            parts.username is None and (parts.port or 1) > 0,
+        )
+    if scheme in ("http", "https") and host and bare:
+        return url.rstrip("/")
+    raise InvalidInput(
+        f"{scheme}://{host} is no base URL of {of}",
+        field=field,
+        remedy="Use http(s)://host[:port][/path], without user name and password.",
+    )
 
 
 def tls_context(ca_file: str, cert_file: str = "", key_file: str = "", ca_data: str = "") -> Any:

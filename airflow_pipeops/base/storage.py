@@ -70,4 +70,12 @@ def root(conn_id: str, connection: Any) -> ObjectStoragePath:
             value=uri or None,
             remedy="Set the host to a URI such as file:///srv/data or s3://bucket/prefix.",
         )
-    return ObjectStoragePath(uri, conn_id=connection.extra_dejson.get("storage_conn_id") or None)
+    try:
+        return ObjectStoragePath(uri, conn_id=connection.extra_dejson.get("storage_conn_id") or None)
+    except ValueError as error:  # for example s3://[bucket
+        raise InvalidInput(
+            f"connection {conn_id!r} has a URI that cannot be read: {error}",
+            field=f"{conn_id}.host",
+            value=uri,
+            remedy="Set the host to a URI such as file:///srv/data or s3://bucket/prefix.",
+        ) from error

@@ -10,10 +10,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator
+from airflow.sdk import BaseOperator, BaseOperatorLink
 
 from airflow_pipeops.base.arguments import matching, positive
 from airflow_pipeops.base.connections import known_to_airflow, read
+from airflow_pipeops.base.http import base_url
+from airflow_pipeops.delivery.links import CommitLink, LogLink
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.exceptions import BuildFailed, GateFailed, InvalidInput, TestsFailed, Unreachable
 from airflow_pipeops.redaction import redacted
@@ -37,6 +39,7 @@ class _SourceOperator(DeliveryOperator):
     """
 
     template_fields: Sequence[str] = ("git_conn_id", "commit", *DeliveryOperator.template_fields)
+    operator_extra_links: Sequence[BaseOperatorLink] = (CommitLink(),)
 
     def __init__(self, *, git_conn_id: str, commit: str, timeout: timedelta, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -53,9 +56,12 @@ class _SourceOperator(DeliveryOperator):
     def _checkout(self, dest: Path) -> None:
         remedy = 'Pass the "commit" that ResolveCommitOperator returned (40 hex digits).'
         matching("commit", self.commit, _SHA, "a full SHA", remedy)
+        from airflow_pipeops.git.forges import commit_url
         from airflow_pipeops.git.hook import GitHook
 
-        GitHook(self.git_conn_id).get_conn().checkout(self.commit, dest)
+        client = GitHook(self.git_conn_id).get_conn()
+        self.commit_url = commit_url(client.display_url, self.commit)
+        client.checkout(self.commit, dest)
 
     def _run(self, command: Command) -> Finished:
         self._command = command
@@ -82,6 +88,7 @@ class RunTestsOperator(_SourceOperator):
 
     template_fields: Sequence[str] = ("command", "env", *_SourceOperator.template_fields)
     emits = ("validation",)
+    operator_extra_links = (CommitLink(), LogLink())
     ui_color = "#e6f4ea"
 
     def __init__(
@@ -328,12 +335,7 @@ class SmokeTestOperator(BaseOperator):
             host = f"{connection.schema or 'http'}://{host}"
         if connection.port and not re.search(r":\d+$", host):
             host = f"{host}:{connection.port}"
-        if not host.startswith(("http://", "https://")) or "@" in host:
-            raise InvalidInput(
-                f"connection {self.http_conn_id!r} has no base URL in its host field",
-                field=f"{self.http_conn_id}.host",
-                remedy="Set the host to a URL such as https://delay-api.example.com, without user name.",
-            )
+        host = base_url(host, field=f"{self.http_conn_id}.host", of=f"connection {self.http_conn_id!r}")
         extra = connection.extra_dejson
         verify = extra.get("ca_file") or extra.get("verify_tls", True) is not False
         return host, connection.password or None, verify

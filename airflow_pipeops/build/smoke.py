@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from airflow_pipeops.base.documents import parsed
-from airflow_pipeops.base.http import pieces
+from airflow_pipeops.base.http import pieces, untrusted
 from airflow_pipeops.base.retries import pause
 from airflow_pipeops.exceptions import InvalidInput, SystemFailure
 from airflow_pipeops.redaction import remember
@@ -143,12 +143,10 @@ def _ask(client: Any, url: str, check: Check, seconds: float) -> Answer:
                     return Answer(check.path, response.status_code, elapsed(), late, transient=True)
                 if len(body) > MAX_BODY:
                     break
-    except httpx.TimeoutException:
-        return Answer(check.path, None, elapsed(), late, transient=True)
-    except SystemFailure as error:
-        return Answer(check.path, None, elapsed(), error.message)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return Answer(check.path, None, elapsed(), f"no answer ({type(error).__name__})", transient=True)
+    except (SystemFailure, httpx.HTTPError, httpx.InvalidURL) as error:
+        late_one = isinstance(error, httpx.TimeoutException)
+        problem, transient = (late, True) if late_one else _unanswered(url, error)
+        return Answer(check.path, None, elapsed(), problem, transient)
     status = response.status_code
     if status != check.status:
         return Answer(
@@ -159,6 +157,19 @@ def _ask(client: Any, url: str, check: Check, seconds: float) -> Answer:
             transient=status in (429, 502, 503, 504),
         )
     return Answer(check.path, status, elapsed(), _compare(check, bytes(body)))
+
+
+def _unanswered(url: str, error: Exception) -> tuple[str, bool]:
+    """Say why there is no answer, and whether asking again may help."""
+    import httpx
+
+    if isinstance(error, SystemFailure):
+        return error.message, False
+    if isinstance(error, httpx.InvalidURL):
+        return f"{url} is no usable URL: {error}", False
+    if refused := untrusted(url, error):
+        return refused.message, False
+    return f"no answer ({type(error).__name__})", True
 
 
 def _compare(check: Check, body: bytes) -> str:

@@ -1,4 +1,4 @@
-"""From a task to the evidence that it kept."""
+"""From a task to what a person asks for next: the report, the log of what it ran, the commit."""
 
 from __future__ import annotations
 
@@ -20,3 +20,23 @@ class ReportLink(BaseOperatorLink):
         """Return its address; empty while there is none."""
         # Airflow asks in the task's own process at each of its ends, and keeps the answer.
         return str(getattr(operator, "report_url", "") or "")
+
+
+class LogLink(BaseOperatorLink):
+    """The whole output of what the task ran, kept as evidence."""
+
+    name = "Full output"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        """Return its address; empty while there is none."""
+        return str(getattr(operator, "log_url", "") or "")
+
+
+class CommitLink(BaseOperatorLink):
+    """The commit that the task is about, at the forge that keeps it."""
+
+    name = "Commit"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        """Return its address; empty while the commit is not known, or for a forge that is not."""
+        return str(getattr(operator, "commit_url", "") or "")

@@ -62,7 +62,7 @@ class DeliveryOperator(BaseOperator):
         self.deliverable = deliverable
         self.environment = environment
         self.parents = parents
-        self.report_url = ""
+        self.report_url = self.log_url = self.commit_url = ""
         self._emitted: list[Asset] = []
         self._may_emit: list[Asset] = []
         if deliverable is not None:
@@ -128,7 +128,8 @@ class DeliveryOperator(BaseOperator):
     def keep(self, context: Context, content: str | bytes, name: str, media_type: str) -> Evidence:
         """Keep a file as evidence, which Airflow shows to whoever may read this DAG.
 
-        An HTML page becomes what :class:`~airflow_pipeops.delivery.links.ReportLink` leads to.
+        An HTML page becomes what :class:`~airflow_pipeops.delivery.links.ReportLink` leads to, plain text what
+        :class:`~airflow_pipeops.delivery.links.LogLink` does.
 
         :param context: of the running task.
         :param content: of the file.
@@ -143,6 +144,8 @@ class DeliveryOperator(BaseOperator):
         evidence = store(raw, name, media_type=media_type, dag_id=dag_id)
         if media_type == "text/html":
             self.report_url = url(evidence, dag_id)
+        elif media_type.startswith("text/plain"):
+            self.log_url = url(evidence, dag_id)
         return evidence
 
     def post_execute(self, context: Context, result: Any = None) -> None:

@@ -15,6 +15,10 @@ from airflow_pipeops.exceptions import InvalidInput
 NO_SEGMENT = ""
 
 
+class Unmeasured(InvalidInput):
+    """A query about a column failed, which says nothing about the other columns."""
+
+
 @dataclass(frozen=True)
 class Column:
     """A column as its engine knows it.

@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 
 from airflow_pipeops.base.arguments import not_empty
 from airflow_pipeops.drift import plan as planning
-from airflow_pipeops.drift.columns import NO_SEGMENT, Column
+from airflow_pipeops.drift.columns import NO_SEGMENT, Column, Unmeasured
 from airflow_pipeops.drift.comparison import Comparison, Engine, Progress, Sample, Steps
 from airflow_pipeops.drift.engines.duck import Database
 from airflow_pipeops.drift.engines.gatherer import Gatherer, Measured, Wanted
@@ -64,11 +64,16 @@ def compare(
             if isinstance(source, Profile) and field == "reference":
                 sides.append(source)
             else:
-                sides.append(_open(source, field, options, database, stack, stop))
+                like = () if not sides else _schema(sides[0])
+                sides.append(_open(source, field, options, database, stack, stop, like))
         work = Comparing(sides[0], sides[1], judged, options, segment_by, Steps(progress, stop))
         found = work.run(names, kinds)
         stop.check()
         return replace(found, sample=_sample(found, sides, sampled, database)) if sampled else found
+
+
+def _schema(side: Session | Profile) -> tuple[Column, ...]:
+    return side.schema if isinstance(side, Profile) else side.schema()
 
 
 def _sample(
@@ -81,10 +86,13 @@ def _sample(
     if not columns or len(sessions) < len(sides):
         return None
     database.for_rows()
-    before, after = (
-        rows_of(session, columns, sample=SAMPLE_ROWS, rows=found.rows[side][NO_SEGMENT])
-        for session, side in zip(sessions, ("reference", "current"), strict=True)
-    )
+    try:
+        before, after = (
+            rows_of(session, columns, sample=SAMPLE_ROWS, rows=found.rows[side][NO_SEGMENT])
+            for session, side in zip(sessions, ("reference", "current"), strict=True)
+        )
+    except Unmeasured:  # a page of plots is not worth the verdicts
+        return None
     return Sample(before, after)
 
 
@@ -164,9 +172,15 @@ def _database(stack: ExitStack, settings: Engine) -> Database:
 
 
 def _open(
-    source: Source, field: str, settings: Engine, database: Database, stack: ExitStack, stop: Cancellation
+    source: Source,
+    field: str,
+    settings: Engine,
+    database: Database,
+    stack: ExitStack,
+    stop: Cancellation,
+    like: tuple[Column, ...] = (),
 ) -> Session:
-    session = opened(source, field, duck=database, spark=settings.spark, timeout=settings.timeout)
+    session = opened(source, field, duck=database, spark=settings.spark, timeout=settings.timeout, like=like)
     stack.callback(session.close)
     stop.watch(session)
     stop.check()

@@ -155,9 +155,12 @@ def _order(names: Sequence[str] | None, sides: Sequence[Mapping[str, Column]]) -
 
 def _pair(before: Column, after: Column, forced: AskedKind, dialects: tuple[str, str]) -> Kind | ColumnDrift:
     name = before.name
-    if "null" in (before.family, after.family):
-        side = "reference" if before.family == "null" else "current data"
-        return ColumnDrift(name, "all null", detail=f"every value of the {side} is null")
+    if "null" in (
+        before.family,
+        after.family,
+    ):  # measured as the other side is; its rows say how many are null
+        one, dialect = (after, dialects[1]) if before.family == "null" else (before, dialects[0])
+        return _kind(one, forced, dialect)
     groups = [_GROUPS.get(column.family) for column in (before, after)]
     if groups[0] != groups[1] and forced != "categorical" and None not in groups:
         return ColumnDrift(
@@ -172,7 +175,7 @@ def _pair(before: Column, after: Column, forced: AskedKind, dialects: tuple[str,
 def _kind(column: Column, forced: AskedKind, dialect: str) -> Kind | ColumnDrift:
     """Return what a column is compared as."""
     if column.family == "null":
-        return ColumnDrift(column.name, "all null", detail="the column has no type: every value is null")
+        return forced or "categorical"
     if column.family in CATEGORIES:
         if forced == "numerical":
             return ColumnDrift(

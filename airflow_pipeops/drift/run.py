@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.drift import plan as planning
-from airflow_pipeops.drift.columns import NO_SEGMENT, Column
+from airflow_pipeops.drift.columns import NO_SEGMENT, Column, Unmeasured
 from airflow_pipeops.drift.comparison import Comparison, Engine, Steps
 from airflow_pipeops.drift.engines.gatherer import Gatherer, Wanted
 from airflow_pipeops.drift.judging.verdicts import Scored, dataset_verdict, judge, score_column
@@ -160,11 +161,16 @@ class Comparing:
         if name in planned.findings:
             rows = (self._left.rows[NO_SEGMENT], self._right.rows[NO_SEGMENT])
             return [Scored(name, NO_SEGMENT, rows, (None, None), finding=planned.findings[name])]
-        before, after = self._measured(name)
-        self._left.keep(name, before)
-        self._right.keep(name, after)
-        self._left.complete(name, before, after)
-        self._right.complete(name, after, before)
+        try:
+            before, after = self._measured(name)
+            self._left.keep(name, before)
+            self._right.keep(name, after)
+            self._left.complete(name, before, after)
+            self._right.complete(name, after, before)
+        except Unmeasured as error:  # of this column nothing can be told; of the others it can
+            rows = (self._left.rows[NO_SEGMENT], self._right.rows[NO_SEGMENT])
+            finding = ColumnDrift(name, "undecided", detail=f"it could not be measured: {error}")
+            return [Scored(name, NO_SEGMENT, rows, (None, None), finding=finding)]
         common = [segment for segment in before if segment in after]
         return [self._scored(name, segment, before[segment], after[segment]) for segment in common]
 
@@ -204,23 +210,29 @@ class Comparing:
             if not still:
                 break
             for item in still:
-                key = (item.column, item.segment)
-                if key not in sharp:  # measured again: to have kept them all would cost the memory of all
-                    before, after = self._measured(item.column)
-                    sharp[key] = before[item.segment], after[item.segment]
-                pair = [
-                    side.sharpened(item.column, item.segment, one, item.refine)
-                    if isinstance(one, NumericAggregate)
-                    else one
-                    for side, one in zip((self._left, self._right), sharp[key], strict=True)
-                ]
-                sharp[key] = pair[0], pair[1]
-                scored[key] = self._scored(item.column, item.segment, *pair)
+                with suppress(Unmeasured):  # it stays open
+                    scored[item.column, item.segment] = self._sharper(item, sharp)
             results = judge(list(scored.values()), self._settings)
         settled = [
             name for name, _ in sharp if not any(item.column == name and item.open for item in results)
         ]
         return results, tuple(dict.fromkeys(settled))
+
+    def _sharper(
+        self, item: ColumnResult, sharp: dict[tuple[str, str], tuple[Aggregate, Aggregate]]
+    ) -> Scored:
+        key = (item.column, item.segment)
+        if key not in sharp:  # measured again: to have kept them all would cost the memory of all
+            before, after = self._measured(item.column)
+            sharp[key] = before[item.segment], after[item.segment]
+        pair = [
+            side.sharpened(item.column, item.segment, one, item.refine)
+            if isinstance(one, NumericAggregate)
+            else one
+            for side, one in zip((self._left, self._right), sharp[key], strict=True)
+        ]
+        sharp[key] = pair[0], pair[1]
+        return self._scored(item.column, item.segment, *pair)
 
     def _by_segment(self, results: list[ColumnResult]) -> dict[str, Any]:
         names = dict.fromkeys(item.segment for item in results if item.segment)

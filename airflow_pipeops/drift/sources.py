@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from airflow_pipeops.base.arguments import files, not_empty, one_of
+from airflow_pipeops.base.delimited import Csv
 from airflow_pipeops.exceptions import InvalidInput
 
 if TYPE_CHECKING:
@@ -28,12 +29,15 @@ class Files:
     :param storage_conn_id: connection of type ``pipeops_storage``; relative paths are below its root.
     :param checksum: read all bytes once more for their SHA-256. Without it the identity is made of names and sizes, beside
         the digest of the aggregates that every comparison and profile has.
+    :param csv: what CSV files do not say of themselves: a :class:`~airflow_pipeops.base.delimited.Csv`, or a mapping of its
+        fields.
     """
 
     paths: tuple[str, ...]
     format: Format | Literal[""] = ""
     storage_conn_id: str | None = None
     checksum: bool = False
+    csv: Csv = field(default_factory=Csv)
 
     def __init__(
         self,
@@ -41,6 +45,7 @@ class Files:
         format: Format | Literal[""] = "",
         storage_conn_id: str | None = None,
         checksum: bool = False,
+        csv: Csv | Mapping[str, Any] | None = None,
     ) -> None:
         given = tuple(files("paths", paths))
         one_of("format", format, ("", *FORMATS), called="format", remedy=f"Use one of {', '.join(FORMATS)}.")
@@ -50,6 +55,7 @@ class Files:
         object.__setattr__(self, "format", format or _format(given))
         object.__setattr__(self, "storage_conn_id", storage_conn_id)
         object.__setattr__(self, "checksum", checksum)
+        object.__setattr__(self, "csv", Csv.of(csv))
 
     @property
     def name(self) -> str:

@@ -59,7 +59,7 @@ class FluxWaitOperator(WaitOperator, FluxOperator):
     """Wait until an expectation about an object comes true.
 
     :param settle: for which it must stay ready.
-    :param source_grace: for which its source may fail to fetch, or be missing.
+    :param source_grace: for which its source may fail to fetch, or the source or the object itself be missing.
     :param failed_attempts: how many different attempts must fail before that counts: Flux tries again for ever. A failed
         build counts at once.
     :param on_suspended: ``fail``, ``wait``, or ``accept`` where it is suspended and already as expected.

@@ -123,6 +123,21 @@ class FluxClient:
         """Return the events about an object that the cluster still keeps (an hour, by default), the latest last."""
         return await self.kubernetes.events(ref.namespace, name=ref.name, kind=ref.kind)
 
+    async def with_events(self, ref: Ref) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Return an object and the events about it, as both were while it applied nothing else.
+
+        :param ref: the object.
+        :return: the object, and its events, the latest last.
+        :raises Unreachable: if it changes faster than that can be read.
+        """
+        item = await self.get(ref)
+        for _ in range(_ROUNDS):
+            events, before = await self.events(ref), item
+            item = await self.get(ref)
+            if says_applied(before) == says_applied(item):
+                return before, events
+        raise Unreachable(f"{ref} changes faster than it and its events can be read")
+
     async def _patch(self, ref: Ref, patch: Mapping[str, Any]) -> None:
         await self.kubernetes.patch(kind_of(ref.kind), ref.name, patch, ref.namespace)
 
@@ -190,7 +205,11 @@ async def _around(ref: Ref, get: Get) -> Gathered:
     found.owners.update(owner_of(main))
     known, wave = {ref}, [*references(main), *dependencies(main)]
     while wave:
-        wave = [one for one in dict.fromkeys(wave) if one not in known][: MOST - len(known)]
+        # Long lists of dependencies leave out none of those that decide.
+        wave = sorted(
+            (one for one in dict.fromkeys(wave) if one not in known), key=lambda one: one not in deciding
+        )
+        wave = wave[: MOST - len(known)]
         known.update(wave)
         following: list[Ref] = []
         for start in range(0, len(wave), _AT_ONCE):

@@ -267,7 +267,7 @@ async def _drift(client: FluxClient, ref: Ref, begin: str) -> dict[str, Any]:
 
     item, events, warning = await client.get(ref), None, ""
     try:
-        events = await client.events(ref)
+        item, events = await client.with_events(ref)
     except PipeOpsError as error:
         if error.retryable:
             raise

@@ -347,8 +347,11 @@ def _progressing(k: Look) -> Verdict:
     idle = not stage.busy and stage.ready != "Unknown"
     whom = _who_helps(k, stage)
     why = stage.busy or stage.message or "its controller has not looked at it yet"
+    made_from = source_for(k, stage)
     if not stage.current:
         why = f"it has yet to look at generation {stage.generation} of its spec"
+    elif made_from is not None and not (made_from.current or made_from.suspended):
+        why, whom = f"{made_from} has yet to look at generation {made_from.generation} of its spec", made_from
     elif release is not None and stage is chain_of(k).main:
         if (
             k.expectation.chart

@@ -24,6 +24,7 @@ class FluxReadySensor(FluxWaitOperator):
     "Ready right now" is not enough: it may be about the revision before. A Kustomization must have *applied* this revision
     (or, with ``match="contains"``, one that includes it), and be ready since. A HelmRelease knows no commits: it must be
     ready with the spec that a Kustomization applied at this revision, or with the chart version that is expected, or both.
+    Whatever applies it, and is made from the same branch, must have applied the revision as well.
     What a controller has given up fails at once, and says why; what it tries again fails after ``failed_attempts``.
 
     Where the Kustomization has neither ``wait`` nor ``healthChecks``, ready says nothing about its workloads; the result and

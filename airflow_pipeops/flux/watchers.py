@@ -184,7 +184,7 @@ class FluxDriftTrigger(FluxEventTrigger):
         release = observed.reconciled.release if observed.reconciled else None
         told = Told()
         if release is None:
-            told = corrections(await cluster.get(ref), await cluster.client.events(ref), memory.at)
+            told = corrections(*await cluster.client.with_events(ref), memory.at)
         elif release.drift_mode == "enabled":
             told = released_corrections(await cluster.client.events(ref), memory.at)
         elif release.drift_mode == "disabled":

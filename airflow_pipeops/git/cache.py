@@ -145,7 +145,7 @@ class Cache:
         stdin: bytes = b"",
         extra: dict[str, str] | None = None,
     ) -> bytes:
-        """Run git in the copy, without the remote, and return its output.
+        """Run git in the copy, without the remote.
 
         :return: what it wrote.
         :raises Damaged: if it fails, in git's own words.

@@ -21,6 +21,7 @@ from airflow_pipeops.git.credentials import PASSPHRASE, shown
 from airflow_pipeops.git.process import Git, Output
 from airflow_pipeops.git.values.edits import get_values, set_values
 from airflow_pipeops.git.values.standing import differing, lost
+from airflow_pipeops.git.values.undo import undo
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,8 @@ KEY_TRAILER = "PipeOps-Key"
 HISTORY = 5000
 #: How often others may be faster, and how often the network may fail, before we give up.
 MAX_CONFLICTS, MAX_FAILURES = 40, 4
+#: How often in a row the server may say that the branch is locked.
+MAX_LOCKED = 12
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 _RACE = re.compile(
@@ -37,6 +40,7 @@ _RACE = re.compile(
     r"reference already exists|failed to lock",
     re.IGNORECASE,
 )
+_LOCK = re.compile(r"Unable to create '[^']*\.lock': File exists")
 
 
 @dataclass(frozen=True)
@@ -142,6 +146,7 @@ class Writer:
 
     def __init__(self, git: Git, cache: Cache, branch: str, name: str, email: str) -> None:
         self._git, self._cache, self._branch = git, cache, branch
+        self._locked_out = 0
         self._identity = {
             "GIT_AUTHOR_NAME": name,
             "GIT_AUTHOR_EMAIL": email,
@@ -191,7 +196,8 @@ class Writer:
     ) -> Reverted:
         """Give every file that a commit touched the content which it had before.
 
-        Only if each still has the content that the commit gave it: what somebody changed later is not thrown away.
+        A file that was changed again since gets back the values that the commit set, if each of them still stands; what
+        somebody changed later is not thrown away.
 
         :param commit: full id of a commit on the branch.
         :return: the commit, and what it restored.
@@ -328,6 +334,13 @@ class Writer:
             return True
         refused = next((line for line in output.text.splitlines() if line.startswith("!")), "")
         if _RACE.search(refused):
+            # Another push holds the lock for a moment; one that was killed left it for ever.
+            self._locked_out = self._locked_out + 1 if _LOCK.search(output.stderr) else 0
+            if self._locked_out >= MAX_LOCKED:
+                raise Conflict(
+                    f"the server cannot lock the branch {self._branch!r}: {' '.join(output.stderr.split())[-600:]}",
+                    remedy="If no push is under way, remove the lock file that it names on the server.",
+                )
             return False
         if "[remote rejected]" in refused or "[rejected]" in refused:
             raise self._refused(refused, output)
@@ -430,10 +443,28 @@ class Writer:
             current = now.get(path, _ABSENT)
             if current == before:
                 continue
-            if current != after:
+            if current == after:
+                entries[path] = before
+                continue
+            if (restored := self._undone(before, after, current)) is None:
                 raise self._changed_since(tip, commit, path)
-            entries[path] = before
+            if restored != current:
+                entries[path] = restored
         return _Plan(entries)
+
+    def _undone(self, before: Entry, after: Entry, current: Entry) -> Entry | None:
+        """Return a file that was changed again, with the values of before; ``None`` where it is not to be told apart."""
+        if not before.mode == after.mode == current.mode or before.mode not in ("100644", "100755"):
+            return None
+        try:
+            texts = [self._cache.run("cat-file", "blob", it.blob).decode() for it in (before, after, current)]
+        except UnicodeDecodeError:
+            return None
+        text = undo(*texts)
+        if text is None:
+            return None
+        blob = self._cache.run("hash-object", "-w", "--stdin", stdin=text.encode()).decode().strip()
+        return Entry(current.mode, blob)
 
     def _touched(self, commit: str, *, root: bool = False) -> dict[str, tuple[Entry, Entry]]:
         """Return each file that a commit touched, as it was before and after; for a merge, against the first parent.

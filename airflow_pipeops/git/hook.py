@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 #: What the extra of a connection may hold.
 EXTRAS = (
-    "branch", "author_name", "author_email", "private_key", "private_key_passphrase", "signing_key",
-    "signing_key_passphrase", "known_hosts", "ca_file", "timeout",
+    "branch", "author_name", "author_email", "private_key", "private_key_passphrase", "signing_private_key",
+    "signing_private_key_passphrase", "known_hosts", "ca_file", "timeout",
 )  # fmt: skip
 
 

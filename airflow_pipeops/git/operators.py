@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.arguments import mapping, not_empty
 from airflow_pipeops.delivery.events import started_by
+from airflow_pipeops.delivery.links import CommitLink
 from airflow_pipeops.delivery.operators import (
     DeliveryOperator,
     idempotency_key,
@@ -14,6 +15,7 @@ from airflow_pipeops.delivery.operators import (
     order_of,
     source_of,
 )
+from airflow_pipeops.git.forges import commit_url
 from airflow_pipeops.git.hook import GitHook
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ class ResolveCommitOperator(DeliveryOperator):
 
     template_fields: Sequence[str] = ("git_conn_id", "revision", *DeliveryOperator.template_fields)
     emits = ("commit",)
+    operator_extra_links = (CommitLink(),)
     ui_color = "#e8f1ff"
 
     def __init__(self, *, git_conn_id: str = "pipeops_app_repo", revision: str = "", **kwargs: Any) -> None:
@@ -50,6 +53,7 @@ class ResolveCommitOperator(DeliveryOperator):
                 pushed = self._pushed(context)
                 revision, branch = pushed.get("commit", ""), pushed.get("branch") or branch
             found = client.describe(revision)
+            self.commit_url = commit_url(client.display_url, found.sha)
             facts = {
                 "commit": found.sha,
                 "subject": found.subject,
@@ -82,6 +86,7 @@ class _DesiredStateOperator(DeliveryOperator):
     """What the operators that write to the desired state share."""
 
     emits = ("change",)
+    operator_extra_links = (CommitLink(),)
     ui_color = "#fff3d6"
 
     def _trailers(self, context: Context) -> dict[str, str]:
@@ -155,6 +160,7 @@ class GitOpsCommitOperator(_DesiredStateOperator):
                 key=idempotency_key(context), order=order_of(context),
                 expect=self.expect, trailers=self._trailers(context),
             )  # fmt: skip
+            self.commit_url = commit_url(client.display_url, change.commit)
             facts = {
                 "commit": change.commit,
                 "changed": change.changed,
@@ -171,7 +177,9 @@ class GitOpsCommitOperator(_DesiredStateOperator):
 class GitOpsRevertOperator(_DesiredStateOperator):
     """Give the files that a commit touched the content they had before it, by one commit and push.
 
-    It refuses if one of them was changed again since: what came later is not thrown away.
+    A file that was changed again since gets back the values that the commit set, if they still stand: in a file that several
+    services share, the others stay as they are. Where such a value was set again, it refuses: what came later is not thrown
+    away.
 
     :param git_conn_id: connection of the repository.
     :param commit: the commit to revert.
@@ -199,6 +207,7 @@ class GitOpsRevertOperator(_DesiredStateOperator):
                 self.commit, self.reason,
                 key=idempotency_key(context), order=order_of(context), trailers=self._trailers(context),
             )  # fmt: skip
+            self.commit_url = commit_url(client.display_url, done.commit)
             facts = {
                 "commit": done.commit,
                 "changed": done.changed,

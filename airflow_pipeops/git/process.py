@@ -28,8 +28,12 @@ from airflow_pipeops.git.credentials import Credentials, environment, shown
 
 _DENIED = re.compile(
     r"Authentication failed|could not read (Username|Password)|Permission denied|returned error: 40[13]|"
-    r"Host key verification failed|not authorized|access denied|terminal prompts disabled|dubious ownership|"
-    r"SSL certificate problem|certificate verification failed|Authentication required",
+    r"Host key verification failed|not authorized|access denied|terminal prompts disabled|Authentication required",
+    re.IGNORECASE,
+)
+_UNTRUSTED = re.compile(
+    r"SSL certificate problem|certificate verif|certificate subject name|does not match target host|"
+    r"certificate .*(expired|not trusted|mismatch)|setting certificate|error reading ca cert",
     re.IGNORECASE,
 )
 _ABSENT = re.compile(
@@ -226,6 +230,16 @@ class Git:
         """Return the error that fits what git said."""
         said = " ".join(output.stderr.split())[-600:] or f"exit status {output.code}"
         where = shown(self.url)
+        if "dubious ownership" in output.stderr:
+            return AccessDenied(
+                f"the folder of the repository {where} belongs to another user than the one that runs this task",
+                remedy="Git does not open it. Give it to this user, or reach it by ssh:// or https://.",
+            )
+        if _UNTRUSTED.search(output.stderr):
+            return AccessDenied(
+                f"the certificate of {where} is not trusted: {said}",
+                remedy="Name the PEM file of a private authority in ca_file, and the host as the certificate names it.",
+            )
         if _DENIED.search(output.stderr):
             return AccessDenied(
                 f"the repository {where} refused us: {said}",
@@ -241,7 +255,10 @@ class Git:
         return SystemFailure(f"git {command} failed on {where}: {said}")
 
     def _too_slow(self, arguments: tuple[str, ...]) -> Unreachable:
-        return Unreachable(f"git {arguments[0]} on {shown(self.url)} took longer than {self.timeout:g} s")
+        return Unreachable(
+            f"git {arguments[0]} on {shown(self.url)} made no progress for {self.timeout:g} s",
+            remedy="Raise the timeout of the connection, if the server needs longer to answer.",
+        )
 
 
 def _talk(process: subprocess.Popen[bytes], stdin: bytes, watch: Watch) -> tuple[bytes, bytes]:

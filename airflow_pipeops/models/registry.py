@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_pipeops.base.documents import parsed
+from airflow_pipeops.base.http import base_url, untrusted
 from airflow_pipeops.base.retries import jittered
 from airflow_pipeops.exceptions import (
     AccessDenied,
@@ -265,6 +266,8 @@ def _failure(error: Exception, uri: str) -> SystemFailure:
     said = excerpt(str(error).splitlines()[0], 300) if str(error) else type(error).__name__
     if kind is not None:
         return kind(f"the registry at {uri} refused: {said}")
+    if refused := untrusted(uri, error):
+        return refused
     if code == "INVALID_PARAMETER_VALUE":
         return NotFound(f"the registry at {uri} does not know that: {said}")
     return Unreachable(f"the registry at {uri} did not answer as it should: {said}")
@@ -274,6 +277,8 @@ def _check_uri(uri: str) -> None:
     remedy = "Use sqlite:////absolute/path/mlflow.db, or the http(s) URL of a server."
     if not uri.startswith(("sqlite:////", "http://", "https://", "postgresql", "mysql", "databricks")):
         raise InvalidInput(f"{uri!r} is no tracking URI", field="host", value=uri or None, remedy=remedy)
+    if uri.startswith(("http://", "https://")):
+        base_url(uri, field="host", of="an MLflow server")
 
 
 def _credentials(username: str | None, password: str | None) -> dict[str, str]:

@@ -45,8 +45,17 @@ def loads(content: bytes, *, trusted: Iterable[str] = ()) -> Any:
     try:
         _refuse_untrusted(skops, content, trusted)
         return skops.loads(content, trusted=[*TRUSTED, *trusted])
-    except (zipfile.BadZipFile, KeyError, json.JSONDecodeError) as error:
-        raise BadResponse(f"the bytes are no skops model: {error}") from error
+    except (InvalidInput, MemoryError):
+        raise
+    except (
+        Exception
+    ) as error:  # skops raises whatever a file of another protocol, or a damaged one, leads it to
+        failure = BadResponse(
+            f"the bytes are no skops model that can be read here: {type(error).__name__}: {str(error)[:300]}",
+            remedy="Install the versions of skops and scikit-learn that wrote it; model.json names them.",
+        )
+        failure.retryable = False  # the bytes are what their digest says
+        raise failure from error
 
 
 def _refuse_untrusted(skops: Any, content: bytes, trusted: Iterable[str]) -> None:

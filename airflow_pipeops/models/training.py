@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.models import artifact, evaluation, storage
+from airflow_pipeops.models.outputs import outputs_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
 #: Fewer rows than this on either side of the split are no ground for any judgement.
 MIN_ROWS = 20
+
+
+#: The zone at the end of a time.
+_ZONE = r"[T ]\d{2}.*(?:Z|[-+]\d{2}(?::?\d{2})?)$"
 
 
 def split(frame: pd.DataFrame, holdout: float, time_column: str | None) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -24,19 +29,19 @@ def split(frame: pd.DataFrame, holdout: float, time_column: str | None) -> tuple
     :param holdout: share of the rows in the tail, above 0 and below 1.
     :param time_column: orders the rows; without it they count as ordered.
     :return: the two parts.
-    :raises InvalidInput: if the column is missing or a part is too small.
+    :raises InvalidInput: if the column is missing or holds no times, or a part is too small.
     """
     if time_column is not None:
         if time_column not in frame.columns:
             raise InvalidInput(
                 f"the data lack the column {time_column!r}", field="time_column", value=time_column
             )
-        frame = frame.sort_values(time_column, kind="stable")
+        order = _times(frame[time_column], time_column).reset_index(drop=True).sort_values(kind="stable")
+        frame = frame.iloc[order.index]
     frame = frame.reset_index(drop=True)
     cut = round(len(frame) * (1 - holdout))
     if time_column is not None and 0 < cut < len(frame):
-        first = frame[time_column].iloc[cut]
-        cut = int((frame[time_column] < first).sum())
+        cut = int((order < order.iloc[cut]).sum())
     earlier, tail = frame.iloc[:cut], frame.iloc[cut:]
     if min(len(earlier), len(tail)) < MIN_ROWS:
         raise InvalidInput(
@@ -46,6 +51,34 @@ def split(frame: pd.DataFrame, holdout: float, time_column: str | None) -> tuple
             remedy=f"Each part needs {MIN_ROWS} rows; give more data or another holdout.",
         )
     return earlier.reset_index(drop=True), tail.reset_index(drop=True)
+
+
+def _times(given: pd.Series, time_column: str) -> pd.Series:
+    """Return what orders the rows: numbers or times as they are, texts read as times.
+
+    :raises InvalidInput: for texts whose order is not that of the times they mean, and for rows without a time.
+    """
+    import pandas as pd
+
+    def bad(what: str, remedy: str) -> InvalidInput:
+        return InvalidInput(
+            f"time_column {time_column!r} {what}", field="time_column", value=time_column, remedy=remedy
+        )
+
+    if absent := int(given.isna().sum()):
+        raise bad(f"has {absent:,} rows without a time", "Leave them out, or give them one.")
+    if pd.api.types.is_numeric_dtype(given.dtype) or pd.api.types.is_datetime64_any_dtype(given.dtype):
+        return given
+    try:
+        zoned = given.astype(str).str.contains(_ZONE, regex=True)
+        if zoned.any() and not zoned.all():
+            raise bad("has times with and without a zone", "Write all of them with their zone.")
+        return pd.to_datetime(given.astype(str), format="ISO8601", utc=bool(zoned.all()))
+    except ValueError as error:
+        raise bad(
+            "holds values that are no times",
+            "Write them as 2026-01-31 or 2026-01-31T10:00:00Z, or as numbers.",
+        ) from error
 
 
 def train(
@@ -67,6 +100,7 @@ def train(
 
     :param root: where to store.
     :return: plain facts: ``artifact_uri``, ``sha256``, ``metrics``, ``train_rows``, ``holdout_uri``, ...
+    :raises InvalidInput: for too few rows, or a model that could not be served.
     """
     earlier, tail = split(frame, holdout, time_column)
     began = time.monotonic()
@@ -79,6 +113,7 @@ def train(
             field="trainer",
             remedy="Fit it on a table with named columns, so that it has feature_names_in_.",
         )
+    outputs_of(model)  # refuses one that could not be served
     metrics = {metric: evaluation.number(scorer(model, tail))} if scorer is not None else {}
     manifest = artifact.Manifest(
         name=name,

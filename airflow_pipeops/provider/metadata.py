@@ -187,7 +187,9 @@ def get_provider_info() -> dict[str, Any]:
                 ],
             }
         ],
-        "extra-links": ["airflow_pipeops.delivery.links.ReportLink"],
+        "extra-links": [
+            f"airflow_pipeops.delivery.links.{name}" for name in ("ReportLink", "LogLink", "CommitLink")
+        ],
         "task-decorators": [
             {"name": name, "class-name": f"airflow_pipeops.{path}"}
             for name, path in (

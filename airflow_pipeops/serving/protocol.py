@@ -1,28 +1,32 @@
 """The Open Inference Protocol v2 in JSON: from a request's tensors to columns, and back. Standard library only.
 
-One input tensor per feature, of shape ``[n]`` or ``[n, 1]``. A missing number in an ``FP64`` tensor is ``null``.
+One input tensor per feature, of shape ``[n]`` or ``[n, 1]``. A missing number in an ``FP64`` tensor is ``null``. One output
+tensor of two classes or of numbers, and one for each class of more; the metadata say of which class it is.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.exceptions import InvalidInput
+from airflow_pipeops.models.outputs import OUTPUT
 
 if TYPE_CHECKING:
     from typing import TypeGuard
 
-OUTPUT = "probability"
 _INT64 = 2**63
 
 
-def read_request(body: bytes, features: Mapping[str, str]) -> tuple[str | None, dict[str, list[Any]], int]:
+def read_request(
+    body: bytes, features: Mapping[str, str], outputs: Iterable[str] = (OUTPUT,)
+) -> tuple[str | None, dict[str, list[Any]], int]:
     """Return id, columns (in the order of ``features``) and number of rows of an inference request.
 
     :param features: input name -> datatype, as the model wants them.
+    :param outputs: the names of its outputs.
     :return: the id (``None`` where the request has none), the values of each input, and how many rows there are.
     :raises InvalidInput: naming what is wrong; the text suits an error body.
     """
@@ -32,7 +36,7 @@ def read_request(body: bytes, features: Mapping[str, str]) -> tuple[str | None, 
     identifier = request.get("id")
     if identifier is not None and not isinstance(identifier, str):
         raise InvalidInput('"id" is not a string', field="id")
-    _check_outputs(request.get("outputs"))
+    _check_outputs(request.get("outputs"), list(outputs))
     tensors: dict[str, list[Any]] = {}
     for tensor in request["inputs"]:
         name, values = _tensor(tensor, features)
@@ -47,7 +51,9 @@ def read_request(body: bytes, features: Mapping[str, str]) -> tuple[str | None, 
     return identifier, {name: tensors[name] for name in features}, lengths.pop()
 
 
-def write_request(columns: Mapping[str, list[Any]], features: Mapping[str, str]) -> dict[str, Any]:
+def write_request(
+    columns: Mapping[str, list[Any]], features: Mapping[str, str], outputs: Iterable[str] = (OUTPUT,)
+) -> dict[str, Any]:
     """Return the request for columns of plain values; a NaN is sent as ``null``."""
     inputs = []
     for name, datatype in features.items():
@@ -55,33 +61,50 @@ def write_request(columns: Mapping[str, list[Any]], features: Mapping[str, str])
             None if isinstance(value, float) and math.isnan(value) else value for value in columns[name]
         ]
         inputs.append({"name": name, "shape": [len(values)], "datatype": datatype, "data": values})
-    return {"inputs": inputs, "outputs": [{"name": OUTPUT}]}
+    return {"inputs": inputs, "outputs": [{"name": name} for name in outputs]}
 
 
 def write_response(
-    model: str, version: str, identifier: str | None, values: list[float], parameters: Mapping[str, Any]
+    model: str,
+    version: str,
+    identifier: str | None,
+    predicted: Mapping[str, list[float]],
+    parameters: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return the response for the predicted probabilities."""
-    output = {"name": OUTPUT, "shape": [len(values)], "datatype": "FP64", "data": values}
+    """Return the response for what was predicted, output by output."""
+    outputs = [
+        {"name": name, "shape": [len(values)], "datatype": "FP64", "data": values}
+        for name, values in predicted.items()
+    ]
     response = {
         "model_name": model,
         "model_version": version,
         "parameters": dict(parameters),
-        "outputs": [output],
+        "outputs": outputs,
     }
     return response if identifier is None else {**response, "id": identifier}
 
 
 def metadata(
-    model: str, version: str, features: Mapping[str, str], parameters: Mapping[str, Any]
+    model: str,
+    version: str,
+    features: Mapping[str, str],
+    outputs: Mapping[str, str],
+    parameters: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return the description of a served model."""
+    """Return the description of a served model.
+
+    :param outputs: name -> the class whose probability it is; empty for none.
+    """
     return {
         "name": model,
         "versions": [version],
         "platform": "sklearn_skops",
         "inputs": [{"name": name, "datatype": kind, "shape": [-1]} for name, kind in features.items()],
-        "outputs": [{"name": OUTPUT, "datatype": "FP64", "shape": [-1]}],
+        "outputs": [
+            {"name": name, "datatype": "FP64", "shape": [-1], **({"parameters": {"class": of}} if of else {})}
+            for name, of in outputs.items()
+        ],
         "parameters": dict(parameters),
     }
 
@@ -96,7 +119,7 @@ def _json(body: bytes) -> Any:
         raise InvalidInput(f"the body is not JSON: {error}", field="body") from error
 
 
-def _check_outputs(outputs: Any) -> None:
+def _check_outputs(outputs: Any, known: list[str]) -> None:
     if outputs is None:
         return
     named = (
@@ -106,9 +129,10 @@ def _check_outputs(outputs: Any) -> None:
     )
     if not isinstance(outputs, list) or len(named) != len(outputs):
         raise InvalidInput('"outputs" is no list of objects', field="outputs")
-    if unknown := [name for name in named if name != OUTPUT]:
+    if unknown := [name for name in named if name not in known]:
         raise InvalidInput(
-            f"unknown outputs: {', '.join(map(repr, unknown))}; there is {OUTPUT!r}", field="outputs"
+            f"unknown outputs: {', '.join(map(repr, unknown))}; there is {', '.join(map(repr, known))}",
+            field="outputs",
         )
 
 

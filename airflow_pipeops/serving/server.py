@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
+from airflow_pipeops.models.outputs import outputs_of
 from airflow_pipeops.serving import protocol
 
 if TYPE_CHECKING:
@@ -102,6 +103,9 @@ class Service:
         self._loaded, self._settings = loaded, configured
         self._parameters = {"sha256": loaded.sha256}
 
+    def _outputs(self) -> dict[str, str]:
+        return outputs_of(self._loaded.model)
+
     def routes(self) -> list[Any]:
         """Return the routes; each model route exists with and without the version."""
         from starlette.routing import Route
@@ -137,7 +141,8 @@ class Service:
         """Describe the model: inputs, version and digest."""
         self._check(request)
         at = self._settings
-        return _json(protocol.metadata(at.name, at.version, self._loaded.manifest.features, self._parameters))
+        features = self._loaded.manifest.features
+        return _json(protocol.metadata(at.name, at.version, features, self._outputs(), self._parameters))
 
     async def model_ready(self, request: Request) -> Response:
         """Answer for this model and version."""
@@ -154,8 +159,8 @@ class Service:
 
     def _predict(self, body: bytes) -> dict[str, Any]:
         features = self._loaded.manifest.features
-        identifier, columns, _ = protocol.read_request(body, features)
-        values = probabilities(self._loaded.model, columns, features)
+        identifier, columns, _ = protocol.read_request(body, features, self._outputs())
+        values = predicted(self._loaded.model, columns, features)
         at = self._settings
         return protocol.write_response(at.name, at.version, identifier, values, self._parameters)
 
@@ -180,17 +185,39 @@ class Service:
         return bytes(body)
 
 
-def probabilities(model: Any, columns: Mapping[str, list[Any]], features: Mapping[str, str]) -> list[float]:
-    """Return the probability of the positive class for each row (the prediction, where a model gives none)."""
+def predicted(
+    model: Any, columns: Mapping[str, list[Any]], features: Mapping[str, str]
+) -> dict[str, list[float]]:
+    """Return what the model gives for each row, output by output; see :func:`airflow_pipeops.models.outputs.outputs_of`.
+
+    :raises InvalidInput: for values that the model does not take, and where it gives no number.
+    """
+    import numpy as np
     import pandas as pd
 
     from airflow_pipeops.models.artifact import DTYPES
 
+    names = list(outputs_of(model))
     frame = pd.DataFrame(
         {name: pd.Series(columns[name], dtype=DTYPES[kind]) for name, kind in features.items()}
     )
-    found = model.predict_proba(frame)[:, 1] if hasattr(model, "predict_proba") else model.predict(frame)
-    return [float(value) for value in found]
+    try:
+        found = model.predict_proba(frame) if hasattr(model, "predict_proba") else model.predict(frame)
+        values = np.asarray(found, dtype=float).reshape(len(frame), -1)
+    except ValueError as error:  # scikit-learn's word for data that it does not take
+        nulls = [
+            name
+            for name, kind in features.items()
+            if kind == "FP64" and any(value != value for value in columns[name])
+        ]
+        of = f" (there is null in {', '.join(nulls)})" if nulls else ""
+        said = (str(error).splitlines() or [""])[0]
+        raise InvalidInput(f"the model does not take these values{of}: {said}", field="inputs") from error
+    values = values[:, -len(names) :]  # of two classes, the positive one alone
+    if not np.isfinite(values).all():
+        row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
+        raise InvalidInput(f"the model gives no finite number for row {row}", field="inputs", value=row)
+    return {name: values[:, number].tolist() for number, name in enumerate(names)}
 
 
 def application(loaded: Loaded, configured: Settings) -> Starlette:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.documents import parsed
-from airflow_pipeops.base.http import ONE, pieces
+from airflow_pipeops.base.http import ONE, pieces, untrusted
+from airflow_pipeops.base.http import base_url as checked
 from airflow_pipeops.exceptions import (
     AccessDenied,
     BadResponse,
@@ -59,11 +60,12 @@ def verify(
     """
     import httpx
 
-    from airflow_pipeops.serving.server import probabilities
+    from airflow_pipeops.serving.server import predicted
 
     features = loaded.manifest.features
     columns = plain_columns(frame, features)
-    offline = probabilities(loaded.model, columns, features)
+    by_output = predicted(loaded.model, columns, features)
+    offline = [value for values in by_output.values() for value in values]
     remember(token or "")
     headers = {"Accept-Encoding": "gzip", **({"Authorization": f"Bearer {token}"} if token else {})}
     with httpx.Client(base_url=base_url.rstrip("/"), headers=headers, timeout=20) as client:
@@ -80,14 +82,17 @@ def verify(
                     remedy="Look whether the release of that version is live, and the connection names its endpoint.",
                 )
         began = time.monotonic()
-        answer = _ask(client, "POST", f"/v2/models/{model}/infer", protocol.write_request(columns, features))
+        answer = _ask(
+            client, "POST", f"/v2/models/{model}/infer", protocol.write_request(columns, features, by_output)
+        )
         seconds = time.monotonic() - began
     try:
-        online = [float(value) for value in answer["outputs"][0]["data"]]
+        answered = {output["name"]: output["data"] for output in answer["outputs"]}
+        online = [float(value) for name in by_output for value in answered[name]]
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise BadResponse(f"{base_url} gave an answer without predictions") from error
     if len(online) != len(offline):
-        raise GateFailed(f"{base_url} gave {len(online)} predictions for {len(offline)} rows")
+        raise GateFailed(f"{base_url} gave {len(online)} predictions, and the model itself {len(offline)}")
     differences = [abs(one - other) for one, other in zip(online, offline, strict=True)]
     difference = max(differences)
     if not all(one <= TOLERANCE for one in differences):  # a NaN is below nothing, and max may not see it
@@ -95,7 +100,7 @@ def verify(
             f"{base_url} predicts otherwise than the model itself, by up to {difference:.3g}",
             remedy="Compare the versions of scikit-learn and numpy of the server with those in model.json.",
         )
-    return Verified(len(online), difference, seconds)
+    return Verified(len(frame), difference, seconds)
 
 
 def plain_columns(frame: pd.DataFrame, features: Any) -> dict[str, list[Any]]:
@@ -130,10 +135,11 @@ def base_url(connection: Any, conn_id: str) -> str:
     authority = url.partition("://")[2].partition("/")[0]
     if connection.port and ":" not in authority:
         url = url.replace(authority, f"{authority}:{connection.port}", 1)
-    return str(url)
+    return checked(str(url), field=f"{conn_id}.host", of="a model server")
 
 
-def _ask(client: httpx.Client, method: str, path: str, content: Any = None) -> dict[str, Any]:
+def _tried(client: httpx.Client, method: str, path: str, content: Any) -> tuple[httpx.Response, bytes]:
+    """Make a call, again where the server is away or busy."""
     import httpx
 
     for attempt in range(1, _ATTEMPTS + 1):
@@ -141,13 +147,19 @@ def _ask(client: httpx.Client, method: str, path: str, content: Any = None) -> d
             with client.stream(method, path, json=content) as response:
                 body = _body(response)
             if response.status_code < 500 and response.status_code != 429:
-                break
+                return response, body
             why = f"answered with {response.status_code}"
         except httpx.TransportError as error:
+            if refused := untrusted(str(client.base_url), error):
+                raise refused from error
             why = f"did not answer: {error or type(error).__name__}"
-        if attempt == _ATTEMPTS:
-            raise Unreachable(f"{client.base_url}{path.lstrip('/')} {why}")
-        time.sleep(random.uniform(0, 0.2 * 2**attempt))
+        if attempt < _ATTEMPTS:
+            time.sleep(random.uniform(0, 0.2 * 2**attempt))
+    raise Unreachable(f"{client.base_url}{path.lstrip('/')} {why}")
+
+
+def _ask(client: httpx.Client, method: str, path: str, content: Any = None) -> dict[str, Any]:
+    response, body = _tried(client, method, path, content)
     url = f"{client.base_url}{path.lstrip('/')}"
     if response.status_code in (401, 403):
         raise AccessDenied(f"{url} refused the credential ({response.status_code})")

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_pipeops.base.arguments import one_given
-from airflow_pipeops.exceptions import SystemFailure
+from airflow_pipeops.base.delimited import Csv, in_spark
+from airflow_pipeops.exceptions import PipeOpsError, SystemFailure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,10 +115,14 @@ class SparkBatch:
 
     :param files: URIs of Parquet or CSV files or folders, of one format.
     :param config: settings of the Spark session, for example ``{"spark.master": "yarn"}``.
+    :param options: what CSV files do not say of themselves.
     :raises SystemFailure: if Spark cannot read them.
+    :raises InvalidInput: if CSV files leave open how they are to be read.
     """
 
-    def __init__(self, files: Sequence[str], config: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, files: Sequence[str], config: Mapping[str, str] | None = None, options: Csv | None = None
+    ) -> None:
         from airflow_pipeops.exceptions import MissingExtra
 
         try:
@@ -129,11 +134,14 @@ class SparkBatch:
             builder = builder.config(name, value)
         csv = all(".csv" in name.rsplit("/", 1)[-1].lower() for name in files)
         try:
-            reader = builder.getOrCreate().read
-            self._frame = (
-                reader.csv(list(files), header=True, inferSchema=True) if csv else reader.parquet(*files)
-            )
+            session = builder.getOrCreate()
+            if csv:
+                self._frame, _ = in_spark(session, files, options or Csv(), {}, "+".join(files), "data")
+            else:
+                self._frame = session.read.parquet(*files)
             self.rows = int(self._frame.count())
+        except PipeOpsError:
+            raise
         except Exception as error:  # py4j and Spark have many types of error
             raise SystemFailure(
                 f"Spark cannot read {', '.join(files)} ({type(error).__name__})",

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from airflow_pipeops.base.arguments import files, one_of
+from airflow_pipeops.base.delimited import Csv
 from airflow_pipeops.delivery.links import ReportLink
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.exceptions import DataRejected, InvalidInput
@@ -48,6 +49,8 @@ class ValidateDataOperator(DeliveryOperator):
     :param on_failure: ``fail`` the task, without retry; or ``record`` the result and go on.
     :param storage_conn_id: connection of type ``pipeops_storage`` for relative names or credentials.
     :param sql_conn_id: any connection whose hook gives a SQLAlchemy engine.
+    :param csv: what CSV files do not say of themselves: the fields of :class:`~airflow_pipeops.base.delimited.Csv`, such as
+        ``{"decimal": ","}``.
     :param engine: ``pandas`` or ``spark``, for ``data``.
     :param spark_config: settings of the Spark session.
     :raises InvalidInput: for an unknown expectation or wrong arguments, before data is read; for a damaged file.
@@ -83,6 +86,7 @@ class ValidateDataOperator(DeliveryOperator):
         on_failure: OnFailure = "fail",
         storage_conn_id: str | None = None,
         sql_conn_id: str | None = None,
+        csv: Csv | Mapping[str, Any] | None = None,
         engine: Engine = "pandas",
         spark_config: Mapping[str, str] | None = None,
         **kwargs: Any,
@@ -105,6 +109,7 @@ class ValidateDataOperator(DeliveryOperator):
         self.on_failure: OnFailure = one_of("on_failure", on_failure, get_args(OnFailure))
         self.storage_conn_id = storage_conn_id
         self.sql_conn_id = sql_conn_id
+        self.csv = Csv.of(csv)
         self.engine: Engine = one_of("engine", engine, get_args(Engine))
         self.spark_config = spark_config
 
@@ -163,13 +168,13 @@ class ValidateDataOperator(DeliveryOperator):
             return batch, {**facts, "columns": len(batch.columns)}
         if self.engine == "spark":
             uris = files("data", self.data)
-            spark = SparkBatch(uris, self.spark_config)
+            spark = SparkBatch(uris, self.spark_config, self.csv)
             name = "+".join(uri.rstrip("/").rsplit("/", 1)[-1] for uri in uris)
             facts = {"batch": name, "rows": spark.rows, "digest": None, "files": uris[:_NAMED]}
             return spark, {**facts, "columns": len(spark.columns)}
         from airflow_pipeops.base.tables import read
 
-        table = read(self.data, storage_conn_id=self.storage_conn_id)
+        table = read(self.data, storage_conn_id=self.storage_conn_id, options=self.csv)
         facts = {"batch": table.name, "rows": table.rows, "digest": table.digest}
         frame = FrameBatch(table.frame)
         return frame, {**facts, "files": list(table.files)[:_NAMED], "columns": len(frame.columns)}

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from airflow_pipeops.argocd import operators, sensors
-from airflow_pipeops.argocd.links import ArgoCDAppLink, ArgoCDCommitLink, ArgoCDOperationLink, app_url
+from airflow_pipeops.argocd.links import ArgoCDAppLink, ArgoCDOperationLink, app_url
+from airflow_pipeops.delivery.links import CommitLink
 
 APP = app_url("https://argo.example.com/", "team a", "api")
 
@@ -18,7 +19,7 @@ APP = app_url("https://argo.example.com/", "team a", "api")
     [
         (ArgoCDAppLink(), "https://argo.example.com/applications/team%20a/api"),
         (ArgoCDOperationLink(), "https://argo.example.com/applications/team%20a/api?operation=true"),
-        (ArgoCDCommitLink(), "https://github.com/a/b/commit/1"),
+        (CommitLink(), "https://github.com/a/b/commit/1"),
     ],
 )
 def test_where_they_lead(link: Any, known: str) -> None:

@@ -7,12 +7,15 @@ import base64
 import gzip
 import json
 import resource
+import ssl
+import subprocess
 import threading
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -22,7 +25,16 @@ from airflow_pipeops.argocd.clients.protocol import AppRef
 from airflow_pipeops.argocd.clients.rest import ArgoCDClient
 from airflow_pipeops.base.http import MANY, ONE
 from airflow_pipeops.build import smoke
-from airflow_pipeops.exceptions import BadResponse, PipeOpsError, SystemFailure, Unreachable
+from airflow_pipeops.exceptions import (
+    AccessDenied,
+    BadResponse,
+    InvalidInput,
+    PipeOpsError,
+    SystemFailure,
+    Unreachable,
+)
+from airflow_pipeops.git.credentials import Credentials
+from airflow_pipeops.git.repository import GitRepository
 from airflow_pipeops.kubernetes.client import KubernetesClient
 from airflow_pipeops.kubernetes.kinds import PODS
 from airflow_pipeops.kubernetes.kubeconfig import Endpoint
@@ -32,7 +44,9 @@ TOKEN = "Zk9+wQ/7xR2-pL4_vN8"
 
 
 @contextmanager
-def serving(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]:
+def serving(
+    answer: Callable[[BaseHTTPRequestHandler], None], certificate: Path | None = None
+) -> Iterator[str]:
     """A real server that answers every call in this way."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -51,9 +65,13 @@ def serving(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"http{'s' if certificate else ''}://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()
@@ -227,3 +245,71 @@ def test_a_smoke_test_reads_no_more_than_its_limit(answer: Any) -> None:
         (found,) = smoke.ask(url, checks, timeout=timedelta(seconds=30), attempts=1)
     assert not found.problem
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate that signs itself, for another host; its key is in the same file."""
+    path = tmp_path_factory.mktemp("tls") / "server.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-keyout", f"{path}.key", "-out", path,
+         "-subj", "/CN=elsewhere.example", "-addext", "subjectAltName=DNS:elsewhere.example"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    path.write_text(path.read_text() + Path(f"{path}.key").read_text(encoding="utf-8"))
+    return path
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["unknown authority", "wrong name"])
+@pytest.mark.parametrize("client", ["argocd", "kubernetes", "smoke", "git"])
+def test_a_certificate_that_is_not_trusted_is_named_and_not_tried_again(
+    client: str, known: bool, certificate: Path, tmp_path: Path
+) -> None:
+    authority = str(certificate) if known else ""
+
+    async def rest(url: str) -> Any:
+        async with ArgoCDClient(url, ca_file=authority, pause=60) as opened:
+            return await opened.version()
+
+    async def cluster(url: str) -> Any:
+        async def source() -> Endpoint:
+            return Endpoint(url, ca_file=authority)
+
+        async with KubernetesClient(source, pause=60) as opened:
+            return await opened.version()
+
+    def ask_once(url: str) -> None:
+        checks = smoke.read_checks([{"path": "/"}])
+        (found,) = smoke.ask(url, checks, timeout=timedelta(seconds=20), attempts=9, verify=authority or True)
+        assert not found.transient
+        raise AccessDenied(found.problem)
+
+    calls: dict[str, Callable[[str], Any]] = {
+        "argocd": lambda url: asyncio.run(rest(url)),
+        "kubernetes": lambda url: asyncio.run(cluster(url)),
+        "smoke": ask_once,
+        "git": lambda url: GitRepository(
+            f"{url}/x.git", credentials=Credentials(ca_file=authority), cache_dir=tmp_path
+        ).tip(),
+    }
+    refused = pytest.raises(AccessDenied, match=r"certificate of .* is not trusted")
+    with serving(lambda handler: send(handler, 200, b"{}"), certificate) as url, refused:
+        calls[client](url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://[::1", "https://host:port", "https://host:99999", "https://ada@host", "host", "ftp://x", ""],
+)
+def test_what_is_no_url_is_refused_by_name(url: str) -> None:
+    with pytest.raises(InvalidInput, match="no base URL") as caught:
+        ArgoCDClient(url)
+    assert caught.value.field == "host"
+
+
+@pytest.mark.parametrize("status", [200, 400])
+@pytest.mark.parametrize("client", ["argocd", "kubernetes"])
+def test_json_that_is_nested_deep_is_a_typed_error(client: str, status: int) -> None:
+    content = b'{"a": ' + b"[" * 200_000 + b"]" * 200_000 + b"}"
+    with serving(lambda handler: send(handler, status, content)) as url, pytest.raises(PipeOpsError):
+        CLIENTS[client](url)

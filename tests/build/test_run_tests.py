@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import os
+import re
 import sys
 import time
 from datetime import timedelta
@@ -44,6 +46,19 @@ def test_passing_tests_become_a_record_with_evidence(context, commit) -> None:
     assert {item.name for item in record.evidence} == {"tests.log", "junit.xml"}
     report = next(item for item in record.evidence if item.name == "junit.xml")
     assert b"<testsuites" in Path(report.uri.removeprefix("file://")).read_bytes()
+
+
+def test_green_or_not_the_whole_output_is_linked(context, commit) -> None:
+    for source in ("def test_a(): print('seen')\n", "def test_a(): assert False, 'seen'\n"):
+        sha = commit({"test_a.py": source})
+        task = RunTestsOperator(task_id="test", git_conn_id="app", commit=sha, command=None)
+        links = {link.name: link for link in task.operator_extra_links}
+        assert links["Full output"].get_link(task, ti_key=None) == ""
+        with contextlib.suppress(AirflowFailException):
+            task.execute(context)
+        address = links["Full output"].get_link(task, ti_key=None)
+        assert re.search(r"/pipeops/evidence/dag/[0-9a-f]{64}/tests\.log$", address)
+        assert links["Commit"].get_link(task, ti_key=None) == "", "a folder has no forge"
 
 
 @pytest.mark.parametrize(

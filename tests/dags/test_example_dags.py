@@ -17,6 +17,7 @@ from airflow.sdk import DAG
 from airflow_pipeops.demo.preflight import Ports
 from airflow_pipeops.demo.stack import DAGS, Stack
 from airflow_pipeops.provider.examples import example_dags
+from tests.servers import free_ports
 
 RUNNER = Path(__file__).with_name("run_dag.py")
 FILES = sorted(example_dags().glob("*.py"))
@@ -49,7 +50,9 @@ def test_there_are_five() -> None:
 @pytest.fixture(scope="module")
 def laptop(tmp_path_factory) -> Iterator[Stack]:
     """Repositories, sandbox, Airflow's database and connections; no Airflow processes."""
-    stack = Stack(tmp_path_factory.mktemp("laptop") / "home", Ports(airflow=18380, nodes=31380))
+    stack = Stack(
+        tmp_path_factory.mktemp("laptop") / "home", Ports(airflow=free_ports(2), nodes=free_ports(4))
+    )
     try:
         stack.prepare()
         stack.start_sandbox()
@@ -83,7 +86,9 @@ def test_from_commit_and_data_to_releases_and_back(laptop: Stack) -> None:
     assert httpx.get(laptop.endpoint("delay-api-production") + "/version").json() == {"version": "1"}
 
     laptop.seeds.push_version(2)
-    earlier = run_dag(laptop, "code_to_release", {"revision": "HEAD~1", "environment": "staging"})
+    parent = ["git", "-C", str(laptop.seeds.app_repository), "rev-parse", "main~1"]
+    first = subprocess.run(parent, capture_output=True, text=True, check=True).stdout.strip()
+    earlier = run_dag(laptop, "code_to_release", {"revision": first, "environment": "staging"})
     assert earlier["state"] == "success", earlier["log"][-5000:]
     assert earlier["tasks"]["staging_is_live"] == "success"
     assert earlier["tasks"]["promote_to_production"] == "skipped"

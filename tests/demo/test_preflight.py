@@ -11,11 +11,12 @@ import pytest
 
 from airflow_pipeops.demo import preflight
 from airflow_pipeops.demo.preflight import MARKER, Ports, problems
+from tests.servers import free_ports
 
 
 @pytest.fixture
 def ports() -> Ports:
-    return Ports(airflow=28180, nodes=28190)
+    return Ports(airflow=free_ports(2), nodes=free_ports(4))
 
 
 def test_a_good_machine_has_no_problem(tmp_path, ports) -> None:
@@ -37,7 +38,7 @@ def test_a_folder_that_is_not_ours_is_not_wiped(tmp_path, ports) -> None:
     assert "was not made by the demo" in found
     run = subprocess.run(
         [sys.executable, "-m", "airflow_pipeops.demo", "--headless", "--home", str(tmp_path),
-         "--port", "28280", "--node-port", "28290"],
+         "--port", str(free_ports(2)), "--node-port", str(free_ports(4))],
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert run.returncode == 2

@@ -20,10 +20,11 @@ from airflow_pipeops.demo.configuration import USERS
 from airflow_pipeops.demo.preflight import Ports
 from airflow_pipeops.demo.stack import DAGS
 from airflow_pipeops.exceptions import AccessDenied
+from tests.servers import free_ports
 
 pytestmark = [pytest.mark.demo, pytest.mark.timeout(600)]
 ROOT = Path(__file__).parents[2]
-PORTS = Ports(airflow=28480, nodes=28490)
+PORTS = Ports(airflow=free_ports(2), nodes=free_ports(4))
 
 #: Starts a stack, says that it is up, and watches over it.
 PROGRAM = """

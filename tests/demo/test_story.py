@@ -19,11 +19,12 @@ import httpx
 import pytest
 
 from airflow_pipeops.demo.airflow_api import AirflowApi
+from tests.servers import free_ports
 from tests.surroundings import outside
 
 pytestmark = [pytest.mark.demo, pytest.mark.timeout(1500)]
 ROOT = Path(__file__).parents[2]
-PORT = 18080
+PORT, NODES = free_ports(2), free_ports(4)
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +49,8 @@ def demo(tmp_path_factory, python: Path) -> Iterator[SimpleNamespace]:
         str(home),
         "--port",
         str(PORT),
+        "--node-port",
+        str(NODES),
         "--claims",
         str(claims),
     ]

@@ -18,6 +18,8 @@ from airflow.sdk import ObjectStoragePath
 
 from airflow_pipeops.drift.comparison import Engine
 from airflow_pipeops.drift.engine import compare, profile
+from airflow_pipeops.drift.engines.duck import Database
+from airflow_pipeops.drift.engines.opening import opened
 from airflow_pipeops.drift.engines.rows import read_rows
 from airflow_pipeops.drift.engines.sessions import Cancellation, Cancelled
 from airflow_pipeops.drift.operators import DataDriftOperator, DriftProfileOperator
@@ -25,6 +27,7 @@ from airflow_pipeops.drift.profile import Profile
 from airflow_pipeops.drift.sources import Files, Frame, Query, TableRef
 from airflow_pipeops.drift.statistics.aggregates import CategoricalAggregate
 from airflow_pipeops.exceptions import AccessDenied, InvalidInput, NotFound, Unreachable
+from tests.base.test_tables import HARD, TOLD
 from tests.drift.adversarial import ROWS, table
 from tests.servers import Hook, Postgres, postgres
 
@@ -329,6 +332,42 @@ def test_what_spark_cannot_read_is_one_clear_error(spark: Any, tmp_path: Path) -
         profile(TableRef("absent"), engine=engine)
     found = profile(Query("SELECT id * 1.5D AS x, array(id) AS list FROM range(500)"), engine=engine)
     assert found.kinds == {"x": "numerical"}
+
+
+def test_spark_reads_csv_as_everything_else_does(spark: Any, tmp_path: Path) -> None:
+    """The table of hard columns that the other readers are held to, and the same refusals."""
+    (tmp_path / "hard.csv").write_text(HARD)
+    with Database() as database:
+        side = opened(Files(str(tmp_path / "hard.csv")), "reference", duck=database, spark=spark)
+        assert side.engine.startswith("spark ")
+        assert {one.name: one.family for one in side.schema()} == {n: kind for n, (_, kind) in TOLD.items()}
+        found = side.frame(f"SELECT * FROM {side.relation}")
+        side.close()
+    assert list(found["zip"]) == ["01234", "00001"]
+    assert list(found["na"]) == ["NA", "null"]
+    assert found["empty"].isna().all()
+    rows = "".join(f"{n:05};{n % 7},5;\n" for n in range(500))
+    (tmp_path / "shops.csv").write_text("zip;price;gone\n" + rows)
+    engine = Engine(spark=spark)
+    shops = Files(str(tmp_path / "shops.csv"), csv={"decimal": ","})
+    assert profile(shops, engine=engine).data_digest == profile(shops).data_digest
+    assert {item.verdict for item in compare(shops, shops, engine=engine).columns} == {"no drift"}
+    for content, said in (
+        ("a,A\n1,2\n", "differ in case only"),
+        ("a;b\n1,5;x\n", "holds values such as 1,5"),
+        ("a,b;c\n1,2\n", "its delimiter cannot be told"),
+        ("a,b\n1\n", "Spark could not read"),
+        ("sep=;\na;b\n1;2\n", "begins with a line sep="),
+        ("", "begins without a header"),
+    ):
+        (tmp_path / "odd.csv").write_text(content)
+        with pytest.raises(InvalidInput, match=said):
+            profile(Files(str(tmp_path / "odd.csv")), engine=engine)
+    (tmp_path / "odd.csv").write_bytes("a,b\nö,2\n".encode("latin-1"))
+    with pytest.raises(InvalidInput, match="is not in UTF-8"):
+        profile(Files(str(tmp_path / "odd.csv")), engine=engine)
+    found = profile(Files(str(tmp_path / "odd.csv"), csv={"encoding": "latin-1"}), engine=engine)
+    assert found.columns[""]["a"].counts == {"ö": 1}
 
 
 def drawn(source: Any, **how: Any) -> list[float]:

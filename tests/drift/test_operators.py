@@ -309,6 +309,48 @@ def test_too_few_labels_are_said(scored: dict, context: dict) -> None:
     assert (found["verdict"], found["value"], found["worse"]) == ("too few labels", None, False)
 
 
+@pytest.mark.parametrize("label", [0, "on time"])
+@pytest.mark.parametrize("metric", ["roc_auc", "precision", "recall", "f1"])
+def test_a_quiet_day_without_a_positive_label_is_one_of_too_few_labels(
+    folder: Path, context: dict, metric: str, label: int | str
+) -> None:
+    """However labels are written; and so is a day with three of them."""
+    path = folder / "quiet.parquet"
+    positive = "late" if label == "on time" else None
+    for few in (0, 3):
+        labels = [1 if positive is None else positive] * few + [label] * (400 - few)
+        scores = np.linspace(0, 1, 400)
+        pd.DataFrame({"prediction": scores, "label": labels}).to_parquet(path)
+        found = ModelPerformanceOperator(
+            task_id="quiet",
+            predictions=str(path),
+            metric=metric,
+            positive=positive,
+            reference=0.9,
+            on_worse="fail",
+        ).execute(context)
+        assert (found["verdict"], found["value"], found["worse"]) == ("too few labels", None, False)
+        assert found["counts"]["rarest_class"] == few
+
+
+def test_a_quiet_day_of_accuracy_is_measured_however_labels_are_written(folder: Path, context: dict) -> None:
+    path = folder / "quiet.parquet"
+    for label, positive in ((0, None), ("on time", "late")):
+        pd.DataFrame({"prediction": [0.1] * 200, "label": [label] * 200}).to_parquet(path)
+        found = ModelPerformanceOperator(
+            task_id="quiet", predictions=str(path), metric="accuracy", positive=positive, reference=0.9
+        ).execute(context)
+        assert (found["verdict"], found["value"]) == ("steady", 1.0)
+
+
+def test_without_a_reference_nothing_is_steady(scored: dict, context: dict) -> None:
+    for reference in (None, "None", {"value": None}):
+        found = ModelPerformanceOperator(task_id="performance", **scored, reference=reference).execute(
+            context
+        )
+        assert (found["verdict"], found["worse"]) == ("no reference", False)
+
+
 def test_labels_of_several_classes(folder: Path, context: dict) -> None:
     random = np.random.default_rng(0)
     kind = random.choice(["bird", "cat", "dog"], 900)

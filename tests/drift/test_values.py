@@ -12,11 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from airflow_pipeops.drift.comparison import Engine
 from airflow_pipeops.drift.engine import compare, profile
 from airflow_pipeops.drift.engines.duck import Database
 from airflow_pipeops.drift.engines.opening import opened
 from airflow_pipeops.drift.engines.rows import read_rows
 from airflow_pipeops.drift.engines.sessions import frame_of
+from airflow_pipeops.drift.operators import DataDriftOperator
+from airflow_pipeops.drift.settings import Settings
 from airflow_pipeops.drift.sources import Files, Frame
 from airflow_pipeops.models.operators.performance import ModelPerformanceOperator
 
@@ -157,3 +160,156 @@ def test_a_delta_table_is_read_by_every_query(tmp_path: Path) -> None:
     write_deltalake(tmp_path / "lake", rows)
     found = profile(Files(str(tmp_path / "lake"), format="delta"))
     assert found.data_digest == profile(Frame(rows)).data_digest
+
+
+def test_a_segment_may_have_any_value() -> None:
+    """Of the empty text, of what looks like our own names, and of null: each its own rows, and the whole is all rows."""
+    names = ["", "(null)", None, "'", "''", "a"]
+    rows = pd.DataFrame({"g": names * 300, "x": np.arange(1800.0) % 97, "c": ["p", "q", "r"] * 600})
+    moved = rows.assign(x=np.where(rows.g == "", rows.x + 500, rows.x))
+    found = compare(Frame(rows), Frame(moved), segment_by="g")
+    assert found.rows["current"][""] == 1800
+    assert sorted(n for name, n in found.rows["current"].items() if name) == [300] * 6
+    by = {item.segment: item.verdict for item in found.columns if item.column == "x"}
+    assert by.pop("") == by.pop("''") == "drift"
+    assert set(by.values()) == {"no drift"}
+    assert len(by) == 5
+    made = profile(Frame(rows), segment_by="g")
+    again = compare(made, Frame(moved), segment_by="g")
+    assert {item.segment for item in again.columns} == {item.segment for item in found.columns}
+
+
+def test_a_name_is_a_name_before_it_is_a_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake = tmp_path / "day[1]"
+    lake.mkdir()
+    names = ["part[1].parquet", "part1.parquet", "a*b?.parquet"]
+    for number, name in enumerate(names):
+        pq.write_table(pa.table({"x": [10.0**number]}), lake / name)
+
+    def seen(source: Files) -> float:
+        return float(read_rows(source, "reference")["x"].sum())
+
+    assert seen(Files(str(lake))) == 111
+    assert seen(Files(str(lake / names[0]))) == 1
+    assert seen(Files(str(lake / names[2]))) == 100
+    monkeypatch.chdir(lake)
+    assert seen(Files("*.parquet")) == 111
+    assert seen(Files("part*.parquet")) == 11
+    assert seen(Files("part[0-9].parquet")) == 10
+    monkeypatch.setenv("AIRFLOW_CONN_LAKE", f'{{"conn_type": "pipeops_storage", "host": "file://{lake}"}}')
+    assert seen(Files("part*.parquet", storage_conn_id="lake")) == 11
+    assert seen(Files("part[1].parquet", storage_conn_id="lake")) == 1
+
+
+def csv(folder: Path, name: str, **columns: list[Any]) -> Files:
+    pd.DataFrame(columns).to_csv(folder / name, index=False)
+    return Files(str(folder / name))
+
+
+def test_the_types_of_the_reference_rule(tmp_path: Path) -> None:
+    rows = 400
+    reference = pa.table(
+        {
+            "zip": [f"{n % 50:05}" for n in range(rows)],
+            "amount": pa.array([n % 7 / 2 for n in range(rows)]),
+            "flag": pa.array([n % 2 == 0 for n in range(rows)]),
+            "at": pa.array([n * 1_000_000 for n in range(rows)], pa.timestamp("us")),
+            "gone": pa.array([None] * rows, pa.float64()),
+            "word": ["a", "b"] * (rows // 2),
+        }
+    )
+    current = csv(
+        tmp_path,
+        "a.csv",
+        zip=[f"{n % 50 + 10_000}" for n in range(rows)],  # all of them look like numbers
+        amount=[str(n % 7 // 2) for n in range(rows)],  # and these like integers
+        flag=[n % 2 for n in range(rows)],
+        at=[str(pd.Timestamp(n, unit="s")) for n in range(rows)],
+        gone=[None] * rows,
+        word=[None] * rows,
+    )
+    expected = {
+        "zip": "drift",
+        "amount": "drift",
+        "flag": "no drift",
+        "at": "no drift",
+        "gone": "no drift",  # nothing on both sides is no change
+        "word": "all null",
+    }
+    found = compare(Frame(reference), current)
+    assert {item.column: item.verdict for item in found.columns} == expected
+    again = compare(profile(Frame(reference)), current)
+    assert {item.column: item.verdict for item in again.columns} == expected
+
+
+def test_null_on_both_sides_is_no_change(tmp_path: Path) -> None:
+    rows = 300
+    empty = csv(tmp_path, "a.csv", x=list(range(rows)), gone=[None] * rows)
+    for kind in (pa.float64(), pa.string(), pa.null(), pa.date32()):
+        typed = Frame(pa.table({"x": range(rows), "gone": pa.array([None] * rows, kind)}))
+        known = Frame(
+            pa.table({"x": range(rows), "gone": pa.array([None] * 10 + [1] * (rows - 10)).cast(pa.int64())})
+        )
+        for left, right, verdict in (
+            (empty, empty, "no drift"),
+            (empty, typed, "no drift"),
+            (typed, empty, "no drift"),
+            (typed, typed, "no drift"),
+            (profile(empty), typed, "no drift"),
+            (empty, known, "all null"),
+            (known, empty, "all null"),
+            (profile(empty), known, "all null"),
+        ):
+            found = compare(left, right)
+            assert {item.column: item.verdict for item in found.columns} == {"x": "no drift", "gone": verdict}
+
+
+def test_times_of_any_unit_and_zone_are_compared(tmp_path: Path) -> None:
+    at = pd.Series(pd.date_range("2026-01-01", periods=400, freq="h"))
+    frame = pd.DataFrame(
+        {
+            "utc": at.dt.tz_localize("UTC").astype("datetime64[ns, UTC]"),
+            "berlin": at.dt.tz_localize("UTC")
+            .dt.tz_convert("Europe/Berlin")
+            .astype("datetime64[ns, Europe/Berlin]"),
+            "plain": at.astype("datetime64[ns]"),
+            "seconds": at.astype("datetime64[s]"),
+        }
+    )
+    frame.to_parquet(tmp_path / "a.parquet")
+    for source in (Files(str(tmp_path / "a.parquet")), Frame(frame)):
+        found = compare(source, Frame(frame))
+        assert {item.verdict for item in found.columns} == {"no drift"}
+        lows = {name: one.low[0] for name, one in profile(source).columns[""].items()}
+        assert set(lows.values()) == {at[0].timestamp()}
+
+
+def test_a_column_beyond_the_memory_limit_costs_its_own_verdict(tmp_path: Path) -> None:
+    r = np.random.default_rng(0)
+    ids = np.char.add("customer-number-of-some-length-", r.permutation(2_000_000).astype(str))
+    for name in ("a", "b"):
+        pq.write_table(pa.table({"id": ids, "x": r.normal(size=len(ids))}), tmp_path / f"{name}.parquet")
+    sides = Files(str(tmp_path / "a.parquet")), Files(str(tmp_path / "b.parquet"))
+    small = Engine(memory_limit="24MB", threads=1)
+    found = compare(*sides, engine=small)
+    by = {item.column: item for item in found.columns}
+    assert by["x"].verdict == "no drift"
+    assert by["id"].verdict == "undecided"
+    assert "more than the memory limit of 24MB" in by["id"].detail
+    assert found.dataset.verdict == "no drift"
+    critical = compare(*sides, engine=small, settings=Settings(critical=("id",)))
+    assert critical.dataset.verdict == "undecided"
+
+
+def test_an_operator_says_what_a_csv_file_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, context: dict
+) -> None:
+    monkeypatch.setenv("AIRFLOW__PIPEOPS__EVIDENCE_URI", (tmp_path / "evidence").as_uri())
+    rows = "".join(f"{n % 13},5;{n:05}\n" for n in range(400))
+    (tmp_path / "a.csv").write_text("price;zip\n" + rows)
+    given = {"files": str(tmp_path / "a.csv"), "csv": {"decimal": ",", "types": {"zip": "text"}}}
+    found = DataDriftOperator(task_id="drift", reference=given, current=given).execute(context)
+    assert {item["column"]: item["verdict"] for item in found["columns"]} == {
+        "price": "no drift",
+        "zip": "no drift",
+    }

@@ -7,12 +7,12 @@ import copy
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from airflow_pipeops.exceptions import Unreachable
-from airflow_pipeops.flux.client import gather
+from airflow_pipeops.flux.client import FluxClient, gather
 from airflow_pipeops.flux.differences import corrections, verdict_on
 from airflow_pipeops.flux.kinds import Ref
 from airflow_pipeops.flux.objects import observe
@@ -474,3 +474,28 @@ def test_equal_corrections_of_one_revision_are_told_however_often_they_were_merg
     merged = [one for one in copy.deepcopy(events) if "07ca0102" in json.dumps(one)]
     merged[2].update(count=3, lastTimestamp="2026-11-29T01:58:00Z")
     assert [one.at for one in corrections(item, merged).corrections][-1] == "2026-11-29T01:58:00Z"
+
+
+def test_a_release_between_an_object_and_its_events_is_no_correction() -> None:
+    """The object is read, a release is merged into the event of a correction, the events are read."""
+    events = recorded("kustomization-events-aggregated")
+    before, after = (owner("m", "fleet", sha(short, *events)) for short in ("07ca0102", "87a1c014"))
+    merged = [one for one in copy.deepcopy(events) if "07ca0102" in json.dumps(one)]
+    released = copy.deepcopy(merged)
+    released[2].update(count=2, lastTimestamp="2026-11-29T01:58:00Z")
+    answers = {"item": [before, after, after], "events": [released, released]}
+
+    class Kubernetes:
+        async def get(self, *_: Any) -> Any:
+            return answers["item"].pop(0)
+
+        async def events(self, *_: Any, **__: Any) -> Any:
+            return answers["events"].pop(0)
+
+    client = FluxClient(cast(Any, Kubernetes()))
+    item, told = asyncio.run(client.with_events(Ref("Kustomization", "flux-system", "m")))
+    assert "2026-11-29T01:58:00Z" not in [one.at for one in corrections(item, told).corrections]
+    assert corrections(item, told).unclear
+    assert corrections(before, released).corrections[-1].at == "2026-11-29T01:58:00Z", (
+        "what the torn look showed"
+    )

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from airflow_pipeops.flux import stream as feed
-from airflow_pipeops.flux.kinds import KINDS
+from airflow_pipeops.flux.kinds import KINDS, Ref
 from airflow_pipeops.flux.triggers import FluxWaitTrigger
 from airflow_pipeops.waits.verdict import Expectation
 from tests.flux.conftest import NAMESPACE, connect
-from tests.flux.objects import NEW, OLD, at, git, ks
+from tests.flux.objects import NEW, OLD, at, chart, git, hr, ks
 from tests.kubernetes.apiserver import ApiServer, Fault
 
 MANY = 60
@@ -299,3 +299,35 @@ def test_a_thousand_waits_are_judged_in_little_time(many: ApiServer) -> None:
 def _path(kind: str) -> str:
     group, version, plural = KINDS[kind]
     return f"/apis/{group}/{version}/namespaces/{NAMESPACE}/{plural}"
+
+
+def test_what_ends_a_wait_for_a_release_is_read_for_it_with_all_that_changes_it(
+    api: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The watch of Helm releases lags behind that of Kustomizations: an old "ready" must not join a new "applied"."""
+    connect(monkeypatch, api.url)
+    monkeypatch.setattr(feed, "LINGER", 0.0)
+    made = [git(OLD), ks(OLD), ks(OLD, name="root"), hr(), chart(built_from=OLD)]
+    made[1]["metadata"]["labels"] = {
+        "kustomize.toolkit.fluxcd.io/name": "root",
+        "kustomize.toolkit.fluxcd.io/namespace": NAMESPACE,
+    }
+    for item in made:
+        api.put(*KINDS[item["kind"]], item)
+
+    async def inside() -> list[dict[str, Any]]:
+        async with feed.joined("kubernetes_default") as cluster:
+            ref = Ref("HelmRelease", NAMESPACE, "api")
+            assert len(await cluster.gather(ref)) == len(made)
+            monkeypatch.setattr(feed.Feed, "_take", lambda *_: None)
+            for kind in ("Kustomization", "HelmRelease", "HelmChart", "GitRepository"):
+                for item in await cluster.client.all(kind, NAMESPACE):
+                    name = item["metadata"]["name"]
+                    api.change(KINDS[kind][2], NAMESPACE, name, lambda one: one["status"].update(later=True))
+            assert not any(one["status"].get("later") for one in await cluster.gather(ref))
+            found = list(await cluster.confirm(ref))
+        await closed()
+        return found
+
+    found = asyncio.run(asyncio.wait_for(inside(), 60))
+    assert [one["kind"] for one in found if not one["status"].get("later")] == []

@@ -386,6 +386,12 @@ KUSTOMIZATIONS: dict[str, tuple[list[Any], Expectation, str, str]] = {
         "ready",
     ),
     "any_revision_is_that_of_the_source": ([[ks(OLD), git(NEW)]], any_revision, "wait", "not_tried"),
+    "any_revision_of_a_source_that_has_not_looked_at_its_spec": (
+        [[ks(OLD), git(OLD, generation=2)]],
+        any_revision,
+        "wait",
+        "progressing",
+    ),
     "any_revision": ([[ks(OLD), git(OLD)]], any_revision, "done", "ready"),
     # requests
     "asked_and_not_answered": ([[ks(**asks("me.1")), git()]], asked, "wait", "not_answered"),

@@ -44,6 +44,34 @@ def emitted(context, asset) -> Record:
     return Record.from_extra(context["outlet_events"][asset].extra)
 
 
+FORGE = "https://github.com/team/desired"
+
+
+class TestLinks:
+    """Each task that is about a commit leads to it, where the forge has pages."""
+
+    @pytest.fixture(autouse=True)
+    def _forge(self, monkeypatch):
+        # The commits are real; only the address that people see is that of a forge.
+        monkeypatch.setattr("airflow_pipeops.git.repository.GitRepository.display_url", FORGE)
+
+    def test_the_commit_is_linked(self, remote, context):
+        change = GitOpsCommitOperator(task_id="t", file=FILE, set={DIGEST: "new"}, message="Deploy")
+        made = change.execute(context)["commit"]
+        revert = GitOpsRevertOperator(task_id="r", commit=made, reason="bad")
+        reverted = revert.execute(context)["commit"]
+        resolve = ResolveCommitOperator(task_id="c", revision=made)
+        resolve.execute(context)
+        for task, commit in ((change, made), (revert, reverted), (resolve, made)):
+            (link,) = task.operator_extra_links
+            assert link.name == "Commit"
+            assert link.get_link(task, ti_key=None) == f"{FORGE}/commit/{commit}"
+
+    def test_there_is_none_before_the_task_has_looked(self):
+        task = ResolveCommitOperator(task_id="c")
+        assert task.operator_extra_links[0].get_link(task, ti_key=None) == ""
+
+
 class TestResolve:
     def test_a_given_revision(self, remote, context):
         first = remote.tip()

@@ -20,7 +20,14 @@ import pytest
 import yaml
 
 from airflow_pipeops.base import retries as retry
-from airflow_pipeops.exceptions import AccessDenied, InvalidInput, NotFound, SystemFailure, Unreachable
+from airflow_pipeops.exceptions import (
+    AccessDenied,
+    Conflict,
+    InvalidInput,
+    NotFound,
+    SystemFailure,
+    Unreachable,
+)
 from airflow_pipeops.git.commits import act_key, commit_message
 from airflow_pipeops.git.credentials import Credentials, environment, repository_url
 from airflow_pipeops.git.repository import Author, GitRepository, branch_name
@@ -520,6 +527,23 @@ class TestFailures:
             with pytest.raises(Unreachable, match="another task fetches"):
                 client.fetch()
 
+    def test_a_stale_lock_on_the_server_is_named(self, remote, client):
+        lock = remote.path / "refs/heads/main.lock"
+        lock.touch()
+        with pytest.raises(
+            Conflict, match=r"cannot lock the branch 'main'.*main\.lock': File exists"
+        ) as caught:
+            set_digest(client)
+        assert "remove the lock file" in str(caught.value)
+        lock.unlink()
+        assert set_digest(client).changed
+
+    def test_a_repository_of_another_user_is_said_to_be_so(self, remote, tmp_path, fake_git):
+        fake_git("export GIT_TEST_ASSUME_DIFFERENT_OWNER=1")
+        with pytest.raises(AccessDenied, match="belongs to another user") as caught:
+            remote.client(tmp_path / "cache").fetch()
+        assert "safe.directory" not in str(caught.value)
+
     def test_counting_is_no_complaint(self, remote, client):
         remote.hook(
             "pre-receive", "echo 'Counting objects: 100% (3/3), done.' >&2; echo 'no, not today' >&2; exit 1"
@@ -616,6 +640,35 @@ class TestRevert:
         with pytest.raises(InvalidInput, match=rf"changed again by {later.commit[:7]} \(Deploy b\)"):
             client.revert(first.commit, "", key="k")
         assert remote.tip() == later.commit
+
+    def test_in_a_shared_file_the_values_are_taken_back_and_no_others(self, remote, client):
+        shared = "".join(
+            f"- name: app{number}  # {number}\n  tag: v1\n  count: {number}\n" for number in range(4)
+        )
+        remote.commit("shared", **{"values.yaml": shared})
+        one = client.commit_edit(
+            "values.yaml", {"[name=app1].tag": "v2", "[name=app1].count": 9}, "one", key="1"
+        )
+        client.commit_edit("values.yaml", {"[name=app2].tag": "v3", "[name=app0].count": 7}, "two", key="2")
+        remote_text = remote.show("values.yaml")
+        # Somebody adds an item in front: places in the list are others now.
+        subprocess.run([REAL_GIT, "pull", "-q", "origin", "main"], cwd=remote.work, check=True)
+        remote.commit("front", **{"values.yaml": "- name: first\n  tag: v1\n  count: 1\n" + remote_text})
+        done = client.revert(one.commit, "No.", key="3")
+        assert (done.changed, done.restored) == (True, ("values.yaml",))
+        wanted = remote_text.replace("count: 9", "count: 1").replace("tag: v2", "tag: v1")
+        assert remote.show("values.yaml").split("count: 1\n", 1)[1] == wanted
+        # Again: nothing to do, and a value that was set again since is not thrown away.
+        assert not client.revert(one.commit, "No.", key="4").changed
+        client.commit_edit("values.yaml", {"[name=app1].tag": "v9"}, "nine", key="5")
+        with pytest.raises(InvalidInput, match="changed again"):
+            client.revert(one.commit, "No.", key="6")
+
+    def test_an_added_key_in_a_file_that_changed_since_is_not_taken_back(self, remote, client):
+        one = client.commit_edit(FILE, {"new": 1}, "one", key="1")
+        set_digest(client, "b", key="2")
+        with pytest.raises(InvalidInput, match="changed again"):
+            client.revert(one.commit, "No.", key="3")
 
     def test_commits_that_cannot_be_reverted(self, remote, client):
         first = remote.tip()
@@ -773,6 +826,16 @@ class TestInput:
         assert "StrictHostKeyChecking=yes" in made["GIT_SSH_COMMAND"]
         assert KEY.split()[4] not in str(made)
         assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
+
+    def test_the_home_directory_logs_nobody_in(self, remote, http_git, monkeypatch, tmp_path):
+        remote.commit("one", a="1")
+        host = http_git.url.split("/")[2].partition(":")[0]
+        (tmp_path / ".netrc").write_text(
+            f"machine {host} login airflow password s3cret/tok+en\n", encoding="utf-8"
+        )
+        monkeypatch.setenv("HOME", str(tmp_path))
+        with pytest.raises(AccessDenied):
+            GitRepository(http_git.url, cache_dir=tmp_path / "cache", attempts=1).tip()
 
     def test_an_ssh_key_leaves_with_its_client(self, tmp_path):
         client = GitRepository(

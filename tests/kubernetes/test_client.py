@@ -260,9 +260,10 @@ def test_a_dead_watch_is_noticed(api: ApiServer) -> None:
 def test_follow_goes_on_where_a_watch_ended(api: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("airflow_pipeops.kubernetes.watches.WATCH_SECONDS", 2)
     api.put(*PLAIN, thing("one", size=0))
-    stop = threading.Event()
+    stop, listed = threading.Event(), threading.Event()
 
     def changes() -> None:
+        listed.wait(60)  # else a slow machine would list what is changed already
         for size in range(1, 8):
             if stop.wait(0.5):
                 return
@@ -274,6 +275,7 @@ def test_follow_goes_on_where_a_watch_ended(api: ApiServer, monkeypatch: pytest.
     async def story(client: KubernetesClient) -> list[int]:
         seen = []
         async for event in client.follow(THINGS, "ns", fields="metadata.name=one"):
+            listed.set()
             seen.append(event["object"]["spec"]["size"])
             if seen[-1] == 7:
                 break
@@ -282,6 +284,7 @@ def test_follow_goes_on_where_a_watch_ended(api: ApiServer, monkeypatch: pytest.
     try:
         assert run(api, story) == list(range(8))
     finally:
+        listed.set()
         stop.set()
         thread.join()
     lists = [path for path in api.requests if "?watch" not in path]

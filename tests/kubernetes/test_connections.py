@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from airflow_pipeops.exceptions import InvalidInput, Unreachable
+from airflow_pipeops.exceptions import AccessDenied, InvalidInput, Unreachable
 from airflow_pipeops.kubernetes import connections as connection
 from airflow_pipeops.kubernetes import kubeconfig as kubeconfig_reader
 from airflow_pipeops.kubernetes.connections import ConnectionSource, aconnect, connect
@@ -309,7 +309,7 @@ def test_the_server_and_the_client_prove_who_they_are(
     if works:
         assert version() == "v1.tls"
     else:
-        with pytest.raises(Unreachable, match="certificate verify failed"):
+        with pytest.raises(AccessDenied, match="certificate verify failed"):
             version()
 
 

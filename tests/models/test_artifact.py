@@ -97,6 +97,29 @@ def test_bytes_that_are_no_model(tmp_path):
         serialized.loads(empty.read_bytes())
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [
+        '{"protocol": 999, "__class__": "dict", "__module__": "builtins", "__loader__": "NoSuchNode"}',
+        '{"protocol": "x"}',
+        '[1]',
+        '{"a": ' + "[" * 100_000 + "]" * 100_000 + "}",
+        '{"protocol": 2, "__class__": "ndarray", "__module__": "numpy", "__loader__": "NdArrayNode", "type": "numpy",'
+        ' "file": "x"}',
+    ],
+    ids=["another protocol", "no protocol", "no object", "nested deep", "a part missing"],
+)  # fmt: skip
+def test_a_model_of_another_protocol_is_a_typed_error_that_no_retry_mends(tmp_path, schema):
+    from airflow_pipeops.exceptions import BadResponse
+
+    path = tmp_path / "model.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("schema.json", schema)
+    with pytest.raises(BadResponse, match="no skops model that can be read here") as caught:
+        serialized.loads(path.read_bytes())
+    assert not caught.value.retryable
+
+
 def test_tables_empty_broken_differing(tmp_path, table):
     whole, broken, other, none = (tmp_path / f"{name}.parquet" for name in "abcd")
     table.to_parquet(whole)

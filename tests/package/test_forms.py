@@ -13,7 +13,7 @@ from airflow.providers_manager import ProvidersManager
 from airflow_pipeops.argocd.hook import ArgoCDHook
 from airflow_pipeops.base.connections import without_id
 from airflow_pipeops.base.storage import StorageHook
-from airflow_pipeops.git.hook import GitHook
+from airflow_pipeops.git.hook import EXTRAS, GitHook
 from airflow_pipeops.models.hook import MLflowHook
 from airflow_pipeops.provider.metadata import get_provider_info
 
@@ -55,6 +55,16 @@ def test_a_key_keeps_its_lines_in_the_form_and_is_hidden_once_stored(
 
     assert field["schema"]["format"] == ("multiline" if name.endswith("key") else "password")
     assert any(word in name for word in DEFAULT_SENSITIVE_FIELDS)
+
+
+def test_the_form_of_git_has_the_fields_that_its_hook_takes() -> None:
+    """The hook refuses an extra that it does not know, so a field of the form that it forgot would be of no use."""
+    (form,) = [
+        kind
+        for kind in get_provider_info()["connection-types"]
+        if kind["connection-type"] == "git_repository"
+    ]
+    assert sorted(form["conn-fields"]) == sorted(EXTRAS)
 
 
 @pytest.mark.parametrize(

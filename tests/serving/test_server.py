@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.server
 import json
 import shutil
 import socket
@@ -16,7 +17,7 @@ from airflow_pipeops.exceptions import AccessDenied, GateFailed, InvalidInput, N
 from airflow_pipeops.models import artifact
 from airflow_pipeops.serving import protocol
 from airflow_pipeops.serving import verification as verifying
-from airflow_pipeops.serving.server import probabilities, settings
+from airflow_pipeops.serving.server import predicted, settings
 from tests.models.conftest import Server
 
 MODEL = "/v2/models/flight-delay"
@@ -48,9 +49,8 @@ def test_predictions_are_those_of_the_model_itself(served, loaded, table):
     (output,) = answer["outputs"]
     assert (output["name"], output["datatype"], output["shape"]) == ("probability", "FP64", [5])
     features = loaded.manifest.features
-    assert output["data"] == probabilities(
-        loaded.model, verifying.plain_columns(table.head(5), features), features
-    )
+    columns = verifying.plain_columns(table.head(5), features)
+    assert output["data"] == predicted(loaded.model, columns, features)["probability"]
 
 
 @pytest.mark.parametrize(
@@ -103,20 +103,33 @@ def test_verification_notices_predictions_that_differ(served, loaded, table):
         )
 
 
-def test_a_prediction_that_is_no_number_is_not_the_models_own(served, loaded, table):
-    """A NaN is not above the tolerance either; and in a list of numbers the largest may hide it."""
+def test_an_answer_that_is_no_number_is_not_the_models_own(loaded, table):
+    """A NaN is not above the tolerance either; and among numbers the largest may hide it."""
+    features = loaded.manifest.features
+    values = predicted(loaded.model, verifying.plain_columns(table.head(5), features), features)
+    values["probability"][1] = float("nan")
+    described = protocol.metadata("m", "1", features, {"probability": ""}, {"sha256": loaded.sha256})
+    answers = {"GET": described, "POST": protocol.write_response("m", "1", None, values, {})}
 
-    class Silent:
-        def predict_proba(self, frame):
-            found = loaded.model.predict_proba(frame)
-            found[1] = float("nan")
-            return found
+    class Server(http.server.BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length", 0)))
+            content = json.dumps(answers[self.command]).encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
 
-    other = artifact.Loaded(Silent(), loaded.manifest, loaded.sha256)
-    with pytest.raises(GateFailed, match="predicts otherwise"):
-        verifying.verify(
-            str(served.base_url), None, other, model="flight-delay", version="3", frame=table.head(5)
-        )
+        do_GET = do_POST = answer
+
+        def log_message(self, *_) -> None: ...
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        with pytest.raises(GateFailed, match="predicts otherwise"):
+            verifying.verify(url, None, loaded, model="m", version="1", frame=table.head(5))
+        server.shutdown()
 
 
 @pytest.mark.parametrize(

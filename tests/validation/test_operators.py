@@ -201,3 +201,17 @@ def test_a_function_names_the_batch(folder: Path, context: dict) -> None:
     assert found["passed"]
     assert found["batch"] == "a.parquet"
     assert operator.multiple_outputs
+
+
+def test_what_a_csv_file_does_not_say_is_said_by_the_task(folder: Path, context: dict) -> None:
+    (folder / "excel.csv").write_text("temp;place\n50,5;NA\n-10,25;x\n", encoding="utf-8")
+    with pytest.raises(AirflowFailException, match=r"'temp' of .* holds values such as 1,5.*'decimal': ','"):
+        gate(str(folder / "excel.csv")).execute(context)
+    known = [*GOOD, {"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "place"}}]
+    found = gate(str(folder / "excel.csv"), known, csv={"decimal": ","}).execute(context)
+    assert (found["passed"], found["rows"]) == (True, 2)
+    options = {"decimal": ",", "nulls": ["NA"]}
+    found = gate(str(folder / "excel.csv"), known, csv=options, on_failure="record").execute(context)
+    assert [item["unexpected_count"] for item in found["failures"]] == [1]
+    with pytest.raises(InvalidInput, match="csv: option 'sep' is unknown"):
+        gate("a.csv", csv={"sep": ";"})

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
+from airflow_pipeops.base.documents import parsed
 from airflow_pipeops.exceptions import (
     AccessDenied,
     Conflict,
@@ -89,7 +88,7 @@ def _grpc(content: bytes) -> tuple[int | None, str]:
     # A stream answers with a frame, in the form of an event or of a line, and the error is inside.
     content = content.strip().removeprefix(b"data:").strip()
     try:
-        body = json.loads(content)
+        body = parsed(content)
     except ValueError:
         return None, excerpt(content[:10_000], 200)
     if not isinstance(body, dict):

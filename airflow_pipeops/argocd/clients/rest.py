@@ -12,13 +12,14 @@ from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from airflow_pipeops.argocd.clients.errors import error_of
 from airflow_pipeops.argocd.clients.protocol import AppRef, Resource, Trial
 from airflow_pipeops.base.deadlines import within
-from airflow_pipeops.base.http import MANY, Http, tls_context
-from airflow_pipeops.exceptions import BadResponse, InvalidInput, Unreachable
+from airflow_pipeops.base.documents import parsed
+from airflow_pipeops.base.http import MANY, Http, base_url, tls_context
+from airflow_pipeops.exceptions import BadResponse, Unreachable
 from airflow_pipeops.kubernetes.kinds import event_time
 
 if TYPE_CHECKING:
@@ -68,14 +69,7 @@ class ArgoCDClient:
         attempts: int = 4,
         pause: float = 0.5,
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
-            raise InvalidInput(
-                f"{parts.scheme}://{parts.hostname or ''} is no base URL of an Argo CD server",
-                field="host",
-                remedy="Give it as https://argocd.example.com, with the path of the server if it has one.",
-            )
-        self.url = url.rstrip("/")
+        self.url = base_url(url, field="host", of="an Argo CD server")
         self.timeout = timeout
         self.http = Http(self.url, self._opened, error_of, timeout=timeout, attempts=attempts, pause=pause)
         self._token = token
@@ -216,7 +210,7 @@ class ArgoCDClient:
         found = []
         for text in answer.get("manifests") or []:
             try:
-                manifest = json.loads(text)
+                manifest = parsed(text)
             except (TypeError, ValueError) as error:
                 raise BadResponse(f"{about} hold something that is no JSON") from error
             if isinstance(manifest, dict):
@@ -394,7 +388,7 @@ def _message_of(line: str, about: str, url: str) -> dict[str, Any] | None:
     if not text or text.startswith(":") or text.startswith("event:"):
         return None
     try:
-        message = json.loads(text)
+        message = parsed(text)
     except ValueError as error:
         raise Unreachable(f"{about} from {url} was cut in the middle of a line") from error
     if not isinstance(message, dict):

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from airflow_pipeops.demo.sandbox import account, actions, admin, applications, streams
+from airflow_pipeops.demo.sandbox import account, actions, admin, applications, pages, streams
 from airflow_pipeops.demo.sandbox.auth import Access
 from airflow_pipeops.demo.sandbox.controller import Controller
 from airflow_pipeops.demo.sandbox.faults import FaultMiddleware, Faults
@@ -88,7 +88,7 @@ class Sandbox:
 
     def asgi(self) -> ASGIApp:
         """Return the ASGI application; its lifespan starts and stops the cluster and the controller."""
-        modules = (account, applications, actions, streams, admin)
+        modules = (account, applications, actions, streams, admin, pages)
         routes = [route for module in modules for route in module.routes(self._service)]
         inner = Starlette(routes=routes, exception_handlers=_HANDLERS, lifespan=self._lifespan)
         return _Guard(CountingMiddleware(FaultMiddleware(inner, self.faults), self.requests))

@@ -57,7 +57,12 @@ _SPARK = {
 
 #: Seconds since 1970 (of a time: since midnight; of an interval: its length) as a double. What is absent is refused by name.
 SECONDS: dict[str, dict[str, str]] = {
-    "duckdb": {**_MICROSECONDS, "date": "CAST(EPOCH_US(CAST({} AS TIMESTAMP)) AS DOUBLE) / 1E6"},
+    "duckdb": {
+        **_MICROSECONDS,
+        "date": "CAST(EPOCH_US(CAST({} AS TIMESTAMP)) AS DOUBLE) / 1E6",
+        # DuckDB has no such function for instants in nanoseconds, nor for times of day with a zone.
+        "timestamptz": "CAST(EPOCH_US(CAST({} AS TIMESTAMPTZ)) AS DOUBLE) / 1E6",
+    },
     "postgres": _EXTRACTED,
     "redshift": {name: _EXTRACTED[name] for name in ("date", "timestamp", "timestamptz")},
     "spark": _SPARK,

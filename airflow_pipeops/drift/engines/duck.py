@@ -6,13 +6,25 @@ import os
 import re
 import tempfile
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
+from airflow_pipeops.base.delimited import (
+    Layout,
+    complaint,
+    distinct,
+    layout,
+    pattern_free,
+    texts,
+    typed,
+    types_of,
+)
 from airflow_pipeops.base.tables import exact
-from airflow_pipeops.drift.columns import Column
+from airflow_pipeops.drift.columns import Column, Unmeasured
 from airflow_pipeops.drift.engines.files import Listed, listed
 from airflow_pipeops.drift.engines.sessions import Cancelled, unique
+from airflow_pipeops.drift.engines.sql import identifier
 from airflow_pipeops.drift.sources import Files, Frame
 from airflow_pipeops.exceptions import InvalidInput, MissingExtra, PipeOpsError, Unreachable
 
@@ -24,6 +36,9 @@ MEMORY_LIMIT = "96MB"
 MAX_THREADS = 4
 #: What it may take while rows themselves are read: those of a sample, all columns at once.
 ROWS_MEMORY = "1GB"
+
+#: The name under which pandas writes the numbers of rows.
+_NUMBERING = re.compile(r"__index_level_\d+__")
 
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT])(i?)B")
 
@@ -57,6 +72,13 @@ class Database:
         self._filesystems: set[int] = set()
 
     @property
+    def folder(self) -> Path:
+        """Where temporary files may be; it goes when this is closed."""
+        assert self.connection is not None
+        assert self._folder is not None
+        return Path(self._folder.name)
+
+    @property
     def connection(self) -> Any:
         """The connection, opened when it is first needed."""
         if self._connection is None:
@@ -76,6 +98,7 @@ class Database:
                 "SET parquet_metadata_cache = true"
             )  # a thousand columns: one footer, not thousands
             self._connection.execute("SET enable_progress_bar = false")
+            self._connection.execute("SET TimeZone = 'UTC'")
         return self._connection
 
     def for_rows(self) -> None:
@@ -121,7 +144,9 @@ class DuckSide:
 
     dialect = "duckdb"
 
-    def __init__(self, source: Files | Frame, field: str, database: Database) -> None:
+    def __init__(
+        self, source: Files | Frame, field: str, database: Database, like: Sequence[Column] = ()
+    ) -> None:
         import duckdb
 
         self.engine = f"duckdb {duckdb.__version__}"
@@ -130,9 +155,14 @@ class DuckSide:
         self._columns: tuple[Column, ...] | None = None
         self._running: Any = database.connection
         self._name = database.name()
-        self.relation = self._opened()
+        self._like = {column.name: column.family for column in like}
+        self._csv: tuple[Layout, ...] = ()
+        #: Columns without a value, of which no type can be told.
+        self._nulls: frozenset[str] = frozenset()
+        self._relation = self._opened()
 
     def _opened(self) -> str:
+        """Return how the rows are named, but for files, which are looked into by the first query."""
         if isinstance(self._source, Frame):
             return self._registered(arrow(self._source.data, self._field))
         if self._source.format in ("delta", "iceberg"):
@@ -140,7 +170,54 @@ class DuckSide:
         self._files = listed(self._source, self._field)
         if self._files.filesystem is not None:
             self._database.filesystem(self._files.filesystem)
-        return _scan(self._source.format, self._files.paths)
+        return ""
+
+    @property
+    def relation(self) -> str:
+        """How the rows are named in a ``FROM``."""
+        if not self._relation:
+            assert self._files is not None
+            self._relation = (
+                self._texts() if self._files.format == "csv" else self._parquet(self._files.paths)
+            )
+        return self._relation
+
+    def _parquet(self, paths: tuple[str, ...]) -> str:
+        found = self.rows(f"SELECT name, num_children FROM parquet_schema({_path(paths[0])})")
+        names, below = [], 0
+        for name, children in found[1:]:  # the first one is the root
+            if not below:
+                names.append(str(name))
+            else:
+                below -= 1
+            below += int(children or 0)
+        distinct(names, self._field)
+        # What pandas numbers rows by is no column.
+        numbering = [identifier(name, self.dialect) for name in names if _NUMBERING.fullmatch(name)]
+        left_out = f" EXCLUDE ({', '.join(numbering)})" if numbering else ""
+        return f"(SELECT *{left_out} FROM {_scan(paths)}) AS pipeops_rows" if numbering else _scan(paths)
+
+    def _texts(self) -> str:
+        """Read the headers of CSV files, and tell the types from all of their values."""
+        assert self._files is not None
+        assert isinstance(self._source, Files)
+        options, found = self._source.csv, []
+        for path in self._files.paths:
+            one = layout(path, self._opener(path), options, _short(path), self._field, self._database.folder)
+            if one is None:
+                raise InvalidInput(f"{self._field} has no columns", field=self._field, value=_short(path))
+            found.append(one)
+        self._csv = tuple(found)
+        for one in found[1:]:
+            self._same(sorted(set(one.names) ^ set(found[0].names)), one.path, found[0].path)
+        rows, name = texts(found, options), self._source.name
+        types = types_of(self.rows, rows, found[0].names, options, self._like, name, self._field)
+        self._nulls = frozenset(name for name, kind in types.items() if kind == "null")
+        return typed(rows, types, options)
+
+    def _opener(self, path: str) -> Callable[[], IO[bytes]]:
+        remote = self._files.filesystem if self._files is not None else None
+        return lambda: open(path, "rb") if remote is None else remote.open(path, "rb")
 
     def _registered(self, data: Any) -> str:
         try:
@@ -157,32 +234,38 @@ class DuckSide:
     def schema(self) -> tuple[Column, ...]:
         """Return the columns; of Parquet, after comparing the footers of all files."""
         if self._columns is None:
-            if self._files is not None and len(self._files.paths) > 1:
+            if self._files is not None and self._files.format == "parquet" and len(self._files.paths) > 1:
                 self._of_one_schema(self._files.paths)
             described = self.rows(f"DESCRIBE SELECT * FROM {self.relation}")
-            columns = [Column.of(str(row[0]), str(row[1]).strip('"'), self.dialect) for row in described]
+            types = {str(row[0]): str(row[1]).strip('"') for row in described}
+            columns = [
+                Column.of(name, "NULL" if name in self._nulls else kind, self.dialect)
+                for name, kind in types.items()
+            ]
             self._columns = unique(columns, self._field)
         return self._columns
 
     def _of_one_schema(self, paths: tuple[str, ...]) -> None:
         """Refuse files whose columns differ, before DuckDB reads all of them by the first one's."""
-        source = self._source.format if isinstance(self._source, Files) else ""
         found: dict[str, dict[str, str]] = {}
         for path in paths:
-            described = self.rows(f"DESCRIBE SELECT * FROM {_scan(source, (path,))}")
-            # What a reader guesses of a text file may differ from file to file; its header may not.
-            found[path] = {str(row[0]): str(row[1]) if source == "parquet" else "" for row in described}
+            described = self.rows(f"DESCRIBE SELECT * FROM {_scan((path,))}")
+            found[path] = {str(row[0]): str(row[1]) for row in described}
         first, *others = paths
         for path in others:
-            differing = sorted(name for name, _ in set(found[first].items()) ^ set(found[path].items()))
-            if differing:
-                listed_names = ", ".join(dict.fromkeys(differing[:10]))
-                raise InvalidInput(
-                    f"{_short(path)} and {_short(first)} differ in the columns {listed_names}",
-                    field=self._field,
-                    value=_short(path),
-                    remedy="Give files of one schema, or compare them one by one.",
-                )
+            self._same(
+                sorted(name for name, _ in set(found[first].items()) ^ set(found[path].items())), path, first
+            )
+
+    def _same(self, differing: Sequence[str], path: str, first: str) -> None:
+        if differing:
+            listed_names = ", ".join(dict.fromkeys(differing[:10]))
+            raise InvalidInput(
+                f"{_short(path)} and {_short(first)} differ in the columns {listed_names}",
+                field=self._field,
+                value=_short(path),
+                remedy="Give files of one schema, or compare them one by one.",
+            )
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """Run a query."""
@@ -225,50 +308,51 @@ class DuckSide:
         if kind == "InterruptException":
             return Cancelled("the comparison was cancelled")
         if kind == "OutOfMemoryException":
-            return InvalidInput(
+            return Unmeasured(
                 f"{self._field} needs more than the memory limit of {self._database.memory_limit}",
                 field="memory_limit",
                 value=self._database.memory_limit,
                 remedy="Raise memory_limit, lower threads, or give the temporary folder more room.",
             )
         if self._files is None:
-            return InvalidInput(f"{self._field} could not be read ({kind})", field=self._field)
+            return Unmeasured(f"{self._field} could not be read ({kind})", field=self._field)
         if self._files.filesystem is not None and isinstance(error, OSError):
             return Unreachable(f"{self._field} could not be read ({kind})")
-        broken = self._broken()
+        broken, why = self._broken()
         if broken:
-            return InvalidInput(
+            said = complaint(why, _short(broken), self._field) if why is not None and self._csv else None
+            return said or InvalidInput(
                 f"{_short(broken)} is damaged or not {self._files.format} ({kind})",
                 field=self._field,
                 value=_short(broken),
                 remedy="Deliver the file again; write it to another name first and rename it when complete.",
             )
-        return InvalidInput(
+        return Unmeasured(
             f"{self._field}: {self._source.name} could not be read ({kind})",
             field=self._field,
             value=self._source.name,
             remedy="Check that the files are complete and of one schema.",
         )
 
-    def _broken(self) -> str:
+    def _broken(self) -> tuple[str, Exception | None]:
         """Find the file that cannot be read to its end, by reading them one by one."""
         assert self._files is not None
-        for path in self._files.paths:
+        assert isinstance(self._source, Files)
+        scans = [(one.path, texts([one], self._source.csv)) for one in self._csv] or [
+            (path, _scan((path,))) for path in self._files.paths
+        ]
+        for path, scan in scans:
             try:
-                self._running.execute(
-                    f"SELECT * FROM {_scan(self._files.format, (path,))} LIMIT 0"
-                ).fetchall()
-                self._running.execute(
-                    f"SELECT MAX(COLUMNS(*)) FROM {_scan(self._files.format, (path,))}"
-                ).fetchall()
+                self._running.execute(f"SELECT * FROM {scan} LIMIT 0").fetchall()
+                self._running.execute(f"SELECT MAX(COLUMNS(*)) FROM {scan}").fetchall()
             except Exception as error:
                 if type(error).__name__ not in (
                     "InterruptException",
                     "OutOfMemoryException",
                     "BinderException",
                 ):
-                    return path
-        return ""
+                    return path, error
+        return "", None
 
     def identity(self) -> dict[str, Any]:
         """Return names, and of files what tells their content."""
@@ -285,7 +369,7 @@ class DuckSide:
 
     def close(self) -> None:
         """Forget the frame."""
-        if self.relation == self._name and self._database._connection is not None:
+        if self._relation == self._name and self._database._connection is not None:
             self._database.connection.unregister(self._name)
 
 
@@ -294,12 +378,13 @@ def _bytes(amount: str) -> float:
     return float(number) * (1024.0 if binary else 1000.0) ** ("KMGT".index(unit) + 1)
 
 
-def _scan(format: str, paths: tuple[str, ...]) -> str:
-    quoted = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
-    if format == "csv":
-        return f"read_csv([{quoted}], header = true)"
+def _path(path: str) -> str:
+    return "'" + pattern_free(path).replace("'", "''") + "'"
+
+
+def _scan(paths: Sequence[str]) -> str:
     # Each file by its own names: a folder called day=1 is no column unless its owner says so.
-    return f"read_parquet([{quoted}], hive_partitioning = false)"
+    return f"read_parquet([{', '.join(map(_path, paths))}], hive_partitioning = false)"
 
 
 def _short(path: str) -> str:
@@ -310,11 +395,7 @@ def arrow(data: Any, field: str) -> Any:
     """Return what DuckDB can register: it knows pandas and Arrow; all else that has an Arrow stream goes through Arrow."""
     kind = type(data).__module__.split(".")[0]
     names = [str(name) for name in getattr(data, "column_names", getattr(data, "columns", ()))]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:  # DuckDB would rename the second one in silence
-        raise InvalidInput(
-            f"{field} has two columns named {twice!r}", field=field, value=twice, remedy="Rename one of them."
-        )
+    distinct(names, field)  # DuckDB would rename the second one in silence
     # A reader of Arrow is read once: the second query would see no rows.
     if kind == "pandas" or type(data).__name__ in _READ_AGAIN:
         return data

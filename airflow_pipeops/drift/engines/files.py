@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,8 +51,8 @@ def listed(source: Files, field: str) -> Listed:
     found: dict[str, int] = {}
     remote: Any = None
     for name in source.paths:
-        filesystem, path, protocol = _located(name, source.storage_conn_id)
-        for one, size in _matching(filesystem, path, name, source.format, field).items():
+        filesystem, path, pattern, protocol = _located(name, source.storage_conn_id)
+        for one, size in _matching(filesystem, path, pattern, name, source.format, field).items():
             found[f"{protocol}://{one.lstrip('/')}" if protocol else one] = size
         if protocol:
             remote = filesystem
@@ -62,31 +63,39 @@ def listed(source: Files, field: str) -> Listed:
     return Listed(paths, tuple(found[path] for path in paths), source.format, remote, digest)
 
 
-def _located(name: str, storage_conn_id: str | None) -> tuple[Any, str, str]:
-    """Return the file system, the path in it, and its protocol, which is empty for local files."""
+def _located(name: str, storage_conn_id: str | None) -> tuple[Any, str, str, str]:
+    """Return the file system, the path in it, the same as a pattern, and its protocol, which is empty for local files.
+
+    Only what a person wrote is a pattern: not the root of a connection, nor the folder in which this process stands.
+    """
     if (
         storage_conn_id is None and "://" not in name
     ):  # Airflow takes seconds to import, and is not needed for this
         from fsspec.implementations.local import LocalFileSystem
 
-        return LocalFileSystem(), str(Path(name).expanduser().absolute()), ""
+        given = Path(name).expanduser()
+        here = "" if given.is_absolute() else glob.escape(str(Path.cwd())) + "/"
+        return LocalFileSystem(), str(given.absolute()), here + str(given), ""
     from airflow.sdk import ObjectStoragePath
 
     if storage_conn_id is None:
         path = ObjectStoragePath(name)
+        pattern = path.path
     else:
         from airflow_pipeops.base.storage import StorageHook
 
         root = StorageHook(storage_conn_id).get_conn()
         path = ObjectStoragePath(name, conn_id=root.conn_id) if "://" in name else root / name
-    return path.fs, path.path, "" if path.protocol in ("file", "local", "") else path.protocol
+        pattern = path.path if "://" in name else f"{glob.escape(root.path).rstrip('/')}/{name}"
+    return path.fs, path.path, pattern, "" if path.protocol in ("file", "local", "") else path.protocol
 
 
-def _matching(filesystem: Any, path: str, name: str, format: str, field: str) -> dict[str, int]:
+def _matching(filesystem: Any, path: str, pattern: str, name: str, format: str, field: str) -> dict[str, int]:
     ends = _ENDS[format]
     try:
-        if set("*?[") & set(path):
-            found = filesystem.glob(path, detail=True)
+        # What is there by this very name is that, and no pattern.
+        if set("*?[") & set(name) and not filesystem.exists(path):
+            found = filesystem.glob(pattern, detail=True)
         elif filesystem.isdir(path):
             every = filesystem.find(path, detail=True)
             found = {

@@ -16,6 +16,7 @@ from airflow_pipeops.drift.engines.templates import (
     mended_map,
     moved,
     named,
+    named_segment,
     numeric,
     plain,
     together,
@@ -128,7 +129,7 @@ class Gatherer:
                 value=self._wanted.segment_by,
                 remedy="Segment by a column with few values.",
             )
-        return {NO_SEGMENT: total, **dict(sorted((named(value), int(n)) for value, n in found))}
+        return {NO_SEGMENT: total, **dict(sorted((named_segment(value), int(n)) for value, n in found))}
 
     def values(self, name: str, ranges: Sequence[tuple[float, float]], segment: str) -> tuple[Any, Any]:
         """Return the distinct values within some cells, and the rows of each: what refines a verdict."""
@@ -138,7 +139,7 @@ class Gatherer:
         query = sql.values(self._session.dialect, self._session.relation, self._value(name), ranges, by)
         found = self._session.table(query)
         if by is not None:
-            chosen = np.array([named(label) == segment for label in unmasked(found["g"])], dtype=bool)
+            chosen = np.array([named_segment(label) == segment for label in unmasked(found["g"])], dtype=bool)
             found = {key: np.ma.asarray(found[key])[chosen] for key in ("x", "n")}
         value, count = plain(found["x"], "float64"), plain(found["n"], "int64")
         order = np.argsort(value, kind="stable")
@@ -219,7 +220,7 @@ class Gatherer:
             present = self._present(name, rows)
         if self._segment is None:
             return {NO_SEGMENT: numeric(table, rows[NO_SEGMENT], present[NO_SEGMENT], where, dtype, cut)}
-        labels = np.array([named(value) for value in unmasked(table["g"])], dtype=object)
+        labels = np.array([named_segment(value) for value in unmasked(table["g"])], dtype=object)
         parts: dict[str, NumericAggregate] = {}
         for segment, count in rows.items():
             if segment != NO_SEGMENT:
@@ -233,7 +234,7 @@ class Gatherer:
         found = self._session.rows(query)
         if self._segment is None:
             return {NO_SEGMENT: int(found[0][0])}
-        return {named(label): int(n) for label, n in found}
+        return {named_segment(label): int(n) for label, n in found}
 
     def _categorical(self, name: str, rows: Mapping[str, int]) -> dict[str, Aggregate]:
         session, column = self._session, self._columns[name]
@@ -245,7 +246,7 @@ class Gatherer:
             parts: dict[str, list[Any]] = {segment: [] for segment in rows if segment != NO_SEGMENT}
             query = sql.categories(session.dialect, session.relation, value, top, self._segment)
             for label, *rest in session.rows(query):
-                parts[named(label)].append(rest)
+                parts[named_segment(label)].append(rest)
             found.update({part: self._counted(given, rows[part], dtype) for part, given in parts.items()})
         return found
 

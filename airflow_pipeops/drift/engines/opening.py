@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from airflow_pipeops.base.arguments import not_empty
+from airflow_pipeops.drift.columns import Column
 from airflow_pipeops.drift.engines.sessions import Session
 from airflow_pipeops.drift.sources import Files, Frame, Query, Source, TableRef
 from airflow_pipeops.exceptions import InvalidInput
 
 
-def opened(source: Source, field: str, *, duck: Any, spark: Any = None, timeout: float = 3600.0) -> Session:
+def opened(
+    source: Source,
+    field: str,
+    *,
+    duck: Any,
+    spark: Any = None,
+    timeout: float = 3600.0,
+    like: Sequence[Column] = (),
+) -> Session:
     """Open a source with the engine that it needs.
 
     :param source: what to open.
@@ -18,6 +28,7 @@ def opened(source: Source, field: str, *, duck: Any, spark: Any = None, timeout:
     :param duck: the :class:`~airflow_pipeops.drift.engines.duck.Database` that files and frames are read with.
     :param spark: a Spark session that files and tables without a connection are read with instead.
     :param timeout: seconds for each query in a warehouse.
+    :param like: columns of the reference, whose types rule where a file has none of its own.
     :return: the session; whoever opened it closes it.
     :raises InvalidInput: for what is no source, or has no connection where it needs one.
     """
@@ -34,11 +45,11 @@ def opened(source: Source, field: str, *, duck: Any, spark: Any = None, timeout:
     if spark is not None and isinstance(source, (Files, Query, TableRef)):
         from airflow_pipeops.drift.engines.spark import SparkSide
 
-        return SparkSide(source, field, spark)
+        return SparkSide(source, field, spark, like)
     if isinstance(source, (Files, Frame)):
         from airflow_pipeops.drift.engines.duck import DuckSide
 
-        return DuckSide(source, field, duck)
+        return DuckSide(source, field, duck, like)
     raise InvalidInput(
         f"{field} is no source",
         field=field,

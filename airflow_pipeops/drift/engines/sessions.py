@@ -20,8 +20,10 @@ class Session(Protocol):
     dialect: str
     #: Name and version.
     engine: str
-    #: How the rows are named in a ``FROM``.
-    relation: str
+
+    @property
+    def relation(self) -> str:
+        """How the rows are named in a ``FROM``."""
 
     def schema(self) -> tuple[Column, ...]:
         """Return the columns, in their order."""

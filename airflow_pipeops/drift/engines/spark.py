@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_pipeops.base.delimited import in_spark
 from airflow_pipeops.drift.columns import Column
 from airflow_pipeops.drift.engines.sessions import Cancelled, by_name, frame_of, unique
 from airflow_pipeops.drift.sources import Files, Frame, Query, TableRef
@@ -14,7 +15,7 @@ from airflow_pipeops.exceptions import InvalidInput, MissingExtra, NotFound, Pip
 if TYPE_CHECKING:
     import pandas as pd
 
-_READERS = {"parquet": "parquet", "csv": "csv", "delta": "delta", "iceberg": "iceberg"}
+_READERS = {"parquet": "parquet", "delta": "delta", "iceberg": "iceberg"}
 
 
 def local_session(
@@ -54,8 +55,16 @@ class SparkSide:
 
     dialect = "spark"
 
-    def __init__(self, source: Files | Frame | Query | TableRef, field: str, session: Any = None) -> None:
+    def __init__(
+        self,
+        source: Files | Frame | Query | TableRef,
+        field: str,
+        session: Any = None,
+        like: Sequence[Column] = (),
+    ) -> None:
         self._source, self._field = source, field
+        self._like = {column.name: column.family for column in like}
+        self._nulls: frozenset[str] = frozenset()
         self._group = f"pipeops-{uuid.uuid4().hex[:12]}"
         self.relation = f"pipeops_{uuid.uuid4().hex[:12]}"
         self._cancelled = False
@@ -75,19 +84,30 @@ class SparkSide:
                 quoted = ".".join("`" + part.replace("`", "``") + "`" for part in source.parts)
                 frame = self._session.table(quoted)
                 return frame.where(source.where) if source.where else frame
-            reader = self._session.read.format(_READERS[source.format])
             if source.format == "csv":
-                reader = reader.option("header", True).option("inferSchema", True)
+                frame, types = in_spark(
+                    self._session, source.paths, source.csv, self._like, source.name, self._field
+                )
+                self._nulls = frozenset(name for name, kind in types.items() if kind == "null")
+                return frame
+            reader = self._session.read.format(_READERS[source.format])
             if source.format in ("delta", "iceberg"):
                 return reader.load(source.paths[0])
             return reader.load(list(source.paths))
+        except PipeOpsError:
+            raise
         except Exception as error:
             raise self._error(error) from error
 
     def schema(self) -> tuple[Column, ...]:
         """Return the columns."""
         found = [
-            Column.of(field.name, field.dataType.simpleString(), self.dialect) for field in self._frame.schema
+            Column.of(
+                field.name,
+                "void" if field.name in self._nulls else field.dataType.simpleString(),
+                self.dialect,
+            )
+            for field in self._frame.schema
         ]
         return unique(found, self._field)
 

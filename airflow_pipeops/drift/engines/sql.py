@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from airflow_pipeops.drift.columns import Unmeasured
 from airflow_pipeops.drift.engines.dialects import NUMBERS, SECONDS, known
-from airflow_pipeops.exceptions import InvalidInput
 
 #: Fine bins. The certified interval of Kolmogorov-Smirnov is about as wide as the fullest bin, some 1/4000.
 RESOLUTION = 4096
@@ -113,7 +113,7 @@ def identifier(name: str, dialect: str) -> str:
 def text(value: str, dialect: str) -> str:
     """Write a text as a literal."""
     if "\x00" in value:
-        raise InvalidInput("a category holds a NUL character, which no SQL literal can", field="category")
+        raise Unmeasured("a category holds a NUL character, which no SQL literal can", field="category")
     if dialect == "duckdb":
         return "'" + value.replace("'", "''") + "'"
     from sqlglot import exp
@@ -124,7 +124,7 @@ def text(value: str, dialect: str) -> str:
 def as_number(name: str, family: str, dialect: str) -> str | None:
     """Return the expression of a column as a double; ``None`` where the dialect has none for its family."""
     column = identifier(name, dialect)
-    if family in NUMBERS:
+    if family in (*NUMBERS, "null"):
         return _transpiled("CAST(pipeops_column AS DOUBLE)", dialect).replace("pipeops_column", column)
     template = SECONDS[known(dialect)].get(family)
     return None if template is None else template.format(column)

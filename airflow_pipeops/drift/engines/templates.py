@@ -129,6 +129,13 @@ def named(value: Any) -> str:
     return str(value)
 
 
+def named_segment(value: Any) -> str:
+    """Name a segment: never empty, which is the name of the whole, and never one name for two values."""
+    text = named(value)
+    # A text that could be taken for one of ours is quoted: the empty one, and the one of a null.
+    return repr(text) if value is not None and (text in ("", named(None)) or text[0] in "'\"") else text
+
+
 def plain(values: Any, kind: str) -> Any:
     """Return numbers as an array of one type; what is null becomes NaN, or zero of an integer."""
     import numpy as np

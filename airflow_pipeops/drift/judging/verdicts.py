@@ -118,6 +118,8 @@ def _schema(
         return finding("missing", "it is in the reference and not in the current data")
     if reference is None:
         return finding("extra", "it is in the current data and not in the reference")
+    if reference.rows and current.rows and not _usable(reference) and not _usable(current):
+        return finding("no drift", "no value is known on either side")
     for side, one in (("reference", reference), ("current data", current)):
         if not one.rows:
             return finding("undecided", f"the {side} has no rows")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Given: TypeAlias = "str | Sequence[str] | Mapping[str, Any] | Asset | Source"
 
 _KEYS = {
-    "files": {"files", "format", "storage_conn_id", "checksum"},
+    "files": {"files", "format", "storage_conn_id", "checksum", "csv"},
     "table": {"table", "conn_id", "where", "dialect"},
     "query": {"query", "conn_id", "dialect", "name"},
     "profile": {"profile", "digest"},

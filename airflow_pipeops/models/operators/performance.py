@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 from airflow_pipeops.base.arguments import one_of
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.exceptions import InvalidInput, PerformanceDropped
-from airflow_pipeops.models.performance import METRICS, Performance, measure
+from airflow_pipeops.models.performance import METRICS, Performance, measure, rarest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,8 +26,8 @@ class ModelPerformanceOperator(DeliveryOperator):
 
     Returns ``{metric, value, low, high, rows, reference, worse, estimated, verdict, counts, batch, record_id}``, which
     :class:`~airflow_pipeops.governor.operators.RetrainGovernorOperator` takes as ``performance=``. ``verdict`` is
-    ``steady``, ``worse`` (the whole interval is on the wrong side of the reference), or ``too few labels``; then, with
-    ``estimate_from``, the metric is estimated without labels (``estimated``), by NannyML.
+    ``steady``, ``worse`` (the whole interval is on the wrong side of the reference), ``no reference``, or ``too few
+    labels``; then, with ``estimate_from``, the metric is estimated without labels (``estimated``), by NannyML.
 
     :param predictions: files, table or query; as for the other operators of this package.
     :param labels: the same; by default the predictions hold their labels.
@@ -41,6 +41,9 @@ class ModelPerformanceOperator(DeliveryOperator):
     :param threshold: from this score on, a row counts as positive.
     :param confidence: of the interval.
     :param min_rows: labelled rows needed.
+    :param min_class_rows: labelled rows that the rarest class needs, for a metric that rests on each class: all but
+        ``accuracy``, ``log_loss``, ``brier_score``, ``multiclass_accuracy``, ``f1_weighted`` and those of numbers. On a day
+        without a positive label there are ``too few labels``.
     :param min_coverage: share of the predictions that must have a label.
     :param estimate_from: labelled predictions of a time when all was well, to estimate from while labels are too few.
     :param features: columns that the errors of a regressor depend on, for an estimate.
@@ -73,6 +76,7 @@ class ModelPerformanceOperator(DeliveryOperator):
         threshold: float = 0.5,
         confidence: float = 0.95,
         min_rows: int = 100,
+        min_class_rows: int = 10,
         min_coverage: float = 0.0,
         estimate_from: Given | None = None,
         features: Sequence[str] = (),
@@ -93,6 +97,7 @@ class ModelPerformanceOperator(DeliveryOperator):
             ),
             ("min_coverage", min_coverage, 0 <= min_coverage <= 1, "Use a share from 0 to 1."),
             ("min_rows", min_rows, min_rows >= 1, "Use at least 1."),
+            ("min_class_rows", min_class_rows, min_class_rows >= 1, "Use at least 1."),
             ("key", key, labels is None or bool(keys), "Name the columns that join labels to predictions."),
         ):
             if not sound:
@@ -107,6 +112,7 @@ class ModelPerformanceOperator(DeliveryOperator):
         self.threshold = threshold
         self.confidence = confidence
         self.min_rows = min_rows
+        self.min_class_rows = min_class_rows
         self.min_coverage = min_coverage
         self.estimate_from = estimate_from
         self.features = list(features)
@@ -120,17 +126,18 @@ class ModelPerformanceOperator(DeliveryOperator):
                 self.predictions, "predictions", [*self.key, self.prediction_column, *self.features]
             )
             joined = self._joined(predictions)
-            found = self._measured(joined)
+            rarer, found = self._measured(joined)
             if found is None and self.estimate_from is not None:
                 found = self._estimated(predictions)
             worse = found is not None and reference is not None and found.worse_than(reference)
-            verdict = "worse" if worse else "steady" if found is not None else "too few labels"
+            known = "no reference" if reference is None else "worse" if worse else "steady"
+            verdict = "too few labels" if found is None else known
             facts: dict[str, Any] = {
                 **(found.to_json() if found else {"metric": self.metric, "value": None}),
                 "reference": reference,
                 "worse": worse,
                 "verdict": verdict,
-                "counts": joined.to_json(),
+                "counts": {**joined.to_json(), "rarest_class": rarer},
                 "batch": batch,
             }
             self.log.info("%s", _said(facts))
@@ -149,14 +156,18 @@ class ModelPerformanceOperator(DeliveryOperator):
             predictions, labels, key=self.key, prediction=self.prediction_column, label=self.label_column
         )
 
-    def _measured(self, joined: Labelled) -> Performance | None:
+    def _measured(self, joined: Labelled) -> tuple[int | None, Performance | None]:
+        """Return the rows of the rarest class, and the metric; ``None`` for what the labels are too few for."""
         from airflow_pipeops.models.performance.labelled import positives
 
         if len(joined.labels) < self.min_rows or joined.coverage < self.min_coverage:
-            return None
+            return None, None
         several = METRICS[self.metric].task == "multiclass"
         labels = joined.labels if several else positives(joined.labels, self.positive)
-        return measure(
+        rows = rarest(self.metric, labels, joined.predictions, threshold=self.threshold)
+        if rows < self.min_class_rows:
+            return rows, None
+        return rows, measure(
             self.metric, labels, joined.predictions, threshold=self.threshold, confidence=self.confidence
         )
 
@@ -225,6 +236,8 @@ def _number(reference: Any) -> float | None:
 def _said(facts: Mapping[str, Any]) -> str:
     counts = facts["counts"]
     labels = f"{counts['labelled']:,} of {counts['predicted']:,} predictions have a label"
+    if facts["value"] is None and counts["rarest_class"] is not None:
+        labels += f", and {counts['rarest_class']:,} are of the rarest class"
     if facts["value"] is None:
         return f"{facts['metric']} of {facts['batch']} is not known: {labels}"
     how = "is estimated at" if facts["estimated"] else "is"

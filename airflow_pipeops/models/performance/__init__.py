@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from airflow_pipeops.models.performance.metrics import METRICS, Performance, measure, wilson
+from airflow_pipeops.models.performance.metrics import METRICS, Performance, measure, rarest
 
-__all__ = ["METRICS", "Performance", "measure", "wilson"]
+__all__ = ["METRICS", "Performance", "measure", "rarest"]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.exceptions import InvalidInput
+from airflow_pipeops.models.performance.intervals import Part
 
 if TYPE_CHECKING:
     import numpy as np
@@ -113,6 +114,63 @@ def f1_weighted(y: Array, p: Array) -> tuple[float, Array]:
     f1, parts = _f1(y, p, share)
     value, influence = _mean(f1, share, parts, len(y))
     return value, influence + f1[y] - value  # the shares are estimated, too
+
+
+def rarest(y: Array, p: Array) -> int:
+    """Return the rows of the rarest label."""
+    labelled = Counts.of(y, p).labelled
+    return int(labelled[labelled > 0].min())
+
+
+def balanced_parts(y: Array, p: Array, value: float, influence: Array) -> list[Part]:
+    """Return the classes that :func:`balanced_accuracy` rests on."""
+    counts = Counts.of(y, p)
+    known = counts.labelled > 0
+    return _share_parts(counts.hits, counts.labelled, known / known.sum())
+
+
+def recall_parts(y: Array, p: Array, value: float, influence: Array) -> list[Part]:
+    """Return the classes that :func:`recall_macro` rests on."""
+    counts = Counts.of(y, p)
+    return _share_parts(counts.hits, counts.labelled, _even(counts.hits))
+
+
+def precision_parts(y: Array, p: Array, value: float, influence: Array) -> list[Part]:
+    """Return the classes that :func:`precision_macro` rests on."""
+    counts = Counts.of(y, p)
+    return _share_parts(counts.hits, counts.predicted, _even(counts.hits))
+
+
+def f1_parts(y: Array, p: Array, value: float, influence: Array) -> list[Part]:
+    """Return the classes that :func:`f1_macro` rests on."""
+    counts = Counts.of(y, p)
+    return _f1_parts(counts, _even(counts.hits))
+
+
+def f1_weighted_parts(y: Array, p: Array, value: float, influence: Array) -> list[Part]:
+    """Return the classes that :func:`f1_weighted` rests on."""
+    counts = Counts.of(y, p)
+    return _f1_parts(counts, counts.labelled / len(y))
+
+
+def _share_parts(hits: Array, rows: Array, weight: Array) -> list[Part]:
+    share, _ = _ratio(hits, rows)
+    down, up = weight * share / (rows + 1), weight * (1 - share) / (rows + 1)
+    variance = weight**2 * _ratio(share * (1 - share), rows)[0]
+    return [Part(int(n), *map(float, row)) for n, *row in zip(rows, down, up, variance, strict=True)]
+
+
+def _f1_parts(counts: Counts, weight: Array) -> list[Part]:
+    """One class and another share the rows that were mixed up, so the chance in them is left to the influence."""
+    hits, rows = counts.hits, counts.labelled + counts.predicted - counts.hits
+
+    def f1(hits: Array, rows: Array) -> Array:
+        found: Array = 2 * hits / (rows + hits)
+        return found
+
+    now = f1(hits, rows)
+    down, up = weight * (now - f1(hits, rows + 1)), weight * (f1(hits + 1, rows + 1) - now)
+    return [Part(int(n), float(one), float(other)) for n, one, other in zip(rows, down, up, strict=True)]
 
 
 def _recall(y: Array, p: Array, counts: Counts, weight: Array) -> tuple[float, Array]:

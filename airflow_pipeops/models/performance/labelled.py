@@ -124,7 +124,7 @@ def _kind(series: pd.Series) -> str:
     """Return what a key is, as far as two of them can be equal."""
     from pandas.api.types import infer_dtype
 
-    found = infer_dtype(series)
+    found = infer_dtype(series) if len(series) else "empty"
     if found == "floating":
         return str(series.dtype)
     if found in ("datetime", "datetime64"):
@@ -151,7 +151,8 @@ def positives(values: Any, positive: Any) -> Any:
 
     :param positive: the label that counts as 1; ``None`` if they are numbers or booleans already.
     :return: an array of 0 and 1.
-    :raises InvalidInput: if they are not, or if no label is the positive one.
+    :raises InvalidInput: if they are not, or if there are two labels and more and none of them is the positive one: a day
+        without any positive has one label, and is a day like others.
     """
     import numpy as np
     import pandas as pd
@@ -159,8 +160,9 @@ def positives(values: Any, positive: Any) -> Any:
     series = pd.Series(values)
     if positive is not None:
         found: Any = (series == positive).to_numpy()
-        if not found.any() and len(found):
-            seen = ", ".join(map(repr, list(dict.fromkeys(series))[:5]))
+        kinds = list(dict.fromkeys(series))
+        if not found.any() and len(kinds) > 1:
+            seen = ", ".join(map(repr, kinds[:5]))
             raise InvalidInput(
                 f"no label is {positive!r}; there are {seen}",
                 field="positive",

@@ -1,9 +1,10 @@
 """How well predictions did against their labels: a metric with its confidence interval. Pure.
 
 Each metric is computed together with its *influence*: by how much each row pulls the metric away from its value, so that
-the metric's standard error is the influence's standard deviation over the square root of the rows (the delta method;
-van der Vaart, Asymptotic Statistics, 1998, chapter 20). For the ROC AUC this is the estimator of DeLong, DeLong and
-Clarke-Pearson (Biometrics 44, 1988). Proportions take the interval of Wilson (JASA 22, 1927), which holds for few rows too.
+the metric's variance is the influence's over the rows (the delta method; van der Vaart, Asymptotic Statistics, 1998,
+chapter 20). For the ROC AUC this is the estimator of DeLong, DeLong and Clarke-Pearson (Biometrics 44, 1988). That alone
+says nothing while rows are few: three positives may all lie where a strong model puts them, and vary by nothing. What is
+added for it is in :mod:`airflow_pipeops.models.performance.intervals`.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_pipeops.base.arguments import one_of, share
 from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.models.performance import classes
+from airflow_pipeops.models.performance.intervals import Part, bounded, proportion
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,7 +66,10 @@ class Metric:
         class itself) or ``number``.
     :param higher_is_better: ``False`` for an error or a loss.
     :param measure: labels and predictions to the value and its influence by row.
-    :param share: a proportion of rows, so that Wilson's interval applies; gives hits and trials.
+    :param share: where it is a proportion of rows, whose interval is exact: its hits and trials.
+    :param of_share: the metric from that proportion, where it is not the proportion itself.
+    :param parts: where it lies between 0 and 1: the classes it rests on, from labels, predictions, value and influence.
+    :param rests_on: the rows of the rarest class that it rests on; by default all.
     """
 
     task: Literal["binary", "multiclass", "regression"]
@@ -73,6 +77,9 @@ class Metric:
     higher_is_better: bool
     measure: Callable[[Array, Array], tuple[float, Array]]
     share: Callable[[Array, Array], tuple[float, float]] | None = None
+    of_share: Callable[[float], float] = float
+    parts: Callable[[Array, Array, float, Array], list[Part]] | None = None
+    rests_on: Callable[[Array, Array], int] = lambda y, p: len(y)
 
 
 def measure(
@@ -101,29 +108,20 @@ def measure(
             value=metric,
             remedy="It divides by a count that is zero here: wait for more labels, or use another metric.",
         )
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    if kind.share is not None:
-        low, high = wilson(*kind.share(y, p), z)
-    else:
-        error = float(np.std(influence)) / math.sqrt(len(y))
-        low, high = _interval(kind, value, z * error)
+    low, high = _interval(metric, y, p, value, influence, confidence)
     several = kind.task == "multiclass"
     baseline = float(np.bincount(y).max() / len(y) if several else np.mean(y))
     return Performance(metric, value, low, high, len(y), confidence, kind.higher_is_better, baseline)
 
 
-def wilson(hits: float, trials: float, z: float) -> tuple[float, float]:
-    """Work out Wilson's interval of a proportion.
+def rarest(metric: str, labels: Any, predictions: Any, *, threshold: float = 0.5) -> int:
+    """Return how many rows the rarest class has that a metric rests on; 0 where the metric has no value.
 
-    :param z: quantile of the normal distribution, 1.96 for 95 %.
-    :return: its lower and upper end.
+    :param metric: one of :data:`METRICS`; the other parameters are those of :func:`measure`.
+    :return: the number of rows.
     """
-    share, square = hits / trials, z * z
-    middle = share + square / (2 * trials)
-    half = z * math.sqrt(share * (1 - share) / trials + square / (4 * trials * trials))
-    scale = 1 + square / trials
-    # The share lies inside, which rounding alone can deny where it is 0 or 1.
-    return max(0.0, min(share, (middle - half) / scale)), min(1.0, max(share, (middle + half) / scale))
+    kind = METRICS[one_of("metric", metric, tuple(METRICS), called="metric")]
+    return kind.rests_on(*_read(kind, labels, predictions, threshold))
 
 
 def _read(kind: Metric, labels: Any, predictions: Any, threshold: float) -> tuple[Array, Array]:
@@ -173,27 +171,51 @@ def _check(kind: Metric, y: Array, p: Array) -> None:
             field="labels",
             remedy="Say which label is the positive one, or use a metric of more classes, or of numbers.",
         )
-    if kind.needs == "score" and kind.task == "binary" and (len(np.unique(y)) < 2):
-        raise InvalidInput(
-            "all labels are the same, so nothing can be ranked",
-            field="labels",
-            remedy="Wait for labels of both kinds.",
-        )
 
 
-def _interval(kind: Metric, value: float, half: float) -> tuple[float, float]:
-    if kind.task != "regression" and kind.higher_is_better:
-        # On the logit scale the interval stays within 0 and 1.
-        if 0 < value < 1:
-            logit, spread = math.log(value / (1 - value)), half / (value * (1 - value))
-            return _sigmoid(logit - spread), _sigmoid(logit + spread)
+def _interval(
+    metric: str, y: Array, p: Array, value: float, influence: Array, confidence: float
+) -> tuple[float, float]:
+    kind = METRICS[metric]
+    if kind.share is not None:
+        low, high = proportion(*kind.share(y, p), confidence)
+        # Rounding alone can put the value outside.
+        return min(value, kind.of_share(low)), max(value, kind.of_share(high))
+    if kind.parts is not None:
+        parts = kind.parts(y, p, value, influence)
+        known = math.fsum(part.variance for part in parts)
+        variance = 0.0 if known else float((influence**2).mean()) / len(y)
+        return bounded(value, parts, confidence, variance=variance)
+    if metric == "r2":
+        return _of_logarithm(value, influence, confidence)
+    if metric == "rmse":
+        low, high = _of_losses(value**2, 2 * value * influence, confidence, math.inf)
+        return math.sqrt(low), math.sqrt(high)
+    return _of_losses(value, influence, confidence, 1.0 if metric == "brier_score" else math.inf)
+
+
+def _of_losses(value: float, influence: Array, confidence: float, most: float) -> tuple[float, float]:
+    """Return the interval of a mean of losses, none of which is below 0; they are its value and its influence, row by row.
+
+    What has no bound above is taken to have the largest loss that was seen, and a little more while there are few.
+    """
+    rows = len(influence)
+    most = min(most, (value + float(influence.max())) * (1 + 1 / rows))
+    part = Part(rows, value / (rows + 1), (most - value) / (rows + 1), float((influence**2).mean()) / rows)
+    return bounded(value, [part], confidence, most=most)
+
+
+def _of_logarithm(value: float, influence: Array, confidence: float) -> tuple[float, float]:
+    """Return the interval of R2, by the logarithm of what it leaves unexplained: so it never passes 1."""
+    from scipy.stats import t
+
+    rest, rows = 1 - value, len(influence)
+    if rest <= 0 or rows < 2:
         return value, value
-    low = value - half
-    return (low if kind.higher_is_better else max(0.0, low)), value + half
-
-
-def _sigmoid(x: float) -> float:
-    return 1 / (1 + math.exp(-x)) if x > -700 else 0.0
+    factor = math.exp(
+        float(t.ppf(0.5 + confidence / 2, rows - 1)) * float(influence.std(ddof=1)) / math.sqrt(rows) / rest
+    )
+    return 1 - rest * factor, 1 - rest / factor
 
 
 # ---- the metrics ----------------------------------------------------------------------------------------------------
@@ -205,6 +227,12 @@ def _roc_auc(y: Array, p: Array) -> tuple[float, Array]:
 
     positive = y == 1
     m, n = int(positive.sum()), int((~positive).sum())
+    if not (m and n):
+        raise InvalidInput(
+            "all labels are the same, so nothing can be ranked",
+            field="labels",
+            remedy="Wait for labels of both kinds.",
+        )
     ranks = rankdata(p)
     above = np.empty(
         len(y)
@@ -213,6 +241,21 @@ def _roc_auc(y: Array, p: Array) -> tuple[float, Array]:
     above[~positive] = 1 - (ranks[~positive] - rankdata(p[~positive])) / m
     value = float(above[positive].mean())
     return value, (above - value) * np.where(positive, len(y) / m, len(y) / n)
+
+
+def _by_label(y: Array, p: Array, value: float, influence: Array) -> list[Part]:
+    """Return the parts of a mean over the pairs of a positive and a negative row."""
+    found = []
+    for label in (0.0, 1.0):
+        pulls = influence[y == label]
+        further = len(pulls) + 1
+        variance = float((pulls**2).sum()) / len(y) ** 2
+        found.append(Part(len(pulls), value / further, (1 - value) / further, variance))
+    return found
+
+
+def _rarer(y: Array, p: Array) -> int:
+    return int(min((y == 1).sum(), (y == 0).sum()))
 
 
 def _mean(values: Array) -> tuple[float, Array]:
@@ -260,7 +303,7 @@ def _r2(y: Array, p: Array) -> tuple[float, Array]:
 
 #: Every metric by its name, as scikit-learn calls it.
 METRICS: Mapping[str, Metric] = {
-    "roc_auc": Metric("binary", "score", True, _roc_auc),
+    "roc_auc": Metric("binary", "score", True, _roc_auc, parts=_by_label, rests_on=_rarer),
     "log_loss": Metric("binary", "score", False, _log_loss),
     "brier_score": Metric("binary", "score", False, lambda y, p: _mean((y - p) ** 2)),
     "accuracy": Metric("binary", "class", True, classes.accuracy, _hits),
@@ -270,6 +313,7 @@ METRICS: Mapping[str, Metric] = {
         True,
         lambda y, p: _ratio(y * p, p),
         lambda y, p: (float((y * p).sum()), float(p.sum())),
+        rests_on=lambda y, p: min(_rarer(y, p), int(p.sum())),
     ),
     "recall": Metric(
         "binary",
@@ -277,16 +321,44 @@ METRICS: Mapping[str, Metric] = {
         True,
         lambda y, p: _ratio(y * p, y),
         lambda y, p: (float((y * p).sum()), float(y.sum())),
+        rests_on=_rarer,
     ),
-    "f1": Metric("binary", "class", True, lambda y, p: _ratio(2 * y * p, y + p)),
+    # Of the rows that are positive or were said to be, F1 is 2 s / (1 + s) of the share s that is both.
+    "f1": Metric(
+        "binary",
+        "class",
+        True,
+        lambda y, p: _ratio(2 * y * p, y + p),
+        lambda y, p: (float((y * p).sum()), float((y + p > 0).sum())),
+        of_share=lambda share: 2 * share / (1 + share),
+        rests_on=_rarer,
+    ),
     "multiclass_accuracy": Metric("multiclass", "label", True, classes.accuracy, _hits),
-    "balanced_accuracy": Metric("multiclass", "label", True, classes.balanced_accuracy),
-    "precision_macro": Metric("multiclass", "label", True, classes.precision_macro),
-    "recall_macro": Metric("multiclass", "label", True, classes.recall_macro),
-    "f1_macro": Metric("multiclass", "label", True, classes.f1_macro),
-    "f1_weighted": Metric("multiclass", "label", True, classes.f1_weighted),
+    "balanced_accuracy": Metric(
+        "multiclass",
+        "label",
+        True,
+        classes.balanced_accuracy,
+        parts=classes.balanced_parts,
+        rests_on=classes.rarest,
+    ),
+    "precision_macro": Metric(
+        "multiclass",
+        "label",
+        True,
+        classes.precision_macro,
+        parts=classes.precision_parts,
+        rests_on=classes.rarest,
+    ),
+    "recall_macro": Metric(
+        "multiclass", "label", True, classes.recall_macro, parts=classes.recall_parts, rests_on=classes.rarest
+    ),
+    "f1_macro": Metric(
+        "multiclass", "label", True, classes.f1_macro, parts=classes.f1_parts, rests_on=classes.rarest
+    ),
+    "f1_weighted": Metric("multiclass", "label", True, classes.f1_weighted, parts=classes.f1_weighted_parts),
     "mae": Metric("regression", "number", False, lambda y, p: _mean(abs(y - p))),
     "mse": Metric("regression", "number", False, lambda y, p: _mean((y - p) ** 2)),
     "rmse": Metric("regression", "number", False, _rmse),
-    "r2": Metric("regression", "number", True, _r2),
+    "r2": Metric("regression", "number", True, _r2, rests_on=lambda y, p: len(y) if y.min() < y.max() else 0),
 }

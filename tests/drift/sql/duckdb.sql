@@ -26,6 +26,6 @@ CAST(EPOCH_US("c") AS DOUBLE) / 1E6
 -- seconds of timestamp
 CAST(EPOCH_US("c") AS DOUBLE) / 1E6
 -- seconds of timestamptz
-CAST(EPOCH_US("c") AS DOUBLE) / 1E6
+CAST(EPOCH_US(CAST("c" AS TIMESTAMPTZ)) AS DOUBLE) / 1E6
 -- seconds of interval
 CAST(EPOCH_US("c") AS DOUBLE) / 1E6

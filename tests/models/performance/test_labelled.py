@@ -64,6 +64,7 @@ def test_labels_beside_the_predictions_need_no_key() -> None:
 def test_which_label_is_the_positive_one() -> None:
     assert list(positives(["late", "on time"], "late")) == [1, 0]
     assert list(positives([True, False], None)) == [1, 0]
+    assert list(positives(["on time", "on time"], "late")) == [0, 0], "a day without one is a day"
     with pytest.raises(InvalidInput, match="no label is 'x'; there are 'late', 'on time'"):
         positives(["late", "on time"], "x")
     with pytest.raises(InvalidInput, match="positive="):

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from airflow_pipeops.exceptions import InvalidInput
-from airflow_pipeops.models.performance import METRICS, Performance, measure, wilson
+from airflow_pipeops.models.performance import METRICS, Performance, measure, rarest
+from airflow_pipeops.models.performance.intervals import Part, bounded, proportion
+from tests.benchmarks import coverage
 
 TRUTH = {
     "roc_auc": sk.roc_auc_score,
@@ -88,13 +90,70 @@ def test_the_interval_covers_as_often_as_it_says(metric: str) -> None:
     assert abs(hits - 0.95 * rounds) <= 4 * math.sqrt(rounds * 0.95 * 0.05)
 
 
+@pytest.mark.parametrize("positives", [1, 2, 3, 5, 10, 100])
+@pytest.mark.parametrize("case", coverage.CASES)
+def test_few_rows_of_a_class_do_not_make_a_model_worse(case: str, positives: int) -> None:
+    """Data as the model was measured on before: ``worse`` is an error, and 2.5 % of them are allowed."""
+    rounds = 120
+    held, worse = coverage.covered(coverage.CASES[case], positives, rounds)
+    # 2.5 % of 120 are three; eleven have a chance of 1 in 5,000.
+    assert worse * rounds <= 10
+    assert held * rounds >= 0.95 * rounds - 4 * math.sqrt(rounds * 0.95 * 0.05)
+
+
+def test_one_positive_row_says_next_to_nothing() -> None:
+    y = np.r_[1.0, np.zeros(2000)]
+    p = np.r_[0.5, np.linspace(0, 1, 2000)]
+    found = measure("roc_auc", y, p)
+    assert found.low < 0.05
+    assert found.high > 0.95
+    found = measure("recall", y, p, threshold=0.9)
+    assert (found.value, found.low, found.high) == (0, 0, pytest.approx(0.975))
+    best = measure("roc_auc", [0, 0, 1], [0.1, 0.2, 0.9])
+    assert (best.value, best.high) == (1, 1)
+    assert best.low < 0.1
+
+
+def test_many_rows_narrow_it_by_what_they_vary() -> None:
+    """As narrow as DeLong's, and not as that of a share of hits and misses."""
+    y, p = binary(20_000, 5)
+    found = measure("roc_auc", y, p)
+    assert found.high - found.low == pytest.approx(2 * 1.96 * 0.0037, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("metric", "y", "p", "rows"),
+    [
+        ("roc_auc", [0, 0, 0, 1], [0.1, 0.2, 0.3, 0.4], 1),
+        ("roc_auc", [0, 0, 0, 0], [0.1, 0.2, 0.3, 0.4], 0),
+        ("recall", [1, 1, 1, 0], [1, 1, 1, 1], 1),
+        ("precision", [1, 1, 0, 0], [0, 0, 0, 0], 0),
+        ("f1", [0, 0, 0], [1, 0, 0], 0),
+        ("accuracy", [0, 0, 0], [0, 0, 0], 3),
+        ("brier_score", [0, 0, 0], [0, 0, 0], 3),
+        ("f1_macro", ["a", "a", "b"], ["a", "b", "c"], 1),
+        ("multiclass_accuracy", ["a", "a", "b"], ["a", "b", "c"], 3),
+        ("r2", [1, 1], [0, 2], 0),
+        ("mae", [1, 1], [0, 2], 2),
+    ],
+)
+def test_the_rarest_class_is_counted_where_a_metric_rests_on_it(
+    metric: str, y: list, p: list, rows: int
+) -> None:
+    assert rarest(metric, y, p) == rows
+
+
 @given(st.integers(0, 50), st.integers(1, 50))
 @example(hits=0, more=11)
-def test_wilson_stays_within_bounds_and_around_the_share(hits: int, more: int) -> None:
+def test_a_proportion_stays_within_bounds_and_around_the_share(hits: int, more: int) -> None:
     trials = hits + more
-    low, high = wilson(hits, trials, 1.96)
+    low, high = proportion(hits, trials, 0.95)
     assert 0 <= low <= hits / trials <= high <= 1
     assert high > low
+    # Of hits and misses the bounds of a mean are the exact interval again.
+    share = hits / trials
+    part = Part(trials, share / (trials + 1), (1 - share) / (trials + 1), share * (1 - share) / trials)
+    assert bounded(share, [part], 0.95) == pytest.approx((low, high), abs=1e-9)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 1)), min_size=2, max_size=60))

@@ -69,6 +69,20 @@ def test_deadline_and_its_exceptions() -> None:
     assert step(Set("rs", 1, 1, 0, 0), 99) == "NewReplicaSetAvailable"  # broken later: no deadline any more
 
 
+def test_the_time_without_a_processor_does_not_count() -> None:
+    now = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    live: dict[str, Any] = {"metadata": {"generation": 1}, "spec": {**spec(1), "progressDeadlineSeconds": 10}}
+    rollout.new_rollout(live, "rs", now)
+
+    def step(seconds: int, starved: float) -> str:
+        moment = now + timedelta(seconds=seconds)
+        live["status"] = rollout.status(live, Set("rs", 1), [], moment, starved)
+        return next(str(c["reason"]) for c in live["status"]["conditions"] if c["type"] == "Progressing")
+
+    assert step(100, 95.0) == "NewReplicaSetCreated"
+    assert step(106, 95.0) == "ProgressDeadlineExceeded"
+
+
 def test_back_off() -> None:
     assert [back_off(n) for n in range(1, 8)] == [1, 2, 4, 8, 16, 30, 30]
     assert back_off(5000) == 30
