@@ -108,11 +108,12 @@ with DAG(
     def plan(**context) -> dict | None:
         """Return the data to learn from: if a policy or a person asks, or while no model is in production."""
         from airflow_pipeops.base.storage import StorageHook
-        from airflow_pipeops.delivery.events import records_on, triggering_records, triggering_signals
+        from airflow_pipeops.delivery.events import records_on, started_by
 
-        decisions = triggering_records(context, "decision")
+        started = started_by(context)
+        decisions = [record for record in started.records if record.kind == "decision"]
         released = records_on(context, model.released("production"))
-        if triggering_signals(context) and not decisions and released:
+        if started.by_nothing or (started.signals and not decisions and released):
             return None  # the batch waits for the retrain policy
         batches = sorted(
             str(path)

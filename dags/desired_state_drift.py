@@ -14,6 +14,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from airflow.sdk import DAG, Param, task
+from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_pipeops.argocd.operators import ArgoCDSyncOperator
 from airflow_pipeops.argocd.sensors import ArgoCDAppSensor
@@ -46,10 +47,12 @@ with DAG(
     def difference(**context) -> dict:
         """Return the newest difference the watcher saw; a run by hand looks at the application now."""
         from airflow_pipeops.argocd.hook import ArgoCDHook
-        from airflow_pipeops.delivery.events import triggering_signals
+        from airflow_pipeops.delivery.events import started_by
 
-        signals = triggering_signals(context)
-        return signals[-1] if signals else ArgoCDHook().difference(APP)
+        started = started_by(context)
+        if started.by_nothing:
+            raise AirflowSkipException("; ".join(started.left_out))
+        return started.signals[-1] if started.signals else ArgoCDHook().difference(APP)
 
     @task.short_circuit
     def should_heal(found: dict, **context) -> bool:

@@ -56,14 +56,17 @@ with DAG(
     def new_batches(**context) -> dict | None:
         """Return the batches that started this run; a run by hand looks at the one of its form, or the newest."""
         from airflow_pipeops.base.storage import StorageHook
-        from airflow_pipeops.delivery.events import triggering_signals
+        from airflow_pipeops.delivery.events import started_by
+        from airflow_pipeops.validation.triggers import arrived
 
-        arrived, batch = triggering_signals(context), context["params"]["batch"]
+        started, batch = started_by(context), context["params"]["batch"]
+        if started.signals or started.by_nothing:
+            return {"uris": found} if (found := arrived(context)) else None
         folder = StorageHook("pipeops_data").get_conn()
         stored = sorted(str(path) for path in folder.iterdir() if path.suffix == ".parquet")
         if batch and str(folder / batch) not in stored:
             raise AirflowFailException(f"there is no batch {batch!r} in {folder}; the newest: {stored[-3:]}")
-        batches = [str(folder / batch)] if batch else [signal["uri"] for signal in arrived] or stored[-1:]
+        batches = [str(folder / batch)] if batch else stored[-1:]
         return {"uris": batches} if batches else None
 
     @task.short_circuit(multiple_outputs=True)

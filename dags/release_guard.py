@@ -38,12 +38,16 @@ def released(name: str, **context) -> dict | None:
 
     A run by hand looks at the release that its form names, or the newest of all.
     """
-    from airflow_pipeops.delivery.events import records_on, triggering_records
+    from airflow_pipeops.delivery.events import records_on, started_by
 
-    found = triggering_records(context, "release") or records_on(context, *context["task"].inlets)
+    started = started_by(context)
+    if started.by_nothing:
+        return None
+    found = [item for item in started.records if item.kind == "release"]
+    found = found or records_on(context, *context["task"].inlets)
     wanted, revision = context["params"]["deliverable"], context["params"]["revision"] or ""
     mine = [item for item in found if item.deliverable == name and wanted in ("all", name)]
-    mine = [item for item in mine if str(item.body["revision"]).startswith(revision)]
+    mine = [item for item in mine if str(item.body.get("revision")).startswith(revision)]
     if not mine or mine[-1].source["dag"] == context["dag"].dag_id or mine[-1].body.get("changed") is False:
         return None
     return {"record_id": mine[-1].id, **mine[-1].body}

@@ -23,3 +23,11 @@ def builder() -> str:
     from airflow.sdk.configuration import conf
 
     return str(conf.get("pipeops", "builder", fallback="") or "auto")
+
+
+def accepted_assets() -> frozenset[str]:
+    """Return the assets whose events may be posted through Airflow's API: ``[pipeops] accept_posted_events``."""
+    from airflow.sdk.configuration import conf
+
+    given = str(conf.get("pipeops", "accept_posted_events", fallback="") or "")
+    return frozenset(filter(None, (name.strip() for name in given.split(","))))

@@ -32,6 +32,15 @@ class StorageHook(BaseHook):
         """Return the root of the storage."""
         return root(self.storage_conn_id, read(self.storage_conn_id, self.conn_type))
 
+    def below(self, uri: Any) -> bool:
+        """Tell whether a URI names a file right in the root, written as :meth:`get_conn` writes it.
+
+        :param uri: what an event has named; of any type.
+        :return: whether it does; nothing else should be fetched.
+        """
+        name = uri.rpartition("/")[2] if isinstance(uri, str) else ""
+        return name not in ("", ".", "..") and uri == str(self.get_conn() / name)
+
     def test_connection(self) -> tuple[bool, str]:
         """List the root once."""
         try:

@@ -8,16 +8,13 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import Asset, AssetWatcher
 
 from airflow_pipeops.base.arguments import matching, one_of
-from airflow_pipeops.delivery.records import KINDS, RecordKind
+from airflow_pipeops.delivery.records import KINDS, PER_ENVIRONMENT, RecordKind
 from airflow_pipeops.exceptions import InvalidInput
 
 if TYPE_CHECKING:
     from airflow.triggers.base import BaseEventTrigger
 
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,51}[a-z0-9])?")
-
-#: Kinds of record that happen in an environment, and so have one asset per environment.
-_PER_ENVIRONMENT = frozenset({"change", "release", "incident"})
 
 
 class Deliverable:
@@ -64,7 +61,7 @@ class Deliverable:
         :return: the asset.
         """
         one_of("kind", kind, KINDS, called="record kind")
-        if kind not in _PER_ENVIRONMENT:
+        if kind not in PER_ENVIRONMENT:
             return self._asset(kind)
         if environment not in self.environments:
             raise InvalidInput(

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from airflow_pipeops.delivery.records import Evidence
-from airflow_pipeops.exceptions import InvalidInput
+from airflow_pipeops.delivery.records import Evidence, file_name
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
@@ -23,21 +22,20 @@ def store(
     base_uri: str | None = None,
     dag_id: str = "",
 ) -> Evidence:
-    """Store ``content`` under its digest. Storing it again changes nothing.
+    """Store ``content`` under its digest. Storing it again changes nothing, but for a file that was damaged meanwhile.
 
     :param content: the bytes.
-    :param name: file name, for example ``drift.html``; no slashes.
+    :param name: file name, for example ``drift.html``; no slashes, no control characters, at most 255 bytes.
     :param media_type: for example ``text/html``.
     :param base_uri: folder or object-store prefix; by default ``[pipeops] evidence_uri``.
     :param dag_id: whoever may read this DAG may read the file in Airflow; by default nobody may.
     :return: what it is, and where.
     """
-    if not name or "/" in name or name.startswith("."):
-        raise InvalidInput(f"evidence name {name!r} is not a plain file name", field="name", value=name)
+    file_name(name)
     digest = hashlib.sha256(content).hexdigest()
     folder = _folder(digest, base_uri)
     target = folder / name
-    if not (target.exists() and target.stat().st_size == len(content)):
+    if not (target.exists() and hashlib.sha256(target.read_bytes()).hexdigest() == digest):
         folder.mkdir(parents=True, exist_ok=True)
         _write(target, content)
     if dag_id and not (reader := folder / _reader(dag_id)).exists():
@@ -87,7 +85,7 @@ def _write(target: ObjectStoragePath, content: bytes) -> None:
         target.write_bytes(content)
         return
     final = Path(target.path)
-    unfinished = final.with_name(f".{final.name}.{uuid.uuid4().hex}")
+    unfinished = final.with_name(f".{uuid.uuid4().hex}")  # not longer than the name itself may be
     try:
         unfinished.write_bytes(content)
         unfinished.replace(final)

@@ -11,7 +11,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_pipeops.base.arguments import not_empty, one_of
-from airflow_pipeops.delivery.records import KINDS, Evidence, Record, RecordKind
+from airflow_pipeops.delivery.records import KINDS, PER_ENVIRONMENT, Evidence, Record, RecordKind
 from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class DeliveryOperator(BaseOperator):
         """
         about = deliverable or self.deliverable
         assert about is not None
-        return [about.asset(kind, self.environment if kind in ("change", "release", "incident") else None)]
+        return [about.asset(kind, self.environment if kind in PER_ENVIRONMENT else None)]
 
     def emit(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from airflow_pipeops.delivery.events import misplaced
 from airflow_pipeops.delivery.records import Record, readable
 from airflow_pipeops.delivery.trace import Trace, trace
 
@@ -27,12 +28,19 @@ _TELLS = {
 def ledger(events: Iterable[Mapping[str, Any]]) -> list[Record]:
     """Pick the records out of asset events as Airflow's API returns them.
 
-    Only events that a task emitted count; one posted by hand is not a fact that anything here found.
+    Only events that a task emitted count; one posted by hand is not a fact that anything here found, and a record about
+    something else than its asset is none of this asset.
 
     :return: the records, oldest first.
     """
     ordered = sorted(events, key=lambda event: (event["timestamp"], event["id"]))
-    return readable([event["extra"] or {} for event in ordered if event.get("source_task_id")])
+    emitted = [event for event in ordered if event.get("source_task_id")]
+    return [
+        record
+        for event in emitted
+        for record in readable([event["extra"] or {}])
+        if not misplaced(record, str(event.get("uri") or ""))
+    ]
 
 
 def latest_release(

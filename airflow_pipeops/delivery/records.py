@@ -36,10 +36,18 @@ RecordKind = Literal[
 ]
 KINDS: tuple[RecordKind, ...] = get_args(RecordKind)
 
+#: Kinds of record that happen in an environment, and so have one asset per environment.
+PER_ENVIRONMENT = frozenset({"change", "release", "incident"})
+
 #: Larger contents belong into evidence: a stored file, named here by URI and digest.
 MAX_BYTES = 16 * 1024
 
 _ID = re.compile(r"[0-9a-f]{64}")
+
+#: Airflow's readers of JSON give up on what is nested deeper than this by far.
+_DEPTH = 50
+#: Of a file name, in bytes, as file systems have it.
+_NAME_BYTES = 255
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,9 @@ class Evidence(JsonForm):
     uri: str
     sha256: str
     media_type: str = "application/octet-stream"
+
+    def __post_init__(self) -> None:
+        file_name(self.name)
 
 
 @dataclass(frozen=True)
@@ -86,6 +97,8 @@ class Record:
 
     def __post_init__(self) -> None:
         one_of("kind", self.kind, KINDS, called="record kind")
+        for part in ("deliverable", "at", "environment", "commit", "source", "body"):
+            _check(getattr(self, part), part, self.kind)
         for parent in self.parents:
             remedy = "Pass the record_id that the upstream task returned (64 hex digits)."
             matching("parents", parent, _ID, "a record id", remedy, called="parent")
@@ -104,7 +117,7 @@ class Record:
             text = json.dumps(
                 self._content(), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
             )
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise InvalidInput(
                 f"the body of a {self.kind} record is not JSON: {error}",
                 field="body",
@@ -168,6 +181,47 @@ class Record:
             "parents": list(self.parents),
             "evidence": [item.to_json() for item in self.evidence],
         }
+
+
+def file_name(name: str) -> str:
+    """Refuse what is no plain file name everywhere: with a slash, a dot in front, control characters, or too long.
+
+    :return: the name.
+    :raises InvalidInput: for any other.
+    """
+    plain = isinstance(name, str) and bool(name) and "/" not in name and not name.startswith(".")
+    if not plain or any(ord(letter) < 32 or "\ud800" <= letter <= "\udfff" for letter in name):
+        raise InvalidInput(f"evidence name {name!r} is not a plain file name", field="name", value=name)
+    if len(name.encode()) > _NAME_BYTES:
+        raise InvalidInput(
+            f"evidence name {name[:40]!r}... has {len(name.encode())} bytes",
+            field="name",
+            value=len(name.encode()),
+            remedy=f"Use a name of at most {_NAME_BYTES} bytes.",
+        )
+    return name
+
+
+def _check(value: Any, where: str, kind: str, depth: int = 0) -> None:
+    """Refuse what would be written, and could not be read back as it was: JSON names are texts, and texts are Unicode."""
+    said = remedy = ""
+    if depth > _DEPTH:
+        said, remedy = f"is nested deeper than {_DEPTH} levels", "Keep it as evidence."
+    elif isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+        said, remedy = "holds half a character (a lone surrogate)", "Decode the text with errors='replace'."
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            if not isinstance(name, str):
+                said, remedy = f"has the name {name!r}, which is no text", f"Write {str(name)!r}."
+                break
+            _check(name, where, kind, depth)
+            _check(item, f"{where}.{name}", kind, depth + 1)
+    elif isinstance(value, (list, tuple)):
+        for place, item in enumerate(value):
+            _check(item, f"{where}[{place}]", kind, depth + 1)
+    if said:
+        field = where[:200].encode("utf-8", "replace").decode()
+        raise InvalidInput(f"{field} of a {kind} record {said}", field=field, remedy=remedy)
 
 
 def readable(extras: Sequence[Mapping[str, Any]]) -> list[Record]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.arguments import mapping, not_empty
-from airflow_pipeops.delivery.events import triggering_signals
+from airflow_pipeops.delivery.events import started_by
 from airflow_pipeops.delivery.links import CommitLink
 from airflow_pipeops.delivery.operators import (
     DeliveryOperator,
@@ -29,7 +29,8 @@ class ResolveCommitOperator(DeliveryOperator):
 
     :param git_conn_id: connection of the repository.
     :param revision: a commit id, branch or tag. Empty: the newest commit among the pushes that started this run, else
-        the tip of the branch. Several pushes may start one run; then the older ones are contained in the newest.
+        the tip of the branch. Several pushes may start one run; then the older ones are contained in the newest. A run
+        that only a repeated or a posted push started is skipped.
     :return: ``commit``, ``subject``, ``author``, ``branch``, ``record_id``.
     """
 
@@ -66,9 +67,14 @@ class ResolveCommitOperator(DeliveryOperator):
 
     def _pushed(self, context: Context) -> dict[str, Any]:
         """Return the payload of the newest push to this repository that started the run."""
+        started = started_by(context)
+        if started.by_nothing:
+            from airflow.sdk.exceptions import AirflowSkipException
+
+            raise AirflowSkipException(f"Nothing that counts started this run: {'; '.join(started.left_out)}")
         pushes = [
             payload
-            for payload in triggering_signals(context)
+            for payload in started.signals
             if payload.get("commit") and payload.get("git_conn_id", self.git_conn_id) == self.git_conn_id
         ]
         for older in pushes[:-1]:

@@ -7,7 +7,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.arguments import interval
-from airflow_pipeops.base.watchers import Watcher
+from airflow_pipeops.base.documents import map_, text
+from airflow_pipeops.base.watchers import Watcher, told_before
 from airflow_pipeops.exceptions import NotFound
 from airflow_pipeops.git.hook import GitHook
 
@@ -62,12 +63,14 @@ class GitPushTrigger(Watcher):
         except Exception:
             self._client = None  # the token in the connection may have been renewed
             raise
-        previous, _ = await self.recall(self._cursor)
-        known = previous if isinstance(previous, str) and previous else None
+        memory, _ = await self.recall(self._cursor)
+        known, told = text(map_(memory).get("tip")) or None, told_before(memory)
         if tip != known and (known is not None or self.fire_on_start or self._was_absent):
             payload = {"commit": tip, "previous": known, "branch": branch, "git_conn_id": self.git_conn_id}
-            yield self.keyed(payload, payload)
-        self.remember(self._cursor, tip)
+            # Two force pushes back and forth are told alike, and are two happenings: they differ by the count.
+            yield self.keyed(payload, payload, told)
+            told += 1
+        self.remember(self._cursor, {"tip": tip, "told": told})
 
     async def _tip(self) -> tuple[str, str]:
         if self._client is None:

@@ -11,11 +11,12 @@ from typing import Any
 
 from airflow_pipeops.base.arguments import imported, mapping, not_empty, one_given
 from airflow_pipeops.base.documents import parsed
-from airflow_pipeops.delivery.records import Record, readable
+from airflow_pipeops.delivery.events import Event, read_records
+from airflow_pipeops.delivery.records import Record
 from airflow_pipeops.exceptions import InvalidInput, PipeOpsError, Unreachable
 from airflow_pipeops.governor.history import Observation, deduplicated
 from airflow_pipeops.governor.policy import RetrainPolicy
-from airflow_pipeops.governor.records import observations
+from airflow_pipeops.governor.records import read_history
 from airflow_pipeops.governor.replay import Step, replay, totals
 
 #: Limit of the events of one asset that are read: the newest.
@@ -93,7 +94,7 @@ def read_lines(lines: Iterable[str]) -> list[Observation]:
                 value=number,
                 remedy="Give one JSON object a line: an observation, or a record.",
             ) from error
-    return deduplicated([*found, *observations(records)])
+    return deduplicated([*found, *_told(read_history(records))])
 
 
 def table(steps: Sequence[Step], policy: RetrainPolicy) -> str:
@@ -125,10 +126,17 @@ def _history(path: str | None, deliverable: str | None) -> list[Observation]:
     if path:
         found = read_lines(sys.stdin if path == "-" else _text(Path(path), "history").splitlines())
     else:
-        found = observations(from_database(str(deliverable)))
+        found = _told(read_history(from_database(str(deliverable))))
     remedy = "Replay a policy where RetrainGovernorOperator has recorded decisions; mode observe is enough."
     not_empty("history", found, f"there is no decision in {path or deliverable}", remedy)
     return found
+
+
+def _told(found: tuple[list[Any], list[str]]) -> list[Any]:
+    """Say what is left out; return the rest."""
+    for why in found[1]:
+        print(f"airflow pipeops replay: left out: {why}", file=sys.stderr)
+    return found[0]
 
 
 def _text(path: Path, field: str) -> str:
@@ -158,7 +166,7 @@ def from_database(deliverable: str) -> list[Record]:
 
     model = Deliverable(deliverable)
     kinds = [model.asset(kind) for kind in ("decision", "evaluation", "validation")]
-    found: list[tuple[Any, Any]] = []
+    found: list[Event] = []
     try:
         with create_session() as session:
             for asset in (*kinds, model.retrain):
@@ -169,10 +177,10 @@ def from_database(deliverable: str) -> list[Record]:
                     .order_by(AssetEvent.timestamp.desc())
                     .limit(_EVENTS)
                 )
-                found.extend((row[0], row[1]) for row in session.execute(query))
+                found.extend(Event(row[1], asset.name, asset.uri, row[0]) for row in session.execute(query))
     except SQLAlchemyError as error:  # its text may hold the address, so only its type is told
         raise Unreachable(
             f"the database of this Airflow cannot be read ({type(error).__name__})",
             remedy="Check [database] sql_alchemy_conn, and run airflow db migrate.",
         ) from error
-    return readable([extra or {} for _, extra in sorted(found, key=lambda event: event[0])])
+    return _told(read_records(sorted(found, key=lambda event: event.at)))

@@ -4,6 +4,7 @@ The rules stand in this order; the first that applies names the action, and ever
 
 1. ``kill_switch``: while it is on, nothing starts.
 2. ``quality``: bad data never retrains; somebody must look.
+   ``known``: the same data came under another name before; they count once, and no other rule is asked.
 3. ``rollback``: the model before would be better than the champion, on the same batches, in k of n.
 4. ``blind``: columns moved, and for too long nobody knows the metric; somebody must look.
    ``evidence``: too few batches were measured since the last retrain.
@@ -83,6 +84,8 @@ def decide(
     *past, current = history
     look = Look(deduplicated(item for item in past if item.batch != current.batch), current, policy, now)
     ruled = [found for rule in RULES if (found := rule(look)) is not None]
+    if look.twin:
+        ruled = [found for found in ruled if found[1] in ("quality", "known")]
     if killed:
         ruled.insert(0, (HOLD, "kill_switch", "The kill switch is on: nothing starts until it is off."))
     action, rule, _ = ruled[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -49,6 +50,9 @@ class Observation(JsonForm):
     :param outcome: of the retrain that was decided on this batch: ``promoted``, ``rejected`` (the challenger was not
         better), ``failed`` (there was no challenger) or ``declined`` (by a person); empty while unknown.
     :param mode: in which mode it was decided; empty counts as ``act``.
+    :param digest: of its data: the same data under two names count once.
+    :param period: which time its data are of, such as ``2013-04`` or ``2013-04-15``; batches are counted in this order.
+        Empty: the one date in its name, if there is one.
     """
 
     batch: str
@@ -66,6 +70,8 @@ class Observation(JsonForm):
     season: str = ""
     outcome: Literal["", RetrainOutcome] = ""
     mode: Literal["", Mode] = ""
+    digest: str = ""
+    period: str = ""
 
     def __post_init__(self) -> None:
         for name, known in (("action", ACTIONS), ("outcome", OUTCOMES)):
@@ -82,6 +88,12 @@ class Observation(JsonForm):
         except (ValueError, AttributeError) as error:
             raise InvalidInput(f"at {self.at!r} is not a time", field="at", value=self.at) from error
         return when if when.tzinfo else when.replace(tzinfo=timezone.utc)
+
+    @property
+    def of(self) -> str:
+        """Which time the data are of, in a form that can be sorted; empty where nobody can tell."""
+        dates = _DATE.findall(self.batch)
+        return self.period or ("-".join(filter(None, dates[0])) if len(dates) == 1 else "")
 
     @property
     def metric(self) -> float | None:
@@ -114,9 +126,13 @@ class Observation(JsonForm):
             raise InvalidInput(f"an observation is incomplete: {error}", field="history") from error
 
 
+#: A year and a month, perhaps a day, with or without dashes, that are no part of a longer number.
+_DATE = re.compile(r"(?<!\d)((?:19|20)\d\d)[-_.]?(0[1-9]|1[0-2])(?:[-_.]?(0[1-9]|[12]\d|3[01]))?(?!\d)")
+
 _ALWAYS = frozenset(
     ("batch", "at", "quality_passed", "drift_share", "performance", "reference_performance", "action")
 )
+_LARGEST = 1e300
 _NUMBERS = (
     "drift_share",
     "performance",
@@ -133,7 +149,7 @@ def _check_types(known: Mapping[str, Any]) -> None:
     for name, value in known.items():
         if name in _NUMBERS:
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            sound = value is None or (number and value - value == 0)
+            sound = value is None or (number and abs(value) <= _LARGEST)  # also of no NaN
         elif name == "quality_passed":
             sound = isinstance(value, bool)
         elif name == "drifted":
@@ -153,14 +169,35 @@ def deduplicated(history: Iterable[Observation]) -> list[Observation]:
     """Reduce a history to one observation for each batch.
 
     Of several, the one that was judged last counts, whatever their order; what it does not know it takes from the ones
-    before, so that labels which arrive late complete an observation and do not undo its decision.
+    before, so that labels which arrive late complete an observation and do not undo its decision. Data that came again
+    under another name count once, with what was decided about them first.
 
     :return: the observations, each at the first place of its batch.
     """
     groups: dict[str, list[Observation]] = {}
     for item in history:
         groups.setdefault(item.batch, []).append(item)
-    return [_merged(sorted(group, key=lambda item: item.when)) for group in groups.values()]
+    found: dict[tuple[str, str], Observation] = {}
+    for group in groups.values():
+        item = _merged(sorted(group, key=lambda item: item.when))
+        same = ("data", item.digest) if item.digest else ("batch", item.batch)
+        found[same] = _completed(found[same], item) if same in found else item
+    return list(found.values())
+
+
+def in_order(items: Sequence[Observation]) -> list[Observation]:
+    """Return observations in the order of their data; in the order given where that is not known of each."""
+    return sorted(items, key=lambda item: item.of) if all(item.of for item in items) else list(items)
+
+
+def _completed(found: Observation, item: Observation) -> Observation:
+    """Add what another observation of the same data knows besides."""
+    unknown = {
+        name: getattr(item, name)
+        for name in Observation.__dataclass_fields__
+        if getattr(found, name) in (None, "", ())
+    }
+    return replace(found, **unknown)
 
 
 def _merged(group: Sequence[Observation]) -> Observation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -19,7 +20,7 @@ from airflow_pipeops.governor import (
     decided,
     deduplicated,
 )
-from airflow_pipeops.governor.records import observations
+from airflow_pipeops.governor.records import read_history
 
 if TYPE_CHECKING:
     from airflow.sdk import Asset, Context
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 class RetrainGovernorOperator(DeliveryOperator):
     """Decide whether to retrain, by a policy over this batch and the decisions before it.
 
-    Returns ``{action, rule, reasons, mode, needs_approval, acts, forecast, observation, record_id}``. Every decision is
+    Returns ``{action, rule, reasons, mode, needs_approval, acts, forecast, observation, left_out, record_id}``, where
+    ``left_out`` counts the records of the history that cannot be read. Every decision is
     recorded: to retrain, where nobody has to be asked, on the deliverable's ``retrain`` asset, which starts what is
     scheduled on it; all others on its ``decision`` asset. What follows reads the history back from both, with the
     outcomes of earlier retrains from the evaluations that were made of them, so each decision carries its own
@@ -51,6 +53,8 @@ class RetrainGovernorOperator(DeliveryOperator):
     :param estimate: an estimate of the metric without labels: a number, or ``{"value"}``.
     :param late: labels that arrived for earlier batches: batch -> what ``performance`` may be.
     :param season: which part of a cycle the batch is of, for a policy that is ``seasonal``.
+    :param period: which time the data of the batch are of, such as ``2013-04``: batches are counted in this order, and
+        not in that of their arrival. By default the date in the batch's name, if it holds one.
     :param kill_switch: name of an Airflow Variable; while it holds anything but an empty text, ``0``, ``false``, ``no`` or
         ``off``, nothing starts.
     :raises InvalidInput: if a value is of no known form.
@@ -65,6 +69,7 @@ class RetrainGovernorOperator(DeliveryOperator):
         "estimate",
         "late",
         "season",
+        "period",
         *DeliveryOperator.template_fields,
     )
     emits: ClassVar[tuple[str, ...]] = ("decision",)
@@ -81,6 +86,7 @@ class RetrainGovernorOperator(DeliveryOperator):
         estimate: Any = None,
         late: Any = None,
         season: str = "",
+        period: str = "",
         kill_switch: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -95,7 +101,9 @@ class RetrainGovernorOperator(DeliveryOperator):
         self.estimate = estimate
         self.late = late
         self.season = season
+        self.period = period
         self.kill_switch = kill_switch
+        self.left_out: list[str] = []
         if self.deliverable is not None:
             self.outlets = [*self.outlets, self.deliverable.retrain]
             read = [asset for asset in self._read() if asset not in self.inlets]
@@ -116,10 +124,14 @@ class RetrainGovernorOperator(DeliveryOperator):
             late = self.arrived(known, now)
             past = [item for item in deduplicated([*known, *late]) if item.batch != current.batch]
             decision = decide([*past, current], self.policy, now, killed=self.killed())
+            if self.left_out:
+                told_so = f"{len(self.left_out)} records of the history cannot be read, and were left out."
+                decision = replace(decision, reasons=(*decision.reasons, told_so))
             for reason in decision.reasons:
                 self.log.info("%s: %s", decision.action, reason)
             observation = decided(current, decision).to_json()
             told = {**decision.to_json(), "acts": decision.acts, "observation": observation}
+            told["left_out"] = len(self.left_out)
             body = {**told, "policy": self.recorded_policy(), "late": [item.to_json() for item in late]}
             return {**told, "record_id": self.record(context, decision, body)}
 
@@ -157,6 +169,8 @@ class RetrainGovernorOperator(DeliveryOperator):
             drift_share=None if share is None else float(share),
             drifted=self.drifted(),
             season=str(self.season or ""),
+            digest=str(quality.get("digest") or ""),
+            period=str(self.period or ""),
             **figures,
         )
 
@@ -211,9 +225,14 @@ class RetrainGovernorOperator(DeliveryOperator):
             return deduplicated(items)
         if self.deliverable is None:
             return []
-        from airflow_pipeops.delivery.events import records_on
+        from airflow_pipeops.delivery.events import read_on
 
-        return observations(records_on(context, *self._read()))
+        records, left_out = read_on(context, *self._read())
+        found, odd = read_history(records)
+        self.left_out = [*left_out, *odd]
+        for why in odd:
+            self.log.warning("Left out of the history: %s", why)
+        return found
 
     def killed(self) -> bool:
         """Whether the kill switch is on. A Variable that is not there is off; one that cannot be read is an error."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from airflow_pipeops.governor.forecast import better
-from airflow_pipeops.governor.history import DECLINED, HOLD, INVESTIGATE, RETRAIN, ROLLBACK, Action
+from airflow_pipeops.governor.history import DECLINED, HOLD, INVESTIGATE, RETRAIN, ROLLBACK, Action, in_order
 from airflow_pipeops.governor.situation import Look
 
 #: The action, the rule's name, and the reason in plain words.
@@ -20,16 +20,31 @@ def _quality(look: Look) -> Ruled | None:
     return INVESTIGATE, "quality", text
 
 
+def _known(look: Look) -> Ruled | None:
+    twin = look.twin
+    if twin is None:
+        return None
+    decided = f", about which it was decided: {twin.action}" if twin.action else ""
+    return (
+        HOLD,
+        "known",
+        f"The data of {look.current.batch} are those of {twin.batch}{decided}. They count once.",
+    )
+
+
 def _rollback(look: Look) -> Ruled | None:
     policy = look.policy
     if policy.rollback_drop is None or not look.current.quality_passed or look.last is None:
         return None
-    pairs = [
-        (item, gain) for item in (*look.since, look.current) if (gain := better(item, policy)) is not None
-    ]
+    items = in_order((*look.since, look.current))
+    pairs = [(item, gain) for item in items if (gain := better(item, policy)) is not None]
     recent = pairs[-policy.n :]
     worse = [(item, gain) for item, gain in recent if gain < -policy.rollback_drop]
-    if len(worse) < policy.k or worse[-1][0] is not look.current:
+    if (
+        len(worse) < policy.k
+        or worse[-1][0] is not pairs[-1][0]
+        or all(item is not look.current for item, _ in pairs)
+    ):
         return None
     told = "; ".join(
         f"{item.batch} {item.performance:.3f} against {item.predecessor_performance:.3f}" for item, _ in worse
@@ -140,6 +155,7 @@ def _retrain(look: Look) -> Ruled | None:
 #: In their order: see :mod:`airflow_pipeops.governor.decision`.
 RULES: tuple[Callable[[Look], Ruled | None], ...] = (
     _quality,
+    _known,
     _rollback,
     _evidence,
     _steady,

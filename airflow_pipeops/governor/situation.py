@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import cached_property
 
 from airflow_pipeops.governor.forecast import Forecast, forecast, helped
-from airflow_pipeops.governor.history import Observation, since_retrain
+from airflow_pipeops.governor.history import Observation, in_order, since_retrain
 from airflow_pipeops.governor.policy import RetrainPolicy
 
 
@@ -40,9 +40,15 @@ class Look:
 
     @cached_property
     def window(self) -> list[tuple[Observation, float]]:
-        """The measured batches since the last retrain, with the loss of each."""
-        items = (*self.since, self.current)
+        """The measured batches since the last retrain, in the order of their data, with the loss of each."""
+        items = in_order((*self.since, self.current))
         return [(item, loss) for item in items if (loss := self.loss(item)) is not None]
+
+    @cached_property
+    def twin(self) -> Observation | None:
+        """An earlier batch of another name with the same data."""
+        digest = self.current.digest
+        return next((item for item in self.past if digest and item.digest == digest), None)
 
     @cached_property
     def futile(self) -> int:
@@ -69,7 +75,7 @@ class Look:
     @cached_property
     def measured(self) -> bool:
         """Whether the loss on the batch in question is known."""
-        return bool(self.window) and self.window[-1][0] is self.current
+        return any(item is self.current for item, _ in self.window)
 
     @cached_property
     def enough(self) -> bool:
@@ -157,7 +163,9 @@ class Look:
 
     def remarks(self) -> list[str]:
         """Return what is told beside the rules."""
-        found = []
+        found: list[str] = []
+        if self.twin:
+            return found
         if self.hurts:
             found.append(self.consequence())
         cast = self.forecast

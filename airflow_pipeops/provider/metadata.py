@@ -214,6 +214,15 @@ def get_provider_info() -> dict[str, Any]:
                         "example": "s3://my-bucket/pipeops/evidence",
                         "default": "",
                     },
+                    "accept_posted_events": {
+                        "description": "Assets, by name or URI and separated by commas, whose events may be posted "
+                        "through Airflow's API. What is posted to any other is no signal and no evidence: whoever may "
+                        "post events could make up releases, batches and decisions.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "delay-api.push",
+                        "default": "",
+                    },
                     "builder": {
                         "description": "Image builder of tasks that name none: auto (the first engine that works), "
                         "buildah, docker, podman, or oci-layout (no engine; no base image).",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fnmatch
 import hashlib
+import logging
 from collections.abc import AsyncGenerator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,9 @@ from airflow_pipeops.base.watchers import Watcher
 from airflow_pipeops.exceptions import InvalidInput
 
 if TYPE_CHECKING:
-    from airflow.sdk import ObjectStoragePath
+    from airflow.sdk import Context, ObjectStoragePath
+
+log = logging.getLogger(__name__)
 
 #: A look may take so long. Seconds.
 _LOOK_TIMEOUT = 120.0
@@ -83,7 +86,8 @@ class DataBatchTrigger(Watcher):
         for name in fresh:
             if now[name] == self._before.get(name):
                 uri = str(root / name)
-                yield self.keyed({"uri": uri, "name": name, "size": now[name][0]}, uri)
+                # One that is removed and comes again is another one, which its mark tells.
+                yield self.keyed({"uri": uri, "name": name, "size": now[name][0]}, uri, *now[name])
                 reported.add(_mark(name))
                 self.remember(self._key, sorted(reported & {_mark(known) for known in now}))
         self._waiting = any(_mark(name) not in reported for name in fresh)
@@ -102,6 +106,28 @@ class DataBatchTrigger(Watcher):
     def _key(self) -> str:
         where = f"{self.storage_conn_id}\n{self.pattern}"
         return f"batches-{hashlib.sha256(where.encode()).hexdigest()[:16]}"
+
+
+def arrived(context: Context, storage_conn_id: str = "pipeops_data") -> list[str]:
+    """Return the batches whose arrival started this run, oldest first, each once.
+
+    What an event names is read only if it lies in the folder of the connection.
+
+    :param context: of the running task.
+    :param storage_conn_id: the connection that :class:`DataBatchTrigger` watches.
+    :return: their URIs.
+    """
+    from airflow_pipeops.base.storage import StorageHook
+    from airflow_pipeops.delivery.events import triggering_signals
+
+    hook = StorageHook(storage_conn_id)
+    found: dict[str, None] = {}
+    for uri in [signal["uri"] for signal in triggering_signals(context) if "uri" in signal]:
+        if hook.below(uri):
+            found[uri] = None
+        else:
+            log.warning("A batch is left out: %.200r is not in the folder of %s", uri, storage_conn_id)
+    return list(found)
 
 
 def look(root: ObjectStoragePath, pattern: str) -> Seen:

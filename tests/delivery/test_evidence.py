@@ -16,7 +16,7 @@ def test_it_is_stored_under_its_digest_once(tmp_path) -> None:
     assert [path.read_bytes() for path in tmp_path.rglob("drift.html")] == [b"<html>"]
 
 
-@pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden"])
+@pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "nul\0", "é" * 128, "half \ud800"])
 def test_a_name_cannot_leave_its_folder(tmp_path, name: str) -> None:
     with pytest.raises(InvalidInput):
         store(b"", name, base_uri=tmp_path.as_uri())
@@ -30,6 +30,19 @@ def test_a_file_that_a_crash_left_half_written_is_written_again(tmp_path) -> Non
     assert store(b"a whole report", "drift.html", base_uri=tmp_path.as_uri()) == first
     assert path.read_bytes() == b"a whole report"
     assert [item.name for item in path.parent.iterdir()] == ["drift.html"]
+
+
+def test_a_damaged_file_of_the_same_size_is_written_again(tmp_path) -> None:
+    first = store(b"a whole report", "drift.html", base_uri=tmp_path.as_uri())
+    (path,) = tmp_path.rglob("drift.html")
+    path.write_bytes(b"a holey report")
+    assert store(b"a whole report", "drift.html", base_uri=tmp_path.as_uri()) == first
+    assert path.read_bytes() == b"a whole report"
+
+
+def test_the_longest_name(tmp_path) -> None:
+    kept = store(b"x", "é" * 127, base_uri=tmp_path.as_uri(), dag_id="one")
+    assert read(kept.sha256, kept.name, dag_id="one", base_uri=tmp_path.as_uri()) == b"x"
 
 
 def test_only_readers_of_a_dag_that_stored_it_may_read_it(tmp_path) -> None:

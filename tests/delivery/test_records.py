@@ -82,6 +82,65 @@ def test_bad_input_names_its_field(change: dict, field: str) -> None:
     assert caught.value.remedy
 
 
+def nested(depth: int) -> list:
+    found: list = []
+    for _ in range(depth):
+        found = [found]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "said"),
+    [
+        ({"body": {1: "x"}}, "body", "the name 1, which is no text"),
+        ({"body": {"a": [{"b": {None: 1}}]}}, "body.a[0].b", "the name None"),
+        ({"body": {"a": {True: 1, "True": 2}}}, "body.a", "the name True"),
+        ({"source": {2: 1}}, "source", "the name 2"),
+        ({"body": {"log": "half \ud800 a letter"}}, "body.log", "lone surrogate"),
+        ({"body": {"\udfff": 1}}, "body", "lone surrogate"),
+        ({"deliverable": "\udfff"}, "deliverable", "lone surrogate"),
+        ({"body": {"a": nested(60)}}, "body.a" + "[0]" * 50, "nested deeper than 50"),
+        ({"body": {"a": nested(100_000)}}, "body.a" + "[0]" * 50, "nested deeper than 50"),
+    ],
+)
+def test_what_could_not_be_read_back_is_refused_when_it_is_written(
+    change: dict, field: str, said: str
+) -> None:
+    with pytest.raises(InvalidInput, match=said) as caught:
+        Record(**{"kind": "commit", "deliverable": "s", "body": {}, **change})
+    assert field.startswith(caught.value.field)
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize("name", ["", "a/b", ".x", "a\0b", "a\nb", "é" * 128, "a\ud800", 5])
+def test_evidence_has_the_name_of_a_file(name) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        Evidence(name, "file:///x", "0" * 64)
+    assert caught.value.field == "name"
+    good = Record("commit", "s", {})
+    item = {"name": name, "uri": "file:///x", "sha256": "0" * 64, "media_type": "text/html"}
+    assert readable([{**good.to_extra(), "evidence": [item]}, good.to_extra()]) == [good]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"body": [1, 2]},
+        {"body": None},
+        {"parents": 5},
+        {"parents": [["a"]]},
+        {"evidence": ["x"]},
+        {"evidence": 1},
+        {"source": "dag"},
+        {"kind": ["decision"]},
+        {"deliverable": "\ud800"},
+    ],
+)
+def test_odd_extras_stop_no_reader(odd: dict) -> None:
+    good = Record("commit", "s", {})
+    assert readable([{**good.to_extra(), **odd}, good.to_extra()]) == [good]
+
+
 @pytest.mark.parametrize(
     "extra", [{}, {"schema": "pipeops/v2"}, {"schema": SCHEMA}, {"schema": SCHEMA, "kind": "commit"}]
 )

@@ -27,6 +27,10 @@ class Store:
         self.values: dict[str, object] = {}
         self.failures = 0
 
+    @property
+    def tips(self) -> list[str]:
+        return [value["tip"] for value in self.values.values()]
+
     async def aget(self, key, default=None):
         return self.values.get(key, default)
 
@@ -104,7 +108,7 @@ def test_one_event_for_each_new_tip(remote):
             assert (await following(payloads))["commit"] == third
             await asyncio.sleep(0.3)
             assert payloads.empty()
-        assert list(store.values.values()) == [third]
+        assert store.tips == [third]
 
     asyncio.run(story())
 
@@ -124,7 +128,7 @@ def test_pushes_during_a_restart_are_one_event(remote):
                 "branch": "main",
                 "git_conn_id": "repo",
             }
-            await until(lambda: third in store.values.values())
+            await until(lambda: third in store.tips)
         async with running(trigger(store)) as payloads:
             await asyncio.sleep(0.3)
             assert payloads.empty()
@@ -161,6 +165,45 @@ def test_a_force_push_is_an_event(remote):
                 "branch": "main",
                 "git_conn_id": "repo",
             }
+
+    asyncio.run(story())
+
+
+def test_force_pushes_back_and_forth_are_different_happenings(remote):
+    """A, B, A, B: the tip is the same as before, and so is the one before it; each is another push."""
+
+    async def story() -> None:
+        first = remote.tip()
+        second = remote.commit("second", push=False)
+        store, told, keys = Store(), [], []
+        async with running(trigger(store)) as payloads:
+            await until(lambda: store.values)
+            for tip in (second, first, second, first):
+                subprocess.run(
+                    ["git", "push", "-q", "--force", "origin", f"{tip}:main"], cwd=remote.work, check=True
+                )
+                payload = await asyncio.wait_for(payloads.get(), LIMIT)
+                told.append(payload["commit"])
+                keys.append(payload["key"])
+        assert told == [second, first, second, first]
+        assert len(set(keys)) == 4
+
+    asyncio.run(story())
+
+
+def test_a_push_that_was_not_stored_is_told_again_with_its_key(remote):
+    async def story() -> None:
+        store = Store()
+        async with running(trigger(store)):
+            await until(lambda: store.values)
+        kept = dict(store.values)
+        remote.commit("second")
+        keys = []
+        for _ in range(2):
+            async with running(trigger(store)) as payloads:
+                keys.append((await asyncio.wait_for(payloads.get(), LIMIT))["key"])
+            store.values = dict(kept)  # a triggerer that is killed keeps nothing
+        assert keys[0] == keys[1]
 
     asyncio.run(story())
 
@@ -219,7 +262,7 @@ def test_a_store_that_stumbles_repeats_nothing(remote):
             store.failures = 2
             second = remote.commit("second")
             assert (await following(payloads))["commit"] == second
-            await until(lambda: second in store.values.values())
+            await until(lambda: second in store.tips)
             assert payloads.empty()
 
     asyncio.run(story())

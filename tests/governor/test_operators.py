@@ -14,8 +14,9 @@ from airflow_pipeops.delivery.deliverable import Deliverable
 from airflow_pipeops.delivery.records import Record
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.governor import RetrainPolicy
+from airflow_pipeops.governor.history import Observation, deduplicated
 from airflow_pipeops.governor.operators import ApprovedRetrainOperator, RetrainGovernorOperator
-from airflow_pipeops.governor.records import observations
+from airflow_pipeops.governor.records import observations, read_history
 
 MODEL = Deliverable("flight-delay")
 POLICY = RetrainPolicy(target=0.70)
@@ -257,3 +258,151 @@ def test_a_thousand_weights_fit_into_a_record(context: dict) -> None:
     found = operator.execute(context)
     assert found["observation"]["drifted"] == names[:3]
     assert len(json.dumps(emitted(context, MODEL.decision).body)) < 4000
+
+
+FUTURE = [
+    {"action": "shadow"},
+    {"outcome": "shelved"},
+    {"action": 5},
+    {"mode": ["act"]},
+    {"performance": "0.62"},
+    {"drift_share": True},
+    {"rows": 10**400},
+    {"quality_passed": "yes"},
+    {"at": "yesterday"},
+    {"at": 1367366400},
+    {"at": None},
+    {"batch": ["2013-04"]},
+    {"drifted": "hour"},
+    {"batch": None},
+]
+
+
+@pytest.mark.parametrize("odd", FUTURE, ids=lambda odd: next(iter(odd)))
+def test_an_odd_record_of_the_history_is_left_out_said_and_counted(odd: dict, context: dict, caplog) -> None:
+    good = decision(batch="2013-05.parquet", performance=0.60)
+    approved = Record(
+        "decision", MODEL.name, {"approved": True, "action": "retrain", "observation": {**APRIL, **odd}}
+    )
+    context["inlet_events"] = {
+        MODEL.decision: [event(decision(**odd), 10), event(good, 20)],
+        MODEL.retrain: [event(approved, 5)],
+        **NOTHING,
+    }
+    operator, found = govern(context, quality=QUALITY, performance=0.60)
+    assert (found["action"], found["left_out"]) == ("retrain", 2)
+    assert "2 records of the history cannot be read" in found["reasons"][-1]
+    assert emitted(context, MODEL.retrain).body["left_out"] == 2
+    assert len(operator.left_out) == 2
+    assert decision(**odd).id[:12] in operator.left_out[0] + operator.left_out[1]
+
+
+@pytest.mark.parametrize("late", [5, "2013-04", {"batch": 1}, [5], [{"batch": "x"}], [[{}]]])
+def test_odd_late_labels_leave_the_decision_itself(late) -> None:
+    record = Record("decision", MODEL.name, {"observation": APRIL, "late": late})
+    found, left_out = read_history([record])
+    assert ([item.batch for item in found], len(left_out)) == (["2013-04.parquet"], 1)
+
+
+@pytest.mark.parametrize("observation", [None, [], "x", 5])
+def test_a_decision_without_an_observation(observation) -> None:
+    record = Record("decision", MODEL.name, {"observation": observation})
+    assert read_history([record, decision()])[0] == observations([decision()])
+
+
+def test_posted_and_misplaced_records_are_no_history(context: dict) -> None:
+    forged = SimpleNamespace(
+        extra={**decision(batch="2013-05").to_extra(), "from_rest_api": True},
+        timestamp=event(decision(), 1).timestamp,
+    )
+    foreign = Record("decision", "another", {"observation": {**APRIL, "batch": "2013-03"}})
+    context["inlet_events"] = {
+        MODEL.decision: [forged, event(foreign, 2), event(decision(), 3)],
+        MODEL.retrain: [],
+        **NOTHING,
+    }
+    operator = RetrainGovernorOperator(task_id="decide", deliverable=MODEL)
+    assert [item.batch for item in operator.past(context)] == ["2013-04.parquet"]
+    assert len(operator.left_out) == 2
+
+
+def test_the_same_data_under_two_names_count_once(context: dict) -> None:
+    """k of n is 2 of 3: a copy of the one bad batch is no second one."""
+    bad = {**APRIL, "digest": "d1", "performance": 0.60}
+    quality = {**QUALITY, "batch": "copy-of-april.parquet", "digest": "d1"}
+    _, found = govern(context, quality=quality, performance=0.60, history=[bad])
+    assert (found["action"], found["rule"]) == ("hold", "known")
+    assert "those of 2013-04.parquet" in found["reasons"][0]
+    assert found["observation"]["digest"] == "d1"
+    # and it counts once in what follows, too
+    _, later = govern(
+        context, quality={**QUALITY, "digest": "d2"}, performance=0.70, history=[bad, found["observation"]]
+    )
+    assert "in 1 of the last 2 measured batches" in " ".join(later["reasons"])
+    _, other = govern(context, quality={**quality, "digest": "d3"}, performance=0.60, history=[bad])
+    assert other["action"] == "retrain"
+
+
+def test_a_copy_does_not_undo_a_retrain_and_does_not_repeat_it(context: dict) -> None:
+    march = {**APRIL, "batch": "2013-03.parquet", "digest": "d0", "performance": 0.60}
+    april = {**APRIL, "digest": "d1", "performance": 0.60, "action": "retrain"}
+    quality = {**QUALITY, "batch": "copy.parquet", "digest": "d1"}
+    _, found = govern(context, quality=quality, performance=0.60, history=[march, april])
+    assert found["rule"] == "known"
+    history = [Observation.from_json(item) for item in (march, april, found["observation"])]
+    assert [item.action for item in deduplicated(history)] == ["hold", "retrain"]
+    _, refused = govern(context, quality={**quality, "passed": False}, history=[march, april])
+    assert (refused["action"], refused["rule"]) == ("investigate", "quality")
+
+
+def test_labels_of_a_copy_complete_the_first(context: dict) -> None:
+    blind = {**APRIL, "digest": "d1", "performance": None}
+    copy = {**APRIL, "batch": "copy", "digest": "d1", "performance": 0.61, "at": "2013-06-01T00:00:00+00:00"}
+    (item,) = deduplicated([Observation.from_json(one) for one in (blind, copy)])
+    assert (item.batch, item.performance, item.at) == ("2013-04.parquet", 0.61, APRIL["at"])
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_batches_are_counted_in_the_order_of_their_data(named: bool, context: dict) -> None:
+    """March was bad, April and May are well again; a bad February that is judged last is no new sign."""
+
+    def batch(number: int, performance: float) -> dict:
+        name = f"flights-2013-{number:02}.parquet" if named else f"batch {'xyzabc'[number]}"
+        period = "" if named else f"2013-{number:02}"
+        return {**APRIL, "batch": name, "period": period, "performance": performance, "digest": f"d{number}"}
+
+    history = [batch(1, 0.70), batch(3, 0.60), batch(4, 0.72), batch(5, 0.72)]
+    late = batch(2, 0.60)
+    quality = {"passed": True, "batch": late["batch"], "digest": "d2"}
+    _, found = govern(context, quality=quality, performance=0.60, history=history, period=late["period"])
+    assert found["action"] == "hold"
+    assert found["observation"].get("period", "") == late["period"]
+    # The same batches, the bad ones last: that is the sign.
+    in_turn = [batch(1, 0.70), batch(2, 0.72), batch(3, 0.72), batch(4, 0.60)]
+    may = batch(5, 0.60)
+    quality = {"passed": True, "batch": may["batch"], "digest": "d5"}
+    _, found = govern(context, quality=quality, performance=0.60, history=in_turn, period=may["period"])
+    assert found["action"] == "retrain"
+    # ... in whatever order they were judged.
+    april = batch(4, 0.60)
+    quality = {"passed": True, "batch": april["batch"], "digest": "d4"}
+    judged = [batch(5, 0.60), batch(2, 0.72), batch(1, 0.70), batch(3, 0.72)]
+    _, found = govern(context, quality=quality, performance=0.60, history=judged, period=april["period"])
+    assert found["action"] == "retrain"
+
+
+@pytest.mark.parametrize(
+    ("batch", "of"),
+    [
+        ("2013-04.parquet", "2013-04"),
+        ("flights_201304_v2", "2013-04"),
+        ("flights-2013-04-15.csv", "2013-04-15"),
+        ("20130415", "2013-04-15"),
+        ("2013-13", ""),
+        ("2013-01_2013-02", ""),
+        ("id-120130415", ""),
+        ("flights", ""),
+    ],
+)
+def test_the_date_in_a_name(batch: str, of: str) -> None:
+    assert Observation(batch, APRIL["at"], True).of == of

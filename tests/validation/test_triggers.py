@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from airflow.sdk._shared.module_loading import import_string
 
 from airflow_pipeops.exceptions import InvalidInput
-from airflow_pipeops.validation.triggers import DataBatchTrigger
+from airflow_pipeops.validation.triggers import DataBatchTrigger, arrived
 
 
 class Store:
@@ -160,3 +162,55 @@ def test_serialization_round_trip() -> None:
 def test_wrong_arguments(wrong: dict) -> None:
     with pytest.raises(InvalidInput, match=next(iter(wrong))):
         DataBatchTrigger(**wrong)
+
+
+def test_only_what_lies_in_the_folder_is_read(folder: Path, context: dict[str, Any], caplog) -> None:
+    """Whatever an event names, a worker fetches nothing but files of the connection's own folder."""
+    root = folder.as_uri()
+    (folder.parent / "batches2").mkdir()
+    outside = [
+        "http://169.254.169.254/latest/meta-data",
+        "file:///etc/passwd",
+        f"{root}/../secret.parquet",
+        f"{root}/sub/x.parquet",
+        f"{root}2/x.parquet",
+        root,
+        f"{root}/",
+        f"{root}/..",
+        f"{root}/.",
+        str(folder / "x.parquet"),
+        5,
+        None,
+    ]
+    signals = [{"uri": uri, "key": str(number)} for number, uri in enumerate(outside)]
+    good = {"uri": f"{root}/2013-04.parquet", "name": "2013-04.parquet", "size": 5, "key": "good"}
+    start = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    extras = [{"from_trigger": True, "payload": one} for one in (*signals, good, good, {"commit": "x"})]
+    context["triggering_asset_events"] = {
+        "batch": [
+            SimpleNamespace(timestamp=start + timedelta(seconds=second), extra=extra)
+            for second, extra in enumerate(extras)
+        ]
+    }
+    assert arrived(context) == [good["uri"]]
+    assert caplog.text.count("is not in the folder of pipeops_data") == len(outside)
+
+
+def test_a_file_that_comes_again_has_another_key(folder: Path) -> None:
+    async def keys(store: Store, count: int) -> list[str]:
+        found: list[str] = []
+        async for event in trigger(store).run():
+            found.append(event.payload["key"])
+            if len(found) == count:
+                break
+        return found
+
+    file = folder / "a.parquet"
+    file.write_bytes(b"one")
+    first = asyncio.run(keys(Store(), 1))
+    assert asyncio.run(keys(Store(), 1)) == first, "told again after a triggerer was killed"
+    stamp = file.stat().st_mtime + 60
+    file.unlink()
+    file.write_bytes(b"two")
+    os.utime(file, (stamp, stamp))
+    assert asyncio.run(keys(Store(), 1)) != first
