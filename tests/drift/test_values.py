@@ -288,12 +288,15 @@ def test_a_column_beyond_the_memory_limit_costs_its_own_verdict(tmp_path: Path) 
     r = np.random.default_rng(0)
     ids = np.char.add("customer-number-of-some-length-", r.permutation(2_000_000).astype(str))
     for name in ("a", "b"):
-        pq.write_table(pa.table({"id": ids, "x": r.normal(size=len(ids))}), tmp_path / f"{name}.parquet")
+        pq.write_table(
+            pa.table({"id": ids, "x": r.normal(size=len(ids)), "y": r.normal(size=len(ids))}),
+            tmp_path / f"{name}.parquet",
+        )
     sides = Files(str(tmp_path / "a.parquet")), Files(str(tmp_path / "b.parquet"))
     small = Engine(memory_limit="24MB", threads=1)
     found = compare(*sides, engine=small)
     by = {item.column: item for item in found.columns}
-    assert by["x"].verdict == "no drift"
+    assert by["x"].verdict == by["y"].verdict == "no drift"
     assert by["id"].verdict == "undecided"
     assert "more than the memory limit of 24MB" in by["id"].detail
     assert found.dataset.verdict == "no drift"

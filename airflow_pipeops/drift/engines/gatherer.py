@@ -10,7 +10,7 @@ from airflow_pipeops.base.arguments import not_empty
 from airflow_pipeops.drift.columns import NO_SEGMENT, Column
 from airflow_pipeops.drift.engines import sql
 from airflow_pipeops.drift.engines.dialects import NUMBERS, numpy_type
-from airflow_pipeops.drift.engines.sessions import Session
+from airflow_pipeops.drift.engines.sessions import Session, Unmeasured
 from airflow_pipeops.drift.engines.templates import (
     map_of,
     mended_map,
@@ -156,7 +156,10 @@ class Gatherer:
         value, counts = sql.identifier(name, dialect), dict(aggregate.counts)
         for start in range(0, len(absent), _LISTED):
             part = absent[start : start + _LISTED]
-            listed = [str(int(one)) if whole else sql.text(one, dialect) for one in part]
+            try:
+                listed = [str(int(one)) if whole else sql.text(one, dialect) for one in part]
+            except InvalidInput as error:  # what no literal can hold is a matter of this column
+                raise Unmeasured(error.message, field=name) from error
             query = sql.among(dialect, self._session.relation, value, listed)
             counts.update({named(one): int(n) for one, n in self._session.rows(query)})
         other = aggregate.rows - aggregate.missing - sum(counts.values())

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from airflow_pipeops.drift.columns import Unmeasured
 from airflow_pipeops.drift.engines.dialects import NUMBERS, SECONDS, known
+from airflow_pipeops.exceptions import InvalidInput
 
 #: Fine bins. The certified interval of Kolmogorov-Smirnov is about as wide as the fullest bin, some 1/4000.
 RESOLUTION = 4096
@@ -113,7 +113,7 @@ def identifier(name: str, dialect: str) -> str:
 def text(value: str, dialect: str) -> str:
     """Write a text as a literal."""
     if "\x00" in value:
-        raise Unmeasured("a category holds a NUL character, which no SQL literal can", field="category")
+        raise InvalidInput("a category holds a NUL character, which no SQL literal can", field="category")
     if dialect == "duckdb":
         return "'" + value.replace("'", "''") + "'"
     from sqlglot import exp
