@@ -192,6 +192,15 @@ def order_of(context: Context) -> int:
     return first if 1 <= first <= getattr(ti, "try_number", first) else 1
 
 
+def order_key(context: Context) -> str:
+    """Return the key of what this task asks of a controller: the same for each retry, another one after a clearing.
+
+    :return: the key.
+    """
+    order = order_of(context)
+    return idempotency_key(context) + (f" order {order}" if order > 1 else "")
+
+
 def parent_ids(values: Sequence[Any]) -> tuple[str, ...]:
     """Flatten and de-duplicate parent ids, leaving out the empty ones, in the order given."""
     found: dict[str, None] = {}

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_pipeops.base.arguments import one_of, positive
-from airflow_pipeops.delivery.operators import DeliveryOperator, idempotency_key
+from airflow_pipeops.delivery.operators import DeliveryOperator, order_key
 from airflow_pipeops.flux.hook import FluxHook
 from airflow_pipeops.flux.rules import RULEBOOK
 from airflow_pipeops.flux.triggers import FluxWaitTrigger
@@ -106,7 +106,7 @@ class FluxWaitOperator(WaitOperator, FluxOperator):
         :return: where the wait stands, if it was not deferred.
         """
         hook = self.hook()
-        base = token_base(idempotency_key(context)) if asks else ""
+        base = token_base(order_key(context)) if asks else ""
 
         def waits() -> list[Wait]:
             ref, oracle = hook.ref(self.kind, self.name), git_oracle(self.git_conn_id)

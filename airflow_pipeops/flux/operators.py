@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_pipeops.base.arguments import one_of, positive
 from airflow_pipeops.base.documents import map_, text
-from airflow_pipeops.delivery.operators import idempotency_key, no_retry
+from airflow_pipeops.delivery.operators import no_retry, order_key
 from airflow_pipeops.exceptions import (
     AccessDenied,
     DriftFound,
@@ -76,7 +76,7 @@ class FluxReconcileOperator(FluxWaitOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Find our request again or make one; then wait."""
         with no_retry():
-            hook, base = self.hook(), token_base(idempotency_key(context))
+            hook, base = self.hook(), token_base(order_key(context))
             given: Match = "contains" if self.git_conn_id else "exact"
             match: Match = given if self.revision else "any"
             expectation = self.expected(self.revision, match)
@@ -177,7 +177,7 @@ class FluxResumeOperator(FluxWaitOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Resume, unless it is resumed; then wait."""
         with no_retry():
-            hook, base = self.hook(), token_base(idempotency_key(context))
+            hook, base = self.hook(), token_base(order_key(context))
 
             async def work(client: FluxClient) -> tuple[bool, str]:
                 ref = hook.ref(self.kind, self.name)

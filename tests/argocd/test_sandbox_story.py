@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -154,6 +155,11 @@ def test_sync_by_hand_is_done_once(connected: Any, manifests: Any, context: dict
     assert (one["attached"], again["attached"], again["revision"]) == (False, True, first)
     history = connected.call("GET", "/api/v1/applications/hand?project=default")["status"]["history"]
     assert [entry["revision"] for entry in history] == [first]
+    # A person who clears the task wants it done again.
+    ti = context["ti"]
+    ti.task, ti.try_number, ti.max_tries = SimpleNamespace(retries=0), 2, 1
+    assert sync(revision=first).execute(context)["attached"] is False
+    assert sync(revision=first).execute(context)["attached"] is True
     assert live("hand", first).execute(context)["sync"] == "Synced"
 
     connected.repository.commit({"hand/a.yaml": manifests.config_map("2")})

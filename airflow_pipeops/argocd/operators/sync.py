@@ -20,7 +20,7 @@ from airflow_pipeops.argocd.messages import window_lines
 from airflow_pipeops.argocd.operators.base import ArgoCDOperator, ArgoCDWaitOperator
 from airflow_pipeops.argocd.situation import in_progress, not_begun
 from airflow_pipeops.argocd.waits import Decided
-from airflow_pipeops.delivery.operators import idempotency_key, no_retry
+from airflow_pipeops.delivery.operators import no_retry, order_key
 from airflow_pipeops.exceptions import (
     Conflict,
     InvalidInput,
@@ -111,7 +111,7 @@ class ArgoCDSyncOperator(ArgoCDWaitOperator):
             return self._finish(context, self.resumed(event), attached)
 
     def _start(self, context: Context, memory: Memory | None, round_: int) -> dict[str, Any]:
-        hook, key = self.hook(), idempotency_key(context)
+        hook, key = self.hook(), order_key(context)
         application = self._compared(hook)
         observed = observe(application)
         wanted = self._wanted(observed)
@@ -250,7 +250,7 @@ class ArgoCDSyncOperator(ArgoCDWaitOperator):
             "rule": decided.verdict.rule,
             "reason": decided.verdict.reason,
             "url": self.argocd_url,
-            "operation_id": idempotency_key(context),
+            "operation_id": order_key(context),
         }
         if self.deliverable and not self.only:
             demand_set(self.git_conn_id, decided, applied)
