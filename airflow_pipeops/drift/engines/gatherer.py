@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_pipeops.base.arguments import not_empty
-from airflow_pipeops.drift.columns import NO_SEGMENT, Column
+from airflow_pipeops.drift.columns import NO_SEGMENT, Column, Unmeasured
 from airflow_pipeops.drift.engines import sql
 from airflow_pipeops.drift.engines.dialects import NUMBERS, numpy_type
-from airflow_pipeops.drift.engines.sessions import Session, Unmeasured
+from airflow_pipeops.drift.engines.sessions import Session
 from airflow_pipeops.drift.engines.templates import (
     map_of,
     mended_map,
