@@ -38,11 +38,9 @@ class MLflowHook(BaseHook):
         """
         from airflow_pipeops.models.registry import Registry
 
-        connection = self.get_connection(self.mlflow_conn_id)
+        connection = read(self.mlflow_conn_id, self.conn_type)
         if connection.conn_type == self.conn_type:
             only(self.mlflow_conn_id, connection.extra_dejson)
-
-        connection = read(self.mlflow_conn_id, self.conn_type)
         uri = connection.host or ""
         if "://" not in uri and uri and connection.conn_type in ("http", "https"):
             uri = f"{connection.conn_type}://{uri}"
