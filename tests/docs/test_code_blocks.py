@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -9,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from airflow_pipeops.provider.metadata import get_provider_info
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "helm").rglob("*.md"))]
@@ -58,7 +61,43 @@ def check_pip(words: list[str]) -> None:
             assert set(match.group(1).split(",")) <= known
 
 
-CHECKS = {"make": check_make, "python": check_python, "pip": check_pip, "git": None, "cd": None, "helm": None}
+def check_airflow(words: list[str]) -> None:
+    """Airflow's own command line takes it, and a connection is of a type that is installed, with extras that are known."""
+    from airflow.cli.cli_parser import get_parser
+
+    given = get_parser().parse_args(words[1:])
+    if words[1:3] == ["connections", "add"]:
+        check_connection(given.conn_id, given.conn_type, given.conn_extra)
+
+
+def check_export(words: list[str]) -> None:
+    """A connection in the environment is JSON, as Airflow reads it."""
+    name, _, value = words[1].partition("=")
+    assert name.startswith("AIRFLOW_CONN_")
+    given = json.loads(value)
+    check_connection(name, given["conn_type"], json.dumps(given.get("extra") or {}))
+
+
+def check_connection(conn_id: str, conn_type: str, extra: str | None) -> None:
+    """A connection is of a type that somebody has installed, and its extras are those of the type."""
+    from airflow.providers_manager import ProvidersManager
+
+    assert conn_type in ProvidersManager().hooks, conn_id
+    declared = {kind["connection-type"]: kind for kind in get_provider_info()["connection-types"]}
+    if conn_type in declared:
+        assert set(json.loads(extra or "{}")) <= set(declared[conn_type].get("conn-fields") or {}), conn_id
+
+
+CHECKS = {
+    "airflow": check_airflow,
+    "cd": None,
+    "export": check_export,
+    "git": None,
+    "helm": None,
+    "make": check_make,
+    "pip": check_pip,
+    "python": check_python,
+}
 
 
 @pytest.mark.parametrize("source", blocks("bash"))

@@ -23,7 +23,7 @@ def test_the_page_shows_the_verdict_and_every_column(winter: pd.DataFrame, summe
     found = page(winter[["temp", "origin"]], summer[["temp", "origin"]], "It <drifted>.")
     assert "<b>It &lt;drifted&gt;.</b>" in found
     assert "<title>It &lt;drifted&gt;.</title>" in found.partition("<body>")[0]
-    assert found.count("<title>") == 1
+    assert found.partition("<body>")[0].count("<title>") == 1  # its scripts speak of titles too
     assert f"a sample of {len(winter):,} and {len(summer):,} rows" in found
     assert "<html" in found[:2000].lower()
     for column in ("temp", "origin"):
