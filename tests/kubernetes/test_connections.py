@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from airflow_pipeops.exceptions import AccessDenied, InvalidInput, Unreachable
+from airflow_pipeops.exceptions import AccessDenied, InvalidInput, NotConfigured, Unreachable
 from airflow_pipeops.kubernetes import connections as connection
 from airflow_pipeops.kubernetes import kubeconfig as kubeconfig_reader
 from airflow_pipeops.kubernetes.connections import ConnectionSource, aconnect, connect
@@ -221,10 +221,8 @@ def test_a_connection_that_leads_nowhere_says_so_without_telling_secrets(
     assert caught.value.__cause__ is None or SECRET not in str(caught.value.__cause__)
 
 
-def test_a_connection_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    from airflow.sdk.exceptions import AirflowNotFoundException
-
-    with pytest.raises(AirflowNotFoundException):
+def test_a_connection_that_is_not_there() -> None:
+    with pytest.raises(NotConfigured, match="'no_such_cluster' of type Kubernetes"):
         connect("no_such_cluster")
 
 
