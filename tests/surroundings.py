@@ -34,6 +34,8 @@ GIT = {
     "GIT_TEMPLATE_DIR": "",
     "GIT_TERMINAL_PROMPT": "0",
 }
+#: The variables that :func:`arrange` has left; libraries add their own when they are imported.
+left: list[str] = []
 _FOLDER, _OUTSIDE = "PIPEOPS_TESTS_FOLDER", "PIPEOPS_OUTSIDE_"
 
 
@@ -52,6 +54,7 @@ def arrange() -> None:
     _forget_python_options(before)
     os.environ.clear()
     os.environ.update(_environment(before))
+    left[:] = os.environ
     os.umask(0o022)
     locale.setlocale(locale.LC_ALL, "C.UTF-8")  # files are opened with it from here on
     time.tzset()
