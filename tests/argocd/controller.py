@@ -84,7 +84,9 @@ class Controller:
             "revision": revision,
             "comparedTo": {"source": app["spec"]["source"], "destination": app["spec"]["destination"]},
         }
-        status["health"] = {"status": "Healthy" if live else "Missing"}
+        health = "Healthy" if live else "Missing"
+        if (status.get("health") or {}).get("status") != health:
+            status["health"] = {"status": health, "lastTransitionTime": _now()}
         status["reconciledAt"] = _now()
 
     def _operate(self, app: Application, status: Application) -> None:
