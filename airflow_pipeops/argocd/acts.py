@@ -8,12 +8,13 @@ judge of every wait.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from airflow_pipeops.argocd.rules import RULEBOOK
 from airflow_pipeops.argocd.rules.comparison import skip_reconcile
 from airflow_pipeops.argocd.situation import ApplicationLook
+from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.waits.expectation import Expectation, Memory, Verdict
 from airflow_pipeops.waits.rulebook import Rulebook, facts_of
 from airflow_pipeops.waits.rules import wait
@@ -57,7 +58,7 @@ _RULEBOOKS: Mapping[str, Rulebook] = {
 
 
 @dataclass(frozen=True)
-class Act:
+class Act(JsonForm):
     """What must take effect.
 
     :param kind: ``refreshed``, ``ended`` (no operation in progress, or another one than it was) or ``gone``.
@@ -74,15 +75,6 @@ class Act:
     mark: float | None = None
     uid: str = ""
     transport_grace: float = 300.0
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Act:
-        """Read the JSON form; unknown names are left out."""
-        return cls(**{item.name: data[item.name] for item in fields(cls) if item.name in data})
 
     @property
     def rulebook(self) -> Rulebook:

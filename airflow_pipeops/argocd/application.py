@@ -12,6 +12,7 @@ from collections.abc import Coroutine, Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from airflow_pipeops.base.documents import Json, map_, maps, text
 from airflow_pipeops.exceptions import BadResponse, PipeOpsError
 from airflow_pipeops.redaction import redacted
 from airflow_pipeops.waits.status import (
@@ -33,8 +34,6 @@ SKIP_RECONCILE = "argocd.argoproj.io/skip-reconcile"
 #: Name of the entry in an operation's ``info`` that says which task asked for it.
 CORRELATION = "pipeops.airflow/id"
 
-Json = Mapping[str, Any]
-
 _EMPTY: tuple[Any, ...] = (None, "", {}, [], False, 0)
 
 
@@ -52,38 +51,38 @@ def observe(
     :return: what is seen.
     :raises BadResponse: if it is no Application.
     """
-    app = _map(application)
-    metadata, spec, status = _map(app.get("metadata")), _map(app.get("spec")), _map(app.get("status"))
-    if not _text(metadata.get("name")) or not spec:
+    app = map_(application)
+    metadata, spec, status = map_(app.get("metadata")), map_(app.get("spec")), map_(app.get("status"))
+    if not text(metadata.get("name")) or not spec:
         raise BadResponse("the answer is no Argo CD Application: it has no metadata.name or no spec")
-    annotations = _map(metadata.get("annotations"))
-    sync, health = _map(status.get("sync")), _map(status.get("health"))
+    annotations = map_(metadata.get("annotations"))
+    sync, health = map_(status.get("sync")), map_(status.get("health"))
     automated, automatic = _automated(spec)
     deployed, deployed_id = _deployed(status)
-    hydrator = bool(_map(spec.get("sourceHydrator")))
-    owner = next(iter(_maps(metadata.get("ownerReferences"))), {})
+    hydrator = bool(map_(spec.get("sourceHydrator")))
+    owner = next(iter(maps(metadata.get("ownerReferences"))), {})
     return Observed(
-        name=_text(metadata.get("name")),
-        namespace=_text(metadata.get("namespace")),
-        project=_text(spec.get("project")),
-        uid=_text(metadata.get("uid")),
+        name=text(metadata.get("name")),
+        namespace=text(metadata.get("namespace")),
+        project=text(spec.get("project")),
+        uid=text(metadata.get("uid")),
         sources=_sources(spec),
         desired=_revisions(sync),
-        sync=_text(sync.get("status")) or "Unknown",
-        health=_text(health.get("status")) or "Unknown",
+        sync=text(sync.get("status")) or "Unknown",
+        health=text(health.get("status")) or "Unknown",
         health_since=_time(health.get("lastTransitionTime")),
         compared_at=_time(status.get("reconciledAt")),
         operation=_operation(app),
         conditions=tuple(
-            Condition(_text(item.get("type")), _said(item.get("message")))
-            for item in _maps(status.get("conditions"))
+            Condition(text(item.get("type")), _said(item.get("message")))
+            for item in maps(status.get("conditions"))
         ),
-        resources=tuple(_resource(item) for item in _maps(status.get("resources"))),
-        images=tuple(_texts(_map(status.get("summary")).get("images"))),
+        resources=tuple(_resource(item) for item in maps(status.get("resources"))),
+        images=tuple(_texts(map_(status.get("summary")).get("images"))),
         deployed=deployed,
         deployed_id=deployed_id,
         replaced=tuple(
-            revision for item in _maps(status.get("history"))[:-1] for revision in _revisions(item)
+            revision for item in maps(status.get("history"))[:-1] for revision in _revisions(item)
         ),
         deleting=bool(metadata.get("deletionTimestamp")),
         ignored=f"annotation {SKIP_RECONCILE} is true" if annotations.get(SKIP_RECONCILE) == "true" else "",
@@ -91,9 +90,9 @@ def observe(
         self_heal=automatic and automated.get("selfHeal") is True,
         prunes=automated.get("prune") is True,
         blocked=_blocked(sync_windows),
-        owner=_text(owner.get("kind")),
-        owner_seen=bool(_map(application_set)),
-        rollout=_rollout(_map(application_set), _text(metadata.get("name"))),
+        owner=text(owner.get("kind")),
+        owner_seen=bool(map_(application_set)),
+        rollout=_rollout(map_(application_set), text(metadata.get("name"))),
         hydration=_hydration(spec, status),
         other_spec=not hydrator and not _alike(_compared(sync), _specified(spec)),
         finalizers=tuple(_texts(metadata.get("finalizers"))),
@@ -122,7 +121,7 @@ async def observe_all(client: ArgoCD, ref: AppRef, application: Any, *, refreshe
         return observe(application, refreshed=refreshed, sync_windows=windows)
     if seen.owner == "ApplicationSet":
         # ``observe`` has read the first reference, and found an object.
-        owner = _text(application["metadata"]["ownerReferences"][0].get("name"))
+        owner = text(application["metadata"]["ownerReferences"][0].get("name"))
         found = await _or_none(client.application_set(owner, namespace=seen.namespace)) if owner else None
         return observe(application, refreshed=refreshed, application_set=found)
     return seen
@@ -136,8 +135,8 @@ async def _or_none(question: Coroutine[Any, Any, Any]) -> Any:
 
 
 def _automated(spec: Json) -> tuple[Json, bool]:
-    raw = _map(spec.get("syncPolicy")).get("automated")
-    automated = _map(raw)
+    raw = map_(spec.get("syncPolicy")).get("automated")
+    automated = map_(raw)
     return automated, isinstance(raw, Mapping) and automated.get("enabled") is not False
 
 
@@ -148,15 +147,15 @@ def _sources(spec: Json) -> tuple[Source, ...]:
 
 def _specified(spec: Json) -> list[Json]:
     """The sources that are synchronised from; ``sources`` hides ``source``."""
-    return _maps(spec.get("sources")) or [item for item in [_map(spec.get("source"))] if item]
+    return maps(spec.get("sources")) or [item for item in [map_(spec.get("source"))] if item]
 
 
 def _source(item: Json) -> Source:
-    repo, chart = _text(item.get("repoURL")), bool(item.get("chart"))
+    repo, chart = text(item.get("repoURL")), bool(item.get("chart"))
     oci = repo.startswith("oci://")
     return Source(
         repo=repo,
-        target=_text(item.get("targetRevision")),
+        target=text(item.get("targetRevision")),
         versioned=chart or oci,
         digests=oci and not chart,
     )
@@ -164,40 +163,40 @@ def _source(item: Json) -> Source:
 
 def _dry(spec: Json) -> list[Json]:
     """The sources that a hydrator renders; they hide all others."""
-    hydrator = _map(spec.get("sourceHydrator"))
-    return _maps(hydrator.get("drySources")) or [item for item in [_map(hydrator.get("drySource"))] if item]
+    hydrator = map_(spec.get("sourceHydrator"))
+    return maps(hydrator.get("drySources")) or [item for item in [map_(hydrator.get("drySource"))] if item]
 
 
 def _hydration(spec: Json, status: Json) -> Hydration | None:
-    hydrator = _map(spec.get("sourceHydrator"))
+    hydrator = map_(spec.get("sourceHydrator"))
     if not hydrator:
         return None
-    at = _map(status.get("sourceHydrator"))
-    current, done = _map(at.get("currentOperation")), _map(at.get("lastSuccessfulOperation"))
+    at = map_(status.get("sourceHydrator"))
+    current, done = map_(at.get("currentOperation")), map_(at.get("lastSuccessfulOperation"))
     # What was rendered by another configuration says nothing about this one.
-    valid = _alike([_map(done.get("sourceHydrator"))], [hydrator]) or not done.get("sourceHydrator")
+    valid = _alike([map_(done.get("sourceHydrator"))], [hydrator]) or not done.get("sourceHydrator")
     return Hydration(
-        phase=_text(current.get("phase")),
+        phase=text(current.get("phase")),
         message=_said(current.get("message")),
-        dry=_text(current.get("drySHA")),
-        done_dry=_text(done.get("drySHA")) if valid else "",
-        done=_text(done.get("hydratedSHA")) if valid else "",
-        compared_dry=_text(at.get("lastComparedDryRevision")) if valid else "",
-        branch=_text(_map(hydrator.get("syncSource")).get("targetBranch")),
-        staging=_text(_map(hydrator.get("hydrateTo")).get("targetBranch")),
+        dry=text(current.get("drySHA")),
+        done_dry=text(done.get("drySHA")) if valid else "",
+        done=text(done.get("hydratedSHA")) if valid else "",
+        compared_dry=text(at.get("lastComparedDryRevision")) if valid else "",
+        branch=text(map_(hydrator.get("syncSource")).get("targetBranch")),
+        staging=text(map_(hydrator.get("hydrateTo")).get("targetBranch")),
     )
 
 
 def _rollout(application_set: Json, name: str) -> Rollout | None:
-    strategy = _map(_map(application_set.get("spec")).get("strategy"))
+    strategy = map_(map_(application_set.get("spec")).get("strategy"))
     if strategy.get("type") != "RollingSync":
         return None
-    listed = _maps(_map(application_set.get("status")).get("applicationStatus"))
+    listed = maps(map_(application_set.get("status")).get("applicationStatus"))
     found = next((item for item in listed if item.get("application") == name), {})
     return Rollout(
-        owner=_text(_map(application_set.get("metadata")).get("name")),
-        status=_text(found.get("status")),
-        step=_text(found.get("step")),
+        owner=text(map_(application_set.get("metadata")).get("name")),
+        status=text(found.get("status")),
+        step=text(found.get("step")),
         message=_said(found.get("message")),
         revisions=tuple(_texts(found.get("targetRevisions"))),
     )
@@ -205,8 +204,8 @@ def _rollout(application_set: Json, name: str) -> Rollout | None:
 
 def _blocked(sync_windows: Any) -> str:
     """Why auto-sync may not start: an active window denies it, or there are windows that allow it and none is open."""
-    answer = _map(sync_windows)
-    active, assigned = _maps(answer.get("activeWindows")), _maps(answer.get("assignedWindows"))
+    answer = map_(sync_windows)
+    active, assigned = maps(answer.get("activeWindows")), maps(answer.get("assignedWindows"))
     denying = [item for item in active if item.get("kind") == "deny"]
     if denying:
         return f"a window denies it: {_window(denying[0])}"
@@ -217,11 +216,11 @@ def _blocked(sync_windows: Any) -> str:
 
 
 def _window(item: Json) -> str:
-    return f"{_text(item.get('schedule')) or '?'} for {_text(item.get('duration')) or '?'}"
+    return f"{text(item.get('schedule')) or '?'} for {text(item.get('duration')) or '?'}"
 
 
 def _compared(sync: Json) -> list[Json]:
-    return _specified(_map(sync.get("comparedTo")))
+    return _specified(map_(sync.get("comparedTo")))
 
 
 def _alike(one: list[Json], other: list[Json]) -> bool:
@@ -241,12 +240,12 @@ def _revisions(holder: Json) -> tuple[str, ...]:
     several = _texts(holder.get("revisions"))
     if several:
         return tuple(several)
-    one = _text(holder.get("revision"))
+    one = text(holder.get("revision"))
     return (one,) if one else ()
 
 
 def _deployed(status: Json) -> tuple[tuple[str, ...], int | None]:
-    history = _maps(status.get("history"))
+    history = maps(status.get("history"))
     if not history:
         return (), None
     identifier = history[-1].get("id")
@@ -254,17 +253,17 @@ def _deployed(status: Json) -> tuple[tuple[str, ...], int | None]:
 
 
 def _operation(app: Json) -> Operation | None:
-    queued, state = app.get("operation"), _map(_map(app.get("status")).get("operationState"))
-    spec = _map(app.get("spec"))
+    queued, state = app.get("operation"), map_(map_(app.get("status")).get("operationState"))
+    spec = map_(app.get("spec"))
     if not isinstance(queued, Mapping) and not state:
         return None
-    request = _map(state.get("operation")) or _map(queued)
-    result, asked = _map(state.get("syncResult")), _map(request.get("sync"))
-    initiator = _map(request.get("initiatedBy"))
-    retries, retry = state.get("retryCount"), _map(request.get("retry"))
+    request = map_(state.get("operation")) or map_(queued)
+    result, asked = map_(state.get("syncResult")), map_(request.get("sync"))
+    initiator = map_(request.get("initiatedBy"))
+    retries, retry = state.get("retryCount"), map_(request.get("retry"))
     limit, heals = retry.get("limit"), asked.get("autoHealAttemptsCount")
     return Operation(
-        phase=_text(state.get("phase")),
+        phase=text(state.get("phase")),
         message=_said(state.get("message")),
         queued=isinstance(queued, Mapping),
         revisions=_revisions(result),
@@ -274,29 +273,29 @@ def _operation(app: Json) -> Operation | None:
         finished_at=_time(state.get("finishedAt")),
         retries=retries if isinstance(retries, int) else 0,
         dry_run=asked.get("dryRun") is True,
-        initiated_by="auto-sync" if initiator.get("automated") is True else _text(initiator.get("username")),
-        ids={_text(item.get("name")): _text(item.get("value")) for item in _maps(request.get("info"))},
-        resources=tuple(_resource(item) for item in _maps(result.get("resources"))),
+        initiated_by="auto-sync" if initiator.get("automated") is True else text(initiator.get("username")),
+        ids={text(item.get("name")): text(item.get("value")) for item in maps(request.get("info"))},
+        resources=tuple(_resource(item) for item in maps(result.get("resources"))),
         retry_limit=limit if isinstance(limit, int) else 0 if asked else None,
         retry_refresh=retry.get("refresh") is True,
-        partial=bool(_maps(asked.get("resources"))),
+        partial=bool(maps(asked.get("resources"))),
         heals=heals if isinstance(heals, int) else 0,
         same_sources=bool(_dry(spec)) or _alike(_specified(result), _specified(spec)),
     )
 
 
 def _resource(item: Json) -> Resource:
-    health = _map(item.get("health"))
+    health = map_(item.get("health"))
     return Resource(
-        kind=_text(item.get("kind")),
-        name=_text(item.get("name")),
-        namespace=_text(item.get("namespace")),
-        group=_text(item.get("group")),
-        sync=_text(item.get("status")),
-        health=_text(health.get("status")),
+        kind=text(item.get("kind")),
+        name=text(item.get("name")),
+        namespace=text(item.get("namespace")),
+        group=text(item.get("group")),
+        sync=text(item.get("status")),
+        health=text(health.get("status")),
         message=_said(item.get("message")) or _said(health.get("message")),
-        hook=_text(item.get("hookType")),
-        phase=_text(item.get("hookPhase")),
+        hook=text(item.get("hookType")),
+        phase=text(item.get("hookPhase")),
         prune=item.get("requiresPruning") is True,
     )
 
@@ -311,21 +310,9 @@ def _time(value: Any) -> float | None:
     return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
 
 
-def _map(value: Any) -> Json:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _maps(value: Any) -> list[Json]:
-    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, (list, tuple)) else []
-
-
 def _said(value: Any) -> str:
     """Return what the controller says, without secrets: Git's errors name the URL with its password."""
     return redacted(value) if isinstance(value, str) and value else ""
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
 
 
 def _texts(value: Any) -> list[str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from airflow_pipeops.base.documents import map_, maps
 from airflow_pipeops.redaction import redacted
 from airflow_pipeops.waits.messages import folded
 from airflow_pipeops.waits.status import Observed, Resource, short
@@ -122,13 +123,8 @@ def unhealthy_pods(tree: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
     :param tree: the answer of ``/resource-tree``; ``None`` where there is none.
     :return: its nodes.
     """
-    nodes = [node for node in (tree or {}).get("nodes") or () if isinstance(node, Mapping)]
-    return [node for node in nodes if node.get("kind") == "Pod" and _health(node).get("status") != "Healthy"]
-
-
-def _health(node: Mapping[str, Any]) -> Mapping[str, Any]:
-    health = node.get("health")
-    return health if isinstance(health, Mapping) else {}
+    pods = [node for node in maps(map_(tree).get("nodes")) if node.get("kind") == "Pod"]
+    return [pod for pod in pods if map_(pod.get("health")).get("status") != "Healthy"]
 
 
 def window_lines(windows: Mapping[str, Any] | None, now: float) -> list[str]:
@@ -215,9 +211,9 @@ def _unhealthy(observed: Observed | None) -> list[str]:
 def _pods(pods: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = []
     for pod in pods:
-        info = [item for item in pod.get("info") or () if isinstance(item, Mapping)]
-        reason = next((item.get("value") for item in info if item.get("name") == "Status Reason"), "?")
-        lines.append(f"  pod {pod.get('name')} is {reason}: {_health(pod).get('message') or '-'}")
+        said = {item.get("name"): item.get("value") for item in maps(pod.get("info"))}
+        why = map_(pod.get("health")).get("message") or "-"
+        lines.append(f"  pod {pod.get('name')} is {said.get('Status Reason', '?')}: {why}")
     return _items(dict.fromkeys(lines))
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.redaction import redacted
 from airflow_pipeops.waits.status import Observed
 
@@ -24,7 +24,7 @@ _UNWELL = ("Progressing", "Missing", "Unknown")
 
 
 @dataclass(frozen=True)
-class ReleaseMemory:
+class ReleaseMemory(JsonForm):
     """What is remembered about the releases of one application.
 
     :param known: it was looked at before; the first look only sets the mark.
@@ -38,18 +38,9 @@ class ReleaseMemory:
     number: int | None = None
     candidate: str = ""
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Any) -> ReleaseMemory:
-        """Read the JSON form; anything else is an empty memory."""
-        return cls(**_known(cls, data))
-
 
 @dataclass(frozen=True)
-class DegradedMemory:
+class DegradedMemory(JsonForm):
     """What is remembered about the health of one application.
 
     :param first_seen: when it was first seen Degraded without having been Healthy since; the caller's clock.
@@ -64,15 +55,6 @@ class DegradedMemory:
     since: float | None = None
     release: str = ""
     reported: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Any) -> DegradedMemory:
-        """Read the JSON form; anything else is an empty memory."""
-        return cls(**_known(cls, data))
 
 
 def released(observed: Observed, memory: ReleaseMemory) -> tuple[dict[str, Any] | None, ReleaseMemory]:
@@ -232,8 +214,3 @@ def _one(revisions: tuple[str, ...]) -> Any:
 
 def _digest(parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def _known(cls: Any, data: Any) -> dict[str, Any]:
-    given: Mapping[str, Any] = data if isinstance(data, Mapping) else {}
-    return {item.name: given[item.name] for item in fields(cls) if item.name in given}

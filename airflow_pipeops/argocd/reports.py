@@ -19,6 +19,7 @@ from airflow_pipeops.argocd.messages import (
 )
 from airflow_pipeops.base.connections import known_to_airflow
 from airflow_pipeops.base.deadlines import within
+from airflow_pipeops.base.documents import map_, maps
 from airflow_pipeops.exceptions import PipeOpsError
 from airflow_pipeops.git.forges import commit_url
 from airflow_pipeops.waits.status import Observed, Resource, is_sha
@@ -52,15 +53,19 @@ async def look_up(client: ArgoCD, ref: AppRef, decided: Decided) -> Findings:
         observed = observe(application) if application else None
     except PipeOpsError:
         observed = None
-    wanted = _revisions(decided)
+    wanted, until = _revisions(decided), time.monotonic() + PATIENCE
     ill = observed is not None and observed.health not in ("Healthy", "Suspended")
-    tree = await _within(_try(client.resource_tree(ref)), None) if ill or _suspects(observed, None) else None
+    tree = (
+        await _before(until, _try(client.resource_tree(ref)), None)
+        if ill or _suspects(observed, None)
+        else None
+    )
     suspects = _suspects(observed, tree)
     described, logs, events, windows = await asyncio.gather(
-        _within(_described(client, ref, wanted), {}),
-        _within(_logs(client, ref, suspects), {}),
-        _within(_events(client, ref, suspects, tree), []),
-        _within(_try(client.sync_windows(ref)), None),
+        _before(until, _described(client, ref, wanted), {}),
+        _before(until, _logs(client, ref, suspects), {}),
+        _before(until, _events(client, ref, suspects, tree), []),
+        _before(until, _try(client.sync_windows(ref)), None),
     )
     return Findings(
         observed=observed,
@@ -80,9 +85,9 @@ async def _try(call: Coroutine[Any, Any, Found]) -> Found | None:
         return None
 
 
-async def _within(call: Coroutine[Any, Any, Found], otherwise: Found) -> Found:
+async def _before(until: float, call: Coroutine[Any, Any, Found], otherwise: Found) -> Found:
     try:
-        return await within(PATIENCE, call)
+        return await within(max(0.0, until - time.monotonic()), call)
     except asyncio.TimeoutError:
         return otherwise
 
@@ -158,7 +163,7 @@ def _places(tree: Mapping[str, Any] | None, suspects: Sequence[Resource]) -> lis
     """Return the suspects and the pods below them, as the call for events wants them: with their uid."""
     from airflow_pipeops.argocd.clients.protocol import Resource as Place
 
-    nodes = [node for node in (tree or {}).get("nodes") or () if isinstance(node, Mapping)]
+    nodes = maps(map_(tree).get("nodes"))
     wanted = {(item.kind, item.name) for item in suspects}
     owners: set[str] = set()
     found = []

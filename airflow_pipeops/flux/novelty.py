@@ -7,9 +7,10 @@ memory for the next look. The memory is JSON and is kept where a restart finds i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.flux.chain import current, failing
 from airflow_pipeops.flux.differences import Correction, changes, fingerprint, report
 from airflow_pipeops.flux.status import Reconciled
@@ -22,7 +23,7 @@ _KEPT = 20
 
 
 @dataclass(frozen=True)
-class NewsMemory:
+class NewsMemory(JsonForm):
     """What is remembered about one object.
 
     :param known: it was looked at before; the first look only sets the mark.
@@ -35,16 +36,6 @@ class NewsMemory:
     reported: str = ""
     at: str = ""
     attempts: Mapping[str, int] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Any) -> NewsMemory:
-        """Read the JSON form; anything else is an empty memory."""
-        given = data if isinstance(data, Mapping) else {}
-        return cls(**{item.name: given[item.name] for item in fields(cls) if item.name in given})
 
 
 def ready(observed: Observed, memory: NewsMemory) -> tuple[dict[str, Any] | None, NewsMemory]:

@@ -37,10 +37,10 @@ def contains_commit(git_conn_id: str, expected: str, revision: str) -> bool:
     from airflow_pipeops.git.hook import GitHook
 
     repository = GitHook(git_conn_id).get_conn()
-    repository.resolve(revision)
     try:
         return bool(repository.is_ancestor(expected, revision))
     except NotFound:
+        repository.resolve(revision)
         return False
 
 

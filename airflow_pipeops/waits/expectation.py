@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from airflow_pipeops.base.serialisation import JsonForm
 
 #: Which revisions will do: only the expected one, also one that contains it, or any.
 Match = Literal["exact", "contains", "any"]
@@ -18,7 +20,7 @@ State = Literal["wait", "done", "failed"]
 
 
 @dataclass(frozen=True)
-class Expectation:
+class Expectation(JsonForm):
     """What must come true. Durations are seconds.
 
     :param revisions: expected revision per source: ``"*"`` for the only Git repository, else an index from 0 or a URL.
@@ -77,18 +79,9 @@ class Expectation:
     chart: str = ""
     failed_attempts: int = 2
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Expectation:
-        """Read the JSON form; unknown names are left out."""
-        return cls(**{item.name: data[item.name] for item in fields(cls) if item.name in data})
-
 
 @dataclass(frozen=True)
-class Memory:
+class Memory(JsonForm):
     """What one look must know of those before it. Times are the caller's ``now``, except where the server's is said.
 
     :param now: when the last look was judged.
@@ -138,19 +131,9 @@ class Memory:
     rendered: tuple[str, ...] = ()
     attempts: Mapping[str, float] = field(default_factory=dict)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Memory:
-        """Read the JSON form; unknown names are left out."""
-        known = {item.name: data[item.name] for item in fields(cls) if item.name in data}
-        return cls(**{**known, "rendered": tuple(known.get("rendered") or ())})
-
 
 @dataclass(frozen=True)
-class Verdict:
+class Verdict(JsonForm):
     """A judgement with its reason.
 
     :param state: ``wait``, ``done`` or ``failed``.
@@ -165,12 +148,3 @@ class Verdict:
     reason: str
     details: Mapping[str, Any] = field(default_factory=dict)
     refresh: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Verdict:
-        """Read the JSON form; unknown names are left out."""
-        return cls(**{item.name: data[item.name] for item in fields(cls) if item.name in data})

@@ -6,9 +6,10 @@ import asyncio
 import math
 import random
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.waits.status import Observed, Trouble, short, shorts
 from airflow_pipeops.waits.streams.pacing import LONGEST_PAUSE
 from airflow_pipeops.waits.wait import Clock
@@ -34,7 +35,7 @@ class Watch:
 
 
 @dataclass(frozen=True)
-class SteadyMemory:
+class SteadyMemory(JsonForm):
     """What one look must know of those before it. Times are the caller's ``now``.
 
     :param now: when the last look was judged.
@@ -56,18 +57,9 @@ class SteadyMemory:
     blind_since: float | None = None
     missing: int = 0
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> SteadyMemory:
-        """Read the JSON form; unknown names are left out."""
-        return cls(**{item.name: data[item.name] for item in fields(cls) if item.name in data})
-
 
 @dataclass(frozen=True)
-class Outcome:
+class Outcome(JsonForm):
     """A judgement with its reason.
 
     :param verdict: ``watch`` (go on), ``steady``, ``degraded``, or ``blind`` (nothing can be said).
@@ -80,10 +72,6 @@ class Outcome:
     rule: str
     reason: str
     unhealthy_for: float = 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return asdict(self)
 
 
 def judge(

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from airflow_pipeops.argocd.clients.errors import FAILED_PRECONDITION, INVALID_ARGUMENT, refusal
+from airflow_pipeops.base.documents import map_
 from airflow_pipeops.exceptions import (
     AccessDenied,
     InvalidInput,
@@ -169,14 +170,14 @@ def sync_operation(application: Json, body: Json, user: str) -> dict[str, Any]:
             field="manifests",
             remedy="Commit them to Git.",
         )
-    spec = _map(application.get("spec"))
-    policy = _map(spec.get("syncPolicy"))
+    spec = map_(application.get("spec"))
+    policy = map_(spec.get("syncPolicy"))
     sync: dict[str, Any] = _revisions(application, body)
     for field in ("prune", "dryRun"):
         if body.get(field):
             sync[field] = True
     options = (
-        _map(body.get("syncOptions")).get("items") if body.get("syncOptions") else policy.get("syncOptions")
+        map_(body.get("syncOptions")).get("items") if body.get("syncOptions") else policy.get("syncOptions")
     )
     if options:
         sync["syncOptions"] = list(options)
@@ -189,7 +190,7 @@ def sync_operation(application: Json, body: Json, user: str) -> dict[str, Any]:
         operation["info"] = [
             {"name": str(item.get("name", "")), "value": str(item.get("value", ""))} for item in body["infos"]
         ]
-    retry = _retry(_map(body.get("retryStrategy")) or _map(policy.get("retry")))
+    retry = _retry(map_(body.get("retryStrategy")) or map_(policy.get("retry")))
     if retry:
         operation["retry"] = retry
     return operation
@@ -206,9 +207,9 @@ def rollback_operation(application: Json, history_id: int, prune: bool, user: st
         raise _refuse(
             application, FAILED_PRECONDITION, "rollback cannot be initiated when auto-sync is enabled"
         )
-    entries = _map(application.get("status")).get("history") or []
-    entry = next((_map(item) for item in entries if str(_map(item).get("id")) == str(history_id)), None)
-    name = str(_map(application.get("metadata")).get("name"))
+    entries = map_(application.get("status")).get("history") or []
+    entry = next((map_(item) for item in entries if str(map_(item).get("id")) == str(history_id)), None)
+    name = str(map_(application.get("metadata")).get("name"))
     if entry is None:
         text = f"application {name} does not have deployment with id {history_id}"
         raise _refuse(application, INVALID_ARGUMENT, text)
@@ -219,7 +220,7 @@ def rollback_operation(application: Json, history_id: int, prune: bool, user: st
     sync["syncStrategy"] = {"apply": {}}
     if prune:
         sync["prune"] = True
-    options = _map(_map(application.get("spec")).get("syncPolicy")).get("syncOptions")
+    options = map_(map_(application.get("spec")).get("syncPolicy")).get("syncOptions")
     if options:
         sync["syncOptions"] = list(options)
     return {"initiatedBy": {"username": user}, "sync": sync}
@@ -236,7 +237,7 @@ def terminate_patch(application: Json) -> dict[str, Any]:
     :return: the patch.
     :raises PipeOpsError: if there is none.
     """
-    if not application.get("operation") or not _map(application.get("status")).get("operationState"):
+    if not application.get("operation") or not map_(application.get("status")).get("operationState"):
         text = "Unable to terminate operation. No operation is in progress"
         raise _refuse(application, INVALID_ARGUMENT, text)
     return {"status": {"operationState": {"phase": "Terminating"}}}
@@ -253,7 +254,7 @@ def cascading(finalizers: list[str], cascade: bool) -> list[str]:
 
 def is_automated(application: Json) -> bool:
     """Whether the Application synchronises by itself."""
-    automated = _map(_map(application.get("spec")).get("syncPolicy")).get("automated")
+    automated = map_(map_(application.get("spec")).get("syncPolicy")).get("automated")
     return isinstance(automated, Mapping) and automated.get("enabled") is not False
 
 
@@ -277,22 +278,22 @@ def _wrong_retry(strategy: Any) -> InvalidInput:
 def _check_idle(application: Json) -> None:
     if application.get("operation"):
         raise _refuse(application, FAILED_PRECONDITION, BUSY)
-    if _map(application.get("metadata")).get("deletionTimestamp"):
+    if map_(application.get("metadata")).get("deletionTimestamp"):
         raise _refuse(application, FAILED_PRECONDITION, "application is deleting")
 
 
 def _revisions(application: Json, body: Json) -> dict[str, Any]:
     """Return what to synchronise to: never nothing, since a revision that is left out may be one of an earlier request."""
-    spec = _map(application.get("spec"))
-    several = [_map(item) for item in spec.get("sources") or []]
+    spec = map_(application.get("spec"))
+    several = [map_(item) for item in spec.get("sources") or []]
     if several and not spec.get("sourceHydrator"):
         wanted = _by_source(application, body, len(several))
         for index, source in enumerate(several):
             _check_followed(application, body, wanted[index], source, f"source {source.get('repoURL')} ")
         chosen = [revision or _target(source) for revision, source in zip(wanted, several, strict=True)]
         return {"revisions": chosen, "sources": [dict(source) for source in several]}
-    hydrated = _map(_map(spec.get("sourceHydrator")).get("syncSource"))
-    source = {"targetRevision": hydrated.get("targetBranch")} if hydrated else _map(spec.get("source"))
+    hydrated = map_(map_(spec.get("sourceHydrator")).get("syncSource"))
+    source = {"targetRevision": hydrated.get("targetBranch")} if hydrated else map_(spec.get("source"))
     wanted_one = str(body.get("revision") or "")
     _check_followed(application, body, wanted_one, source, "")
     found: dict[str, Any] = {"revision": wanted_one or _target(source)}
@@ -334,9 +335,5 @@ def _retry(retry: Json) -> dict[str, Any]:
 
 
 def _refuse(application: Json, code: int, message: str) -> PipeOpsError:
-    name = str(_map(application.get("metadata")).get("name"))
+    name = str(map_(application.get("metadata")).get("name"))
     return refusal(400, code, message, f"application {name}")
-
-
-def _map(value: Any) -> Json:
-    return value if isinstance(value, Mapping) else {}
