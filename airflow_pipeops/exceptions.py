@@ -43,6 +43,7 @@ DOCS = "https://github.com/airflow-pipeops/airflow-pipeops/blob/main/docs"
 #: Connection type -> its title in Airflow's form, and its heading in ``docs/connections.md``.
 _CONNECTION_TYPES = {
     "argocd": ("Argo CD", "argo-cd"),
+    "container_registry": ("Container registry", "container-registry"),
     "git_repository": ("Git repository", "git-repository"),
     "http": ("HTTP", "http"),
     "kubernetes": ("Kubernetes Cluster Connection", "kubernetes"),

@@ -389,12 +389,15 @@ def _text(content: bytes, about: str, url: str) -> str:
 def _pausing(error: PipeOpsError, response: httpx.Response) -> PipeOpsError:
     """Note on an error of a busy server how long it asks to be left alone."""
     if isinstance(error, Unreachable):
-        error.retry_after = _seconds(response.headers.get("Retry-After", ""))
+        error.retry_after = retry_after(response.headers.get("Retry-After", ""))
     return error
 
 
-def _seconds(value: str) -> float:
-    """Read a ``Retry-After``: seconds, or a date."""
+def retry_after(value: str) -> float:
+    """Read a ``Retry-After``: seconds, or a date.
+
+    :return: seconds from now; 0 for what is neither.
+    """
     text = value.strip()
     if text.isascii() and text.isdigit():
         return float(text)
