@@ -17,6 +17,7 @@ from airflow_pipeops.exceptions import (
     InvalidInput,
     NotFound,
     PipeOpsError,
+    SystemFailure,
     Unreachable,
 )
 from airflow_pipeops.redaction import excerpt
@@ -147,4 +148,6 @@ def _error_of(status: int, content: bytes, about: str, url: str) -> PipeOpsError
         return Exists(said)
     if status == 429 or status >= 500:
         return Unreachable(said)
-    return NotFound(said, remedy="Is the URL, with its path, that of an MLflow server?" if not code else "")
+    if code:
+        return SystemFailure(said)
+    return NotFound(said, remedy="Is the URL, with its path, that of an MLflow server?")
