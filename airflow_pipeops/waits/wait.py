@@ -139,6 +139,11 @@ class Wait:
         return self.state.verdict.state != "wait"
 
     @property
+    def done(self) -> bool:
+        """Whether the verdict is ``done``."""
+        return self.state.verdict.state == "done"
+
+    @property
     def failed(self) -> bool:
         """Whether the verdict is ``failed``."""
         return self.state.verdict.state == "failed"
