@@ -122,16 +122,19 @@ def _suspended(k: Look) -> Verdict | None:
 
 
 def _drifted(k: Look) -> Verdict | None:
-    release = chain_of(k).release
-    if (
-        release is None
-        or not release.drifted
-        or current(k) is not None
-        or k.expectation.on_out_of_sync == "accept"
-    ):
+    release, policy = chain_of(k).release, k.expectation.on_out_of_sync
+    if release is None or current(k) is not None or policy == "accept":
+        return None
+    if release.drift_mode == "disabled":
+        reason = (
+            "released, and nobody can tell whether the cluster differs from the release: drift detection is off; set "
+            "spec.driftDetection.mode to warn or enabled, or accept drift"
+        )
+        return fail("drift_unknown", reason) if policy == "fail" else _wait("drift_unknown", reason)
+    if not release.drifted:
         return None
     reason = f"released, and the cluster differs from the release: {release.drifted}"
-    return fail("drifted", reason) if k.expectation.on_out_of_sync == "fail" else _wait("drifted", reason)
+    return fail("drifted", reason) if policy == "fail" else _wait("drifted", reason)
 
 
 def _unproven(k: Look) -> Verdict | None:

@@ -256,6 +256,8 @@ def test_an_object_that_is_deleted_in_the_middle_is_said_to_be_gone(
     [
         (FluxReadySensor, {"match": "nearly"}),
         (FluxReadySensor, {"on_drift": "maybe"}),
+        (FluxReadySensor, {"on_drift": "fail"}),  # nobody can tell of a Kustomization
+        (FluxDriftOperator, {"on_unknown": "maybe"}),
         (FluxReadySensor, {"on_suspended": "maybe"}),
         (FluxReadySensor, {"on_unknown": "maybe"}),
         (FluxReadySensor, {"failed_attempts": 0}),
@@ -550,6 +552,10 @@ def test_drift_of_a_release(flux: Flux, context: dict[str, Any]) -> None:
     found = operator.execute(context)
     assert found["verdict"] == "unknown"
     assert "drift detection off" in found["warning"]
+    gate = {"kind": "HelmRelease", "name": "api", "on_drift": "fail"}
+    with pytest.raises(AirflowFailException, match=r"DriftFound: nobody can tell .*drift detection off"):
+        task(FluxDriftOperator, **gate).execute(context)
+    assert task(FluxDriftOperator, **gate, on_unknown="accept").execute(context)["verdict"] == "unknown"
 
 
 def test_corrections_of_a_kustomization(flux: Flux, context: dict[str, Any]) -> None:

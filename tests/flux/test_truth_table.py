@@ -933,8 +933,14 @@ RELEASES: dict[str, tuple[list[Any], Expectation, str, str]] = {
             )
         ],
         expect(on_out_of_sync="fail"),
-        "done",
-        "ready",
+        "failed",
+        "drift_unknown",
+    ),
+    "drift_detection_off_and_waited_for": (
+        [helm(hr("1.2.3", cond("Ready"), spec={"driftDetection": {}}))],
+        expect(on_out_of_sync="wait"),
+        "wait",
+        "drift_unknown",
     ),
     # known bug reports
     "kustomize_controller_701_owner_runs_into_its_timeout_while_the_release_has_failed": (
