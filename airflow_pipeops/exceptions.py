@@ -178,11 +178,11 @@ class ModelRejected(GateFailed):
 
 
 class DriftFound(GateFailed):
-    """A drift gate refused a batch."""
+    """A drift gate refused: something drifted, or nobody can tell."""
 
 
 class PerformanceDropped(GateFailed):
-    """A model is worse than its reference, beyond what chance explains."""
+    """A model is worse than its reference, beyond what chance explains, or nobody can tell."""
 
 
 class ReleaseFailed(PipeOpsError):
