@@ -178,7 +178,7 @@ class ModelRejected(GateFailed):
 
 
 class DriftFound(GateFailed):
-    """A drift gate refused a batch."""
+    """A batch has drifted from its reference, or live state differs from Git, and that was to fail the task."""
 
 
 class PerformanceDropped(GateFailed):
