@@ -27,6 +27,7 @@ _ERRORS: Mapping[str, type[PipeOpsError]] = {
     "app_deleted": exceptions.NotFound,
     "unreachable": exceptions.Unreachable,
     "deadline": exceptions.WaitTimeout,
+    "cannot_tell": exceptions.ReleaseFailed,
     "degraded": exceptions.ReleaseFailed,
     "suspended": exceptions.ReleaseFailed,
     "superseded": exceptions.ReleaseFailed,

@@ -12,7 +12,7 @@ from airflow_pipeops.base.arguments import one_of
 from airflow_pipeops.delivery.operators import no_retry
 from airflow_pipeops.exceptions import Conflict, DriftFound, SyncFailed
 from airflow_pipeops.git.forges import first_commit_url
-from airflow_pipeops.redaction import redacted
+from airflow_pipeops.redaction import cleaned, redacted
 from airflow_pipeops.waits.status import Observed
 
 if TYPE_CHECKING:
@@ -165,6 +165,7 @@ class ArgoCDDiffOperator(ArgoCDOperator):
             return
         # Airflow keeps neither the result nor the clean-up of a task that ends by this exception.
         ti: Any = context["ti"]
+        result = cleaned(result)
         for key, value in {**result, "return_value": result}.items():
             ti.xcom_push(key=key, value=value)
         self.post_execute(context, result)
