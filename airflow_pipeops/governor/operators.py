@@ -51,7 +51,8 @@ class RetrainGovernorOperator(DeliveryOperator):
     :param batch: name of the batch; by default that of ``quality`` or ``drift``, else the run's id.
     :param history: earlier observations as JSON, oldest first, instead of those that were recorded.
     :param estimate: an estimate of the metric without labels: a number, or ``{"value"}``.
-    :param late: labels that arrived for earlier batches: batch -> what ``performance`` may be.
+    :param late: labels that arrived for earlier batches: batch -> what ``performance`` may be. A batch may be
+        named as any copy of its data is.
     :param season: which part of a cycle the batch is of, for a policy that is ``seasonal``.
     :param period: which time the data of the batch are of, such as ``2013-04``: batches are counted in this order, and
         not in that of their arrival. By default the date in the batch's name, if it holds one.
@@ -202,7 +203,8 @@ class RetrainGovernorOperator(DeliveryOperator):
         :return: observations that complete the earlier ones.
         :raises InvalidInput: for a batch that nobody decided about.
         """
-        by_batch = {item.batch: item for item in known}
+        # The same data under another name are the same data.
+        by_batch = {name: item for item in known for name in (*item.copies, item.batch)}
         found = []
         for batch, given in _mapping(self.late, "late").items():
             if batch not in by_batch:
@@ -213,8 +215,9 @@ class RetrainGovernorOperator(DeliveryOperator):
                     remedy="Name the batch as the decision's observation does.",
                 )
             figures = _performance(given, "late")
-            passed = by_batch[batch].quality_passed
-            found.append(Observation(batch, now.isoformat(timespec="seconds"), passed, **figures))
+            first = by_batch[batch]
+            at = now.isoformat(timespec="seconds")
+            found.append(Observation(first.batch, at, first.quality_passed, **figures))
         return found
 
     def past(self, context: Context) -> list[Observation]:
