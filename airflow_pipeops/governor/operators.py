@@ -51,8 +51,8 @@ class RetrainGovernorOperator(DeliveryOperator):
     :param batch: name of the batch; by default that of ``quality`` or ``drift``, else the run's id.
     :param history: earlier observations as JSON, oldest first, instead of those that were recorded.
     :param estimate: an estimate of the metric without labels: a number, or ``{"value"}``.
-    :param late: labels that arrived for earlier batches: batch -> what ``performance`` may be. A batch may be named as any copy
-        of its data is.
+    :param late: labels that arrived for earlier batches: batch -> what ``performance`` may be. A batch may be named as any
+        copy of its data is.
     :param season: which part of a cycle the batch is of, for a policy that is ``seasonal``.
     :param period: which time the data of the batch are of, such as ``2013-04``: batches are counted in this order, and
         not in that of their arrival. By default the date in the batch's name, if it holds one.
