@@ -178,7 +178,7 @@ class ModelRejected(GateFailed):
 
 
 class DriftFound(GateFailed):
-    """A drift gate refused: something drifted, or nobody can tell."""
+    """A batch has drifted, live state differs from Git, or nobody can tell; and that was to fail the task."""
 
 
 class PerformanceDropped(GateFailed):

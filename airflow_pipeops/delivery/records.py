@@ -29,6 +29,7 @@ RecordKind = Literal[
     "model",
     "evaluation",
     "drift",
+    "differences",
     "decision",
     "change",
     "release",

@@ -424,3 +424,21 @@ def test_batches_are_counted_in_the_order_of_their_data(named: bool, context: di
 )
 def test_the_date_in_a_name(batch: str, of: str) -> None:
     assert Observation(batch, APRIL["at"], True).of == of
+
+
+@pytest.mark.parametrize(
+    ("history", "why"),
+    [
+        ("[{", "history is no JSON: "),
+        ("[" * 100_000, "history is no JSON: "),
+        ('{"batch": "x"}', "history is no list, but of type dict"),
+        (7, "history is no list, but of type int"),
+        ('["2013-04"]', "history holds as its entry 1 no observation, but something of type str"),
+        ([{"batch": "x"}], "an observation is incomplete"),
+    ],
+)
+def test_a_history_that_is_none_is_named(context: dict, history: object, why: str) -> None:
+    with pytest.raises(AirflowFailException, match=why) as caught:
+        govern(context, quality=QUALITY, drift=DRIFT, performance=0.7, history=history)
+    assert isinstance(caught.value.__cause__, InvalidInput)
+    assert caught.value.__cause__.field == "history"

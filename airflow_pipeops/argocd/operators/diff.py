@@ -12,7 +12,7 @@ from airflow_pipeops.base.arguments import one_of
 from airflow_pipeops.delivery.operators import no_retry
 from airflow_pipeops.exceptions import Conflict, DriftFound, SyncFailed
 from airflow_pipeops.git.forges import first_commit_url
-from airflow_pipeops.redaction import redacted
+from airflow_pipeops.redaction import cleaned, redacted
 from airflow_pipeops.waits.status import Observed
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class ArgoCDDiffOperator(ArgoCDOperator):
     Returns ``{app, revision, sync, verdict, reason, differences, more, conditions, refreshed, fingerprint, diff_uri, url,
     record_id}``; ``verdict`` is ``clean``, ``different`` or ``unknown``. Each difference names its fields and never their
     values. The whole text, with secrets masked, is stored as evidence at ``diff_uri``. With a ``deliverable``, what is not
-    clean is recorded as drift.
+    clean is recorded as *differences*.
 
     :param refresh: have Argo CD compare anew first.
     :param on_difference: what is not clean is a result (``record``), fails the task (``fail``), or skips what comes
@@ -42,7 +42,7 @@ class ArgoCDDiffOperator(ArgoCDOperator):
     :param on_clean: go on (``continue``), or ``skip`` what comes directly after it: for a branch that heals.
     """
 
-    emits = ("drift",)
+    emits = ("differences",)
 
     def __init__(
         self,
@@ -127,7 +127,6 @@ class ArgoCDDiffOperator(ArgoCDOperator):
 
             evidence = [store(text.encode(), f"{self.app}.diff", media_type="text/x-diff")]
         body = {
-            "subject": "desired state",
             **{
                 key: result[key]
                 for key in ("app", "revision", "sync", "verdict", "reason", "more", "fingerprint")
@@ -137,7 +136,7 @@ class ArgoCDDiffOperator(ArgoCDOperator):
         }
         return {
             "diff_uri": evidence[0].uri if evidence else "",
-            "record_id": self.emit(context, "drift", body, evidence=evidence),
+            "record_id": self.emit(context, "differences", body, evidence=evidence),
         }
 
     def _ended(self, context: Context, result: dict[str, Any]) -> dict[str, Any]:
@@ -166,6 +165,7 @@ class ArgoCDDiffOperator(ArgoCDOperator):
             return
         # Airflow keeps neither the result nor the clean-up of a task that ends by this exception.
         ti: Any = context["ti"]
+        result = cleaned(result)
         for key, value in {**result, "return_value": result}.items():
             ti.xcom_push(key=key, value=value)
         self.post_execute(context, result)
