@@ -143,6 +143,12 @@ def test_the_whole_way(ready, context, tmp_path):
     assert 0.4 < measured["value"] < 0.9
     assert measured["record_id"]
 
+    alone = {"model": MODEL.name, "data": [march], "scorer": f"{DOMAIN}:score"}
+    named = run(context, MeasureModelOperator, **alone, alias="nobody", version="1")
+    assert (named["version"], named["value"]) == ("1", measured["value"])
+    with pytest.raises(AirflowFailException, match="NotFound"):
+        run(context, MeasureModelOperator, **alone, version="77")
+
     itself = evaluate(context, first)
     assert (itself["promote"], itself["gain"], itself["interval"]) == (False, 0.0, [0.0, 0.0])
     assert itself["champion_version"] == "1"
