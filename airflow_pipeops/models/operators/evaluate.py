@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.arguments import function
+from airflow_pipeops.base.delimited import Csv
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.models.operators.arguments import UI_COLOR, champion_of, data_uris, registry_of, trained
 
@@ -35,6 +36,8 @@ class EvaluateModelOperator(DeliveryOperator):
     :param higher_is_better: ``False`` for an error or a loss.
     :param trusted: types that a stored model may hold beyond scikit-learn's own.
     :param mlflow_conn_id: the registry.
+    :param csv: what CSV files do not say of themselves: the fields of :class:`~airflow_pipeops.base.delimited.Csv`, such as
+        ``{"decimal": ","}``.
     """
 
     template_fields: Sequence[str] = ("model", "challenger", "holdout", *DeliveryOperator.template_fields)
@@ -56,6 +59,7 @@ class EvaluateModelOperator(DeliveryOperator):
         higher_is_better: bool = True,
         trusted: Sequence[str] = (),
         mlflow_conn_id: str = "mlflow_default",
+        csv: Csv | Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -71,6 +75,7 @@ class EvaluateModelOperator(DeliveryOperator):
         self.higher_is_better = higher_is_better
         self.trusted = trusted
         self.mlflow_conn_id = mlflow_conn_id
+        self.csv = Csv.of(csv)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Score both, judge, record."""
@@ -92,7 +97,7 @@ class EvaluateModelOperator(DeliveryOperator):
             if current
             else None
         )
-        frame, data_digest = storage.read_tables([self.holdout or given["holdout_uri"]])
+        frame, data_digest = storage.read_tables([self.holdout or given["holdout_uri"]], self.csv)
         measured = evaluation.compare(
             new.model,
             old,
@@ -138,13 +143,15 @@ class MeasureModelOperator(DeliveryOperator):
     reached on its own held-out data when it was trained.
 
     :param model: name of the model.
-    :param data: URI of a labelled Parquet file, or several; templated.
+    :param data: URI of a labelled Parquet or CSV file, or several; templated.
     :param scorer: ``scorer(model, frame) -> float``, by import path.
     :param alias: of the champion in the registry.
     :param version: measure this version instead of the one that the alias names by then; templated.
     :param metric: name of what the scorer measures.
     :param trusted: types that a stored model may hold beyond scikit-learn's own.
     :param mlflow_conn_id: the registry.
+    :param csv: what CSV files do not say of themselves: the fields of :class:`~airflow_pipeops.base.delimited.Csv`, such as
+        ``{"decimal": ","}``.
     """
 
     template_fields: Sequence[str] = ("model", "data", "version", *DeliveryOperator.template_fields)
@@ -162,6 +169,7 @@ class MeasureModelOperator(DeliveryOperator):
         metric: str = "auc",
         trusted: Sequence[str] = (),
         mlflow_conn_id: str = "mlflow_default",
+        csv: Csv | Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -173,6 +181,7 @@ class MeasureModelOperator(DeliveryOperator):
         self.metric = metric
         self.trusted = trusted
         self.mlflow_conn_id = mlflow_conn_id
+        self.csv = Csv.of(csv)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Load the model, score, record."""
@@ -187,7 +196,7 @@ class MeasureModelOperator(DeliveryOperator):
                 else champion_of(registry, self.model, self.alias)
             )
             loaded = artifact.load(current.artifact_uri, current.sha256, trusted=self.trusted)
-            frame, data_digest = storage.read_tables(data_uris(self.data))
+            frame, data_digest = storage.read_tables(data_uris(self.data), self.csv)
             value = evaluation.number(scorer(loaded.model, frame))
             reference = current.metrics.get(self.metric)
             if reference is None and current.holdout_uri:
