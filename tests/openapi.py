@@ -117,7 +117,7 @@ def _refuses_none(probe: Any, name: str) -> bool:
 
 @functools.cache
 def _parsed(text: str) -> Any:
-    """Read a type as the versions of the Kubernetes client write it: ``list[V1Pod]``, ``dict(str, str)``, ``dict[str, str]``."""
+    """Read a type as the Kubernetes client writes it: ``list[V1Pod]``, ``dict(str, str)`` or, newer, ``dict[str, str]``."""
     if match := re.fullmatch(r"list\[(.+)\]", text):
         return [_parsed(match[1])]
     if match := re.fullmatch(r"dict[([](\w+), (.+)[])]", text):

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
-from tests.kubernetes.apiserver import ApiServer, _Cut, _send
+from tests.kubernetes.apiserver import ApiServer, Fault, _Cut, _send
 from tests.kubernetes.objects import Object, Refused, as_seen, now, selected
 from tests.openapi import problems
 
@@ -315,13 +315,8 @@ class ArgoServer(ApiServer):
         self.requests.append(f"{scope['method']} {path}")
         body = await _body(receive)
         fault = self._strike(scope["method"], path)
-        if fault and fault.kind == "delay":
-            await asyncio.sleep(fault.seconds)
-        if fault and fault.kind == "drop":
-            return await _cut(send)
-        if fault and fault.kind == "status":
-            extra = {"retry-after": fault.retry_after} if fault.retry_after else {}
-            return await _send(send, fault.status, {"code": 8, "message": "told to fail"}, extra)
+        if await self._spoilt(fault, send):
+            return None
         try:
             self._permit(headers, route, values)
             if route.answer == "stream":
@@ -347,6 +342,19 @@ class ArgoServer(ApiServer):
             self._check(f"{path} was answered", answer, route.answer, whole=not fields)
         await _send(send, 200, answer, truncate=bool(fault and fault.kind == "truncate"))
         return None
+
+    async def _spoilt(self, fault: Fault | None, send: Any) -> bool:
+        """Do what goes wrong before the server has acted; whether the answer is given by that."""
+        if fault is None:
+            return False
+        if fault.kind == "delay":
+            await asyncio.sleep(fault.seconds)
+        if fault.kind == "drop":
+            await _cut(send)
+        if fault.kind == "status":
+            extra = {"retry-after": fault.retry_after} if fault.retry_after else {}
+            await _send(send, fault.status, {"code": 8, "message": "told to fail"}, extra)
+        return fault.kind == "status"
 
     def _permit(self, headers: dict[str, str], route: Route, values: dict[str, str]) -> None:
         token = headers.get("authorization", "").removeprefix("Bearer ")
@@ -433,7 +441,8 @@ class ArgoServer(ApiServer):
                 if "templateRef" not in task and task.get("template") not in templates:
                     raise Grpc(
                         3,
-                        f"templates.{template['name']}.tasks.{task['name']} template name '{task.get('template')}' undefined",
+                        f"templates.{template['name']}.tasks.{task['name']} template name '{task.get('template')}' "
+                        "undefined",
                     )
 
     def _do_lint(self, values: dict[str, str], query: dict[str, str], sent: Object) -> Object:
