@@ -180,11 +180,11 @@ class ModelRejected(GateFailed):
 
 
 class DriftFound(GateFailed):
-    """A drift gate refused a batch."""
+    """A batch has drifted, live state differs from Git, or nobody can tell; and that was to fail the task."""
 
 
 class PerformanceDropped(GateFailed):
-    """A model is worse than its reference, beyond what chance explains."""
+    """A model is worse than its reference, beyond what chance explains, or nobody can tell."""
 
 
 class ReleaseFailed(PipeOpsError):

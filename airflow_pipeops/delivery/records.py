@@ -30,6 +30,7 @@ RecordKind = Literal[
     "model",
     "evaluation",
     "drift",
+    "differences",
     "decision",
     "change",
     "release",
