@@ -48,8 +48,10 @@ class ArgoWorkflowsOperator(LookingOperator):
         self.workflow_url = ""
 
     def hook(self) -> ArgoWorkflowsHook:
-        """Return the hook."""
-        return ArgoWorkflowsHook(self.argo_workflows_conn_id, namespace=self.namespace or "")
+        """Return the hook, its connection read: it may name the namespace, and the address of the web interface."""
+        hook = ArgoWorkflowsHook(self.argo_workflows_conn_id, namespace=self.namespace or "")
+        hook.client()
+        return hook
 
     def show(self, hook: ArgoWorkflowsHook, ref: WorkflowRef) -> None:
         """Set the link to a workflow."""
@@ -72,7 +74,6 @@ class WorkflowActOperator(ArgoWorkflowsOperator):
 
     def ref(self, hook: ArgoWorkflowsHook) -> WorkflowRef:
         """Return which workflow is meant, and set the link to it."""
-        hook.client()
         found = hook.ref(object_name(self.name), self.uid or "")
         self.show(hook, found)
         return found
