@@ -177,9 +177,9 @@ class GitOpsCommitOperator(_DesiredStateOperator):
 class GitOpsRevertOperator(_DesiredStateOperator):
     """Give the files that a commit touched the content they had before it, by one commit and push.
 
-    A file that was changed again since gets back the values that the commit set, if they still stand: in a file that several
-    services share, the others stay as they are. Where such a value was set again, it refuses: what came later is not thrown
-    away.
+    A file that was changed again since gets back the values that the commit set, if they still stand, without the keys and
+    list items that it added, and with those that it removed: in a file that several services share, the others stay as they
+    are. Where one of these was changed again, it refuses: what came later is not thrown away.
 
     :param git_conn_id: connection of the repository.
     :param commit: the commit to revert.

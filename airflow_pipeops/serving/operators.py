@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.connections import read
+from airflow_pipeops.base.http import trusting
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.models.operators.arguments import UI_COLOR, data_uris
 
@@ -18,7 +19,8 @@ class VerifyModelOperator(DeliveryOperator):
 
     Returns ``{url, model, version, sha256, rows, max_difference, seconds}``.
 
-    :param http_conn_id: connection of type ``http`` to the endpoint; its password is sent as a bearer token.
+    :param http_conn_id: connection of type ``http`` to the endpoint; its password is sent as a bearer token; extra
+        ``verify_tls`` (true) and ``ca_file``.
     :param model: name under which it is served.
     :param version: that must be served; templated.
     :param artifact_uri: of that version; templated.
@@ -79,6 +81,7 @@ class VerifyModelOperator(DeliveryOperator):
                 model=self.model,
                 version=str(self.version),
                 frame=frame.iloc[::step].head(self.rows),
+                verify_tls=trusting(connection.extra_dejson),
             )
         return {
             "url": url,
