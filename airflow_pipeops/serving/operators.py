@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.connections import read
+from airflow_pipeops.base.delimited import Csv
 from airflow_pipeops.base.http import trusting
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.models.operators.arguments import UI_COLOR, data_uris
@@ -25,9 +26,11 @@ class VerifyModelOperator(DeliveryOperator):
     :param version: that must be served; templated.
     :param artifact_uri: of that version; templated.
     :param sha256: of that version; templated.
-    :param data: URI of a Parquet file with rows to send; templated.
+    :param data: URI of a Parquet or CSV file with rows to send; templated.
     :param rows: how many, spread over the file.
     :param trusted: types that the stored model may hold beyond scikit-learn's own.
+    :param csv: what CSV files do not say of themselves: the fields of :class:`~airflow_pipeops.base.delimited.Csv`, such as
+        ``{"decimal": ","}``.
     """
 
     template_fields: Sequence[str] = (
@@ -51,6 +54,7 @@ class VerifyModelOperator(DeliveryOperator):
         data: str,
         rows: int = 50,
         trusted: Sequence[str] = (),
+        csv: Csv | Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -62,6 +66,7 @@ class VerifyModelOperator(DeliveryOperator):
         self.data = data
         self.rows = rows
         self.trusted = trusted
+        self.csv = Csv.of(csv)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Ask, and compare."""
@@ -72,7 +77,7 @@ class VerifyModelOperator(DeliveryOperator):
             connection = read(self.http_conn_id, "http")
             url = verifying.base_url(connection, self.http_conn_id)
             loaded = artifact.load(self.artifact_uri, self.sha256, trusted=self.trusted)
-            frame, _ = storage.read_tables(data_uris(self.data))
+            frame, _ = storage.read_tables(data_uris(self.data), self.csv)
             step = max(1, len(frame) // self.rows)
             found = verifying.verify(
                 url,
