@@ -124,6 +124,28 @@ def test_logs_are_in_the_tasks_log_while_it_runs(
     assert "hunter2" not in log.text
 
 
+def test_a_log_whose_stream_ended_early_is_said_to_its_end(
+    argo: ArgoServer, context: dict[str, Any], log: pytest.LogCaptureFixture
+) -> None:
+    """What was said while it ran is not said again, and the rest is not left out."""
+    lines = [f"line {at}" for at in range(6)]
+
+    def work(name: str) -> None:
+        argo.begin(name)
+        argo.log(name, "fit", *lines[:3])
+        until(lambda: "line 2" in log.text)
+        argo.faults.append(Fault("status", path="*/log", status=403, count=1))
+        argo.cut()
+        until(lambda: "cannot be followed" in log.text)
+        argo.log(name, "fit", *lines[3:])
+        argo.finish(name)
+
+    with Play(argo, work):
+        run(operator(), context)
+    said = [record.getMessage() for record in log.records]
+    assert [sum(line in one for one in said) for line in lines] == [1] * 6
+
+
 @pytest.mark.parametrize(("archived", "said"), [(True, "kept line"), (False, "no logs are left")])
 def test_when_pods_are_gone_the_archived_log_is_read_or_its_loss_is_said(
     argo: ArgoServer, context: dict[str, Any], archived: bool, said: str, log: pytest.LogCaptureFixture

@@ -90,6 +90,8 @@ class WorkflowWaitMixin(ArgoWorkflowsOperator):
         self.timeout = positive("timeout", timeout)
         #: Lines of each pod's log that are in the task's log already.
         self.said: dict[str, int] = {}
+        #: All lines are.
+        self.said_all = False
 
     def wait_for(
         self,
@@ -145,6 +147,7 @@ class WorkflowWaitMixin(ArgoWorkflowsOperator):
             return await followed(follower, work(client))
         finally:
             self.said = dict(follower.said) if follower is not None else {}
+            self.said_all = follower is not None and follower.complete
 
     def resumed(self, event: Mapping[str, Any] | None) -> tuple[Decided, Mapping[str, Any]]:
         """Read a trigger's event.
@@ -156,7 +159,7 @@ class WorkflowWaitMixin(ArgoWorkflowsOperator):
         raise_error_of(event)
         assert event is not None
         decided = Decided.from_json(event["decided"])
-        self.said = dict(event.get("said") or {})
+        self.said, self.said_all = dict(event.get("said") or {}), event.get("complete") is True
         self._verdict(decided.verdict)
         return decided, event.get("note") or {}
 

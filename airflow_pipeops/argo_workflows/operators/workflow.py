@@ -311,7 +311,7 @@ class ArgoWorkflowOperator(WorkflowWaitMixin):
         status = read(await client.get(ref, whole=True))
         if status.hidden:
             self.log.warning("Not shown here: %s", status.hidden)
-        if self.logs != "none":
+        if self.logs != "none" and not self.said_all:
             await say_logs(client, status, self.said, self.log.info)
         return status
 
