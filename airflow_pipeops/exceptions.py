@@ -23,6 +23,7 @@ The tree (``*`` is worth retrying; all others say the same thing on every attemp
         + SyncFailed
         + WaitTimeout
       x BuildFailed
+      x WorkflowFailed
 
 Airflow retry policies match on these types. An operator turns an error that is not worth retrying into
 ``AirflowFailException`` (see :func:`airflow_pipeops.delivery.operators.no_retry`).
@@ -42,6 +43,7 @@ DOCS = "https://github.com/airflow-pipeops/airflow-pipeops/blob/main/docs"
 
 #: Connection type -> its title in Airflow's form, and its heading in ``docs/connections.md``.
 _CONNECTION_TYPES = {
+    "argo_workflows": ("Argo Workflows", "argo-workflows"),
     "argocd": ("Argo CD", "argo-cd"),
     "container_registry": ("Container registry", "container-registry"),
     "git_repository": ("Git repository", "git-repository"),
@@ -200,3 +202,7 @@ class WaitTimeout(ReleaseFailed):
 
 class BuildFailed(PipeOpsError):
     """An image or artifact could not be built."""
+
+
+class WorkflowFailed(PipeOpsError):
+    """A workflow ended, and not well; or it is gone, and nobody saw its end."""
