@@ -1,8 +1,8 @@
 """A Kubernetes API server for tests: real HTTP, objects in memory, and the rules of the real one that clients rely on.
 
 Served are any kinds it was told of, with ``resourceVersion``, optimistic locking, JSON merge patch, status subresources,
-finalizers, paged lists, watches with bookmarks and 410, permissions (also as ``SelfSubjectAccessReview``), quotas, namespaces
-that are gone, events, and the logs of containers, which grow and may be followed.
+finalizers, paged lists, watches with bookmarks and 410, permissions (also as ``SelfSubjectAccessReview``), quotas, lost
+namespaces, events, and the logs of containers, which grow and may be followed.
 It has no controllers: a test plays them, through :meth:`ApiServer.change`; Jobs and pods are played by ``workloads.py``.
 And it can be told to misbehave.
 """
