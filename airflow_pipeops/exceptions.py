@@ -25,6 +25,7 @@ The tree (``*`` is worth retrying; all others say the same thing on every attemp
         + SyncFailed
         + WaitTimeout
       x BuildFailed
+      x WorkflowFailed
 
 Airflow retry policies match on these types. An operator turns an error that is not worth retrying into
 ``AirflowFailException`` (see :func:`airflow_pipeops.delivery.operators.no_retry`).
@@ -44,6 +45,7 @@ DOCS = "https://github.com/airflow-pipeops/airflow-pipeops/blob/main/docs"
 
 #: Connection type -> its title in Airflow's form, and its heading in ``docs/connections.md``.
 _CONNECTION_TYPES = {
+    "argo_workflows": ("Argo Workflows", "argo-workflows"),
     "argocd": ("Argo CD", "argo-cd"),
     "git_repository": ("Git repository", "git-repository"),
     "http": ("HTTP", "http"),
@@ -190,11 +192,11 @@ class ModelRejected(GateFailed):
 
 
 class DriftFound(GateFailed):
-    """A drift gate refused a batch."""
+    """A batch has drifted, live state differs from Git, or nobody can tell; and that was to fail the task."""
 
 
 class PerformanceDropped(GateFailed):
-    """A model is worse than its reference, beyond what chance explains."""
+    """A model is worse than its reference, beyond what chance explains, or nobody can tell."""
 
 
 class ReleaseFailed(PipeOpsError):
@@ -211,3 +213,7 @@ class WaitTimeout(ReleaseFailed):
 
 class BuildFailed(PipeOpsError):
     """An image or artifact could not be built."""
+
+
+class WorkflowFailed(PipeOpsError):
+    """A workflow ended, and not well; or it is gone, and nobody saw its end."""

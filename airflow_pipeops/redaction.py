@@ -1,7 +1,8 @@
 """Take secrets out of texts, before they reach a log, an error or an event.
 
 Every error of ours passes through here when it is made (:class:`~airflow_pipeops.exceptions.PipeOpsError`), so whoever
-raises one need not think of it. Two things are taken out: what looks like a secret, and the secrets that this process has
+raises one need not think of it; so does every record, result, event
+and kept text (:func:`cleaned`). Two things are taken out: what looks like a secret, and the secrets that this process has
 used, in every form in which a server may send them back.
 """
 
@@ -14,12 +15,15 @@ import json
 import re
 import threading
 from base64 import b64decode, b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 MASK = "***"
 #: Not looked for, since plain words would go out of every text: what is shorter, and shorter words of letters alone.
 SHORTEST, SHORTEST_WORD = 5, 8
+#: Nor in values, which a program reads, is what is shorter than this.
+SHORTEST_IN_VALUES = 8
 #: How many secrets are remembered; a triggerer sees a new token of its pod every hour. The oldest go first.
 MOST = 500
 
@@ -38,6 +42,11 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
         ),
         rf"\1\2{MASK}",
     ),
+)
+
+#: What is a secret wherever it stands, also within a value that a program reads.
+_PLAIN: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"(?i)\b([a-z][a-z0-9+.-]{0,30}://)[^\s/@:]*:[^\s/@]+@"), rf"\1{MASK}@"),
     # JSON web tokens and the tokens of the large forges and clouds, wherever they stand.
     (re.compile(r"\beyJ[\w-]{5,}\.[\w-]{5,}\.[\w-]*"), MASK),
     (
@@ -117,9 +126,33 @@ def redacted(text: str, also: Callable[[str], str] | None = None) -> str:
     for form in _forms:
         if form in text:
             text = text.replace(form, MASK)
-    for pattern, replacement in _RULES:
+    for pattern, replacement in (*_RULES, *_PLAIN):
         text = pattern.sub(replacement, text)
     return also(text) if also else text
+
+
+def cleaned(value: Any, deep: int = 100) -> Any:
+    """Take secrets out of JSON that leaves: a record, a result, an event.
+
+    A program reads it, so a text that only looks like a secret stays; a URL such as ``s3://connection@bucket`` is one. What
+    this process has used as a secret goes, and so does what is one wherever it stands.
+
+    :param value: texts, numbers, lists and objects.
+    :param deep: so many levels; no record has as many.
+    :return: the same without secrets; what is of another type as it is.
+    """
+    if isinstance(value, str):
+        for form in _forms:
+            if len(form) >= SHORTEST_IN_VALUES and form in value:
+                value = value.replace(form, MASK)
+        for pattern, replacement in _PLAIN:
+            value = pattern.sub(replacement, value)
+        return value
+    if isinstance(value, Mapping) and deep:
+        return {cleaned(name): cleaned(item, deep - 1) for name, item in value.items()}
+    if type(value) in (list, tuple) and deep:
+        return type(value)(cleaned(item, deep - 1) for item in value)
+    return value
 
 
 def excerpt(text: str | bytes, limit: int) -> str:

@@ -62,8 +62,8 @@ with DAG(
     found = difference()
     record = RecordOperator(
         task_id="record",
-        kind="drift",
-        body={"subject": "desired state", "app": APP, "resources": found["resources"]},
+        kind="differences",
+        body={"app": APP, "revision": found["revision"], "resources": found["resources"]},
         deliverable=service,
     )
     heal = ArgoCDSyncOperator(task_id="heal", app=APP, revision=found["revision"])

@@ -15,7 +15,10 @@ from typing import Any
 
 #: Fields that the description calls a text, and the servers take and give as a number, too (``IntOrString``, ``AnyString``).
 _NUMBERS_TOO = frozenset(
-    "limit value default port size_limit duration factor max_duration cap min_available max_unavailable weight".split()
+    {
+        *("limit", "value", "default", "port", "size_limit", "duration", "factor", "max_duration", "cap"),
+        *("min_available", "max_unavailable", "weight"),
+    }
 )
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(T\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d))?")
 
@@ -114,7 +117,7 @@ def _refuses_none(probe: Any, name: str) -> bool:
 
 @functools.cache
 def _parsed(text: str) -> Any:
-    """Read a type as the Kubernetes client writes it: ``list[V1Pod]``, ``dict(str, str)`` or ``dict[str, str]``, ``datetime``."""
+    """Read a type as the Kubernetes client writes it: ``list[V1Pod]``, ``dict(str, str)`` or, newer, ``dict[str, str]``."""
     if match := re.fullmatch(r"list\[(.+)\]", text):
         return [_parsed(match[1])]
     if match := re.fullmatch(r"dict[([](\w+), (.+)[])]", text):

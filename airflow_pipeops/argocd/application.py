@@ -8,12 +8,14 @@ What an Application does not say of itself is asked where it matters (:func:`obs
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Coroutine, Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.documents import Json, map_, maps, text
-from airflow_pipeops.exceptions import BadResponse, PipeOpsError
+from airflow_pipeops.base.retries import pause
+from airflow_pipeops.exceptions import BadResponse, Conflict, PipeOpsError
 from airflow_pipeops.redaction import redacted
 from airflow_pipeops.waits.status import (
     Condition,
@@ -33,6 +35,9 @@ SKIP_RECONCILE = "argocd.argoproj.io/skip-reconcile"
 
 #: Name of the entry in an operation's ``info`` that says which task asked for it.
 CORRELATION = "pipeops.airflow/id"
+
+#: So often an application is read with its objects, until it stood still meanwhile.
+_TRIES = 4
 
 _EMPTY: tuple[Any, ...] = (None, "", {}, [], False, 0)
 
@@ -125,6 +130,39 @@ async def observe_all(client: ArgoCD, ref: AppRef, application: Any, *, refreshe
         found = await _or_none(client.application_set(owner, namespace=seen.namespace)) if owner else None
         return observe(application, refreshed=refreshed, application_set=found)
     return seen
+
+
+async def with_managed(
+    client: ArgoCD, ref: AppRef, application: dict[str, Any] | None = None
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Read an Application and the objects that it manages, as they were at one moment.
+
+    They are two answers. So the Application is read again after its objects, and both once more where it changed meanwhile:
+    else the objects of one revision would be told as those of another.
+
+    :param application: the Application, where somebody has just read it.
+    :return: the Application, and each object with its desired and live state.
+    :raises Conflict: if it changed each time.
+    """
+    before = await client.get(ref) if application is None else application
+    for attempt in range(_TRIES):
+        managed = await client.managed_resources(ref)
+        after = await client.get(ref)
+        if _version(after) == _version(before):
+            return after, managed
+        before = after
+        await asyncio.sleep(pause(attempt, 0.2))
+    raise Conflict(
+        f"application {ref} changed each of {_TRIES} times while it was compared: how it differs cannot be told",
+        remedy="Look again when no operation is in progress.",
+    )
+
+
+def _version(application: Json) -> tuple[str, ...]:
+    metadata, status = map_(application.get("metadata")), map_(application.get("status"))
+    # The first says it all where the server gives it.
+    versions = metadata.get("uid"), metadata.get("resourceVersion"), status.get("reconciledAt")
+    return tuple(map(text, versions))
 
 
 async def _or_none(question: Coroutine[Any, Any, Any]) -> Any:

@@ -196,16 +196,17 @@ class ArgoCDHook(BaseHook):
 
         :param app: name of the application.
         :return: ``{app, revision, sync, resources, fingerprint}``; no resources where nothing differs.
+        :raises Conflict: if it changed all the time; worth another try.
         """
-        from airflow_pipeops.argocd.application import observe
+        from airflow_pipeops.argocd.application import observe, with_managed
         from airflow_pipeops.argocd.differences import differences, payload
 
         self.settings()
         ref = self.ref(app)
 
         async def look(client: ArgoCDClient) -> dict[str, Any]:
-            application = await client.refresh(ref) or await client.get(ref)
-            return payload(observe(application), differences(await client.managed_resources(ref)))
+            application, managed = await with_managed(client, ref, await client.refresh(ref))
+            return payload(observe(application), differences(managed))
 
         return self.run(look)
 

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_pipeops.argocd.application import observe
+from airflow_pipeops.argocd.application import observe, with_managed
 from airflow_pipeops.base.watchers import Watcher, told_before
 from airflow_pipeops.exceptions import InvalidInput, PipeOpsError, Unreachable, Unsupported
 
@@ -271,13 +271,18 @@ class ArgoCDDriftTrigger(ArgoCDEventTrigger):
         """Look for differences."""
         from airflow_pipeops.argocd.differences import differences, news, out_of_sync, payload, suspicious
 
-        suspect, memory = suspicious(observed, memory)
+        before = memory
+        suspect, memory = suspicious(observed, before)
         found = []
         if suspect:
             try:
-                found = differences(await client.managed_resources(ref))
+                application, managed = await with_managed(client, ref)
             except Unsupported:
                 found = out_of_sync(observed)
+            else:
+                observed = observe(application)
+                suspect, memory = suspicious(observed, before)
+                found = differences(managed) if suspect else []
         if not found:
             return None, memory
         new, memory = news(found, memory)

@@ -227,25 +227,3 @@ def _delimited(contents: Mapping[str, bytes], field: str, options: Csv) -> dict[
                 )
         # Not even a header: a batch without columns and rows.
         return {name: frames.get(name, pd.DataFrame()) for name in contents}
-
-
-def _parse(content: bytes, name: str, field: str) -> Any:
-    import pandas as pd
-
-    suffix = _suffix(name, field)
-    try:
-        if suffix in _PARQUET:
-            frame = pd.read_parquet(io.BytesIO(content))
-        else:
-            frame = pd.read_csv(io.BytesIO(content), compression="gzip" if suffix == ".csv.gz" else None)
-    except pd.errors.EmptyDataError:
-        return pd.DataFrame()  # not even a header: a batch without columns and rows
-    except Exception as error:  # each reader has its own errors; the texts may quote the data
-        raise InvalidInput(
-            f"{name} is damaged or not {suffix.strip('.')} ({type(error).__name__}, {len(content):,} bytes)",
-            field=field,
-            value=name,
-            remedy="Deliver the file again; write it to another name first and rename it when complete.",
-        ) from error
-    frame.columns = [str(column) for column in frame.columns]
-    return frame

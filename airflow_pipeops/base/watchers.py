@@ -23,6 +23,7 @@ from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 from airflow.triggers.shared_stream import AdvanceItem, SharedStreamProducer
 
 from airflow_pipeops.exceptions import PipeOpsError
+from airflow_pipeops.redaction import cleaned
 
 #: The longest pause between two looks at what does not answer, in seconds.
 LONGEST_PAUSE = 300.0
@@ -183,7 +184,7 @@ class Watcher(BaseEventTrigger):
                     while True:
                         async with aclosing(self.look(source)) as told:
                             async for payload in told:
-                                yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
+                                yield TriggerEvent(cleaned(payload))  # type: ignore[no-untyped-call]
                         if failures:
                             self.log.info("%s answers again after %d failed looks", self.subject, failures)
                         failures = 0

@@ -98,6 +98,11 @@ class Deliverable:
         return self.asset("drift")
 
     @property
+    def differences(self) -> Asset:
+        """Live state was compared with the desired state in Git, and differs, or nobody can tell."""
+        return self.asset("differences")
+
+    @property
     def decision(self) -> Asset:
         """A policy decided, whatever it decided."""
         return self.asset("decision")

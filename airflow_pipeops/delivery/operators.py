@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,6 +14,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow_pipeops.base.arguments import not_empty, one_of
 from airflow_pipeops.delivery.records import KINDS, PER_ENVIRONMENT, Evidence, Record, RecordKind
 from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
+from airflow_pipeops.redaction import cleaned
 
 if TYPE_CHECKING:
     from airflow.sdk import Asset, Context
@@ -34,8 +36,20 @@ def no_retry() -> Iterator[None]:
         raise AirflowFailException(f"{type(error).__name__}: {error}") from error
 
 
+def _leaving(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Let what a method returns, which becomes an XCom, leave without secrets."""
+
+    @functools.wraps(method)
+    def cleaning(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return cleaned(method(self, *args, **kwargs))
+
+    return cleaning
+
+
 class DeliveryOperator(BaseOperator):
     """Base of the operators that may emit a record about a deliverable.
+
+    What leaves by it, as a record, a kept text or a result, is free of secrets.
 
     :param deliverable: what the record is about; without it, nothing is recorded.
     :param environment: where it happens, for the kinds that happen somewhere.
@@ -47,6 +61,13 @@ class DeliveryOperator(BaseOperator):
 
     #: Kinds of record that this operator may emit.
     emits: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # Airflow calls these, and stores what they return; it hands the result to nothing before.
+        for name, method in list(vars(cls).items()):
+            if name == "execute" or name.startswith("execute_"):
+                setattr(cls, name, _leaving(method))
 
     def __init__(
         self,
@@ -111,7 +132,7 @@ class DeliveryOperator(BaseOperator):
         record = Record(
             kind=kind,
             deliverable=about.name,
-            body=body,
+            body=cleaned(body),
             parents=parent_ids([*self.parents, *parents]),
             environment=self.environment,
             commit=commit,
@@ -139,7 +160,7 @@ class DeliveryOperator(BaseOperator):
         """
         from airflow_pipeops.delivery.evidence import store, url
 
-        raw = content.encode() if isinstance(content, str) else content
+        raw = cleaned(content).encode() if isinstance(content, str) else content
         dag_id = context["ti"].dag_id
         evidence = store(raw, name, media_type=media_type, dag_id=dag_id)
         if media_type == "text/html":

@@ -18,6 +18,7 @@ _TELLS = {
     "model": ("name", "version", "sha256"),
     "evaluation": ("reason",),
     "drift": ("share", "drifted"),
+    "differences": ("app", "revision", "reason"),
     "decision": ("action", "reasons"),
     "change": ("commit", "file"),
     "release": ("app", "revision", "health"),

@@ -106,11 +106,11 @@ class AirflowApi:
         """Return one task instance of a run."""
         return dict(self.call("GET", f"/dags/{dag}/dagRuns/{quote(run, safe='')}/taskInstances/{task}"))
 
-    def xcom(self, dag: str, run: str, task: str) -> Any:
+    def xcom(self, dag: str, run: str, task: str, map_index: int = -1) -> Any:
         """Return what a task returned, or ``None`` where it returned nothing."""
         path = f"/dags/{dag}/dagRuns/{quote(run, safe='')}/taskInstances/{task}/xcomEntries/return_value"
         try:
-            return self.call("GET", path, params={"deserialize": "true"})["value"]
+            return self.call("GET", path, params={"deserialize": "true", "map_index": map_index})["value"]
         except NotFound:
             return None
 

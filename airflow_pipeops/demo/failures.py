@@ -39,7 +39,7 @@ def explain(stack: Stack, error: Exception | None = None) -> list[str]:
         tasks = []
     for task in suspects(tasks):
         log = latest_log(stack.home / "airflow" / "logs", task)
-        told.append(f"  {task['dag_id']}.{task['task_id']} is {task['state']} (try {task['try_number']})")
+        told.append(f"  {task['dag_id']}.{named(task)} is {task['state']} (try {task['try_number']})")
         told.append(f"    log:  {log or 'none was written yet'}")
         told.append(f"    page: {page(stack.url, task)}")
     told += [
@@ -48,6 +48,12 @@ def explain(stack: Stack, error: Exception | None = None) -> list[str]:
         'Next: read the log of the first task above; "Clear" on its page runs it again, and what follows it.',
     ]
     return told
+
+
+def named(task: dict[str, Any]) -> str:
+    """Return how people call a task instance: one of several of a task by what it is about."""
+    index = task.get("map_index", -1)
+    return task["task_id"] if index < 0 else f"{task['task_id']}[{task.get('rendered_map_index') or index}]"
 
 
 def suspects(tasks: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -61,6 +67,8 @@ def latest_log(folder: Path, task: dict[str, Any]) -> Path | None:
     place = (
         folder / f"dag_id={task['dag_id']}" / f"run_id={task['dag_run_id']}" / f"task_id={task['task_id']}"
     )
+    if (index := task.get("map_index", -1)) >= 0:
+        place /= f"map_index={index}"
     logs = [path for path in place.rglob("*.log*") if path.is_file()]
     return max(logs, key=lambda path: path.stat().st_mtime, default=None)
 
@@ -68,7 +76,8 @@ def latest_log(folder: Path, task: dict[str, Any]) -> Path | None:
 def page(url: str, task: dict[str, Any]) -> str:
     """Return the address of a task instance's page in Airflow."""
     run, name = quote(task["dag_run_id"], safe=""), quote(task["task_id"], safe="")
-    return f"{url}/dags/{task['dag_id']}/runs/{run}/tasks/{name}"
+    mapped = f"/mapped/{index}" if (index := task.get("map_index", -1)) >= 0 else ""
+    return f"{url}/dags/{task['dag_id']}/runs/{run}/tasks/{name}{mapped}"
 
 
 def _newest(stack: Stack, dag: str) -> list[dict[str, Any]]:

@@ -48,13 +48,19 @@ class ModelTrack:
     def month(self, month: int) -> None:
         """Deliver a month; follow the decision, and the retrain if that is what was decided."""
         trainings = self.teller.runs("data_to_model")
-        run = self.judging(self.teller.stack.deliver_month(month).name)
+        name = self.teller.stack.deliver_month(month).name
+        run = self.judging(name)
         state = self.teller.follow("drift_to_retrain", run, f"month {month}")
         if state != "success":
             self.claims.check(f"month {month} was judged", False, state)
             return
-        drift = self.teller.api.xcom("drift_to_retrain", run, "drift")
-        decision = self.teller.api.xcom("drift_to_retrain", run, "decide")
+        judged = [
+            uri.rpartition("/")[2] for uri in self.teller.api.xcom("drift_to_retrain", run, "new_batches")
+        ]
+        drift, decision = (
+            self.teller.api.xcom("drift_to_retrain", run, f"judge.{task}", judged.index(name))
+            for task in ("drift", "decide")
+        )
         if drift["drifted"] or any(column["drifted"] for column in drift["columns"]):
             self.drifted.append(month)
         self.decisions.append(decision["action"])

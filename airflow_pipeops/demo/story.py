@@ -75,12 +75,10 @@ def run(stack: Stack, *, claims_file: Path | None = None, say: Callable[[str], N
 
 
 def table(records: list[Record]) -> list[str]:
-    """Return what happened, a line for each release, decision, evaluation and incident."""
+    """Return what happened, a line for each release, decision, evaluation, difference from Git and incident."""
     rows = []
     for record in records:
-        if record.kind in ("release", "decision", "evaluation", "incident") or "desired state" in str(
-            record.body.get("subject")
-        ):
+        if record.kind in ("release", "decision", "evaluation", "differences", "incident"):
             body = record.body
             told = (
                 body.get("reason")
@@ -90,7 +88,7 @@ def table(records: list[Record]) -> list[str]:
             )
             label = body.get("action") or record.environment or record.kind
             rows.append(
-                f"{record.at[11:19]}  {record.deliverable:13} {record.kind:10} {label:11} {str(told)[:110]}"
+                f"{record.at[11:19]}  {record.deliverable:13} {record.kind:11} {label:11} {str(told)[:110]}"
             )
     return rows
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from airflow_pipeops.demo.failures import named
 from airflow_pipeops.demo.patience import Patience
 from airflow_pipeops.demo.seeds import run_git
 
@@ -115,7 +116,7 @@ class Teller:
 
         def look() -> str | None:
             state = self.api.run(dag, run)["state"]
-            states = {task["task_id"]: task["state"] for task in self.api.task_instances(dag, run)}
+            states = {named(task): task["state"] for task in self.api.task_instances(dag, run)}
             for task, now in states.items():
                 if now in _TELLING and self._told.get((dag, run, task)) != now:
                     self._told[dag, run, task] = now

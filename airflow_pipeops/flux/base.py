@@ -63,6 +63,9 @@ class FluxWaitOperator(WaitOperator, FluxOperator):
     :param failed_attempts: how many different attempts must fail before that counts: Flux tries again for ever. A failed
         build counts at once.
     :param on_suspended: ``fail``, ``wait``, or ``accept`` where it is suspended and already as expected.
+    :param on_unknown: ``wait``, ``fail``, or ``accept`` where nobody can say whether it is as expected: the credential may
+        not see what decides about it, or a chart in Git may have changed without a new version. The reason says what is
+        missing that would tell.
     """
 
     def __init__(
@@ -72,12 +75,14 @@ class FluxWaitOperator(WaitOperator, FluxOperator):
         source_grace: timedelta = timedelta(minutes=3),
         failed_attempts: int = 2,
         on_suspended: Policy = "fail",
+        on_unknown: Policy = "wait",
         **kwargs: Any,
     ) -> None:
         super().__init__(settle=settle, **kwargs)
         self.source_grace = positive("source_grace", source_grace, zero=True)
         self.failed_attempts = count("failed_attempts", failed_attempts)
         self.on_suspended: Policy = one_of("on_suspended", on_suspended, ("fail", "wait", "accept"))
+        self.on_unknown: Policy = one_of("on_unknown", on_unknown, ("wait", "fail", "accept"))
 
     def expected(self, revision: Any, match: Match, **more: Any) -> Expectation:
         """Return an expectation with the operator's durations and policies.
@@ -91,6 +96,7 @@ class FluxWaitOperator(WaitOperator, FluxOperator):
             match=match,
             oracle=bool(self.git_conn_id),
             on_suspended=self.on_suspended,
+            on_unknown=self.on_unknown,
             timeout=self.timeout.total_seconds(),
             settle=self.settle.total_seconds(),
             comparison_grace=self.source_grace.total_seconds(),

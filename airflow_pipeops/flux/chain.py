@@ -139,6 +139,33 @@ def chart_of_commit(k: Look) -> bool:
     )
 
 
+def unproven(k: Look) -> str:
+    """Say why the files of the chart may not be those of the commit; empty if they are, or nobody asks."""
+    release = chain_of(k).release
+    counts = release is not None and chart_of_commit(k) and not k.expectation.chart
+    return release.unproven if release is not None and counts else ""
+
+
+def unknown(k: Look) -> list[str]:
+    """Say what nobody can tell of what is expected, and what is missing that would tell."""
+    chain = chain_of(k)
+    hidden = list(chain.hidden)
+    if k.expectation.match == "any":
+        # Any revision will do, so it is of no account who applies what; only what the source holds, and the chart.
+        held_by = (chain.source,) if chain.release is None else (chain.chart, chain.chart_source)
+        hidden = [one for one in held_by if one is not None and one.hidden]
+    found = [f"{one} may decide, and cannot be looked at: {one.hidden}" for one in hidden]
+    release, why = chain.release, unproven(k)
+    if release is not None and why and release.unasked:
+        found.append(f"{why}, and Git cannot say what changed in it: {release.unasked}")
+    elif release is not None and why and release.unchanged:
+        found.append(
+            f"{k.expected} has released nothing, which is right if it changed nothing in {release.chart_path}: {why}. Give "
+            f"git_conn_id, so that Git tells, or expect a chart version as well, if the chart is meant to stay; {UNBUMPED}"
+        )
+    return found
+
+
 def fetches_the_same(k: Look, source: Stage) -> bool:
     """Whether a source fetches the revisions of which one is expected."""
     return any(one.key == source.key for one in chain_of(k).sources)
@@ -241,8 +268,9 @@ def facts(k: Look) -> dict[str, Any]:
         )
         if release.drifted:
             notes.append(f"the cluster differs from the release: {release.drifted}")
-    if release is not None and release.unproven and chart_of_commit(k) and not k.expectation.chart:
-        notes.append(f"{release.unproven}; {UNBUMPED}")
+    if unproven(k) and not any(unproven(k) in one for one in unknown(k)):
+        notes.append(f"{unproven(k)}; {UNBUMPED}")
+    notes += unknown(k)
     for source in (chain.source, *chain.sources[1:]):
         if source is not None and source.trouble:
             notes.append(f"{source} may be behind its origin: {source.trouble}")

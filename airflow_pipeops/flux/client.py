@@ -46,14 +46,16 @@ class Gathered(list[dict[str, Any]]):
     """The objects of one look, the one that is meant first.
 
     :param missing: what they refer to and is not there.
-    :param hidden: what they refer to and the credential may not see.
+    :param hidden: what they refer to and nobody could look at, and why.
+    :param deciding: what decides about the object that is meant; of anything else, some of these merely depend on it.
     :param owners: the Kustomizations that apply any of them.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.missing: list[Ref] = []
-        self.hidden: list[Ref] = []
+        self.hidden: dict[Ref, str] = {}
+        self.deciding: set[Ref] = set()
         self.owners: set[Ref] = set()
 
 
@@ -88,7 +90,7 @@ class FluxClient:
         """Return an object and all that decides about it: source, chart, owner, dependencies, each with their own.
 
         :raises NotFound: if the object itself is not there.
-        :raises AccessDenied: if it, or what applies it, may not be seen: nothing could be said then.
+        :raises AccessDenied: if it may not be seen.
         :return: the objects, the one that is meant first.
         """
         return await gather(ref, self.get)
@@ -200,8 +202,7 @@ async def _around(ref: Ref, get: Get) -> Gathered:
     found = Gathered()
     main = await get(ref)
     found.append(main)
-    needed = set(owner_of(main)) if ref.kind == "HelmRelease" else set()
-    deciding = set(references(main))
+    found.deciding = deciding = set(references(main))
     found.owners.update(owner_of(main))
     known, wave = {ref}, [*references(main), *dependencies(main)]
     while wave:
@@ -209,36 +210,33 @@ async def _around(ref: Ref, get: Get) -> Gathered:
         wave = sorted(
             (one for one in dict.fromkeys(wave) if one not in known), key=lambda one: one not in deciding
         )
-        wave = wave[: MOST - len(known)]
+        wave, rest = wave[: MOST - len(known)], wave[MOST - len(known) :]
+        found.hidden |= {one: f"only {MOST} objects are looked at" for one in rest if one in deciding}
         known.update(wave)
         following: list[Ref] = []
         for start in range(0, len(wave), _AT_ONCE):
             part = wave[start : start + _AT_ONCE]
-            answers = await asyncio.gather(*(_read(one, get, one in needed) for one in part))
+            answers = await asyncio.gather(*(_read(one, get) for one in part))
             for one, answer in zip(part, answers, strict=True):
-                if isinstance(answer, dict):
+                if isinstance(answer, NotFound):
+                    found.missing.append(one)
+                elif isinstance(answer, AccessDenied):
+                    found.hidden[one] = str(answer)
+                else:
                     found.append(answer)
                     if one in deciding:
                         found.owners.update(owner_of(answer))
                         deciding.update(references(answer))
                         following += references(answer)
                     following += dependencies(answer)
-                elif answer:
-                    found.hidden.append(one)
-                else:
-                    found.missing.append(one)
         wave = following
     found.owners.discard(ref)
     return found
 
 
-async def _read(ref: Ref, get: Get, needed: bool) -> dict[str, Any] | bool:
-    """Return an object; ``False`` if it is not there, ``True`` if it may not be seen."""
+async def _read(ref: Ref, get: Get) -> dict[str, Any] | NotFound | AccessDenied:
+    """Return an object, or why there is none to be seen."""
     try:
         return await get(ref)
-    except NotFound:
-        return False
-    except AccessDenied:
-        if needed:
-            raise
-        return True
+    except (NotFound, AccessDenied) as error:
+        return error

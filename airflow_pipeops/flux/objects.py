@@ -33,12 +33,15 @@ _DRIFT: Mapping[str, DriftMode] = {"enabled": "enabled", "warn": "warn"}
 _NO_TEST_FAILURES = ("install", "upgrade")
 
 
-def observe(objects: Sequence[Any], missing: Iterable[Ref] = ()) -> Observed:
+def observe(
+    objects: Sequence[Any], missing: Iterable[Ref] = (), hidden: Mapping[Ref, str] | None = None
+) -> Observed:
     """Read one look.
 
     :param objects: the Kustomization or HelmRelease itself first, then what it refers to, in any order:
         source, chart, owner, dependencies.
     :param missing: what it refers to and is not there.
+    :param hidden: what decides about it and nobody could look at, and why.
     :return: the look.
     :raises BadResponse: if the first is no Kustomization or HelmRelease.
     """
@@ -47,7 +50,7 @@ def observe(objects: Sequence[Any], missing: Iterable[Ref] = ()) -> Observed:
         found.setdefault(ref_of(map_(item)), map_(item))
     if not found:
         raise BadResponse("the answer is no object of Flux: it is empty")
-    around = Objects(found, frozenset(missing))
+    around = Objects(found, frozenset(missing), hidden or {})
     me, item = next(iter(found.items()))
     if me.kind == "Kustomization":
         return _kustomization(me, item, around)
@@ -80,7 +83,12 @@ def _kustomization(me: Ref, item: Json, around: Objects) -> Observed:
         )
     above = _above(me, at, around)
     chain = Reconciled(
-        main, source, above=above, sources=_sources(at, (main, *above), around), notes=tuple(notes)
+        main,
+        source,
+        above=above,
+        sources=_sources(at, (main, *above), around),
+        hidden=tuple(stage(one, around) for one in around.hidden),
+        notes=tuple(notes),
     )
     return _observed(item, chain, _source(at, around), spec)
 
@@ -120,6 +128,7 @@ def _helm_release(me: Ref, item: Json, around: Objects) -> Observed:
         held_by,
         stage(Ref(*beyond), around) if beyond else None,
         release,
+        tuple(stage(one, around) for one in around.hidden),
         tuple(notes),
     )
     return _observed(item, chain, _source(at, around), spec)

@@ -228,7 +228,9 @@ class FluxDriftOperator(FluxOperator):
     ``clean``, ``drifted``, ``corrected`` or ``unknown``. Objects are named, and never their values.
 
     :param since: how far back corrections count.
-    :param on_drift: ``accept`` (the verdict is a result), or ``fail``.
+    :param on_drift: ``accept`` (the verdict is a result), or ``fail`` the task, without retry, where it is ``unknown``, too.
+    :param on_unknown: ``accept`` lets the gate that ``on_drift="fail"`` makes open where Flux cannot tell.
+    :raises DriftFound: if it drifted, was corrected, or nobody can tell, and ``on_drift`` is ``fail``.
     """
 
     def __init__(
@@ -236,11 +238,13 @@ class FluxDriftOperator(FluxOperator):
         *,
         since: timedelta = timedelta(hours=1),
         on_drift: Literal["accept", "fail"] = "accept",
+        on_unknown: Literal["fail", "accept"] = "fail",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.since = positive("since", since)
         self.on_drift = one_of("on_drift", on_drift, ("accept", "fail"))
+        self.on_unknown = one_of("on_unknown", on_unknown, ("fail", "accept"))
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Look once."""
@@ -258,6 +262,11 @@ class FluxDriftOperator(FluxOperator):
                 named = ", ".join(f"{one['kind']}/{one['name']}" for one in found["resources"][:5])
                 raise DriftFound(
                     f"{self.kind} {self.name} is {found['verdict']}: {named or found['message']}"
+                )
+            if self.on_drift == self.on_unknown == "fail" and found["verdict"] == "unknown":
+                raise DriftFound(
+                    f"nobody can tell whether {self.kind} {self.name} drifted: {found['warning']}",
+                    remedy="See docs/flux.md, Drift; on_unknown='accept' lets this pass.",
                 )
             return found
 

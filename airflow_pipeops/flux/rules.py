@@ -19,7 +19,6 @@ from airflow_pipeops.flux.chain import (
     at,
     attempts,
     chain_of,
-    chart_of_commit,
     charted,
     current,
     facts,
@@ -33,11 +32,13 @@ from airflow_pipeops.flux.chain import (
     source_for,
     stages,
     unanswered,
+    unknown,
+    unproven,
 )
 from airflow_pipeops.flux.status import Names, Stage
 from airflow_pipeops.waits.expectation import Verdict
 from airflow_pipeops.waits.rulebook import Rulebook, facts_of
-from airflow_pipeops.waits.rules import Rule, deleting, fail, recreated, seconds
+from airflow_pipeops.waits.rules import Rule, by, deleting, fail, recreated, seconds
 from airflow_pipeops.waits.situation import ABSENT_AFTER, Look
 from airflow_pipeops.waits.status import is_sha, short
 
@@ -84,6 +85,8 @@ def _unmeetable(k: Look) -> Verdict | None:
         return _after_grace(
             k, "owner", "owner_missing", f"{chain.owner}, which applies {chain.main}, does not exist"
         )
+    if chain.owner is not None and chain.owner.hidden:
+        return None
     if k.problem:
         return fail(*k.problem)
     source = k.observed.sources[0]
@@ -119,38 +122,44 @@ def _suspended(k: Look) -> Verdict | None:
 
 
 def _drifted(k: Look) -> Verdict | None:
-    release = chain_of(k).release
-    if (
-        release is None
-        or not release.drifted
-        or current(k) is not None
-        or k.expectation.on_out_of_sync == "accept"
-    ):
+    release, policy = chain_of(k).release, k.expectation.on_out_of_sync
+    if release is None or current(k) is not None or policy == "accept":
+        return None
+    if release.drift_mode == "disabled":
+        reason = (
+            "released, and nobody can tell whether the cluster differs from the release: drift detection is off; set "
+            "spec.driftDetection.mode to warn or enabled, or accept drift"
+        )
+        return fail("drift_unknown", reason) if policy == "fail" else _wait("drift_unknown", reason)
+    if not release.drifted:
         return None
     reason = f"released, and the cluster differs from the release: {release.drifted}"
-    return fail("drifted", reason) if k.expectation.on_out_of_sync == "fail" else _wait("drifted", reason)
+    return fail("drifted", reason) if policy == "fail" else _wait("drifted", reason)
 
 
 def _unproven(k: Look) -> Verdict | None:
-    release, beyond = chain_of(k).release, chain_of(k).chart_source
-    if current(k) is not None or release is None or beyond is None or not release.unproven:
-        return None
-    newest = all(wanted in beyond.holds for wanted in k.wanted.values())
-    if not chart_of_commit(k) or k.expectation.chart:
-        return None
-    if release.unbumped:
-        return fail(
-            "chart_unproven",
-            f"{short(release.unbumped)} has changed {release.chart_path} without a new version, which is not live: "
-            f"{release.unproven}; {UNBUMPED}; or expect a chart version as well, if the chart is meant to stay",
-        )
-    if not (newest and release.unchanged):
+    release = chain_of(k).release
+    if current(k) is not None or release is None or not (release.unbumped and unproven(k)):
         return None
     return fail(
         "chart_unproven",
-        f"{k.expected} has changed nothing in {chain_of(k).main}, and whether it should have nobody can tell: "
+        f"{short(release.unbumped)} has changed {release.chart_path} without a new version, which is not live: "
         f"{release.unproven}; {UNBUMPED}; or expect a chart version as well, if the chart is meant to stay",
     )
+
+
+def _unknown(k: Look) -> Verdict | None:
+    """Open no gate while nobody can say whether all is as expected: say what would tell."""
+    stage = current(k)
+    found = unknown(k)
+    if not found or not (stage is None or stage.hidden):
+        return None
+    policy = k.expectation.on_unknown
+    if stage is not None and policy == "accept":
+        # Ready it may be of the commit before: right after a push it always is.
+        policy = "wait"
+    reason = f"whether {chain_of(k).main} is as expected nobody can tell: {'; '.join(found)}"
+    return by(policy, "cannot_tell", reason)
 
 
 def _ready(k: Look) -> Verdict | None:
@@ -419,6 +428,7 @@ RECONCILING: tuple[Rule, ...] = (
     _suspended,
     _drifted,
     _unproven,
+    _unknown,
     _ready,
     _stalled,
     _not_answered,

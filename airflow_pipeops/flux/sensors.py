@@ -39,7 +39,8 @@ class FluxReadySensor(FluxWaitOperator):
     :param chart_version: chart version that a HelmRelease must be at. Templated.
     :param match: ``exact``, ``contains`` (needs ``git_conn_id``) or ``any`` (that which the source holds now). By default
         ``any`` without a revision and with a chart version, ``contains`` with ``git_conn_id``, else ``exact``.
-    :param on_drift: ``accept``, ``wait`` or ``fail`` where a HelmRelease says that the cluster differs from it.
+    :param on_drift: ``accept``, ``wait`` or ``fail`` where a HelmRelease says that the cluster differs from it, or has drift
+        detection off, so that nobody can tell. Of a Kustomization nobody ever can: leave it out.
     :param request_reconcile: ask the controllers to look now, where that would help. Needs permission to patch; without it
         the wait goes on, and says so once.
     """
@@ -65,6 +66,13 @@ class FluxReadySensor(FluxWaitOperator):
         one_of("match", self.match, ("exact", "contains", "any"))
         self.on_drift = one_of("on_drift", on_drift, ("accept", "wait", "fail"))
         self.request_reconcile = request_reconcile
+        if on_drift != "accept" and self.kind == "Kustomization":
+            raise InvalidInput(
+                "a Kustomization never says whether it drifted",
+                field="on_drift",
+                value=on_drift,
+                remedy="Leave it out, and ask FluxDriftOperator what was put right.",
+            )
         if chart_version and self.kind == "Kustomization":
             raise InvalidInput(
                 "a chart version is expected of a Kustomization",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_pipeops.base.documents import map_, maps, text, whole
@@ -34,10 +34,12 @@ class Objects:
 
     :param found: each by its reference.
     :param missing: what was looked for and is not there.
+    :param hidden: what decides about the object that is meant and nobody could look at, and why.
     """
 
     found: Mapping[Ref, Json]
     missing: frozenset[Ref]
+    hidden: Mapping[Ref, str] = field(default_factory=dict)
 
     def get(self, ref: Ref) -> Json | None:
         """Return an object; ``None`` where nobody looked or it is not there."""
@@ -48,7 +50,8 @@ def stage(ref: Ref, around: Objects) -> Stage:
     """Return what an object says of itself."""
     item = around.get(ref)
     if item is None:
-        return Stage(ref.kind, ref.name, ref.namespace, missing=ref in around.missing)
+        hidden = around.hidden.get(ref, "")
+        return Stage(ref.kind, ref.name, ref.namespace, missing=ref in around.missing, hidden=hidden)
     metadata, spec, status = map_(item.get("metadata")), map_(item.get("spec")), map_(item.get("status"))
     ready, reconciling, stalled = (condition(item, name) for name in ("Ready", "Reconciling", "Stalled"))
     generation = whole(metadata.get("generation")) or 0

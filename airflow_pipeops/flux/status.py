@@ -25,6 +25,7 @@ class Stage:
     :param name: of the object.
     :param namespace: of the object.
     :param missing: it is referred to, and is not there.
+    :param hidden: it is referred to, and why nobody could look at it.
     :param suspended: its controller leaves it alone.
     :param generation: of its spec; conditions say of which generation they speak.
     :param ready: ``True``, ``False``, ``Unknown``, or empty where the controller has not spoken yet.
@@ -52,6 +53,7 @@ class Stage:
     name: str
     namespace: str = ""
     missing: bool = False
+    hidden: str = ""
     suspended: bool = False
     generation: int = 0
     ready: Ready = ""
@@ -109,6 +111,7 @@ class Release:
         commit is not of the chart's repository.
     :param chart_path: where the chart lies in its repository of files.
     :param unbumped: the commit that changed its files after its version was set, where Git was asked and names one.
+    :param unasked: why Git, which would tell, could not be asked.
     :param unchanged: nothing was released since the source fetched what it holds.
     """
 
@@ -128,6 +131,7 @@ class Release:
     unproven: str = ""
     chart_path: str = ""
     unbumped: str = ""
+    unasked: str = ""
     unchanged: bool = False
 
 
@@ -144,6 +148,7 @@ class Reconciled:
     :param chart: of a Helm release, the object that holds its chart.
     :param chart_source: what that chart is built from.
     :param release: of a Helm release.
+    :param hidden: what decides about this object, and nobody could look at.
     :param notes: what a person should know about what ready means here.
     """
 
@@ -155,4 +160,5 @@ class Reconciled:
     chart: Stage | None = None
     chart_source: Stage | None = None
     release: Release | None = None
+    hidden: tuple[Stage, ...] = ()
     notes: tuple[str, ...] = ()

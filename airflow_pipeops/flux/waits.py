@@ -91,14 +91,15 @@ async def look(ref: Ref, gather: Gather, all_of: All) -> Observed | Trouble:
             found = await gather(ref)
         except NotFound:
             return absent(ref, await fetchers(ref, all_of))
-        seen = observe(found, found.missing)
+        hidden = {ref: why for ref, why in found.hidden.items() if ref in found.deciding}
+        seen = observe(found, found.missing, hidden)
     except AccessDenied as error:
         return Trouble("denied", str(error))
     except Unreachable as error:
         return Trouble("unreachable", str(error))
     except BadResponse as error:
         return Trouble("nonsense", str(error))
-    notes = tuple(f"the credential may not see {one}" for one in found.hidden)
+    notes = tuple(f"the credential may not see {one}" for one in found.hidden if one not in hidden)
     return replace(seen, warnings=seen.warnings + notes)
 
 
@@ -149,9 +150,9 @@ class FluxController:
         try:
             unbumped = await self._charts(release.chart_path, chart.built[0])
         except PipeOpsError as error:
-            log.warning("Git cannot say whether %s was changed: %s", release.chart_path, error)
-            return seen
-        release = replace(release, unbumped=unbumped, unproven=release.unproven if unbumped else "")
+            release = replace(release, unasked=str(error))
+        else:
+            release = replace(release, unbumped=unbumped, unproven=release.unproven if unbumped else "")
         return replace(seen, reconciled=replace(chain, release=release))
 
     async def judged(self, wait: Wait) -> Verdict:

@@ -53,6 +53,7 @@ class Observation(JsonForm):
     :param digest: of its data: the same data under two names count once.
     :param period: which time its data are of, such as ``2013-04`` or ``2013-04-15``; batches are counted in this order.
         Empty: the one date in its name, if there is one.
+    :param copies: other names under which the same data came.
     """
 
     batch: str
@@ -72,6 +73,7 @@ class Observation(JsonForm):
     mode: Literal["", Mode] = ""
     digest: str = ""
     period: str = ""
+    copies: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, known in (("action", ACTIONS), ("outcome", OUTCOMES)):
@@ -152,7 +154,7 @@ def _check_types(known: Mapping[str, Any]) -> None:
             sound = value is None or (number and abs(value) <= _LARGEST)  # also of no NaN
         elif name == "quality_passed":
             sound = isinstance(value, bool)
-        elif name == "drifted":
+        elif name in ("drifted", "copies"):
             sound = isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
         else:
             sound = isinstance(value, str)
@@ -197,7 +199,8 @@ def _completed(found: Observation, item: Observation) -> Observation:
         for name in Observation.__dataclass_fields__
         if getattr(found, name) in (None, "", ())
     }
-    return replace(found, **unknown)
+    copies = dict.fromkeys((*found.copies, item.batch, *item.copies))
+    return replace(found, **{**unknown, "copies": tuple(copies)})
 
 
 def _merged(group: Sequence[Observation]) -> Observation:

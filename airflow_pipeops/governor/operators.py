@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_pipeops.base.documents import parsed
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.governor import (
@@ -51,7 +51,8 @@ class RetrainGovernorOperator(DeliveryOperator):
     :param batch: name of the batch; by default that of ``quality`` or ``drift``, else the run's id.
     :param history: earlier observations as JSON, oldest first, instead of those that were recorded.
     :param estimate: an estimate of the metric without labels: a number, or ``{"value"}``.
-    :param late: labels that arrived for earlier batches: batch -> what ``performance`` may be.
+    :param late: labels that arrived for earlier batches: batch -> what ``performance`` may be. A batch may be
+        named as any copy of its data is.
     :param season: which part of a cycle the batch is of, for a policy that is ``seasonal``.
     :param period: which time the data of the batch are of, such as ``2013-04``: batches are counted in this order, and
         not in that of their arrival. By default the date in the batch's name, if it holds one.
@@ -202,7 +203,8 @@ class RetrainGovernorOperator(DeliveryOperator):
         :return: observations that complete the earlier ones.
         :raises InvalidInput: for a batch that nobody decided about.
         """
-        by_batch = {item.batch: item for item in known}
+        # The same data under another name are the same data.
+        by_batch = {name: item for item in known for name in (*item.copies, item.batch)}
         found = []
         for batch, given in _mapping(self.late, "late").items():
             if batch not in by_batch:
@@ -213,16 +215,15 @@ class RetrainGovernorOperator(DeliveryOperator):
                     remedy="Name the batch as the decision's observation does.",
                 )
             figures = _performance(given, "late")
-            passed = by_batch[batch].quality_passed
-            found.append(Observation(batch, now.isoformat(timespec="seconds"), passed, **figures))
+            first = by_batch[batch]
+            at = now.isoformat(timespec="seconds")
+            found.append(Observation(first.batch, at, first.quality_passed, **figures))
         return found
 
     def past(self, context: Context) -> list[Observation]:
         """Return the earlier observations, oldest first, one for each batch."""
         if self.history is not None:
-            given: Iterable[Any] = json.loads(self.history) if isinstance(self.history, str) else self.history
-            items = [item if isinstance(item, Observation) else Observation.from_json(item) for item in given]
-            return deduplicated(items)
+            return deduplicated(_observations(self.history))
         if self.deliverable is None:
             return []
         from airflow_pipeops.delivery.events import read_on
@@ -242,6 +243,34 @@ class RetrainGovernorOperator(DeliveryOperator):
 
         value = str(Variable.get(self.kill_switch, default="") or "")
         return value.strip().lower() not in ("", "0", "false", "no", "off")
+
+
+def _observations(given: Any) -> list[Observation]:
+    """Read a history that was given.
+
+    :raises InvalidInput: if it is no list of observations, or no JSON of one.
+    """
+
+    def bad(what: str) -> InvalidInput:
+        return InvalidInput(
+            f"history {what}",
+            field="history",
+            remedy="Give a list, or JSON of one, of what the governor's task returned as observation, oldest first.",
+        )
+
+    if isinstance(given, str):
+        try:
+            given = parsed(given)
+        except ValueError as error:
+            raise bad(f"is no JSON: {error}") from error
+    if not isinstance(given, (list, tuple)):
+        raise bad(f"is no list, but of type {type(given).__name__}")
+    for number, item in enumerate(given, 1):
+        if not isinstance(item, (Observation, Mapping)):
+            raise bad(
+                f"holds as its entry {number} no observation, but something of type {type(item).__name__}"
+            )
+    return [item if isinstance(item, Observation) else Observation.from_json(item) for item in given]
 
 
 class ApprovedRetrainOperator(DeliveryOperator):

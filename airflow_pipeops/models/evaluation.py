@@ -3,6 +3,9 @@
 The interval is the gain, give or take the bootstrap's standard error times a quantile of Student's t. A bootstrap cannot
 know what a label of which it has seen three rows looks like elsewhere, and its error is too small by just that: so the
 degrees of freedom are those of the rarer label, and where it has fewer than :data:`MIN_RARER` rows there is no interval.
+
+Rows that move together, as those of one day do, are fewer than they look. With a ``cluster`` column whole clusters are
+drawn, and the degrees of freedom are at most those of the clusters.
 """
 
 from __future__ import annotations
@@ -26,6 +29,11 @@ MAX_ROWS = 20_000
 #: With fewer rows of the rarer label nothing is said about a gain.
 MIN_RARER = 10
 
+#: With fewer clusters nothing is said about anything.
+MIN_CLUSTERS = 10
+
+_CONFIDENCE = 0.95
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -37,6 +45,7 @@ class Comparison:
         nobody can tell.
     :param rows: that both were scored on.
     :param doubt: why nobody can tell, in plain words.
+    :param level: 95 % interval of the challenger's own number; ``None`` where it was not asked for, or nobody can tell.
     """
 
     challenger: float
@@ -44,6 +53,7 @@ class Comparison:
     interval: tuple[float, float] | None
     rows: int
     doubt: str = ""
+    level: tuple[float, float] | None = None
 
 
 def compare(
@@ -53,6 +63,8 @@ def compare(
     scorer: Scorer,
     *,
     target: str | None = None,
+    cluster: str | None = None,
+    level: bool = False,
     higher_is_better: bool = True,
     rounds: int = 200,
     seed: int = 0,
@@ -62,46 +74,125 @@ def compare(
     :param scorer: ``scorer(model, frame) -> float``; it may call ``predict`` and ``predict_proba`` of the model, on rows
         that it has sorted, filtered or numbered anew, as long as they are the same for both models.
     :param target: name of the label's column, by which the rows of the rarer label are counted.
+    :param cluster: name of a column whose equal values mark rows that move together; of times, those of one day do.
+    :param level: also find the interval of the challenger's own number, which a floor is held against.
     :return: both numbers, and the interval of the gain.
-    :raises InvalidInput: for a scorer that gives no finite number, or asks the two models about different rows.
+    :raises InvalidInput: for a scorer that gives no finite number, or asks the two models about different rows; for a
+        cluster column that is not there, or holds nulls.
     """
     import numpy as np
 
     frame = frame.reset_index(drop=True)
     new = _Remembering(challenger)
     value = new.scored(scorer, frame)
-    if champion is None:
-        return Comparison(value, None, None, len(frame))
-    old = _Remembering(champion)
-    other = old.scored(scorer, frame)
-    _check_paired(new, old)
-    sign = 1 if higher_is_better else -1
     random = np.random.default_rng(seed)
     pool = random.permutation(len(frame))[:MAX_ROWS]
+    clusters = _clusters(frame, pool, cluster)
+    old, other = None, None
+    if champion is not None:
+        old = _Remembering(champion)
+        other = old.scored(scorer, frame)
+        _check_paired(new, old)
+    elif not level:
+        return Comparison(value, None, None, len(frame))
     rarer = _rarer(challenger, frame.iloc[pool], target)
-    if rarer < MIN_RARER:
-        of_a_label = " of the rarer label" if rarer < len(pool) else ""
-        doubt = f"{rarer} rows{of_a_label} among the {len(pool)} compared are too few, at least {MIN_RARER} are needed"
+    if doubt := _too_few(rarer, pool, clusters, cluster):
         return Comparison(value, other, None, len(frame), doubt)
-    gains = []
+    values, others = [], []
     for _ in range(rounds):
-        sample = frame.iloc[random.choice(pool, size=len(pool), replace=True)]
+        sample = frame.iloc[_drawn(random, pool, clusters)]
         try:
-            gains.append(new.scored(scorer, sample) - old.scored(scorer, sample))
+            values.append(new.scored(scorer, sample))
+            if old is not None:
+                others.append(old.scored(scorer, sample))
         except InvalidInput:
             # The scorer has no number for it: a label that a resample can miss has a handful of rows.
             doubt = "there are resamples of these rows that cannot be scored, as where a label has few rows"
             return Comparison(value, other, None, len(frame), doubt)
-        _check_paired(new, old)
-    gain, half = sign * (value - other), _half(np.std(gains, ddof=1), rarer)
-    return Comparison(value, other, (gain - half, gain + half), len(frame))
+        if old is not None:
+            _check_paired(new, old)
+    rows = rarer if clusters is None else min(rarer, len(clusters))
+    interval = None
+    if other is not None:
+        gain = (value - other) * (1 if higher_is_better else -1)
+        half = _half(np.std(np.subtract(values, others), ddof=1), rows)
+        interval = gain - half, gain + half
+    found = _level(value, float(np.std(values, ddof=1)), rows) if level else None
+    doubt = "all resamples have the same number" if level and found is None else ""
+    return Comparison(value, other, interval, len(frame), doubt, found)
 
 
-def _half(error: Any, rows: int, confidence: float = 0.95) -> float:
+def _half(error: Any, rows: int) -> float:
     """Return half of the interval: a resample's error is that of ``rows`` rows and knows of ``rows - 1``."""
     from scipy.stats import t
 
-    return float(error * (rows / (rows - 1)) ** 0.5 * t.ppf(0.5 + confidence / 2, rows - 1))
+    return float(error * (rows / (rows - 1)) ** 0.5 * t.ppf(0.5 + _CONFIDENCE / 2, rows - 1))
+
+
+def _level(value: float, error: float, rows: int) -> tuple[float, float] | None:
+    """Return the interval of a model's own number; ``None`` where its rows agree and nobody knows what others could do.
+
+    Of a number between 0 and 1 that is known: one further row, as bad or as good as can be, is added to those that were
+    seen, so that ten rows which are all right do not make a certainty.
+    """
+    from airflow_pipeops.models.performance.intervals import Part, bounded
+
+    half = _half(error, rows)
+    low, high = value - half, value + half
+    if not 0 <= value <= 1:
+        return (low, high) if error else None
+    part = Part(rows, value / (rows + 1), (1 - value) / (rows + 1), error**2)
+    least, most = bounded(value, [part], _CONFIDENCE)
+    return min(low, least), max(high, most)
+
+
+def _clusters(frame: pd.DataFrame, pool: Any, column: str | None) -> list[Any] | None:
+    """Return the rows of each cluster; ``None`` where each row stands for itself."""
+    import numpy as np
+    import pandas as pd
+
+    if column is None:
+        return None
+    if column not in frame.columns:
+        raise InvalidInput(
+            f"the data lack the column {column!r}",
+            field="cluster",
+            value=column,
+            remedy="Name a column of the held-out data, such as the day.",
+        )
+    marks = frame[column]
+    if absent := int(marks.isna().sum()):
+        raise InvalidInput(
+            f"cluster {column!r} has {absent:,} nulls",
+            field="cluster",
+            value=column,
+            remedy="Leave these rows out of the held-out data, or give them a value.",
+        )
+    if pd.api.types.is_datetime64_any_dtype(marks.dtype):
+        marks = marks.dt.floor("D")
+    numbers, _ = pd.factorize(marks.iloc[pool])
+    order = np.argsort(numbers, kind="stable")
+    return np.split(pool[order], np.flatnonzero(np.diff(numbers[order])) + 1)
+
+
+def _too_few(rarer: int, pool: Any, clusters: list[Any] | None, column: str | None) -> str:
+    """Say why so few rows or clusters tell nothing; empty where they are enough."""
+    if rarer < MIN_RARER:
+        of_a_label = " of the rarer label" if rarer < len(pool) else ""
+        return f"{rarer} rows{of_a_label} among the {len(pool)} compared are too few, at least {MIN_RARER} are needed"
+    if clusters is not None and len(clusters) < MIN_CLUSTERS:
+        few = f"{len(clusters)} values of {column!r}, whose rows move together, are too few"
+        return f"{few}, at least {MIN_CLUSTERS} are needed"
+    return ""
+
+
+def _drawn(random: Any, pool: Any, clusters: list[Any] | None) -> Any:
+    """Draw rows, or whole clusters, as many as there are, each of them perhaps several times."""
+    import numpy as np
+
+    if clusters is None:
+        return random.choice(pool, size=len(pool), replace=True)
+    return np.concatenate([clusters[one] for one in random.integers(len(clusters), size=len(clusters))])
 
 
 def _rarer(model: Any, frame: pd.DataFrame, target: str | None) -> int:

@@ -38,7 +38,17 @@ class Controller(Protocol):
 
 
 async def look_once(controller: Controller, waits: Sequence[Wait]) -> None:
-    """Look once at whatever is still waited for, and have the controller look where that is called for."""
+    """Look once at whatever is still waited for, and have the controller look where that is called for.
+
+    When several are done, each was at a moment of its own, and perhaps never all of them at one. So all are read again: what
+    was so before the last one was done, and is so after, was so at that moment. What is not so any more is waited for anew.
+    """
+    await _look(controller, [wait for wait in waits if not wait.over])
+    if len(waits) > 1 and all(wait.done for wait in waits):
+        await _look(controller, waits)
+
+
+async def _look(controller: Controller, waits: Iterable[Wait]) -> None:
     free = asyncio.Semaphore(AT_ONCE)
 
     async def one(wait: Wait) -> None:
@@ -49,7 +59,7 @@ async def look_once(controller: Controller, waits: Sequence[Wait]) -> None:
                 if answer is not None:
                     await wait.judge(answer)
 
-    await _together(one(wait) for wait in waits if not wait.over)
+    await _together(one(wait) for wait in waits)
 
 
 async def until_decided(

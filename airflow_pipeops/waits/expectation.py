@@ -34,6 +34,7 @@ class Expectation(JsonForm):
     :param require_applied: an operation must have applied the revision, even where it changes nothing in this application.
     :param require_refresh: what was compared before this wait began does not count.
     :param on_suspended: where it is applied, and suspended.
+    :param on_unknown: where nobody can say whether it is as expected.
     :param on_out_of_sync: where it stays out of sync after a good synchronisation.
     :param on_manual: where somebody must start the synchronisation.
     :param on_window: where a sync window is closed.
@@ -62,6 +63,7 @@ class Expectation(JsonForm):
     require_applied: bool = False
     require_refresh: bool = True
     on_suspended: Policy = "wait"
+    on_unknown: Policy = "wait"
     on_out_of_sync: Policy = "wait"
     on_manual: Policy = "fail"
     on_window: Policy = "wait"

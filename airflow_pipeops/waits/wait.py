@@ -26,6 +26,7 @@ _ERRORS: Mapping[str, type[PipeOpsError]] = {
     "app_deleted": exceptions.NotFound,
     "unreachable": exceptions.Unreachable,
     "deadline": exceptions.WaitTimeout,
+    "cannot_tell": exceptions.ReleaseFailed,
     "degraded": exceptions.ReleaseFailed,
     "suspended": exceptions.ReleaseFailed,
     "superseded": exceptions.ReleaseFailed,
@@ -137,6 +138,11 @@ class Wait:
     def over(self) -> bool:
         """Whether the verdict is ``done`` or ``failed``."""
         return self.state.verdict.state != "wait"
+
+    @property
+    def done(self) -> bool:
+        """Whether the verdict is ``done``."""
+        return self.state.verdict.state == "done"
 
     @property
     def failed(self) -> bool:

@@ -225,8 +225,10 @@ def test_diff_of_what_was_changed_by_hand(released: Any, context: Any, kept: Any
     assert "-  value: by hand" in text
     assert "+  value: '2'" in text
     assert "hunter2" not in text + json.dumps(done)
-    record = context["outlet_events"][deliverable.drift].extra
+    record = context["outlet_events"][deliverable.differences].extra
     assert record["id"] == done["record_id"]
+    assert (record["kind"], record["body"]["reason"]) == ("differences", "ConfigMap/settings modified")
+    assert deliverable.drift not in made.outlets, "that is for data"
     assert record["evidence"][0]["uri"] == done["diff_uri"]
     assert status(sandbox, app)["operationState"] == operation, "nothing was started"
     with pytest.raises(AirflowFailException, match=r"DriftFound: .* ConfigMap/settings modified"):

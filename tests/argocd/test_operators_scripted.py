@@ -11,11 +11,15 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
-from airflow_pipeops.argocd.operators import ArgoCDSyncOperator
+from airflow_pipeops.argocd.application import observe
+from airflow_pipeops.argocd.clients.protocol import AppRef
+from airflow_pipeops.argocd.clients.rest import ArgoCDClient
+from airflow_pipeops.argocd.hook import ArgoCDHook
+from airflow_pipeops.argocd.operators import ArgoCDDiffOperator, ArgoCDSyncOperator
 from airflow_pipeops.argocd.sensors import ArgoCDAppSensor, ArgoCDSteadySensor
 from airflow_pipeops.argocd.watchers import ArgoCDDriftTrigger
 from airflow_pipeops.delivery.deliverable import Deliverable
-from airflow_pipeops.exceptions import BadResponse, InvalidInput, Unreachable
+from airflow_pipeops.exceptions import BadResponse, Conflict, InvalidInput, Unreachable
 
 NEW, OLD = "a" * 40, "b" * 40
 ME = "dag/run-1/task/-1"
@@ -417,6 +421,88 @@ def test_sync_without_revision_makes_the_compared_one_explicit(
     assert [json.loads(body)["revision"] for method, _, body in scripted.requests if method == "POST"] == [
         NEW
     ]
+
+
+def version(number: int, sync: str, revision: str) -> tuple[int, Any]:
+    """Return an answer: the application as its controller wrote it so many times."""
+    found = application(
+        sync={"status": sync, "revision": revision}, operationState=operation("Succeeded", revision)
+    )
+    found["metadata"]["resourceVersion"] = str(number)
+    return 200, found
+
+
+def managed(differs: bool) -> tuple[int, Any]:
+    """Return an answer: the application's one object."""
+    live = {"kind": "ConfigMap", "data": {"value": "by hand" if differs else "1"}}
+    wanted = {"kind": "ConfigMap", "data": {"value": "1"}}
+    states = {"liveState": json.dumps(live), "targetState": json.dumps(wanted)}
+    return 200, {"items": [{"kind": "ConfigMap", "name": "settings", "modified": differs, **states}]}
+
+
+def diff(**arguments: Any) -> Any:
+    return ArgoCDDiffOperator(task_id="task", app="api", refresh=False, **arguments)
+
+
+def test_objects_of_one_revision_are_not_told_as_those_of_another(
+    scripted: Any, context: dict[str, Any]
+) -> None:
+    """The application is read before a synchronisation, and its objects after it; the other way round is as bad."""
+    still = [version(2, "Synced", NEW), managed(False), version(2, "Synced", NEW)]
+    scripted.answers = [version(1, "OutOfSync", OLD), managed(False), *still]
+    clean = diff().execute(context)
+    assert (clean["verdict"], clean["revision"], clean["sync"]) == ("clean", NEW, "Synced")
+    still = [version(2, "Synced", NEW), managed(False), version(2, "Synced", NEW)]
+    scripted.answers = [version(1, "OutOfSync", OLD), managed(True), *still]
+    clean = diff(on_difference="fail").execute(context)
+    assert (clean["verdict"], clean["revision"], clean["differences"]) == ("clean", NEW, [])
+
+
+def test_what_never_stands_still_is_not_told_to_differ(scripted: Any, context: dict[str, Any]) -> None:
+    def moving() -> list[tuple[int, Any]]:
+        return [one for n in range(9) for one in (version(n, "OutOfSync", NEW), managed(True))]
+
+    scripted.answers = moving()
+    found = diff().execute(context)
+    assert (found["verdict"], found["differences"], found["fingerprint"]) == ("unknown", [], "")
+    assert "changed each of" in found["reason"]
+    scripted.answers = moving()
+    with pytest.raises(AirflowFailException, match=r"cannot be compared with Git: .* changed each of"):
+        diff(on_difference="fail").execute(context)
+    scripted.answers = moving()
+    with pytest.raises(Conflict, match="changed each of"):
+        ArgoCDHook().difference("api")
+
+
+def test_a_watcher_compares_objects_with_the_revision_that_they_are_of(scripted: Any) -> None:
+    """It is told of a difference; before the objects are read, a commit comes, and they differ by that."""
+    trigger = ArgoCDDriftTrigger(argocd_conn_id="argocd_default", apps=["api"])
+    _, told = version(1, "OutOfSync", OLD)
+    _, synced = version(1, "Synced", OLD)
+    del told["spec"]["syncPolicy"]
+
+    def judged(*answers: tuple[int, Any]) -> Any:
+        async def story() -> Any:
+            async with ArgoCDClient(scripted.url, "token", attempts=1) as client:
+                _, memory = await trigger.judge(
+                    client, ref, observe(synced), trigger.remembered({}), resumed=False
+                )
+                return await trigger.judge(client, ref, observe(told), memory, resumed=False)
+
+        scripted.answers = list(answers)
+        return asyncio.run(story())
+
+    ref = AppRef("api", "ml")
+    same = [(200, told), managed(True), (200, told)]
+    payload, _ = judged(*same)
+    assert [one["name"] for one in payload["resources"]] == ["settings"]
+    commit = application(
+        sync={"status": "OutOfSync", "revision": NEW}, operationState=operation("Succeeded", OLD)
+    )
+    commit["metadata"]["resourceVersion"] = "2"
+    payload, memory = judged((200, told), managed(True), (200, commit), managed(True), (200, commit))
+    assert payload is None
+    assert memory.reported == ""
 
 
 def test_drift_trigger_names_its_applications() -> None:

@@ -102,6 +102,36 @@ def test_the_first_failure_ends_it_if_that_is_asked_for(fail_fast: bool, good: s
     assert isinstance(waits[0].state.error("x"), SyncFailed)
 
 
+class Turns:
+    """A server on which one application falls ill as soon as the other is healthy, until it was read so often."""
+
+    def __init__(self, ill: int) -> None:
+        self.read: list[str] = []
+        self.ill = ill
+
+    async def get(self, ref: AppRef) -> dict[str, Any]:
+        self.read.append(ref.name)
+        second = self.read.count("second") > 3
+        if ref.name == "second":
+            return application("Healthy" if second else "Progressing")
+        self.ill -= second
+        return application("Progressing" if second and self.ill >= 0 else "Healthy")
+
+    async def refresh(self, ref: AppRef, *, hard: bool, timeout: float) -> dict[str, Any]:
+        return await self.get(ref)
+
+
+def test_a_group_is_live_only_if_all_of_it_is_at_one_moment() -> None:
+    waits = [Wait(AppRef(name), Expectation.from_json(expectation())) for name in ("first", "second")]
+    client: Any = Turns(ill=3)
+    asyncio.run(until_decided(ArgoCDController(client), waits, 0.02))
+    assert [wait.state.verdict.state for wait in waits] == ["done", "done"]
+    # The first was done before the second was; it is read until it is healthy beside the second.
+    assert client.ill < 0
+    healthy = [number for number, name in enumerate(client.read) if name == "second"][3]
+    assert client.read[healthy:].count("first") > 3
+
+
 def test_a_trigger_of_an_earlier_version_goes_on(scripted: Any, context: dict[str, Any]) -> None:
     scripted.answers = [(200, application("Progressing")), (200, application())]
     begun = time.time() - 60

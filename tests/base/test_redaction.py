@@ -7,7 +7,7 @@ import base64
 import pytest
 
 from airflow_pipeops.exceptions import InvalidInput
-from airflow_pipeops.redaction import MOST, excerpt, redacted, remember, remember_header
+from airflow_pipeops.redaction import MASK, MOST, cleaned, excerpt, redacted, remember, remember_header
 
 
 @pytest.mark.timeout(20)
@@ -61,3 +61,31 @@ def test_a_header_is_remembered_by_its_password_too() -> None:
 def test_an_excerpt_is_cut_after_the_secrets_are_out() -> None:
     remember("h4lf-a-secret-is-one")
     assert excerpt("  said h4lf-a-secret-is-one", 12) == "said ***"
+
+
+def test_what_a_program_reads_keeps_what_only_looks_like_a_secret() -> None:
+    remember("known-to-us-12", "short")
+    sent = {
+        "uri": "s3://artifacts@bucket/token=1/model",
+        "image": "docker://web@sha256:" + "a" * 64,
+        "said": ["bad known-to-us-12", base64.b64encode(b"x known-to-us-12 y").decode(), ("short", 7, None)],
+        "url": "https://ann:pass@host/x",
+        "known-to-us-12": "ghp_" + "a" * 30,
+    }
+    found = cleaned(sent)
+    assert found == {
+        "uri": sent["uri"],
+        "image": sent["image"],
+        "said": [f"bad {MASK}", found["said"][1], ("short", 7, None)],
+        "url": f"https://{MASK}@host/x",
+        MASK: MASK,
+    }
+    assert MASK in found["said"][1]
+    assert cleaned(found) == found
+
+
+def test_nesting_without_end_is_left_to_whoever_refuses_it() -> None:
+    deep: list = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert isinstance(cleaned(deep), list)

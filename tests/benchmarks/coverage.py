@@ -2,6 +2,7 @@
 
     python tests/benchmarks/coverage.py --rounds 2000
     python tests/benchmarks/coverage.py --gate --rounds 400
+    python tests/benchmarks/coverage.py --clusters --rounds 400
 
 Each cell is drawn anew ``rounds`` times with as many positive (rarest) rows as the column says, beside 2,000 others. It
 says in percent how often the 95 % interval held the truth, and, in brackets, how often it would have called a model
@@ -150,34 +151,62 @@ def covered(case: Case, positives: int, rounds: int) -> tuple[float, float]:
     return held / rounds, worse / rounds
 
 
-def promoted(positives: int, rounds: int, resamples: int) -> float:
-    """Return the share of rounds in which a challenger of pure noise was promoted over a champion of pure noise."""
-    import pandas as pd
+class Noise:
+    """A model that repeats a column."""
+
+    classes_ = np.array([0, 1])
+
+    def __init__(self, column: str) -> None:
+        self.feature_names_in_ = np.array([column])
+
+    def predict(self, frame: Any) -> Array:
+        """Return the column."""
+        return frame[self.feature_names_in_[0]].to_numpy()
+
+
+def better(frame: Any, cluster: str | None, resamples: int, seed: int) -> bool:
+    """Whether column ``a`` is promoted over column ``b``."""
     from sklearn.metrics import roc_auc_score
 
     from airflow_pipeops.models.champion import judge
     from airflow_pipeops.models.evaluation import compare
 
-    class Noise:
-        classes_ = np.array([0, 1])
-
-        def __init__(self, column: str) -> None:
-            self.feature_names_in_ = np.array([column])
-
-        def predict(self, frame: Any) -> Array:
-            return frame[self.feature_names_in_[0]].to_numpy()
-
     def scorer(model: Any, frame: Any) -> float:
         return float(roc_auc_score(frame["y"], model.predict(frame[list(model.feature_names_in_)])))
+
+    found = compare(
+        Noise("a"), Noise("b"), frame, scorer, target="y", cluster=cluster, rounds=resamples, seed=seed
+    )
+    return judge(found.challenger, found.champion, interval=found.interval, doubt=found.doubt).promote
+
+
+def promoted(positives: int, rounds: int, resamples: int) -> float:
+    """Return the share of rounds in which a challenger of pure noise was promoted over a champion of pure noise."""
+    import pandas as pd
 
     hits = 0
     for seed in range(rounds):
         random = np.random.default_rng(seed)
         y = np.r_[np.ones(positives, int), np.zeros(400, int)]
         frame = pd.DataFrame({"a": random.normal(size=len(y)), "b": random.normal(size=len(y)), "y": y})
-        found = compare(Noise("a"), Noise("b"), frame, scorer, target="y", rounds=resamples, seed=seed)
-        hits += judge(found.challenger, found.champion, interval=found.interval, doubt=found.doubt).promote
+        hits += better(frame, None, resamples, seed)
     return hits / rounds
+
+
+def clustered(days: int, rounds: int, resamples: int) -> list[float]:
+    """Return the shares of rounds in which noise that leans to one side on each day was promoted: rows, and days, drawn."""
+    import pandas as pd
+
+    hits = {None: 0, "day": 0}
+    for seed in range(rounds):
+        random = np.random.default_rng(seed)
+        day = np.repeat(np.arange(days), 40)
+        a = random.normal(size=len(day))
+        y = random.random(len(day)) < 1 / (1 + np.exp(-2 * random.normal(size=days)[day] * a))
+        frame = pd.DataFrame({"a": a, "b": random.normal(size=len(day)), "y": y.astype(int), "day": day})
+        for cluster in hits:
+            hits[cluster] += better(frame, cluster, resamples, seed)
+    return [count / rounds for count in hits.values()]
 
 
 def main() -> None:
@@ -185,12 +214,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=2000)
     parser.add_argument("--gate", action="store_true", help="count promotions of noise instead")
+    parser.add_argument("--clusters", action="store_true", help="count promotions of noise that leans by day")
     given = parser.parse_args()
     error = 100 * NormalDist().inv_cdf(0.975) * (0.025 * 0.975 / given.rounds) ** 0.5
     print(f"{given.rounds} rounds; 2.5 % is measured to within {error:.1f}\n")
     if given.gate:
         for positives in (5, 10, 20, 50, 200):
             print(f"| {positives} | {100 * promoted(positives, given.rounds, 100):.1f} |", flush=True)
+        return
+    if given.clusters:
+        for days in (10, 20, 50, 100):
+            cells = clustered(days, given.rounds, 60)
+            print(f"| {days} | " + " | ".join(f"{100 * cell:.1f}" for cell in cells) + " |", flush=True)
         return
     print("| metric | " + " | ".join(f"{count:,}" for count in POSITIVES) + " |")
     print("|---" * (len(POSITIVES) + 1) + "|")

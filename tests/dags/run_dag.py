@@ -1,6 +1,7 @@
 """Run one example DAG to its end in this process, and print what became of its tasks as JSON.
 
-Usage: python run_dag.py DAG_ID [CONF_JSON]
+Usage: python run_dag.py DAG_ID [CONF_JSON [PAYLOADS_JSON]], where payloads are those of a batch watcher's events that start
+the run.
 """
 
 from __future__ import annotations
@@ -9,14 +10,36 @@ import json
 import runpy
 import sys
 
+from airflow.models.asset import AssetEvent, AssetModel, association_table
+from airflow.models.dagrun import DagRun
 from airflow.sdk import DAG
+from airflow.settings import Session
+from sqlalchemy import event, insert, select
 
 from airflow_pipeops.provider.examples import example_dags
 
 dag_id, conf = sys.argv[1], json.loads(sys.argv[2]) if len(sys.argv) > 2 else {}
 found = runpy.run_path(str(example_dags() / f"{dag_id}.py"))
 dag = next(item for item in found.values() if isinstance(item, DAG) and item.dag_id == dag_id)
+payloads = json.loads(sys.argv[3]) if len(sys.argv) > 3 else []
+
+
+@event.listens_for(DagRun, "after_insert")
+def start_by_events(mapper, connection, run: DagRun) -> None:
+    """Let the run be started by events, as the scheduler does it: ``dag.test()`` knows runs by hand only."""
+    asset = select(AssetModel.id).where(AssetModel.name == "flight-delay.batch").scalar_subquery()
+    for payload in payloads:
+        extra = {"from_trigger": True, "payload": payload}
+        added = connection.execute(insert(AssetEvent).values(asset_id=asset, extra=extra))
+        one = {"dag_run_id": run.id, "event_id": added.inserted_primary_key[0]}
+        connection.execute(association_table.insert().values(**one))
+
+
 # A person's approval has no person here: it counts as given.
 run = dag.test(run_conf=conf, mark_success_pattern=r"^approve$")
-states = {ti.task_id: str(ti.state) for ti in run.get_task_instances()}
-print(json.dumps({"state": str(run.state), "tasks": states}))
+states = {
+    ti.task_id if ti.map_index < 0 else f"{ti.task_id}[{ti.map_index}]": str(ti.state)
+    for ti in run.get_task_instances()
+}
+emitted = select(AssetEvent.extra).where(AssetEvent.source_run_id == run.run_id).order_by(AssetEvent.id)
+print(json.dumps({"state": str(run.state), "tasks": states, "emitted": list(Session().scalars(emitted))}))

@@ -7,15 +7,18 @@ import json
 import runpy
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import httpx
+import pandas as pd
 import pytest
 from airflow.sdk import DAG
 
+from airflow_pipeops.demo import flights
 from airflow_pipeops.demo.preflight import Ports
 from airflow_pipeops.demo.stack import DAGS, Stack
+from airflow_pipeops.models import training
 from airflow_pipeops.provider.examples import example_dags
 from tests.servers import free_ports
 
@@ -67,9 +70,9 @@ def laptop(tmp_path_factory) -> Iterator[Stack]:
         stack.stop()
 
 
-def run_dag(stack: Stack, dag: str, conf: dict | None = None) -> dict:
-    """Run a DAG in a process of its own; return the states."""
-    command = [sys.executable, str(RUNNER), dag, json.dumps(conf or {})]
+def run_dag(stack: Stack, dag: str, conf: dict | None = None, payloads: Sequence[dict] = ()) -> dict:
+    """Run a DAG in a process of its own, by hand or by what watchers told; return the states."""
+    command = [sys.executable, str(RUNNER), dag, json.dumps(conf or {}), json.dumps(list(payloads))]
     run = subprocess.run(command, env=stack.environment, capture_output=True, text=True, timeout=280)
     assert run.returncode == 0, (run.stdout + run.stderr)[-6000:]
     found = json.loads(run.stdout.splitlines()[-1])
@@ -108,7 +111,7 @@ def test_from_commit_and_data_to_releases_and_back(laptop: Stack) -> None:
     unknown = run_dag(laptop, "drift_to_retrain", {"batch": "no-such.parquet"})
     assert unknown["tasks"]["new_batches"] == "failed"
     assert "there is no batch 'no-such.parquet'" in unknown["log"]
-    assert drift["tasks"]["decide"] == "success"
+    assert drift["tasks"]["judge.decide[0]"] == "success"
 
     guard = run_dag(laptop, "release_guard")
     assert guard["state"] == "success", guard["log"][-5000:]
@@ -121,3 +124,88 @@ def test_from_commit_and_data_to_releases_and_back(laptop: Stack) -> None:
     infrastructure = run_dag(laptop, "desired_state_drift", {"policy": "heal"})
     assert infrastructure["state"] == "success", infrastructure["log"][-5000:]
     assert infrastructure["tasks"]["heal"] == "skipped", "there is no difference to heal"
+
+
+@pytest.fixture
+def data_only(tmp_path) -> Iterator[Stack]:
+    """Airflow's database and connections, and no deliverable in the sandbox."""
+    stack = Stack(tmp_path / "home", Ports(airflow=free_ports(2), nodes=free_ports(4)))
+    try:
+        stack.prepare()
+        stack.start_sandbox()
+        stack.migrate()
+        yield stack
+    finally:
+        stack.stop()
+
+
+def put_champion(stack: Stack) -> None:
+    """Train a model on two months, and register it as what production would serve."""
+    frame = pd.concat([flights.month(number, 3000, seed=number) for number in (1, 2)], ignore_index=True)
+    trained = training.train(
+        flights.features(frame),
+        stack.home / "artifacts",
+        name="flight-delay",
+        trainer=flights.train,
+        scorer=flights.score,
+        metric="auc",
+        holdout=0.1,
+        time_column="day",
+        seed=0,
+        target="late",
+        data_digest="",
+    )
+    uris = {name: trained[name] for name in ("reference_uri", "holdout_uri", "metrics")}
+    version = stack.registry().register("flight-delay", trained["artifact_uri"], trained["sha256"], **uris)
+    stack.registry().set_alias("flight-delay", "champion", version.version)
+
+
+@pytest.mark.timeout(900)
+def test_of_several_batches_each_is_judged_for_itself(data_only: Stack) -> None:
+    """One run stands for five batches: what cannot be read fails alone, what is bad is recorded as such."""
+    data = data_only.home / "data"
+    names = [data_only.deliver_month(number).name for number in (3, 4)]
+    (data / "damaged.parquet").write_bytes((data / names[0]).read_bytes()[:5000])
+    flights.write(flights.month(5, 3000).drop(columns="late"), data / "no-label.parquet")
+    uris = [
+        data.as_uri() + "/damaged.parquet",
+        f"{data.as_uri()}/{names[0]}",
+        "file:///etc/passwd",
+        data.as_uri() + "/no-label.parquet",
+        f"{data.as_uri()}/{names[1]}",
+    ]
+    payloads = [
+        {"uri": uri, "name": uri.rpartition("/")[2], "size": 1, "key": str(key)}
+        for key, uri in enumerate(uris)
+    ]
+
+    unknown = run_dag(data_only, "drift_to_retrain", payloads=[payloads[1], payloads[4]])
+    assert unknown["state"] == "success", unknown["log"][-5000:]
+    assert unknown["tasks"]["champion"] == "success"
+    for index in (0, 1):
+        assert unknown["tasks"][f"judge.quality[{index}]"] == "success", unknown["log"][-5000:]
+        for task in ("drift", "champion_score", "decide"):
+            states = [unknown["tasks"].get(f"judge.{task}{at}", "skipped") for at in ("", f"[{index}]")]
+            assert states == ["skipped", "skipped"], task
+
+    put_champion(data_only)
+    again = [{**payload, "key": payload["key"] + " again"} for payload in payloads]
+    found = run_dag(data_only, "drift_to_retrain", payloads=again)
+    assert found["state"] == "failed", "a batch that cannot be judged is seen"
+    tasks = ("batch", "quality", "usable", "drift", "champion_score", "decide")
+    states = [[found["tasks"][f"judge.{task}[{index}]"] for task in tasks] for index in range(len(uris))]
+    good = ["success"] * 6
+    assert states == [
+        ["success", "failed", *["upstream_failed"] * 4],
+        good,
+        ["failed", *["upstream_failed"] * 5],
+        ["success", "success", "skipped", "skipped", "skipped", "success"],
+        good,
+    ]
+    assert "'file:///etc/passwd' is not a file right in" in found["log"]
+    bodies = [extra["body"] for extra in found["emitted"] if extra.get("kind") == "decision"]
+    decided = {body["observation"]["batch"]: (body["action"], body["rule"]) for body in bodies}
+    assert set(decided) == {*names, "no-label.parquet"}
+    assert decided["no-label.parquet"] == ("investigate", "quality")
+    assert decided[names[0]][1] != "quality"
+    assert decided[names[1]][1] != "quality"

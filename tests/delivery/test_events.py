@@ -107,6 +107,8 @@ def test_a_run_that_something_else_started_is_as_by_hand(context) -> None:
         (DECISION, WEB.retrain, True),
         (DECISION, OTHER.retrain, False),
         (DECISION, WEB.drift, False),
+        (Record("differences", "web", {}), WEB.differences, True),
+        (Record("differences", "web", {}), WEB.drift, False),
         (Record("evaluation", "web", {}), WEB.retrain, False),
         (Record("image", "web", {}, environment="staging"), WEB.image, True),
     ],

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
@@ -7,6 +10,7 @@ from airflow_pipeops.delivery.deliverable import Deliverable
 from airflow_pipeops.delivery.operators import DeliveryOperator, RecordOperator, no_retry, parent_ids
 from airflow_pipeops.delivery.records import Record
 from airflow_pipeops.exceptions import DataRejected, InvalidInput, Unreachable
+from airflow_pipeops.redaction import remember
 
 service = Deliverable("svc")
 SHA = "a" * 40
@@ -92,3 +96,42 @@ def test_an_outlet_without_a_record_gets_no_event(context) -> None:
     op = Emitter(task_id="t", deliverable=service, environment="staging")
     op.post_execute(context, op.execute(context))
     assert op.outlets == [service.image]
+
+
+class Telling(DeliveryOperator):
+    """Repeats what a server said, as an operator would that forgot to look at it."""
+
+    emits = ("incident",)
+
+    def execute(self, context):
+        said = {"said": f"refused {TOKEN}", "list": [{"deep": TOKEN}]}
+        self.kept = self.keep(context, f"<p>{TOKEN}</p>", "page.html", "text/html")
+        return {**said, "record_id": self.emit(context, "incident", said)}
+
+    def execute_complete(self, context, event=None):
+        return self.execute(context)
+
+
+class Further(Telling):
+    """Goes on with what its parent returned."""
+
+    def execute(self, context):
+        return {**super().execute(context), "more": TOKEN}
+
+
+TOKEN = "glsa-Zq81kfPw02"
+
+
+@pytest.mark.parametrize("method", ["execute", "execute_complete"])
+def test_nothing_leaves_with_a_secret(context, method: str) -> None:
+    from urllib.parse import urlsplit
+
+    remember(TOKEN)
+    op = Further(task_id="t", deliverable=service, environment="production")
+    result = getattr(op, method)(context)
+    record, _ = emitted(context, service.incident("production"))
+    assert record.id == result["record_id"]
+    kept = Path(urlsplit(op.kept.uri).path).read_text(encoding="utf-8")
+    assert record.body == {"said": "refused ***", "list": [{"deep": "***"}]}
+    assert kept == "<p>***</p>"
+    assert TOKEN not in json.dumps(result)

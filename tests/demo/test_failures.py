@@ -56,6 +56,20 @@ def test_the_failed_task_comes_first_with_its_newest_log_and_its_page(stack) -> 
     assert any(str(stack.home / "logs") in line for line in told)
 
 
+def test_of_a_mapped_task_the_one_that_failed_is_named(stack) -> None:
+    mapped = {"map_index": 1, "rendered_map_index": "flights-2013-03.parquet"}
+    stack.api.task_instances = lambda dag, run: [{**task("quality", "failed"), **mapped}]
+    place = stack.home / "airflow" / "logs" / "dag_id=code" / "run_id=asset__1+00:00" / "task_id=quality"
+    for index in (0, 1, 2):
+        (place / f"map_index={index}").mkdir(parents=True)
+        (place / f"map_index={index}" / "attempt=1.log").touch()
+    told = explain(stack, StoryBroken("waited in vain"))
+    assert "  code.quality[flights-2013-03.parquet] is failed (try 1)" in told
+    assert f"    log:  {place / 'map_index=1' / 'attempt=1.log'}" in told
+    page = "http://127.0.0.1:8080/dags/code/runs/asset__1%2B00%3A00/tasks/quality/mapped/1"
+    assert f"    page: {page}" in told
+
+
 def test_an_airflow_that_does_not_answer_is_said(stack) -> None:
     def no() -> list[str]:
         raise PipeOpsError("down")

@@ -16,6 +16,9 @@ PAGES = "".join(page.read_text() for page in (ROOT / "docs").glob("*.md"))
 #: Errors are in the reference; a page tells of what raises them.
 NAMES = [name for name in airflow_pipeops.__all__ if not hasattr(exceptions, name)]
 _HERE = re.compile(r"https://github.com/airflow-pipeops/airflow-pipeops/(?:blob|tree|raw)/main/([^#)\s]+)")
+_REPOSITORY = re.compile(r"(github\.com/[\w.-]+/airflow-pipeops)\b")
+#: Where an address of the repository stands.
+_ADDRESSED = ("pyproject.toml", "mkdocs.yml", "README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -32,6 +35,14 @@ def test_links_of_the_readme_work_on_the_package_index() -> None:
 @pytest.mark.parametrize("path", sorted(set(_HERE.findall(README))))
 def test_and_lead_to_what_is_there(path: str) -> None:
     assert (ROOT / path).exists()
+
+
+def test_one_repository_is_named_and_no_other() -> None:
+    home = re.search(r'^Homepage = "https://(\S+)"$', (ROOT / "pyproject.toml").read_text(), re.M)
+    assert home
+    pages = [*map(ROOT.joinpath, _ADDRESSED), *ROOT.glob("docs/**/*.md"), *ROOT.glob("helm/**/*.md")]
+    named = {(name, page.name) for page in pages for name in _REPOSITORY.findall(page.read_text())}
+    assert {name for name, _ in named} == {home[1]}, named
 
 
 def test_the_readme_says_how_to_install_it() -> None:

@@ -304,9 +304,29 @@ def test_a_loss_beyond_chance_fails_the_gate(scored: dict, context: dict) -> Non
 
 def test_too_few_labels_are_said(scored: dict, context: dict) -> None:
     found = ModelPerformanceOperator(
-        task_id="performance", **scored, reference=0.95, min_coverage=0.9, on_worse="fail"
+        task_id="performance",
+        **scored,
+        reference=0.95,
+        min_coverage=0.9,
+        on_worse="fail",
+        on_unknown="accept",
     ).execute(context)
     assert (found["verdict"], found["value"], found["worse"]) == ("too few labels", None, False)
+
+
+@pytest.mark.parametrize(
+    ("unknown", "why"),
+    [({"reference": 0.5, "min_coverage": 0.9}, "too few labels"), ({"reference": None}, "no reference")],
+)
+def test_a_gate_stays_shut_where_nobody_can_tell(
+    scored: dict, context: dict, unknown: dict, why: str
+) -> None:
+    gate = ModelPerformanceOperator(
+        task_id="performance", **scored, **unknown, on_worse="fail", deliverable=MODEL
+    )
+    with pytest.raises(AirflowFailException, match=rf"PerformanceDropped: nobody can tell .*\({why}\)"):
+        gate.execute(context)
+    assert not gate._emitted
 
 
 @pytest.mark.parametrize("label", [0, "on time"])
@@ -328,6 +348,7 @@ def test_a_quiet_day_without_a_positive_label_is_one_of_too_few_labels(
             positive=positive,
             reference=0.9,
             on_worse="fail",
+            on_unknown="accept",
         ).execute(context)
         assert (found["verdict"], found["value"], found["worse"]) == ("too few labels", None, False)
         assert found["counts"]["rarest_class"] == few

@@ -39,7 +39,7 @@ class Flux:
         self.sources, self.kustomize = SourceController(self.world), KustomizeController(self.world)
         self.helm = HelmController(self.world)
         self._http = httpx.Client(base_url=api.url, headers={"Authorization": "Bearer controller"}, timeout=5)
-        self._stop, self._pause = threading.Event(), threading.Event()
+        self._stop, self._pause, self._turn = threading.Event(), threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.pace = 0.005
         self.trouble, self.told = "", 0
@@ -67,8 +67,10 @@ class Flux:
         self._http.close()
 
     def pause(self) -> None:
-        """Stall them."""
+        """Stall them; what they were about to write is written then."""
         self._pause.set()
+        with self._turn:
+            pass
 
     def go_on(self) -> None:
         """End the stall."""
@@ -108,15 +110,16 @@ class Flux:
     def _run(self) -> None:
         while not self._stop.is_set():
             time.sleep(self.pace)
-            if self._pause.is_set():
-                continue
-            self.world.now += 1
-            self.sources.due = True
-            try:
-                self._tick()
-            except (httpx.HTTPError, KeyError) as error:
-                self.trouble = repr(error)
-                self._forget()
+            with self._turn:
+                if self._pause.is_set():
+                    continue
+                self.world.now += 1
+                self.sources.due = True
+                try:
+                    self._tick()
+                except (httpx.HTTPError, KeyError) as error:
+                    self.trouble = repr(error)
+                    self._forget()
 
     def _tick(self) -> None:
         source = self._list("GitRepository").get("deploy")

@@ -18,6 +18,7 @@ from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from airflow_pipeops.delivery.deliverable import Deliverable
 from airflow_pipeops.exceptions import InvalidInput, Unreachable
 from airflow_pipeops.flux.hook import FluxHook
+from airflow_pipeops.flux.kinds import KINDS
 from airflow_pipeops.flux.operators import (
     FluxDriftOperator,
     FluxReconcileOperator,
@@ -255,7 +256,10 @@ def test_an_object_that_is_deleted_in_the_middle_is_said_to_be_gone(
     [
         (FluxReadySensor, {"match": "nearly"}),
         (FluxReadySensor, {"on_drift": "maybe"}),
+        (FluxReadySensor, {"on_drift": "fail"}),  # nobody can tell of a Kustomization
+        (FluxDriftOperator, {"on_unknown": "maybe"}),
         (FluxReadySensor, {"on_suspended": "maybe"}),
+        (FluxReadySensor, {"on_unknown": "maybe"}),
         (FluxReadySensor, {"failed_attempts": 0}),
         (FluxReadySensor, {"timeout": 5}),
         (FluxReadySensor, {"chart_version": "1.0.0"}),
@@ -548,6 +552,10 @@ def test_drift_of_a_release(flux: Flux, context: dict[str, Any]) -> None:
     found = operator.execute(context)
     assert found["verdict"] == "unknown"
     assert "drift detection off" in found["warning"]
+    gate = {"kind": "HelmRelease", "name": "api", "on_drift": "fail"}
+    with pytest.raises(AirflowFailException, match=r"DriftFound: nobody can tell .*drift detection off"):
+        task(FluxDriftOperator, **gate).execute(context)
+    assert task(FluxDriftOperator, **gate, on_unknown="accept").execute(context)["verdict"] == "unknown"
 
 
 def test_corrections_of_a_kustomization(flux: Flux, context: dict[str, Any]) -> None:
@@ -603,6 +611,87 @@ def test_corrections_of_a_kustomization(flux: Flux, context: dict[str, Any]) -> 
         ("api", "modified"),
         ("settings", "missing"),
     ]
+
+
+# ---- what the credential may not see ----------------------------------------------------------------------------------
+
+
+def owned_by(flux: Flux, kind: str, name: str, namespace: str) -> None:
+    """Have a Kustomization of another namespace apply an object."""
+    labels = {
+        "kustomize.toolkit.fluxcd.io/name": "fleet",
+        "kustomize.toolkit.fluxcd.io/namespace": namespace,
+    }
+    flux.api.change(KINDS[kind][2], NAMESPACE, name, lambda item: item["metadata"].update(labels=labels))
+
+
+def forbid(flux: Flux, plural: str, namespace: str) -> None:
+    flux.api.tokens["token"] = lambda verb, what, where: (
+        not (what.startswith(f"{plural}.") and where == namespace)
+    )
+
+
+@pytest.mark.parametrize("owned", ["Kustomization", "GitRepository"])
+def test_no_gate_opens_while_what_applies_an_object_may_not_be_seen(
+    flux: Flux, context: dict[str, Any], owned: str
+) -> None:
+    flux.install()
+    made = flux.world.commit()
+    owned_by(flux, owned, "apps" if owned == "Kustomization" else "deploy", "tenants")
+    forbid(flux, "kustomizations", "tenants")
+    flux.start()
+    flux.until_ready(commit=made.sha)
+    lacking = "cannot get resource 'kustomizations.kustomize.toolkit.fluxcd.io' in namespace 'tenants'"
+    with pytest.raises(AirflowFailException, match=lacking) as caught:
+        task(FluxReadySensor, revision=made.sha, timeout=timedelta(milliseconds=500)).execute(context)
+    assert "WaitTimeout" in str(caught.value)
+    with pytest.raises(AirflowFailException, match=lacking) as caught:
+        task(FluxReadySensor, revision=made.sha, on_unknown="fail").execute(context)
+    assert "ReleaseFailed" in str(caught.value)
+    # An explicit choice, which the result repeats.
+    result = task(FluxReadySensor, revision=made.sha, on_unknown="accept").execute(context)
+    assert result["rule"] == "ready"
+    assert any(lacking in one for one in result["warnings"])
+    # Where any revision will do, it is of no account who applies it.
+    assert task(FluxReadySensor, match="any").execute(context)["rule"] == "ready"
+    # Once it may be seen, it is told.
+    flux.api.tokens["token"] = lambda *_: True
+    assert task(FluxReadySensor, revision=made.sha).execute(context)["warnings"] == []
+
+
+def test_what_a_source_holds_cannot_be_told_where_it_may_not_be_seen(
+    flux: Flux, context: dict[str, Any]
+) -> None:
+    flux.install()
+    flux.world.commit()
+    flux.start()
+    flux.until_ready()
+    forbid(flux, "gitrepositories", NAMESPACE)
+    with pytest.raises(AirflowFailException, match=r"cannot get resource 'gitrepositories\.source"):
+        task(FluxReadySensor, match="any", on_unknown="fail").execute(context)
+
+
+def test_a_release_is_not_taken_for_ready_of_a_commit_while_its_owner_may_not_be_seen(
+    flux: Flux, context: dict[str, Any]
+) -> None:
+    flux.install(helm=True)
+    made = flux.world.commit(chart="2.0.0")
+    flux.start()
+    flux.until(lambda: flux.world.released == "2.0.0")
+    forbid(flux, "kustomizations", NAMESPACE)
+    given = {"kind": "HelmRelease", "name": "api"}
+    for choice, error in (("fail", "ReleaseFailed"), ("accept", "WaitTimeout")):
+        with pytest.raises(AirflowFailException, match="cannot get resource 'kustomizations") as caught:
+            task(
+                FluxReadySensor,
+                **given,
+                revision=made.sha,
+                on_unknown=choice,
+                timeout=timedelta(milliseconds=500),
+            ).execute(context)
+        assert error in str(caught.value)
+    # What it says of its chart needs no owner.
+    assert task(FluxReadySensor, **given, chart_version="2.0.0").execute(context)["chart"] == "2.0.0"
 
 
 # ---- the connection ----------------------------------------------------------------------------------------------------

@@ -172,14 +172,33 @@ MOMENTS = {
         "apps/charts",
         ("hrb", "fleet5"),
     ),
-    # The template of the commit is not live, and never will be: the version is the one before.
+    # The template of the commit is not live, and never will be: the version is the one before. The cluster says the same
+    # of a commit that has changed something else, so without Git nobody can tell.
     "no-new-version": Moment(
         "helmrelease-chartversion-nobump",
         "f79cfd5c",
+        "wait",
+        "cannot_tell",
+        "Give git_conn_id",
+        ("hr", "fleet2"),
+    ),
+    "no-new-version-and-red": Moment(
+        "helmrelease-chartversion-nobump",
+        "f79cfd5c",
         "failed",
-        "chart_unproven",
+        "cannot_tell",
         "reconcileStrategy",
         ("hr", "fleet2"),
+        (("on_unknown", "fail"),),
+    ),
+    "no-new-version-and-accepted": Moment(
+        "helmrelease-chartversion-nobump",
+        "f79cfd5c",
+        "done",
+        "ready",
+        "Give git_conn_id",
+        ("hr", "fleet2"),
+        (("on_unknown", "accept"),),
     ),
     # The same with the strategy Revision: live.
     "revision-strategy": Moment(
@@ -242,7 +261,7 @@ def test_a_commit_that_released_something_is_done_with_a_word_about_the_chart() 
     [
         ("", "done", ""),
         ("c" * 40, "failed", "cccccccc has changed ./charts/api without a new version"),
-        (None, "failed", "nobody can tell"),
+        (None, "wait", "Git cannot say what changed in it: no Git"),
     ],
 )
 def test_git_says_whether_the_files_of_a_chart_are_those_of_the_commit(

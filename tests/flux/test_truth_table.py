@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from airflow_pipeops.exceptions import BadResponse
+from airflow_pipeops.flux.client import gather
 from airflow_pipeops.flux.kinds import Ref
 from airflow_pipeops.flux.objects import absent as observe_absent
 from airflow_pipeops.flux.objects import observe
@@ -931,8 +933,14 @@ RELEASES: dict[str, tuple[list[Any], Expectation, str, str]] = {
             )
         ],
         expect(on_out_of_sync="fail"),
-        "done",
-        "ready",
+        "failed",
+        "drift_unknown",
+    ),
+    "drift_detection_off_and_waited_for": (
+        [helm(hr("1.2.3", cond("Ready"), spec={"driftDetection": {}}))],
+        expect(on_out_of_sync="wait"),
+        "wait",
+        "drift_unknown",
     ),
     # known bug reports
     "kustomize_controller_701_owner_runs_into_its_timeout_while_the_release_has_failed": (
@@ -1114,6 +1122,31 @@ def test_what_ready_does_not_say_is_said(look: Any, note: str) -> None:
     verdict = judge(look)
     assert verdict.state == "done"
     assert any(note in one for one in verdict.details["warnings"])
+
+
+def test_what_decides_and_was_left_out_of_a_look_opens_no_gate() -> None:
+    chain = [
+        ks(
+            NEW,
+            name=f"k{n}",
+            labels={
+                "kustomize.toolkit.fluxcd.io/name": f"k{n + 1}",
+                "kustomize.toolkit.fluxcd.io/namespace": "flux-system",
+            },
+        )
+        for n in range(60)
+    ]
+    around = {Ref("Kustomization", "flux-system", f"k{n}"): one for n, one in enumerate(chain)} | {
+        SOURCE: git()
+    }
+
+    async def get(ref: Ref) -> Any:
+        return around[ref]
+
+    found = asyncio.run(gather(Ref("Kustomization", "flux-system", "k0"), get))
+    verdict, _ = decide(observe(found, found.missing, found.hidden), BASE, Memory(), 0.0)
+    assert (verdict.state, verdict.rule) == ("wait", "cannot_tell")
+    assert "only 40 objects are looked at" in verdict.reason
 
 
 def test_what_the_credential_may_not_see_is_said() -> None:

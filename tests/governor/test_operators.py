@@ -223,6 +223,24 @@ def test_late_labels_complete_the_history_and_are_recorded(context: dict) -> Non
         govern(context, history=[], late={"2013-05.parquet": 0.6})
 
 
+@pytest.mark.parametrize("named", ["2013-04.parquet", "april again.parquet"])
+def test_late_labels_may_name_a_copy_of_the_data(named: str, context: dict) -> None:
+    first = {**APRIL, "performance": None, "digest": "d4"}
+    copy = {**first, "batch": "april again.parquet", "at": "2013-05-02T00:00:00+00:00"}
+    records = [Record("decision", MODEL.name, {"observation": one}) for one in (first, copy)]
+    history, left_out = read_history(records)
+    assert (len(history), left_out) == (1, [])
+    for past in (history, [first, copy]):
+        _, found = govern(
+            context, quality=QUALITY, performance=0.67, history=past, late={named: {"value": 0.6}}
+        )
+        assert found["action"] == "retrain"
+        record = emitted(context, MODEL.retrain)
+        # Read back with the decisions before it, they are one batch.
+        known = {item.batch: item.performance for item in observations([*records, record])}
+        assert known == {"2013-04.parquet": 0.6, "2013-06.parquet": 0.67}
+
+
 def test_figures_beside_the_metric_reach_the_decision(context: dict) -> None:
     performance = {"value": 0.67, "reference": 0.7, "error": 0.01, "predecessor": 0.71, "rows": 25_000}
     _, found = govern(context, quality=QUALITY, performance=performance, estimate={"value": 0.5}, history=[])
@@ -406,3 +424,21 @@ def test_batches_are_counted_in_the_order_of_their_data(named: bool, context: di
 )
 def test_the_date_in_a_name(batch: str, of: str) -> None:
     assert Observation(batch, APRIL["at"], True).of == of
+
+
+@pytest.mark.parametrize(
+    ("history", "why"),
+    [
+        ("[{", "history is no JSON: "),
+        ("[" * 100_000, "history is no JSON: "),
+        ('{"batch": "x"}', "history is no list, but of type dict"),
+        (7, "history is no list, but of type int"),
+        ('["2013-04"]', "history holds as its entry 1 no observation, but something of type str"),
+        ([{"batch": "x"}], "an observation is incomplete"),
+    ],
+)
+def test_a_history_that_is_none_is_named(context: dict, history: object, why: str) -> None:
+    with pytest.raises(AirflowFailException, match=why) as caught:
+        govern(context, quality=QUALITY, drift=DRIFT, performance=0.7, history=history)
+    assert isinstance(caught.value.__cause__, InvalidInput)
+    assert caught.value.__cause__.field == "history"

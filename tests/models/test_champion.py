@@ -32,6 +32,23 @@ margin = st.floats(0, 0.5)
         (0.2, 0.3, {"higher_is_better": False, "interval": (0.05, 0.2)}, True, "gain of \\+0.1000"),
         (0.4, 0.3, {"higher_is_better": False}, False, "not better"),
         (0.4, None, {"higher_is_better": False, "floor": 0.3}, False, "above the floor"),
+        (
+            0.72,
+            None,
+            {"floor": 0.7},
+            False,
+            "may be below the floor of 0.7000, which cannot be told from chance\\.",
+        ),
+        (
+            0.72,
+            None,
+            {"floor": 0.7, "level": (0.69, 0.75)},
+            False,
+            "0.6900 to 0.7500. may be below the floor",
+        ),
+        (0.72, None, {"floor": 0.7, "level": (0.70, 0.74)}, True, "no champion"),
+        (0.28, None, {"higher_is_better": False, "floor": 0.3, "level": (0.25, 0.31)}, False, "may be above"),
+        (0.28, None, {"higher_is_better": False, "floor": 0.3, "level": (0.25, 0.3)}, True, "no champion"),
     ],
 )
 def test_table(challenger, champion, options, promote, why):
@@ -49,6 +66,7 @@ def test_table(challenger, champion, options, promote, why):
         ((0.5, 0.4), {"minimum_gain": -0.1}),
         ((0.5, 0.4), {"interval": (0.2, 0.1)}),
         ((0.5, 0.4), {"interval": (math.nan, 0.1)}),
+        ((0.5, 0.4), {"level": (0.6, 0.4)}),
     ],
 )
 def test_numbers_that_are_none(arguments, options):
@@ -56,20 +74,24 @@ def test_numbers_that_are_none(arguments, options):
         judge(*arguments, **options)
 
 
-@given(metric, metric, margin, st.none() | st.tuples(margin, margin), st.none() | metric, st.booleans())
-def test_never_promotes_what_is_not_better(challenger, champion, minimum, widths, floor, higher):
+widths_or_none = st.none() | st.tuples(margin, margin)
+
+
+@given(metric, metric, margin, widths_or_none, widths_or_none, st.none() | metric, st.booleans())
+def test_never_promotes_what_is_not_better(challenger, champion, minimum, widths, around_it, floor, higher):
     sign = 1 if higher else -1
     gain = sign * (challenger - champion)
     interval = (gain - widths[0], gain + widths[1]) if widths else None
+    level = (challenger - around_it[0], challenger + around_it[1]) if around_it else None
     verdict = judge(
-        challenger, champion, minimum_gain=minimum, interval=interval, floor=floor, higher_is_better=higher
-    )
+        challenger, champion, minimum_gain=minimum, interval=interval, level=level, floor=floor, higher_is_better=higher,
+    )  # fmt: skip
     if verdict.promote:
         assert gain > 0
         assert gain >= minimum
         assert interval is not None
         assert interval[0] > 0
-        assert floor is None or sign * challenger >= sign * floor
+        assert floor is None or min(sign * end for end in level) >= sign * floor
     assert verdict.reason.endswith(".")
 
 

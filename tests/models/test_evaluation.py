@@ -11,7 +11,7 @@ from sklearn.tree import DecisionTreeRegressor
 
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.models.champion import judge
-from airflow_pipeops.models.evaluation import MIN_RARER, compare
+from airflow_pipeops.models.evaluation import MIN_CLUSTERS, MIN_RARER, compare
 
 COLUMNS = ["x", "noise"]
 
@@ -45,6 +45,15 @@ def guesses() -> LogisticRegression:
 
 def verdict(found):
     return judge(found.challenger, found.champion, interval=found.interval, doubt=found.doubt)
+
+
+def days(count: int, each: int, seed: int) -> pd.DataFrame:
+    """Days on each of which ``x`` leans to the label or away from it by chance, all rows of a day alike."""
+    random = np.random.default_rng(seed)
+    day = np.repeat(np.arange(count), each)
+    x = random.normal(size=len(day))
+    y = random.random(len(day)) < 1 / (1 + np.exp(-2 * random.normal(size=count)[day] * x))
+    return pd.DataFrame({"x": x, "noise": random.normal(size=len(day)), "y": y.astype(int), "day": day})
 
 
 def test_with_20_positives_in_a_million_rows_nothing_is_promoted(guesses) -> None:
@@ -168,3 +177,73 @@ def test_a_scorer_that_draws_rows_anew_for_each_model_is_refused(knows, guesses)
     with pytest.raises(InvalidInput, match="other rows than the challenger") as caught:
         compare(knows, knows, rows(600, 200), drawing, target="y")
     assert caught.value.field == "scorer"
+
+
+def test_rows_of_a_day_that_move_together_do_not_make_a_gain(guesses) -> None:
+    """As independent rows they promote pure noise a third of the time; tests/benchmarks/coverage.py counts more."""
+    other = fitted("x")
+    promoted = {None: 0, "day": 0}
+    for seed in range(20):
+        frame = days(15, 40, seed)
+        for cluster in promoted:
+            found = compare(other, guesses, frame, auc, target="y", cluster=cluster, rounds=50, seed=seed)
+            promoted[cluster] += verdict(found).promote
+    assert promoted["day"] <= 4  # 2.5 % of 20; five or more have a chance of 1 in 10,000
+    assert promoted[None] >= promoted["day"] + 2
+
+
+def test_times_count_by_their_day(knows, guesses) -> None:
+    frame = days(15, 40, 0)
+    at = (
+        pd.Timestamp("2026-01-01") + pd.to_timedelta(frame["day"], "D") + pd.to_timedelta(np.arange(600), "s")
+    )
+    by_day, by_time = (
+        compare(knows, guesses, frame.assign(day=column), auc, target="y", cluster="day", rounds=40)
+        for column in (frame["day"], at)
+    )
+    assert by_time.interval == by_day.interval
+
+
+def test_a_handful_of_days_tells_nothing(knows, guesses) -> None:
+    found = compare(knows, guesses, days(MIN_CLUSTERS - 1, 60, 0), auc, target="y", cluster="day")
+    assert found.interval is None
+    assert found.doubt.startswith("9 values of 'day', whose rows move together, are too few")
+
+
+@pytest.mark.parametrize("column", ["week", "hole"])
+def test_a_cluster_column_that_is_none(knows, guesses, column: str) -> None:
+    frame = days(15, 40, 0).assign(hole=[None, *[1.0] * 599])
+    with pytest.raises(InvalidInput) as caught:
+        compare(knows, guesses, frame, auc, target="y", cluster=column)
+    assert caught.value.field == "cluster"
+
+
+def test_the_level_of_a_model_has_an_interval_that_a_floor_is_held_against(knows) -> None:
+    found = compare(knows, None, rows(2000, 200), auc, target="y", level=True)
+    low, high = found.level
+    assert low < found.challenger < high
+    assert found.champion is found.interval is None
+    for floor, reached in ((low - 0.001, True), ((low + found.challenger) / 2, False)):
+        assert judge(found.challenger, None, floor=floor, level=found.level).promote is reached
+    few = compare(knows, None, rows(2000, 3), auc, target="y", level=True)
+    assert (
+        "cannot be told from chance: 3 rows" in judge(few.challenger, None, floor=0.1, doubt=few.doubt).reason
+    )
+
+
+def test_twelve_rows_that_are_all_right_are_no_certainty() -> None:
+    frame = pd.DataFrame({"x": [0.0, 1.0] * 12, "y": [0, 1] * 12})
+    sure = LogisticRegression(C=1e6).fit(frame[["x"]], frame["y"])
+
+    def right(model, frame):
+        return float((model.predict(frame[["x"]]) == frame["y"]).mean())
+
+    found = compare(sure, None, frame, right, target="y", level=True)
+    assert found.challenger == 1.0
+    assert found.level == pytest.approx((0.025 ** (1 / 12), 1.0))  # Clopper's and Pearson's of 12 in 12
+
+    def odd(model, frame):
+        return 1 + right(model, frame)  # nobody knows what bounds it
+
+    found = compare(sure, None, frame, odd, target="y", level=True)
+    assert (found.level, found.doubt) == (None, "all resamples have the same number")

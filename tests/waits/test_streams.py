@@ -655,6 +655,28 @@ def test_several_waits_of_one_trigger_and_the_first_failure() -> None:
     run(server, story)
 
 
+def test_several_are_done_only_if_all_are_at_one_moment() -> None:
+    """The first is done, and ill again before the second is done: never was all of it live."""
+    server = Server(app("one"), app("two", "Progressing"))
+
+    async def story(world: World) -> None:
+        one, two = (wait(name, require_refresh=False) for name in ("one", "two"))
+        task = world.follow(one, two)
+        await world.until(lambda: one.over and two.state.verdict.rule == "progressing")
+        server.set(app("one", "Progressing", at=101.0))
+        server.set(app("two", at=101.0))
+        await world.until(lambda: two.over and not one.over)
+        assert not task.done()
+        reads = server.count("read")
+        server.set(app("one", at=102.0))
+        await world.until(task.done)
+        assert one.done
+        assert two.done
+        assert server.count("read") > reads
+
+    run(server, story)
+
+
 def test_an_older_answer_of_a_lagging_replica_is_not_believed() -> None:
     server = Server(app("api"))
 

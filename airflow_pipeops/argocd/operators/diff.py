@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_pipeops.argocd.application import observe
+from airflow_pipeops.argocd.application import observe, with_managed
 from airflow_pipeops.argocd.differences import LIMIT, differences, fingerprint, unified
 from airflow_pipeops.argocd.operators.base import ArgoCDOperator
 from airflow_pipeops.base.arguments import one_of
 from airflow_pipeops.delivery.operators import no_retry
-from airflow_pipeops.exceptions import DriftFound, SyncFailed
+from airflow_pipeops.exceptions import Conflict, DriftFound, SyncFailed
 from airflow_pipeops.git.forges import first_commit_url
-from airflow_pipeops.redaction import redacted
+from airflow_pipeops.redaction import cleaned, redacted
 from airflow_pipeops.waits.status import Observed
 
 if TYPE_CHECKING:
@@ -28,12 +28,13 @@ class ArgoCDDiffOperator(ArgoCDOperator):
     """Compare live with desired state, object by object, as Argo CD does: what it is told to ignore is ignored.
 
     Nothing is changed, and no dry run is made: that would replace the state of the last operation. A clean comparison is
-    taken for one only if the application says nothing against it: with a ``ComparisonError`` the answer is ``unknown``.
+    taken for one only if the application says nothing against it: with a ``ComparisonError`` the answer is ``unknown``, and
+    so it is where the application changed each time while its objects were read.
 
-    Returns ``{app, revision, sync, verdict, differences, more, conditions, refreshed, fingerprint, diff_uri, url,
+    Returns ``{app, revision, sync, verdict, reason, differences, more, conditions, refreshed, fingerprint, diff_uri, url,
     record_id}``; ``verdict`` is ``clean``, ``different`` or ``unknown``. Each difference names its fields and never their
     values. The whole text, with secrets masked, is stored as evidence at ``diff_uri``. With a ``deliverable``, what is not
-    clean is recorded as drift.
+    clean is recorded as *differences*.
 
     :param refresh: have Argo CD compare anew first.
     :param on_difference: what is not clean is a result (``record``), fails the task (``fail``), or skips what comes
@@ -41,7 +42,7 @@ class ArgoCDDiffOperator(ArgoCDOperator):
     :param on_clean: go on (``continue``), or ``skip`` what comes directly after it: for a branch that heals.
     """
 
-    emits = ("drift",)
+    emits = ("differences",)
 
     def __init__(
         self,
@@ -59,45 +60,52 @@ class ArgoCDDiffOperator(ArgoCDOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Compare."""
         with no_retry():
-            observed, refreshed, managed = self._look()
+            observed, refreshed, managed, why = self._look()
             if self.refresh and not refreshed:
                 self.log.warning("%s did not acknowledge the refresh: the comparison may be old", self.app)
-            result = self._result(observed, refreshed, managed)
+            result = self._result(observed, refreshed, managed, why)
             if result["verdict"] != "clean":
                 result = {**result, **self._kept(context, result, unified(managed))}
             return self._ended(context, result)
 
-    def _look(self) -> tuple[Observed, bool, list[dict[str, Any]]]:
+    def _look(self) -> tuple[Observed, bool, list[dict[str, Any]], str]:
+        """Return the application, whether it was refreshed, its objects, and why nobody can tell how they differ."""
         hook = self.hook()
 
-        async def work(client: ArgoCDClient) -> tuple[Observed, bool, list[dict[str, Any]]]:
+        async def work(client: ArgoCDClient) -> tuple[Observed, bool, list[dict[str, Any]], str]:
             ref = hook.ref(self.app)
             fresh = await client.refresh(ref) if self.refresh else None
-            observed = observe(fresh if fresh is not None else await client.get(ref))
+            application = fresh if fresh is not None else await client.get(ref)
+            why: str = ""
+            managed: list[dict[str, Any]] = []
             try:
-                managed = await client.managed_resources(ref)
+                application, managed = await with_managed(client, ref, application)
+            except Conflict as error:
+                why = error.message
             except SyncFailed:
                 # The server will not compare what the controller could not.
-                if not _doubtful(observed):
+                if not _doubtful(observe(application)):
                     raise
-                managed = []
-            return observed, fresh is not None, managed
+            return observe(application), fresh is not None, managed, why
 
-        observed, refreshed, managed = hook.run(work)
+        observed, refreshed, managed, why = hook.run(work)
         repositories = [source.repo for source in observed.sources]
         self.commit_url = first_commit_url(repositories, observed.desired)
-        return observed, refreshed, managed
+        return observed, refreshed, managed, why
 
     def _result(
-        self, observed: Observed, refreshed: bool, managed: Sequence[Mapping[str, Any]]
+        self, observed: Observed, refreshed: bool, managed: Sequence[Mapping[str, Any]], why: str
     ) -> dict[str, Any]:
         found = differences(managed)
-        verdict = "different" if found else "unknown" if _doubtful(observed) else "clean"
+        verdict = "different" if found else "unknown" if why or _doubtful(observed) else "clean"
+        names = ", ".join(f"{item.kind}/{item.name} {item.change}" for item in found[:5])
+        said = "; ".join(redacted(item.message)[:500] for item in observed.conditions[:2])
         return {
             "app": self.app,
             "revision": observed.desired[0] if len(observed.desired) == 1 else list(observed.desired),
             "sync": observed.sync,
             "verdict": verdict,
+            "reason": "" if verdict == "clean" else why or names or said or f"sync {observed.sync}",
             "differences": [item.to_json() for item in found[:LIMIT]],
             "more": max(0, len(found) - LIMIT),
             "conditions": [
@@ -119,26 +127,21 @@ class ArgoCDDiffOperator(ArgoCDOperator):
 
             evidence = [store(text.encode(), f"{self.app}.diff", media_type="text/x-diff")]
         body = {
-            "subject": "desired state",
-            **{key: result[key] for key in ("app", "revision", "sync", "verdict", "more", "fingerprint")},
+            **{
+                key: result[key]
+                for key in ("app", "revision", "sync", "verdict", "reason", "more", "fingerprint")
+            },
             "resources": [{**item, "fields": item["fields"][:5]} for item in result["differences"]],
             "conditions": [item["type"] for item in result["conditions"]],
         }
         return {
             "diff_uri": evidence[0].uri if evidence else "",
-            "record_id": self.emit(context, "drift", body, evidence=evidence),
+            "record_id": self.emit(context, "differences", body, evidence=evidence),
         }
 
     def _ended(self, context: Context, result: dict[str, Any]) -> dict[str, Any]:
         clean = result["verdict"] == "clean"
-        names = ", ".join(
-            f"{item['kind']}/{item['name']} {item['change']}" for item in result["differences"][:5]
-        )
-        why = (
-            names
-            or "; ".join(item["message"] for item in result["conditions"][:2])
-            or f"sync {result['sync']}"
-        )
+        why = result["reason"]
         self.log.info("%s: %s%s", self.app, result["verdict"], "" if clean else f": {why}")
         if clean and self.on_clean == "skip":
             self._skip_rest(context, result)
@@ -162,6 +165,7 @@ class ArgoCDDiffOperator(ArgoCDOperator):
             return
         # Airflow keeps neither the result nor the clean-up of a task that ends by this exception.
         ti: Any = context["ti"]
+        result = cleaned(result)
         for key, value in {**result, "return_value": result}.items():
             ti.xcom_push(key=key, value=value)
         self.post_execute(context, result)

@@ -11,6 +11,7 @@ from airflow_pipeops.delivery.links import ReportLink
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.drift.settings import ROBUST, AskedKind, Mode, Settings
 from airflow_pipeops.exceptions import DriftFound, InvalidInput, MissingExtra
+from airflow_pipeops.redaction import cleaned
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -308,7 +309,8 @@ class ComparisonOperator(MeasuringOperator):
 
         ti: Any = context["ti"]
         # The skip leaves this method by an exception, so what a return would do is done before it.
-        ti.xcom_push("return_value", dict(result))
+        result = cleaned(dict(result))
+        ti.xcom_push("return_value", result)
         for name, value in result.items():
             ti.xcom_push(name, value)
         self.post_execute(context, result)

@@ -18,8 +18,8 @@ class EvaluateModelOperator(DeliveryOperator):
 
     The verdict is a result and not a failure. A gain that cannot be told from chance, as where a label has a handful of
     rows, is no reason to promote; the label's column is the ``target`` that the challenger was trained with. Returns
-    ``{promote, reason, metric, challenger, champion, gain, interval, rows, challenger_sha256, champion_version,
-    champion_sha256, record_id}``; ``challenger`` and ``champion`` are the metric's values.
+    ``{promote, reason, metric, challenger, challenger_interval, champion, gain, interval, rows, challenger_sha256,
+    champion_version, champion_sha256, record_id}``; ``challenger`` and ``champion`` are the metric's values.
 
     :param model: name of the model.
     :param challenger: what :class:`TrainModelOperator` returned; templated.
@@ -27,7 +27,10 @@ class EvaluateModelOperator(DeliveryOperator):
     :param holdout: URI of the held-out data, if not the challenger's own; templated.
     :param alias: of the champion in the registry.
     :param minimum_gain: smallest gain that is worth a release.
-    :param floor: what a model must reach whatever the champion does.
+    :param floor: what a model must reach whatever the champion does: the worse end of the 95 % interval of its metric, so
+        that no floor is reached by chance. Without a floor that interval (``challenger_interval``) is not looked for.
+    :param cluster: column of the held-out data whose equal values mark rows that move together, such as the day; times count
+        by their day. Intervals then come from whole days drawn anew, and are wider. Without it rows count as independent.
     :param metric: name of what the scorer measures.
     :param higher_is_better: ``False`` for an error or a loss.
     :param trusted: types that a stored model may hold beyond scikit-learn's own.
@@ -48,6 +51,7 @@ class EvaluateModelOperator(DeliveryOperator):
         alias: str = "champion",
         minimum_gain: float = 0.0,
         floor: float | None = None,
+        cluster: str | None = None,
         metric: str = "auc",
         higher_is_better: bool = True,
         trusted: Sequence[str] = (),
@@ -62,6 +66,7 @@ class EvaluateModelOperator(DeliveryOperator):
         self.alias = alias
         self.minimum_gain = minimum_gain
         self.floor = floor
+        self.cluster = cluster
         self.metric = metric
         self.higher_is_better = higher_is_better
         self.trusted = trusted
@@ -94,6 +99,8 @@ class EvaluateModelOperator(DeliveryOperator):
             frame,
             scorer,
             target=new.manifest.target,
+            cluster=self.cluster,
+            level=self.floor is not None,
             higher_is_better=self.higher_is_better,
         )
         verdict = champion.judge(
@@ -102,6 +109,7 @@ class EvaluateModelOperator(DeliveryOperator):
             minimum_gain=self.minimum_gain,
             floor=self.floor,
             interval=measured.interval,
+            level=measured.level,
             doubt=measured.doubt,
             higher_is_better=self.higher_is_better,
         )
@@ -110,6 +118,7 @@ class EvaluateModelOperator(DeliveryOperator):
             "reason": verdict.reason,
             "metric": self.metric,
             "challenger": measured.challenger,
+            "challenger_interval": list(measured.level) if measured.level else None,
             "champion": measured.champion,
             "gain": verdict.gain,
             "interval": list(verdict.interval) if verdict.interval else None,

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: What happens if the metric is worse than its reference.
 OnWorse = Literal["record", "fail"]
+#: What a gate does where nobody can tell.
+OnUnknown = Literal["fail", "accept"]
 
 
 class ModelPerformanceOperator(DeliveryOperator):
@@ -47,10 +49,12 @@ class ModelPerformanceOperator(DeliveryOperator):
     :param min_coverage: share of the predictions that must have a label.
     :param estimate_from: labelled predictions of a time when all was well, to estimate from while labels are too few.
     :param features: columns that the errors of a regressor depend on, for an estimate.
-    :param on_worse: ``record`` it and go on, or ``fail`` the task, without retry.
+    :param on_worse: ``record`` it and go on, or ``fail`` the task, without retry, also where nobody can tell: with too few
+        labels and without an estimate, or without a reference.
+    :param on_unknown: ``accept`` lets the gate that ``on_worse="fail"`` makes open where nobody can tell.
     :param storage_conn_id: connection of type ``pipeops_storage`` for relative names or credentials.
     :raises InvalidInput: for an unknown column or metric, or keys that do not name one row.
-    :raises PerformanceDropped: if it is worse and ``on_worse`` is ``fail``.
+    :raises PerformanceDropped: if it is worse, or nobody can tell, and ``on_worse`` is ``fail``.
     """
 
     template_fields: Sequence[str] = (
@@ -81,6 +85,7 @@ class ModelPerformanceOperator(DeliveryOperator):
         estimate_from: Given | None = None,
         features: Sequence[str] = (),
         on_worse: OnWorse = "record",
+        on_unknown: OnUnknown = "fail",
         storage_conn_id: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -88,6 +93,7 @@ class ModelPerformanceOperator(DeliveryOperator):
         keys = [key] if isinstance(key, str) else list(key)
         self.metric = one_of("metric", metric, tuple(METRICS))
         self.on_worse: OnWorse = one_of("on_worse", on_worse, get_args(OnWorse))
+        self.on_unknown: OnUnknown = one_of("on_unknown", on_unknown, get_args(OnUnknown))
         for field, value, sound, remedy in (
             (
                 "positive",
@@ -141,10 +147,23 @@ class ModelPerformanceOperator(DeliveryOperator):
                 "batch": batch,
             }
             self.log.info("%s", _said(facts))
-            if worse and self.on_worse == "fail":
-                raise PerformanceDropped(_said(facts), remedy="Look at the batch, then retrain or roll back.")
+            if self.on_worse == "fail":
+                self._demand(facts)
             record = self.emit(context, "evaluation", {"subject": "performance", **facts})
             return {**facts, "record_id": record}
+
+    def _demand(self, facts: Mapping[str, Any]) -> None:
+        """Fail unless the metric is known to be no worse than its reference.
+
+        :raises PerformanceDropped: if it is worse, or nobody can tell.
+        """
+        if facts["worse"]:
+            raise PerformanceDropped(_said(facts), remedy="Look at the batch, then retrain or roll back.")
+        if facts["verdict"] != "steady" and self.on_unknown == "fail":
+            raise PerformanceDropped(
+                f"nobody can tell whether the model is worse ({facts['verdict']}): {_said(facts)}",
+                remedy="Wait for more labels, or give a reference or estimate_from; on_unknown='accept' lets this pass.",
+            )
 
     def _joined(self, predictions: pd.DataFrame) -> Labelled:
         from airflow_pipeops.models.performance.labelled import join

@@ -25,7 +25,8 @@ def codes(labels: Any, predictions: Any) -> tuple[Array, Array]:
     :param labels: shape (rows,).
     :param predictions: shape (rows,).
     :return: the numbers of the labels' classes, and of the predictions'.
-    :raises InvalidInput: for a class that is null, or if not one class is in both: they are written in two ways.
+    :raises InvalidInput: for a class that is null, or if both are written in two ways: not one class is in both, and they
+        are of unlike types, or the same texts but for case and space. That not one is in both is a day like others.
     """
     import numpy as np
     import pandas as pd
@@ -40,7 +41,7 @@ def codes(labels: Any, predictions: Any) -> tuple[Array, Array]:
                 field=name,
                 remedy="Leave rows without a label out before measuring.",
             )
-    if not np.isin(y, p).any():
+    if not np.isin(y, p).any() and _written_in_two_ways(both[: len(labels)], both[len(labels) :]):
         raise InvalidInput(
             f"labels and predictions have no class in common: {both.iloc[0]!r} against {both.iloc[-1]!r}",
             field="predictions",
@@ -48,6 +49,24 @@ def codes(labels: Any, predictions: Any) -> tuple[Array, Array]:
             remedy="Write the classes in one way: this metric wants the predicted class, and no score.",
         )
     return y, p
+
+
+def _written_in_two_ways(labels: Any, predictions: Any) -> bool:
+    """Whether classes of which none is in both cannot be the same kind of thing."""
+    kinds = [sorted({_kind(value) for value in one.unique()}) for one in (labels, predictions)]
+    if kinds[0] != kinds[1]:
+        return True
+    plain = [{str(value).strip().casefold() for value in one.unique()} for one in (labels, predictions)]
+    return bool(plain[0] & plain[1])
+
+
+def _kind(value: Any) -> str:
+    """Return what a class is, as far as two of them can be equal: a whole number is one however it is stored."""
+    from numbers import Number
+
+    if isinstance(value, Number):
+        return "a whole number" if value == value // 1 else "a fraction"  # type: ignore[operator]
+    return "text" if isinstance(value, str) else type(value).__name__
 
 
 @dataclass(frozen=True)

@@ -50,11 +50,13 @@ class Judge(Protocol):
 
 
 class _Place:
-    __slots__ = ("due", "ended", "judge", "ticket")
+    __slots__ = ("asked_at", "due", "ended", "judge", "sure_at", "ticket")
 
     def __init__(self, judge: Judge, ticket: Ticket) -> None:
         self.judge, self.ticket = judge, ticket
         self.due = 0.0
+        #: When the answer was asked for that the last word rests on, and since when the last word has been the same.
+        self.asked_at, self.sure_at = 0.0, 0.0
         #: The judgement was in at this moment, and is to be confirmed by an answer to a later question.
         self.ended: float | None = None
 
@@ -96,10 +98,13 @@ class Seat:
             now = self._stream.clock()
             news, self._news = self._news, {}
             for ticket in [t for t in self._open if t in news or self._places[t].due <= now]:
-                if await self._look(self._places[ticket]):
+                place = self._places[ticket]
+                if await self._look(place):
                     del self._open[ticket]
-                    if fail_fast and self._places[ticket].judge.failed:
+                    if fail_fast and place.judge.failed:
                         return
+                    if not self._open:
+                        self._look_again()
 
     async def _look(self, place: _Place) -> bool:
         """Judge one application; whether it is decided for good."""
@@ -114,7 +119,7 @@ class Seat:
             seen = replace(seen, refreshed=True)
         await judge.judge(seen)
         if not judge.over:
-            place.ended = None
+            place.ended, place.sure_at = None, 0.0
             place.due = stream.clock() + judge.again_in()
             self._want_refresh(ticket, judge)
             return False
@@ -124,12 +129,24 @@ class Seat:
         """Whether a judgement was reached on an answer that was asked for late enough, and not on hearsay."""
         now = self._stream.clock()
         if asked_at is not None and asked_at >= (now - _RECENT if place.ended is None else place.ended):
+            place.asked_at, place.sure_at = asked_at, place.sure_at or now
             return True
         if place.ended is None:
             place.ended = now
         place.due = now + _CONFIRM_AGAIN
         self._stream.asker.ask(place.ticket.ref)
         return False
+
+    def _look_again(self) -> None:
+        """Open again what was decided on an answer from before the last one was: all must have been so at one moment."""
+        last = max(self._places.values(), key=lambda place: place.sure_at)
+        if any(place.judge.failed for place in self._places.values()):
+            return
+        for ticket, place in self._places.items():
+            if place is not last and place.asked_at < last.sure_at:
+                self._open[ticket] = None
+                place.ended, place.due = last.sure_at, self._stream.clock() + _CONFIRM_AGAIN
+                self._stream.asker.ask(ticket.ref)
 
     def _want_refresh(self, ticket: Ticket, judge: Judge) -> None:
         wanted = judge.refresh_in()

@@ -222,3 +222,28 @@ def test_what_cannot_be_measured_is_named(metric: str, y: list, p: list, field: 
     with pytest.raises(InvalidInput) as caught:
         measure(metric, y, p)
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("labels", "predictions"), [(["bird"] * 30, ["cat", "dog"] * 15), ([3] * 30, np.repeat([1.0, 2.0], 15))]
+)
+def test_a_day_on_which_no_predicted_class_is_a_label_is_measured(labels, predictions) -> None:
+    found = measure("multiclass_accuracy", labels, predictions)
+    assert (found.value, found.low) == (0.0, 0.0)
+    assert 0 < found.high < 0.13
+    assert measure("f1_macro", labels, predictions).value == 0.0
+
+
+@pytest.mark.parametrize(
+    ("labels", "predictions"),
+    [
+        (["1", "2"], [1, 2]),
+        (["Bird", "Cat"], ["bird ", "cat "]),
+        ([0, 1], [0.13, 0.87]),
+        ([True, False], ["yes", "no"]),
+    ],
+)
+def test_classes_that_are_written_in_two_ways_are_refused(labels, predictions) -> None:
+    with pytest.raises(InvalidInput, match="no class in common") as caught:
+        measure("multiclass_accuracy", labels, predictions)
+    assert caught.value.field == "predictions"
