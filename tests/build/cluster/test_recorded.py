@@ -64,10 +64,14 @@ GIVEN: dict[str, Any] = {
 }
 
 
+#: The provider looks for the pods of a Job so often, without a pause; the Job controller takes a moment.
+AT_ONCE: dict[str, Any] = {"parallelism": 1, "job_poll_interval": 0.2, "discover_pods_retry_number": 1000}
+
+
 def operator(kind: str, **more: Any) -> Any:
     if kind == "pod":
         return RecordedPodOperator(**{**GIVEN, **more})
-    return RecordedJobOperator(**{**GIVEN, "parallelism": 1, "job_poll_interval": 0.2, **more})
+    return RecordedJobOperator(**{**GIVEN, **AT_ONCE, **more})
 
 
 def resumed(made: Any, deferred: TaskDeferred, context: Any) -> Any:
