@@ -103,7 +103,10 @@ def _connection_types() -> list[dict[str, Any]]:
                 "relabeling": {"host": "Tracking URI", "password": "Password or token", "login": "User name"},
                 "placeholders": {"host": "https://mlflow.example.com"},
             },
-            "conn-fields": {},
+            "conn-fields": {
+                "ca_file": _text("CA file", "Path of a PEM file for a private certificate authority."),
+                "timeout": _text("Timeout", "Seconds for one call to a server; 30 by default."),
+            },
         },
         {
             "connection-type": "pipeops_storage",
