@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from airflow_pipeops.argocd.watchers import ArgoCDReleasedTrigger as ArgoCDReleasedTrigger
     from airflow_pipeops.base.setup import MissingConnectionTrigger as MissingConnectionTrigger
     from airflow_pipeops.base.storage import StorageHook as StorageHook
+    from airflow_pipeops.build.hook import RegistryHook as RegistryHook
     from airflow_pipeops.build.operators import BuildImageOperator as BuildImageOperator
     from airflow_pipeops.build.operators import RunTestsOperator as RunTestsOperator
     from airflow_pipeops.build.operators import SmokeTestOperator as SmokeTestOperator
@@ -96,6 +97,7 @@ _MODULES = {
     "BuildFailed": "exceptions",
     "BuildFeaturesOperator": "models.operators.train",
     "BuildImageOperator": "build.operators",
+    "RegistryHook": "build.hook",
     "DataBatchTrigger": "validation.triggers",
     "DataDriftOperator": "drift.operators.comparison",
     "Deliverable": "delivery.deliverable",

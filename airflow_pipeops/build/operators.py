@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -12,21 +12,27 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, BaseOperatorLink
 
-from airflow_pipeops.base.arguments import matching, positive
+from airflow_pipeops.base.arguments import mapping, matching, positive
 from airflow_pipeops.base.connections import known_to_airflow, read
 from airflow_pipeops.base.http import base_url, trusting
 from airflow_pipeops.delivery.links import CommitLink, LogLink
-from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
+from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry, order_key
 from airflow_pipeops.exceptions import BuildFailed, GateFailed, InvalidInput, TestsFailed, Unreachable
 from airflow_pipeops.redaction import redacted
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_pipeops.build.backends import BuildBackend, BuildRequest, BuiltImage, Waiting, Worker
     from airflow_pipeops.build.process import Command, Finished
     from airflow_pipeops.build.testrun import TestRun
+    from airflow_pipeops.git.repository import GitRepository
 
 _SHA = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
+_FOLDER = re.compile(r"(?![/-])(?!(?:.*/)?\.\.(?:/|$))[^\x00-\x1f]+")
+_CONTEXT = "Name a folder relative to the repository's root."
+_PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_]+(/v[0-9]+)?")
+_ARGUMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _IMAGE = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*(/[a-z0-9]+([._-][a-z0-9]+)*)*")
 
 
@@ -53,7 +59,7 @@ class _SourceOperator(DeliveryOperator):
         if self._command is not None:
             self._command.kill()
 
-    def _checkout(self, dest: Path) -> None:
+    def _source_client(self) -> GitRepository:
         remedy = 'Pass the "commit" that ResolveCommitOperator returned (40 hex digits).'
         matching("commit", self.commit, _SHA, "a full SHA", remedy)
         from airflow_pipeops.git.forges import commit_url
@@ -61,7 +67,18 @@ class _SourceOperator(DeliveryOperator):
 
         client = GitHook(self.git_conn_id).get_conn()
         self.commit_url = commit_url(client.display_url, self.commit)
-        client.checkout(self.commit, dest)
+        return client
+
+    def _checkout(self, dest: Path) -> None:
+        self._source_client().checkout(self.commit, dest)
+
+    def _worker(self, context: Context, source: Callable[[], Path]) -> Worker:
+        from airflow_pipeops.build.backends import Worker
+
+        return Worker(context, order_key(context), source, self._run, self._tell)
+
+    def _tell(self, line: str) -> None:
+        self.log.info("%s", line)
 
     def _run(self, command: Command) -> Finished:
         self._command = command
@@ -133,9 +150,6 @@ class RunTestsOperator(_SourceOperator):
             )
         return {**facts, "record_id": record_id}
 
-    def _tell(self, line: str) -> None:
-        self.log.info("%s", line)
-
     def _keep(self, context: Context, run: TestRun) -> list[Any]:
         kept = [
             self.keep(
@@ -153,24 +167,45 @@ class RunTestsOperator(_SourceOperator):
 
 
 class BuildImageOperator(_SourceOperator):
-    """Build a commit's image and keep it in an OCI image layout, named by its digest.
+    """Build a commit's image, once, and put it into a registry or a folder, named by its digest.
 
-    :param image: its name, which is also the layout's folder below the storage; templated.
-    :param context: folder of the repository that holds the ``Containerfile`` or ``Dockerfile``; templated.
-    :param builder: ``buildah``, ``podman``, ``docker``, ``oci-layout`` (packs the source tree without any engine), or
-        ``auto``: the first of these that is installed, works, and can get the base image. By default what
-        ``[pipeops] builder`` says.
-    :param storage_conn_id: connection of type ``pipeops_storage`` with a ``file://`` URI.
+    What decides the image (the tree, the Containerfile, the build arguments, the digests of the base images, the
+    platforms) makes a key. An image that is there under that key is taken, and not built again.
+
+    :param image: its name below the registry's, or below the storage's; without tag and digest; templated.
+    :param context: folder of the repository that is built; templated.
+    :param file: Containerfile, as a path below the context; by default ``Containerfile`` or ``Dockerfile``. Templated.
+    :param backend: where it is built: ``local`` (on the worker), ``kubernetes``, ``argo_workflows``, or the import path of a
+        class of your own.
+    :param backend_options: arguments of the backend's class; templated.
+    :param builder: ``buildah``, ``podman``, ``docker``, or ``auto``: the first of these that is installed, works,
+        and can get
+        the base image; or the import path of a builder of your own. By default what ``[pipeops] builder`` says.
+    :param registry_conn_id: connection of type ``container_registry`` or ``docker`` that the image is pushed to. By
+        default what
+        ``[pipeops] registry_conn_id`` says; without one, the image is kept in ``storage_conn_id``. Templated.
+    :param base_conn_ids: connections of further registries that base images come from.
+    :param storage_conn_id: connection of type ``pipeops_storage`` with a ``file://`` URI, for OCI layouts; templated.
+    :param tags: tags that are to mean the image in the registry, too; templated.
+    :param build_args: build arguments; no secrets, since an image tells them to everybody. Templated.
+    :param target: stage of the Containerfile to build; by default the last.
+    :param platforms: for example ``["linux/amd64", "linux/arm64"]``; by default the builder's own.
+    :param allow_lfs_pointers: whether files may be built in whose content Git LFS keeps elsewhere.
     :param timeout: for each step of the engine.
-    :return: ``{image, digest, reference, builder, commit, record_id}``
+    :return: ``{image, digest, reference, builder, commit, key, found, record_id}``
     :raises BuildFailed: if the engine fails, or the one asked for cannot be used.
-    :raises InvalidInput: if there is no Containerfile, or the packager does not understand it.
+    :raises InvalidInput: if there is no Containerfile, or it cannot be read.
     """
 
     template_fields: Sequence[str] = (
         "image",
         "context_folder",
+        "file",
+        "backend_options",
+        "registry_conn_id",
         "storage_conn_id",
+        "tags",
+        "build_args",
         *_SourceOperator.template_fields,
     )
     emits = ("image",)
@@ -181,54 +216,125 @@ class BuildImageOperator(_SourceOperator):
         *,
         image: str,
         context: str = ".",
+        file: str | None = None,
+        backend: str = "local",
+        backend_options: Mapping[str, Any] | None = None,
         builder: str | None = None,
+        registry_conn_id: str | None = None,
+        base_conn_ids: Sequence[str] = (),
         storage_conn_id: str = "pipeops_artifacts",
+        tags: Sequence[str] = (),
+        build_args: Mapping[str, str] | None = None,
+        target: str = "",
+        platforms: Sequence[str] = (),
+        allow_lfs_pointers: bool = False,
         timeout: timedelta = timedelta(minutes=30),
         **kwargs: Any,
     ) -> None:
         super().__init__(timeout=timeout, **kwargs)
         self.image = image
         self.context_folder = context
+        self.file = file
+        self.backend = backend
+        self.backend_options = backend_options
         self.builder = builder
+        self.registry_conn_id = registry_conn_id
+        self.base_conn_ids = base_conn_ids
         self.storage_conn_id = storage_conn_id
+        self.tags = tags
+        self.build_args = build_args
+        self.target = target
+        self.platforms = platforms
+        self.allow_lfs_pointers = allow_lfs_pointers
+        self._backend: BuildBackend | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Check out, build, add to the layout, record. Doing it again changes nothing."""
-        from airflow_pipeops.base import configuration as settings
-        from airflow_pipeops.build import builders, containerfile, oci
-
-        def make(name: str) -> builders.Builder:
-            return builders.make(name, self._run, self.timeout, lambda line: self.log.info("%s", line))
+        """Look whether the image is there; else check out, build, and put it where it is wanted. Record it."""
+        from airflow_pipeops.build import planning
+        from airflow_pipeops.build.backends import BuiltImage
 
         with no_retry(), tempfile.TemporaryDirectory(prefix="pipeops-build-") as folder:
-            wanted = self.builder or settings.builder()
-            if wanted != "auto":
-                make(wanted)  # an unknown name is refused before anything is touched
-            destination = self._destination()
-            source, scratch = Path(folder, "source"), Path(folder, "scratch")
-            scratch.mkdir()
+            backend = self._make_backend()
+            request = self._request()
+            source = Path(folder, "source")
             self._checkout(source)
-            tree, file = self._locate(source)
-            text = file.read_text(errors="replace")
-            bases = containerfile.bases(text)
-            builder = builders.choose(wanted, bases, make, lambda line: self.log.warning("%s", line))
-            self.log.info("Building %s from %s with %s", self.image, self.commit[:12], builder.name)
-            blobs, digest = builder.build(tree, file, scratch).read()
-            new = oci.Layout(destination).add(blobs, digest)
-            self.log.info("%s@%s %s", self.image, digest, "added" if new else "was already there")
-            facts: dict[str, Any] = {
-                "image": self.image,
-                "digest": digest,
-                "reference": f"{self.image}@{digest}",
-                "builder": builder.name,
-                "commit": self.commit,
-            }
-            body = {**facts, "bases": bases, "layout": destination.as_uri()}
-            record_id = self.emit(context, "image", body, commit=self.commit)
+            plan = planning.plan(self._source_client(), source, request, file=self.file)
+            self._refuse_pointers(plan.pointers)
+            if found := planning.find(plan.request):
+                self.log.info("%s is there already, as %s", plan.request.tag, found)
+                return self._finish(context, plan.request, BuiltImage(found, "", {"found": True}))
+            worker = self._worker(context, lambda: source)
+            return self._go_on(context, plan.request, backend.start(plan.request, worker))
+
+    def resume(
+        self, context: Context, event: Mapping[str, Any], request: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Go on after the backend's trigger has fired."""
+        from airflow_pipeops.build.backends import BuildRequest
+
+        with no_retry(), tempfile.TemporaryDirectory(prefix="pipeops-build-") as folder:
+            asked = BuildRequest.from_json(request)
+
+            def source() -> Path:
+                self._checkout(Path(folder, "source"))
+                return Path(folder, "source")
+
+            outcome = self._make_backend().resume(asked, self._worker(context, source), event)
+            return self._go_on(context, asked, outcome)
+
+    def on_kill(self) -> None:
+        """End what runs, here and at the backend."""
+        super().on_kill()
+        if self._backend is not None:
+            self._backend.kill()
+
+    def _make_backend(self) -> BuildBackend:
+        from airflow_pipeops.build import backends
+
+        self._backend = backends.make(backends.BUILDS, self.backend, self.backend_options or {})
+        assert self._backend is not None
+        return self._backend
+
+    def _go_on(
+        self, context: Context, request: BuildRequest, outcome: BuiltImage | Waiting
+    ) -> dict[str, Any]:
+        from airflow_pipeops.build.backends import Waiting
+
+        if isinstance(outcome, Waiting):
+            self.defer(
+                trigger=outcome.trigger,
+                timeout=outcome.timeout,
+                method_name="resume",
+                kwargs={"request": request.to_json()},
+            )
+        return self._finish(context, request, outcome)
+
+    def _finish(self, context: Context, request: BuildRequest, built: BuiltImage) -> dict[str, Any]:
+        """Read back what the registry has, set the tags, record."""
+        from airflow_pipeops.build import planning
+
+        planning.confirm(request, built.digest, self.tags)
+        facts: dict[str, Any] = {
+            "image": self.image,
+            "digest": built.digest,
+            "reference": f"{request.repository or self.image}@{built.digest}",
+            "builder": built.builder,
+            "commit": self.commit,
+            "key": request.tag.removeprefix("pipeops-"),
+            "found": bool(built.facts.get("found")),
+        }
+        body = {**built.facts, **facts, **planning.described(request)}
+        record_id = self.emit(context, "image", body, commit=self.commit)
         return {**facts, "record_id": record_id}
 
-    def _destination(self) -> Path:
-        """Return the layout's folder, after checking everything that can be checked without touching anything."""
+    def _request(self) -> BuildRequest:
+        """Read the arguments, and check everything that can be checked without touching anything."""
+        from airflow_pipeops.base import configuration as settings
+        from airflow_pipeops.build import builders, references
+        from airflow_pipeops.build.backends import BuildRequest
+        from airflow_pipeops.build.hook import RegistryHook
+        from airflow_pipeops.build.local import folder_of
+
         if not isinstance(self.image, str) or not _IMAGE.fullmatch(self.image) or len(self.image) > 200:
             raise InvalidInput(
                 f"image {self.image!r} is not a valid name",
@@ -236,38 +342,51 @@ class BuildImageOperator(_SourceOperator):
                 value=self.image,
                 remedy="Use lower-case letters, digits, dashes, dots and slashes; no tag and no digest.",
             )
-        from airflow_pipeops.base.storage import StorageHook
-
-        root = StorageHook(self.storage_conn_id).get_conn()
-        if root.protocol not in ("file", "local", ""):
-            raise InvalidInput(
-                f"connection {self.storage_conn_id!r} names {root.protocol}:// storage; images are kept on file:// storage",
-                field=f"{self.storage_conn_id}.host",
-                value=str(root),
-                remedy="Set its host to a folder that all workers share, such as file:///srv/artifacts.",
+        builder = self.builder or settings.builder()
+        builders.check(builder)
+        for tag in self.tags:
+            references.tag(tag, "tags")
+        matching("context", self.context_folder, _FOLDER, "a folder of the repository", _CONTEXT)
+        for platform in self.platforms:
+            matching(
+                "platforms", platform, _PLATFORM, "a platform", "Write it as linux/amd64 or linux/arm/v7."
             )
-        return Path(root.path) / self.image
-
-    def _locate(self, source: Path) -> tuple[Path, Path]:
-        tree = source / self.context_folder
-        resolved = tree.resolve()
-        if not resolved.is_relative_to(source.resolve()) or not resolved.is_dir():
-            raise InvalidInput(
-                f"context {self.context_folder!r} is not a folder of the repository",
-                field="context",
-                value=self.context_folder,
-                remedy="Name a folder relative to the repository's root.",
+        arguments = mapping("build_args", self.build_args or {}, 'Write {"NAME": "value"}.')
+        for name in arguments:
+            matching(
+                "build_args", name, _ARGUMENT, "the name of a build argument", "Use letters, digits and _."
             )
-        for name in ("Containerfile", "Dockerfile"):
-            file = resolved / name
-            if file.is_file() and file.resolve().is_relative_to(source.resolve()):
-                return resolved, file
-        raise InvalidInput(
-            f"there is no Containerfile or Dockerfile in {self.context_folder!r} of commit {self.commit[:12]}",
-            field="context",
-            value=self.context_folder,
-            remedy="Add one, or name the folder that holds it in context=.",
+        registry = self.registry_conn_id or settings.registry()
+        repository = ""
+        if registry:
+            repository = str(RegistryHook(registry).settings().reference(self.image))
+        else:
+            folder_of(self.storage_conn_id, self.image)
+        return BuildRequest(
+            git_conn_id=self.git_conn_id,
+            commit=self.commit,
+            context=self.context_folder,
+            image=self.image,
+            repository=repository,
+            registry_conn_id=registry,
+            base_conn_ids=tuple(self.base_conn_ids),
+            storage_conn_id="" if registry else self.storage_conn_id,
+            arguments={name: str(value) for name, value in arguments.items()},
+            target=self.target,
+            platforms=tuple(self.platforms),
+            builder=builder,
+            timeout=self.timeout,
         )
+
+    def _refuse_pointers(self, pointers: Sequence[str]) -> None:
+        if pointers and not self.allow_lfs_pointers:
+            raise InvalidInput(
+                f"{len(pointers)} files of the build context are pointers of Git LFS, first {pointers[0]!r}: "
+                "their content is not in the repository",
+                field="context",
+                value=pointers[0],
+                remedy="Name them in .dockerignore and fetch them where they are used, or set allow_lfs_pointers=True.",
+            )
 
 
 class SmokeTestOperator(BaseOperator):
