@@ -174,6 +174,7 @@ def get_provider_info() -> dict[str, Any]:
                     for subject in (
                         "argocd",
                         "build",
+                        "build.cluster",
                         "drift",
                         "flux",
                         "git",
@@ -209,7 +210,7 @@ def get_provider_info() -> dict[str, Any]:
                 "integration-name": "PipeOps",
                 "python-modules": [
                     f"airflow_pipeops.{subject}.triggers"
-                    for subject in ("argocd", "flux", "git", "validation")
+                    for subject in ("argocd", "build.cluster", "flux", "git", "validation")
                 ]
                 + [
                     "airflow_pipeops.argocd.watchers",

@@ -376,7 +376,7 @@ class Dying:
         async def die(*_: Any, **__: Any) -> Any:
             raise Killed
 
-        self._patch.setattr("airflow_pipeops.build.cluster.backends._Cluster._tell", die)
+        self._patch.setattr("airflow_pipeops.build.cluster.backends.KubernetesBackend._tell", die)
 
 
 def killed_and_begun_again(api: ApiServer, moment: str, kind: str, key: str) -> None:
