@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from airflow_pipeops.build.hook import RegistryHook as RegistryHook
     from airflow_pipeops.build.operators import BuildImageOperator as BuildImageOperator
     from airflow_pipeops.build.operators import RunTestsOperator as RunTestsOperator
+    from airflow_pipeops.build.operators import SignImageOperator as SignImageOperator
     from airflow_pipeops.build.operators import SmokeTestOperator as SmokeTestOperator
+    from airflow_pipeops.build.operators import VerifyImageOperator as VerifyImageOperator
     from airflow_pipeops.delivery.deliverable import Deliverable as Deliverable
     from airflow_pipeops.delivery.operators import RecordOperator as RecordOperator
     from airflow_pipeops.delivery.records import Record as Record
@@ -140,7 +142,9 @@ _MODULES = {
     "RetrainPolicy": "governor.policy",
     "RunTestsOperator": "build.operators",
     "SetModelAliasOperator": "models.operators.register",
+    "SignImageOperator": "build.operators",
     "SmokeTestOperator": "build.operators",
+    "VerifyImageOperator": "build.operators",
     "StorageHook": "base.storage",
     "SyncFailed": "exceptions",
     "SystemFailure": "exceptions",

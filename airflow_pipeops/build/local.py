@@ -1,4 +1,4 @@
-"""Builds images on the worker itself."""
+"""Builds images and runs tests on the worker itself."""
 
 from __future__ import annotations
 
@@ -10,8 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from airflow_pipeops.base.storage import StorageHook
-from airflow_pipeops.build import builders, containerfile, logins, oci
-from airflow_pipeops.build.backends import BuildRequest, BuiltImage, Worker
+from airflow_pipeops.build import builders, containerfile, logins, oci, testrun
+from airflow_pipeops.build.backends import (
+    Attempt,
+    BuildRequest,
+    BuiltImage,
+    TestRequest,
+    TestResult,
+    Worker,
+)
 from airflow_pipeops.build.hook import RegistryHook, RegistrySettings
 from airflow_pipeops.build.references import parse
 from airflow_pipeops.build.registry import Registry
@@ -168,3 +175,29 @@ def opened(known: Mapping[str, RegistrySettings], host: str, repository: str) ->
     settings = known.get(host) or RegistrySettings(host, credential=known_credential(known, host, repository))
     with settings.client() as registry:
         yield registry
+
+
+class LocalTests:
+    """Runs tests on the worker."""
+
+    def start(self, request: TestRequest, worker: Worker) -> TestResult:
+        """Run the command, and again while tests fail, as often as is wanted."""
+        if request.image:
+            raise InvalidInput(
+                "the worker does not run tests in an image",
+                field="image",
+                value=request.image,
+                remedy="Use backend='kubernetes', or leave image out.",
+            )
+        attempts: list[Attempt] = []
+        while not attempts or (len(attempts) <= request.reruns and testrun.worth_a_rerun(attempts[-1])):
+            with tempfile.TemporaryDirectory(prefix="pipeops-test-") as folder:
+                attempts.append(testrun.attempt(request, worker, Path(folder)))
+        return TestResult(tuple(attempts))
+
+    def resume(self, request: TestRequest, worker: Worker, event: Mapping[str, Any]) -> TestResult:
+        """It never waits elsewhere."""
+        raise NotImplementedError
+
+    def kill(self) -> None:
+        """The task ends its child processes itself."""
