@@ -14,6 +14,7 @@ import copy
 import json
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,8 +24,12 @@ from typing import Any
 from urllib.parse import parse_qs, unquote
 
 import uvicorn
+import yaml
 
+from tests.kubernetes import protobuf
+from tests.kubernetes.discovery import discovered, is_dry, kind_name
 from tests.kubernetes.objects import Kept, Object, Objects, Refused, as_seen, merge, now, selected, status
+from tests.kubernetes.patches import applied, strategic
 
 _CORE = (
     ("", "v1", "pods", True),
@@ -33,6 +38,7 @@ _CORE = (
     ("", "v1", "configmaps"),
     ("batch", "v1", "jobs", True),
 )
+APPLY = "application/apply-patch+yaml"
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
 
@@ -87,6 +93,8 @@ class ApiServer(Objects):
         self.ending_namespaces: set[str] = set()
         #: Each is asked before something is created: ``(plural, object)``; it may raise :class:`Refused`, as a quota does.
         self.admission: list[Callable[[str, Object], None]] = []
+        #: (plural, namespace, name, field manager) -> what it applied last.
+        self.applied: dict[tuple[str, str, str, str], Object] = {}
 
     # ---- running -----------------------------------------------------------------------------------------------------
 
@@ -189,9 +197,11 @@ class ApiServer(Objects):
     ) -> tuple[int, Any]:
         allow = self._allow(headers)
         if path == "/version":
-            return 200, {"gitVersion": "v1.34.1"}
+            return 200, {"gitVersion": "v1.34.1", "major": "1", "minor": "34"}
         if path.endswith("/selfsubjectaccessreviews"):
             return 201, _review(json.loads(raw), allow)
+        if method == "GET" and (said := discovered(self.kinds.values(), path)) is not None:
+            return 200, said
         kind, namespace, name, sub = self._locate(path)
         verb = _VERBS.get(method) or ("get" if name else "list")
         target = f"{kind.plural}.{kind.group}".rstrip(".") + (f"/{sub}" if sub else "")
@@ -201,13 +211,39 @@ class ApiServer(Objects):
             return self._log(namespace, name, query)
         if method == "GET":
             return 200, self._one(kind, namespace, name) if name else self._list(kind, namespace, query)
-        body = json.loads(raw or b"{}")
+        content = headers.get("content-type", "")
+        body = _body(method, content, raw)
         if method == "POST":
-            return 201, self.admit(kind, _placed(body, namespace))
+            body = _placed(body, namespace)
+            return 201, self.tried(kind, body) if is_dry(query) else self.admit(kind, body)
+        if content == APPLY:
+            return self._apply(kind, namespace, name, body, query)
         found = self._one(kind, namespace, name)
         if method == "DELETE":
             return 200, self._delete(kind, found, {**query, **body})
-        return 200, self._write(method, kind, found, body, sub, headers.get("content-type", ""))
+        return 200, self._write(method, kind, found, body, sub, content)
+
+    def tried(self, kind: Kept, body: Object) -> Object:
+        """Return what would be created, after the same questions."""
+        self.ask(kind, body)
+        return {**copy.deepcopy(body), "metadata": {**body["metadata"], "uid": str(uuid.uuid4())}}
+
+    def _apply(
+        self, kind: Kept, namespace: str, name: str, body: Object, query: dict[str, str]
+    ) -> tuple[int, Object]:
+        """Apply on the server: what this manager wanted before and wants no more goes."""
+        body = _placed(copy.deepcopy(body), namespace)
+        found = kind.objects.get((namespace, name))
+        key = (kind.plural, namespace, name, query["fieldManager"])
+        if found is None:
+            made = self.tried(kind, body) if is_dry(query) else self.admit(kind, copy.deepcopy(body))
+            self.applied[key] = body
+            return 201, made
+        after = applied(found, self.applied.get(key, {}), body)
+        if is_dry(query):
+            return 200, after
+        self.applied[key] = body
+        return 200, self.store(kind, found, after)
 
     def _locate(self, path: str) -> tuple[Kept, str, str, str]:
         parts = [unquote(part) for part in path.strip("/").split("/")]
@@ -224,6 +260,13 @@ class ApiServer(Objects):
 
     def admit(self, kind: Kept, body: Object) -> Object:
         """Create an object as somebody who asks the server, and may be refused."""
+        self.ask(kind, body)
+        if kind.plural == "pods":
+            body.setdefault("status", {"phase": "Pending"})
+        return self.insert(kind, body)
+
+    def ask(self, kind: Kept, body: Object) -> None:
+        """Refuse what may not be created."""
         namespace = str(body["metadata"].get("namespace") or "")
         if namespace in self.no_namespaces:
             raise Refused(404, "NotFound", f'namespaces "{namespace}" not found')
@@ -234,9 +277,6 @@ class ApiServer(Objects):
             )
         for asked in self.admission:
             asked(kind.plural, body)
-        if kind.plural == "pods":
-            body.setdefault("status", {"phase": "Pending"})
-        return self.insert(kind, body)
 
     def tell(self, about: Object, reason: str, message: str, kind: str = "Pod") -> None:
         """Write an event about an object."""
@@ -341,7 +381,11 @@ class ApiServer(Objects):
         metadata: Object = {"resourceVersion": version}
         if first + limit < len(wanted):
             metadata["continue"] = f"{first + limit}:{version}"
-        return {"kind": "List", "metadata": metadata, "items": wanted[first : first + limit]}
+        served = {
+            "kind": f"{kind_name(kind.plural)}List",
+            "apiVersion": f"{kind.group}/{kind.version}".lstrip("/"),
+        }
+        return {**served, "metadata": metadata, "items": wanted[first : first + limit]}
 
     def _delete(self, kind: Kept, found: Object, options: Object) -> Object:
         wanted = (options.get("preconditions") or {}).get("uid")
@@ -362,11 +406,13 @@ class ApiServer(Objects):
     def _write(self, method: str, kind: Kept, found: Object, body: Object, sub: str, content: str) -> Object:
         if method == "PATCH":
             # Only the server's own kinds know of which fields a list is a map.
-            if content != "application/merge-patch+json" and not (
-                kind in self._own and content == "application/strategic-merge-patch+json"
-            ):
+            own = kind in self._own or kind.group == "apps"
+            if content == "application/strategic-merge-patch+json" and own:
+                after = strategic(copy.deepcopy(found), body)
+            elif content == "application/merge-patch+json":
+                after = merge(copy.deepcopy(found), body)
+            else:
                 raise Refused(415, "UnsupportedMediaType", f"the body was in an unknown format: {content}")
-            after = merge(copy.deepcopy(found), body)
         else:
             after = _placed(copy.deepcopy(body), str(found["metadata"].get("namespace") or ""))
         version = (body.get("metadata") or {}).get("resourceVersion")
@@ -487,6 +533,13 @@ def _nanoseconds(moment: str) -> int:
     """Read a moment as the server does: of ``sinceTime``, it takes the whole seconds."""
     found = datetime.fromisoformat(moment.replace("Z", "+00:00"))
     return int(found.timestamp()) * 10**9
+
+
+def _body(method: str, content: str, raw: bytes) -> Any:
+    """Read what was sent."""
+    if content == protobuf.CONTENT_TYPE:
+        return {} if method == "DELETE" else protobuf.secret(raw)
+    return yaml.safe_load(raw) if content == APPLY else json.loads(raw or b"{}")
 
 
 def _placed(body: Object, namespace: str) -> Object:

@@ -1,0 +1,92 @@
+"""Helm's own programs, charts, and a cluster that they and our operators reach."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[3]
+NAMESPACE = "shop"
+#: Both majors; what holds for one has to hold for the other.
+MAJORS = ("helm3", "helm4")
+
+CONFIG = """\
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: "{{ .Release.Name }}-config"}
+data: {greeting: {{ .Values.greeting | quote }}}
+"""
+SECRET = """\
+apiVersion: v1
+kind: Secret
+metadata: {name: "{{ .Release.Name }}-login"}
+stringData: {password: {{ .Values.db.password | quote }}}
+"""
+DEPLOYMENT = """\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: "{{ .Release.Name }}"}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: "{{ .Release.Name }}"}}
+  template:
+    metadata: {labels: {app: "{{ .Release.Name }}"}}
+    spec: {containers: [{name: web, image: "{{ .Values.image }}"}]}
+"""
+
+
+@functools.cache
+def helm(major: str) -> str:
+    """Return the program of a major version, fetched where it is not there."""
+    script = [str(ROOT / ".ci" / "helm"), sys.executable]
+    folder = subprocess.run(script, check=True, capture_output=True, text=True, timeout=280).stdout.strip()
+    return str(Path(folder) / major)
+
+
+def chart(
+    folder: Path, version: str = "1.2.3", values: dict[str, Any] | None = None, **templates: str
+) -> Path:
+    """Write a chart with these templates, by default a ConfigMap and a Deployment."""
+    (folder / "templates").mkdir(parents=True, exist_ok=True)
+    about = {"apiVersion": "v2", "name": folder.name, "version": version, "appVersion": "7"}
+    (folder / "Chart.yaml").write_text(yaml.safe_dump(about))
+    given = {"greeting": "hello", "image": "registry.example.com/web:1", **(values or {})}
+    (folder / "values.yaml").write_text(yaml.safe_dump(given))
+    for name, text in (templates or {"config": CONFIG, "deployment": DEPLOYMENT}).items():
+        (folder / "templates" / f"{name}.yaml").write_text(text)
+    return folder
+
+
+def kubeconfig(path: Path, url: str) -> Path:
+    """Write a kubeconfig; a Go client shows no token where there is no TLS."""
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "c",
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": NAMESPACE}}],
+        "clusters": [{"name": "c", "cluster": {"server": url}}],
+        "users": [{"name": "u", "user": {"token": "token"}}],
+    }
+    path.write_text(json.dumps(config), encoding="utf-8")
+    return path
+
+
+def run(major: str, config: Path, *arguments: str) -> str:
+    """Run Helm as a person does at a terminal."""
+    env = {"PATH": os.environ["PATH"], "HOME": str(config.parent / "home"), "KUBECONFIG": str(config)}
+    done = subprocess.run(
+        [helm(major), *arguments, "--namespace", NAMESPACE],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
