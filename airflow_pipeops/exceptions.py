@@ -13,6 +13,8 @@ The tree (``*`` is worth retrying; all others say the same thing on every attemp
         + NotFound              the named object is not there
         + BadResponse *         an answer that makes no sense
         + Conflict *            somebody else changed the same thing first
+        + PodFailed             a pod could not begin or ran out of memory: nobody learned what it was for
+        + PodLost *             a pod was taken away, or found no place: a node, a quota, an eviction
       x GateFailed              the judgement is "no", and was reached properly
         + TestsFailed
         + DataRejected
@@ -23,6 +25,7 @@ The tree (``*`` is worth retrying; all others say the same thing on every attemp
         + SyncFailed
         + WaitTimeout
       x BuildFailed
+      x WorkflowFailed
 
 Airflow retry policies match on these types. An operator turns an error that is not worth retrying into
 ``AirflowFailException`` (see :func:`airflow_pipeops.delivery.operators.no_retry`).
@@ -42,6 +45,7 @@ DOCS = "https://github.com/airflow-pipeops/airflow-pipeops/blob/main/docs"
 
 #: Connection type -> its title in Airflow's form, and its heading in ``docs/connections.md``.
 _CONNECTION_TYPES = {
+    "argo_workflows": ("Argo Workflows", "argo-workflows"),
     "argocd": ("Argo CD", "argo-cd"),
     "container_registry": ("Container registry", "container-registry"),
     "git_repository": ("Git repository", "git-repository"),
@@ -160,6 +164,16 @@ class Conflict(SystemFailure):
     retryable = True
 
 
+class PodFailed(SystemFailure):
+    """A pod could not do its work for reasons that are not the work's: its image, its memory, what is mounted in it."""
+
+
+class PodLost(SystemFailure):
+    """A pod was taken from its node, or found none in time; another may fare better."""
+
+    retryable = True
+
+
 class GateFailed(PipeOpsError):
     """A gate judged, and said no."""
 
@@ -200,3 +214,7 @@ class WaitTimeout(ReleaseFailed):
 
 class BuildFailed(PipeOpsError):
     """An image or artifact could not be built."""
+
+
+class WorkflowFailed(PipeOpsError):
+    """A workflow ended, and not well; or it is gone, and nobody saw its end."""

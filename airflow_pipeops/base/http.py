@@ -148,9 +148,15 @@ class Http:
         tries = request.pop("attempts", None) or self._attempts
         for attempt in range(1, tries + 1):
             try:
-                content = await self._once(method, path, about, request)
+                content = await self.once(method, path, about, request)
                 return read(content, about, self.url)
-            except _Unsent as error:
+            except TooLong as error:
+                most = request.get("most") or ONE
+                raise SystemFailure(
+                    f"{self.url} answered about {about} with more than {most / 1024**2:g} MB; the rest was not read",
+                    remedy="Is the URL, with its path, that of the API? If so, ask for less at a time.",
+                ) from error
+            except Unsent as error:
                 cause: PipeOpsError = error.cause
                 if attempt == tries or not self._bearable(cause):
                     raise cause from cause.__cause__
@@ -166,7 +172,13 @@ class Http:
     def _bearable(error: PipeOpsError) -> bool:
         return getattr(error, "retry_after", 0.0) <= LONGEST_PAUSE
 
-    async def _once(self, method: str, path: str, about: str, request: Mapping[str, Any]) -> bytes:
+    async def once(self, method: str, path: str, about: str, request: Mapping[str, Any]) -> bytes:
+        """Make one call, once; another transport replaces this and :meth:`lines`, and has all the rest.
+
+        :param request: as for :meth:`object`.
+        :return: the body of an answer that says success.
+        :raises Unsent: where the server cannot have acted.
+        """
         import httpx
 
         options = dict(request)
@@ -184,20 +196,15 @@ class Http:
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             if refused := untrusted(self.url, error):
                 raise refused from error
-            raise _Unsent(
+            raise Unsent(
                 Unreachable(f"{self.url} does not answer: {_words(error)}", remedy="Is the server up?")
             ) from error
         except httpx.InvalidURL as error:
             raise InvalidInput(f"{self.url} is no usable URL: {error}", field="host") from error
         except (httpx.HTTPError, OSError, asyncio.TimeoutError) as error:
             raise Unreachable(f"{self.url} gave no whole answer about {about}: {_words(error)}") from error
-        except _TooLong as error:
-            raise SystemFailure(
-                f"{self.url} answered about {about} with more than {most / 1024**2:g} MB; the rest was not read",
-                remedy="Is the URL, with its path, that of the API? If so, ask for less at a time.",
-            ) from error
         if response.status_code == 429:
-            raise _Unsent(self._failure(response, content, about))
+            raise Unsent(self._failure(response, content, about))
         if response.status_code not in _SUCCESS:
             raise self._failure(response, content, about)
         return content
@@ -209,7 +216,8 @@ class Http:
         return client
 
     def _failure(self, response: httpx.Response, content: bytes, about: str) -> PipeOpsError:
-        return _pausing(self._error_of(response.status_code, content, about, self.url), response)
+        error = self._error_of(response.status_code, content, about, self.url)
+        return pausing(error, response.headers.get("Retry-After", ""))
 
 
 def asked(
@@ -247,7 +255,7 @@ def asked(
 _SUCCESS = (200, 201, 202)
 
 
-class _TooLong(Exception):
+class TooLong(Exception):
     """The answer is longer than its call states."""
 
 
@@ -303,7 +311,7 @@ async def _read(response: httpx.Response, most: int, *, cut: bool) -> bytes:
         if len(content) > most:
             if cut:
                 break
-            raise _TooLong
+            raise TooLong
     return bytes(content[:most])
 
 
@@ -324,7 +332,7 @@ def pieces(response: httpx.Response) -> Iterator[bytes]:
     yield unpacker.end()
 
 
-class _Unsent(Exception):
+class Unsent(Exception):
     """The server cannot have acted: even a write may be tried again."""
 
     def __init__(self, cause: PipeOpsError) -> None:
@@ -429,10 +437,14 @@ def _text(content: bytes, about: str, url: str) -> str:
     return content.decode("utf-8", "replace")
 
 
-def _pausing(error: PipeOpsError, response: httpx.Response) -> PipeOpsError:
-    """Note on an error of a busy server how long it asks to be left alone."""
+def pausing(error: PipeOpsError, header: str) -> PipeOpsError:
+    """Note on an error of a busy server how long it asks to be left alone.
+
+    :param header: ``Retry-After``; empty for none.
+    :return: the error.
+    """
     if isinstance(error, Unreachable):
-        error.retry_after = retry_after(response.headers.get("Retry-After", ""))
+        error.retry_after = retry_after(header)
     return error
 
 

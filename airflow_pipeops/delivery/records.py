@@ -25,6 +25,7 @@ RecordKind = Literal[
     "commit",
     "dataset",
     "validation",
+    "workflow",
     "image",
     "model",
     "evaluation",

@@ -22,6 +22,7 @@ FOLDERS = (
     "validation",
     "governor",
     "waits",
+    "argo_workflows",
     "argocd",
     "models",
     "serving",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_pipeops.base.documents import parsed
+from airflow_pipeops.base.grpc import FAILED_PRECONDITION, gateway_error, http_status
 from airflow_pipeops.exceptions import (
     AccessDenied,
     Conflict,
@@ -13,12 +13,6 @@ from airflow_pipeops.exceptions import (
     Unreachable,
     Unsupported,
 )
-from airflow_pipeops.redaction import excerpt
-
-# gRPC codes, as they stand in the bodies of errors.
-INVALID_ARGUMENT, FAILED_PRECONDITION = 3, 9
-#: gRPC code -> HTTP status, for an error whose status got lost on the way.
-_STATUS = {3: 400, 4: 504, 5: 404, 6: 409, 7: 403, 8: 429, 9: 400, 12: 501, 14: 503, 16: 401}
 
 
 def error_of(status: int, content: bytes, about: str, url: str) -> PipeOpsError:
@@ -27,8 +21,8 @@ def error_of(status: int, content: bytes, about: str, url: str) -> PipeOpsError:
     :param status: 0 where only the body says what is wrong.
     :return: the error, to be raised.
     """
-    code, message = _grpc(content)
-    status = status or _STATUS.get(code or 0, 500)
+    code, message = gateway_error(content)
+    status = status or http_status(code)
     if 300 <= status < 400:
         return InvalidInput(
             f"{url} redirects elsewhere (HTTP {status})",
@@ -81,20 +75,3 @@ def _forbidden(about: str, message: str) -> PipeOpsError:
         f"{about} does not exist, or the token lacks a permission on it (403): {message or 'permission denied'}",
         remedy="Check name and project, and the token's role: 'applications, get' to look, 'applications, sync' to sync.",
     )
-
-
-def _grpc(content: bytes) -> tuple[int | None, str]:
-    """Return code and message of a grpc-gateway error body; the beginning of any other body."""
-    # A stream answers with a frame, in the form of an event or of a line, and the error is inside.
-    content = content.strip().removeprefix(b"data:").strip()
-    try:
-        body = parsed(content)
-    except ValueError:
-        return None, excerpt(content[:10_000], 200)
-    if not isinstance(body, dict):
-        return None, ""
-    if isinstance(body.get("error"), dict):
-        body = body["error"]
-    code = body.get("code", body.get("grpc_code"))
-    message = body.get("message") or body.get("error") or ""
-    return (code if isinstance(code, int) else None), excerpt(str(message), 1000)

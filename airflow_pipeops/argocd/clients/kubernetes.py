@@ -14,7 +14,7 @@ from contextlib import aclosing
 from typing import Any
 
 from airflow_pipeops.argocd.application import REFRESH
-from airflow_pipeops.argocd.clients.errors import INVALID_ARGUMENT, refusal
+from airflow_pipeops.argocd.clients.errors import refusal
 from airflow_pipeops.argocd.clients.protocol import AppRef, Resource, Trial
 from airflow_pipeops.argocd.clients.requests import (
     begin_patch,
@@ -24,6 +24,7 @@ from airflow_pipeops.argocd.clients.requests import (
     terminate_patch,
 )
 from airflow_pipeops.base.deadlines import within
+from airflow_pipeops.base.grpc import INVALID_ARGUMENT
 from airflow_pipeops.exceptions import (
     AccessDenied,
     Conflict,

@@ -13,8 +13,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from airflow_pipeops.argocd.clients.errors import FAILED_PRECONDITION, INVALID_ARGUMENT, refusal
+from airflow_pipeops.argocd.clients.errors import refusal
 from airflow_pipeops.base.documents import map_
+from airflow_pipeops.base.grpc import FAILED_PRECONDITION, INVALID_ARGUMENT
 from airflow_pipeops.exceptions import (
     AccessDenied,
     InvalidInput,

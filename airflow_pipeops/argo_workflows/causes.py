@@ -1,0 +1,86 @@
+"""Why a node failed, in the words of whoever has to mend it; and whether it was the work, or what it ran on. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from airflow_pipeops.argo_workflows.status import Node, WorkflowStatus
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why a node failed.
+
+    :param kind: stable name.
+    :param said: one sentence.
+    :param infrastructure: the work itself did not fail: another attempt may go well.
+    """
+
+    kind: str
+    said: str
+    infrastructure: bool = False
+
+
+#: What messages of Kubernetes and Argo Workflows mean, first match first.
+_CAUSES: tuple[tuple[re.Pattern[str], Cause], ...] = (
+    (re.compile(r"OOMKilled"), Cause("out_of_memory", "it used more memory than its limit and was killed")),
+    (
+        re.compile(r"ErrImagePull|ImagePullBackOff|InvalidImageName|ErrImageNeverPull|Failed to pull image"),
+        Cause("image", "its image cannot be pulled: check its name, and the credentials of its registry"),
+    ),
+    (
+        re.compile(r"exceeded quota|must specify (?:limits|requests|cpu|memory)"),
+        Cause("quota", "a quota of the namespace refuses its pod"),
+    ),
+    (
+        re.compile(r"is forbidden|cannot (?:create|get|patch|list) resource"),
+        Cause("permission", "the workflow's service account lacks a permission"),
+    ),
+    (
+        re.compile(
+            r"pod deleted|Evicted|[Pp]reempt|node (?:was )?(?:lost|shutdown|shut down)|NodeLost|NodeShutdown|imminent node "
+            r"shutdown|[Nn]ode .{0,80}(?:not ready|NotReady|unreachable|low on resource)|TerminationByKubelet|"
+            r"terminated in response to|DeletionByTaintManager|UnexpectedAdmissionError"
+        ),
+        Cause("infrastructure", "its pod or its machine was lost", infrastructure=True),
+    ),
+    (re.compile(r"DeadlineExceeded|active deadline"), Cause("deadline", "it took longer than it may")),
+)
+#: From this exit code on, a signal has ended the work.
+_SIGNALLED = 128
+_KILLED = Cause(
+    "out_of_memory", "it was killed (exit code 137), most often for using more memory than its limit"
+)
+
+
+def cause_of(node: Node) -> Cause | None:
+    """Say why a node failed, where what is known of it tells; ``None`` where nothing but its own log does."""
+    # A message may hold what the work itself has written, which says nothing of what it ran on.
+    own = node.exit_code is not None and 0 < node.exit_code < _SIGNALLED
+    for pattern, cause in _CAUSES[:1] if own else _CAUSES:
+        if pattern.search(node.message):
+            return cause
+    return _KILLED if node.exit_code == 137 and node.failed else None
+
+
+def failed_nodes(nodes: Iterable[Node]) -> list[Node]:
+    """Return the nodes whose failure is not that of a node below them, in the order in which they ended."""
+    found = [
+        node
+        for node in nodes
+        if node.failed and node.type not in ("DAG", "Steps", "StepGroup", "Retry", "TaskGroup")
+    ]
+    return sorted(found, key=lambda node: (node.finished_at, node.name))
+
+
+def infrastructure(status: WorkflowStatus) -> str:
+    """Return which losses of the infrastructure made a workflow fail; empty where the work failed, or nobody can tell."""
+    if status.phase not in ("Failed", "Error") or status.shutdown:
+        return ""
+    failed = failed_nodes(status.nodes)
+    causes = [cause_of(node) for node in failed]
+    if not failed or not all(cause and cause.infrastructure for cause in causes):
+        return ""
+    return ", ".join(f"{node.shown}: {node.message}" for node in failed[:5])

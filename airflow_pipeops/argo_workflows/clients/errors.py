@@ -1,0 +1,72 @@
+"""What an answer of Argo Workflows other than success means."""
+
+from __future__ import annotations
+
+from airflow_pipeops.base.grpc import INVALID_ARGUMENT, gateway_error, http_status
+from airflow_pipeops.exceptions import (
+    AccessDenied,
+    Conflict,
+    InvalidInput,
+    NotFound,
+    PipeOpsError,
+    Unreachable,
+    Unsupported,
+)
+
+#: What the server says, as an internal error, of an act on a workflow that has ended.
+_ENDED = ("cannot shutdown a completed workflow", "cannot suspend completed workflows", "already shutdown")
+
+
+class Ended(Conflict):
+    """The workflow has ended already, so that nothing can be done with it any more."""
+
+    retryable = False
+
+
+def error_of(status: int, content: bytes, about: str, url: str) -> PipeOpsError:
+    """Turn an answer other than success into an error of ours.
+
+    :param status: 0 where only the body says what is wrong.
+    :return: the error, to be raised.
+    """
+    code, message = gateway_error(content)
+    status = status or http_status(code)
+    said = f": {message}" if message else ""
+    if 300 <= status < 400:
+        return InvalidInput(
+            f"{url} redirects elsewhere (HTTP {status})",
+            field="host",
+            value=url,
+            remedy="Give the final URL, most often https.",
+        )
+    if any(words in message for words in _ENDED):
+        return Ended(f"{about} has ended already{said}")
+    if status == 401:
+        return AccessDenied(
+            f"{url} refuses the token (401){said}",
+            remedy="Put a valid token into the connection: that of a service account, or of 'argo auth token'.",
+        )
+    if status == 403:
+        return AccessDenied(
+            f"the token lacks a permission for {about} (403){said}",
+            remedy="Give the verb to the service account of the token.",
+        )
+    if status == 404:
+        if code is None:
+            return NotFound(
+                f"{url} knows no such call as is needed for {about} (404)",
+                remedy="Check the URL, with its path, in the connection, and the version of Argo Workflows.",
+            )
+        return NotFound(f"{about} does not exist{said}", remedy="Check its name and namespace.")
+    if status == 409:
+        return Conflict(f"{about} is there already, or a quota of the namespace is full{said}")
+    return _other(status, code, said, about, url)
+
+
+def _other(status: int, code: int | None, said: str, about: str, url: str) -> PipeOpsError:
+    if status == 501:
+        return Unsupported(f"{url} cannot do that for {about}{said}", field="host")
+    if status >= 500 or status in (408, 429):
+        return Unreachable(f"{url} could not answer about {about} (HTTP {status}){said}")
+    field = "workflow" if code == INVALID_ARGUMENT else "request"
+    return InvalidInput(f"Argo Workflows refuses {about} (HTTP {status}){said}", field=field)

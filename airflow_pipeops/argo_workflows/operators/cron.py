@@ -1,0 +1,164 @@
+"""A ``CronWorkflow`` as it is declared, and its pauses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_pipeops.argo_workflows.hook import ArgoWorkflowsHook
+from airflow_pipeops.argo_workflows.links import LINKS
+from airflow_pipeops.argo_workflows.manifest import manifest_of
+from airflow_pipeops.argo_workflows.operators.base import folder_of
+from airflow_pipeops.base.arguments import object_name
+from airflow_pipeops.base.documents import map_, text
+from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
+from airflow_pipeops.exceptions import Conflict, NotFound, PipeOpsError, Unreachable
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_pipeops.argo_workflows.clients.protocol import ArgoWorkflows
+
+#: So often a change is tried that somebody else was quicker with.
+_TRIES = 4
+
+
+class CronOperator(DeliveryOperator):
+    """Base of the operators of a cron workflow.
+
+    :param argo_workflows_conn_id: the connection: to a server of Argo Workflows, or of type ``kubernetes``.
+    :param namespace: of the cron workflow; by default that of the connection. Templated.
+    """
+
+    template_fields: Sequence[str] = ("namespace", *DeliveryOperator.template_fields)
+    operator_extra_links = LINKS
+    ui_color = "#fdf0e6"
+
+    def __init__(
+        self,
+        *,
+        argo_workflows_conn_id: str = ArgoWorkflowsHook.default_conn_name,
+        namespace: str = "",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.argo_workflows_conn_id = argo_workflows_conn_id
+        self.namespace = namespace
+        self.workflow_url = ""
+
+    def reached(self, name: str) -> tuple[ArgoWorkflowsHook, str]:
+        """Return the hook and the namespace, and set the link."""
+        hook = ArgoWorkflowsHook(self.argo_workflows_conn_id, namespace=self.namespace or "")
+        hook.client()
+        if hook.url:
+            self.workflow_url = f"{hook.url}/cron-workflows/{hook.namespace}/{name}"
+        return hook, hook.namespace
+
+
+class ArgoCronWorkflowOperator(CronOperator):
+    """Have a ``CronWorkflow`` be as it is declared: created, changed, or left as it is.
+
+    Returns ``{name, namespace, changed, url}``.
+
+    :param manifest: a dict; YAML, or the name of a YAML file, relative to the DAG file; a model of the ``argo_workflows``
+        package; or an object with ``to_dict()``.
+    """
+
+    def __init__(self, *, manifest: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.manifest = manifest
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Create it, or change it."""
+        with no_retry():
+            folder = folder_of(self)
+            manifest = manifest_of(self.manifest, folder, "CronWorkflow")
+            name = object_name(text(map_(manifest.get("metadata")).get("name")))
+            hook, namespace = self.reached(name)
+            changed = hook.run(lambda client: declared(client, namespace, name, manifest))
+            return {"name": name, "namespace": namespace, "changed": changed, "url": self.workflow_url}
+
+
+class ArgoCronWorkflowSuspendOperator(CronOperator):
+    """Suspend a ``CronWorkflow``, so that it starts no more workflows, or let it start them again.
+
+    Returns ``{name, namespace, suspended, url}``.
+
+    :param name: of the cron workflow. Templated.
+    :param suspend: whether it is to rest.
+    """
+
+    template_fields: Sequence[str] = ("name", *CronOperator.template_fields)
+
+    def __init__(self, *, name: str, suspend: bool = True, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.name = name
+        self.suspend = suspend
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Suspend it, or let it go on; twice is as good as once."""
+        with no_retry():
+            hook, namespace = self.reached(object_name(self.name))
+
+            async def act(client: ArgoWorkflows) -> Mapping[str, Any]:
+                try:
+                    return await client.suspend_cron(namespace, self.name, suspend=self.suspend)
+                except Unreachable:
+                    found = await client.cron(namespace, self.name)
+                    if (map_(found.get("spec")).get("suspend") is True) is not self.suspend:
+                        raise
+                    return found
+
+            hook.run(act)
+            return {
+                "name": self.name,
+                "namespace": namespace,
+                "suspended": self.suspend,
+                "url": self.workflow_url,
+            }
+
+
+async def declared(client: ArgoWorkflows, namespace: str, name: str, manifest: Mapping[str, Any]) -> bool:
+    """Have a cron workflow be as it is declared.
+
+    :param client: reaches it.
+    :param namespace: where it is.
+    :param name: its name.
+    :param manifest: as it is to be.
+    :return: whether anything had to be changed.
+    """
+    last: PipeOpsError | None = None
+    for _ in range(_TRIES):
+        try:
+            found = await client.cron(namespace, name)
+        except NotFound:
+            found = {}
+        try:
+            if not found:
+                await client.create_cron(namespace, manifest)
+                return True
+            kept = map_(found.get("metadata"))
+            wanted = map_(manifest.get("metadata"))
+            spec = dict(map_(manifest.get("spec")))
+            if "suspend" not in spec and "suspend" in map_(found.get("spec")):
+                spec["suspend"] = found["spec"]["suspend"]  # a person's pause is not undone by a declaration
+            same = all(
+                map_(kept.get(part)).get(key) == value
+                for part in ("labels", "annotations")
+                for key, value in map_(wanted.get(part)).items()
+            )
+            if same and map_(found.get("spec")) == spec:
+                return False
+            metadata = {
+                **kept,
+                **{
+                    part: {**map_(kept.get(part)), **map_(wanted.get(part))}
+                    for part in ("labels", "annotations")
+                },
+            }
+            await client.replace_cron(namespace, {**found, "metadata": metadata, "spec": spec})
+            return True
+        except (Conflict, Unreachable) as error:
+            last = error
+    assert last is not None
+    raise last
