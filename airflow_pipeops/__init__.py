@@ -57,6 +57,9 @@ if TYPE_CHECKING:
     from airflow_pipeops.argocd.watchers import ArgoCDReleasedTrigger as ArgoCDReleasedTrigger
     from airflow_pipeops.base.setup import MissingConnectionTrigger as MissingConnectionTrigger
     from airflow_pipeops.base.storage import StorageHook as StorageHook
+    from airflow_pipeops.build.cluster.operators import RecordedJobOperator as RecordedJobOperator
+    from airflow_pipeops.build.cluster.operators import RecordedPodOperator as RecordedPodOperator
+    from airflow_pipeops.build.cluster.recorded import RecordedPod as RecordedPod
     from airflow_pipeops.build.hook import RegistryHook as RegistryHook
     from airflow_pipeops.build.operators import BuildImageOperator as BuildImageOperator
     from airflow_pipeops.build.operators import RunTestsOperator as RunTestsOperator
@@ -174,6 +177,9 @@ _MODULES = {
     "PredictionDriftOperator": "drift.operators.comparison",
     "Record": "delivery.records",
     "RecordOperator": "delivery.operators",
+    "RecordedJobOperator": "build.cluster.operators",
+    "RecordedPod": "build.cluster.recorded",
+    "RecordedPodOperator": "build.cluster.operators",
     "RegisterModelOperator": "models.operators.register",
     "ReleaseFailed": "exceptions",
     "ResolveCommitOperator": "git.operators",

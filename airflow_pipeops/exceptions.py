@@ -13,6 +13,8 @@ The tree (``*`` is worth retrying; all others say the same thing on every attemp
         + NotFound              the named object is not there
         + BadResponse *         an answer that makes no sense
         + Conflict *            somebody else changed the same thing first
+        + PodFailed             a pod could not begin or ran out of memory: nobody learned what it was for
+        + PodLost *             a pod was taken away, or found no place: a node, a quota, an eviction
       x GateFailed              the judgement is "no", and was reached properly
         + TestsFailed
         + DataRejected
@@ -158,6 +160,16 @@ class BadResponse(SystemFailure):
 
 class Conflict(SystemFailure):
     """Somebody else changed the same thing first, more often than we are willing to try again."""
+
+    retryable = True
+
+
+class PodFailed(SystemFailure):
+    """A pod could not do its work for reasons that are not the work's: its image, its memory, what is mounted in it."""
+
+
+class PodLost(SystemFailure):
+    """A pod was taken from its node, or found none in time; another may fare better."""
 
     retryable = True
 

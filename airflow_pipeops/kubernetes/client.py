@@ -31,6 +31,7 @@ from airflow_pipeops.kubernetes.watches import Watching, selectors
 FIELD_MANAGER = "airflow-pipeops"
 _PAGE = 250
 _MOST_LOG_BYTES = 256 * 1024
+_MOST_LOG_PART = 16 * 1024 * 1024
 
 
 class KubernetesClient(Watching):
@@ -224,6 +225,25 @@ class KubernetesClient(Watching):
             most=2 * _MOST_LOG_BYTES,
         )
         return text.split("\n")[-tail - 1 :] if not text.endswith("\n") else text.split("\n")[-tail - 1 : -1]
+
+    async def log_from(self, namespace: str, pod: str, container: str, since: str = "") -> list[str]:
+        """Read a container's log on from a moment.
+
+        :param since: a moment as the log itself writes them; the server takes its whole second. Empty: from the beginning.
+        :return: its next lines, each with the moment it was written at, as far as one answer holds them.
+        """
+        params = {"container": container, "timestamps": "true", "limitBytes": str(_MOST_LOG_PART)}
+        if since:
+            params["sinceTime"] = since
+        text = await self._http.text(
+            PODS.path(namespace, object_name(pod), "log"),
+            params=params,
+            about=f"the log of pod {namespace}/{pod}",
+            most=2 * _MOST_LOG_PART,
+        )
+        *whole, rest = text.split("\n")
+        # What an answer's limit cut comes whole with the next one.
+        return whole + ([rest] if rest and len(text.encode()) < _MOST_LOG_PART else [])
 
     # ---- the server itself -------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from airflow_pipeops.exceptions import (
     InvalidInput,
     NotFound,
     PipeOpsError,
+    PodLost,
     Unreachable,
 )
 from airflow_pipeops.redaction import excerpt
@@ -43,6 +44,13 @@ def error_of_status(body: Mapping[str, Any], about: str, url: str) -> PipeOpsErr
             f"{url} refuses the credential (401){said}",
             remedy="Put a valid, unexpired credential into the connection.",
         )
+    if status == 403 and "exceeded quota" in message:
+        return PodLost(
+            f"there is no room for {about} (403){said}",
+            remedy="Raise the quota, or wait until something of it ends.",
+        )
+    if status == 403 and "is being terminated" in message:
+        return NotFound(f"the namespace of {about} is being deleted{said}", remedy="Name another namespace.")
     if status == 403:
         return AccessDenied(
             f"the credential lacks a permission on {about} (403){said}",

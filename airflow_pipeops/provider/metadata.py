@@ -212,6 +212,7 @@ def get_provider_info() -> dict[str, Any]:
                         "argo_workflows",
                         "argocd",
                         "build",
+                        "build.cluster",
                         "drift",
                         "flux",
                         "git",
@@ -250,7 +251,7 @@ def get_provider_info() -> dict[str, Any]:
                 "integration-name": "PipeOps",
                 "python-modules": [
                     f"airflow_pipeops.{subject}.triggers"
-                    for subject in ("argo_workflows", "argocd", "flux", "git", "validation")
+                    for subject in ("argo_workflows", "argocd", "build.cluster", "flux", "git", "validation")
                 ]
                 + [
                     "airflow_pipeops.argo_workflows.watchers",

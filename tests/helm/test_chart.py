@@ -33,7 +33,7 @@ CONNECTIONS = {
     }
 }
 APPLICATION = {"argocd": {"application": {"enabled": True, "repoURL": "https://git/gitops", "path": "apps"}}}
-RBAC = {f: {"rbac": {f: {"enabled": True}}} for f in ("argocd", "flux")}
+RBAC = {f: {"rbac": {f: {"enabled": True}}} for f in ("argocd", "flux", "build")}
 EVERYTHING: dict[str, Any] = {
     **CONNECTIONS,
     **APPLICATION,
@@ -132,6 +132,7 @@ def test_the_default_is_one_account_that_may_do_nothing() -> None:
         ({"serviceAccount": {"create": False}}, []),
         (RBAC["argocd"], ["Role", "RoleBinding", "ServiceAccount"]),
         (RBAC["flux"], ["Role", "RoleBinding", "ServiceAccount"]),
+        (RBAC["build"], ["Role", "RoleBinding", "ServiceAccount"]),
         ({"rbac": {"create": False, "argocd": {"enabled": True}}}, ["ServiceAccount"]),
         (APPLICATION, ["Application", "ServiceAccount"]),
         ({"networkPolicy": {"enabled": True}}, ["NetworkPolicy", "ServiceAccount"]),

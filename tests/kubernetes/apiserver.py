@@ -1,8 +1,10 @@
 """A Kubernetes API server for tests: real HTTP, objects in memory, and the rules of the real one that clients rely on.
 
 Served are any kinds it was told of, with ``resourceVersion``, optimistic locking, JSON merge patch, status subresources,
-finalizers, paged lists, watches with bookmarks and 410, permissions (also as ``SelfSubjectAccessReview``), events and logs.
-It has no controllers: a test plays them, through :meth:`ApiServer.change`. And it can be told to misbehave.
+finalizers, paged lists, watches with bookmarks and 410, permissions (also as ``SelfSubjectAccessReview``), quotas, lost
+namespaces, events, and the logs of containers, which grow and may be followed.
+It has no controllers: a test plays them, through :meth:`ApiServer.change`; Jobs and pods are played by ``workloads.py``.
+And it can be told to misbehave.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Any
 from urllib.parse import parse_qs, unquote
@@ -23,7 +26,13 @@ import uvicorn
 
 from tests.kubernetes.objects import Kept, Object, Objects, Refused, as_seen, merge, now, selected, status
 
-_CORE = (("", "v1", "pods"), ("", "v1", "events"), ("", "v1", "secrets"), ("", "v1", "configmaps"))
+_CORE = (
+    ("", "v1", "pods", True),
+    ("", "v1", "events"),
+    ("", "v1", "secrets"),
+    ("", "v1", "configmaps"),
+    ("batch", "v1", "jobs", True),
+)
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
 
@@ -56,6 +65,7 @@ class ApiServer(Objects):
 
     def __init__(self, *kinds: tuple[Any, ...], bookmarks: float = 0.5) -> None:
         super().__init__(*_CORE, *kinds)
+        self._own = [self.kinds[kind[:3]] for kind in _CORE]  # type: ignore[index]
         self._bookmarks = bookmarks
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
@@ -70,6 +80,13 @@ class ApiServer(Objects):
         self.open_watches = 0
         #: (namespace, pod) -> its log.
         self.pod_logs: dict[tuple[str, str], str] = {}
+        #: (namespace, pod) -> container -> its lines, and when each was written, in nanoseconds.
+        self.container_logs: dict[tuple[str, str], dict[str, list[tuple[int, str]]]] = {}
+        #: Namespaces that do not exist, and those that are being deleted.
+        self.no_namespaces: set[str] = set()
+        self.ending_namespaces: set[str] = set()
+        #: Each is asked before something is created: ``(plural, object)``; it may raise :class:`Refused`, as a quota does.
+        self.admission: list[Callable[[str, Object], None]] = []
 
     # ---- running -----------------------------------------------------------------------------------------------------
 
@@ -117,6 +134,10 @@ class ApiServer(Objects):
         self._loop = asyncio.get_running_loop()
         method, path = scope["method"], scope["path"]
         query = {key: values[0] for key, values in parse_qs(scope["query_string"].decode()).items()}
+        # The server reads a truth value in any of the ways that clients write one.
+        query.update(
+            {key: "true" for key in ("watch", "follow", "timestamps") if query.get(key) in ("True", "1")}
+        )
         headers = {key.decode(): value.decode() for key, value in scope["headers"]}
         self.requests.append(f"{method} {path}" + ("?watch" if query.get("watch") == "true" else ""))
         body = b""
@@ -135,6 +156,8 @@ class ApiServer(Objects):
             extra = {"retry-after": fault.retry_after} if fault.retry_after else {}
             return await _send(send, fault.status, status(fault.status, "", "told to fail"), extra)
         try:
+            if path.endswith("/log") and query.get("follow") == "true":
+                return await self._follow(path, query, headers, send)
             if query.get("watch") == "true":
                 return await self._watch(path, query, headers, receive, send)
             with self.lock:
@@ -180,10 +203,10 @@ class ApiServer(Objects):
             return 200, self._one(kind, namespace, name) if name else self._list(kind, namespace, query)
         body = json.loads(raw or b"{}")
         if method == "POST":
-            return 201, self.insert(kind, _placed(body, namespace))
+            return 201, self.admit(kind, _placed(body, namespace))
         found = self._one(kind, namespace, name)
         if method == "DELETE":
-            return 200, self._delete(kind, found, body)
+            return 200, self._delete(kind, found, {**query, **body})
         return 200, self._write(method, kind, found, body, sub, headers.get("content-type", ""))
 
     def _locate(self, path: str) -> tuple[Kept, str, str, str]:
@@ -199,12 +222,109 @@ class ApiServer(Objects):
         name, sub, *_ = [*rest[1:], "", ""]
         return kind, namespace, name, sub
 
+    def admit(self, kind: Kept, body: Object) -> Object:
+        """Create an object as somebody who asks the server, and may be refused."""
+        namespace = str(body["metadata"].get("namespace") or "")
+        if namespace in self.no_namespaces:
+            raise Refused(404, "NotFound", f'namespaces "{namespace}" not found')
+        if namespace in self.ending_namespaces:
+            said = f"unable to create new content in namespace {namespace} because it is being terminated"
+            raise Refused(
+                403, "Forbidden", f'{kind.plural} "{body["metadata"].get("name")}" is forbidden: {said}'
+            )
+        for asked in self.admission:
+            asked(kind.plural, body)
+        if kind.plural == "pods":
+            body.setdefault("status", {"phase": "Pending"})
+        return self.insert(kind, body)
+
+    def tell(self, about: Object, reason: str, message: str, kind: str = "Pod") -> None:
+        """Write an event about an object."""
+        metadata = about["metadata"]
+        with self.lock:
+            body = {
+                "metadata": {"generateName": f"{metadata['name']}.", "namespace": metadata["namespace"]},
+                "involvedObject": {
+                    "kind": kind,
+                    **{key: metadata[key] for key in ("name", "namespace", "uid")},
+                },
+                "reason": reason,
+                "message": message,
+                "type": "Warning",
+                "lastTimestamp": now(),
+            }
+            self.insert(self.kinds["", "v1", "events"], body)
+
+    # ---- logs --------------------------------------------------------------------------------------------------------
+
+    def say(self, namespace: str, pod: str, container: str, line: str) -> None:
+        """Let a container write a line."""
+        with self.lock:
+            lines = self.container_logs.setdefault((namespace, pod), {}).setdefault(container, [])
+            lines.append((time.time_ns(), line))
+
+    def container_logs_as_text(self) -> str:
+        """Return all that any container wrote."""
+        with self.lock:
+            every = [lines for kept in self.container_logs.values() for lines in kept.values()]
+            return "\n".join(line for lines in every for _, line in lines)
+
+    def _lines(self, namespace: str, name: str, query: dict[str, str]) -> list[tuple[int, str]]:
+        """Return the lines of a log that are asked for."""
+        pod = self.kinds["", "v1", "pods"].objects.get((namespace, name))
+        spec: Object = (pod or {}).get("spec") or {}
+        containers = [str(one["name"]) for one in spec.get("containers") or ()]
+        every = [*containers, *(str(one["name"]) for one in spec.get("initContainers") or ())]
+        container = query.get("container") or (containers[0] if len(containers) == 1 else "")
+        kept = self.container_logs.get((namespace, name), {})
+        if pod is None:
+            raise Refused(404, "NotFound", f'pods "{name}" not found')
+        if not container or container not in every:
+            said = (
+                f"container {container} is not valid" if container else "a container name must be specified"
+            )
+            raise Refused(400, "BadRequest", f"{said} for pod {name}, choose one of: {every}")
+        if container not in kept and (reason := _waiting(pod, container)):
+            raise Refused(
+                400, "BadRequest", f'container "{container}" in pod "{name}" is waiting to start: {reason}'
+            )
+        since = _nanoseconds(query["sinceTime"]) if "sinceTime" in query else 0
+        return [line for line in kept.get(container, []) if line[0] >= since]
+
     def _log(self, namespace: str, name: str, query: dict[str, str]) -> tuple[int, Any]:
         text = self.pod_logs.get((namespace, name))
         if text is None:
-            raise Refused(404, "NotFound", f'pods "{name}" not found')
-        lines = text.splitlines(keepends=True)
-        return 200, "".join(lines[-int(query.get("tailLines", len(lines))) :])
+            lines = [_logged(line, query) for line in self._lines(namespace, name, query)]
+        else:
+            lines = text.splitlines(keepends=True)
+        first = max(0, len(lines) - int(query.get("tailLines", len(lines))))
+        return 200, "".join(lines[first:]).encode()[: int(query.get("limitBytes", 1 << 30))].decode(
+            "utf-8", "ignore"
+        )
+
+    async def _follow(self, path: str, query: dict[str, str], headers: dict[str, str], send: Any) -> None:
+        """Send a log line by line until its container has ended."""
+        _, namespace, name, _ = self._locate(path)
+        if not self._allow(headers)("get", "pods/log", namespace):
+            raise Refused(403, "Forbidden", f"cannot get resource 'pods/log' in namespace {namespace!r}")
+        with self.lock:
+            self._lines(namespace, name, query)
+        await send(
+            {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]}
+        )
+        sent = 0
+        while True:
+            with self.lock:
+                pod = self.read("pods", namespace, name)
+                lines = [] if pod is None else self._lines(namespace, name, query)
+                over = pod is None or _has_ended(pod, query.get("container", ""))
+            if lines[sent:]:
+                content = "".join(_logged(line, query) for line in lines[sent:]).encode()
+                await send({"type": "http.response.body", "body": content, "more_body": True})
+                sent = len(lines)
+            if over:
+                return await send({"type": "http.response.body", "body": b""})
+            await asyncio.sleep(0.01)
 
     def _one(self, kind: Kept, namespace: str, name: str) -> Object:
         found = kind.objects.get((namespace, name))
@@ -229,11 +349,22 @@ class ApiServer(Objects):
             raise Refused(409, "Conflict", f"Precondition failed: UID in precondition: {wanted}")
         after = copy.deepcopy(found)
         after["metadata"].setdefault("deletionTimestamp", now())
+        # What a Job made stays where nobody says otherwise; all else goes with its owner.
+        kept = "Orphan" if kind.plural == "jobs" else "Background"
+        if options.get("propagationPolicy", kept) != "Orphan":
+            for other in self.kinds.values():
+                for item in [*other.objects.values()]:
+                    owners = item["metadata"].get("ownerReferences") or ()
+                    if any(owner["uid"] == found["metadata"]["uid"] for owner in owners):
+                        self._delete(other, item, {})
         return self.store(kind, found, after)
 
     def _write(self, method: str, kind: Kept, found: Object, body: Object, sub: str, content: str) -> Object:
         if method == "PATCH":
-            if content != "application/merge-patch+json":
+            # Only the server's own kinds know of which fields a list is a map.
+            if content != "application/merge-patch+json" and not (
+                kind in self._own and content == "application/strategic-merge-patch+json"
+            ):
                 raise Refused(415, "UnsupportedMediaType", f"the body was in an unknown format: {content}")
             after = merge(copy.deepcopy(found), body)
         else:
@@ -326,6 +457,36 @@ def serving(*kinds: tuple[Any, ...], **options: Any) -> Iterator[ApiServer]:
         yield server
     finally:
         server.stop()
+
+
+def _waiting(pod: Object, container: str) -> str:
+    """Return why a container has not begun; empty if it has."""
+    statuses = pod.get("status") or {}
+    for one in [*(statuses.get("containerStatuses") or ()), *(statuses.get("initContainerStatuses") or ())]:
+        if one["name"] == container:
+            return str(((one.get("state") or {}).get("waiting") or {}).get("reason") or "")
+    return "PodInitializing"
+
+
+def _has_ended(pod: Object, container: str) -> bool:
+    status = pod.get("status") or {}
+    statuses = [*(status.get("containerStatuses") or ()), *(status.get("initContainerStatuses") or ())]
+    ended = any("terminated" in one["state"] for one in statuses if not container or one["name"] == container)
+    return ended or status.get("phase") in ("Succeeded", "Failed")
+
+
+def _logged(line: tuple[int, str], query: dict[str, str]) -> str:
+    if query.get("timestamps") != "true":
+        return line[1] + "\n"
+    seconds, rest = divmod(line[0], 10**9)
+    moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    return f"{moment}.{rest:09}Z {line[1]}\n"
+
+
+def _nanoseconds(moment: str) -> int:
+    """Read a moment as the server does: of ``sinceTime``, it takes the whole seconds."""
+    found = datetime.fromisoformat(moment.replace("Z", "+00:00"))
+    return int(found.timestamp()) * 10**9
 
 
 def _placed(body: Object, namespace: str) -> Object:

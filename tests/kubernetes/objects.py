@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import threading
 import time
 import uuid
@@ -56,6 +57,8 @@ class Objects:
         self.kinds = {tuple(kind[:3]): Kept(*kind) for kind in kinds}
         self.version = 100
         self.lock = threading.RLock()
+        #: Pods are made of it by the hundred; an object that gives ``generateName`` gets a name of its own.
+        self._named = 0
 
     def put(self, group: str, version: str, plural: str, body: Object) -> Object:
         """Create an object without asking anybody, its status included."""
@@ -99,6 +102,9 @@ class Objects:
 
     def insert(self, kind: Kept, body: Object) -> Object:
         metadata = body.setdefault("metadata", {})
+        if metadata.get("generateName") and not metadata.get("name"):
+            self._named += 1
+            metadata["name"] = f"{metadata['generateName']}{self._named:05x}"
         key = (str(metadata.get("namespace") or ""), str(metadata.get("name") or ""))
         if not key[1]:
             raise Refused(422, "Invalid", "metadata.name: Required value: name or generateName is required")
@@ -161,10 +167,8 @@ def selected(item: Object, namespace: str, query: dict[str, str]) -> bool:
     if namespace and metadata.get("namespace") != namespace:
         return False
     labels = metadata.get("labels") or {}
-    for part in filter(None, query.get("labelSelector", "").split(",")):
-        key, _, value = part.partition("=")
-        if labels.get(key.rstrip("!")) != value.lstrip("="):
-            return False
+    if not all(_labelled(labels, part) for part in _requirements(query.get("labelSelector", ""))):
+        return False
     for part in filter(None, query.get("fieldSelector", "").split(",")):
         key, _, value = part.partition("=")
         found: Any = item
@@ -173,6 +177,21 @@ def selected(item: Object, namespace: str, query: dict[str, str]) -> bool:
         if str(found or "") != value:
             return False
     return True
+
+
+def _requirements(selector: str) -> list[str]:
+    """Split a label selector at the commas that are not between parentheses."""
+    return [part.strip() for part in re.split(r",(?![^(]*\))", selector) if part.strip()]
+
+
+def _labelled(labels: Object, part: str) -> bool:
+    """Whether labels meet one requirement of a selector, in each form that the server knows."""
+    if match := re.fullmatch(r"(\S+) (in|notin) \((.*)\)", part):
+        within = labels.get(match[1]) in [value.strip() for value in match[3].split(",")]
+        return within == (match[2] == "in")
+    if match := re.fullmatch(r"([^=!]+)(!=|==?)(.*)", part):
+        return bool((labels.get(match[1]) == match[3]) == (match[2] != "!="))
+    return (part.lstrip("!") in labels) != part.startswith("!")
 
 
 def now() -> str:
