@@ -1,8 +1,8 @@
 """Trains a model in a pod, whose image has this package: ``python -m airflow_pipeops.models.pod ARGUMENTS``.
 
-The arguments are those of ``TrainModelOperator``, as JSON. The result is written to where the sidecar of Airflow's Kubernetes
-provider looks for it (or to ``PIPEOPS_RESULT``), so that it becomes the same XCom that the operator returns. Connections come
-as ``AIRFLOW_CONN_...``.
+The arguments are those of ``TrainModelOperator``, as JSON. The result is written to where the sidecar of Airflow's provider
+looks for it (or to ``PIPEOPS_RESULT``), so that it becomes the XCom that the operator returns. Connections come as
+``AIRFLOW_CONN_...``.
 """
 
 from __future__ import annotations
