@@ -10,6 +10,37 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from airflow_pipeops.argo_workflows.hook import ArgoWorkflowsHook as ArgoWorkflowsHook
+    from airflow_pipeops.argo_workflows.operators.acts import (
+        ArgoWorkflowResubmitOperator as ArgoWorkflowResubmitOperator,
+    )
+    from airflow_pipeops.argo_workflows.operators.acts import (
+        ArgoWorkflowResumeOperator as ArgoWorkflowResumeOperator,
+    )
+    from airflow_pipeops.argo_workflows.operators.acts import (
+        ArgoWorkflowRetryOperator as ArgoWorkflowRetryOperator,
+    )
+    from airflow_pipeops.argo_workflows.operators.acts import (
+        ArgoWorkflowStopOperator as ArgoWorkflowStopOperator,
+    )
+    from airflow_pipeops.argo_workflows.operators.acts import (
+        ArgoWorkflowSuspendOperator as ArgoWorkflowSuspendOperator,
+    )
+    from airflow_pipeops.argo_workflows.operators.acts import (
+        ArgoWorkflowTerminateOperator as ArgoWorkflowTerminateOperator,
+    )
+    from airflow_pipeops.argo_workflows.operators.cron import (
+        ArgoCronWorkflowOperator as ArgoCronWorkflowOperator,
+    )
+    from airflow_pipeops.argo_workflows.operators.cron import (
+        ArgoCronWorkflowSuspendOperator as ArgoCronWorkflowSuspendOperator,
+    )
+    from airflow_pipeops.argo_workflows.operators.workflow import ArgoWorkflowOperator as ArgoWorkflowOperator
+    from airflow_pipeops.argo_workflows.sensors import ArgoWorkflowSensor as ArgoWorkflowSensor
+    from airflow_pipeops.argo_workflows.watchers import ArgoWorkflowFailedTrigger as ArgoWorkflowFailedTrigger
+    from airflow_pipeops.argo_workflows.watchers import (
+        ArgoWorkflowSucceededTrigger as ArgoWorkflowSucceededTrigger,
+    )
     from airflow_pipeops.argocd.hook import ArgoCDHook as ArgoCDHook
     from airflow_pipeops.argocd.operators.application import (
         ArgoCDApplicationOperator as ArgoCDApplicationOperator,
@@ -45,6 +76,7 @@ if TYPE_CHECKING:
     from airflow_pipeops.exceptions import SyncFailed as SyncFailed
     from airflow_pipeops.exceptions import SystemFailure as SystemFailure
     from airflow_pipeops.exceptions import WaitTimeout as WaitTimeout
+    from airflow_pipeops.exceptions import WorkflowFailed as WorkflowFailed
     from airflow_pipeops.flux.hook import FluxHook as FluxHook
     from airflow_pipeops.flux.operators import FluxDriftOperator as FluxDriftOperator
     from airflow_pipeops.flux.operators import FluxReconcileOperator as FluxReconcileOperator
@@ -93,6 +125,19 @@ _MODULES = {
     "ArgoCDSteadySensor": "argocd.sensors.steady",
     "ArgoCDSyncOperator": "argocd.operators.sync",
     "ArgoCDTerminateOperator": "argocd.operators.terminate",
+    "ArgoCronWorkflowOperator": "argo_workflows.operators.cron",
+    "ArgoCronWorkflowSuspendOperator": "argo_workflows.operators.cron",
+    "ArgoWorkflowFailedTrigger": "argo_workflows.watchers",
+    "ArgoWorkflowOperator": "argo_workflows.operators.workflow",
+    "ArgoWorkflowResubmitOperator": "argo_workflows.operators.acts",
+    "ArgoWorkflowResumeOperator": "argo_workflows.operators.acts",
+    "ArgoWorkflowRetryOperator": "argo_workflows.operators.acts",
+    "ArgoWorkflowSensor": "argo_workflows.sensors",
+    "ArgoWorkflowStopOperator": "argo_workflows.operators.acts",
+    "ArgoWorkflowSucceededTrigger": "argo_workflows.watchers",
+    "ArgoWorkflowSuspendOperator": "argo_workflows.operators.acts",
+    "ArgoWorkflowTerminateOperator": "argo_workflows.operators.acts",
+    "ArgoWorkflowsHook": "argo_workflows.hook",
     "BuildFailed": "exceptions",
     "BuildFeaturesOperator": "models.operators.train",
     "BuildImageOperator": "build.operators",
@@ -141,6 +186,7 @@ _MODULES = {
     "ValidateDataOperator": "validation.operators",
     "VerifyModelOperator": "serving.operators",
     "WaitTimeout": "exceptions",
+    "WorkflowFailed": "exceptions",
 }
 
 __all__ = [*_MODULES]

@@ -50,6 +50,12 @@ with DAG(
             title="Batch",
             description="Name of a file under pipeops_data, for example flights-2013-03.parquet. Empty: the newest.",
         ),
+        "version": Param(
+            None,
+            type=["null", "string"],
+            title="Version",
+            description="Of the model in the registry to hold the batch against, for example 3. Empty: the champion.",
+        ),
     },
     tags=["pipeops", "model", "drift"],
     doc_md=__doc__,
@@ -71,11 +77,14 @@ with DAG(
         return [str(folder / batch)] if batch else stored[-1:]
 
     @task.short_circuit(multiple_outputs=True)
-    def champion() -> dict | None:
-        """Return the champion's reference; there is nothing to compare with while there is no champion."""
+    def champion(**context) -> dict | None:
+        """Return the reference of the champion, or of the version of the form; without a champion there is none."""
         from airflow_pipeops.models.hook import MLflowHook
 
-        found = MLflowHook().get_registry().by_alias(model.name, "champion")
+        registry, version = MLflowHook().get_registry(), context["params"]["version"]
+        found = (
+            registry.version(model.name, version) if version else registry.by_alias(model.name, "champion")
+        )
         return {"reference": found.reference_uri, "version": found.version} if found else None
 
     @task_group(default_args={"map_index_template": NAME})
@@ -117,6 +126,7 @@ with DAG(
         score = MeasureModelOperator(
             task_id="champion_score",
             model=model.name,
+            version=compared["version"],
             data=data,
             scorer=f"{DOMAIN}:score",
             deliverable=model,

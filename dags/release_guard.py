@@ -1,4 +1,4 @@
-"""After each release: watch production; if it degrades, revert by Git, verify, and record the incident.
+"""After each release: watch its environment; if it degrades, revert by Git, verify, and record the incident.
 
 ::
 
@@ -6,7 +6,7 @@
                        └─▶ degraded ─▶ revert (Git commit) ─▶ previous state is live ─▶ incident record
 
 A rollback is a Git commit, so that cluster and repository agree. A release that is itself a revert is not reverted
-again: two bad states in a row are for a person.
+again: two bad states in a row are for a person. By itself it watches production; by hand, what its form says.
 """
 
 from __future__ import annotations
@@ -23,25 +23,26 @@ from airflow_pipeops.git.operators import GitOpsRevertOperator
 
 DESIRED_STATE = "pipeops_gitops_repo"
 PRODUCTION = "production"
+ENVIRONMENTS = ("staging", PRODUCTION)
 
-service = Deliverable("delay-api", environments=("staging", PRODUCTION))
-model = Deliverable("flight-delay", environments=("staging", PRODUCTION))
+service = Deliverable("delay-api", environments=ENVIRONMENTS)
+model = Deliverable("flight-delay", environments=ENVIRONMENTS)
 
 needed = {DESIRED_STATE: "git_repository", "argocd_default": "argocd"}
 setup = service.signal("setup-release-guard", MissingConnectionTrigger(needed))
 
 
 @task.short_circuit(multiple_outputs=True)
-def released(name: str, **context) -> dict | None:
-    """Return the newest release of one deliverable that started this run, unless there is nothing to revert: it was
-    itself a revert, or its task had nothing to change, and its commit is somebody else's.
+def released(name: str, environment: str, **context) -> dict | None:
+    """Return the newest release of one deliverable in one environment that started this run, unless there is nothing to
+    revert: it was itself a revert, or its task had nothing to change, and its commit is somebody else's.
 
     A run by hand looks at the release that its form names, or the newest of all.
     """
     from airflow_pipeops.delivery.events import records_on, started_by
 
     started = started_by(context)
-    if started.by_nothing:
+    if started.by_nothing or context["params"]["environment"] != environment:
         return None
     found = [item for item in started.records if item.kind == "release"]
     found = found or records_on(context, *context["task"].inlets)
@@ -55,14 +56,14 @@ def released(name: str, **context) -> dict | None:
 
 @task.short_circuit
 def degraded(watch: dict, **context) -> bool:
-    """Go on only if production degraded, and nobody asked for a report alone."""
+    """Go on only if it degraded, and nobody asked for a report alone."""
     return watch["verdict"] == "degraded" and context["params"]["on_degraded"] == "revert"
 
 
-def guard(deliverable: Deliverable) -> None:
-    """Watch one deliverable in production."""
-    app = f"{deliverable.name}-{PRODUCTION}"
-    release = released.override(inlets=[deliverable.released(PRODUCTION)])(deliverable.name)
+def guard(deliverable: Deliverable, environment: str) -> None:
+    """Watch one deliverable in one environment."""
+    app = f"{deliverable.name}-{environment}"
+    release = released.override(inlets=[deliverable.released(environment)])(deliverable.name, environment)
     watch = ArgoCDSteadySensor(
         task_id="watch",
         app=app,
@@ -76,7 +77,7 @@ def guard(deliverable: Deliverable) -> None:
         commit=release["revision"],
         reason=watch.output["reason"],
         deliverable=deliverable,
-        environment=PRODUCTION,
+        environment=environment,
         parents=[release["record_id"]],
     )
     recovered = ArgoCDAppSensor(
@@ -87,7 +88,7 @@ def guard(deliverable: Deliverable) -> None:
         git_conn_id=DESIRED_STATE,
         timeout=timedelta(minutes=10),
         deliverable=deliverable,
-        environment=PRODUCTION,
+        environment=environment,
         parents=[revert.output["record_id"]],
     )
     incident = RecordOperator(
@@ -100,7 +101,7 @@ def guard(deliverable: Deliverable) -> None:
             "restored_by": revert.output["commit"],
         },
         deliverable=deliverable,
-        environment=PRODUCTION,
+        environment=environment,
         parents=[release["record_id"], revert.output["record_id"]],
     )
     watch >> degraded(watch.output) >> revert >> recovered >> incident
@@ -119,6 +120,13 @@ with DAG(
             enum=["all", service.name, model.name],
             title="Deliverable",
             description="Whose release to watch.",
+        ),
+        "environment": Param(
+            PRODUCTION,
+            type="string",
+            enum=list(ENVIRONMENTS),
+            title="Environment",
+            description="Where to watch it, and to revert it if it degrades.",
         ),
         "revision": Param(
             None,
@@ -139,5 +147,7 @@ with DAG(
     doc_md=__doc__,
 ) as dag:
     for deliverable in (service, model):
-        with TaskGroup(deliverable.name.replace("-", "_")):
-            guard(deliverable)
+        for environment in ENVIRONMENTS:
+            where = "" if environment == PRODUCTION else f"_{environment}"
+            with TaskGroup(deliverable.name.replace("-", "_") + where):
+                guard(deliverable, environment)

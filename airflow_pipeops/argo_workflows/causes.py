@@ -42,13 +42,14 @@ _CAUSES: tuple[tuple[re.Pattern[str], Cause], ...] = (
         re.compile(
             r"pod deleted|Evicted|[Pp]reempt|node (?:was )?(?:lost|shutdown|shut down)|NodeLost|NodeShutdown|imminent node "
             r"shutdown|[Nn]ode .{0,80}(?:not ready|NotReady|unreachable|low on resource)|TerminationByKubelet|"
-            r"terminated in response to|DeletionByTaintManager|UnexpectedAdmissionError|"
-            r"pod (?:was )?termination|connection refused|i/o timeout"
+            r"terminated in response to|DeletionByTaintManager|UnexpectedAdmissionError"
         ),
         Cause("infrastructure", "its pod or its machine was lost", infrastructure=True),
     ),
     (re.compile(r"DeadlineExceeded|active deadline"), Cause("deadline", "it took longer than it may")),
 )
+#: From this exit code on, a signal has ended the work.
+_SIGNALLED = 128
 _KILLED = Cause(
     "out_of_memory", "it was killed (exit code 137), most often for using more memory than its limit"
 )
@@ -56,7 +57,9 @@ _KILLED = Cause(
 
 def cause_of(node: Node) -> Cause | None:
     """Say why a node failed, where what is known of it tells; ``None`` where nothing but its own log does."""
-    for pattern, cause in _CAUSES:
+    # A message may hold what the work itself has written, which says nothing of what it ran on.
+    own = node.exit_code is not None and 0 < node.exit_code < _SIGNALLED
+    for pattern, cause in _CAUSES[:1] if own else _CAUSES:
         if pattern.search(node.message):
             return cause
     return _KILLED if node.exit_code == 137 and node.failed else None

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from typing import Any, TypeVar
 
 from airflow_pipeops.argo_workflows.clients.protocol import ArgoWorkflows, WorkflowRef
-from airflow_pipeops.argo_workflows.status import Node, WorkflowStatus
+from airflow_pipeops.argo_workflows.status import Node, WorkflowStatus, read
 from airflow_pipeops.base.retries import pause
 from airflow_pipeops.exceptions import NotFound, PipeOpsError, Unreachable, Unsupported
 from airflow_pipeops.redaction import redacted
@@ -37,6 +37,8 @@ class Follower:
         self._client, self._ref, self._say = client, ref, say
         #: Pod -> lines that were said.
         self.said: Counter[str] = Counter()
+        #: All of it was said.
+        self.complete = False
 
     async def run(self) -> None:
         """Follow until the workflow has ended; whatever goes wrong, the log of a task is not worth its failure."""
@@ -44,7 +46,10 @@ class Follower:
         while True:
             try:
                 await self._once()
-                return
+                # A stream may also end since somebody in between has lost patience.
+                if read(await self._client.get(self._ref)).over:
+                    self.complete = True
+                    return
             except NotFound:
                 failures += 1  # a server that caches may not know it yet
                 if failures > 3:
@@ -123,7 +128,7 @@ async def log_of(
 
 
 async def say_logs(client: ArgoWorkflows, status: WorkflowStatus, said: Mapping[str, int], say: Say) -> None:
-    """Say the logs of the nodes that nobody has followed.
+    """Say what of the logs of a workflow's nodes was not said while it ran.
 
     :param client: reaches them.
     :param status: the whole workflow.
@@ -132,12 +137,14 @@ async def say_logs(client: ArgoWorkflows, status: WorkflowStatus, said: Mapping[
     """
     left = MOST_LINES - sum(said.values())
     for node in [node for node in status.nodes if node.type == "Pod" and node.started_at]:
-        if said.get(node.pod(status.name)):
-            continue
+        already = said.get(node.pod(status.name), 0)
         lines = await log_of(client, status, node)
+        if lines is None and already:
+            continue
         if lines is None:
             say(f"[{node.shown}] no logs are left: the pod is gone, and they were not archived")
             continue
+        lines = lines[already:]
         for line in lines[: max(0, left)]:
             say(f"[{node.shown}] {redacted(line[:10_000])}")
         if len(lines) > left:

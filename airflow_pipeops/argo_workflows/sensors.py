@@ -62,7 +62,6 @@ class ArgoWorkflowSensor(WorkflowWaitMixin):
 
         with no_retry():
             hook = self.hook()
-            hook.client()
             if self.uid:
                 return self._until_over(context, hook.ref(self.name, self.uid))
             search, poll = Search(hook.namespace, self.name, self.labels), self.poll_interval.total_seconds()
@@ -90,7 +89,6 @@ class ArgoWorkflowSensor(WorkflowWaitMixin):
             raise_error_of(event)
             assert event is not None
             hook = self.hook()
-            hook.client()
             return self._until_over(context, hook.ref(str(event["name"]), str(event["uid"])))
 
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -98,7 +96,6 @@ class ArgoWorkflowSensor(WorkflowWaitMixin):
         with no_retry():
             decided, note = self.resumed(event)
             hook = self.hook()
-            hook.client()
             ref = hook.ref(str(note["name"]), str(note["uid"]))
             self.show(hook, ref)
             return self._finish(ref, decided)

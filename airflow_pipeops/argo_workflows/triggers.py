@@ -26,7 +26,8 @@ class ArgoWorkflowTrigger(OutcomeTrigger):
     """Waits for one workflow.
 
     All that wait on the same connection and namespace share one stream (see :mod:`~airflow_pipeops.waits.streams`).
-    The event is ``{"decided": JSON of a Decided, "said": {pod: lines of its log that were said}, "note": ...}``.
+    The event is ``{"decided": JSON of a Decided, "said": {pod: lines of its log that were said}, "complete": whether that
+    is all, "note": ...}``.
 
     :param argo_workflows_conn_id: the connection.
     :param namespace: of the workflow.
@@ -155,7 +156,8 @@ class ArgoWorkflowTrigger(OutcomeTrigger):
 
     def _told(self, wait: WorkflowWait, follower: Follower | None) -> dict[str, Any]:
         said = dict(follower.said) if follower is not None else {}
-        return {"decided": wait.state.to_json(), "said": said, "note": self.note}
+        complete = follower is not None and follower.complete
+        return {"decided": wait.state.to_json(), "said": said, "complete": complete, "note": self.note}
 
     def _tell(self, verdict: Verdict) -> None:
         self.log.info("%s: %s: %s (%s)", self.wait["name"], verdict.state, verdict.reason, verdict.rule)

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import yaml
 
 from airflow_pipeops.base.documents import parsed
+from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.redaction import MASK, redacted
 from airflow_pipeops.waits.status import Observed
 
@@ -70,7 +71,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class DifferencesMemory:
+class DifferencesMemory(JsonForm):
     """What is remembered about one application between two looks.
 
     :param synced_at: the desired revisions at which it was last seen Synced.
@@ -81,21 +82,6 @@ class DifferencesMemory:
     synced_at: tuple[str, ...] = ()
     suspect: tuple[str, ...] = ()
     reported: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return {"synced_at": list(self.synced_at), "suspect": list(self.suspect), "reported": self.reported}
-
-    @classmethod
-    def from_json(cls, data: Any) -> DifferencesMemory:
-        """Read the JSON form; anything else is an empty memory."""
-        if not isinstance(data, Mapping):
-            return cls()
-        return cls(
-            tuple(map(str, data.get("synced_at") or ())),
-            tuple(map(str, data.get("suspect") or ())),
-            str(data.get("reported") or ""),
-        )
 
 
 def suspicious(observed: Observed, memory: DifferencesMemory) -> tuple[bool, DifferencesMemory]:

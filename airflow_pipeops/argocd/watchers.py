@@ -273,13 +273,16 @@ class ArgoCDDriftTrigger(ArgoCDEventTrigger):
 
         before = memory
         suspect, memory = suspicious(observed, before)
-        found = []
-        if suspect:
-            try:
+        if not suspect:
+            return None, memory
+        try:
+            found = differences(await client.managed_resources(ref))
+        except Unsupported:
+            found = out_of_sync(observed)
+        else:
+            # What was told already costs one question a look; only for news are both read as they were at one moment.
+            if found and news(found, memory)[0]:
                 application, managed = await with_managed(client, ref)
-            except Unsupported:
-                found = out_of_sync(observed)
-            else:
                 observed = observe(application)
                 suspect, memory = suspicious(observed, before)
                 found = differences(managed) if suspect else []

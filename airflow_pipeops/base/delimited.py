@@ -188,6 +188,33 @@ def pattern_free(path: str) -> str:
     return re.sub(r"([*?\[])", r"[\1]", path)
 
 
+def in_spark_paths(session: Any, paths: Sequence[str]) -> list[str]:
+    """Write paths so that Spark, which takes every path for a pattern, reads what is there by this very name.
+
+    Only another one is a pattern, of ``*``, ``?`` and ``[...]`` as everywhere here; braces and backslashes are text.
+
+    :param session: of Spark.
+    :param paths: as a person wrote them.
+    :return: as Spark reads them.
+    """
+
+    def there(path: str) -> bool:
+        try:
+            # The files are listed, and none is read.
+            reader = session.read.option("__globPaths__", "false").format("binaryFile")
+            return bool(reader.load(path).inputFiles())
+        except Exception as error:
+            if re.search("PATH_NOT_FOUND|FileNotFoundException", str(error)):
+                return False
+            raise
+
+    found = []
+    for path in paths:
+        literal = bool(set("*?[") & set(path)) and there(path)
+        found.append(re.sub(r"([*?\[\]{}\\])" if literal else r"([{}\\])", r"\\\1", path))
+    return found
+
+
 def layout(
     path: str, opened: Callable[[], IO[bytes]], options: Csv, known_as: str, field: str, folder: Path
 ) -> Layout | None:
@@ -266,6 +293,8 @@ def _header(path: str, stream: IO[bytes], options: Csv, known_as: str, field: st
         first, skip = lines.readline(), skip + 1
     if not first:
         return None
+    if "\0" in first:  # such as UTF-16 without its mark
+        raise not_in(options.encoding or "UTF-8", known_as, field)
     while first.count('"') % 2 and (more := lines.readline()):  # a name with a line's end in it
         first += more
     delimiter = delimiter or _told(first, known_as, field)
@@ -436,7 +465,7 @@ def in_spark(
     """Read CSV files where Spark stands, by the same rules.
 
     :param session: of Spark.
-    :param paths: as Spark reads them.
+    :param paths: as :func:`in_spark_paths` writes them.
     :param options: what the files do not say of themselves.
     :param like: as for :func:`types_of`.
     :param known_as: how people call the data.

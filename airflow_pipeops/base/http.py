@@ -220,6 +220,38 @@ class Http:
         return pausing(error, response.headers.get("Retry-After", ""))
 
 
+def asked(
+    method: str,
+    url: str,
+    path: str,
+    *,
+    about: str,
+    error_of: ErrorOf,
+    headers: Mapping[str, str],
+    timeout: float,
+    verify: Any = True,
+    **request: Any,
+) -> dict[str, Any]:
+    """Make one call whose answer is a JSON object, once, from code that is not asynchronous; see :meth:`Http.object`.
+
+    :param timeout: seconds, the whole of the answer included.
+    :param verify: what the server's certificate is checked with; see :func:`trusting`.
+    :return: the object.
+    """
+    import httpx
+
+    async def ask() -> dict[str, Any]:
+        async with httpx.AsyncClient(headers=dict(headers), verify=verify) as client:
+
+            async def opened() -> httpx.AsyncClient:
+                return client
+
+            http = Http(url, opened, error_of, timeout=timeout, attempts=1, pause=0.0)
+            return await http.object(method, path, about=about, **request)
+
+    return asyncio.run(ask())
+
+
 _SUCCESS = (200, 201, 202)
 
 
@@ -374,6 +406,17 @@ def tls_context(ca_file: str, cert_file: str = "", key_file: str = "", ca_data: 
                 remedy="Give a PEM file with the certificate, and one with its key.",
             ) from error
     return context
+
+
+def trusting(extra: Mapping[str, Any]) -> Any:
+    """Read what a server's certificate is checked with from the extra of an Airflow connection.
+
+    :param extra: with ``ca_file`` and ``verify_tls``.
+    :return: an SSL context; or whether the authorities of the machine count.
+    :raises InvalidInput: if the file cannot be read.
+    """
+    given = str(extra.get("ca_file") or "")
+    return tls_context(given) if given else extra.get("verify_tls", True) is not False
 
 
 def _object(content: bytes, about: str, url: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from airflow.sdk import BaseOperator, BaseOperatorLink
 
 from airflow_pipeops.base.arguments import matching, positive
 from airflow_pipeops.base.connections import known_to_airflow, read
-from airflow_pipeops.base.http import base_url
+from airflow_pipeops.base.http import base_url, trusting
 from airflow_pipeops.delivery.links import CommitLink, LogLink
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.exceptions import BuildFailed, GateFailed, InvalidInput, TestsFailed, Unreachable
@@ -328,7 +328,7 @@ class SmokeTestOperator(BaseOperator):
         found = [{"path": a.path, "status": a.status, "milliseconds": a.milliseconds} for a in answers]
         return {"checks": found, "url": url}
 
-    def _endpoint(self) -> tuple[str, str | None, bool | str]:
+    def _endpoint(self) -> tuple[str, str | None, Any]:
         connection = read(self.http_conn_id, "http")
         host = (connection.host or "").rstrip("/")
         if host and "://" not in host:
@@ -336,6 +336,4 @@ class SmokeTestOperator(BaseOperator):
         if connection.port and not re.search(r":\d+$", host):
             host = f"{host}:{connection.port}"
         host = base_url(host, field=f"{self.http_conn_id}.host", of=f"connection {self.http_conn_id!r}")
-        extra = connection.extra_dejson
-        verify = extra.get("ca_file") or extra.get("verify_tls", True) is not False
-        return host, connection.password or None, verify
+        return host, connection.password or None, trusting(connection.extra_dejson)

@@ -97,7 +97,7 @@ def ask(
     token: str | None = None,
     timeout: timedelta,
     attempts: int = 3,
-    verify: bool | str = True,
+    verify: Any = True,
     tell: Callable[[str], None] = lambda line: None,
 ) -> list[Answer]:
     """Ask all checks in order; each is asked again, up to ``attempts`` times, where that may help.

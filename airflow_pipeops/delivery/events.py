@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow_pipeops.base.configuration import accepted_assets
 from airflow_pipeops.base.documents import map_, text
@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 #: Among so many events of an asset, the newest, an earlier one with the same key is looked for.
 _LOOKED_BACK = 1000
+#: Under this name a task's context keeps what was found, with the events that it was found in.
+_KEPT = "pipeops_started_by"
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,21 @@ class Started:
 def started_by(context: Context) -> Started:
     """Read the events that started this run. One run may stand for several.
 
+    Of each key, Airflow is asked for earlier events; once in a task, however often its code reads signals and records.
+
     :return: what counts among them, and why the others do not.
     :raises AirflowFailException: if what started the run is that connections are missing.
     """
     by_asset = context.get("triggering_asset_events") or {}
+    kept = cast("dict[str, Any]", context)
+    known_of, known = kept.get(_KEPT) or (None, None)
+    if known_of is not by_asset:
+        known = _read(context, by_asset)
+        kept[_KEPT] = (by_asset, known)
+    return cast("Started", known)
+
+
+def _read(context: Context, by_asset: Mapping[Any, Any]) -> Started:
     events = [_event(event, asset) for asset in by_asset for event in by_asset[asset]]
     events.sort(key=lambda event: event.at)
     accepted = accepted_assets()

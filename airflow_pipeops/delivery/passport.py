@@ -14,6 +14,7 @@ _TELLS = {
     "commit": ("subject", "author"),
     "validation": ("subject", "passed"),
     "dataset": ("rows", "digest"),
+    "workflow": ("namespace", "name", "progress"),
     "image": ("reference", "builder"),
     "model": ("name", "version", "sha256"),
     "evaluation": ("reason",),

@@ -164,6 +164,7 @@ def _as_profile(
         segment_by=wanted.segment_by,
         model_version=model_version,
         created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        unmeasured=measured.unmeasured,
     )
 
 

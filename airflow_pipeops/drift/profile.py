@@ -45,6 +45,7 @@ class Profile:
     :param segment_by: column whose values were measured each for itself, too.
     :param model_version: the model that learned from these data, if one did.
     :param created_at: when it was measured, in ISO 8601.
+    :param unmeasured: columns of ``kinds`` that could not be measured, and why: in a comparison they are ``undecided``.
     """
 
     schema: tuple[Column, ...]
@@ -60,6 +61,7 @@ class Profile:
     segment_by: str | None = None
     model_version: str = ""
     created_at: str = ""
+    unmeasured: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -222,6 +224,7 @@ def _packed(profile: Profile) -> tuple[dict[str, Any], dict[str, Any]]:
         "segment_by": profile.segment_by,
         "model_version": profile.model_version,
         "created_at": profile.created_at,
+        "unmeasured": dict(profile.unmeasured),
         "parts": parts,
     }
     return header, arrays
@@ -252,6 +255,7 @@ def _restored(header: Mapping[str, Any], arrays: Mapping[str, Any]) -> Profile:
         segment_by=header["segment_by"],
         model_version=header["model_version"],
         created_at=header["created_at"],
+        unmeasured=dict(header["unmeasured"]),
     )
 
 

@@ -54,6 +54,8 @@ class Side:
     def column(self, name: str, where: Map | None = None) -> tuple[dict[str, Aggregate], Map | None]:
         """Return a column by segment, and the map of a numeric one."""
         if isinstance(self.given, Profile):
+            if why := self.given.unmeasured.get(name):
+                raise Unmeasured(f"when the profile was made, {why}", field=self.name)
             parts = {segment: self.given.columns[segment][name] for segment in self.rows}
             return parts, self.given.maps.get(name)
         assert self._gatherer is not None

@@ -19,9 +19,13 @@ from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 from airflow_pipeops.base.deadlines import within
+from airflow_pipeops.base.documents import map_, text
 from airflow_pipeops.exceptions import AccessDenied, NotFound, PipeOpsError, Unreachable
 from airflow_pipeops.flux.client import FluxClient, Gathered, gather, kind_of
 from airflow_pipeops.flux.kinds import Ref, owner_of, references
+from airflow_pipeops.waits.streams.listener import GOOD
+from airflow_pipeops.waits.streams.pacing import Backoff
+from airflow_pipeops.waits.streams.stream import detached
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +56,7 @@ class Feed:
         self._client, self._tell = client, tell
         self._objects: dict[str, dict[str, Any]] = {}
         self._settled = asyncio.Event()
-        self._task = asyncio.ensure_future(self._run())
+        self._task = detached(self._run())
 
     async def get(self, name: str) -> dict[str, Any] | None:
         """Return an object; ``None`` where only a question of one's own can tell.
@@ -93,18 +97,21 @@ class Feed:
         )
 
     async def _run(self) -> None:
-        pause = FIRST_PAUSE
+        backoff, refused = Backoff(FIRST_PAUSE, LONGEST_PAUSE), Backoff(REFUSED_PAUSE, REFUSED_PAUSE)
         while True:
+            began, pauses = time.monotonic(), backoff
             try:
                 await self._follow()
             except (AccessDenied, NotFound) as error:
                 # Also a kind that this cluster does not serve.
                 self._end("refused", error)
-                pause = REFUSED_PAUSE
+                pauses = refused
             except PipeOpsError as error:
-                pause = FIRST_PAUSE if self.state == "live" else min(LONGEST_PAUSE, pause * 2)
+                # Each beginning reads the whole list: one that is cut at once is none that went well.
+                if time.monotonic() - began >= GOOD:
+                    backoff.reset()
                 self._end("lost", error)
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            await asyncio.sleep(pauses.next())
 
     async def _follow(self) -> None:
         """Read the list, then every change; each list takes the place of all that was known."""
@@ -116,7 +123,7 @@ class Feed:
         while True:
             async for event in self._client.kubernetes.watch(kind, self.namespace, resource_version=version):
                 item = event["object"]
-                version = str((item.get("metadata") or {}).get("resourceVersion") or version)
+                version = text(map_(item.get("metadata")).get("resourceVersion")) or version
                 if event["type"] != "BOOKMARK":
                     self._take(event["type"], item)
             await asyncio.sleep(random.uniform(0.05, 0.2))
@@ -138,8 +145,8 @@ class Feed:
 
     def _kept(self, item: dict[str, Any]) -> dict[str, Any]:
         """Return an object without what is large and says nothing here."""
-        metadata = {key: value for key, value in item["metadata"].items() if key != "managedFields"}
-        status = {key: value for key, value in (item.get("status") or {}).items() if key != "inventory"}
+        metadata = {key: value for key, value in map_(item.get("metadata")).items() if key != "managedFields"}
+        status = {key: value for key, value in map_(item.get("status")).items() if key != "inventory"}
         return {"kind": self.kind, "metadata": metadata, "spec": item.get("spec"), "status": status}
 
     def _end(self, state: FeedState, error: PipeOpsError) -> None:
@@ -296,7 +303,7 @@ async def joined(conn_id: str) -> AsyncIterator[Cluster]:
     finally:
         cluster.users -= 1
         if not cluster.users:
-            task = asyncio.ensure_future(_close_later(shared.clusters, conn_id, cluster))
+            task = detached(_close_later(shared.clusters, conn_id, cluster))
             _CLOSING.add(task)
             task.add_done_callback(_CLOSING.discard)
 
@@ -312,4 +319,4 @@ async def _close_later(clusters: dict[str, Cluster], conn_id: str, cluster: Clus
 
 
 def _name(item: dict[str, Any]) -> str:
-    return str((item.get("metadata") or {}).get("name") or "")
+    return text(map_(item.get("metadata")).get("name"))

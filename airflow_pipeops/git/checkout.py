@@ -88,7 +88,7 @@ def _contents(git: Git, cache: Cache, files: list[_Entry]) -> Iterator[tuple[_En
         wanted.writelines(f"{entry.blob}\n" for entry in files)
         wanted.flush()
         process = git.stream("cat-file", "--batch", stdin=Path(wanted.name), directory=cache.directory)
-        watch, done = Watch(process, git.timeout), threading.Event()
+        watch, done = Watch(process.pid, git.timeout), threading.Event()
         threading.Thread(target=_end_if_stuck, args=(process, watch, done), daemon=True).start()
         try:
             assert process.stdout is not None

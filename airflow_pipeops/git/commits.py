@@ -196,8 +196,8 @@ class Writer:
     ) -> Reverted:
         """Give every file that a commit touched the content which it had before.
 
-        A file that was changed again since gets back the values that the commit set, if each of them still stands; what
-        somebody changed later is not thrown away.
+        A file that was changed again since gets back the values, keys and items that the commit set, added or removed, if
+        each of them still stands; what somebody changed later is not thrown away.
 
         :param commit: full id of a commit on the branch.
         :return: the commit, and what it restored.

@@ -10,6 +10,8 @@ from airflow_pipeops.base.connections import aread, only, read, seconds, without
 from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from airflow_pipeops.git.repository import GitRepository
 
 #: What the extra of a connection may hold.
@@ -23,6 +25,7 @@ class GitHook(BaseHook):
     """A Git repository and one branch of it.
 
     :param git_conn_id: connection of type ``git_repository``.
+    :param patience: time without progress after which Git is ended, instead of the connection's ``timeout``.
     """
 
     conn_name_attr = "git_conn_id"
@@ -30,9 +33,12 @@ class GitHook(BaseHook):
     conn_type = "git_repository"
     hook_name = "Git repository"
 
-    def __init__(self, git_conn_id: str = default_conn_name, **kwargs: Any) -> None:
+    def __init__(
+        self, git_conn_id: str = default_conn_name, *, patience: timedelta | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.git_conn_id = git_conn_id
+        self.patience = patience
 
     def get_conn(self) -> GitRepository:
         """Open the repository.
@@ -40,11 +46,11 @@ class GitHook(BaseHook):
         :return: the repository.
         :raises InvalidInput: if a field of the connection cannot be used.
         """
-        return repository(self.git_conn_id, read(self.git_conn_id, self.conn_type))
+        return repository(self.git_conn_id, read(self.git_conn_id, self.conn_type), self.patience)
 
     async def aget_conn(self) -> GitRepository:
         """Return the repository; for triggers, which must not block."""
-        return repository(self.git_conn_id, await aread(self.git_conn_id, self.conn_type))
+        return repository(self.git_conn_id, await aread(self.git_conn_id, self.conn_type), self.patience)
 
     def test_connection(self) -> tuple[bool, str]:
         """Read the tip of the branch, and ask whether this credential may write."""
@@ -60,9 +66,10 @@ class GitHook(BaseHook):
         return True, f"Branch {client.branch} of {client.display_url} is at {tip[:12]}; it {writing}"
 
 
-def repository(conn_id: str, connection: Any) -> GitRepository:
+def repository(conn_id: str, connection: Any, given: timedelta | None = None) -> GitRepository:
     """Open the repository that a connection names.
 
+    :param given: patience instead of the connection's.
     :return: the repository.
     :raises InvalidInput: naming the field that cannot be used.
     """
@@ -89,7 +96,7 @@ def repository(conn_id: str, connection: Any) -> GitRepository:
         author = Author(extra.get("author_name") or default.name, extra.get("author_email") or default.email)
         return GitRepository(
             _url(connection), credentials=credentials, branch=extra.get("branch") or "main", author=author,
-            timeout=timedelta(seconds=patience),
+            timeout=given or timedelta(seconds=patience),
         )  # fmt: skip
     except InvalidInput as error:
         raise InvalidInput(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.base.arguments import mapping, not_empty
+from airflow_pipeops.base.arguments import mapping, not_empty, positive
 from airflow_pipeops.delivery.events import started_by
 from airflow_pipeops.delivery.links import CommitLink
 from airflow_pipeops.delivery.operators import (
@@ -19,15 +19,32 @@ from airflow_pipeops.git.forges import commit_url
 from airflow_pipeops.git.hook import GitHook
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from airflow.sdk import Context
 
     from airflow_pipeops.git.repository import GitRepository
 
 
-class ResolveCommitOperator(DeliveryOperator):
+class _GitOperator(DeliveryOperator):
+    """What the operators share that ask a repository."""
+
+    git_conn_id: str
+
+    def __init__(self, *, git_timeout: timedelta | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.git_timeout = None if git_timeout is None else positive("git_timeout", git_timeout)
+
+    def client(self) -> GitRepository:
+        """Open the repository."""
+        return GitHook(self.git_conn_id, patience=self.git_timeout).get_conn()
+
+
+class ResolveCommitOperator(_GitOperator):
     """Say which commit this run is about, and record it.
 
     :param git_conn_id: connection of the repository.
+    :param git_timeout: time without progress after which Git is ended, instead of the connection's ``timeout``.
     :param revision: a commit id, branch or tag. Empty: the newest commit among the pushes that started this run, else
         the tip of the branch. Several pushes may start one run; then the older ones are contained in the newest. A run
         that only a repeated or a posted push started is skipped.
@@ -47,7 +64,7 @@ class ResolveCommitOperator(DeliveryOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Resolve and record the commit."""
         with no_retry():
-            client = GitHook(self.git_conn_id).get_conn()
+            client = self.client()
             branch, revision = client.branch, self.revision
             if not revision:
                 pushed = self._pushed(context)
@@ -82,7 +99,7 @@ class ResolveCommitOperator(DeliveryOperator):
         return pushes[-1] if pushes else {}
 
 
-class _DesiredStateOperator(DeliveryOperator):
+class _DesiredStateOperator(_GitOperator):
     """What the operators that write to the desired state share."""
 
     emits = ("change",)
@@ -120,6 +137,7 @@ class GitOpsCommitOperator(_DesiredStateOperator):
     later commit; a task that a person has cleared sets the values anew.
 
     :param git_conn_id: connection of the repository.
+    :param git_timeout: time without progress after which Git is ended, instead of the connection's ``timeout``.
     :param file: path of the file in the repository.
     :param set: new value by path, such as ``{"images[name=web].digest": "sha256:..."}``. A string is written as a string,
         also where it looks like a number; give a number for a number.
@@ -154,7 +172,7 @@ class GitOpsCommitOperator(_DesiredStateOperator):
         """Commit the values and record the change."""
         with no_retry():
             mapping("set", self.set, "Give {path: value}.")
-            client = GitHook(self.git_conn_id).get_conn()
+            client = self.client()
             change = client.commit_edit(
                 self.file, self.set, self.message,
                 key=idempotency_key(context), order=order_of(context),
@@ -177,11 +195,12 @@ class GitOpsCommitOperator(_DesiredStateOperator):
 class GitOpsRevertOperator(_DesiredStateOperator):
     """Give the files that a commit touched the content they had before it, by one commit and push.
 
-    A file that was changed again since gets back the values that the commit set, if they still stand: in a file that several
-    services share, the others stay as they are. Where such a value was set again, it refuses: what came later is not thrown
-    away.
+    A file that was changed again since gets back the values that the commit set, if they still stand, without the keys and
+    list items that it added, and with those that it removed: in a file that several services share, the others stay as they
+    are. Where one of these was changed again, it refuses: what came later is not thrown away.
 
     :param git_conn_id: connection of the repository.
+    :param git_timeout: time without progress after which Git is ended, instead of the connection's ``timeout``.
     :param commit: the commit to revert.
     :param reason: why; it goes into the commit message.
     :return: ``commit`` (the tip, where all was restored already), ``changed``, ``restored`` (files), ``reverts``
@@ -202,7 +221,7 @@ class GitOpsRevertOperator(_DesiredStateOperator):
         """Revert the commit and record the change."""
         with no_retry():
             not_empty("commit", self.commit, "there is no commit to revert", "Name the commit.")
-            client = GitHook(self.git_conn_id).get_conn()
+            client = self.client()
             done = client.revert(
                 self.commit, self.reason,
                 key=idempotency_key(context), order=order_of(context), trailers=self._trailers(context),

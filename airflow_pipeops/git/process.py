@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from airflow_pipeops.base.deadlines import within
 from airflow_pipeops.exceptions import AccessDenied, InvalidInput, NotFound, SystemFailure, Unreachable
 from airflow_pipeops.git.credentials import Credentials, environment, shown
 
@@ -56,6 +55,10 @@ _COUNTING = re.compile(
 )
 #: How much of its complaints is kept, in bytes: the end says why it gave up.
 _KEPT = 64 * 1024
+#: How long the output of a call may be, in bytes: any, and one that a triggerer asks for.
+MOST, FEW = 256 * 1024**2, 1024**2
+#: What a triggerer asks for ends after so many times the patience, however it moves: a server can go on for ever.
+LONGEST = 10
 
 
 @dataclass(frozen=True)
@@ -80,15 +83,13 @@ class Output:
 class Watch:
     """Says whether a process moves.
 
-    :param process: what is watched.
+    :param pid: of the process.
     :param patience: seconds for which it may stand still.
     :param tell: is called now and then while it moves.
     """
 
-    def __init__(
-        self, process: subprocess.Popen[bytes], patience: float, tell: Callable[[], None] | None = None
-    ) -> None:
-        self._process, self.patience, self._tell = process, patience, tell
+    def __init__(self, pid: int, patience: float, tell: Callable[[], None] | None = None) -> None:
+        self._pid, self.patience, self._tell = pid, patience, tell
         self._moved_at, self._used = time.monotonic(), ""
 
     @property
@@ -104,10 +105,7 @@ class Watch:
         """Look at it; whether it has stood still for too long."""
         with contextlib.suppress(OSError):  # there is no /proc but on Linux
             used = (
-                Path(f"/proc/{self._process.pid}/stat")
-                .read_text(encoding="utf-8")
-                .rpartition(")")[2]
-                .split()[11:15]
+                Path(f"/proc/{self._pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[11:15]
             )
             if str(used) != self._used:
                 self._used = str(used)
@@ -166,9 +164,11 @@ class Git:
         except FileNotFoundError as error:
             raise _no_git() from error
         try:
-            stdout, stderr = _talk(process, stdin, Watch(process, self.timeout, tell))
+            stdout, stderr = _talk(process, stdin, Watch(process.pid, self.timeout, tell))
         except TimeoutError as error:
             raise self._too_slow(arguments) from error
+        except _TooLong as error:
+            raise self._too_long(arguments, MOST) from error
         finally:
             _kill_group(process.pid, process.poll)
             process.wait()
@@ -179,7 +179,12 @@ class Git:
         return self._judge(arguments, Output(process.returncode, stdout, self._clean(stderr)), accept)
 
     async def arun(self, *arguments: str, accept: tuple[int, ...] = (0,)) -> Output:
-        """Run git without blocking the event loop; a cancelled call ends the process. See :meth:`run`."""
+        """Run git without blocking the event loop; a cancelled call ends the process. See :meth:`run`.
+
+        Its output is one of few lines: a triggerer has no room for more, and :data:`LONGEST` times the patience is enough.
+
+        :return: what it left.
+        """
         try:
             process = await asyncio.create_subprocess_exec(
                 *self._command(arguments, None),
@@ -191,15 +196,27 @@ class Git:
             )
         except FileNotFoundError as error:
             raise _no_git() from error
+        watch, output, complaints = Watch(process.pid, self.timeout), bytearray(), bytearray()
+        reading = asyncio.gather(
+            _aread(process.stdout, output, watch, most=FEW),
+            _aread(process.stderr, complaints, watch, keep=_KEPT),
+        )
+        began = time.monotonic()
         try:
-            stdout, stderr = await within(self.timeout, process.communicate())
-        except asyncio.TimeoutError as error:
-            raise self._too_slow(arguments) from error
+            while not reading.done():
+                await asyncio.wait({reading}, timeout=watch.pause)
+                if len(output) > FEW:
+                    raise self._too_long(arguments, FEW)
+                overdue = time.monotonic() - began > LONGEST * self.timeout
+                if not reading.done() and (overdue or watch.is_stuck()):
+                    raise self._too_slow(arguments)
         finally:
             _kill_group(process.pid, lambda: process.returncode)
+            await asyncio.wait({reading}, timeout=watch.pause)  # to the end, which comes with the death
+            reading.cancel()
             await process.wait()
         code = process.returncode if process.returncode is not None else -1
-        return self._judge(arguments, Output(code, stdout, self._clean(stderr)), accept)
+        return self._judge(arguments, Output(code, bytes(output), self._clean(complaints)), accept)
 
     def stream(self, *arguments: str, stdin: Path, directory: Path) -> subprocess.Popen[bytes]:
         """Start git with a file as its input, for a caller that reads its output as it comes and ends it."""
@@ -217,7 +234,7 @@ class Git:
         place = [f"--git-dir={directory}"] if directory is not None else []
         return ["git", *place, *arguments]
 
-    def _clean(self, stderr: bytes) -> str:
+    def _clean(self, stderr: bytes | bytearray) -> str:
         lines = stderr.decode("utf-8", "replace").replace("\r", "\n")
         return "\n".join(filter(str.strip, shown(_COUNTING.sub("", lines)).splitlines())).strip()
 
@@ -254,6 +271,12 @@ class Git:
             return Unreachable(f"the repository {where} cannot be reached: {said}")
         return SystemFailure(f"git {command} failed on {where}: {said}")
 
+    def _too_long(self, arguments: tuple[str, ...], most: int) -> SystemFailure:
+        return SystemFailure(
+            f"git {arguments[0]} on {shown(self.url)} gave more than {most / 1024**2:g} MB; the rest was not read",
+            remedy="Is the URL that of the repository which is meant?",
+        )
+
     def _too_slow(self, arguments: tuple[str, ...]) -> Unreachable:
         return Unreachable(
             f"git {arguments[0]} on {shown(self.url)} made no progress for {self.timeout:g} s",
@@ -265,16 +288,9 @@ def _talk(process: subprocess.Popen[bytes], stdin: bytes, watch: Watch) -> tuple
     """Give a process its input, and return its output and complaints.
 
     :raises TimeoutError: if it stands still for too long.
+    :raises _TooLong: if its output has no end.
     """
     output, complaints = bytearray(), bytearray()
-
-    def read(pipe: IO[bytes] | None, into: bytearray, keep: int = 0) -> None:
-        with contextlib.suppress(OSError, ValueError):  # it was closed over our head
-            while pipe is not None and (piece := os.read(pipe.fileno(), 65536)):
-                into += piece
-                if keep and len(into) > 2 * keep:
-                    del into[:-keep]
-                watch.moved()
 
     def write() -> None:
         with contextlib.suppress(OSError, ValueError):
@@ -283,8 +299,8 @@ def _talk(process: subprocess.Popen[bytes], stdin: bytes, watch: Watch) -> tuple
                 process.stdin.close()
 
     threads = [
-        threading.Thread(target=read, args=(process.stdout, output), daemon=True),
-        threading.Thread(target=read, args=(process.stderr, complaints, _KEPT), daemon=True),
+        threading.Thread(target=_read, args=(process.stdout, output, process, watch), daemon=True),
+        threading.Thread(target=_read, args=(process.stderr, complaints, process, watch, _KEPT), daemon=True),
         threading.Thread(target=write, daemon=True),
     ]
     for thread in threads:
@@ -294,8 +310,44 @@ def _talk(process: subprocess.Popen[bytes], stdin: bytes, watch: Watch) -> tuple
             thread.join(watch.pause)
             if thread.is_alive() and watch.is_stuck():
                 raise TimeoutError
+    if len(output) > MOST:
+        raise _TooLong
     process.wait()
     return bytes(output), bytes(complaints)
+
+
+def _read(
+    pipe: IO[bytes] | None, into: bytearray, process: subprocess.Popen[bytes], watch: Watch, keep: int = 0
+) -> None:
+    """Read a pipe to its end; of complaints the end is kept, and what gives too much output is ended."""
+    with contextlib.suppress(OSError, ValueError):  # it was closed over our head
+        while pipe is not None and (piece := os.read(pipe.fileno(), 65536)):
+            into += piece
+            if keep and len(into) > 2 * keep:
+                del into[:-keep]
+            if len(into) > MOST:
+                _kill_group(process.pid, process.poll)
+                return
+            watch.moved()
+
+
+async def _aread(
+    stream: asyncio.StreamReader | None, into: bytearray, watch: Watch, *, most: int = 0, keep: int = 0
+) -> None:
+    """Read a pipe to its end; of complaints the end is kept, of output the beginning and a little more than the most.
+
+    What nobody reads to its end holds up the process even when it is dead.
+    """
+    while stream is not None and (piece := await stream.read(65536)):
+        watch.moved()
+        if not most or len(into) <= most:
+            into += piece
+        if keep and len(into) > 2 * keep:
+            del into[:-keep]
+
+
+class _TooLong(Exception):
+    """Git gives more output than anybody asked for."""
 
 
 def _kill_group(pid: int, ended: Callable[[], int | None]) -> None:

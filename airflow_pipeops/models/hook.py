@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
 
-from airflow_pipeops.base.connections import only, read, without_id
+from airflow_pipeops.base.connections import only, read, seconds, without_id
 from airflow_pipeops.exceptions import InvalidInput
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class MLflowHook(BaseHook):
 
         connection = read(self.mlflow_conn_id, self.conn_type)
         if connection.conn_type == self.conn_type:
-            only(self.mlflow_conn_id, connection.extra_dejson)
+            only(self.mlflow_conn_id, connection.extra_dejson, "ca_file", "timeout")
         uri = connection.host or ""
         if "://" not in uri and uri and connection.conn_type in ("http", "https"):
             uri = f"{connection.conn_type}://{uri}"
@@ -56,7 +56,14 @@ class MLflowHook(BaseHook):
                 field=f"{self.mlflow_conn_id}.host",
                 remedy="Set the host to sqlite:////absolute/path/mlflow.db or the URL of a server.",
             )
-        return Registry(uri, username=connection.login, password=connection.password)
+        extra = connection.extra_dejson
+        return Registry(
+            uri,
+            username=connection.login,
+            password=connection.password,
+            ca_file=str(extra.get("ca_file") or ""),
+            timeout=seconds(self.mlflow_conn_id, "timeout", extra.get("timeout"), 30.0),
+        )
 
     def get_conn(self) -> Registry:
         """Return the registry."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -11,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_pipeops.base.documents import parsed
-from airflow_pipeops.base.http import base_url, untrusted
+from airflow_pipeops.base.documents import map_, parsed
+from airflow_pipeops.base.http import base_url
 from airflow_pipeops.base.retries import jittered
 from airflow_pipeops.exceptions import (
     AccessDenied,
@@ -24,6 +25,7 @@ from airflow_pipeops.exceptions import (
     SystemFailure,
     Unreachable,
 )
+from airflow_pipeops.models.rest import Absent, Exists, RestClient
 from airflow_pipeops.redaction import excerpt, remember
 
 _PREFIX = "pipeops."
@@ -32,13 +34,13 @@ _ATTEMPTS = 5
 _ENVIRONMENT = threading.RLock()
 
 _ERRORS: dict[str, type[SystemFailure]] = {
-    "RESOURCE_DOES_NOT_EXIST": NotFound,
+    "RESOURCE_DOES_NOT_EXIST": Absent,
     "ENDPOINT_NOT_FOUND": NotFound,
     "UNAUTHENTICATED": AccessDenied,
     "CUSTOMER_UNAUTHORIZED": AccessDenied,
     "PERMISSION_DENIED": AccessDenied,
     "RESOURCE_CONFLICT": Conflict,
-    "RESOURCE_ALREADY_EXISTS": Conflict,
+    "RESOURCE_ALREADY_EXISTS": Exists,
 }
 
 
@@ -72,16 +74,28 @@ class Registry:
     :param tracking_uri: ``sqlite:////absolute/mlflow.db``, ``http(s)://...``; no credentials inside.
     :param username: of a server; with a password alone, that is a token.
     :param password: of a server.
+    :param ca_file: PEM file of a private authority that a server's certificate is checked with.
+    :param timeout: seconds for one call to a server, the whole of its answer included.
     """
 
     def __init__(
-        self, tracking_uri: str, *, username: str | None = None, password: str | None = None
+        self,
+        tracking_uri: str,
+        *,
+        username: str | None = None,
+        password: str | None = None,
+        ca_file: str = "",
+        timeout: float = 30.0,
     ) -> None:
         _check_uri(tracking_uri)
         remember(password or "")
         self.tracking_uri = tracking_uri
         self._environment = _credentials(username, password)
         self._made: Any = None
+        if tracking_uri.startswith(("http://", "https://")):
+            self._made = RestClient(
+                tracking_uri, username or "", password or "", ca_file=ca_file, timeout=timeout
+            )
 
     def register(
         self,
@@ -140,20 +154,10 @@ class Registry:
 
     def by_alias(self, name: str, alias: str) -> ModelVersion | None:
         """Return the version that an alias names, or ``None`` where the alias or the model is not there."""
-
-        def look(client: Any) -> Any:
-            from mlflow.exceptions import MlflowException
-
-            try:
-                return client.get_model_version_by_alias(name, alias)
-            except MlflowException as error:
-                # An alias that is not there is INVALID_PARAMETER_VALUE; so is a malformed name.
-                if error.error_code == "RESOURCE_DOES_NOT_EXIST" or "not found" in str(error).lower():
-                    return None
-                raise
-
-        found = self._call(look)
-        return None if found is None else _read(found)
+        try:
+            return _read(self._call(lambda client: client.get_model_version_by_alias(name, alias)))
+        except Absent:
+            return None
 
     def set_alias(self, name: str, alias: str, version: str) -> str | None:
         """Let an alias name a version.
@@ -172,16 +176,8 @@ class Registry:
         return len(self._call(lambda client: client.search_registered_models(max_results=100)))
 
     def _create_model(self, name: str) -> None:
-        def create(client: Any) -> None:
-            from mlflow.exceptions import MlflowException
-
-            try:
-                client.create_registered_model(name)
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                    raise
-
-        self._call(create)
+        with contextlib.suppress(Exists):
+            self._call(lambda client: client.create_registered_model(name))
 
     def _with_digest(self, name: str, sha256: str) -> list[ModelVersion]:
         def look(client: Any) -> list[Any]:
@@ -210,11 +206,9 @@ class Registry:
             try:
                 with _ENVIRONMENT, _environment(self._environment):
                     return act(self._client())
-            except PipeOpsError:
-                raise
             except Exception as error:
-                failure = _failure(error, self.tracking_uri)
-                if not failure.retryable or attempt == _ATTEMPTS:
+                failure = error if isinstance(error, PipeOpsError) else _failure(error, self.tracking_uri)
+                if isinstance(failure, Exists) or not failure.retryable or attempt == _ATTEMPTS:
                     # Without MLflow's own error, whose text is what the server sent, secrets and all.
                     raise failure from None
                 time.sleep(jittered(0.1 * 2**attempt, 0.0))
@@ -248,6 +242,13 @@ def _making_tables(uri: str) -> Iterator[None]:
 
 def _read(found: Any) -> ModelVersion:
     tags = {key.removeprefix(_PREFIX): value for key, value in found.tags.items() if key.startswith(_PREFIX)}
+    try:
+        metrics = parsed(tags.get("metrics", "{}"))
+    except ValueError as error:
+        raise SystemFailure(
+            f"the tag {_PREFIX}metrics of version {found.version} of {found.name!r} is no JSON: {error}",
+            remedy="Somebody changed it in the registry: correct or delete it.",
+        ) from error
     return ModelVersion(
         name=found.name,
         version=str(found.version),
@@ -255,7 +256,7 @@ def _read(found: Any) -> ModelVersion:
         sha256=tags.get("sha256", ""),
         reference_uri=tags.get("reference_uri"),
         holdout_uri=tags.get("holdout_uri"),
-        metrics=parsed(tags.get("metrics", "{}")),
+        metrics=map_(metrics),
         key=tags.get("key"),
     )
 
@@ -266,10 +267,10 @@ def _failure(error: Exception, uri: str) -> SystemFailure:
     said = excerpt(str(error).splitlines()[0], 300) if str(error) else type(error).__name__
     if kind is not None:
         return kind(f"the registry at {uri} refused: {said}")
-    if refused := untrusted(uri, error):
-        return refused
     if code == "INVALID_PARAMETER_VALUE":
-        return NotFound(f"the registry at {uri} does not know that: {said}")
+        # An alias that is not there; so is a malformed name.
+        kind = Absent if "not found" in said.lower() else NotFound
+        return kind(f"the registry at {uri} does not know that: {said}")
     return Unreachable(f"the registry at {uri} did not answer as it should: {said}")
 
 
@@ -282,11 +283,7 @@ def _check_uri(uri: str) -> None:
 
 
 def _credentials(username: str | None, password: str | None) -> dict[str, str]:
-    settings = {
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    }
+    settings = {"MLFLOW_DISABLE_TELEMETRY": "true"}
     if username and password:
         settings |= {"MLFLOW_TRACKING_USERNAME": username, "MLFLOW_TRACKING_PASSWORD": password}
     elif password:

@@ -13,6 +13,8 @@ from airflow_pipeops.exceptions import BadResponse, InvalidInput, NotFound
 if TYPE_CHECKING:
     import pandas as pd
 
+    from airflow_pipeops.base.delimited import Csv
+
 
 def sha256(content: bytes) -> str:
     """Return the hex digest."""
@@ -82,15 +84,16 @@ def get(uri: str, digest: str | None = None) -> bytes:
     return content
 
 
-def read_tables(uris: list[str]) -> tuple[pd.DataFrame, str]:
+def read_tables(uris: list[str], options: Csv | None = None) -> tuple[pd.DataFrame, str]:
     """Read files one below the other.
 
+    :param options: what CSV files do not say of themselves.
     :return: their rows, and the digest of their bytes.
     :raises InvalidInput: if there is none, one is unreadable, or there are no rows; see :func:`.tables.read`.
     """
     from airflow_pipeops.base import tables
 
-    found = tables.read(uris)
+    found = tables.read(uris, options=options)
     if found.frame.empty:
         raise InvalidInput(f"the data has no rows: {', '.join(uris)}", field="data", value=uris)
     return found.frame.reset_index(drop=True), found.digest

@@ -15,6 +15,43 @@ def _text(label: str, description: str = "", **schema: Any) -> dict[str, Any]:
 def _connection_types() -> list[dict[str, Any]]:
     return [
         {
+            "connection-type": "argo_workflows",
+            "hook-class-name": "airflow_pipeops.argo_workflows.hook.ArgoWorkflowsHook",
+            "hook-name": "Argo Workflows",
+            "ui-field-behaviour": {
+                "hidden-fields": ["schema", "login", "port"],
+                "relabeling": {"host": "Server URL", "password": "Token"},
+                "placeholders": {
+                    "host": "https://argo-workflows.example.com",
+                    "password": "that of a service account",
+                },
+            },
+            "conn-fields": {
+                "namespace": _text("Namespace", "Of the workflows; argo by default."),
+                "verify_tls": {
+                    "label": "Verify TLS",
+                    "description": "Switch off only for a throw-away server.",
+                    "schema": {"type": ["boolean", "null"], "default": True},
+                },
+                "ca_file": _text("CA file", "Path of a PEM file for a private certificate authority."),
+                "timeout": {
+                    "label": "Timeout (s)",
+                    "description": "For one call; 20 by default.",
+                    "schema": {"type": ["integer", "null"], "minimum": 1, "maximum": 600},
+                },
+                "mode": {
+                    "label": "Mode",
+                    "description": "How the triggerer hears of workflows.",
+                    "schema": {
+                        "type": ["string", "null"],
+                        "enum": ["auto", "stream", "poll"],
+                        "values_display": {"auto": "auto: a stream, and polls where none works"},
+                        "default": "auto",
+                    },
+                },
+            },
+        },
+        {
             "connection-type": "argocd",
             "hook-class-name": "airflow_pipeops.argocd.hook.ArgoCDHook",
             "hook-name": "Argo CD",
@@ -103,7 +140,10 @@ def _connection_types() -> list[dict[str, Any]]:
                 "relabeling": {"host": "Tracking URI", "password": "Password or token", "login": "User name"},
                 "placeholders": {"host": "https://mlflow.example.com"},
             },
-            "conn-fields": {},
+            "conn-fields": {
+                "ca_file": _text("CA file", "Path of a PEM file for a private certificate authority."),
+                "timeout": _text("Timeout", "Seconds for one call to a server; 30 by default."),
+            },
         },
         {
             "connection-type": "pipeops_storage",
@@ -142,6 +182,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": [
                     f"airflow_pipeops.{subject}.operators"
                     for subject in (
+                        "argo_workflows",
                         "argocd",
                         "build",
                         "drift",
@@ -158,13 +199,16 @@ def get_provider_info() -> dict[str, Any]:
         "sensors": [
             {
                 "integration-name": "PipeOps",
-                "python-modules": ["airflow_pipeops.argocd.sensors", "airflow_pipeops.flux.sensors"],
+                "python-modules": [
+                    f"airflow_pipeops.{subject}.sensors" for subject in ("argo_workflows", "argocd", "flux")
+                ],
             }
         ],
         "hooks": [
             {
                 "integration-name": "PipeOps",
                 "python-modules": [
+                    "airflow_pipeops.argo_workflows.hook",
                     "airflow_pipeops.argocd.hook",
                     "airflow_pipeops.flux.hook",
                     "airflow_pipeops.git.hook",
@@ -178,9 +222,10 @@ def get_provider_info() -> dict[str, Any]:
                 "integration-name": "PipeOps",
                 "python-modules": [
                     f"airflow_pipeops.{subject}.triggers"
-                    for subject in ("argocd", "flux", "git", "validation")
+                    for subject in ("argo_workflows", "argocd", "flux", "git", "validation")
                 ]
                 + [
+                    "airflow_pipeops.argo_workflows.watchers",
                     "airflow_pipeops.argocd.watchers",
                     "airflow_pipeops.base.setup",
                     "airflow_pipeops.flux.watchers",

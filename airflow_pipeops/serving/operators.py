@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.connections import read
+from airflow_pipeops.base.delimited import Csv
+from airflow_pipeops.base.http import trusting
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.models.operators.arguments import UI_COLOR, data_uris
 
@@ -18,14 +20,17 @@ class VerifyModelOperator(DeliveryOperator):
 
     Returns ``{url, model, version, sha256, rows, max_difference, seconds}``.
 
-    :param http_conn_id: connection of type ``http`` to the endpoint; its password is sent as a bearer token.
+    :param http_conn_id: connection of type ``http`` to the endpoint; its password is sent as a bearer token; extra
+        ``verify_tls`` (true) and ``ca_file``.
     :param model: name under which it is served.
     :param version: that must be served; templated.
     :param artifact_uri: of that version; templated.
     :param sha256: of that version; templated.
-    :param data: URI of a Parquet file with rows to send; templated.
+    :param data: URI of a Parquet or CSV file with rows to send; templated.
     :param rows: how many, spread over the file.
     :param trusted: types that the stored model may hold beyond scikit-learn's own.
+    :param csv: what CSV files do not say of themselves: the fields of :class:`~airflow_pipeops.base.delimited.Csv`, such as
+        ``{"decimal": ","}``.
     """
 
     template_fields: Sequence[str] = (
@@ -49,6 +54,7 @@ class VerifyModelOperator(DeliveryOperator):
         data: str,
         rows: int = 50,
         trusted: Sequence[str] = (),
+        csv: Csv | Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -60,6 +66,7 @@ class VerifyModelOperator(DeliveryOperator):
         self.data = data
         self.rows = rows
         self.trusted = trusted
+        self.csv = Csv.of(csv)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Ask, and compare."""
@@ -70,7 +77,7 @@ class VerifyModelOperator(DeliveryOperator):
             connection = read(self.http_conn_id, "http")
             url = verifying.base_url(connection, self.http_conn_id)
             loaded = artifact.load(self.artifact_uri, self.sha256, trusted=self.trusted)
-            frame, _ = storage.read_tables(data_uris(self.data))
+            frame, _ = storage.read_tables(data_uris(self.data), self.csv)
             step = max(1, len(frame) // self.rows)
             found = verifying.verify(
                 url,
@@ -79,6 +86,7 @@ class VerifyModelOperator(DeliveryOperator):
                 model=self.model,
                 version=str(self.version),
                 frame=frame.iloc[::step].head(self.rows),
+                verify_tls=trusting(connection.extra_dejson),
             )
         return {
             "url": url,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.documents import parsed
-from airflow_pipeops.base.http import ONE, pieces, untrusted
+from airflow_pipeops.base.http import asked
 from airflow_pipeops.base.http import base_url as checked
 from airflow_pipeops.exceptions import (
     AccessDenied,
@@ -16,19 +16,22 @@ from airflow_pipeops.exceptions import (
     GateFailed,
     InvalidInput,
     NotFound,
-    SystemFailure,
+    PipeOpsError,
     Unreachable,
 )
 from airflow_pipeops.redaction import excerpt, remember
 from airflow_pipeops.serving import protocol
 
 if TYPE_CHECKING:
-    import httpx
+    from collections.abc import Mapping
+
     import pandas as pd
 
     from airflow_pipeops.models.artifact import Loaded
 
 _ATTEMPTS = 4
+#: Seconds for one call, the whole of the answer included.
+_TIMEOUT = 20.0
 #: Largest difference between a served and an offline probability: the same arithmetic, printed and read as JSON.
 TOLERANCE = 1e-9
 
@@ -48,18 +51,24 @@ class Verified:
 
 
 def verify(
-    base_url: str, token: str | None, loaded: Loaded, *, model: str, version: str, frame: pd.DataFrame
+    base_url: str,
+    token: str | None,
+    loaded: Loaded,
+    *,
+    model: str,
+    version: str,
+    frame: pd.DataFrame,
+    verify_tls: Any = True,
 ) -> Verified:
     """Check that a server serves this version of this artifact, and answers as the artifact does.
 
     :param base_url: of the server.
     :param token: sent as a bearer token, if any.
     :param frame: rows to send.
+    :param verify_tls: what the server's certificate is checked with; see :func:`airflow_pipeops.base.http.trusting`.
     :return: how many rows were compared, by how much they differ at most, and how long the server took.
     :raises GateFailed: if it serves another version or digest, or its answers differ.
     """
-    import httpx
-
     from airflow_pipeops.serving.server import predicted
 
     features = loaded.manifest.features
@@ -67,25 +76,24 @@ def verify(
     by_output = predicted(loaded.model, columns, features)
     offline = [value for values in by_output.values() for value in values]
     remember(token or "")
-    headers = {"Accept-Encoding": "gzip", **({"Authorization": f"Bearer {token}"} if token else {})}
-    with httpx.Client(base_url=base_url.rstrip("/"), headers=headers, timeout=20) as client:
-        found = _ask(client, "GET", f"/v2/models/{model}")
-        served = {
-            "version": (found.get("versions") or [None])[0],
-            "sha256": (found.get("parameters") or {}).get("sha256"),
-        }
-        wanted = {"version": str(version), "sha256": loaded.sha256}
-        for what, value in wanted.items():
-            if served[what] != value:
-                raise GateFailed(
-                    f"{base_url} serves {what} {served[what]} of {model!r}, not {value}",
-                    remedy="Look whether the release of that version is live, and the connection names its endpoint.",
-                )
-        began = time.monotonic()
-        answer = _ask(
-            client, "POST", f"/v2/models/{model}/infer", protocol.write_request(columns, features, by_output)
-        )
-        seconds = time.monotonic() - began
+    base = base_url.rstrip("/")
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    found = _ask(base, headers, verify_tls, "GET", f"/v2/models/{model}")
+    served = {
+        "version": (found.get("versions") or [None])[0],
+        "sha256": (found.get("parameters") or {}).get("sha256"),
+    }
+    wanted = {"version": str(version), "sha256": loaded.sha256}
+    for what, value in wanted.items():
+        if served[what] != value:
+            raise GateFailed(
+                f"{base_url} serves {what} {served[what]} of {model!r}, not {value}",
+                remedy="Look whether the release of that version is live, and the connection names its endpoint.",
+            )
+    began = time.monotonic()
+    request = protocol.write_request(columns, features, by_output)
+    answer = _ask(base, headers, verify_tls, "POST", f"/v2/models/{model}/infer", request)
+    seconds = time.monotonic() - began
     try:
         answered = {output["name"]: output["data"] for output in answer["outputs"]}
         online = [float(value) for name in by_output for value in answered[name]]
@@ -138,50 +146,42 @@ def base_url(connection: Any, conn_id: str) -> str:
     return checked(str(url), field=f"{conn_id}.host", of="a model server")
 
 
-def _tried(client: httpx.Client, method: str, path: str, content: Any) -> tuple[httpx.Response, bytes]:
+def _ask(
+    base: str, headers: Mapping[str, str], verify: Any, method: str, path: str, content: Any = None
+) -> dict[str, Any]:
     """Make a call, again where the server is away or busy."""
-    import httpx
-
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            with client.stream(method, path, json=content) as response:
-                body = _body(response)
-            if response.status_code < 500 and response.status_code != 429:
-                return response, body
-            why = f"answered with {response.status_code}"
-        except httpx.TransportError as error:
-            if refused := untrusted(str(client.base_url), error):
-                raise refused from error
-            why = f"did not answer: {error or type(error).__name__}"
-        if attempt < _ATTEMPTS:
+            return asked(
+                method,
+                base,
+                path,
+                about=path,
+                error_of=_error_of,
+                headers=headers,
+                timeout=_TIMEOUT,
+                verify=verify,
+                json=content,
+            )
+        except Unreachable:
+            if attempt == _ATTEMPTS:
+                raise
             time.sleep(random.uniform(0, 0.2 * 2**attempt))
-    raise Unreachable(f"{client.base_url}{path.lstrip('/')} {why}")
+    raise AssertionError("unreachable")
 
 
-def _ask(client: httpx.Client, method: str, path: str, content: Any = None) -> dict[str, Any]:
-    response, body = _tried(client, method, path, content)
-    url = f"{client.base_url}{path.lstrip('/')}"
-    if response.status_code in (401, 403):
-        raise AccessDenied(f"{url} refused the credential ({response.status_code})")
-    if response.status_code == 404:
-        raise NotFound(f"{url} is not there", remedy="Check the model's name and the endpoint.")
-    if len(body) > ONE:
-        raise SystemFailure(f"{url} answered with more than {ONE / 1024**2:g} MB; the rest was not read")
+def _error_of(status: int, content: bytes, about: str, url: str) -> PipeOpsError:
+    """Turn an answer other than success into an error of ours."""
+    where = f"{url}{about}"
+    if status in (401, 403):
+        return AccessDenied(f"{where} refused the credential ({status})")
+    if status == 404:
+        return NotFound(f"{where} is not there", remedy="Check the model's name and the endpoint.")
+    if status == 429 or status >= 500:
+        return Unreachable(f"{where} answered with {status}")
     try:
-        found = parsed(body)
-    except ValueError as error:
-        raise BadResponse(f"{url} gave an answer that is not JSON") from error
-    if response.is_success and isinstance(found, dict):
-        return found
+        found = parsed(content)
+    except ValueError:
+        found = None
     said = excerpt(str(found.get("error", "") if isinstance(found, dict) else ""), 300)
-    raise GateFailed(f"{url} refused the request ({response.status_code}): {said}")
-
-
-def _body(response: httpx.Response) -> bytes:
-    """Read an answer, or the beginning of one that is too long."""
-    content = bytearray()
-    for piece in pieces(response):
-        content += piece
-        if len(content) > ONE:
-            break
-    return bytes(content)
+    return GateFailed(f"{where} refused the request ({status}): {said}")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_pipeops.base.arguments import one_given
-from airflow_pipeops.base.delimited import Csv, in_spark
+from airflow_pipeops.base.delimited import Csv, distinct, in_spark, in_spark_paths
 from airflow_pipeops.exceptions import PipeOpsError, SystemFailure
 
 if TYPE_CHECKING:
@@ -135,10 +135,11 @@ class SparkBatch:
         csv = all(".csv" in name.rsplit("/", 1)[-1].lower() for name in files)
         try:
             session = builder.getOrCreate()
+            paths = in_spark_paths(session, files)
             if csv:
-                self._frame, _ = in_spark(session, files, options or Csv(), {}, "+".join(files), "data")
+                self._frame, _ = in_spark(session, paths, options or Csv(), {}, "+".join(files), "data")
             else:
-                self._frame = session.read.parquet(*files)
+                self._frame = session.read.parquet(*paths)
             self.rows = int(self._frame.count())
         except PipeOpsError:
             raise
@@ -148,6 +149,7 @@ class SparkBatch:
                 remedy="Check the URIs, and that each file is whole.",
             ) from error
         self.columns = tuple(self._frame.columns)
+        distinct(self.columns, "data")
 
     def holds_text(self, column: str) -> bool:
         """Whether Spark's type of the column is text."""

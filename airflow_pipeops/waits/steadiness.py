@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Watch:
+class Watch(JsonForm):
     """What is watched for; seconds.
 
     :param duration: how long to watch.
@@ -249,4 +249,4 @@ def steady_watch(ref: Any, goal: Mapping[str, Any], memory: Mapping[str, Any] | 
     :param memory: of what an earlier part of the same watch remembered.
     :return: the watch, which goes on where that part ended.
     """
-    return SteadyWatch(ref, Watch(**goal), SteadyMemory.from_json(memory or {}))
+    return SteadyWatch(ref, Watch.from_json(goal), SteadyMemory.from_json(memory or {}))

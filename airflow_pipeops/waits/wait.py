@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_pipeops import exceptions
+from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.exceptions import InvalidInput, NotFound, PipeOpsError
 from airflow_pipeops.waits.messages import decisive_last
 from airflow_pipeops.waits.rulebook import Rulebook
@@ -66,7 +67,7 @@ class Clock:
 
 
 @dataclass
-class Decided:
+class Decided(JsonForm):
     """Where a wait stands: all of it is JSON, so that it can cross a deferral.
 
     :param verdict: the last judgement.
@@ -79,25 +80,6 @@ class Decided:
     memory: Memory
     expectation: Expectation
     summary: dict[str, Any] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return {
-            "verdict": self.verdict.to_json(),
-            "memory": self.memory.to_json(),
-            "expectation": self.expectation.to_json(),
-            "summary": self.summary,
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Decided:
-        """Read the JSON form."""
-        return cls(
-            Verdict.from_json(data["verdict"]),
-            Memory.from_json(data["memory"]),
-            Expectation.from_json(data["expectation"]),
-            dict(data.get("summary") or {}),
-        )
 
     def error(self, message: str) -> PipeOpsError:
         """Return the error that a failed verdict stands for."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import uuid
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from airflow_pipeops.argo_workflows.operators.base import ArgoWorkflowsOperator
+from airflow_pipeops.argo_workflows.triggers import ArgoWorkflowTrigger
 from tests.argo_workflows.server import ArgoServer, serving_argo
 
 #: What a test may ask of both: the server for tests, and the Kubernetes API that is another of its doors.
@@ -41,6 +44,16 @@ def argo(warm: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[ArgoServer]:
     with serving_argo() as server:
         connect(monkeypatch, server.url)
         yield server
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """What tasks and triggers say; outside of a task runner, Airflow's own loggers write where nobody looks."""
+    said = property(lambda _: logging.getLogger("said"))
+    for cls in (ArgoWorkflowsOperator, ArgoWorkflowTrigger):
+        monkeypatch.setattr(cls, "log", said, raising=False)
+    caplog.set_level(logging.INFO)
+    return caplog
 
 
 @pytest.fixture

@@ -228,8 +228,17 @@ class ArgoServer(ApiServer):
         """Do what the workflow controller does: begin, obey a shutdown, and end by the plan."""
         while not self._stopping.wait(0.01):
             with self.lock:
-                for item in self.all("workflows"):
+                live = self.kinds[GROUP, VERSION, "workflows"].objects.values()
+                for item in [copy.deepcopy(one) for one in live if self._due(one)]:
                     self._step(item)
+
+    def _due(self, item: Object) -> bool:
+        """Whether there is anything to do: looking must cost next to nothing, since it holds up all else."""
+        if _phase(item) in OVER:
+            return False
+        return bool(item["spec"].get("shutdown")) or (
+            self.plan is not None and not item["spec"].get("suspend")
+        )
 
     def _step(self, item: Object) -> None:
         metadata, phase = item["metadata"], _phase(item)

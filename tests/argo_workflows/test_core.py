@@ -248,6 +248,9 @@ def test_a_manifest_keeps_its_own_labels_and_loses_its_own_name() -> None:
         ("Preempting: preempted by a pod", None, "infrastructure"),
         ("Step exceeded its deadline: DeadlineExceeded", None, "deadline"),
         ("a test that lost its node in a list", 1, None),
+        ("Error (exit code 1): pods is forbidden, pod deleted, ErrImagePull", 1, None),
+        ("OOMKilled (exit code 1)", 1, "out_of_memory"),
+        ("Error (exit code 143): pod deleted", 143, "infrastructure"),
     ],
 )  # fmt: skip
 def test_causes(message: str, code: int | None, kind: str | None) -> None:

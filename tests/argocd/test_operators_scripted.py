@@ -493,14 +493,15 @@ def test_a_watcher_compares_objects_with_the_revision_that_they_are_of(scripted:
         return asyncio.run(story())
 
     ref = AppRef("api", "ml")
-    same = [(200, told), managed(True), (200, told)]
+    same = [managed(True), (200, told), managed(True), (200, told)]
     payload, _ = judged(*same)
     assert [one["name"] for one in payload["resources"]] == ["settings"]
     commit = application(
         sync={"status": "OutOfSync", "revision": NEW}, operationState=operation("Succeeded", OLD)
     )
     commit["metadata"]["resourceVersion"] = "2"
-    payload, memory = judged((200, told), managed(True), (200, commit), managed(True), (200, commit))
+    moved = [(200, told), managed(True), (200, commit), managed(True), (200, commit)]
+    payload, memory = judged(managed(True), *moved)
     assert payload is None
     assert memory.reported == ""
 

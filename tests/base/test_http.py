@@ -23,7 +23,7 @@ import pytest
 
 from airflow_pipeops.argocd.clients.protocol import AppRef
 from airflow_pipeops.argocd.clients.rest import ArgoCDClient
-from airflow_pipeops.base.http import MANY, ONE
+from airflow_pipeops.base.http import MANY, ONE, trusting
 from airflow_pipeops.build import smoke
 from airflow_pipeops.exceptions import (
     AccessDenied,
@@ -39,6 +39,7 @@ from airflow_pipeops.kubernetes.client import KubernetesClient
 from airflow_pipeops.kubernetes.kinds import PODS
 from airflow_pipeops.kubernetes.kubeconfig import Endpoint
 from airflow_pipeops.models.registry import Registry
+from airflow_pipeops.serving import verification
 
 TOKEN = "Zk9+wQ/7xR2-pL4_vN8"
 
@@ -109,7 +110,14 @@ def mlflow(url: str) -> Any:
     return Registry(url, password=TOKEN).version("model", "1")
 
 
-CLIENTS = {"argocd": argocd, "kubernetes": kubernetes, "mlflow": mlflow}
+def model(url: str, **tls: Any) -> Any:
+    """Ask a served model which one it is."""
+    return verification._ask(
+        url, {"Authorization": f"Bearer {TOKEN}"}, trusting(tls), "GET", "/v2/models/model"
+    )
+
+
+CLIENTS = {"argocd": argocd, "kubernetes": kubernetes, "mlflow": mlflow, "model": model}
 #: Every way in which a server may send a token back, as (what it is, how it looks, what must not be left of it).
 FORMS = {
     "plain": TOKEN,
@@ -129,7 +137,6 @@ FORMS = {
 def test_a_token_that_a_server_sends_back_is_not_told(client: str, status: int, monkeypatch: Any) -> None:
     if client == "mlflow":
         monkeypatch.setattr("airflow_pipeops.models.registry._ATTEMPTS", 1)
-        monkeypatch.setattr("airflow_pipeops.models.registry._credentials", _hasty)
     sent = [b""]
     with serving(lambda handler: send(handler, status, sent[0])) as url:
         for form, text in FORMS.items():
@@ -145,10 +152,6 @@ def test_a_token_that_a_server_sends_back_is_not_told(client: str, status: int, 
                     told = str(caught.value) + str(caught.value.__cause__ or "")
                     for piece in (text[4:12], text[-12:-4]):
                         assert piece not in told.replace("Authorization", ""), (form, told)
-
-
-def _hasty(username: str | None, password: str | None) -> dict[str, str]:
-    return {"MLFLOW_TRACKING_TOKEN": str(password), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 
 
 def endless(handler: BaseHTTPRequestHandler) -> None:
@@ -176,7 +179,7 @@ def exploding(handler: BaseHTTPRequestHandler) -> None:
 
 
 @pytest.mark.parametrize("answer", [endless, exploding], ids=["endless", "zeros without end"])
-@pytest.mark.parametrize("client", ["argocd", "kubernetes"])
+@pytest.mark.parametrize("client", ["argocd", "kubernetes", "mlflow", "model"])
 def test_an_answer_is_read_up_to_what_its_call_states(client: str, answer: Any) -> None:
     calls = []
 
@@ -193,7 +196,7 @@ def test_an_answer_is_read_up_to_what_its_call_states(client: str, answer: Any) 
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024  # kilobytes
 
 
-@pytest.mark.parametrize("client", ["argocd", "kubernetes"])
+@pytest.mark.parametrize("client", ["argocd", "kubernetes", "mlflow"])
 def test_of_an_endless_refusal_the_beginning_is_told(client: str) -> None:
     def refuse(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(403)
@@ -250,10 +253,14 @@ def test_a_smoke_test_reads_no_more_than_its_limit(answer: Any) -> None:
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A certificate that signs itself, for another host; its key is in the same file."""
-    path = tmp_path_factory.mktemp("tls") / "server.pem"
+    return _signed(tmp_path_factory.mktemp("tls"), "DNS:elsewhere.example")
+
+
+def _signed(folder: Path, name: str) -> Path:
+    path = folder / "server.pem"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-keyout", f"{path}.key", "-out", path,
-         "-subj", "/CN=elsewhere.example", "-addext", "subjectAltName=DNS:elsewhere.example"],
+         "-subj", "/CN=elsewhere.example", "-addext", f"subjectAltName={name}"],
         check=True, capture_output=True,
     )  # fmt: skip
     path.write_text(path.read_text() + Path(f"{path}.key").read_text(encoding="utf-8"))
@@ -261,7 +268,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("known", [False, True], ids=["unknown authority", "wrong name"])
-@pytest.mark.parametrize("client", ["argocd", "kubernetes", "smoke", "git"])
+@pytest.mark.parametrize("client", ["argocd", "kubernetes", "smoke", "git", "mlflow", "model"])
 def test_a_certificate_that_is_not_trusted_is_named_and_not_tried_again(
     client: str, known: bool, certificate: Path, tmp_path: Path
 ) -> None:
@@ -285,6 +292,8 @@ def test_a_certificate_that_is_not_trusted_is_named_and_not_tried_again(
         raise AccessDenied(found.problem)
 
     calls: dict[str, Callable[[str], Any]] = {
+        "mlflow": lambda url: Registry(url, ca_file=authority).ping(),
+        "model": lambda url: model(url, ca_file=authority),
         "argocd": lambda url: asyncio.run(rest(url)),
         "kubernetes": lambda url: asyncio.run(cluster(url)),
         "smoke": ask_once,
@@ -295,6 +304,39 @@ def test_a_certificate_that_is_not_trusted_is_named_and_not_tried_again(
     refused = pytest.raises(AccessDenied, match=r"certificate of .* is not trusted")
     with serving(lambda handler: send(handler, 200, b"{}"), certificate) as url, refused:
         calls[client](url)
+
+
+@pytest.mark.parametrize("client", ["mlflow", "model"])
+def test_with_the_ca_file_of_its_authority_a_server_is_trusted(
+    client: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = _signed(tmp_path_factory.mktemp("own"), "IP:127.0.0.1")
+    with serving(lambda handler: send(handler, 200, b"{}"), path) as url:
+        if client == "mlflow":
+            assert Registry(url, ca_file=str(path)).ping() == 0
+        else:
+            assert model(url, ca_file=str(path)) == model(url, verify_tls=False) == {}
+
+
+@pytest.mark.parametrize("client", ["mlflow", "model"])
+def test_an_answer_that_trickles_ends_in_time(client: str, monkeypatch: Any) -> None:
+    """Each byte comes long before a read would give up, and so would the next ones, for ever."""
+    monkeypatch.setattr("airflow_pipeops.models.registry._ATTEMPTS", 1)
+    monkeypatch.setattr(verification, "_ATTEMPTS", 1)
+    monkeypatch.setattr(verification, "_TIMEOUT", 1.0)
+    gone = threading.Event()
+
+    def trickle(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+        try:
+            while not gone.wait(0.05):
+                handler.wfile.write(b"x")
+        except OSError:
+            gone.set()
+
+    with serving(trickle) as url, pytest.raises(Unreachable, match="no whole answer"):
+        Registry(url, timeout=1.0).ping() if client == "mlflow" else model(url)
+    assert gone.wait(60), "the connection was not closed"
 
 
 @pytest.mark.parametrize(

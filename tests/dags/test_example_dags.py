@@ -113,6 +113,9 @@ def test_from_commit_and_data_to_releases_and_back(laptop: Stack) -> None:
     assert "there is no batch 'no-such.parquet'" in unknown["log"]
     assert drift["tasks"]["judge.decide[0]"] == "success"
 
+    nobody = run_dag(laptop, "drift_to_retrain", {"version": "99"})
+    assert nobody["tasks"]["champion"] == "failed", "the form's version is held against, not the champion"
+
     guard = run_dag(laptop, "release_guard")
     assert guard["state"] == "success", guard["log"][-5000:]
     assert guard["tasks"]["delay_api.watch"] == "success"
@@ -120,6 +123,10 @@ def test_from_commit_and_data_to_releases_and_back(laptop: Stack) -> None:
     one = run_dag(laptop, "release_guard", {"deliverable": "flight-delay", "on_degraded": "report"})
     assert one["tasks"]["flight_delay.watch"] == "success"
     assert one["tasks"]["delay_api.watch"] == "skipped", "nobody asked for it"
+    assert one["tasks"]["flight_delay_staging.watch"] == "skipped", "production is what the form begins with"
+    staging = run_dag(laptop, "release_guard", {"deliverable": "flight-delay", "environment": "staging"})
+    assert staging["tasks"]["flight_delay_staging.watch"] == "success"
+    assert staging["tasks"]["flight_delay.watch"] == "skipped", "nobody asked for production"
 
     infrastructure = run_dag(laptop, "desired_state_drift", {"policy": "heal"})
     assert infrastructure["state"] == "success", infrastructure["log"][-5000:]

@@ -186,6 +186,12 @@ def test_what_another_run_was_started_by_counts_in_none_after_it(context, push, 
     context["triggering_asset_events"] = {push: [event(again, 5), event(ledger[-1].extra, 6)]}
     assert [one["commit"] for one in triggering_signals(context)] == ["b"]
     assert {(one.name, one.uri) for one in asked} == {(push.name, push.uri)}
+    asked.clear()
+    context["triggering_asset_events"] = {push: [event(again, 5), event(ledger[-1].extra, 6)]}
+    for _ in range(3):
+        assert [one["commit"] for one in triggering_signals(context)] == ["b"]
+        assert triggering_records(context) == []
+    assert len(asked) == 2, "one question for each key, however often the task's code reads"
 
 
 def test_where_nobody_can_tell_it_counts(context, push, caplog) -> None:

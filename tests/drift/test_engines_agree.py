@@ -370,6 +370,74 @@ def test_spark_reads_csv_as_everything_else_does(spark: Any, tmp_path: Path) -> 
     assert found.columns[""]["a"].counts == {"ö": 1}
 
 
+ODD = ["part[1]", "part1", "a*b", "axb", "q?", "qq", "{x,y}", "x", "back\\slash", "l]r"]
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_a_name_is_no_pattern_on_spark(kind: str, spark: Any, tmp_path: Path) -> None:
+    """What is there by a name is that, as DuckDB reads it; only another one is a pattern."""
+
+    def write(path: Path, number: int) -> None:
+        rows = pa.table({"x": [number]})
+        if kind == "parquet":
+            pq.write_table(rows, path)
+        else:
+            path.write_text(f"x\n{number}\n", encoding="utf-8")
+
+    def read(name: str) -> list[int]:
+        source = Files(str(tmp_path / name), format=kind)
+        found = [list(read_rows(source, "reference", spark=engine)["x"]) for engine in (spark, None)]
+        assert found[0] == found[1], name
+        return found[0]
+
+    for number, name in enumerate(ODD):
+        write(tmp_path / f"{name}.{kind}", number)
+    (tmp_path / "day[1]").mkdir()
+    write(tmp_path / "day[1]" / f"a.{kind}", 77)
+    (tmp_path / "day1").mkdir()
+    write(tmp_path / "day1" / f"a.{kind}", 78)
+    for number, name in enumerate(ODD):
+        assert read(f"{name}.{kind}") == [number]
+    assert read("day[1]") == [77]
+    assert sorted(read(f"part[12].{kind}")) == [1]
+    assert sorted(read(f"q*.{kind}")) == [4, 5]
+    with pytest.raises(NotFound):
+        read(f"{{x,part1}}.{kind}")
+    every = Files([str(tmp_path / f"{name}.{kind}") for name in ODD], format=kind)
+    assert sorted(read_rows(every, "reference", spark=spark)["x"]) == list(range(len(ODD)))
+
+
+def test_columns_that_differ_in_case_only_are_refused_on_spark(spark: Any, tmp_path: Path) -> None:
+    engine = Engine(spark=spark)
+    pq.write_table(pa.table({"x": [1], "X": [2]}), tmp_path / "a.parquet")
+    for source in (Files(str(tmp_path / "a.parquet")), Frame(spark.createDataFrame([(1, 2)], ["x", "X"]))):
+        with pytest.raises(InvalidInput, match=r"two columns .*differ in case only"):
+            profile(source, engine=engine)
+
+
+@pytest.mark.timeout(900)
+def test_a_column_that_a_system_cannot_compute_costs_its_own_verdict(
+    server: Postgres, spark: Any, tmp_path: Path
+) -> None:
+    """Rows of a view that fail when one column is looked at."""
+    sql = "SELECT id AS x, CAST(CASE WHEN id = 7 THEN 'no number' ELSE '1' END AS INT) AS y FROM {}"
+    sources = {
+        "spark": (Query(sql.format("range(500)")), Engine(spark=spark)),
+        "postgres": (Query(sql.format("generate_series(0, 499) AS id"), hook=Hook(server)), Engine()),
+    }
+    for name, (source, engine) in sources.items():
+        found = {item.column: item for item in compare(source, source, engine=engine).columns}
+        assert (found["x"].verdict, found["y"].verdict) == ("no drift", "undecided"), name
+        assert set(profile(source, engine=engine).unmeasured) == {"y"}
+    pq.write_table(pa.table({"a": list(range(100_000)), "b": range(100_000)}), tmp_path / "damaged.parquet")
+    content = bytearray((tmp_path / "damaged.parquet").read_bytes())
+    content[2000:4000] = bytes(2000)
+    (tmp_path / "damaged.parquet").write_bytes(content)
+    with pytest.raises(InvalidInput, match=r"could not read damaged\.parquet"):
+        profile(Files(str(tmp_path / "damaged.parquet")), engine=Engine(spark=spark))
+
+
 def drawn(source: Any, **how: Any) -> list[float]:
     return list(read_rows(source, "reference", columns=["normal"], sample=500, **how)["normal"])
 

@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_pipeops.drift.comparison import Engine
 from airflow_pipeops.drift.engine import compare, profile
@@ -18,9 +19,11 @@ from airflow_pipeops.drift.engines.duck import Database
 from airflow_pipeops.drift.engines.opening import opened
 from airflow_pipeops.drift.engines.rows import read_rows
 from airflow_pipeops.drift.engines.sessions import frame_of
-from airflow_pipeops.drift.operators import DataDriftOperator
+from airflow_pipeops.drift.operators import DataDriftOperator, DriftProfileOperator
+from airflow_pipeops.drift.profile import Profile
 from airflow_pipeops.drift.settings import Settings
 from airflow_pipeops.drift.sources import Files, Frame
+from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.models.operators.performance import ModelPerformanceOperator
 
 #: Beyond 2**53, where doubles leave integers out.
@@ -151,6 +154,34 @@ def test_an_iceberg_table_is_read_by_every_query(tmp_path: Path) -> None:
         counted = [side.rows(f"SELECT COUNT(*), SUM(x) FROM {side.relation}") for _ in range(3)]
         assert counted == [[(2000, 1999000.0)]] * 3
     assert sorted(read_rows(source, "reference", columns=["id"])["id"]) == list(range(2000))
+
+
+def test_an_iceberg_table_is_scanned_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pyiceberg.table import DataScan
+
+    location, rows = iceberg(tmp_path)
+    scans, scan = [], DataScan.to_arrow_batch_reader
+    monkeypatch.setattr(DataScan, "to_arrow_batch_reader", lambda self: scans.append(1) or scan(self))
+    source = Files(location, format="iceberg")
+    found = compare(source, Frame(rows), segment_by="kind", sampled=3)
+    assert {item.verdict for item in found.columns} == {"no drift"}
+    assert found.sample is not None
+    assert sorted(found.sample.reference["x"]) == rows["x"].to_pylist()
+    assert len(scans) == 1
+    assert profile(source).data_digest == profile(Frame(rows)).data_digest
+    assert len(scans) == 2
+
+
+def test_columns_of_iceberg_that_differ_in_case_only_are_refused(tmp_path: Path) -> None:
+    from pyiceberg.catalog.sql import SqlCatalog
+
+    catalog = SqlCatalog("here", uri=f"sqlite:///{tmp_path}/catalog.db", warehouse=tmp_path.as_uri())
+    catalog.create_namespace("lake")
+    rows = pa.table({"x": [1.0], "X": [2.0]})
+    made = catalog.create_table("lake.rows", schema=rows.schema)
+    made.append(rows)
+    with pytest.raises(InvalidInput, match="differ in case only, 'x' and 'X'"):
+        profile(Files(made.metadata_location, format="iceberg"))
 
 
 def test_a_delta_table_is_read_by_every_query(tmp_path: Path) -> None:
@@ -303,6 +334,17 @@ def test_a_column_beyond_the_memory_limit_costs_its_own_verdict(tmp_path: Path) 
     critical = compare(*sides, engine=small, settings=Settings(critical=("id",)))
     assert critical.dataset.verdict == "undecided"
 
+    made = Profile.from_bytes(profile(sides[0], engine=small).to_bytes())
+    assert (set(made.columns[""]), set(made.unmeasured)) == ({"x", "y"}, {"id"})
+    with_profile = compare(made, sides[1], engine=small)
+    by = {item.column: item for item in with_profile.columns}
+    assert by["x"].verdict == by["y"].verdict == "no drift"
+    assert by["id"].verdict == "undecided"
+    assert "when the profile was made, source needs more than the memory limit of 24MB" in by["id"].detail
+    assert with_profile.dataset.verdict == "no drift"
+    with pytest.raises(InvalidInput, match="more than the memory limit"):
+        profile(sides[0], columns={"id": ""}, engine=small)
+
 
 def test_an_operator_says_what_a_csv_file_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, context: dict
@@ -316,3 +358,23 @@ def test_an_operator_says_what_a_csv_file_does_not(
         "price": "no drift",
         "zip": "no drift",
     }
+    name, csv = given.values()
+    same = DataDriftOperator(task_id="drift", reference=name, current={"files": name}, csv=csv).execute(
+        context
+    )
+    assert same["columns"] == found["columns"]
+    made = DriftProfileOperator(task_id="profile", source=name, csv=csv).execute(context)
+    assert (made["columns"], made["unmeasured"]) == (2, [])
+
+
+def test_late_labels_of_a_csv_file_with_its_options(tmp_path: Path, context: dict) -> None:
+    rows = [(n, n % 100 / 100, n % 100 >= 50) for n in range(400)]
+    (tmp_path / "scores.csv").write_text(
+        "id;prediction\n" + "".join(f"{n:03};{score:.2f}\n".replace(".", ",") for n, score, _ in rows)
+    )
+    (tmp_path / "labels.csv").write_text("id;label\n" + "".join(f"{n:03};{int(y)}\n" for n, _, y in rows))
+    how = {"predictions": str(tmp_path / "scores.csv"), "labels": str(tmp_path / "labels.csv"), "key": "id"}
+    with pytest.raises(AirflowFailException, match="decimals, thousands or texts"):
+        ModelPerformanceOperator(task_id="performance", **how).execute(context)
+    found = ModelPerformanceOperator(task_id="performance", csv={"decimal": ","}, **how).execute(context)
+    assert (found["counts"]["coverage"], found["value"]) == (1.0, 1.0)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import json
+import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -126,6 +128,64 @@ def test_a_watch_that_is_cut_again_and_again_loses_nothing(many: ApiServer) -> N
             release(many, [number])
 
     assert all_done(run([trigger(number) for number in range(MANY)], meanwhile))
+
+
+def test_a_watch_that_is_cut_at_once_each_time_does_not_read_the_list_in_a_loop(many: ApiServer) -> None:
+    lists = f"GET {_path('Kustomization')}"
+
+    async def meanwhile() -> None:
+        async def cut() -> None:
+            while True:
+                many.cut()
+                await asyncio.sleep(0.005)
+
+        cutting, began = asyncio.ensure_future(cut()), time.monotonic()
+        await until(lambda: sum(line == lists for line in many.requests) >= 7)
+        took = time.monotonic() - began
+        cutting.cancel()
+        # At least half of 50, 100, 200, ... 1600 ms.
+        assert took >= 1.5, "each beginning costs the server all objects"
+        release(many)
+
+    assert all_done(run([trigger(number) for number in range(5)], meanwhile))
+
+
+def test_an_odd_object_does_not_end_the_watch_of_all(many: ApiServer) -> None:
+    many.change("kustomizations", NAMESPACE, "k50", lambda item: item.update(status="odd"))
+
+    async def meanwhile() -> None:
+        await until(lambda: many.open_watches == 2)
+        many.change("kustomizations", NAMESPACE, "k51", lambda item: item.update(status=["odd"]))
+        release(many, range(5))
+
+    assert all_done(run([trigger(number) for number in range(5)], meanwhile))
+
+
+def test_what_the_shared_watch_logs_is_no_line_of_the_trigger_that_came_first(many: ApiServer) -> None:
+    mine: contextvars.ContextVar[str] = contextvars.ContextVar("mine", default="")
+    heard: list[tuple[str, str]] = []
+
+    class Ear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            heard.append((record.getMessage(), mine.get()))
+
+    ear, logger = Ear(), logging.getLogger("airflow_pipeops.flux.stream")
+    level = logger.level
+    logger.addHandler(ear)
+    logger.setLevel(logging.INFO)
+    mine.set("the first trigger")
+    try:
+
+        async def meanwhile() -> None:
+            await until(lambda: many.open_watches == 2)
+            release(many)
+
+        assert all_done(run([trigger(0)], meanwhile))
+    finally:
+        logger.removeHandler(ear)
+        logger.setLevel(level)
+        mine.set("")
+    assert [whose for said, whose in heard if said.startswith("Watching")] == ["", ""]
 
 
 def test_history_that_the_server_forgot_is_read_anew(many: ApiServer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 
@@ -243,3 +244,24 @@ def test_template_fields():
     operator = TestCommit().operator(set={DIGEST: "{{ x }}"}, message="Deploy {{ x }}")
     operator.render_template_fields({"x": "sha256:1"})
     assert (operator.set, operator.message) == ({DIGEST: "sha256:1"}, "Deploy sha256:1")
+
+
+@pytest.mark.parametrize(
+    ("cls", "arguments"),
+    [
+        (ResolveCommitOperator, {"revision": "main"}),
+        (GitOpsCommitOperator, {"file": FILE, "set": {DIGEST: "new"}, "message": "Deploy"}),
+        (GitOpsRevertOperator, {"commit": "a" * 40, "reason": "No."}),
+    ],
+)
+def test_an_operation_may_have_a_patience_of_its_own(cls, arguments, monkeypatch, tmp_path, context):
+    """With that of the connection, 60 s, the test would end by its own time limit."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "git").write_text("#!/bin/sh\nexec sleep 300\n")
+    (folder / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    with pytest.raises(Unreachable, match=r"no progress for 0\.2 s"):
+        cls(task_id="t", git_timeout=timedelta(seconds=0.2), **arguments).execute(context)
+    with pytest.raises(InvalidInput, match="git_timeout"):
+        cls(task_id="t", git_timeout=timedelta(0), **arguments)

@@ -3,6 +3,7 @@
 # ruff: noqa: E501
 from __future__ import annotations
 
+import asyncio
 import base64
 import fcntl
 import logging
@@ -510,6 +511,31 @@ class TestFailures:
             client.fetch()
         assert not [path for path in objects.rglob("*") if "tmp_" in str(path)]
 
+    @pytest.mark.parametrize("asynchronous", [True, False])
+    def test_what_moves_is_not_ended(self, remote, tmp_path, fake_git, asynchronous):
+        """Half a second at a time, for longer than it may stand still."""
+        fake_git('for n in 1 2 3 4 5 6 7 8 9; do echo "remote: Counting objects: $n" >&2; sleep 0.5; done')
+        client = remote.client(tmp_path / "cache", timeout=timedelta(seconds=3), attempts=1)
+        assert (asyncio.run(client.atip()) if asynchronous else client.tip()) == remote.tip()
+
+    @pytest.mark.parametrize("asynchronous", [True, False])
+    def test_an_answer_without_end_is_not_kept(self, remote, tmp_path, fake_git, asynchronous, monkeypatch):
+        monkeypatch.setattr("airflow_pipeops.git.process.MOST", 4 * 1024**2)
+        fake_git("exec yes refs/heads/other")
+        client = remote.client(tmp_path / "cache", attempts=1)
+        with pytest.raises(SystemFailure, match="MB; the rest was not read") as caught:
+            asyncio.run(client.atip()) if asynchronous else client.tip()
+        assert not caught.value.retryable
+
+    @pytest.mark.parametrize(
+        "script", ["exec sleep 300", "while :; do echo 'remote: Counting' >&2; sleep 0.1; done"]
+    )
+    def test_a_triggerer_waits_for_no_answer_for_ever(self, remote, tmp_path, fake_git, script):
+        fake_git(script)
+        client = remote.client(tmp_path / "cache", timeout=timedelta(seconds=0.5), attempts=1)
+        with pytest.raises(Unreachable, match="no progress"):
+            asyncio.run(client.atip())
+
     def test_one_waits_for_another_task_while_that_makes_progress(self, remote, tmp_path):
         client = remote.client(tmp_path / "cache", timeout=timedelta(seconds=1), attempts=1)
         client.fetch()
@@ -664,11 +690,17 @@ class TestRevert:
         with pytest.raises(InvalidInput, match="changed again"):
             client.revert(one.commit, "No.", key="6")
 
-    def test_an_added_key_in_a_file_that_changed_since_is_not_taken_back(self, remote, client):
+    def test_an_added_key_in_a_file_that_changed_since_is_taken_back(self, remote, client):
+        before = remote.show()
         one = client.commit_edit(FILE, {"new": 1}, "one", key="1")
         set_digest(client, "b", key="2")
+        assert client.revert(one.commit, "No.", key="3").changed
+        assert remote.show() == before.replace("digest: old", "digest: b")
+        # One that was set again since is not thrown away.
+        two = client.commit_edit(FILE, {"new": 1}, "two", key="4")
+        client.commit_edit(FILE, {"new": 2}, "three", key="5")
         with pytest.raises(InvalidInput, match="changed again"):
-            client.revert(one.commit, "No.", key="3")
+            client.revert(two.commit, "No.", key="6")
 
     def test_commits_that_cannot_be_reverted(self, remote, client):
         first = remote.tip()

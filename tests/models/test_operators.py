@@ -76,6 +76,34 @@ def evaluate(context, trained, **arguments) -> dict[str, Any]:
     )
 
 
+def test_a_csv_file_with_its_options_is_the_same_data(ready, context, tmp_path):
+    """Decimal commas, semicolons and another encoding: features, model and metrics are those of the Parquet file."""
+    parquet = flights.write_month(1, tmp_path / "data", 3000)
+    frame = pd.read_parquet(parquet)
+    (tmp_path / "data" / "1.csv").write_text(
+        frame.to_csv(sep=";", decimal=",", index=False), encoding="utf-16-le"
+    )
+    data = (tmp_path / "data" / "1.csv").as_uri()
+    csv = {"decimal": ",", "encoding": "utf-16-le", "types": {"day": "text"}}
+    with pytest.raises(AirflowFailException, match="is not in UTF-8"):
+        run(context, BuildFeaturesOperator, data=data, transform=f"{DOMAIN}:features")
+    features = run(context, BuildFeaturesOperator, data=data, transform=f"{DOMAIN}:features", csv=csv)
+    expected = run(context, BuildFeaturesOperator, data=str(parquet), transform=f"{DOMAIN}:features")
+    assert features["sha256"] == expected["sha256"]
+
+    how = {"trainer": f"{DOMAIN}:train", "scorer": f"{DOMAIN}:score", "name": MODEL.name, "target": "late"}
+    trained = run(context, TrainModelOperator, data=expected["uri"], **how)
+    assert run(context, TrainModelOperator, data=data, csv=csv, **how)["metrics"] == trained["metrics"]
+
+    judged = evaluate(context, trained, holdout=data, csv=csv)
+    assert judged["challenger"] == evaluate(context, trained, holdout=str(parquet))["challenger"]
+    run(context, RegisterModelOperator, model=MODEL.name, challenger=trained)
+    run(context, SetModelAliasOperator, model=MODEL.name, version="1", alias="champion")
+    measure = {"model": MODEL.name, "scorer": f"{DOMAIN}:score"}
+    measured = run(context, MeasureModelOperator, data=data, csv=csv, **measure)
+    assert measured["value"] == judged["challenger"]
+
+
 def test_the_whole_way(ready, context, tmp_path):
     first = learn(context, tmp_path, 1)
     assert learn(context, tmp_path, 1)["sha256"] == first["sha256"], "an attempt repeated changes nothing"
@@ -114,6 +142,12 @@ def test_the_whole_way(ready, context, tmp_path):
     assert measured["reference"] == first["metrics"]["auc"]
     assert 0.4 < measured["value"] < 0.9
     assert measured["record_id"]
+
+    alone = {"model": MODEL.name, "data": [march], "scorer": f"{DOMAIN}:score"}
+    named = run(context, MeasureModelOperator, **alone, alias="nobody", version="1")
+    assert (named["version"], named["value"]) == ("1", measured["value"])
+    with pytest.raises(AirflowFailException, match="NotFound"):
+        run(context, MeasureModelOperator, **alone, version="77")
 
     itself = evaluate(context, first)
     assert (itself["promote"], itself["gain"], itself["interval"]) == (False, 0.0, [0.0, 0.0])

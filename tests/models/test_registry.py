@@ -6,13 +6,15 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from airflow_pipeops.exceptions import InvalidInput, NotFound, Unreachable
+from airflow_pipeops.exceptions import InvalidInput, NotFound, SystemFailure, Unreachable
 from airflow_pipeops.models.hook import MLflowHook
 from airflow_pipeops.models.registry import Registry
+from tests.models.mlflow_server import registry_server
 
 ROOT = Path(__file__).parents[2]
 ONE, TWO = "1" * 64, "2" * 64
@@ -32,30 +34,40 @@ def registry(database, tmp_path) -> Registry:
     return Registry(f"sqlite:///{tmp_path}/mlflow.db")
 
 
-def test_an_artifact_is_registered_once(registry):
-    first = registry.register(
+@pytest.fixture(params=["store", "server"])
+def either(request, registry) -> Iterator[Registry]:
+    """The store itself, and the same behind HTTP."""
+    if request.param == "store":
+        yield registry
+        return
+    with registry_server(registry.tracking_uri) as (url, _):
+        yield Registry(url)
+
+
+def test_an_artifact_is_registered_once(either):
+    first = either.register(
         "m", "file:///a/1", ONE, key="d/r/t/-1", reference_uri="file:///ref", metrics={"auc": 0.7}
     )
-    assert registry.register("m", "file:///a/1", ONE, key="d/r/t/-1") == first
+    assert either.register("m", "file:///a/1", ONE, key="d/r/t/-1") == first
     assert (first.version, first.sha256, first.reference_uri) == ("1", ONE, "file:///ref")
     assert first.metrics == {"auc": 0.7}
-    assert registry.register("m", "file:///a/2", TWO).version == "2"
-    assert registry.register("other", "file:///a/1", ONE).version == "1"
+    assert either.register("m", "file:///a/2", TWO).version == "2"
+    assert either.register("other", "file:///a/1", ONE).version == "1"
 
 
-def test_aliases(registry):
-    assert registry.by_alias("m", "champion") is None
-    registry.register("m", "file:///a/1", ONE)
-    registry.register("m", "file:///a/2", TWO)
-    assert registry.by_alias("m", "champion") is None
-    assert registry.set_alias("m", "champion", "1") is None
-    assert registry.set_alias("m", "champion", "1") == "1"
-    assert registry.set_alias("m", "champion", "2") == "1"
-    found = registry.by_alias("m", "champion")
+def test_aliases(either):
+    assert either.by_alias("m", "champion") is None
+    either.register("m", "file:///a/1", ONE)
+    either.register("m", "file:///a/2", TWO)
+    assert either.by_alias("m", "champion") is None
+    assert either.set_alias("m", "champion", "1") is None
+    assert either.set_alias("m", "champion", "1") == "1"
+    assert either.set_alias("m", "champion", "2") == "1"
+    found = either.by_alias("m", "champion")
     assert found is not None
-    assert found == registry.version("m", "2")
+    assert found == either.version("m", "2")
     with pytest.raises(NotFound):
-        registry.set_alias("m", "champion", "7")
+        either.set_alias("m", "champion", "7")
 
 
 @pytest.mark.timeout(180)
@@ -86,13 +98,13 @@ def test_several_processes_registering_the_same_leave_one_version(registry, tmp_
     assert [item.version for item in registry._with_digest("m", ONE)] == ["1"]
 
 
-def test_a_duplicate_that_a_dead_process_left_is_taken_back(registry):
-    registry.register("m", "file:///a", ONE)
-    registry._call(
+def test_a_duplicate_that_a_dead_process_left_is_taken_back(either):
+    either.register("m", "file:///a", ONE)
+    either._call(
         lambda client: client.create_model_version("m", source="file:///a", tags={"pipeops.sha256": ONE})
     )
-    assert registry.register("m", "file:///a", ONE).version == "1"
-    assert len(registry._with_digest("m", ONE)) == 1
+    assert either.register("m", "file:///a", ONE).version == "1"
+    assert len(either._with_digest("m", ONE)) == 1
 
 
 def test_credentials_are_in_the_environment_for_one_call_only(database, monkeypatch):
@@ -103,6 +115,41 @@ def test_credentials_are_in_the_environment_for_one_call_only(database, monkeypa
     assert seen["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert os.environ["MLFLOW_TRACKING_USERNAME"] == "before"
     assert "MLFLOW_TRACKING_PASSWORD" not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("username", "password", "sent"),
+    [("robot", "s3cret", "Basic cm9ib3Q6czNjcmV0"), (None, "s3cret", "Bearer s3cret"), (None, None, "")],
+)
+def test_a_server_is_told_who_asks(registry, username, password, sent):
+    with registry_server(registry.tracking_uri) as (url, seen):
+        assert Registry(url, username=username, password=password).ping() == 0
+    assert seen == [sent]
+
+
+def test_mlflows_own_client_and_ours_say_the_same_of_a_server(registry):
+    """So the server here speaks as MLflow's does, as far as MLflow's client can tell."""
+    from mlflow import MlflowClient
+
+    registry.register("m", "file:///a/1", ONE, metrics={"auc": 0.7})
+    registry.set_alias("m", "champion", "1")
+    with registry_server(registry.tracking_uri) as (url, _):
+        theirs, ours = MlflowClient(url, url), Registry(url)
+        theirs.create_registered_model("other")
+        theirs.create_model_version("m", source="file:///a/2", tags={"pipeops.sha256": TWO})
+        assert ours.ping() == 2
+        assert ours.find("m", TWO).version == "2"
+        assert ours.set_alias("m", "champion", "2") == "1"
+        assert theirs.get_model_version_by_alias("m", "champion").version == "2"
+        assert [one.version for one in theirs.search_model_versions("name = 'm'")] == ["2", "1"]
+    assert registry.by_alias("m", "champion").version == "2"
+
+
+def test_a_url_that_is_no_registry_is_not_one_without_a_champion(registry):
+    with registry_server(registry.tracking_uri) as (url, _):
+        with pytest.raises(NotFound, match="that of an MLflow server"):
+            Registry(f"{url}/elsewhere").by_alias("m", "champion")
+        assert Registry(url).by_alias("m", "champion") is None
 
 
 def test_a_server_that_is_not_there_is_unreachable(monkeypatch):
@@ -130,3 +177,13 @@ def test_the_hook(connections, database):
     with pytest.raises(InvalidInput, match="credentials inside its URI") as caught:
         MLflowHook().get_registry()
     assert "s3cret" not in str(caught.value)
+
+
+def test_a_tag_that_somebody_damaged_is_named(registry):
+    registry.register("m", "file:///a/1", ONE, metrics={"auc": 0.7})
+    registry._call(lambda client: client.set_model_version_tag("m", "1", "pipeops.metrics", "{0.7"))
+    with pytest.raises(
+        SystemFailure, match=r"the tag pipeops.metrics of version 1 of 'm' is no JSON"
+    ) as caught:
+        registry.version("m", "1")
+    assert not caught.value.retryable

@@ -57,6 +57,10 @@ def test_spark_judges_as_pandas_does(frame: pd.DataFrame, tmp_path: Path) -> Non
         {"spark.master": "local[1]", "spark.ui.enabled": "false", "spark.driver.memory": "1g"},
     )
     assert told(batch) == told(FrameBatch(frame))
+    # What is there by a name is that, and no pattern.
+    frame.head(5).to_parquet(tmp_path / "day[1].parquet")
+    frame.to_parquet(tmp_path / "day1.parquet")
+    assert SparkBatch([str(tmp_path / "day[1].parquet")]).rows == 5
     (tmp_path / "cut.parquet").write_bytes((tmp_path / "weather.parquet").read_bytes()[:500])
     with pytest.raises(SystemFailure, match=r"Spark cannot read .*cut\.parquet"):
         SparkBatch([str(tmp_path / "cut.parquet")])

@@ -66,6 +66,7 @@ class ArgoWorkflows(Protocol):
         """Return a workflow, from the archive where it is not live any more.
 
         :param whole: with all its nodes; otherwise what a judgement needs.
+        :return: as the API sends it.
         :raises NotFound: where there is none of this name, and uid where one is given.
         """
 
@@ -85,12 +86,14 @@ class ArgoWorkflows(Protocol):
     async def create(self, namespace: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """Create a workflow.
 
+        :return: as it was stored.
         :raises Conflict: where one of the name is there, or a quota is full: look which.
         """
 
     async def act(self, ref: WorkflowRef, act: Act, **options: Any) -> dict[str, Any]:
-        """Do something with a workflow, and return what it, or the new one, is then.
+        """Do something with a workflow.
 
+        :return: what it, or the new one, is then.
         :raises Ended: where it has ended, and cannot be stopped or suspended.
         """
 
@@ -100,9 +103,10 @@ class ArgoWorkflows(Protocol):
         """Yield ``(pod, line)`` of the main containers; nothing for pods that are gone."""
 
     async def artifact(self, ref: WorkflowRef, node: str, name: str, *, archived: bool) -> str:
-        """Return an output artifact of a node, as text.
+        """Read an output artifact of a node.
 
         :param archived: the workflow is not live any more.
+        :return: its text.
         """
 
     def watch(self, namespace: str) -> AsyncGenerator[dict[str, Any], None]:

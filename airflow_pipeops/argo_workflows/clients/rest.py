@@ -214,16 +214,11 @@ class ArgoWorkflowsClient:
         path, params = f"/api/v1/workflow-events/{_quoted(namespace)}", {"fields": ",".join(fields)}
         while True:
             stream = self.http.lines(path, params=params, about=about, silence=10 * self._silence)
-            async with aclosing(stream) as lines:
-                try:
-                    while True:
-                        line = await asyncio.wait_for(anext(lines), self._silence)
-                        if line.strip():
-                            yield _event(_frame(line, about, self.http.url), about)
-                except asyncio.TimeoutError:
-                    continue  # quiet, or dead: nobody can tell, so it is opened anew
-                except StopAsyncIteration:
-                    raise Unreachable(f"{about} ended") from None
+            # Quiet, or dead: nobody can tell, so it is opened anew.
+            async with aclosing(stream) as lines, aclosing(_until_silent(lines, self._silence)) as spoken:
+                async for line in spoken:
+                    if line.strip():
+                        yield _event(_frame(line, about, self.http.url), about)
 
     # ---- cron --------------------------------------------------------------------------------------------------------
 
@@ -306,6 +301,29 @@ class ArgoWorkflowsClient:
             return await _permitted(self.template(namespace, _PROBE, cluster_scope=False))
         except NotFound:
             return True
+
+
+async def _until_silent(lines: AsyncGenerator[str, None], silence: float) -> AsyncGenerator[str, None]:
+    """Yield lines until none has come for so many seconds.
+
+    :raises Unreachable: where they end.
+    """
+    coming: asyncio.Future[str] | None = None
+    try:
+        while True:
+            coming = asyncio.ensure_future(anext(lines))
+            await asyncio.wait({coming}, timeout=silence)
+            if not coming.done():
+                return
+            try:
+                line = coming.result()
+            except StopAsyncIteration:
+                raise Unreachable("the stream ended") from None
+            yield line
+    finally:
+        if coming is not None and not coming.done():
+            coming.cancel()
+            await asyncio.gather(coming, return_exceptions=True)
 
 
 async def _permitted(call: Any) -> bool:

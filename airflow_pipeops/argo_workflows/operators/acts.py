@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from airflow_pipeops.argo_workflows.status import WorkflowStatus
 
 
-class _WaitingActOperator(WorkflowActOperator, WorkflowWaitMixin):
+class WaitingActOperator(WorkflowActOperator, WorkflowWaitMixin):
     """Base of the operators that act and then wait for the end.
 
     :param wait: for its end; otherwise the task ends when the order was given.
@@ -74,7 +74,7 @@ class _WaitingActOperator(WorkflowActOperator, WorkflowWaitMixin):
         }
 
 
-class ArgoWorkflowStopOperator(_WaitingActOperator):
+class ArgoWorkflowStopOperator(WaitingActOperator):
     """Stop a workflow: what runs is ended, exit handlers run, nothing new is started; and wait until it has ended.
 
     One that has ended already is left as it is, and the task succeeds. Returns ``{name, uid, phase, changed, reason, url}``.
@@ -162,7 +162,7 @@ class ArgoWorkflowResumeOperator(ArgoWorkflowSuspendOperator):
         return {"nodeFieldSelector": self.node_selector} if self.node_selector else {}
 
 
-class ArgoWorkflowRetryOperator(_WaitingActOperator):
+class ArgoWorkflowRetryOperator(WaitingActOperator):
     """Run the failed nodes of a failed workflow again, and wait until it has succeeded. It keeps its name and uid.
 
     Safe to try again: an attempt of the task that finds the workflow retried already waits for it. Returns
@@ -172,7 +172,7 @@ class ArgoWorkflowRetryOperator(_WaitingActOperator):
     :param node_selector: which nodes, as a field selector, for example ``displayName=train``. Templated.
     """
 
-    template_fields: Sequence[str] = ("node_selector", *_WaitingActOperator.template_fields)
+    template_fields: Sequence[str] = ("node_selector", *WaitingActOperator.template_fields)
     goal = "Succeeded"
 
     def __init__(self, *, restart_successful: bool = False, node_selector: str = "", **kwargs: Any) -> None:

@@ -48,8 +48,10 @@ class ArgoWorkflowsOperator(LookingOperator):
         self.workflow_url = ""
 
     def hook(self) -> ArgoWorkflowsHook:
-        """Return the hook."""
-        return ArgoWorkflowsHook(self.argo_workflows_conn_id, namespace=self.namespace or "")
+        """Return the hook, its connection read: it may name the namespace, and the address of the web interface."""
+        hook = ArgoWorkflowsHook(self.argo_workflows_conn_id, namespace=self.namespace or "")
+        hook.client()
+        return hook
 
     def show(self, hook: ArgoWorkflowsHook, ref: WorkflowRef) -> None:
         """Set the link to a workflow."""
@@ -72,7 +74,6 @@ class WorkflowActOperator(ArgoWorkflowsOperator):
 
     def ref(self, hook: ArgoWorkflowsHook) -> WorkflowRef:
         """Return which workflow is meant, and set the link to it."""
-        hook.client()
         found = hook.ref(object_name(self.name), self.uid or "")
         self.show(hook, found)
         return found
@@ -89,6 +90,8 @@ class WorkflowWaitMixin(ArgoWorkflowsOperator):
         self.timeout = positive("timeout", timeout)
         #: Lines of each pod's log that are in the task's log already.
         self.said: dict[str, int] = {}
+        #: All lines are.
+        self.said_all = False
 
     def wait_for(
         self,
@@ -144,6 +147,7 @@ class WorkflowWaitMixin(ArgoWorkflowsOperator):
             return await followed(follower, work(client))
         finally:
             self.said = dict(follower.said) if follower is not None else {}
+            self.said_all = follower is not None and follower.complete
 
     def resumed(self, event: Mapping[str, Any] | None) -> tuple[Decided, Mapping[str, Any]]:
         """Read a trigger's event.
@@ -155,7 +159,7 @@ class WorkflowWaitMixin(ArgoWorkflowsOperator):
         raise_error_of(event)
         assert event is not None
         decided = Decided.from_json(event["decided"])
-        self.said = dict(event.get("said") or {})
+        self.said, self.said_all = dict(event.get("said") or {}), event.get("complete") is True
         self._verdict(decided.verdict)
         return decided, event.get("note") or {}
 

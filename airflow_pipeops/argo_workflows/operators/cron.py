@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _TRIES = 4
 
 
-class _CronOperator(DeliveryOperator):
+class CronOperator(DeliveryOperator):
     """Base of the operators of a cron workflow.
 
     :param argo_workflows_conn_id: the connection: to a server of Argo Workflows, or of type ``kubernetes``.
@@ -55,7 +55,7 @@ class _CronOperator(DeliveryOperator):
         return hook, hook.namespace
 
 
-class ArgoCronWorkflowOperator(_CronOperator):
+class ArgoCronWorkflowOperator(CronOperator):
     """Have a ``CronWorkflow`` be as it is declared: created, changed, or left as it is.
 
     Returns ``{name, namespace, changed, url}``.
@@ -79,7 +79,7 @@ class ArgoCronWorkflowOperator(_CronOperator):
             return {"name": name, "namespace": namespace, "changed": changed, "url": self.workflow_url}
 
 
-class ArgoCronWorkflowSuspendOperator(_CronOperator):
+class ArgoCronWorkflowSuspendOperator(CronOperator):
     """Suspend a ``CronWorkflow``, so that it starts no more workflows, or let it start them again.
 
     Returns ``{name, namespace, suspended, url}``.
@@ -88,7 +88,7 @@ class ArgoCronWorkflowSuspendOperator(_CronOperator):
     :param suspend: whether it is to rest.
     """
 
-    template_fields: Sequence[str] = ("name", *_CronOperator.template_fields)
+    template_fields: Sequence[str] = ("name", *CronOperator.template_fields)
 
     def __init__(self, *, name: str, suspend: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)

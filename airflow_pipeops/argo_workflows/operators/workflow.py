@@ -158,7 +158,7 @@ class ArgoWorkflowOperator(WorkflowWaitMixin):
         with no_retry():
             decided, note = self.resumed(event)
             ref = WorkflowRef(str(note["name"]), str(note["namespace"]), str(note["uid"]))
-            self.show(self._read(), ref)
+            self.show(self.hook(), ref)
             return self._finish(context, ref, decided, bool(note.get("attached")))
 
     def on_kill(self) -> None:
@@ -181,15 +181,10 @@ class ArgoWorkflowOperator(WorkflowWaitMixin):
 
     # ---- submitting --------------------------------------------------------------------------------------------------
 
-    def _read(self) -> ArgoWorkflowsHook:
-        hook = self.hook()
-        hook.client()
-        return hook
-
     def _submitted(self, context: Context) -> Submitted:
         from airflow_pipeops.argo_workflows.submission import TaskNotes, submit
 
-        hook = self._read()
+        hook = self.hook()
         order = self._order(context, hook)
         self.workflow_url = ""
         notes = TaskNotes(context.get("task_state_store"))
@@ -281,7 +276,7 @@ class ArgoWorkflowOperator(WorkflowWaitMixin):
         status = read(await client.get(ref, whole=True))
         if status.hidden:
             self.log.warning("Not shown here: %s", status.hidden)
-        if self.logs != "none":
+        if self.logs != "none" and not self.said_all:
             await say_logs(client, status, self.said, self.log.info)
         return status
 

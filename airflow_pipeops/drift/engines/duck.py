@@ -26,7 +26,7 @@ from airflow_pipeops.drift.engines.files import Listed, listed
 from airflow_pipeops.drift.engines.sessions import Cancelled, unique
 from airflow_pipeops.drift.engines.sql import identifier
 from airflow_pipeops.drift.sources import Files, Frame
-from airflow_pipeops.exceptions import InvalidInput, MissingExtra, PipeOpsError, Unreachable
+from airflow_pipeops.exceptions import InvalidInput, MissingExtra, NotFound, PipeOpsError, Unreachable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -159,6 +159,8 @@ class DuckSide:
         self._csv: tuple[Layout, ...] = ()
         #: Columns without a value, of which no type can be told.
         self._nulls: frozenset[str] = frozenset()
+        #: A scan of Iceberg, whose reader gives its rows once.
+        self._scanned: Any = None
         self._relation = self._opened()
 
     def _opened(self) -> str:
@@ -166,7 +168,12 @@ class DuckSide:
         if isinstance(self._source, Frame):
             return self._registered(arrow(self._source.data, self._field))
         if self._source.format in ("delta", "iceberg"):
-            return self._registered(_lake(self._source, self._field))
+            found, names = _lake(self._source, self._field)
+            distinct(names, self._field)
+            if self._source.format == "delta":
+                return self._registered(found)
+            self._scanned = found
+            return ""
         self._files = listed(self._source, self._field)
         if self._files.filesystem is not None:
             self._database.filesystem(self._files.filesystem)
@@ -175,12 +182,30 @@ class DuckSide:
     @property
     def relation(self) -> str:
         """How the rows are named in a ``FROM``."""
+        if self._scanned is not None and not self._relation:
+            self._relation = self._copied()
         if not self._relation:
             assert self._files is not None
             self._relation = (
                 self._texts() if self._files.format == "csv" else self._parquet(self._files.paths)
             )
         return self._relation
+
+    def _copied(self) -> str:
+        """Scan once, into a file of DuckDB's own: each column is asked for by queries of its own."""
+        place = f"{self._name}_scanned"
+        try:
+            self._registered(self._scanned.to_arrow_batch_reader())
+        except PipeOpsError:
+            raise
+        except Exception as error:
+            raise _unread("iceberg", self._source.name, self._field, error) from error
+        try:
+            self._execute(f"ATTACH {_literal(str(self._database.folder / place))} AS {place}")
+            self._execute(f"CREATE TABLE {place}.lake AS SELECT * FROM {self._name}")
+        finally:
+            self._database.connection.unregister(self._name)
+        return f"{place}.lake"
 
     def _parquet(self, paths: tuple[str, ...]) -> str:
         found = self.rows(f"SELECT name, num_children FROM parquet_schema({_path(paths[0])})")
@@ -379,7 +404,11 @@ def _bytes(amount: str) -> float:
 
 
 def _path(path: str) -> str:
-    return "'" + pattern_free(path).replace("'", "''") + "'"
+    return _literal(pattern_free(path))
+
+
+def _literal(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
 
 
 def _scan(paths: Sequence[str]) -> str:
@@ -413,33 +442,28 @@ def arrow(data: Any, field: str) -> Any:
     )
 
 
-class _Rescanned:
-    """A scan of Iceberg, begun anew by each query: its reader gives its rows once."""
-
-    def __init__(self, scan: Any) -> None:
-        self._scan = scan
-
-    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
-        return self._scan.to_arrow_batch_reader().__arrow_c_stream__(requested_schema)
-
-
-def _lake(source: Files, field: str) -> Any:
-    from airflow_pipeops.exceptions import NotFound
-
+def _lake(source: Files, field: str) -> tuple[Any, list[str]]:
+    """Open a table of Delta or Iceberg; return what reads it, and the names of its columns."""
     path = source.paths[0]
     try:
         if source.format == "delta":
             from deltalake import DeltaTable
 
-            return DeltaTable(path).to_pyarrow_dataset()
+            dataset = DeltaTable(path).to_pyarrow_dataset()
+            return dataset, list(dataset.schema.names)
         from pyiceberg.table import StaticTable
 
-        return _Rescanned(StaticTable.from_metadata(path).scan())
+        scan = StaticTable.from_metadata(path).scan()
+        return scan, [one.name for one in scan.projection().fields]
     except ImportError as error:
         library = "deltalake" if source.format == "delta" else "pyiceberg"
         raise MissingExtra(library, source.format) from error
     except Exception as error:
-        raise NotFound(
-            f"{field}: no {source.format} table could be read at {Path(path).name} ({type(error).__name__})",
-            remedy="Check the URI and the credentials.",
-        ) from error
+        raise _unread(source.format, Path(path).name, field, error) from error
+
+
+def _unread(format: str, name: str, field: str, error: Exception) -> NotFound:
+    return NotFound(
+        f"{field}: no {format} table could be read at {name} ({type(error).__name__})",
+        remedy="Check the URI and the credentials.",
+    )

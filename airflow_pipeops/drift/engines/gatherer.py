@@ -46,11 +46,13 @@ class Measured:
     :param rows: by segment; :data:`~airflow_pipeops.drift.columns.NO_SEGMENT` is the whole.
     :param columns: by segment and column.
     :param maps: of the numeric columns.
+    :param unmeasured: columns of which nothing can be told, and why.
     """
 
     rows: dict[str, int]
     columns: dict[str, dict[str, Aggregate]]
     maps: dict[str, sql.Map] = field(default_factory=dict)
+    unmeasured: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -85,11 +87,17 @@ class Gatherer:
     def measure(self) -> Measured:
         """Measure all columns.
 
-        :raises InvalidInput: if there are no rows.
+        :raises InvalidInput: if there are no rows, or no column can be measured.
         """
         found = Measured(rows := self.counted(), {segment: {} for segment in rows})
         for name in self._wanted.kinds:
-            parts, where = self.column(name, rows)
+            try:
+                parts, where = self.column(name, rows)
+            except Unmeasured as error:  # of this column nothing can be told; of the others it can
+                found.unmeasured[name] = str(error)
+                if len(found.unmeasured) == len(self._wanted.kinds):
+                    raise
+                continue
             if where is not None:
                 found.maps[name] = where
             for segment, aggregate in parts.items():

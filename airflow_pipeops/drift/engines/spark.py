@@ -6,16 +6,14 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.base.delimited import in_spark
-from airflow_pipeops.drift.columns import Column
+from airflow_pipeops.base.delimited import distinct, in_spark, in_spark_paths
+from airflow_pipeops.drift.columns import Column, Unmeasured
 from airflow_pipeops.drift.engines.sessions import Cancelled, by_name, frame_of, unique
 from airflow_pipeops.drift.sources import Files, Frame, Query, TableRef
 from airflow_pipeops.exceptions import InvalidInput, MissingExtra, NotFound, PipeOpsError, Unreachable
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_READERS = {"parquet": "parquet", "delta": "delta", "iceberg": "iceberg"}
 
 
 def local_session(
@@ -71,6 +69,7 @@ class SparkSide:
         self._session = source.data.sparkSession if isinstance(source, Frame) else session
         self.engine = f"spark {self._session.version}"
         self._frame = self._read()
+        distinct(self._frame.columns, field)  # Spark knows no column by its case
         self._frame.createOrReplaceTempView(self.relation)
 
     def _read(self) -> Any:
@@ -84,16 +83,16 @@ class SparkSide:
                 quoted = ".".join("`" + part.replace("`", "``") + "`" for part in source.parts)
                 frame = self._session.table(quoted)
                 return frame.where(source.where) if source.where else frame
+            if source.format in ("delta", "iceberg"):
+                return self._session.read.format(source.format).load(source.paths[0])
+            paths = in_spark_paths(self._session, source.paths)
             if source.format == "csv":
                 frame, types = in_spark(
-                    self._session, source.paths, source.csv, self._like, source.name, self._field
+                    self._session, paths, source.csv, self._like, source.name, self._field
                 )
                 self._nulls = frozenset(name for name, kind in types.items() if kind == "null")
                 return frame
-            reader = self._session.read.format(_READERS[source.format])
-            if source.format in ("delta", "iceberg"):
-                return reader.load(source.paths[0])
-            return reader.load(list(source.paths))
+            return self._session.read.parquet(*paths)
         except PipeOpsError:
             raise
         except Exception as error:
@@ -133,11 +132,11 @@ class SparkSide:
             frame = self._session.sql(sql)
             return list(frame.columns), frame.collect()
         except Exception as error:
-            raise self._error(error) from error
+            raise self._error(error, queried=True) from error
         finally:
             self._session.removeTag(self._group)
 
-    def _error(self, error: Exception) -> PipeOpsError:
+    def _error(self, error: Exception, queried: bool = False) -> PipeOpsError:
         if self._cancelled:
             return Cancelled("the comparison was cancelled")
         condition = ""
@@ -152,7 +151,18 @@ class SparkSide:
             "ConnectionRefusedError",
         ):
             return Unreachable(f"{self._field}: Spark does not answer ({what})")
-        return InvalidInput(
+        if condition.startswith("COLUMN_ALREADY_EXISTS"):
+            said: Any = error
+            name = str(said.getMessageParameters().get("columnName", "")).strip("`")
+            return InvalidInput(
+                f"{self._field} has two columns named {name!r}, or that differ in case only",
+                field=self._field,
+                value=name,
+                remedy="Rename one of them.",
+            )
+        # A query that fails says nothing about the other columns, unless it met a damaged file.
+        kind = Unmeasured if queried and "FAILED_READ_FILE" not in str(error) else InvalidInput
+        return kind(
             f"{self._field}: Spark could not read {self._source.name} ({what})",
             field=self._field,
             value=self._source.name,

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.arguments import not_empty
-from airflow_pipeops.drift.columns import Column
+from airflow_pipeops.drift.columns import Column, Unmeasured
 from airflow_pipeops.drift.engines import sql as statements
 from airflow_pipeops.drift.engines.dialects import CONNECTIONS, known
 from airflow_pipeops.drift.engines.sessions import Cancelled, by_name, frame_of, unique
@@ -178,7 +178,7 @@ class Warehouse:
         if any(kind in _PASSING for kind in kinds) and not code.startswith(("42", "22", "53100")):
             return Unreachable(f"{self._field}: the {self.dialect} server did not answer ({what})")
         detail = f": {first[:200]}" if "ProgrammingError" in kinds and first else ""
-        return InvalidInput(
+        return Unmeasured(
             f"{self._field}: {self._source.name} failed on {self.dialect} ({what}{detail})",
             field=self._field,
             value=self._source.name,

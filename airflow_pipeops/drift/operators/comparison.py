@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_pipeops.base.arguments import one_of
+from airflow_pipeops.base.delimited import Csv
 from airflow_pipeops.delivery.links import ReportLink
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.drift.settings import ROBUST, AskedKind, Mode, Settings
@@ -29,6 +30,8 @@ class MeasuringOperator(DeliveryOperator):
     :param engine: ``duckdb``, or ``spark`` for files and Spark's own tables. What is behind a connection is measured there.
     :param memory_limit: of the embedded DuckDB, for example ``1GB``.
     :param storage_conn_id: connection of type ``pipeops_storage`` for relative names or credentials.
+    :param csv: what CSV files do not say of themselves: the fields of :class:`~airflow_pipeops.base.delimited.Csv`, such as
+        ``{"decimal": ","}``.
     """
 
     def __init__(
@@ -37,12 +40,14 @@ class MeasuringOperator(DeliveryOperator):
         engine: Literal["duckdb", "spark"] = "duckdb",
         memory_limit: str | None = None,
         storage_conn_id: str | None = None,
+        csv: Csv | Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.engine = one_of("engine", engine, ("duckdb", "spark"))
         self.memory_limit = memory_limit
         self.storage_conn_id = storage_conn_id
+        self.csv = Csv.of(csv)
         self._cancellation: Cancellation | None = None
 
     def options(self) -> Engine:
@@ -215,8 +220,8 @@ class ComparisonOperator(MeasuringOperator):
         from airflow_pipeops.drift.operators.inputs import source_of
 
         return (
-            source_of(self.reference, "reference", self.storage_conn_id),
-            source_of(self.current, "current", self.storage_conn_id),
+            source_of(self.reference, "reference", self.storage_conn_id, self.csv),
+            source_of(self.current, "current", self.storage_conn_id, self.csv),
         )
 
     def compare(

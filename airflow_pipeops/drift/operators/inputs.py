@@ -10,6 +10,7 @@ from airflow_pipeops.exceptions import InvalidInput, NotFound
 if TYPE_CHECKING:
     from airflow.sdk import Asset
 
+    from airflow_pipeops.base.delimited import Csv
     from airflow_pipeops.drift.sources import Source
 
 #: A URI or path, a list of them, an asset, a source of :mod:`airflow_pipeops.drift.sources`, or a mapping with ``files``,
@@ -24,12 +25,13 @@ _KEYS = {
 }
 
 
-def source_of(given: Any, field: str, storage_conn_id: str | None = None) -> Source:
+def source_of(given: Any, field: str, storage_conn_id: str | None = None, csv: Csv | None = None) -> Source:
     """Read the source that was given.
 
     :param given: see :data:`Given`.
     :param field: the name under which the reader knows it.
     :param storage_conn_id: connection of files, where they name none.
+    :param csv: what CSV files do not say of themselves, where nothing is said beside them.
     :return: the source.
     :raises InvalidInput: if it is of no known form.
     """
@@ -43,7 +45,7 @@ def source_of(given: Any, field: str, storage_conn_id: str | None = None) -> Sou
     if isinstance(given, Asset):
         given = given.uri
     if isinstance(given, Mapping):
-        return _named(dict(given), field, storage_conn_id)
+        return _named(dict(given), field, {"storage_conn_id": storage_conn_id, "csv": csv})
     names = [given] if isinstance(given, str) else given
     if not names or not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
         raise InvalidInput(
@@ -52,7 +54,7 @@ def source_of(given: Any, field: str, storage_conn_id: str | None = None) -> Sou
             value=given,
             remedy='Give a URI, a list of them, or {"table": ..., "conn_id": ...}.',
         )
-    return Files(given, storage_conn_id=storage_conn_id)
+    return Files(given, storage_conn_id=storage_conn_id, csv=csv)
 
 
 def name_of(source: Source) -> str:
@@ -60,7 +62,7 @@ def name_of(source: Source) -> str:
     return str(source.name)
 
 
-def _named(given: dict[str, Any], field: str, storage_conn_id: str | None) -> Source:
+def _named(given: dict[str, Any], field: str, files: dict[str, Any]) -> Source:
     from airflow_pipeops.drift.profile import Profile
     from airflow_pipeops.drift.sources import Files, Query, TableRef
 
@@ -91,5 +93,5 @@ def _named(given: dict[str, Any], field: str, storage_conn_id: str | None) -> So
                 remedy="Check the URI.",
             ) from error
     if kind == "files":
-        return Files(value, **{"storage_conn_id": storage_conn_id, **given})
+        return Files(value, **{**files, **given})
     return TableRef(value, **given) if kind == "table" else Query(value, **given)

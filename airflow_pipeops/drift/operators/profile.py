@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 class DriftProfileOperator(MeasuringOperator):
     """Save the profile of a reference: its aggregates, versioned by a digest of the data and by the model.
 
-    Returns ``{profile, digest, data_digest, rows, columns, model_version, record_id}``; ``profile`` is a URI, which a
-    comparison takes as ``reference={"profile": uri}``. The profile is kept as evidence of a ``dataset`` record. More
+    Returns ``{profile, digest, data_digest, rows, columns, unmeasured, model_version, record_id}``; ``profile`` is a URI,
+    which a comparison takes as ``reference={"profile": uri}``. ``columns`` counts those that were measured, ``unmeasured``
+    names the others: a comparison calls them ``undecided``. The profile is kept as evidence of a ``dataset`` record. More
     parameters are those of :class:`~airflow_pipeops.drift.operators.comparison.MeasuringOperator`.
 
     :param source: as for :class:`~airflow_pipeops.drift.operators.comparison.ComparisonOperator`.
@@ -57,7 +58,7 @@ class DriftProfileOperator(MeasuringOperator):
             from airflow_pipeops.drift.engine import profile
             from airflow_pipeops.drift.operators.inputs import source_of
 
-            source = source_of(self.source, "source", self.storage_conn_id)
+            source = source_of(self.source, "source", self.storage_conn_id, self.csv)
             found = profile(
                 source,
                 columns=wanted(self.columns),
@@ -66,13 +67,16 @@ class DriftProfileOperator(MeasuringOperator):
                 engine=self.options(),
                 **self.watched(),
             )
+            for name, why in found.unmeasured.items():
+                self.log.warning("Column %r could not be measured: %s", name, why)
             kept = self.keep(context, found.to_bytes(), "profile.npz", "application/octet-stream")
             facts = {
                 "profile": kept.uri,
                 "digest": found.digest,
                 "data_digest": found.data_digest,
                 "rows": found.rows[""],
-                "columns": len(found.kinds),
+                "columns": len(found.kinds) - len(found.unmeasured),
+                "unmeasured": sorted(found.unmeasured),
                 "model_version": found.model_version,
             }
             body = {"batch": found.name, **facts, "engine": found.engine}

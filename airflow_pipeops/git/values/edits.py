@@ -26,7 +26,7 @@ from airflow_pipeops.git.values.documents import (
     value_of,
     walk,
 )
-from airflow_pipeops.git.values.paths import Key, ValuePath, parse
+from airflow_pipeops.git.values.paths import Index, Key, ValuePath, parse
 from airflow_pipeops.git.values.scalars import Scalar, check, plain_is_safe, render
 
 
@@ -252,3 +252,137 @@ def _remove(tree: list[Any], address: tuple[int, ...]) -> None:
     for place in address[:-1]:
         tree = tree[2][place][-1]
     del tree[2][address[-1]]
+
+
+# ---- whole entries: a key or a list item with all that is below it ---------------------------------------------------
+
+
+def entry(text: str, path: str) -> Any:
+    """Return what stands at a path, in a form that can be compared; ``None`` where nothing does."""
+    try:
+        node = find(compose(text), parse(path)).node
+    except InvalidInput:
+        return None
+    return None if node is None else _plain(node)
+
+
+def remove_entry(text: str, path: str) -> str:
+    """Take a key or a list item out of a text.
+
+    :param path: of the entry, which is there.
+    :return: the text without it; all else is as it was.
+    :raises InvalidInput: if that would touch more than it.
+    """
+    documents = compose(text)
+    place = find(documents, parse(path))
+    children, number = place.parent.value, place.address[-1]
+    start, end = _begin(text, place.parent, number), _end(text, place.parent, number)
+    if place.parent.flow_style:
+        if number + 1 < len(children):
+            end = _begin(text, place.parent, number + 1)
+        elif number:
+            start = _end(text, place.parent, number - 1)
+    changed = text[:start] + text[end:]
+    expected = [_plain(document) for document in documents]
+    _remove(expected[place.document], place.address)
+    return _proved(changed, expected, place)
+
+
+def copy_entry(text: str, source: str, path: str) -> str:
+    """Bring a key or a list item into a text as another one has it, behind the one that it follows there.
+
+    :param source: where the entry is.
+    :param path: of the entry; what it is in is there in both.
+    :return: the text with its lines.
+    :raises InvalidInput: if that would touch more than it, or only one of the two is written in braces.
+    """
+    theirs, documents = find(compose(source), parse(path)), compose(text)
+    ours = find(documents, replace(theirs.path, segments=theirs.path.segments[:-1]))
+    parent, number = ours.node, theirs.address[-1]
+    if type(parent) is not type(theirs.parent) or not parent.value:
+        raise _unsafe(ours)
+    if bool(parent.flow_style) != bool(theirs.parent.flow_style):
+        raise _unsafe(ours)
+    behind = _behind(parent, theirs.parent, number, theirs.path.segments[-1])
+    start, end = _begin(source, theirs.parent, number), _end(source, theirs.parent, number)
+    at = _end(text, parent, behind - 1) if behind else _begin(text, parent, 0)
+    if parent.flow_style:
+        changed = text[:at] + (f", {source[start:end]}" if behind else f"{source[start:end]}, ") + text[at:]
+    elif _column(parent) != _column(theirs.parent):
+        raise _unsafe(ours)
+    else:
+        newline = "\r\n" if "\r\n" in text else "\n"
+        ends = "" if source[start:end].endswith("\n") else newline
+        begins = "" if not at or text[:at].endswith("\n") else newline
+        changed = text[:at] + begins + source[start:end] + ends + text[at:]
+    expected = [_plain(document) for document in documents]
+    tree: Any = expected[ours.document]
+    for step in ours.address:
+        tree = tree[2][step][-1]
+    child = theirs.parent.value[number]
+    tree[2].insert(behind, [_plain(part) for part in child] if isinstance(child, tuple) else [_plain(child)])
+    return _proved(changed, expected, ours)
+
+
+def _behind(parent: Any, theirs: Any, number: int, segment: Any) -> int:
+    """Return at which place an entry comes in: behind the one that it follows elsewhere, else at the end."""
+    if not number:
+        return 0
+    if isinstance(segment, Index):
+        if number > len(parent.value):
+            raise InvalidInput("the list is shorter now", field="path")
+        return number
+    wanted = _name_of(theirs.value[number - 1], segment)
+    places = [place for place, child in enumerate(parent.value) if _name_of(child, segment) == wanted]
+    return places[0] + 1 if places else len(parent.value)
+
+
+def _name_of(child: Any, segment: Any) -> Any:
+    if isinstance(child, tuple):
+        return child[0].value
+    named = _entry(child, segment.key) if isinstance(child, yaml.MappingNode) else None
+    return None if named is None else named.value
+
+
+def _column(parent: Any) -> int:
+    first = parent.value[0]
+    return int((first[0] if isinstance(first, tuple) else parent).start_mark.column)
+
+
+def _begin(text: str, parent: Any, number: int) -> int:
+    """Return where a child begins: its line in block style, itself in braces.
+
+    :raises InvalidInput: if something else stands on its line before it.
+    """
+    child = parent.value[number]
+    start = int((child[0] if isinstance(child, tuple) else child).start_mark.index)
+    if parent.flow_style:
+        return start
+    line = text.rfind("\n", 0, start) + 1
+    if text[line:start].strip(" ") != ("" if isinstance(child, tuple) else "-"):
+        raise InvalidInput("something else stands on the line", field="path")
+    return line
+
+
+def _end(text: str, parent: Any, number: int) -> int:
+    """Return where a child ends: its last line in block style, itself in braces."""
+    child = parent.value[number]
+    last = child[1] if isinstance(child, tuple) else child
+    if parent.flow_style:
+        return int(last.end_mark.index)
+    leaf = _last_leaf(last)
+    end = int(leaf.end_mark.index)
+    if getattr(leaf, "style", None) in ("|", ">") and text[:end].endswith("\n"):
+        return end
+    return text.find("\n", end) + 1 or len(text)
+
+
+def _proved(text: str, expected: list[Any], place: Place) -> str:
+    """Parse the new text and prove that it says what it should."""
+    try:
+        found = [_plain(document) for document in compose(text)]
+    except InvalidInput as error:
+        raise _unsafe(place) from error
+    if found != expected:
+        raise _unsafe(place)
+    return text

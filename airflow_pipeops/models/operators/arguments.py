@@ -22,7 +22,7 @@ def data_uris(data: Any) -> list[str]:
             "data is no URI and no list of URIs",
             field="data",
             value=data,
-            remedy="Give Parquet files by URI.",
+            remedy="Give Parquet or CSV files by URI.",
         )
     return found
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.arguments import function
+from airflow_pipeops.base.delimited import Csv
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.models.operators.arguments import UI_COLOR, champion_of, data_uris, registry_of, trained
 
@@ -35,6 +36,8 @@ class EvaluateModelOperator(DeliveryOperator):
     :param higher_is_better: ``False`` for an error or a loss.
     :param trusted: types that a stored model may hold beyond scikit-learn's own.
     :param mlflow_conn_id: the registry.
+    :param csv: what CSV files do not say of themselves: the fields of :class:`~airflow_pipeops.base.delimited.Csv`, such as
+        ``{"decimal": ","}``.
     """
 
     template_fields: Sequence[str] = ("model", "challenger", "holdout", *DeliveryOperator.template_fields)
@@ -56,6 +59,7 @@ class EvaluateModelOperator(DeliveryOperator):
         higher_is_better: bool = True,
         trusted: Sequence[str] = (),
         mlflow_conn_id: str = "mlflow_default",
+        csv: Csv | Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -71,6 +75,7 @@ class EvaluateModelOperator(DeliveryOperator):
         self.higher_is_better = higher_is_better
         self.trusted = trusted
         self.mlflow_conn_id = mlflow_conn_id
+        self.csv = Csv.of(csv)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Score both, judge, record."""
@@ -92,7 +97,7 @@ class EvaluateModelOperator(DeliveryOperator):
             if current
             else None
         )
-        frame, data_digest = storage.read_tables([self.holdout or given["holdout_uri"]])
+        frame, data_digest = storage.read_tables([self.holdout or given["holdout_uri"]], self.csv)
         measured = evaluation.compare(
             new.model,
             old,
@@ -131,21 +136,25 @@ class EvaluateModelOperator(DeliveryOperator):
 
 
 class MeasureModelOperator(DeliveryOperator):
-    """Measure the champion on labelled data that arrived after it was trained, and emit the evaluation.
+    """Measure the champion, or the version that is named, on labelled data that arrived after it was trained, and emit the
+    evaluation.
 
-    Returns ``{metric, value, reference, rows, version, sha256, record_id}``: ``reference`` is what the champion
+    Returns ``{metric, value, reference, rows, version, sha256, record_id}``: ``reference`` is what that version
     reached on its own held-out data when it was trained.
 
     :param model: name of the model.
-    :param data: URI of a labelled Parquet file, or several; templated.
+    :param data: URI of a labelled Parquet or CSV file, or several; templated.
     :param scorer: ``scorer(model, frame) -> float``, by import path.
     :param alias: of the champion in the registry.
+    :param version: measure this version instead of the one that the alias names by then; templated.
     :param metric: name of what the scorer measures.
     :param trusted: types that a stored model may hold beyond scikit-learn's own.
     :param mlflow_conn_id: the registry.
+    :param csv: what CSV files do not say of themselves: the fields of :class:`~airflow_pipeops.base.delimited.Csv`, such as
+        ``{"decimal": ","}``.
     """
 
-    template_fields: Sequence[str] = ("model", "data", *DeliveryOperator.template_fields)
+    template_fields: Sequence[str] = ("model", "data", "version", *DeliveryOperator.template_fields)
     emits = ("evaluation",)
     ui_color = UI_COLOR
 
@@ -156,9 +165,11 @@ class MeasureModelOperator(DeliveryOperator):
         data: str | Sequence[str],
         scorer: str,
         alias: str = "champion",
+        version: str = "",
         metric: str = "auc",
         trusted: Sequence[str] = (),
         mlflow_conn_id: str = "mlflow_default",
+        csv: Csv | Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -166,19 +177,26 @@ class MeasureModelOperator(DeliveryOperator):
         self.data = data
         self.scorer = scorer
         self.alias = alias
+        self.version = version
         self.metric = metric
         self.trusted = trusted
         self.mlflow_conn_id = mlflow_conn_id
+        self.csv = Csv.of(csv)
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Load the champion, score, record."""
+        """Load the model, score, record."""
         from airflow_pipeops.models import artifact, evaluation, storage
 
         with no_retry():
             scorer = function(self.scorer, "scorer")
-            current = champion_of(registry_of(self.mlflow_conn_id), self.model, self.alias)
+            registry = registry_of(self.mlflow_conn_id)
+            current = (
+                registry.version(self.model, self.version)
+                if self.version
+                else champion_of(registry, self.model, self.alias)
+            )
             loaded = artifact.load(current.artifact_uri, current.sha256, trusted=self.trusted)
-            frame, data_digest = storage.read_tables(data_uris(self.data))
+            frame, data_digest = storage.read_tables(data_uris(self.data), self.csv)
             value = evaluation.number(scorer(loaded.model, frame))
             reference = current.metrics.get(self.metric)
             if reference is None and current.holdout_uri:
@@ -192,7 +210,7 @@ class MeasureModelOperator(DeliveryOperator):
                 "data_digest": data_digest,
                 "version": current.version,
                 "sha256": current.sha256,
-                "reason": f"Champion {current.version}: {self.metric} {value:.4f} on {len(frame)} new rows"
+                "reason": f"Version {current.version}: {self.metric} {value:.4f} on {len(frame)} new rows"
                 + (f", {reference:.4f} on its held-out data." if reference is not None else "."),
             }
             record_id = self.emit(context, "evaluation", body)

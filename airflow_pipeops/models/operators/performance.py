@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from airflow_pipeops.base.arguments import one_of
+from airflow_pipeops.base.delimited import Csv
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.exceptions import InvalidInput, PerformanceDropped
 from airflow_pipeops.models.performance import METRICS, Performance, measure, rarest
@@ -53,6 +54,8 @@ class ModelPerformanceOperator(DeliveryOperator):
         labels and without an estimate, or without a reference.
     :param on_unknown: ``accept`` lets the gate that ``on_worse="fail"`` makes open where nobody can tell.
     :param storage_conn_id: connection of type ``pipeops_storage`` for relative names or credentials.
+    :param csv: what CSV files do not say of themselves: the fields of :class:`~airflow_pipeops.base.delimited.Csv`, such as
+        ``{"decimal": ","}``.
     :raises InvalidInput: for an unknown column or metric, or keys that do not name one row.
     :raises PerformanceDropped: if it is worse, or nobody can tell, and ``on_worse`` is ``fail``.
     """
@@ -87,6 +90,7 @@ class ModelPerformanceOperator(DeliveryOperator):
         on_worse: OnWorse = "record",
         on_unknown: OnUnknown = "fail",
         storage_conn_id: str | None = None,
+        csv: Csv | Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -123,6 +127,7 @@ class ModelPerformanceOperator(DeliveryOperator):
         self.estimate_from = estimate_from
         self.features = list(features)
         self.storage_conn_id = storage_conn_id
+        self.csv = Csv.of(csv)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Join, measure or estimate, record, and fail if that is asked for."""
@@ -215,7 +220,7 @@ class ModelPerformanceOperator(DeliveryOperator):
         from airflow_pipeops.drift.engines.rows import read_rows
         from airflow_pipeops.drift.operators.inputs import source_of
 
-        source = source_of(given, field, self.storage_conn_id)
+        source = source_of(given, field, self.storage_conn_id, self.csv)
         wanted = list(columns)
         if field == "predictions" and self.labels is None:
             wanted.append(self.label_column)

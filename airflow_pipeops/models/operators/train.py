@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.arguments import function
+from airflow_pipeops.base.delimited import Csv
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.models.operators.arguments import UI_COLOR, check_name, data_uris, storage_root
@@ -19,9 +20,11 @@ class BuildFeaturesOperator(DeliveryOperator):
 
     Returns ``{uri, sha256, rows, columns, data_digest}``.
 
-    :param data: URI of a Parquet file, or several, in time order; templated.
+    :param data: URI of a Parquet or CSV file, or several, in time order; templated.
     :param transform: ``transform(frame) -> frame``, by import path.
     :param storage_conn_id: where built artifacts are kept.
+    :param csv: what CSV files do not say of themselves: the fields of :class:`~airflow_pipeops.base.delimited.Csv`, such as
+        ``{"decimal": ","}``.
     """
 
     template_fields: Sequence[str] = ("data", *DeliveryOperator.template_fields)
@@ -33,12 +36,14 @@ class BuildFeaturesOperator(DeliveryOperator):
         data: str | Sequence[str],
         transform: str,
         storage_conn_id: str = "pipeops_artifacts",
+        csv: Csv | Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.data = data
         self.transform = transform
         self.storage_conn_id = storage_conn_id
+        self.csv = Csv.of(csv)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read, transform, store."""
@@ -46,7 +51,7 @@ class BuildFeaturesOperator(DeliveryOperator):
 
         with no_retry():
             transform = function(self.transform, "transform")
-            frame, data_digest = storage.read_tables(data_uris(self.data))
+            frame, data_digest = storage.read_tables(data_uris(self.data), self.csv)
             features = transform(frame)
             uri, digest = storage.put_table(features, storage_root(self.storage_conn_id), "features")
         return {
@@ -65,7 +70,7 @@ class TrainModelOperator(DeliveryOperator):
     ``{name, artifact_uri, sha256, metrics, train_rows, holdout_rows, holdout_uri, reference_uri, data_digest, seconds}``.
 
     :param trainer: ``trainer(frame, seed) -> fitted scikit-learn estimator``, by import path.
-    :param data: URI of a Parquet file of features, or several, in time order; templated.
+    :param data: URI of a Parquet or CSV file of features, or several, in time order; templated.
     :param name: of the model.
     :param scorer: ``scorer(model, frame) -> float``; with it, the model's metric on the holdout is stored.
     :param metric: name of what the scorer measures.
@@ -75,6 +80,8 @@ class TrainModelOperator(DeliveryOperator):
     :param target: name of the predicted column, for the manifest.
     :param trusted: types that the stored model may hold beyond scikit-learn's own; see ``models.serialized``.
     :param storage_conn_id: where built artifacts are kept.
+    :param csv: what CSV files do not say of themselves: the fields of :class:`~airflow_pipeops.base.delimited.Csv`, such as
+        ``{"decimal": ","}``.
     """
 
     template_fields: Sequence[str] = ("data", "name", *DeliveryOperator.template_fields)
@@ -94,6 +101,7 @@ class TrainModelOperator(DeliveryOperator):
         target: str | None = None,
         trusted: Sequence[str] = (),
         storage_conn_id: str = "pipeops_artifacts",
+        csv: Csv | Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -115,6 +123,7 @@ class TrainModelOperator(DeliveryOperator):
         self.target = target
         self.trusted = trusted
         self.storage_conn_id = storage_conn_id
+        self.csv = Csv.of(csv)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read, split, fit, store."""
@@ -124,7 +133,7 @@ class TrainModelOperator(DeliveryOperator):
             check_name(self.name)
             trainer = function(self.trainer, "trainer")
             scorer = function(self.scorer, "scorer") if self.scorer else None
-            frame, data_digest = storage.read_tables(data_uris(self.data))
+            frame, data_digest = storage.read_tables(data_uris(self.data), self.csv)
             return training.train(
                 frame,
                 storage_root(self.storage_conn_id),

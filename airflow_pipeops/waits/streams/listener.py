@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 #: After so many failures in a row a stream does not work here, and the server is polled.
 POLL_AFTER = 3
 #: A session that held for so long was a good one; seconds.
-_GOOD = 30.0
+GOOD = 30.0
 #: Where a stream works but is cut again and again, it is taken up after so long at most.
 _CUT = 5.0
 #: No application that was not told of before for so long, and all that a new stream tells first has been told.
@@ -78,7 +78,7 @@ class Listener:
         now, opened = self._clock(), self.opened_at
         if opened is None or now - opened < self._pace.arrival:
             return False
-        return now - self._heard_at >= _QUIET or now - opened >= _GOOD
+        return now - self._heard_at >= _QUIET or now - opened >= GOOD
 
     def renew(self) -> None:
         """Open the stream anew."""
@@ -141,7 +141,7 @@ class Listener:
             pause = backoff.next()
             if self.proven:
                 tries, pause = 0, min(pause, _CUT)
-                if self._clock() - began >= _GOOD:
+                if self._clock() - began >= GOOD:
                     backoff.reset()
             else:
                 tries, self.failures = tries + 1, self.failures + 1

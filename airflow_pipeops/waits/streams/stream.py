@@ -81,7 +81,7 @@ class SharedStream:
             self._closing.cancel()
             self._closing = None
         if not self._tasks:
-            self._tasks = [_detached(self._listen()), _detached(self._beat())]
+            self._tasks = [detached(self._listen()), detached(self._beat())]
 
     def exit(self) -> None:
         """One less uses it; when nobody does any more, it ends after a while."""
@@ -183,6 +183,6 @@ def shared_stream(key: Hashable, name: str, connect: Connect) -> SharedStream:
     return found
 
 
-def _detached(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+def detached(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     """Start a task outside the context of whoever happens to be first: its log lines are not that trigger's."""
     return contextvars.Context().run(asyncio.ensure_future, work)

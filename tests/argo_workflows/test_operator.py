@@ -1,0 +1,572 @@
+"""``ArgoWorkflowOperator`` over real HTTP: once, whatever happens; what it gives; and what it says when it fails."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+
+from airflow_pipeops.argo_workflows.operators import ArgoWorkflowOperator
+from airflow_pipeops.argo_workflows.triggers import ArgoWorkflowTrigger
+from airflow_pipeops.delivery.deliverable import Deliverable
+from airflow_pipeops.exceptions import InvalidInput, WorkflowFailed
+from tests.argo_workflows.conftest import Store
+from tests.argo_workflows.running import MANIFEST, Play, cleared, fired, restored, run, task, until
+from tests.argo_workflows.server import ArgoServer, Plan
+from tests.kubernetes.apiserver import Fault
+
+operator = partial(task, ArgoWorkflowOperator, workflow=MANIFEST)
+kubernetes = {"argo_workflows_conn_id": "kubernetes_default"}
+#: Each way in which a task waits, and each door it may go through.
+WAYS = [
+    pytest.param({"deferrable": deferrable, **door}, id=f"{'triggerer' if deferrable else 'worker'}-{name}")
+    for deferrable in (False, True)
+    for name, door in (("argo", {}), ("kubernetes", kubernetes))
+]
+
+
+def only(argo: ArgoServer) -> dict[str, Any]:
+    (found,) = argo.workflows()
+    return found
+
+
+# ---- the way to a result -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_workflow_is_run_and_its_outputs_are_returned_and_recorded(
+    argo: ArgoServer, context: dict[str, Any], way: dict[str, Any], log: pytest.LogCaptureFixture
+) -> None:
+    deliverable, commit = Deliverable("api"), "a" * 40
+    made = operator(
+        **way, parameters={"rows": 5}, deliverable=deliverable, commit=commit, labels={"stage": "test"}
+    )
+
+    def work(name: str) -> None:
+        argo.begin(name)
+        model = {"name": "model", "s3": {"key": "a/b"}}
+        argo.node(name, "prepare", "Succeeded", exit_code=0, outputs={"rows": "5"}, log=("read 5 rows",))
+        argo.node(name, "fit", "Succeeded", exit_code=0, artifacts=(model,))
+        argo.finish(name, outputs={"accuracy": "0.9"})
+
+    with Play(argo, work):
+        found = run(made, context)
+    created = only(argo)
+    metadata = created["metadata"]
+    assert metadata["name"] == found["name"]
+    assert metadata["name"].startswith("dag-task-")
+    assert metadata["labels"].items() >= {"team": "ml", "stage": "test", "pipeops/commit": commit}.items()
+    assert len(metadata["labels"]["pipeops/op"]) == 40
+    run_id = context["ti"].run_id
+    assert metadata["annotations"]["pipeops/run"].endswith(f"/dags/dag/runs/{run_id}/tasks/task")
+    assert created["spec"]["arguments"]["parameters"] == [{"name": "rows", "value": "5"}]
+    assert found["outputs"] == {"accuracy": "0.9"}
+    assert found["node_outputs"] == {"prepare": {"rows": "5"}}
+    assert found["artifacts"] == [{"node": "fit", "name": "model", "s3": {"key": "a/b"}}]
+    assert found["exit_codes"] == {"prepare": 0, "fit": 0}
+    assert (found["phase"], found["progress"], found["attached"]) == ("Succeeded", "2 of 2 nodes done", False)
+    extra = context["outlet_events"][deliverable.asset("workflow")].extra
+    assert (extra["id"], extra["kind"], extra["commit"]) == (found["record_id"], "workflow", commit)
+    assert extra["body"]["outputs"] == {"accuracy": "0.9"}
+    assert context["workflow"] == {
+        "name": found["name"],
+        "phase": "Succeeded",
+        "progress": "2 of 2 nodes done",
+    }
+    kept = context["task_state_store"].get("pipeops_argo_workflow")
+    assert kept["uid"] == metadata["uid"] == found["uid"]
+    if not way.get("argo_workflows_conn_id"):
+        assert found["url"] == f"{argo.url}/workflows/argo/{found['name']}?uid={found['uid']}"
+        assert made.operator_extra_links[0].get_link(made, ti_key=None) == found["url"]
+        assert any(path.endswith("/lint") for path, _ in argo.writes)
+        assert "read 5 rows" in log.text
+    assert "2 of 2 nodes done" in log.text
+
+
+def test_progress_is_said_while_it_runs(
+    argo: ArgoServer, context: dict[str, Any], log: pytest.LogCaptureFixture
+) -> None:
+
+    def work(name: str) -> None:
+        argo.begin(name)
+        argo.node(name, "prepare", "Succeeded")
+        until(lambda: "1 of 2 nodes done; running: fit" in log.text)
+        argo.finish(name)
+
+    with Play(argo, work):
+        run(operator(), context)
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_logs_are_in_the_tasks_log_while_it_runs(
+    argo: ArgoServer, context: dict[str, Any], deferrable: bool, log: pytest.LogCaptureFixture
+) -> None:
+
+    def work(name: str) -> None:
+        argo.begin(name)
+        argo.log(name, "fit", "epoch 1", "password=hunter2hunter2")
+        until(lambda: "epoch 1" in log.text)
+        argo.cut()  # a proxy ends the stream, and nothing is said twice
+        argo.log(name, "fit", "epoch 2")
+        until(lambda: "epoch 2" in log.text)
+        argo.finish(name)
+
+    with Play(argo, work):
+        run(operator(deferrable=deferrable), context)
+    lines = [record.getMessage() for record in log.records]
+    assert sum("epoch 1" in line for line in lines) == sum("epoch 2" in line for line in lines) == 1
+    assert "hunter2" not in log.text
+
+
+def test_a_log_whose_stream_ended_early_is_said_to_its_end(
+    argo: ArgoServer, context: dict[str, Any], log: pytest.LogCaptureFixture
+) -> None:
+    """What was said while it ran is not said again, and the rest is not left out."""
+    lines = [f"line {at}" for at in range(6)]
+
+    def work(name: str) -> None:
+        argo.begin(name)
+        argo.log(name, "fit", *lines[:3])
+        until(lambda: "line 2" in log.text)
+        argo.faults.append(Fault("status", path="*/log", status=403, count=1))
+        argo.cut()
+        until(lambda: "cannot be followed" in log.text)
+        argo.log(name, "fit", *lines[3:])
+        argo.finish(name)
+
+    with Play(argo, work):
+        run(operator(), context)
+    said = [record.getMessage() for record in log.records]
+    assert [sum(line in one for one in said) for line in lines] == [1] * 6
+
+
+@pytest.mark.parametrize(("archived", "said"), [(True, "kept line"), (False, "no logs are left")])
+def test_when_pods_are_gone_the_archived_log_is_read_or_its_loss_is_said(
+    argo: ArgoServer, context: dict[str, Any], archived: bool, said: str, log: pytest.LogCaptureFixture
+) -> None:
+
+    def work(name: str) -> None:
+        argo.begin(name)
+        argo.log(name, "fit", "kept line")
+        argo.collect_pods(name, keep_logs=archived)
+        argo.finish(name)
+
+    with Play(argo, work):
+        run(operator(logs="end"), context)
+    assert said in log.text
+
+
+# ---- once --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_retry_attaches_and_a_cleared_task_runs_anew(
+    argo: ArgoServer, context: dict[str, Any], way: dict[str, Any]
+) -> None:
+    argo.plan = Plan(outputs={"n": "1"})
+    first, again = run(operator(**way), context), run(operator(**way), context)
+    assert (first["uid"], first["attached"], again["attached"]) == (again["uid"], False, True)
+    assert len(argo.workflows()) == 1
+    other = run(operator(**way), cleared(context))
+    assert other["uid"] != first["uid"]
+    assert other["name"] != first["name"]
+    assert len(argo.workflows()) == 2
+
+
+def test_a_retry_without_a_store_attaches_by_name_and_label(
+    argo: ArgoServer, context: dict[str, Any]
+) -> None:
+    argo.plan = Plan()
+    del context["task_state_store"]
+    assert run(operator(), context)["uid"] == run(operator(), context)["uid"]
+
+
+def test_the_uid_is_asked_for_after_the_workflow_was_archived(
+    argo: ArgoServer, context: dict[str, Any]
+) -> None:
+    argo.plan = Plan(outputs={"n": "1"})
+    first = run(operator(), context)
+    argo.remove(first["name"])
+    again = run(operator(), context)
+    assert (again["uid"], again["outputs"], again["attached"]) == (first["uid"], {"n": "1"}, True)
+    assert argo.workflows() == []
+
+
+def test_one_that_is_gone_before_its_end_was_seen_is_not_run_again(
+    argo: ArgoServer, context: dict[str, Any]
+) -> None:
+    argo.archiving = False
+    with pytest.raises(TaskDeferred):
+        operator(deferrable=True).execute(context)
+    argo.remove(only(argo)["metadata"]["name"])
+    with pytest.raises(AirflowFailException, match="is gone, and its end was not seen"):
+        run(operator(), context)
+    assert argo.workflows() == []
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_one_that_goes_while_it_is_waited_for_fails_the_task(
+    argo: ArgoServer, context: dict[str, Any], deferrable: bool
+) -> None:
+    argo.archiving = False
+
+    def work(name: str) -> None:
+        argo.begin(name)
+        argo.remove(name)
+
+    with (
+        Play(argo, work),
+        pytest.raises(AirflowFailException, match="its end was not seen"),
+    ):
+        run(operator(deferrable=deferrable, logs="none"), context)
+
+
+def test_another_workflow_of_the_name_is_not_taken_over(argo: ArgoServer, context: dict[str, Any]) -> None:
+    argo.plan = Plan()
+    name = run(operator(), context)["name"]
+    argo.archiving = False
+    argo.remove(name)
+    argo.submit({"metadata": {"name": name}, "spec": MANIFEST["spec"]})
+    context["task_state_store"] = Store()
+    with pytest.raises(
+        AirflowFailException, match="is not that of this task: its label pipeops/op is missing"
+    ):
+        run(operator(), context)
+    assert only(argo)["metadata"].get("labels", {}).get("pipeops/op") is None
+
+
+def test_already_exists_for_a_quota_is_told_from_a_duplicate(
+    argo: ArgoServer, context: dict[str, Any]
+) -> None:
+    argo.plan = Plan()
+    argo.quota = 2
+    assert run(operator(), context)["attached"] is False
+    assert len(argo.workflows()) == 1
+
+
+def test_a_quota_that_stays_full_is_an_error_that_may_pass(
+    argo: ArgoServer, context: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_pipeops.argo_workflows.submission.pause", lambda attempt: 0.01)
+    argo.quota = 100
+    from airflow_pipeops.exceptions import Conflict
+
+    with pytest.raises(Conflict, match="a quota of the namespace is full"):
+        run(operator(), context)
+    assert argo.workflows() == []
+
+
+@pytest.mark.parametrize("way", WAYS[:1])
+def test_a_lost_answer_leaves_one_workflow(
+    argo: ArgoServer, context: dict[str, Any], way: dict[str, Any]
+) -> None:
+    argo.plan = Plan()
+    argo.faults.append(Fault("lose", method="POST", path="/api/v1/workflows/argo", count=1))
+    assert run(operator(**way), context)["attached"] is True
+    assert len(argo.workflows()) == 1
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_what_goes_wrong_in_between_is_outlasted(
+    argo: ArgoServer, context: dict[str, Any], deferrable: bool
+) -> None:
+    def work(name: str) -> None:
+        argo.faults.append(Fault("status", method="GET", status=503, count=3))
+        argo.faults.append(Fault("status", method="GET", status=429, retry_after="0", count=1))
+        argo.begin(name)
+        argo.cut()
+        argo.stop()
+        argo.start()
+        argo.finish(name)
+
+    with Play(argo, work):
+        assert run(operator(deferrable=deferrable, logs="none"), context)["phase"] == "Succeeded"
+
+
+# ---- failure -----------------------------------------------------------------------------------------------------------
+
+
+def failing(argo: ArgoServer, name: str) -> None:
+    argo.begin(name)
+    argo.node(name, "prepare", "Succeeded", exit_code=0)
+    printed = (
+        "loading",
+        "Traceback (most recent call last):",
+        "  File x",
+        "ValueError: no rows",
+        "token=abcdef12345",
+    )
+    argo.node(name, "fit", "Failed", exit_code=1, message="Error (exit code 1)", log=printed)
+    argo.finish(name, "Failed", message="child 'fit' failed")
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_a_failure_is_told_with_its_nodes_and_their_last_lines(
+    argo: ArgoServer, context: dict[str, Any], deferrable: bool
+) -> None:
+    with Play(argo, partial(failing, argo)), pytest.raises(AirflowFailException) as caught:
+        run(operator(deferrable=deferrable), context)
+    lines = str(caught.value).splitlines()
+    first = f"WorkflowFailed: Argo workflow argo/{only(argo)['metadata']['name']} failed: "
+    assert lines[0] == f"{first}it is Failed: child 'fit' failed (fit: Error (exit code 1))"
+    assert "  fit [step] Failed, exit code 1, Error (exit code 1)" in lines
+    assert "  ValueError: no rows" in lines
+    assert not [line for line in lines if "prepare" in line]
+    assert "abcdef12345" not in str(caught.value)
+    assert f"{argo.url}/workflows/argo/" in str(caught.value)
+    assert lines[-1] == lines[0].removeprefix("WorkflowFailed: ")
+
+
+@pytest.mark.parametrize(
+    ("message", "code", "said"),
+    [
+        ("OOMKilled (exit code 137)", 137, "it used more memory than its limit and was killed"),
+        ("ImagePullBackOff: Back-off pulling image", None, "its image cannot be pulled"),
+        ("pods \"x\" is forbidden: exceeded quota: small", None, "a quota of the namespace refuses its pod"),
+    ],
+)  # fmt: skip
+def test_what_kubernetes_did_is_said_as_such(
+    argo: ArgoServer, context: dict[str, Any], message: str, code: int | None, said: str
+) -> None:
+    def work(name: str) -> None:
+        argo.begin(name)
+        argo.node(name, "fit", "Failed", exit_code=code, message=message)
+        argo.finish(name, "Failed")
+
+    with Play(argo, work), pytest.raises(AirflowFailException, match=said):
+        run(operator(logs="none"), context)
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_airflows_retry_becomes_the_workflows_retry(
+    argo: ArgoServer, context: dict[str, Any], deferrable: bool
+) -> None:
+    made = partial(operator, deferrable=deferrable, on_failure="retry_failed_nodes")
+    with Play(argo, partial(failing, argo)), pytest.raises(WorkflowFailed, match="no rows"):
+        run(made(), context)
+    before = only(argo)
+    prepared = next(n for n in before["status"]["nodes"].values() if n["displayName"] == "prepare")
+
+    def work(name: str) -> None:
+        until(lambda: argo.one(name)["status"]["phase"] == "Running")
+        argo.finish(name, outputs={"accuracy": "0.8"})
+
+    with Play(argo, work):
+        found = run(made(), context)
+    after = only(argo)
+    assert (found["uid"], found["attached"], found["outputs"]) == (
+        before["metadata"]["uid"],
+        True,
+        {"accuracy": "0.8"},
+    )
+    # What had succeeded was not done again.
+    assert after["status"]["nodes"][prepared["id"]]["finishedAt"] == prepared["finishedAt"]
+
+
+def test_by_default_a_failure_is_not_retried(argo: ArgoServer, context: dict[str, Any]) -> None:
+    with Play(argo, partial(failing, argo)), pytest.raises(AirflowFailException):
+        run(operator(), context)
+    with pytest.raises(AirflowFailException, match="no rows"):
+        run(operator(), context)
+    assert not [path for path in argo.requests if path.endswith("/retry")]
+
+
+def test_a_lost_machine_is_retried_as_such(argo: ArgoServer, context: dict[str, Any]) -> None:
+    def lost(name: str) -> None:
+        argo.begin(name)
+        argo.node(name, "prepare", "Succeeded")
+        argo.node(name, "fit", "Error", message="Pod was terminated in response to imminent node shutdown.")
+        argo.finish(name, "Error", message="child 'fit' errored")
+
+    with (
+        Play(argo, lost),
+        pytest.raises(WorkflowFailed, match="not the work itself failed, but what it ran on: fit"),
+    ):
+        run(operator(), context)
+
+    def work(name: str) -> None:
+        until(lambda: argo.one(name)["status"]["phase"] == "Running")
+        argo.finish(name)
+
+    with Play(argo, work):
+        assert run(operator(), context)["phase"] == "Succeeded"
+
+
+def test_a_lost_answer_to_the_retry_retries_once(argo: ArgoServer, context: dict[str, Any]) -> None:
+    made = partial(operator, on_failure="retry_failed_nodes")
+    with Play(argo, partial(failing, argo)), pytest.raises(WorkflowFailed):
+        run(made(), context)
+    argo.faults.append(Fault("lose", method="PUT", count=1))
+
+    def work(name: str) -> None:
+        until(lambda: argo.one(name)["status"]["phase"] == "Running")
+        argo.finish(name)
+
+    with Play(argo, work):
+        assert run(made(), context)["phase"] == "Succeeded"
+    assert sum(path.endswith("/retry") for path in argo.requests) == 1
+
+
+def test_without_a_server_retrying_nodes_is_refused_before_anything_is_done(
+    argo: ArgoServer, context: dict[str, Any]
+) -> None:
+    with pytest.raises(AirflowFailException, match="needs the server of Argo Workflows"):
+        run(operator(on_failure="retry_failed_nodes", **kubernetes), context)
+    assert argo.workflows() == []
+
+
+# ---- the end of the task -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("on_kill", "shutdown"), [("stop", "Stop"), ("terminate", "Terminate"), ("leave", None)]
+)
+@pytest.mark.parametrize("where", ["worker", "triggerer"])
+def test_when_somebody_ends_the_task(
+    argo: ArgoServer, context: dict[str, Any], where: str, on_kill: str, shutdown: str | None
+) -> None:
+    made = operator(deferrable=True, on_kill=on_kill)
+    with pytest.raises(TaskDeferred) as deferred:
+        made.execute(context)
+    name = only(argo)["metadata"]["name"]
+    argo.begin(name)
+    if where == "worker":
+        made.on_kill()
+    else:
+        asyncio.run(restored(deferred.value.trigger).on_kill())
+    assert argo.one(name)["spec"].get("shutdown") == shutdown
+
+
+def test_a_workflow_that_was_stopped_with_its_worker_goes_on_with_the_retry(
+    argo: ArgoServer, context: dict[str, Any]
+) -> None:
+    made = operator(deferrable=True)
+    with pytest.raises(TaskDeferred):
+        made.execute(context)
+    name = only(argo)["metadata"]["name"]
+    argo.begin(name)
+    made.on_kill()
+    until(lambda: argo.one(name)["status"]["phase"] == "Failed")
+
+    def work(name: str) -> None:
+        until(lambda: argo.one(name)["status"]["phase"] == "Running")
+        argo.finish(name)
+
+    with Play(argo, work):
+        assert run(operator(), context)["phase"] == "Succeeded"
+    assert len(argo.workflows()) == 1
+
+
+def test_nothing_is_left_running_that_nobody_waits_for(argo: ArgoServer, context: dict[str, Any]) -> None:
+    made = operator(timeout=timedelta(milliseconds=300), logs="none")
+    with (
+        Play(argo, argo.begin),
+        pytest.raises(AirflowFailException, match=r"WaitTimeout(.|\n)*0 of 2 nodes done"),
+    ):
+        run(made, context)
+    until(lambda: only(argo)["status"]["phase"] == "Failed")
+
+
+def test_a_suspended_workflow_is_waited_for_or_fails(argo: ArgoServer, context: dict[str, Any]) -> None:
+    spec = {**MANIFEST["spec"], "suspend": True}
+    with pytest.raises(AirflowFailException, match="until somebody resumes it"):
+        run(operator(workflow={"spec": spec}, on_suspended="fail", logs="none"), context)
+    until(lambda: only(argo)["status"].get("phase") == "Failed")
+
+
+# ---- bad input ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"workflow": {"spec": {"entrypoint": "x", "templates": []}}}, "template name 'x' undefined"),
+        ({"workflow": "a: ["}, "is no YAML"),
+        ({"workflow": {"kind": "Pod", "spec": {}}}, "of kind 'Pod'"),
+        ({"parameters": {"row": 1}}, "Did you mean 'rows'"),
+        ({"parameters": ["rows"]}, "parameters is not a mapping"),
+        ({"workflow": None, "template": "nothing"}, "WorkflowTemplate argo/nothing does not exist"),
+        (
+            {"workflow": None, "template": "nothing", "cluster_scope": True},
+            "ClusterWorkflowTemplate nothing does not exist",
+        ),
+        ({"workflow": None, "template": "trainer"}, "needs the parameter 'model'"),
+        ({"workflow": None, "template": "trainer", "parameters": {"modl": 1}}, "Did you mean 'model'"),
+        ({"namespace": "gone"}, 'namespaces "gone" not found'),
+        ({"workflow": {**MANIFEST, "metadata": {"namespace": "a"}}, "namespace": "b"}, "the task for 'b'"),
+    ],
+)
+def test_bad_input_has_one_clear_error_and_leaves_nothing(
+    argo: ArgoServer, context: dict[str, Any], arguments: dict[str, Any], said: str
+) -> None:
+    parameters = [{"name": "model"}, {"name": "rows", "value": "1"}]
+    argo.template({**MANIFEST["spec"], "arguments": {"parameters": parameters}}, "trainer")
+    argo.gone.add("gone")
+    with pytest.raises(AirflowFailException) as caught:
+        run(operator(**arguments), context)
+    assert said in str(caught.value)
+    assert argo.workflows() == []
+
+
+def test_a_template_is_run_with_its_parameters(argo: ArgoServer, context: dict[str, Any]) -> None:
+    argo.plan = Plan()
+    argo.template(
+        {**MANIFEST["spec"], "arguments": {"parameters": [{"name": "model"}]}}, "trainer", cluster=True
+    )
+    made = operator(workflow=None, template="trainer", cluster_scope=True, parameters={"model": "gbm"})
+    run(made, context)
+    assert only(argo)["spec"] == {
+        "workflowTemplateRef": {"name": "trainer", "clusterScope": True},
+        "arguments": {"parameters": [{"name": "model", "value": "gbm"}]},
+    }
+
+
+def test_a_permission_that_is_missing_is_named(argo: ArgoServer, context: dict[str, Any]) -> None:
+    argo.tokens["token"] = lambda verb, *_: verb != "create"
+    with pytest.raises(
+        AirflowFailException, match=r"AccessDenied: the token lacks a permission(.|\n)*cannot create"
+    ):
+        run(operator(), context)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"workflow": None}, "give either a workflow, or the name of a template"),
+        ({"template": "x"}, "give either"),
+        ({"on_failure": "again"}, "Use one of fail, retry_failed_nodes"),
+        ({"on_kill": "delete"}, "Use one of stop, terminate, leave"),
+        ({"logs": "all"}, "Use one of follow, end, none"),
+        ({"timeout": timedelta(0)}, "Give a positive timedelta"),
+    ],
+)
+def test_an_argument_that_is_none_is_refused_where_the_dag_is_parsed(
+    arguments: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(InvalidInput, match=said):
+        operator(**arguments)
+
+
+def test_argos_own_braces_are_not_airflows(argo: ArgoServer, context: dict[str, Any], tmp_path: Path) -> None:
+    """Airflow would render a file that a template field names, and what Argo reads as a variable would be gone."""
+    assert "workflow" not in ArgoWorkflowOperator.template_fields
+    argo.plan = Plan()
+    file = tmp_path / "train.yaml"
+    file.write_text(json.dumps(MANIFEST))
+    run(operator(workflow=str(file)), context)
+    assert only(argo)["spec"]["templates"][1]["container"]["args"] == ["{{workflow.parameters.rows}}"]
+
+
+def test_a_trigger_that_comes_back_twice_tells_the_same(argo: ArgoServer, context: dict[str, Any]) -> None:
+    argo.plan = Plan()
+    with pytest.raises(TaskDeferred) as deferred:
+        operator(deferrable=True, logs="none").execute(context)
+    assert isinstance(deferred.value.trigger, ArgoWorkflowTrigger)
+    first, again = fired(deferred.value.trigger), fired(deferred.value.trigger)
+    assert first["decided"]["verdict"]["rule"] == again["decided"]["verdict"]["rule"] == "ended"
