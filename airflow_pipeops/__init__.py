@@ -57,9 +57,15 @@ if TYPE_CHECKING:
     from airflow_pipeops.argocd.watchers import ArgoCDReleasedTrigger as ArgoCDReleasedTrigger
     from airflow_pipeops.base.setup import MissingConnectionTrigger as MissingConnectionTrigger
     from airflow_pipeops.base.storage import StorageHook as StorageHook
+    from airflow_pipeops.build.cluster.operators import RecordedJobOperator as RecordedJobOperator
+    from airflow_pipeops.build.cluster.operators import RecordedPodOperator as RecordedPodOperator
+    from airflow_pipeops.build.cluster.recorded import RecordedPod as RecordedPod
+    from airflow_pipeops.build.hook import RegistryHook as RegistryHook
     from airflow_pipeops.build.operators import BuildImageOperator as BuildImageOperator
     from airflow_pipeops.build.operators import RunTestsOperator as RunTestsOperator
+    from airflow_pipeops.build.operators import SignImageOperator as SignImageOperator
     from airflow_pipeops.build.operators import SmokeTestOperator as SmokeTestOperator
+    from airflow_pipeops.build.operators import VerifyImageOperator as VerifyImageOperator
     from airflow_pipeops.delivery.deliverable import Deliverable as Deliverable
     from airflow_pipeops.delivery.operators import RecordOperator as RecordOperator
     from airflow_pipeops.delivery.records import Record as Record
@@ -141,6 +147,7 @@ _MODULES = {
     "BuildFailed": "exceptions",
     "BuildFeaturesOperator": "models.operators.train",
     "BuildImageOperator": "build.operators",
+    "RegistryHook": "build.hook",
     "DataBatchTrigger": "validation.triggers",
     "DataDriftOperator": "drift.operators.comparison",
     "Deliverable": "delivery.deliverable",
@@ -170,6 +177,9 @@ _MODULES = {
     "PredictionDriftOperator": "drift.operators.comparison",
     "Record": "delivery.records",
     "RecordOperator": "delivery.operators",
+    "RecordedJobOperator": "build.cluster.operators",
+    "RecordedPod": "build.cluster.recorded",
+    "RecordedPodOperator": "build.cluster.operators",
     "RegisterModelOperator": "models.operators.register",
     "ReleaseFailed": "exceptions",
     "ResolveCommitOperator": "git.operators",
@@ -177,7 +187,9 @@ _MODULES = {
     "RetrainPolicy": "governor.policy",
     "RunTestsOperator": "build.operators",
     "SetModelAliasOperator": "models.operators.register",
+    "SignImageOperator": "build.operators",
     "SmokeTestOperator": "build.operators",
+    "VerifyImageOperator": "build.operators",
     "StorageHook": "base.storage",
     "SyncFailed": "exceptions",
     "SystemFailure": "exceptions",

@@ -47,6 +47,7 @@ DOCS = "https://github.com/airflow-pipeops/airflow-pipeops/blob/main/docs"
 _CONNECTION_TYPES = {
     "argo_workflows": ("Argo Workflows", "argo-workflows"),
     "argocd": ("Argo CD", "argo-cd"),
+    "container_registry": ("Container registry", "container-registry"),
     "git_repository": ("Git repository", "git-repository"),
     "http": ("HTTP", "http"),
     "kubernetes": ("Kubernetes Cluster Connection", "kubernetes"),

@@ -25,6 +25,13 @@ def builder() -> str:
     return str(conf.get("pipeops", "builder", fallback="") or "auto")
 
 
+def registry() -> str:
+    """Return the connection of the registry that images go to where a task names none: ``[pipeops] registry_conn_id``."""
+    from airflow.sdk.configuration import conf
+
+    return str(conf.get("pipeops", "registry_conn_id", fallback="") or "")
+
+
 def accepted_assets() -> frozenset[str]:
     """Return the assets whose events may be posted through Airflow's API: ``[pipeops] accept_posted_events``."""
     from airflow.sdk.configuration import conf

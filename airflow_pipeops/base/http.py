@@ -437,19 +437,22 @@ def _text(content: bytes, about: str, url: str) -> str:
     return content.decode("utf-8", "replace")
 
 
-def pausing(error: PipeOpsError, retry_after: str) -> PipeOpsError:
+def pausing(error: PipeOpsError, header: str) -> PipeOpsError:
     """Note on an error of a busy server how long it asks to be left alone.
 
-    :param retry_after: the header of that name; empty for none.
+    :param header: ``Retry-After``; empty for none.
     :return: the error.
     """
     if isinstance(error, Unreachable):
-        error.retry_after = _seconds(retry_after)
+        error.retry_after = retry_after(header)
     return error
 
 
-def _seconds(value: str) -> float:
-    """Read a ``Retry-After``: seconds, or a date."""
+def retry_after(value: str) -> float:
+    """Read a ``Retry-After``: seconds, or a date.
+
+    :return: seconds from now; 0 for what is neither.
+    """
     text = value.strip()
     if text.isascii() and text.isdigit():
         return float(text)

@@ -52,6 +52,7 @@ class BuildRequest(JsonForm):
     :param image: repository of the image without registry, tag and digest, for example ``team/shop``.
     :param repository: the same with its registry, for example ``registry.example.com/team/shop``; empty for a folder.
     :param registry_conn_id: connection of the registry; empty for a folder.
+    :param base_conn_ids: connections of further registries that base images come from.
     :param storage_conn_id: connection of the folder that holds OCI layouts, where there is no registry.
     :param tag: under which the image is pushed, and found again by whoever wants the same.
     :param arguments: build arguments; no secrets, since an image tells them to everybody.
@@ -72,6 +73,7 @@ class BuildRequest(JsonForm):
     image: str = ""
     repository: str = ""
     registry_conn_id: str = ""
+    base_conn_ids: tuple[str, ...] = ()
     storage_conn_id: str = ""
     tag: str = ""
     arguments: Mapping[str, str] = field(default_factory=dict)
@@ -180,7 +182,7 @@ class Worker:
 
     :param context: Airflow's, of the running task.
     :param key: the same for each retry of the task, another after it was cleared; names what is made on the other side.
-    :param source: returns the folder with the source tree, which the first call checks out.
+    :param source: returns a folder with the source tree; of a build, without what its ignore file names.
     :param run: runs a child process, which the task's end ends.
     :param say: writes a line into the task's log.
     """

@@ -1,218 +1,257 @@
-"""Read the small part of a Containerfile (Dockerfile) that needs no container engine. Pure.
+"""Read a Containerfile (Dockerfile) as far as it takes to find and pin its base images. Pure.
 
-``FROM``, ``WORKDIR``, ``COPY . <folder>``, ``ENV``, ``CMD``, ``ENTRYPOINT`` and ``EXPOSE``. Anything else is refused by
-name: leaving it out would make another image than the author wrote.
+A base is named in ``FROM``, in ``COPY --from=`` and in ``RUN --mount=from=``, also behind an ``ARG``. What stands in
+a heredoc is text of the author's and no instruction.
 """
 
 from __future__ import annotations
 
-import posixpath
 import re
-import shlex
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from airflow_pipeops.base.documents import parsed
 from airflow_pipeops.exceptions import InvalidInput
 
-_SUPPORTED = ("FROM", "WORKDIR", "COPY", "ENV", "CMD", "ENTRYPOINT", "EXPOSE")
-_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_ENGINE = "Install Buildah, Podman or Docker to build it, or write it without."
+_DIRECTIVE = re.compile(r"#\s*([A-Za-z]+)\s*=\s*(.+?)\s*")
+_HEREDOC = re.compile(r"(?:^|\s)\d*<<(-?)([\"']?)([^\s<\"']+)\2(?=$|[\s;|&>)])")
+_WITH_HEREDOCS = ("RUN", "COPY", "ADD")
+_FROM = re.compile(r"((?:--\S+\s+)*)(\S+)(?:\s+[Aa][Ss]\s+(\S+))?")
+_COPIED = re.compile(r"(?:^|\s)--from=(\"?)([^\s\"]+)\1(?=\s|$)")
+_MOUNTED = re.compile(r"--mount=(\S+)")
+_VARIABLE = re.compile(
+    r"\\(?P<escaped>.)|\$(?:(?P<plain>[A-Za-z_]\w*)|\{(?P<name>[A-Za-z_]\w*)(?:(?P<mark>:?[-+])(?P<word>[^{}]*))?\})"
+)
+#: Arguments that the builder itself sets, per platform.
+_OF_PLATFORM = re.compile(r"(TARGET|BUILD)(PLATFORM|OS|ARCH|VARIANT|OSVERSION)")
 
 
-@dataclass
-class Containerfile:
-    """What an image needs beside its files.
+@dataclass(frozen=True)
+class Instruction:
+    """One instruction.
 
-    :param base: image that it builds on, as written.
-    :param workdir: folder in which the container starts.
-    :param folder: absolute folder into which the source tree is copied; ``None`` if it is not.
-    :param env: environment, in the order written.
-    :param cmd: default arguments, or the default command.
-    :param entrypoint: the command that the arguments are given to; empty for none.
-    :param ports: ports that it names, for example ``8080/tcp``.
+    :param number: of its first line, from 1.
+    :param word: in capitals, for example ``FROM``.
+    :param rest: what follows, continued lines joined, without comments.
+    :param lines: how many lines of the file it takes, without its heredocs.
+    :param heredocs: lines of text that follow it.
     """
 
-    base: str = ""
-    workdir: str = "/"
-    folder: str | None = None
-    env: dict[str, str] = field(default_factory=dict)
-    cmd: list[str] = field(default_factory=list)
-    entrypoint: list[str] = field(default_factory=list)
-    ports: list[str] = field(default_factory=list)
+    number: int
+    word: str
+    rest: str
+    lines: int
+    heredocs: tuple[str, ...] = ()
 
 
-def bases(text: str) -> list[str]:
-    """Return the base images that a Containerfile of any complexity names, without its own stages and ``scratch``."""
-    found: dict[str, None] = {}
-    stages = {"scratch"}
-    for _, instruction, rest in _instructions(text):
-        if instruction == "FROM":
-            words = [word for word in rest.split() if not word.startswith("--")]
-            if words and words[0] not in stages and "$" not in words[0]:
-                found[words[0]] = None
-            if len(words) == 3:
-                stages.add(words[2])
-    return list(found)
+@dataclass(frozen=True)
+class Base:
+    """A base image, where a Containerfile names it.
 
-
-def parse(text: str) -> Containerfile:
-    """Read a Containerfile of the supported subset.
-
-    :return: what it says.
-    :raises InvalidInput: naming the first line that is not in it, or what is missing.
+    :param at: the instruction.
+    :param written: its name as it is written there.
+    :param name: its name, with the arguments put in.
     """
-    result = Containerfile()
-    for number, instruction, rest in _instructions(text):
-        if instruction not in _SUPPORTED:
-            raise _refused(
-                number,
-                instruction,
-                f"Only {', '.join(_SUPPORTED)} are understood without an engine. {_ENGINE}",
-            )
-        if not rest:
-            raise _refused(number, instruction, "It needs an argument.")
-        if not result.base and instruction != "FROM":
-            raise _refused(number, instruction, "The first instruction has to be FROM.")
-        _HANDLERS[instruction](result, number, rest)
-    for missing, name, remedy in (
-        (not result.base, "FROM", "Begin with FROM <image>."),
-        (result.folder is None, "COPY", "Write COPY . . so that the image holds the source tree."),
-        (
-            not (result.cmd or result.entrypoint),
-            "CMD",
-            'Say what runs, for example CMD ["python", "app.py"].',
-        ),
-    ):
-        if missing:
-            raise InvalidInput(f"the Containerfile has no {name}", field="Containerfile", remedy=remedy)
-    return result
+
+    at: Instruction
+    written: str
+    name: str
 
 
-def _instructions(text: str) -> list[tuple[int, str, str]]:
-    """Return (line number, instruction in capitals, rest), continuations joined and comments left out."""
-    found: list[tuple[int, str, str]] = []
-    pending, begun = "", 0
-    for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), start=1):
-        stripped = line.strip()
-        if stripped.lower().replace(" ", "").startswith("#escape="):
-            raise _refused(number, "# escape", "Use the backslash, which is the default.")
+def instructions(text: str, escape: str = "") -> list[Instruction]:
+    """Split a Containerfile into its instructions.
+
+    :param escape: the only escape character that will do; empty for what the file says.
+    :return: the instructions, in order.
+    :raises InvalidInput: if it ends in the middle of one.
+    """
+    found: list[Instruction] = []
+    lines = text.removeprefix("\ufeff").splitlines()
+    mark = _escape(lines, escape)
+    pending, begun, at = "", 0, 0
+    while at < len(lines):
+        stripped = lines[at].strip()
+        at += 1
         if not stripped or stripped.startswith("#"):
             continue
-        begun = begun or number
-        if stripped.endswith("\\"):
+        begun = begun or at
+        if stripped.endswith(mark):
             pending += stripped[:-1] + " "
             continue
-        instruction, _, rest = (pending + stripped).partition(" ")
-        found.append((begun, instruction.upper(), rest.strip()))
+        word, _, rest = (pending + stripped).replace("\t", " ").partition(" ")
+        one = Instruction(begun, word.upper(), rest.strip(), at - begun + 1)
+        if one.word in _WITH_HEREDOCS:
+            end = at
+            for tabs, _, name in _HEREDOC.findall(one.rest):
+                end = _end_of_heredoc(lines, end, name, bool(tabs), one)
+            one, at = replace(one, heredocs=tuple(lines[at:end])), end
+        found.append(one)
         pending, begun = "", 0
     if pending:
-        raise _refused(begun, pending.split()[0], "It ends with a continuation.")
+        raise refused(begun, pending.split()[0], "It ends with a continuation.")
     return found
 
 
-def _from(result: Containerfile, number: int, rest: str) -> None:
-    words = rest.split()
-    if result.base or words[0].startswith("--") or "$" in rest or len(words) not in (1, 3):
-        raise _refused(number, f"FROM {rest}", f"One plain FROM <image> is understood. {_ENGINE}")
-    result.base = words[0]
+def bases(text: str, arguments: Mapping[str, str] | None = None, platforms: Sequence[str] = ()) -> list[Base]:
+    """Find the base images, without the file's own stages and ``scratch``.
+
+    :param arguments: build arguments.
+    :param platforms: that are built, for a name that depends on them.
+    :return: one for each place that names one.
+    :raises InvalidInput: for a name that cannot be told.
+    """
+    found: list[Base] = []
+    stages = {"scratch"}
+    declared: dict[str, str] = {}
+    for one in instructions(text):
+        if one.word == "ARG" and len(stages) == 1:  # of the whole file; a stage's own are not for FROM
+            _declare(one, arguments or {}, declared)
+        elif one.word == "FROM":
+            found += _begun(one, declared, platforms, stages)
+        elif one.word in ("COPY", "RUN"):
+            found += _copied(one, stages)
+    return found
 
 
-def _workdir(result: Containerfile, number: int, rest: str) -> None:
-    result.workdir = _folder(result.workdir, number, "WORKDIR", rest.strip("\"'"))
+def _declare(one: Instruction, given: Mapping[str, str], declared: dict[str, str]) -> None:
+    for item in one.rest.split():
+        name, equals, default = item.partition("=")
+        if name in given or equals:
+            declared[name] = given.get(name, _expanded(one, default.strip("\"'"), declared))
 
 
-def _copy(result: Containerfile, number: int, rest: str) -> None:
-    words = _json_list(rest) or rest.split()
-    if len(words) != 2 or words[0] not in (".", "./") or result.folder is not None:
-        raise _refused(number, f"COPY {rest}", f"One COPY . <folder> is understood. {_ENGINE}")
-    result.folder = _folder(result.workdir, number, "COPY", words[1])
+def _begun(
+    one: Instruction, declared: Mapping[str, str], platforms: Sequence[str], stages: set[str]
+) -> list[Base]:
+    """Return the base of a stage, unless it is another stage, and add the stage."""
+    match = _FROM.fullmatch(one.rest)
+    if match is None:
+        raise refused(one.number, f"FROM {one.rest}", "Write FROM <image> [AS <name>].")
+    names = _names(one, match[2], declared, platforms)
+    outside = {name for name in names if name.lower() not in stages}
+    if len(outside) > 1:
+        raise refused(
+            one.number, f"FROM {match[2]}", "Name one image of several platforms, or a stage for each."
+        )
+    number = sum(stage.isdigit() for stage in stages)
+    stages |= {str(number), (match[3] or "scratch").lower()}
+    return [Base(one, match[2], name) for name in outside]
 
 
-def _env(result: Containerfile, number: int, rest: str) -> None:
-    try:
-        words = shlex.split(rest)
-    except ValueError as error:
-        raise _refused(number, "ENV", f"Its quotes do not match ({error}).") from error
-    if "=" not in rest.split()[0]:  # the old form: ENV KEY the whole rest
-        key, _, value = rest.partition(" ")
-        pairs = [(key, value.strip())]
-    else:
-        pairs = [(word.partition("=")[0], word.partition("=")[2]) for word in words]
-        if any("=" not in word for word in words):
-            raise _refused(
-                number, "ENV", "Write ENV KEY=value, with quotes around a value that holds spaces."
+def _copied(one: Instruction, stages: set[str]) -> list[Base]:
+    """Return what an instruction takes from other images."""
+    found = []
+    for name in _sources(one):
+        if "$" in name:
+            raise refused(
+                one.number,
+                f"{one.word} --from={name}",
+                f"Write FROM {name} AS <name> above, and --from=<name> here: engines put no argument in here.",
             )
-    for key, value in pairs:
-        if not _KEY.fullmatch(key):
-            raise _refused(number, f"ENV {key}", "A name has letters, digits and underscores.")
-        if "$" in value:
-            raise _refused(
-                number, f"ENV {key}", f"References to other variables are not understood. {_ENGINE}"
-            )
-        result.env[key] = value
+        if name.lower() not in stages:
+            found.append(Base(one, name, name))
+    return found
 
 
-def _cmd(result: Containerfile, number: int, rest: str) -> None:
-    result.cmd = _command(number, "CMD", rest)
+def pinned(text: str, named: Sequence[Base], digests: Mapping[str, str]) -> str:
+    """Write every base image by its digest.
+
+    :param text: the Containerfile.
+    :param named: as :func:`bases` found them.
+    :param digests: name -> name with the digest.
+    :return: the file, otherwise unchanged.
+    """
+    lines = text.removeprefix("\ufeff").splitlines()
+    for base in named:
+        first, last = base.at.number - 1, base.at.number - 1 + base.at.lines
+        place, pin = "\n".join(lines[first:last]), digests[base.name]
+        if base.at.word == "FROM":
+            # The rest of the instruction stays, so that its flags and its name do.
+            pattern, new = rf"(?<=\s){re.escape(base.written)}(?=\s|\\|`|$)", pin
+        else:
+            pattern, new = rf"(?<=from=)(\"?){re.escape(base.written)}\1(?=[\s,\\`]|$)", pin
+        changed = re.sub(pattern, new, place, count=1)  # a digest and a name hold no backslash
+        lines[first:last] = changed.split("\n")
+    return "\n".join(lines) + "\n"
 
 
-def _entrypoint(result: Containerfile, number: int, rest: str) -> None:
-    result.entrypoint = _command(number, "ENTRYPOINT", rest)
-    result.cmd = []  # as engines do; a CMD after it is its arguments
-
-
-def _expose(result: Containerfile, number: int, rest: str) -> None:
-    for word in rest.split():
-        port, _, protocol = word.partition("/")
-        if not port.isdigit() or not 0 < int(port) < 65536 or protocol not in ("", "tcp", "udp"):
-            raise _refused(number, f"EXPOSE {word}", "Write a port, for example EXPOSE 8080.")
-        result.ports.append(f"{port}/{protocol or 'tcp'}")
-
-
-_HANDLERS: dict[str, Callable[[Containerfile, int, str], None]] = {
-    "FROM": _from,
-    "WORKDIR": _workdir,
-    "COPY": _copy,
-    "ENV": _env,
-    "CMD": _cmd,
-    "ENTRYPOINT": _entrypoint,
-    "EXPOSE": _expose,
-}
-
-
-def _command(number: int, instruction: str, rest: str) -> list[str]:
-    words = _json_list(rest)
-    if words is None:
-        if rest.startswith("["):
-            raise _refused(
-                number, instruction, 'The list is not JSON: use double quotes, ["python", "app.py"].'
-            )
-        return ["/bin/sh", "-c", rest]
-    if not words:
-        raise _refused(number, instruction, "The list is empty.")
-    return words
-
-
-def _json_list(text: str) -> list[str] | None:
-    try:
-        value = parsed(text)
-    except ValueError:
-        return None
-    return value if isinstance(value, list) and all(isinstance(item, str) for item in value) else None
-
-
-def _folder(workdir: str, number: int, instruction: str, value: str) -> str:
-    if "$" in value or ".." in value.split("/"):
-        raise _refused(number, f"{instruction} {value}", "Write a plain folder, without variables or '..'.")
-    # normpath keeps two leading slashes, as POSIX allows.
-    return "/" + posixpath.normpath(posixpath.join(workdir, value)).lstrip("/")
-
-
-def _refused(number: int, what: str, remedy: str) -> InvalidInput:
+def refused(number: int, what: str, remedy: str) -> InvalidInput:
+    """Return the error of a line that cannot be read."""
     return InvalidInput(
-        f"line {number} of the Containerfile cannot be packaged: {what}",
+        f"line {number} of the Containerfile cannot be read: {what}",
         field="Containerfile",
         value=what,
         remedy=remedy,
     )
+
+
+def _escape(lines: Sequence[str], only: str) -> str:
+    for number, line in enumerate(lines, start=1):
+        match = _DIRECTIVE.fullmatch(line.strip())
+        if match is None:
+            break
+        if match[1].lower() == "escape":
+            if match[2] not in ("\\", "`") or (only and match[2] != only):
+                raise refused(number, "# escape", "Use the backslash, which is the default.")
+            return match[2]
+    return "\\"
+
+
+def _end_of_heredoc(lines: Sequence[str], at: int, name: str, tabs: bool, one: Instruction) -> int:
+    for number in range(at, len(lines)):
+        if (lines[number].lstrip("\t") if tabs else lines[number]) == name:
+            return number + 1
+    raise refused(
+        one.number, f"{one.word} <<{name}", f"Its text has no end: write {name} on a line of its own."
+    )
+
+
+def _names(
+    one: Instruction, written: str, declared: Mapping[str, str], platforms: Sequence[str]
+) -> list[str]:
+    """Return what a name becomes: one, or one for each platform."""
+    asked = {found["plain"] or found["name"] for found in _VARIABLE.finditer(written)} - {None}
+    if not any(_OF_PLATFORM.fullmatch(name) and name not in declared for name in asked):
+        return [_expanded(one, written, declared)]
+    if not platforms or any(name.startswith("BUILD") for name in asked):
+        raise refused(
+            one.number, f"FROM {written}", "Name the platforms= of the task, and use TARGET arguments only."
+        )
+    return [_expanded(one, written, {**_of_platform(item), **declared}) for item in platforms]
+
+
+def _of_platform(platform: str) -> dict[str, str]:
+    system, arch, variant, *_ = (*platform.split("/"), "", "")
+    return {"TARGETPLATFORM": platform, "TARGETOS": system, "TARGETARCH": arch, "TARGETVARIANT": variant}
+
+
+def _expanded(one: Instruction, written: str, values: Mapping[str, str]) -> str:
+    def value(found: re.Match[str]) -> str:
+        if found["escaped"]:
+            return found["escaped"]
+        name, mark, word = found["plain"] or found["name"], found["mark"] or "", found["word"] or ""
+        known = values.get(name)
+        there = known is not None and (known != "" or not mark.startswith(":"))
+        if mark.endswith("+"):
+            return word if there else ""
+        if there:
+            return known or ""
+        if mark:
+            return word
+        raise refused(
+            one.number, f"{one.word} {one.rest}",
+            f"Nothing is known of ${name}: give it a default (ARG {name}=...), or a value in build_args.",
+        )  # fmt: skip
+
+    return _VARIABLE.sub(value, written)
+
+
+def _sources(one: Instruction) -> Iterator[str]:
+    """Yield the names in ``COPY --from=`` and ``RUN --mount=...,from=``."""
+    if one.word == "COPY":
+        yield from (found[2] for found in _COPIED.finditer(one.rest))
+        return
+    for mount in _MOUNTED.findall(one.rest):
+        for item in mount.split(","):
+            key, _, value = item.partition("=")
+            if key == "from" and value:
+                yield value

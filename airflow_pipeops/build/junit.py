@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 from xml.parsers import expat
@@ -63,6 +64,7 @@ class Summary:
     :param skipped: number of tests that were skipped, disabled, or not run for another reason.
     :param seconds: sum of the tests' own times.
     :param failures: the first :data:`MAX_FAILURES`.
+    :param outcomes: test -> ``passed``, ``failed`` or ``skipped``; of several tests of one name, the worst.
     """
 
     tests: int
@@ -71,6 +73,7 @@ class Summary:
     skipped: int
     seconds: float
     failures: tuple[Failure, ...] = ()
+    outcomes: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass
@@ -98,6 +101,7 @@ class _Reader:
         self.counts = {"passed": 0, "failed": 0, "skipped": 0}
         self.seconds = 0.0
         self.failures: list[Failure] = []
+        self.outcomes: dict[str, str] = {}
         self.root = ""
         self._case: _Case | None = None
         self._open = ""
@@ -142,11 +146,16 @@ class _Reader:
         case, self._case = self._case, None
         if case.verdict not in ("failure", "error"):
             self.counts[case.verdict] += 1
+            if case.verdict == "passed":
+                self.outcomes.setdefault(case.name, "passed")
+            elif self.outcomes.get(case.name) != "failed":
+                self.outcomes[case.name] = "skipped"
             return
         self._failed(case)
 
     def _failed(self, case: _Case) -> None:
         self.counts["failed"] += 1
+        self.outcomes[case.name] = "failed"
         if len(self.failures) < MAX_FAILURES:
             detail = "".join(case.detail).strip()
             message = case.message or (detail.splitlines() or [""])[-1]
@@ -192,6 +201,7 @@ def parse(content: bytes) -> Summary:
         skipped=reader.counts["skipped"],
         seconds=round(reader.seconds, 3),
         failures=tuple(reader.failures),
+        outcomes=reader.outcomes,
     )
 
 

@@ -10,13 +10,14 @@ example with the Kubernetes executor.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
 from airflow_pipeops.build import junit
-from airflow_pipeops.build.process import Command, Finished, environment
+from airflow_pipeops.build.backends import Attempt, TestRequest, Worker
+from airflow_pipeops.build.coverage import MAX_BYTES as MOST_COVERAGE
+from airflow_pipeops.build.process import Command, environment
 from airflow_pipeops.exceptions import BuildFailed, InvalidInput
 
 #: ``{junit}`` is replaced by the path at which the report is expected.
@@ -25,42 +26,29 @@ _SHOWN = 1500
 
 
 @dataclass(frozen=True)
-class TestRun:
-    """A finished run.
+class ReadAttempt:
+    """An attempt, and what its report says.
 
-    :param finished: how the command ended.
-    :param summary: counts and first failures; ``None`` if there was no complete report.
-    :param reason: why it is not green; empty if it is.
-    :param report: bytes of the JUnit file, empty if there was none.
+    :param attempt: as the backend returned it.
+    :param summary: counts, outcomes and first failures; ``None`` if there was no complete report.
+    :param problem: why there is none; empty if there is one.
     """
 
-    __test__ = False
-
-    finished: Finished
+    attempt: Attempt
     summary: junit.Summary | None
-    reason: str
-    report: bytes = b""
+    problem: str = ""
 
 
-def prepare(
-    source: Path,
-    scratch: Path,
-    command: Sequence[str] | None = None,
-    *,
-    timeout: timedelta,
-    env: Mapping[str, str] | None = None,
-    on_line: Callable[[str], None] = lambda line: None,
-) -> tuple[Command, Path]:
-    """Make the command, without starting it.
+def words(command: Sequence[str] | None) -> tuple[str, ...]:
+    """Read the test command.
 
-    :param source: checked-out tree; the command's working folder.
-    :param scratch: empty folder for the report, the home and temporary files.
-    :param command: program and arguments; by default pytest of this Python.
-    :param env: what the tests need beside the minimal environment.
-    :return: the command, and where it will leave its report.
+    :param command: program and arguments; ``None`` for the backend's default.
+    :return: the words; empty for the default.
+    :raises InvalidInput: for what is no list of words.
     """
-    words = DEFAULT_COMMAND if command is None else command
-    argv = [] if isinstance(words, str) else list(words)
+    if command is None:
+        return ()
+    argv = [] if isinstance(command, str) else list(command)
     if not argv or not all(isinstance(word, str) and word and "\0" not in word for word in argv):
         raise InvalidInput(
             "the test command is not a list of non-empty words",
@@ -68,52 +56,73 @@ def prepare(
             value=command,
             remedy='Write it as a list, for example ["python", "-m", "pytest", "--junitxml", "{junit}"].',
         )
-    report = scratch / "junit.xml"
+    return tuple(argv)
+
+
+def attempt(request: TestRequest, worker: Worker, scratch: Path) -> Attempt:
+    """Run the command once, in a fresh checkout.
+
+    :param scratch: empty folder for the reports, the home and temporary files.
+    :return: how it ended, and what it left; a link in place of a report is not followed.
+    """
+    report, coverage = scratch / "junit.xml", scratch / "coverage.xml"
     home, temporary = scratch / "home", scratch / "tmp"
     home.mkdir()
     temporary.mkdir()
-    full = environment(
-        home, {"TMPDIR": str(temporary), "PIPEOPS_JUNIT_XML": str(report), "CI": "true", **(env or {})}
+    extra = {
+        "TMPDIR": str(temporary),
+        "PIPEOPS_JUNIT_XML": str(report),
+        "PIPEOPS_COVERAGE_XML": str(coverage),
+        "CI": "true",
+        **request.env,
+    }
+    known = {
+        "{junit}": str(report),
+        "{coverage}": str(coverage),
+        "{shard}": str(request.shard),
+        "{shards}": str(request.shards),
+    }
+    argv = list(request.command or DEFAULT_COMMAND)
+    for name, value in known.items():
+        argv = [word.replace(name, value) for word in argv]
+    command = Command(
+        argv,
+        cwd=worker.source(),
+        env=environment(home, extra),
+        timeout=request.timeout,
+        on_line=worker.say,
     )
-    argv = [word.replace("{junit}", str(report)) for word in argv]
-    return Command(argv, cwd=source, env=full, timeout=timeout, on_line=on_line), report
+    finished = worker.run(command)
+    return Attempt(
+        finished.status,
+        finished.timed_out,
+        finished.seconds,
+        finished.output,
+        _content(report, junit.MAX_BYTES),
+        _content(coverage, MOST_COVERAGE),
+    )
 
 
-def judge(finished: Finished, report: Path, timeout: timedelta) -> TestRun:
-    """Say whether a run is green, and if not, why.
-
-    :param report: where the report was expected; a link there is not followed.
-    :return: the run, judged.
-    """
-    content = b""
-    summary, problem = None, ""
-    if report.is_file() and not report.is_symlink():
-        with report.open("rb") as file:
-            content = file.read(junit.MAX_BYTES + 1)
-        try:
-            summary = junit.parse(content)
-        except BuildFailed as error:
-            problem = str(error)
-    else:
-        problem = "it left no JUnit report"
-    return TestRun(finished, summary, _reason(finished, summary, problem, timeout), content)
+def worth_a_rerun(attempt: Attempt) -> bool:
+    """Tell whether running the tests again may show that some are flaky."""
+    return attempt.status != 0 and not attempt.timed_out and attempt.report is not None
 
 
-def _reason(finished: Finished, summary: junit.Summary | None, problem: str, timeout: timedelta) -> str:
-    if finished.timed_out:
-        return f"the tests did not end within {timeout.total_seconds():g} s and were stopped"
-    if summary is None:
-        return f"the test command ended with status {finished.status}, but {problem}"
-    if summary.failed:
-        first = summary.failures[0]
-        return f"{summary.failed} of {summary.tests} tests failed, first {first.test}: {first.message}"
-    if summary.tests == 0:
-        return "no tests were collected, and nothing tested is not a pass"
-    if summary.passed == 0:
-        return f"all {summary.tests} tests were skipped or not run, and nothing tested is not a pass"
-    if finished.status != 0:
-        return f"{summary.passed} tests passed, but the test command ended with status {finished.status}"
-    return ""
+def read(attempt: Attempt) -> ReadAttempt:
+    """Read an attempt's report."""
+    if attempt.report is None:
+        return ReadAttempt(attempt, None, "it left no JUnit report")
+    try:
+        return ReadAttempt(attempt, junit.parse(attempt.report))
+    except BuildFailed as error:
+        return ReadAttempt(attempt, None, str(error))
+
+
+def _content(path: Path, most: int) -> bytes | None:
+    if not path.is_file() or path.is_symlink():
+        return None
+    with path.open("rb") as file:
+        return file.read(most + 1)
 
 
 def last_lines(output: str) -> str:

@@ -70,7 +70,7 @@ def environment(home: Path, ports: Ports, passwords: Path) -> dict[str, str]:
         "USAGE_DATA_COLLECTION__ENABLED": "False",
         "PIPEOPS__EVIDENCE_URI": (home / "evidence").as_uri(),
         # The sandbox gives a process its own Python, so a base image would only cost time.
-        "PIPEOPS__BUILDER": "oci-layout",
+        "PIPEOPS__BUILDER": "airflow_pipeops.demo.packager:Packager",
     }
     return {
         **surroundings(home),

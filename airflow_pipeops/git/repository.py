@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import posixpath
 import re
 import shutil
 import tempfile
@@ -215,6 +216,23 @@ class GitRepository:
         path = repository_file(file)
         sha = self.resolve(revision)
         return self._writer().content(sha, path)
+
+    @_healing
+    def tree(self, revision: str, folder: str = ".") -> str:
+        """Find the id of a folder's content, which is the same for every commit in which the folder is the same.
+
+        :param folder: path in the repository; the whole by default.
+        :return: the id of its tree.
+        :raises NotFound: if there is no such folder.
+        """
+        sha, path = self.resolve(revision), posixpath.normpath(folder)
+        if path == ".":
+            return self._cache.run("rev-parse", "--verify", f"{sha}^{{tree}}").decode().strip()
+        listed = self._cache.run("ls-tree", "-d", "-z", "--full-tree", sha, "--", path)
+        _, kind, found = (*listed.partition(b"\t")[0].decode().split(), "", "", "")[:3]
+        if kind == "tree":
+            return found
+        raise NotFound(f"commit {sha[:12]} has no folder {folder!r}", remedy="Check its name.")
 
     @_healing
     def is_ancestor(self, ancestor: str, descendant: str) -> bool:

@@ -90,6 +90,33 @@ def _connection_types() -> list[dict[str, Any]]:
             },
         },
         {
+            "connection-type": "container_registry",
+            "hook-class-name": "airflow_pipeops.build.hook.RegistryHook",
+            "hook-name": "Container registry",
+            "ui-field-behaviour": {
+                "hidden-fields": ["schema"],
+                "relabeling": {"host": "Registry", "password": "Password or token", "login": "User or robot"},
+                "placeholders": {"host": "registry.example.com/team"},
+            },
+            "conn-fields": {
+                "auth_file": _text(
+                    "Auth file",
+                    "Path of a config.json of Docker or an auth.json of Podman, in place of user and password.",
+                ),
+                "ca_file": _text("CA file", "Path of a PEM file for a private certificate authority."),
+                "verify_tls": {
+                    "label": "Verify TLS",
+                    "description": "Switch off only for a throw-away registry.",
+                    "schema": {"type": ["boolean", "null"], "default": True},
+                },
+                "timeout": {
+                    "label": "Timeout (s)",
+                    "description": "Without progress, after which a call is given up; 60 by default.",
+                    "schema": {"type": ["integer", "null"], "minimum": 1, "maximum": 3600},
+                },
+            },
+        },
+        {
             "connection-type": "git_repository",
             "hook-class-name": "airflow_pipeops.git.hook.GitHook",
             "hook-name": "Git repository",
@@ -185,6 +212,7 @@ def get_provider_info() -> dict[str, Any]:
                         "argo_workflows",
                         "argocd",
                         "build",
+                        "build.cluster",
                         "drift",
                         "flux",
                         "git",
@@ -210,6 +238,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": [
                     "airflow_pipeops.argo_workflows.hook",
                     "airflow_pipeops.argocd.hook",
+                    "airflow_pipeops.build.hook",
                     "airflow_pipeops.flux.hook",
                     "airflow_pipeops.git.hook",
                     "airflow_pipeops.models.hook",
@@ -222,7 +251,7 @@ def get_provider_info() -> dict[str, Any]:
                 "integration-name": "PipeOps",
                 "python-modules": [
                     f"airflow_pipeops.{subject}.triggers"
-                    for subject in ("argo_workflows", "argocd", "flux", "git", "validation")
+                    for subject in ("argo_workflows", "argocd", "build.cluster", "flux", "git", "validation")
                 ]
                 + [
                     "airflow_pipeops.argo_workflows.watchers",
@@ -270,11 +299,19 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "builder": {
                         "description": "Image builder of tasks that name none: auto (the first engine that works), "
-                        "buildah, docker, podman, or oci-layout (no engine; no base image).",
+                        "buildah, podman, docker, or the import path of a class of your own.",
                         "version_added": "0.1.0",
                         "type": "string",
                         "example": "buildah",
                         "default": "auto",
+                    },
+                    "registry_conn_id": {
+                        "description": "Connection of the container registry that images go to where a task names none; "
+                        "without one they are kept in a folder.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "container_registry_default",
+                        "default": "",
                     },
                 },
             }

@@ -13,18 +13,20 @@ from pathlib import Path
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_pipeops.build import builders, containerfile, oci
+from airflow_pipeops.build import builders, oci
 from airflow_pipeops.build.operators import BuildImageOperator
 from airflow_pipeops.delivery.deliverable import Deliverable
 from airflow_pipeops.delivery.records import Record
-from airflow_pipeops.exceptions import InvalidInput
+from airflow_pipeops.demo import packager
+from airflow_pipeops.exceptions import BuildFailed, InvalidInput, Unreachable
 
 service = Deliverable("svc")
+PACKAGER = "airflow_pipeops.demo.packager:Packager"
 SIMPLE = 'FROM python:3.12-slim\nWORKDIR /srv/app\nCOPY . .\nENV A=1 B="two words"\nEXPOSE 8080\nCMD ["python", "app.py"]\n'
 
 
 def build(task_context, sha: str, **kwargs):
-    kwargs = {"builder": "oci-layout", "image": "delay-api", "storage_conn_id": "store", **kwargs}
+    kwargs = {"builder": PACKAGER, "image": "delay-api", "storage_conn_id": "store", **kwargs}
     return BuildImageOperator(task_id="build", git_conn_id="app", commit=sha, **kwargs).execute(task_context)
 
 
@@ -90,7 +92,7 @@ def test_the_same_tree_is_the_same_image_and_building_again_changes_nothing(
 
 
 def test_modes_times_and_order_of_creation_do_not_count(tmp_path) -> None:
-    spec = containerfile.parse(SIMPLE)
+    spec = packager.parse(SIMPLE)
     digests = set()
     for number, (umask, names) in enumerate([(0o022, ["b", "a", "ü/c"]), (0o077, ["ü/c", "a", "b"])]):
         tree = tmp_path / str(number)
@@ -107,7 +109,7 @@ def test_modes_times_and_order_of_creation_do_not_count(tmp_path) -> None:
             (tree / ".git" / str(number)).write_text("left out")
         finally:
             os.umask(previous)
-        digests.add(list(oci.image(tree, spec))[-1])
+        digests.add(list(packager.image(tree, spec))[-1])
     assert len(digests) == 1
 
 
@@ -115,20 +117,20 @@ def test_modes_times_and_order_of_creation_do_not_count(tmp_path) -> None:
 def test_a_link_out_of_the_tree_is_refused(tmp_path, target: str) -> None:
     (tmp_path / "link").symlink_to(target)
     with pytest.raises(InvalidInput, match="leads out of the source tree"):
-        oci.layer(tmp_path, "/app")
+        packager.layer(tmp_path, "/app")
 
 
 def test_a_pipe_in_the_tree_is_refused(tmp_path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(InvalidInput, match="neither a file"):
-        oci.layer(tmp_path, "/app")
+        packager.layer(tmp_path, "/app")
 
 
 def test_an_interrupted_write_is_never_visible_and_is_mended(tmp_path, monkeypatch) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
     (tree / "app.py").write_text("1")
-    blobs = oci.image(tree, containerfile.parse(SIMPLE))
+    blobs = packager.image(tree, packager.parse(SIMPLE))
     digest = list(blobs)[-1]
     replace, calls = os.replace, []
     expected = oci.Layout(tmp_path / "whole")
@@ -156,7 +158,7 @@ def test_an_interrupted_write_is_never_visible_and_is_mended(tmp_path, monkeypat
 
 
 def test_a_damaged_blob_is_written_anew(tmp_path) -> None:
-    blobs = oci.image(tmp_path / "none", containerfile.parse(SIMPLE))
+    blobs = packager.image(tmp_path / "none", packager.parse(SIMPLE))
     digest = list(blobs)[-1]
     layout = oci.Layout(tmp_path / "layout")
     layout.add(blobs, digest)
@@ -169,7 +171,7 @@ def _add(root: Path, number: int) -> None:
     tree = root / f"tree{number}"
     tree.mkdir()
     (tree / "n").write_text(str(number))
-    blobs = oci.image(tree, containerfile.parse(SIMPLE))
+    blobs = packager.image(tree, packager.parse(SIMPLE))
     oci.Layout(root / "layout").add(blobs, list(blobs)[-1])
 
 
@@ -202,7 +204,7 @@ def test_builders_at_once_lose_nothing(tmp_path) -> None:
 )
 def test_what_the_packager_does_not_understand_is_named(line: str, says: str) -> None:
     with pytest.raises(InvalidInput, match=says):
-        containerfile.parse(f"FROM scratch\n{line}\n")
+        packager.parse(f"FROM scratch\n{line}\n")
 
 
 @pytest.mark.parametrize(
@@ -211,25 +213,18 @@ def test_what_the_packager_does_not_understand_is_named(line: str, says: str) ->
 )
 def test_what_is_missing_is_named(text: str, says: str) -> None:
     with pytest.raises(InvalidInput, match=says):
-        containerfile.parse(text)
+        packager.parse(text)
 
 
 def test_the_supported_subset() -> None:
-    spec = containerfile.parse(
+    spec = packager.parse(
         "# syntax=docker/dockerfile:1\nfrom python:3.12 AS app\nWORKDIR /a\nWORKDIR b\n"
         'COPY . ./\nENV OLD form of it\nENV A=1 \\\n  # why\n  B=2\nENTRYPOINT ["python"]\nCMD ["x.py"]\nEXPOSE 80 53/udp\n'
     )
     assert (spec.base, spec.workdir, spec.folder) == ("python:3.12", "/a/b", "/a/b")
     assert spec.env == {"OLD": "form of it", "A": "1", "B": "2"}
     assert (spec.entrypoint, spec.cmd, spec.ports) == (["python"], ["x.py"], ["80/tcp", "53/udp"])
-    assert containerfile.parse("FROM a\nCOPY . /x\nCMD run $PORT").cmd == ["/bin/sh", "-c", "run $PORT"]
-
-
-def test_base_images_of_a_file_with_stages() -> None:
-    text = (
-        "FROM --platform=linux/amd64 golang:1 AS b\nRUN x\nFROM b AS c\nFROM scratch\nFROM debian\nFROM $X\n"
-    )
-    assert containerfile.bases(text) == ["golang:1", "debian"]
+    assert packager.parse("FROM a\nCOPY . /x\nCMD run $PORT").cmd == ["/bin/sh", "-c", "run $PORT"]
 
 
 @pytest.mark.parametrize(
@@ -253,14 +248,14 @@ def test_bad_input_is_one_clear_error_and_writes_nothing(
     assert not artifacts.exists()
 
 
-class _Stub(builders.Packager):
+class _Stub(packager.Packager):
     def __init__(self, name: str, problem: str, base_problem: str = "") -> None:
         self.name, self._problem, self._base_problem = name, problem, base_problem
 
     def unusable(self) -> str:
         return self._problem
 
-    def obtain(self, base: str) -> str:
+    def obtain(self, base: str, platform: str = "") -> str:
         return self._base_problem
 
 
@@ -270,11 +265,23 @@ def test_auto_takes_the_first_that_works_and_says_what_it_passed_over() -> None:
         "buildah": _Stub("buildah", "", "no route to the registry"),
         "podman": _Stub("podman", "not installed"),
         "docker": _Stub("docker", "Cannot connect to the Docker daemon"),
-        "oci-layout": builders.Packager(),
     }
-    assert builders.choose("auto", ["python"], known.__getitem__, told.append).name == "oci-layout"
+    with pytest.raises(
+        Unreachable, match="buildah cannot get the base image python: no route to the registry"
+    ):
+        builders.choose("auto", ["python"], known.__getitem__, told.append)
     assert len(told) == 3
     assert builders.choose("auto", [], known.__getitem__, told.append).name == "buildah"
+
+
+def test_without_an_engine_nothing_is_packed_instead_and_the_way_to_get_one_is_named() -> None:
+    known = {name: _Stub(name, "not installed") for name in builders.NAMES}
+    with pytest.raises(
+        BuildFailed, match=r"buildah: not installed; podman: .*Install Buildah .*backend='kubernetes'"
+    ):
+        builders.choose("auto", [], known.__getitem__, lambda line: None)
+    with pytest.raises(BuildFailed, match="podman cannot be used here: not installed"):
+        builders.choose("podman", [], known.__getitem__, lambda line: None)
 
 
 @pytest.mark.skipif(shutil.which("docker") is None, reason="no docker client is installed")

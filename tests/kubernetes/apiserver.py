@@ -263,6 +263,12 @@ class ApiServer(Objects):
             lines = self.container_logs.setdefault((namespace, pod), {}).setdefault(container, [])
             lines.append((time.time_ns(), line))
 
+    def container_logs_as_text(self) -> str:
+        """Return all that any container wrote."""
+        with self.lock:
+            every = [lines for kept in self.container_logs.values() for lines in kept.values()]
+            return "\n".join(line for lines in every for _, line in lines)
+
     def _lines(self, namespace: str, name: str, query: dict[str, str]) -> list[tuple[int, str]]:
         """Return the lines of a log that are asked for."""
         pod = self.kinds["", "v1", "pods"].objects.get((namespace, name))

@@ -66,7 +66,7 @@ _REMEDIES = {
 }
 
 
-class _Cluster:
+class KubernetesBackend:
     """What the backends of a cluster share.
 
     :param kubernetes_conn_id: connection of type ``kubernetes``.
@@ -273,14 +273,14 @@ class _Cluster:
         return decided.error(said)
 
 
-class KubernetesBuild(_Cluster):
+class KubernetesBuild(KubernetesBackend):
     """Builds an image by a Job, and pushes it from there.
 
     :param builder_image: of BuildKit or Buildah, in place of the usual one.
     :param cache: keep what was built in the registry, beside the image, for the next build.
     :param attestations: whether BuildKit says in the registry how the image came about and what is in it. They hold the
         time, so the digest of the index differs between two builds of the same tree; that of the image in it does not.
-    :param options: as for :class:`_Cluster`.
+    :param options: as for :class:`KubernetesBackend`.
     """
 
     what = "build"
@@ -375,13 +375,13 @@ class KubernetesBuild(_Cluster):
         raise BuildFailed(f"{step}\n")
 
 
-class KubernetesTests(_Cluster):
+class KubernetesTests(KubernetesBackend):
     """Runs the tests by a Job, in the image that was built.
 
     :param checkout: fetch the commit's tree and run the command there; otherwise it runs where the image says.
     :param helper_image: image with a shell, of the sidecar that hands over the reports; by default that of the
         connection, or of Airflow's provider.
-    :param options: as for :class:`_Cluster`.
+    :param options: as for :class:`KubernetesBackend`.
     """
 
     what = "test"

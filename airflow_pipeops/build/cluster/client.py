@@ -21,7 +21,7 @@ from airflow_pipeops.exceptions import (
     Unreachable,
 )
 from airflow_pipeops.kubernetes.client import KubernetesClient
-from airflow_pipeops.kubernetes.kinds import EVENTS, JOBS, PODS, event_time
+from airflow_pipeops.kubernetes.kinds import JOBS, PODS, event_time
 from airflow_pipeops.waits.controller import look_once
 from airflow_pipeops.waits.expectation import Expectation
 from airflow_pipeops.waits.status import Observed, Trouble
@@ -96,22 +96,18 @@ async def seen(client: KubernetesClient, ref: JobRef, startup: float) -> Seen:
     pod = max(pods, key=lambda one: text(map_(one.get("metadata")).get("creationTimestamp")), default={})
     phase = text(map_(pod.get("status")).get("phase"))
     # The logs and the state say how it goes, once it runs; before that, and when it is gone, only events do.
-    wondering = phase in ("", "Pending")
-    return Seen(job, pod, await _events(client, ref) if wondering else (), startup)
+    if phase not in ("", "Pending"):
+        return Seen(job, pod, (), startup)
+    names = [ref.name, text(map_(pod.get("metadata")).get("name"))]
+    events = [event for name in filter(None, names) for event in await _events(client, ref.namespace, name)]
+    return Seen(job, pod, sorted(events, key=event_time), startup)
 
 
-async def _events(client: KubernetesClient, ref: JobRef) -> list[dict[str, Any]]:
-    """Read the events about a Job and its pods; their names begin with that of the Job."""
+async def _events(client: KubernetesClient, namespace: str, name: str) -> list[dict[str, Any]]:
     try:
-        found = await client.find(EVENTS, ref.namespace)
+        return await client.events(namespace, name=name)
     except AccessDenied:
         return []  # what they would explain is decided without them
-    about = [
-        event
-        for event in found.items
-        if text(map_(event.get("involvedObject")).get("name")).startswith(ref.name)
-    ]
-    return sorted(about, key=event_time)
 
 
 def _owned(pod: Any, uid: str) -> bool:

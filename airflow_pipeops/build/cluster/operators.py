@@ -23,7 +23,7 @@ class RecordedPodOperator(RecordedPod, KubernetesPodOperator):
 class RecordedJobOperator(RecordedPod, KubernetesJobOperator):
     """Runs a Job, and records which images ran in its pods.
 
-    The record needs the Job's end: ``wait_until_job_complete=True`` is the default here.
+    :param wait_until_job_complete: wait for the Job's end, which the record needs.
     """
 
     template_fields: Sequence[str] = (*RecordedPod.template_fields, *KubernetesJobOperator.template_fields)

@@ -156,7 +156,7 @@ def buildah(
         env={
             "BUILDAH_ISOLATION": "chroot",
             "STORAGE_DRIVER": "vfs",
-            "REGISTRY_AUTH_FILE": f"{LOGINS}/config.json" if settings.registry_secret else "",
+            **({"REGISTRY_AUTH_FILE": f"{LOGINS}/config.json"} if settings.registry_secret else {}),
             "PIPEOPS_IMAGE": name,
             "PIPEOPS_MANIFEST": "yes" if several else "",
         },
@@ -255,7 +255,7 @@ def _built(
         "name": MAIN,
         "image": image,
         "command": ["sh", "-c", literal(script), "sh", *map(literal, words)],
-        "env": _env({key: value for key, value in given.items() if value}),
+        "env": _env(given),
         "volumeMounts": mounts,
         "securityContext": _NESTING,
         **_last_words(),

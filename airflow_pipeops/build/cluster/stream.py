@@ -29,11 +29,11 @@ class JobSource:
     :param startup: seconds for which a pod may not run yet.
     """
 
-    streams = True
     polls = True
 
     def __init__(self, client: KubernetesClient, namespace: str, startup: float) -> None:
         self.home: str | None = namespace
+        self.streams = True
         self._client, self._startup = client, startup
 
     async def __aenter__(self) -> JobSource:
@@ -46,11 +46,16 @@ class JobSource:
     async def events(self) -> AsyncGenerator[Reading, None]:
         """Yield which Job something has happened to."""
         labels = f"{MANAGED}={MANAGER}"
-        async with aclosing(self._client.follow(PODS, self.home or "", labels=labels)) as events:
-            async for event in events:
-                metadata = map_(event["object"].get("metadata"))
-                job = text(map_(metadata.get("labels")).get("job-name"))
-                yield Reading(text(metadata.get("namespace")), job, None, None)
+        try:
+            async with aclosing(self._client.follow(PODS, self.home or "", labels=labels)) as events:
+                async for event in events:
+                    metadata = map_(event["object"].get("metadata"))
+                    job = text(map_(metadata.get("labels")).get("job-name"))
+                    yield Reading(text(metadata.get("namespace")), job, None, None)
+        except AccessDenied as error:
+            # What may be listed and not watched would be tried for ever: the list alone looks like a stream that works.
+            self.streams = self.refused(error)
+            raise
 
     async def read(self, ref: JobRef) -> Reading:
         """Look at one Job."""

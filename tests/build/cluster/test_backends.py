@@ -56,6 +56,11 @@ def api() -> Iterator[ApiServer]:
 
 @pytest.fixture(autouse=True)
 def _connections(api: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect(monkeypatch, api)
+
+
+def connect(monkeypatch: pytest.MonkeyPatch, api: ApiServer) -> None:
+    """Make the connections to the cluster and to the source."""
     config = {
         "apiVersion": "v1",
         "kind": "Config",
@@ -64,17 +69,11 @@ def _connections(api: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
         "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
         "users": [{"name": "it", "user": {"token": "token"}}],
     }
+    extra = {"kube_config": json.dumps(config), "namespace": "ci"}
+    source = {"host": "https://git.example.com/team/shop.git", "login": "robot", "password": "s3cr3t"}
     for name, value in {
-        "KUBERNETES_DEFAULT": {
-            "conn_type": "kubernetes",
-            "extra": {"kube_config": json.dumps(config), "namespace": "ci"},
-        },
-        "APP": {
-            "conn_type": "git_repository",
-            "host": "https://git.example.com/team/shop.git",
-            "login": "robot",
-            "password": "s3cr3t",
-        },
+        "KUBERNETES_DEFAULT": {"conn_type": "kubernetes", "extra": extra},
+        "APP": {"conn_type": "git_repository", **source},
         "FOLDER": {"conn_type": "git_repository", "host": "/srv/git/shop"},
     }.items():
         monkeypatch.setenv(f"AIRFLOW_CONN_{name}", json.dumps(value))
@@ -377,7 +376,7 @@ class Dying:
         async def die(*_: Any, **__: Any) -> Any:
             raise Killed
 
-        self._patch.setattr("airflow_pipeops.build.cluster.backends._Cluster._tell", die)
+        self._patch.setattr("airflow_pipeops.build.cluster.backends.KubernetesBackend._tell", die)
 
 
 def killed_and_begun_again(api: ApiServer, moment: str, kind: str, key: str) -> None:

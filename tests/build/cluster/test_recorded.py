@@ -14,7 +14,7 @@ from airflow_pipeops.build.cluster.operators import RecordedJobOperator, Recorde
 from airflow_pipeops.build.cluster.recorded import ran
 from airflow_pipeops.delivery.deliverable import Deliverable
 from airflow_pipeops.exceptions import InvalidInput
-from tests.build.cluster.test_backends import always
+from tests.build.cluster.test_backends import always, connect
 from tests.kubernetes import workloads as pods
 from tests.kubernetes.apiserver import ApiServer, serving
 from tests.kubernetes.workloads import playing
@@ -27,17 +27,7 @@ IMAGE = f"registry.example.com/train@{DIGEST}"
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiServer]:
     with serving() as server:
-        config = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": "it",
-            "clusters": [{"name": "it", "cluster": {"server": server.url}}],
-            "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
-            "users": [{"name": "it", "user": {"token": "token"}}],
-        }
-        extra = {"kube_config": json.dumps(config), "namespace": "ci"}
-        connection = {"conn_type": "kubernetes", "extra": extra}
-        monkeypatch.setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", json.dumps(connection))
+        connect(monkeypatch, server)
         yield server
 
 
@@ -64,10 +54,14 @@ GIVEN: dict[str, Any] = {
 }
 
 
+#: The provider looks for the pods of a Job so often, without a pause; the Job controller takes a moment.
+AT_ONCE: dict[str, Any] = {"parallelism": 1, "job_poll_interval": 0.2, "discover_pods_retry_number": 1000}
+
+
 def operator(kind: str, **more: Any) -> Any:
     if kind == "pod":
         return RecordedPodOperator(**{**GIVEN, **more})
-    return RecordedJobOperator(**{**GIVEN, "parallelism": 1, "job_poll_interval": 0.2, **more})
+    return RecordedJobOperator(**{**GIVEN, **AT_ONCE, **more})
 
 
 def resumed(made: Any, deferred: TaskDeferred, context: Any) -> Any:

@@ -1,0 +1,74 @@
+"""A backend elsewhere: the task leaves its slot, and another process goes on where it was."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import TaskDeferred
+from airflow.triggers.base import BaseTrigger
+
+from airflow_pipeops.build.backends import Attempt, BuiltImage, TestResult, Waiting
+from airflow_pipeops.build.operators import BuildImageOperator, RunTestsOperator
+from airflow_pipeops.demo.packager import Packager
+
+PATH = "tests.build.test_deferral"
+
+
+class Fires(BaseTrigger):
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return f"{PATH}.Fires", {}
+
+    async def run(self) -> Any:
+        yield None
+
+
+class Elsewhere:
+    """Works in two steps, and knows nothing of the first in the second."""
+
+    def __init__(self) -> None:
+        self.killed = False
+
+    def start(self, request: Any, worker: Any) -> Any:
+        worker.say(f"begun as {worker.key}")
+        return Waiting(Fires())
+
+    def resume(self, request: Any, worker: Any, event: dict[str, Any]) -> Any:
+        assert (worker.source() / "test_a.py").is_file()
+        if event.get("again"):
+            return Waiting(Fires())
+        if hasattr(request, "reruns"):
+            report = b'<testsuite><testcase name="a"/></testsuite>'
+            return TestResult((Attempt(0, False, 1.0, "said", report),), {"pod": "p"})
+        return BuiltImage("sha256:" + "1" * 64, "elsewhere", {"pod": "p"})
+
+    def kill(self) -> None:
+        self.killed = True
+
+
+@pytest.mark.parametrize("kind", [BuildImageOperator, RunTestsOperator])
+def test_a_deferred_task_goes_on_in_another_process(kind, context, commit) -> None:
+    sha = commit({"test_a.py": "", "Containerfile": "FROM scratch\nCOPY . /\nCMD x\n"})
+
+    def task() -> Any:
+        more = {"image": "shop", "storage_conn_id": "store"} if kind is BuildImageOperator else {}
+        return kind(task_id="t", git_conn_id="app", commit=sha, backend=f"{PATH}:Elsewhere", **more)
+
+    with pytest.raises(TaskDeferred) as deferred:
+        task().execute(context)
+    kwargs = json.loads(json.dumps(deferred.value.kwargs))  # as Airflow keeps them
+    assert (deferred.value.method_name, type(deferred.value.trigger)) == ("resume", Fires)
+    with pytest.raises(TaskDeferred):
+        task().resume(context, {"again": True}, **kwargs)
+    last = task()
+    result = last.resume(context, {}, **kwargs)
+    assert result["commit"] == sha
+    last.on_kill()
+    assert last._backend.killed
+
+
+def test_the_packager_is_found_by_its_import_path() -> None:
+    from airflow_pipeops.build import builders
+
+    assert isinstance(builders.own("airflow_pipeops.demo.packager:Packager"), Packager)
