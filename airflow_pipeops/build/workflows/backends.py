@@ -97,7 +97,7 @@ class _Over:
     said: Mapping[str, int] = field(default_factory=dict)
 
 
-class _Workflows:
+class WorkflowsBackend:
     """What the backends of Argo Workflows share.
 
     :param argo_workflows_conn_id: connection of type ``argo_workflows``, or ``kubernetes``.
@@ -271,12 +271,12 @@ class _Workflows:
         }
 
 
-class WorkflowsBuild(_Workflows):
+class WorkflowsBuild(WorkflowsBackend):
     """Builds an image by a workflow with BuildKit, and pushes it from there.
 
     :param cache: keep what was built in the registry, beside the image, for the next build.
     :param attestations: whether BuildKit says in the registry how the image came about and what is in it.
-    :param options: as for :class:`_Workflows`.
+    :param options: as for :class:`WorkflowsBackend`.
     """
 
     what, usual = "build", BUILD_TEMPLATE
@@ -361,11 +361,11 @@ class WorkflowsBuild(_Workflows):
         )
 
 
-class WorkflowsTests(_Workflows):
+class WorkflowsTests(WorkflowsBackend):
     """Runs the tests by a workflow, in the image that was built; the image needs ``sh``, ``gzip`` and ``base64``.
 
     :param checkout: fetch the commit's tree and run the command there; otherwise it runs where the image says.
-    :param options: as for :class:`_Workflows`.
+    :param options: as for :class:`WorkflowsBackend`.
     """
 
     what, usual = "test", TEST_TEMPLATE
