@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Param, task, task_group
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
@@ -150,3 +151,5 @@ with DAG(
     batches, compared = new_batches(), champion()
     batches >> compared
     judge.expand(uri=batches)
+    # Without a champion the last tasks are skipped: the run is red all the same where a batch could not be read.
+    dag.get_task("judge.quality") >> EmptyOperator(task_id="every_batch_was_read")

@@ -186,6 +186,10 @@ def test_of_several_batches_each_is_judged_for_itself(data_only: Stack) -> None:
         for key, uri in enumerate(uris)
     ]
 
+    unread = run_dag(data_only, "drift_to_retrain", payloads=[payloads[1], payloads[0]])
+    assert unread["state"] == "failed", "a batch that cannot be read is seen, also without a champion"
+    assert unread["tasks"]["judge.quality[0]"] == "success", unread["log"][-5000:]
+
     unknown = run_dag(data_only, "drift_to_retrain", payloads=[payloads[1], payloads[4]])
     assert unknown["state"] == "success", unknown["log"][-5000:]
     assert unknown["tasks"]["champion"] == "success"
