@@ -30,7 +30,7 @@ from airflow_pipeops.build.cluster.client import (
     seen,
     waiting,
 )
-from airflow_pipeops.build.cluster.jobs import LATER, act_of, job
+from airflow_pipeops.build.cluster.jobs import LATER, act_of, job, name_of_job
 from airflow_pipeops.build.cluster.judgement import ENDED, LOST, Seen
 from airflow_pipeops.build.cluster.reports import handed_over
 from airflow_pipeops.build.cluster.steps import failed_step
@@ -409,10 +409,13 @@ class KubernetesTests(KubernetesBackend):
             attempts: list[Attempt] = []
             facts: dict[str, Any] = {}
             for number in range(request.reruns + 1):
-                ref = await self._begun(client, worker, pod, request.timeout, number)
-                if ref == told:
+                first = name_of_job(self.what, act_of(worker.key, self.what, number), 0)
+                if told and told.name.startswith(first):
+                    # What the trigger has told is the answer, also where the pod was lost: a new one is the retry's.
+                    ref = self._ref = told
                     decided: Decided | Waiting = await self._resumed(client, worker, ref, event)
                 else:
+                    ref = await self._begun(client, worker, pod, request.timeout, number)
                     decided = await self._over(client, worker, ref, request.timeout)
                 if isinstance(decided, Waiting):
                     return decided
