@@ -46,7 +46,7 @@ def test_a_run_by_hand_asks_by_a_form(path: Path) -> None:
     assert "pipeops" in dag.tags, "its runs get a note"
 
 
-def test_there_are_five() -> None:
+def test_there_are_six() -> None:
     assert {path.stem for path in FILES} == DAGS
 
 
