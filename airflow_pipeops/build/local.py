@@ -55,7 +55,7 @@ class LocalBuild:
         file.write_text(request.containerfile, encoding="utf-8")
         context = (worker.source() / request.context).resolve()
         pinned = containerfile.bases(request.containerfile, request.arguments, request.platforms)
-        bases = sorted({base.name for base in pinned})
+        bases = sorted({base.name for base in pinned}) if needs_bases(request.builder) else []
         access = _access(request, bases, scratch)
         whole, found, name = oci.Layout(scratch / "whole"), [], request.builder
 
@@ -63,7 +63,7 @@ class LocalBuild:
             return builders.make(wanted, worker.run, request.timeout, worker.say, access)
 
         for number, platform in enumerate(request.platforms or ("",)):
-            builder = builders.choose(name, bases if needs_bases(name) else [], make, worker.say, platform)
+            builder = builders.choose(name, bases, make, worker.say, platform)
             name = request.builder if ":" in request.builder else builder.name  # one engine for all platforms
             worker.say(f"Building {request.image} from {request.commit[:12]} with {builder.name}")
             recipe = builders.Recipe(
@@ -166,7 +166,7 @@ def known_credential(known: Mapping[str, RegistrySettings], host: str, repositor
     if host in known:
         return known[host].credential
     file = logins.default_file()
-    return logins.read(file, host, repository) if file else None
+    return logins.read(file, host, repository, must=False) if file else None
 
 
 @contextmanager

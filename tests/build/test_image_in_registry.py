@@ -30,6 +30,8 @@ from tests.registry import LOGIN, PASSWORD, ContainerRegistry, Fault, Proxy, pro
 
 pytestmark = pytest.mark.timeout(240)
 service = Deliverable("svc")
+#: Podman has passed the same tests; it is not in the gate.
+ENGINE = os.environ.get("PIPEOPS_TEST_ENGINE", "buildah")
 BUSYBOX = shutil.which("busybox") or ""
 HERE = "linux/" + packager._ARCHITECTURES.get(os.uname().machine, os.uname().machine)
 
@@ -81,7 +83,7 @@ def no_engine(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def surroundings(real: ContainerRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert shutil.which("buildah"), "Buildah is not here: run .ci/engines"
+    assert shutil.which(ENGINE), f"{ENGINE} is not here: run .ci/engines"
     connect(monkeypatch, "reg", f"{real.host}/team", real)
     empty_builder(tmp_path / "containers", monkeypatch)
 
@@ -106,7 +108,7 @@ def base(real: ContainerRegistry, folder: Path, tag: str = "1", marker: str = ""
 
 
 def build(context: Any, sha: str, /, **kwargs: Any) -> dict[str, Any]:
-    kwargs = {"image": "shop", "registry_conn_id": "reg", "builder": "buildah", **kwargs}
+    kwargs = {"image": "shop", "registry_conn_id": "reg", "builder": ENGINE, **kwargs}
     return BuildImageOperator(task_id="build", git_conn_id="app", commit=sha, **kwargs).execute(context)
 
 
@@ -176,12 +178,12 @@ def test_a_commit_is_built_pushed_and_recorded_and_the_secret_is_nowhere(
             tags=["v1", "latest"],
             build_args={"BASE": f"{real.host}/base/shell:1"},
         )
-    assert "buildah" in watch.seen, "nothing was watched"
+    assert ENGINE in watch.seen, "nothing was watched"
     assert watch.found == []
 
     there, manifest = real.manifest("team/shop", f"pipeops-{result['key']}")
     assert result["reference"] == f"{real.host}/team/shop@{there}"
-    assert (result["digest"], result["builder"], result["found"]) == (there, "buildah", False)
+    assert (result["digest"], result["builder"], result["found"]) == (there, ENGINE, False)
     assert real.manifest("team/shop", "v1")[0] == real.manifest("team/shop", "latest")[0] == there
     created = manifest["annotations"]["org.opencontainers.image.created"]
     assert manifest["annotations"]["org.opencontainers.image.revision"] == sha
