@@ -1,0 +1,1 @@
+"""Releases of Helm charts: installed, upgraded, waited for, and rolled back."""
