@@ -61,7 +61,7 @@ class Applied(JsonForm):
     uid: str
     generation: int = 0
     images: tuple[str, ...] = ()
-    spec: dict[str, Any] = field(default_factory=dict)
+    spec: dict[str, Any] = field(default_factory=dict, hash=False)
 
     @classmethod
     def of(
@@ -211,5 +211,5 @@ def _partner(one: Any, index: int, among: Sequence[Any]) -> Any:
 
 def condition_of(one: Mapping[str, Any]) -> Condition:
     """Read one condition."""
-    words = [text(one.get(name)) for name in ("type", "status", "reason", "message")]
-    return Condition(*words, generation=number(one.get("observedGeneration")))
+    kind, status, reason, message = (text(one.get(key)) for key in ("type", "status", "reason", "message"))
+    return Condition(kind, status, reason, message, number(one.get("observedGeneration")))
