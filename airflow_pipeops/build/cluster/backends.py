@@ -123,7 +123,7 @@ class KubernetesBackend:
         self.startup = positive("startup_timeout", startup_timeout).total_seconds()
         self.kept = positive("keep", keep).total_seconds()
         self.poll_interval = positive("poll_interval", poll_interval).total_seconds()
-        self.deferrable = default_deferrable() if deferrable is None else deferrable
+        self.deferrable = _deferrable() if deferrable is None else deferrable
         self._ref: JobRef | None = None
 
     def kill(self) -> None:
@@ -316,7 +316,7 @@ class KubernetesBuild(KubernetesBackend):
         return self._run(work)
 
     def _composed(self, request: BuildRequest) -> dict[str, Any]:
-        builder, url = self._builder(request), source_url(request.git_conn_id)
+        builder, url = self._builder(request), _url(request.git_conn_id)
         if builder == "buildkit":
             return pods.buildkit(
                 request,
@@ -437,7 +437,7 @@ class KubernetesTests(KubernetesBackend):
         remedy = "Pass the reference that BuildImageOperator returned."
         not_empty("image", request.image, "tests in a cluster run in an image, and none was named", remedy)
         words = request.command or ("python", "-m", "pytest", "-q", "--junitxml", "{junit}")
-        url = source_url(request.git_conn_id) if self.checkout else ""
+        url = _url(request.git_conn_id) if self.checkout else ""
         helper = self.helper_image or _helper(self.kubernetes_conn_id)
         return pods.tests(request, url, self.settings, words=words, checkout=self.checkout, helper=helper)
 
@@ -450,7 +450,7 @@ class KubernetesTests(KubernetesBackend):
         return Attempt(
             status=end.code if end else -1,
             timed_out=decided.verdict.rule == "too_long",
-            seconds=between(end.began, end.at) if end else 0.0,
+            seconds=_between(end.began, end.at) if end else 0.0,
             output="\n".join([*output, *said])[-_TAIL:],
             report=handed.files.get("junit.xml"),
             coverage=handed.files.get("coverage.xml"),
@@ -485,8 +485,7 @@ def _last_word(message: str) -> Any:
         return None
 
 
-def between(began: str, ended: str) -> float:
-    """Return the seconds between two moments as Kubernetes writes them; 0 where one is missing."""
+def _between(began: str, ended: str) -> float:
     try:
         first, last = (datetime.fromisoformat(moment.replace("Z", "+00:00")) for moment in (began, ended))
     except ValueError:
@@ -494,7 +493,7 @@ def between(began: str, ended: str) -> float:
     return max(0.0, (last - first).total_seconds())
 
 
-def source_url(git_conn_id: str) -> str:
+def _url(git_conn_id: str) -> str:
     """Return where the cluster fetches from: what the connection names, without what opens it."""
     from airflow_pipeops.git.hook import GitHook
 
@@ -520,8 +519,7 @@ def _helper(conn_id: str) -> str:
     )
 
 
-def default_deferrable() -> bool:
-    """Whether Airflow's configuration asks for waits in the triggerer."""
+def _deferrable() -> bool:
     from airflow.sdk.configuration import conf
 
     return bool(conf.getboolean("operators", "default_deferrable", fallback=False))
