@@ -186,6 +186,8 @@ def tests(
         "CI": "true",
         "PIPEOPS_JUNIT_XML": known["junit"],
         "PIPEOPS_COVERAGE_XML": known["coverage"],
+        "PIPEOPS_SHARD": known["shard"],
+        "PIPEOPS_SHARDS": known["shards"],
         **request.env,
     }
     mounts = [_mount("reports", REPORTS_FOLDER)]
