@@ -649,6 +649,9 @@ class ArgoServer(ApiServer):
             await task
         except asyncio.CancelledError:
             raise _Cut from None
+        except Exception as error:  # the HTTP server would keep it to itself
+            self.unfit.append(f"a stream broke: {error!r}")
+            raise
         finally:
             self.open_logs -= logs
             self.open_events -= not logs

@@ -46,7 +46,7 @@ def test_a_run_by_hand_asks_by_a_form(path: Path) -> None:
     assert "pipeops" in dag.tags, "its runs get a note"
 
 
-def test_there_are_five() -> None:
+def test_there_are_six() -> None:
     assert {path.stem for path in FILES} == DAGS
 
 
@@ -186,7 +186,8 @@ def test_of_several_batches_each_is_judged_for_itself(data_only: Stack) -> None:
         for key, uri in enumerate(uris)
     ]
 
-    unread = run_dag(data_only, "drift_to_retrain", payloads=[payloads[1], payloads[0]])
+    first = [{**payloads[at], "key": f"{at} first"} for at in (1, 0)]
+    unread = run_dag(data_only, "drift_to_retrain", payloads=first)
     assert unread["state"] == "failed", "a batch that cannot be read is seen, also without a champion"
     assert unread["tasks"]["judge.quality[0]"] == "success", unread["log"][-5000:]
 

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 #: How much of a log an attempt keeps, in characters.
-_TAIL = 64 * 1024
+TAIL = 64 * 1024
 #: What a person can do where a pod could not begin.
 _REMEDIES = {
     "image": "Check the name of the image, and that the cluster may pull it (registry_secret).",
@@ -123,7 +123,7 @@ class KubernetesBackend:
         self.startup = positive("startup_timeout", startup_timeout).total_seconds()
         self.kept = positive("keep", keep).total_seconds()
         self.poll_interval = positive("poll_interval", poll_interval).total_seconds()
-        self.deferrable = _deferrable() if deferrable is None else deferrable
+        self.deferrable = deferrable_by_default() if deferrable is None else deferrable
         self._ref: JobRef | None = None
 
     def kill(self) -> None:
@@ -323,7 +323,7 @@ class KubernetesBuild(KubernetesBackend):
         return self._run(work)
 
     def _composed(self, request: BuildRequest) -> dict[str, Any]:
-        builder, url = self._builder(request), _url(request.git_conn_id)
+        builder, url = self._builder(request), url_of(request.git_conn_id)
         if builder == "buildkit":
             return pods.buildkit(
                 request,
@@ -353,7 +353,7 @@ class KubernetesBuild(KubernetesBackend):
             )
         if decided.verdict.rule == "exit":
             await self._failed(client, ref, there)
-        digest = text(map_(_last_word(end.message if end else "")).get("digest")) or self._looked_up(request)
+        digest = text(map_(last_word(end.message if end else "")).get("digest")) or self._looked_up(request)
         if not digest.startswith("sha256:"):
             raise BadResponse(
                 f"Job {ref.namespace}/{ref.name} has ended well, and does not say which image it built"
@@ -451,7 +451,7 @@ class KubernetesTests(KubernetesBackend):
         remedy = "Pass the reference that BuildImageOperator returned."
         not_empty("image", request.image, "tests in a cluster run in an image, and none was named", remedy)
         words = request.command or ("python", "-m", "pytest", "-q", "--junitxml", "{junit}")
-        url = _url(request.git_conn_id) if self.checkout else ""
+        url = url_of(request.git_conn_id) if self.checkout else ""
         helper = self.helper_image or _helper(self.kubernetes_conn_id)
         return pods.tests(request, url, self.settings, words=words, checkout=self.checkout, helper=helper)
 
@@ -464,8 +464,8 @@ class KubernetesTests(KubernetesBackend):
         return Attempt(
             status=end.code if end else -1,
             timed_out=decided.verdict.rule == "too_long",
-            seconds=_between(end.began, end.at) if end else 0.0,
-            output="\n".join([*output, *said])[-_TAIL:],
+            seconds=seconds_between(end.began, end.at) if end else 0.0,
+            output="\n".join([*output, *said])[-TAIL:],
             report=handed.files.get("junit.xml"),
             coverage=handed.files.get("coverage.xml"),
         )
@@ -492,14 +492,16 @@ def _pod_name(there: Seen) -> str:
     return text(map_(there.pod.get("metadata")).get("name"))
 
 
-def _last_word(message: str) -> Any:
+def last_word(message: str) -> Any:
+    """Return what a container said last, as JSON; ``None`` where it is none."""
     try:
         return parsed(message)
     except ValueError:
         return None
 
 
-def _between(began: str, ended: str) -> float:
+def seconds_between(began: str, ended: str) -> float:
+    """Return the seconds between two moments as Kubernetes writes them; 0 where they cannot be read."""
     try:
         first, last = (datetime.fromisoformat(moment.replace("Z", "+00:00")) for moment in (began, ended))
     except ValueError:
@@ -507,7 +509,7 @@ def _between(began: str, ended: str) -> float:
     return max(0.0, (last - first).total_seconds())
 
 
-def _url(git_conn_id: str) -> str:
+def url_of(git_conn_id: str) -> str:
     """Return where the cluster fetches from: what the connection names, without what opens it."""
     from airflow_pipeops.git.hook import GitHook
 
@@ -533,7 +535,8 @@ def _helper(conn_id: str) -> str:
     )
 
 
-def _deferrable() -> bool:
+def deferrable_by_default() -> bool:
+    """Return whether Airflow is configured to wait in the triggerer."""
     from airflow.sdk.configuration import conf
 
     return bool(conf.getboolean("operators", "default_deferrable", fallback=False))
