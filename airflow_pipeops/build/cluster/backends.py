@@ -278,18 +278,25 @@ class KubernetesBuild(KubernetesBackend):
 
     :param builder_image: of BuildKit or Buildah, in place of the usual one.
     :param cache: keep what was built in the registry, beside the image, for the next build.
-    :param attestations: whether BuildKit says in the registry how the image came about and what is in it. They hold the
-        time, so the digest of the index differs between two builds of the same tree; that of the image in it does not.
+    :param attestations: what BuildKit says in the registry of how the image came about and what is in it, and how; none for
+        an empty mapping. They hold the time, so the digest of the index differs between two builds of the same tree; that of
+        the image in it does not. An SBOM is made by an image from Docker Hub, or by that of ``{"sbom": "generator=..."}``.
     :param options: as for :class:`KubernetesBackend`.
     """
 
     what = "build"
 
     def __init__(
-        self, *, builder_image: str = "", cache: bool = True, attestations: bool = True, **options: Any
+        self,
+        *,
+        builder_image: str = "",
+        cache: bool = True,
+        attestations: Mapping[str, str] | None = None,
+        **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.builder_image, self.cache, self.attestations = builder_image, cache, attestations
+        self.builder_image, self.cache = builder_image, cache
+        self.attestations = pods.ATTESTATIONS if attestations is None else dict(attestations)
 
     def start(self, request: BuildRequest, worker: Worker) -> BuiltImage | Waiting:
         """Begin the build, or find it begun."""
@@ -346,7 +353,7 @@ class KubernetesBuild(KubernetesBackend):
             )
         if decided.verdict.rule == "exit":
             await self._failed(client, ref, there)
-        digest = text(map_(last_word(end.message if end else "")).get("digest"))
+        digest = text(map_(last_word(end.message if end else "")).get("digest")) or self._looked_up(request)
         if not digest.startswith("sha256:"):
             raise BadResponse(
                 f"Job {ref.namespace}/{ref.name} has ended well, and does not say which image it built"
@@ -356,9 +363,16 @@ class KubernetesBuild(KubernetesBackend):
             "namespace": ref.namespace,
             "pod": _pod_name(there),
             "builder_image": there.image_of(pods.MAIN),
-            "attestations": self.attestations and builder == "buildkit",
+            "attestations": sorted(self.attestations) if builder == "buildkit" else [],
         }
         return BuiltImage(digest, builder, facts)
+
+    @staticmethod
+    def _looked_up(request: BuildRequest) -> str:
+        """Ask the registry, where the pod is gone that would have told."""
+        from airflow_pipeops.build import planning
+
+        return planning.find(request) if request.registry_conn_id else ""
 
     async def _failed(self, client: KubernetesClient, ref: JobRef, there: Seen) -> None:
         """Raise why a build has failed, by its log; the end of which the kubelet keeps where the log itself is gone."""
