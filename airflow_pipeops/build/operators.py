@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import tempfile
@@ -17,7 +18,13 @@ from airflow_pipeops.base.connections import known_to_airflow, read
 from airflow_pipeops.base.documents import map_
 from airflow_pipeops.base.http import base_url, trusting
 from airflow_pipeops.delivery.links import CommitLink, LogLink
-from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry, order_key, source_of
+from airflow_pipeops.delivery.operators import (
+    DeliveryOperator,
+    idempotency_key,
+    no_retry,
+    order_key,
+    source_of,
+)
 from airflow_pipeops.exceptions import (
     BuildFailed,
     GateFailed,
@@ -92,6 +99,7 @@ class _SourceOperator(DeliveryOperator):
         self.commit = commit
         self.timeout = positive("timeout", timeout)
         self._command: Command | None = None
+        self._token = ""
 
     def on_kill(self) -> None:
         """End what runs, with everything that it started, here and at the backend."""
@@ -157,12 +165,16 @@ class _SourceOperator(DeliveryOperator):
     def _worker(self, context: Context, source: Callable[[], Path]) -> Worker:
         from airflow_pipeops.build.backends import Worker
 
+        # Two installations on one machine may have runs of one name.
+        who = f"{os.environ.get('AIRFLOW_HOME', '')} {idempotency_key(context)}"
+        self._token = hashlib.sha256(who.encode()).hexdigest()
         return Worker(context, order_key(context), source, self._run, self._tell)
 
     def _tell(self, line: str) -> None:
         self.log.info("%s", line)
 
     def _run(self, command: Command) -> Finished:
+        command.token = self._token or command.token
         self._command = command
         try:
             return command.run()

@@ -72,8 +72,9 @@ class Command:
         self.cwd = cwd
         self.timeout = timeout
         self.on_line = on_line
-        self._token = uuid.uuid4().hex
-        self._env = {**env, TOKEN: self._token}
+        #: The same for each attempt of one task: what an attempt left running whose worker was killed ends with the next.
+        self.token = uuid.uuid4().hex
+        self._env = dict(env)
         self._process: subprocess.Popen[bytes] | None = None
 
     def run(self) -> Finished:
@@ -83,11 +84,12 @@ class Command:
         :raises BuildFailed: if the program cannot be started.
         """
         started = time.monotonic()
+        _end(self.token)
         try:
             self._process = subprocess.Popen(
                 self.argv,
                 cwd=self.cwd,
-                env=self._env,
+                env={**self._env, TOKEN: self.token},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -118,9 +120,7 @@ class Command:
     def kill(self) -> None:
         """End the whole group, and what left it but still carries our token (Linux)."""
         self._signal(signal.SIGKILL)
-        for pid in _carriers(self._token):
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+        _end(self.token)
 
     def _signal(self, number: int) -> None:
         if self._process is not None and self._process.returncode is None:
@@ -151,6 +151,12 @@ class Command:
                 while size - len(tail[0]) >= TAIL_BYTES:
                     size -= len(tail.popleft())
                 self.on_line(line.decode(errors="replace").rstrip())
+
+
+def _end(token: str) -> None:
+    for pid in _carriers(token):
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _carriers(token: str) -> list[int]:
