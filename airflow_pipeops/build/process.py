@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -41,6 +44,21 @@ class Finished:
     timed_out: bool
     seconds: float
     output: str
+
+
+@contextmanager
+def scratch(key: str) -> Iterator[Path]:
+    """Make a folder that nobody else may read, and take it away; before that, what an attempt left that was killed.
+
+    :param key: the same for each attempt of one task, and for this use of the folder alone.
+    :yield: the folder.
+    """
+    who = f"{os.environ.get('AIRFLOW_HOME', '')} {key}"  # two installations may have runs of one name
+    prefix = f"pipeops-{hashlib.sha256(who.encode()).hexdigest()[:24]}-"
+    for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 def environment(
