@@ -46,7 +46,7 @@ _CAUSES: tuple[tuple[re.Pattern[str], Cause], ...] = (
         ),
         Cause("infrastructure", "its pod or its machine was lost", infrastructure=True),
     ),
-    (re.compile(r"DeadlineExceeded|active deadline"), Cause("deadline", "it took longer than it may")),
+    (re.compile(r"DeadlineExceeded|active deadline|specified deadline|exceeded its deadline"), Cause("deadline", "it took longer than it may")),
 )
 #: From this exit code on, a signal has ended the work.
 _SIGNALLED = 128

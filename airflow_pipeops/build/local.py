@@ -73,11 +73,11 @@ class LocalBuild:
             place.mkdir()
             layout = builder.build(recipe, place)
             digest = layout.annotate(layout.only(), request.annotations)
+            if len(request.platforms) < 2:
+                return layout, digest, builder.name
             whole.adopt(layout, digest)
             found.append(digest)
-        if len(found) > 1:
-            return whole, whole.write(_index(whole, found, request.annotations)), builder.name
-        return whole, found[0], builder.name
+        return whole, whole.write(_index(whole, found, request.annotations)), builder.name
 
 
 def _index(layout: oci.Layout, manifests: list[str], annotations: Mapping[str, str]) -> dict[str, Any]:

@@ -538,8 +538,10 @@ class BuildImageOperator(_SourceOperator):
                 value=self.image,
                 remedy="Use lower-case letters, digits, dashes, dots and slashes; no tag and no digest.",
             )
-        builder = self.builder or settings.builder()
-        builders.check(builder)
+        local = self.backend == "local"
+        builder = self.builder or (settings.builder() if local else "auto")
+        if local:  # another backend has builders of its own
+            builders.check(builder)
         for tag in self.tags:
             references.tag(tag, "tags")
         matching("context", self.context_folder, _FOLDER, "a folder of the repository", _CONTEXT)

@@ -34,6 +34,8 @@ from airflow_pipeops.build.cluster.jobs import LATER, act_of, job, name_of_job
 from airflow_pipeops.build.cluster.judgement import ENDED, LOST, Seen
 from airflow_pipeops.build.cluster.reports import handed_over
 from airflow_pipeops.build.cluster.steps import failed_step
+from airflow_pipeops.build.oci import is_digest
+from airflow_pipeops.build.testrun import worth_a_rerun
 from airflow_pipeops.exceptions import (
     BadResponse,
     BuildFailed,
@@ -64,6 +66,8 @@ _REMEDIES = {
     "refused": "The namespace must let rootless builders run: see docs/build-kubernetes.md.",
     "source": "Check git_secret of the backend, and that the cluster reaches the repository.",
 }
+#: Rules that say that the pod, and not the work, is at fault, and that nothing changes by itself.
+_BROKEN = ("image", "memory", "cannot_run", "mount", "refused", "source", "beside", "unexplained", "deleted")
 
 
 class KubernetesBackend:
@@ -253,7 +257,13 @@ class KubernetesBackend:
         """
         rule = decided.verdict.rule
         if rule in ENDED:
-            return await seen(client, ref, self.startup)
+            there = await seen(client, ref, self.startup)
+            if there.pod or rule == "too_long":
+                return there
+            raise PodLost(
+                f"Job {ref.namespace}/{ref.name}: its pod is gone, before its last words and its log were read",
+                remedy="A retry begins it anew.",
+            )
         error = self._error(ref, decided)
         try:
             if not await _has_ended(client, ref):
@@ -266,7 +276,7 @@ class KubernetesBackend:
         rule, said = decided.verdict.rule, f"Job {ref.namespace}/{ref.name}: {decided.verdict.reason}"
         if rule in LOST:
             return PodLost(said, remedy="A retry begins it anew.")
-        if rule in ("image", "memory", "cannot_run", "mount", "refused", "source", "unexplained", "deleted"):
+        if rule in _BROKEN:
             return PodFailed(said, remedy=_REMEDIES.get(rule, ""))
         if rule == "deadline":
             return WaitTimeout(said)
@@ -354,7 +364,8 @@ class KubernetesBuild(KubernetesBackend):
         if decided.verdict.rule == "exit":
             await self._failed(client, ref, there)
         digest = text(map_(last_word(end.message if end else "")).get("digest")) or self._looked_up(request)
-        if not digest.startswith("sha256:"):
+        if not is_digest(digest):
+            await remove(client, ref)  # it would be found again, and say as little
             raise BadResponse(
                 f"Job {ref.namespace}/{ref.name} has ended well, and does not say which image it built"
             )
@@ -385,6 +396,7 @@ class KubernetesBuild(KubernetesBackend):
                 f"the builder ended with status {end.code if end else 'unknown'}; it said last:\n{said}\n"
             )
         if step.passing:
+            await remove(client, ref)  # a retry would find it, and what it said
             raise Unreachable(str(step), remedy="A retry builds anew.")
         raise BuildFailed(f"{step}\n")
 
@@ -441,7 +453,7 @@ class KubernetesTests(KubernetesBackend):
                     "pod": _pod_name(there),
                     "image": there.image_of(pods.MAIN),
                 }
-                if not attempts[-1].status:
+                if not worth_a_rerun(attempts[-1]):
                     break
             return TestResult(tuple(attempts), facts)
 

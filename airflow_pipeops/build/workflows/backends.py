@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -139,10 +138,7 @@ class WorkflowsBackend:
         ref = self._ref
         if ref is None:
             return
-        # The loop of the wait that was interrupted is still this thread's.
-        thread = threading.Thread(target=lambda: self._run(lambda client: _end(client, ref)), daemon=True)
-        thread.start()
-        thread.join(30)
+        self.hook.run(lambda client: _end(client, ref), attempts=2, timeout=10.0)
 
     def _run(self, work: Callable[[ArgoWorkflows], Awaitable[Result]]) -> Result:
         return self.hook.run(work)

@@ -381,6 +381,61 @@ def test_a_pod_that_was_lost_is_replaced_by_the_retry_and_a_build_that_failed_is
     assert len(api.all("jobs")) == 2
 
 
+#: What may go well the next time, though the Job has ended by itself: a push, the source, a log without a word.
+PASSING: list[Any] = [
+    ("push", [pods.runs(), pods.says(*PUSH), pods.ends(1)], Unreachable),
+    ("source", [pods.init_fails("source", 128, "fatal: Could not resolve host: git.example.com")], PodLost),
+    ("nothing", [pods.runs(), pods.ends()], BadResponse),
+    ("no digest", [pods.runs(), pods.ends(message=json.dumps({"digest": "sha256:"}))], BadResponse),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+@pytest.mark.parametrize(("steps", "kind"), [pytest.param(*case[1:], id=case[0]) for case in PASSING])
+def test_a_retry_of_what_may_pass_builds_anew(
+    api: ApiServer, steps: list[Step], kind: type[Exception], deferrable: bool
+) -> None:
+    scripts, task = iter([steps, GOOD]), Task()
+    backend = task.build(deferrable=deferrable)
+
+    def story() -> Any:
+        result = backend.start(request(), task.worker)
+        return (
+            backend.resume(request(), task.worker, fired(result)) if isinstance(result, Waiting) else result
+        )
+
+    with playing(api, lambda pod: next(scripts)):
+        with pytest.raises(kind) as caught:
+            story()
+        assert getattr(caught.value, "retryable", False)
+        assert story().digest == DIGEST
+
+
+@pytest.mark.parametrize("kind", ["build", "test"])
+def test_a_pod_that_is_gone_before_it_was_read_is_a_lost_one(api: ApiServer, kind: str) -> None:
+    """The Job says that it is complete, and nobody can say any more what came of it."""
+    wanted = request() if kind == "build" else test_request()
+    go, end = (
+        threading.Event(),
+        pods.ends(message=json.dumps({"digest": DIGEST}), last=handing_over(junit=JUNIT)),
+    )
+    with playing(api, always(pods.runs(), pods.waits(go), end)):
+        task = Task()
+        backend = task.build(deferrable=True) if kind == "build" else task.tests(deferrable=True)
+        waiting = backend.start(wanted, task.worker)
+        go.set()
+        event = fired(waiting)
+        (pod,) = api.all("pods")
+        gone = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
+        api.change("pods", "ci", pod["metadata"]["name"], lambda item: item["metadata"].update(gone))
+        until(lambda: not api.all("pods"))
+        with pytest.raises(PodLost, match="pod is gone"):
+            backend.resume(wanted, task.worker, event)
+        backend.deferrable = False
+        assert isinstance(backend.start(wanted, task.worker), (BuiltImage, TestResult))
+    assert len(api.all("jobs")) == 2
+
+
 def test_a_task_that_was_cleared_builds_anew(api: ApiServer) -> None:
     with playing(api, always(*GOOD)):
         for key in ("dag/run/task/-1", "dag/run/task/-1 order 2"):
@@ -488,6 +543,15 @@ def test_tests_that_fail_are_run_again_while_that_is_allowed(api: ApiServer, def
             result = task.tests(deferrable=deferrable).resume(wanted, task.worker, fired(result))
     assert [attempt.status for attempt in result.attempts] == [1, 0]
     assert [attempt.report for attempt in result.attempts] == [FAILING, JUNIT]
+    assert len(api.all("jobs")) == 2
+
+
+def test_tests_that_left_no_report_or_took_too_long_are_not_run_again(api: ApiServer) -> None:
+    """Another run could not show that a test is flaky; the worker's own backend does the same."""
+    for key, steps in (("crash", pods.ends(139)), ("slow", pods.too_long())):
+        with playing(api, always(pods.runs(), steps)):
+            result = Task(key).tests().start(test_request(reruns=3), Task(key).worker)
+        assert len(result.attempts) == 1
     assert len(api.all("jobs")) == 2
 
 
