@@ -24,7 +24,7 @@ from airflow_pipeops.argo_workflows.operators.base import (
 )
 from airflow_pipeops.argo_workflows.rules import Goal
 from airflow_pipeops.argo_workflows.waits import error_of
-from airflow_pipeops.base.arguments import mapping, one_given, one_of
+from airflow_pipeops.base.arguments import mapping, object_name, one_given, one_of
 from airflow_pipeops.base.documents import map_, text
 from airflow_pipeops.delivery.operators import no_retry, order_key, source_of
 from airflow_pipeops.exceptions import InvalidInput, NotFound, PipeOpsError
@@ -72,8 +72,9 @@ class ArgoWorkflowOperator(WorkflowWaitMixin):
     cleared runs a new one.
 
     Returns ``{name, namespace, uid, phase, progress, outputs, node_outputs, artifacts, exit_codes, attached, url,
-    record_id}``; ``outputs`` are the workflow's own parameters, and artifacts are references, never content. With a
-    ``deliverable``, a workflow that succeeded is recorded.
+    record_id}``; ``outputs`` are the workflow's own parameters, and artifacts are references, never content. What could
+    not be read of a workflow that has ended is said in ``not_shown``. With a ``deliverable``, a workflow that succeeded is
+    recorded.
 
     :param workflow: the manifest: a dict; YAML, or the name of a YAML file, relative to the DAG file; a model of the
         ``argo_workflows`` package; or an object with ``to_dict()``, as Hera's are. Not templated by Airflow: ``{{ }}`` in it
@@ -267,7 +268,7 @@ class ArgoWorkflowOperator(WorkflowWaitMixin):
 
     def _manifest(self) -> dict[str, Any] | None:
         if self.workflow is None:
-            return reference(self.template, cluster_scope=self.cluster_scope)
+            return reference(object_name(self.template), cluster_scope=self.cluster_scope)
         folder = folder_of(self)
         return manifest_of(self.workflow, folder)
 
@@ -285,21 +286,13 @@ class ArgoWorkflowOperator(WorkflowWaitMixin):
     # ---- the end -----------------------------------------------------------------------------------------------------
 
     def _finish(self, context: Context, ref: WorkflowRef, decided: Decided, attached: bool) -> dict[str, Any]:
-        from airflow_pipeops.argo_workflows.reports import for_record, outputs_of
+        from airflow_pipeops.argo_workflows.reports import for_record
 
         if decided.verdict.state == "failed":
             raise self._failure(ref, decided)
-        status = self.hook().run(lambda client: self._whole(client, ref))
+        status = self.seen_ended(ref, decided, lambda client: self._whole(client, ref))
         show_progress(context, status)
-        facts = {
-            "name": status.name,
-            "namespace": status.namespace,
-            "uid": status.uid,
-            "phase": status.phase,
-            "progress": status.progress,
-            "url": self.workflow_url,
-            **outputs_of(status),
-        }
+        facts = self.facts_of(status)
         record_id = self.emit(context, "workflow", for_record(facts), commit=self.commit or None)
         return {**facts, "attached": attached, "record_id": record_id}
 
