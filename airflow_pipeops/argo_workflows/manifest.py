@@ -163,6 +163,25 @@ def with_parameters(
     return {**manifest, "spec": spec}
 
 
+def namespace_of(manifest: Mapping[str, Any], given: str) -> str:
+    """Return the namespace of a manifest.
+
+    :param manifest: which may name it.
+    :param given: the namespace that the task names; empty for none.
+    :return: the namespace; empty where neither names one.
+    :raises InvalidInput: where they name two.
+    """
+    own = text(map_(manifest.get("metadata")).get("namespace"))
+    if own and given and own != given:
+        raise InvalidInput(
+            f"the manifest is for namespace {own!r}, and the task for {given!r}",
+            field="namespace",
+            value=given,
+            remedy="Give it in one of the two.",
+        )
+    return own or given
+
+
 def template_of(manifest: Mapping[str, Any]) -> tuple[str, bool]:
     """Return the template that a workflow refers to as a whole, and whether it is the cluster's; no name for none."""
     ref = map_(map_(manifest.get("spec")).get("workflowTemplateRef"))

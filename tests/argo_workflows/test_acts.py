@@ -368,6 +368,21 @@ def test_a_cron_workflow_is_created_changed_or_left(
     assert argo.read("cronworkflows", "argo", "nightly")["spec"]["suspend"] is False  # type: ignore[index]
 
 
+@pytest.mark.parametrize("conn_id", BOTH)
+def test_a_cron_workflow_is_in_the_namespace_that_it_names(
+    argo: ArgoServer, context: dict[str, Any], conn_id: str
+) -> None:
+    theirs = {**CRON, "metadata": {"name": "nightly", "namespace": "ml"}}
+    found = run(declare(conn_id, theirs), context)
+    assert (found["namespace"], argo.all("cronworkflows")[0]["metadata"]["namespace"]) == ("ml", "ml")
+    other = ArgoCronWorkflowOperator(
+        task_id="task", manifest=theirs, namespace="argo", argo_workflows_conn_id=conn_id
+    )
+    with pytest.raises(AirflowFailException, match="for namespace 'ml', and the task for 'argo'"):
+        run(other, context)
+    assert len(argo.all("cronworkflows")) == 1
+
+
 def test_a_lost_answer_leaves_one_cron_workflow(argo: ArgoServer, context: dict[str, Any]) -> None:
     argo.faults.append(Fault("lose", method="POST", count=1))
     run(declare("argo_workflows_default", CRON), context)

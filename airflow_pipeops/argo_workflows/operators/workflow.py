@@ -11,6 +11,7 @@ from airflow.sdk.configuration import conf
 from airflow_pipeops.argo_workflows.hook import ArgoWorkflowsHook
 from airflow_pipeops.argo_workflows.manifest import (
     manifest_of,
+    namespace_of,
     reference,
     template_of,
     with_parameters,
@@ -25,7 +26,7 @@ from airflow_pipeops.argo_workflows.operators.base import (
 from airflow_pipeops.argo_workflows.rules import Goal
 from airflow_pipeops.argo_workflows.waits import error_of
 from airflow_pipeops.base.arguments import mapping, object_name, one_given, one_of
-from airflow_pipeops.base.documents import map_, text
+from airflow_pipeops.base.documents import map_
 from airflow_pipeops.delivery.operators import no_retry, order_key, source_of
 from airflow_pipeops.exceptions import InvalidInput, NotFound, PipeOpsError
 from airflow_pipeops.waits.wait import Decided
@@ -227,7 +228,7 @@ class ArgoWorkflowOperator(WorkflowWaitMixin):
         mark = mark_of(key)
         stem = self.name or f"{source['dag']}-{source['task']}"
         given = self._manifest()
-        namespace = self._namespace(given or {}, hook)
+        namespace = namespace_of(given or {}, self.namespace) or hook.namespace
         labels = {str(k): str(v) for k, v in mapping("labels", self.labels, "Give a dict.").items()}
         annotations = {
             str(k): str(v) for k, v in mapping("annotations", self.annotations, "Give a dict.").items()
@@ -271,17 +272,6 @@ class ArgoWorkflowOperator(WorkflowWaitMixin):
             return reference(object_name(self.template), cluster_scope=self.cluster_scope)
         folder = folder_of(self)
         return manifest_of(self.workflow, folder)
-
-    def _namespace(self, manifest: Mapping[str, Any], hook: ArgoWorkflowsHook) -> str:
-        own = text(map_(manifest.get("metadata")).get("namespace"))
-        if own and self.namespace and own != self.namespace:
-            raise InvalidInput(
-                f"the manifest is for namespace {own!r}, and the task for {self.namespace!r}",
-                field="namespace",
-                value=self.namespace,
-                remedy="Give it in one of the two.",
-            )
-        return own or hook.namespace
 
     # ---- the end -----------------------------------------------------------------------------------------------------
 
