@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, BaseOperatorLink
 
-from airflow_pipeops.base.arguments import mapping, matching, not_empty, one_given, positive
+from airflow_pipeops.base.arguments import (
+    given,
+    mapping,
+    matching,
+    not_empty,
+    one_given,
+    positive,
+    still_given,
+)
 from airflow_pipeops.base.connections import known_to_airflow, read
 from airflow_pipeops.base.documents import map_
 from airflow_pipeops.base.http import base_url, trusting
@@ -671,8 +679,8 @@ class VerifyImageOperator(_SignatureOperator):
     """Demand that an image is what its digest says, and that somebody has signed it; else the gate is shut.
 
     The digest is always checked: the registry's answer is hashed. With ``key``, or ``certificate_identity`` and
-    ``certificate_issuer``, a signature by that identity is demanded, too, and with ``attestations`` signed
-    statements about the image, such as its provenance.
+    ``certificate_issuer``, a signature by that identity is demanded, too; or, with ``attestations``, statements about the
+    image that it has signed, such as its provenance.
 
     :param tag: a tag of the image's repository that must mean this digest; templated.
     :param key: public key of who must have signed: a path, or a URI of a key service that cosign knows; templated.
@@ -714,6 +722,9 @@ class VerifyImageOperator(_SignatureOperator):
         self.certificate_identity = certificate_identity
         self.certificate_issuer = certificate_issuer
         self.attestations = attestations
+        self._demanded = given(
+            tag=tag, key=key, certificate_identity=certificate_identity, certificate_issuer=certificate_issuer
+        )
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read the image's manifest, compare, have the signatures verified, record."""
@@ -722,6 +733,7 @@ class VerifyImageOperator(_SignatureOperator):
         from airflow_pipeops.build.signatures import Cosign
 
         with no_retry():
+            still_given(self, self._demanded)
             image = by_digest(self.image)
             identity = self._identity()
             settings = self._settings(image.host)
