@@ -7,7 +7,7 @@ import json
 import runpy
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import httpx
@@ -70,10 +70,18 @@ def laptop(tmp_path_factory) -> Iterator[Stack]:
         stack.stop()
 
 
-def run_dag(stack: Stack, dag: str, conf: dict | None = None, payloads: Sequence[dict] = ()) -> dict:
+def run_dag(
+    stack: Stack,
+    dag: str,
+    conf: dict | None = None,
+    payloads: Sequence[dict] = (),
+    env: Mapping[str, str] | None = None,
+) -> dict:
     """Run a DAG in a process of its own, by hand or by what watchers told; return the states."""
     command = [sys.executable, str(RUNNER), dag, json.dumps(conf or {}), json.dumps(list(payloads))]
-    run = subprocess.run(command, env=stack.environment, capture_output=True, text=True, timeout=280)
+    run = subprocess.run(
+        command, env={**stack.environment, **(env or {})}, capture_output=True, text=True, timeout=280
+    )
     assert run.returncode == 0, (run.stdout + run.stderr)[-6000:]
     found = json.loads(run.stdout.splitlines()[-1])
     found["log"] = run.stdout + run.stderr

@@ -34,6 +34,8 @@ from airflow_pipeops.build.cluster.jobs import LATER, act_of, job, name_of_job
 from airflow_pipeops.build.cluster.judgement import ENDED, LOST, Seen
 from airflow_pipeops.build.cluster.reports import handed_over
 from airflow_pipeops.build.cluster.steps import failed_step
+from airflow_pipeops.build.oci import is_digest
+from airflow_pipeops.build.testrun import worth_a_rerun
 from airflow_pipeops.exceptions import (
     BadResponse,
     BuildFailed,
@@ -64,6 +66,8 @@ _REMEDIES = {
     "refused": "The namespace must let rootless builders run: see docs/build-kubernetes.md.",
     "source": "Check git_secret of the backend, and that the cluster reaches the repository.",
 }
+#: Rules that say that the pod, and not the work, is at fault, and that nothing changes by itself.
+_BROKEN = ("image", "memory", "cannot_run", "mount", "refused", "source", "beside", "unexplained", "deleted")
 
 
 class KubernetesBackend:
@@ -253,7 +257,13 @@ class KubernetesBackend:
         """
         rule = decided.verdict.rule
         if rule in ENDED:
-            return await seen(client, ref, self.startup)
+            there = await seen(client, ref, self.startup)
+            if there.pod or rule == "too_long":
+                return there
+            raise PodLost(
+                f"Job {ref.namespace}/{ref.name}: its pod is gone, before its last words and its log were read",
+                remedy="A retry begins it anew.",
+            )
         error = self._error(ref, decided)
         try:
             if not await _has_ended(client, ref):
@@ -266,7 +276,7 @@ class KubernetesBackend:
         rule, said = decided.verdict.rule, f"Job {ref.namespace}/{ref.name}: {decided.verdict.reason}"
         if rule in LOST:
             return PodLost(said, remedy="A retry begins it anew.")
-        if rule in ("image", "memory", "cannot_run", "mount", "refused", "source", "unexplained", "deleted"):
+        if rule in _BROKEN:
             return PodFailed(said, remedy=_REMEDIES.get(rule, ""))
         if rule == "deadline":
             return WaitTimeout(said)
@@ -278,18 +288,25 @@ class KubernetesBuild(KubernetesBackend):
 
     :param builder_image: of BuildKit or Buildah, in place of the usual one.
     :param cache: keep what was built in the registry, beside the image, for the next build.
-    :param attestations: whether BuildKit says in the registry how the image came about and what is in it. They hold the
-        time, so the digest of the index differs between two builds of the same tree; that of the image in it does not.
+    :param attestations: what BuildKit says in the registry of how the image came about and what is in it, and how; none for
+        an empty mapping. They hold the time, so the digest of the index differs between two builds of the same tree; that of
+        the image in it does not. An SBOM is made by an image from Docker Hub, or by that of ``{"sbom": "generator=..."}``.
     :param options: as for :class:`KubernetesBackend`.
     """
 
     what = "build"
 
     def __init__(
-        self, *, builder_image: str = "", cache: bool = True, attestations: bool = True, **options: Any
+        self,
+        *,
+        builder_image: str = "",
+        cache: bool = True,
+        attestations: Mapping[str, str] | None = None,
+        **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.builder_image, self.cache, self.attestations = builder_image, cache, attestations
+        self.builder_image, self.cache = builder_image, cache
+        self.attestations = pods.ATTESTATIONS if attestations is None else dict(attestations)
 
     def start(self, request: BuildRequest, worker: Worker) -> BuiltImage | Waiting:
         """Begin the build, or find it begun."""
@@ -346,8 +363,9 @@ class KubernetesBuild(KubernetesBackend):
             )
         if decided.verdict.rule == "exit":
             await self._failed(client, ref, there)
-        digest = text(map_(last_word(end.message if end else "")).get("digest"))
-        if not digest.startswith("sha256:"):
+        digest = text(map_(last_word(end.message if end else "")).get("digest")) or self._looked_up(request)
+        if not is_digest(digest):
+            await remove(client, ref)  # it would be found again, and say as little
             raise BadResponse(
                 f"Job {ref.namespace}/{ref.name} has ended well, and does not say which image it built"
             )
@@ -356,9 +374,16 @@ class KubernetesBuild(KubernetesBackend):
             "namespace": ref.namespace,
             "pod": _pod_name(there),
             "builder_image": there.image_of(pods.MAIN),
-            "attestations": self.attestations and builder == "buildkit",
+            "attestations": sorted(self.attestations) if builder == "buildkit" else [],
         }
         return BuiltImage(digest, builder, facts)
+
+    @staticmethod
+    def _looked_up(request: BuildRequest) -> str:
+        """Ask the registry, where the pod is gone that would have told."""
+        from airflow_pipeops.build import planning
+
+        return planning.find(request) if request.registry_conn_id else ""
 
     async def _failed(self, client: KubernetesClient, ref: JobRef, there: Seen) -> None:
         """Raise why a build has failed, by its log; the end of which the kubelet keeps where the log itself is gone."""
@@ -371,6 +396,7 @@ class KubernetesBuild(KubernetesBackend):
                 f"the builder ended with status {end.code if end else 'unknown'}; it said last:\n{said}\n"
             )
         if step.passing:
+            await remove(client, ref)  # a retry would find it, and what it said
             raise Unreachable(str(step), remedy="A retry builds anew.")
         raise BuildFailed(f"{step}\n")
 
@@ -427,7 +453,7 @@ class KubernetesTests(KubernetesBackend):
                     "pod": _pod_name(there),
                     "image": there.image_of(pods.MAIN),
                 }
-                if not attempts[-1].status:
+                if not worth_a_rerun(attempts[-1]):
                     break
             return TestResult(tuple(attempts), facts)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -139,10 +138,7 @@ class WorkflowsBackend:
         ref = self._ref
         if ref is None:
             return
-        # The loop of the wait that was interrupted is still this thread's.
-        thread = threading.Thread(target=lambda: self._run(lambda client: _end(client, ref)), daemon=True)
-        thread.start()
-        thread.join(30)
+        self.hook.run(lambda client: _end(client, ref), attempts=2, timeout=10.0)
 
     def _run(self, work: Callable[[ArgoWorkflows], Awaitable[Result]]) -> Result:
         return self.hook.run(work)
@@ -275,15 +271,19 @@ class WorkflowsBuild(WorkflowsBackend):
     """Builds an image by a workflow with BuildKit, and pushes it from there.
 
     :param cache: keep what was built in the registry, beside the image, for the next build.
-    :param attestations: whether BuildKit says in the registry how the image came about and what is in it.
+    :param attestations: what BuildKit says in the registry of how the image came about and what is in it, and how; as for
+        :class:`~airflow_pipeops.build.cluster.backends.KubernetesBuild`.
     :param options: as for :class:`WorkflowsBackend`.
     """
 
     what, usual = "build", BUILD_TEMPLATE
 
-    def __init__(self, *, cache: bool = True, attestations: bool = True, **options: Any) -> None:
+    def __init__(
+        self, *, cache: bool = True, attestations: Mapping[str, str] | None = None, **options: Any
+    ) -> None:
         super().__init__(**options)
-        self.cache, self.attestations = cache, attestations
+        self.cache = cache
+        self.attestations = pods.ATTESTATIONS if attestations is None else dict(attestations)
 
     def start(self, request: BuildRequest, worker: Worker) -> BuiltImage | Waiting:
         """Begin the build, or find it begun."""
@@ -340,7 +340,9 @@ class WorkflowsBuild(WorkflowsBackend):
         digest = text(map_(last_word(node.parameters.get(ANSWER, "") if node else "")).get("digest"))
         if not digest.startswith("sha256:"):
             raise BadResponse(f"Argo {over.ref} has ended well, and does not say which image it built")
-        return BuiltImage(digest, "buildkit", {**self._facts(status), "attestations": self.attestations})
+        return BuiltImage(
+            digest, "buildkit", {**self._facts(status), "attestations": sorted(self.attestations)}
+        )
 
     async def _step(self, client: ArgoWorkflows, status: WorkflowStatus) -> FailedStep | list[str] | None:
         """Return the step that failed; the last lines of the log where none is named, ``None`` where no log is left."""

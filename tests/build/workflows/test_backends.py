@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from airflow_pipeops import ArgoWorkflowOperator
 from airflow_pipeops.build.backends import BuiltImage, TestResult, Waiting
 from airflow_pipeops.build.workflows import judgement
 from airflow_pipeops.build.workflows.parameters import WITH_SOURCE
@@ -24,12 +28,14 @@ from airflow_pipeops.exceptions import (
     WorkflowFailed,
 )
 from tests.argo_workflows.conftest import Store, connect
+from tests.argo_workflows.running import MANIFEST
 from tests.argo_workflows.server import ArgoServer
 from tests.build.cluster.running import COMMIT, request, test_request
 from tests.build.cluster.test_steps import BUILDKIT, BUILDKIT_PUSH
 from tests.build.workflows.playing import (
     BUILT,
     DIGEST,
+    TICK,
     Task,
     begins,
     done,
@@ -106,7 +112,7 @@ def test_an_image_is_built_and_its_digest_comes_back(server: ArgoServer, deferra
         "uid": metadata["uid"],
         "template": "pipeops-build",
         "pod": metadata["name"],
-        "attestations": True,
+        "attestations": ["provenance", "sbom"],
     }
     assert metadata["labels"]["pipeops/commit"] == COMMIT
     assert metadata["annotations"]["airflow-pipeops/task"] == "dag/run/task/-1"
@@ -173,29 +179,55 @@ def test_one_that_is_gone_before_its_end_was_seen_is_not_done_again(server: Argo
         built(Task(store=store))
 
 
-def test_what_is_killed_is_terminated(server: ArgoServer) -> None:
-    task, going = Task(), threading.Event()
-    backend = task.build()
-    trouble: list[Exception] = []
+@contextmanager
+def killing(kill: Callable[[], None]) -> Iterator[threading.Event]:
+    """Kill by a signal, as the supervisor of a task does, once the event is set."""
+    going, before = threading.Event(), signal.signal(signal.SIGTERM, lambda *_: kill())
+    main = threading.main_thread().ident
+    assert main is not None
 
-    def work() -> None:
-        try:
-            backend.start(request(), task.worker)
-        except Exception as error:
-            trouble.append(error)
+    def send() -> None:
+        if going.wait(60):
+            signal.pthread_kill(main, signal.SIGTERM)
 
-    with playing(server, (begins, lambda argo, name: going.set())):
-        thread = threading.Thread(target=work)
-        thread.start()
-        assert going.wait(60)
-        until(lambda: any("created" in line for line in task.log))
-        backend.kill()
+    thread = threading.Thread(target=send, daemon=True)
+    thread.start()
+    try:
+        yield going
+    finally:
         thread.join(60)
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_what_is_killed_in_the_midst_of_its_wait_is_terminated(server: ArgoServer) -> None:
+    task = Task()
+    backend = task.build()
+    # Its log is followed: whoever is killed now is in the midst of a loop.
+    waiting = lambda argo, name: until(lambda: argo.open_logs)  # noqa: E731
+    with (
+        killing(backend.kill) as going,
+        playing(server, (begins, waiting, lambda argo, name: going.set())),
+        pytest.raises(PodFailed, match=r"somebody ended it \(Terminate\)"),
+    ):
+        backend.start(request(), task.worker)
     assert server.workflows()[0]["spec"]["shutdown"] == "Terminate"
-    (error,) = trouble
-    assert isinstance(error, PodFailed)
-    assert "somebody ended it (Terminate)" in str(error)
     task.build().kill()  # one that has begun nothing has nothing to end
+
+
+def test_a_killed_operator_stops_its_workflow_in_the_midst_of_its_wait(
+    server: ArgoServer, context: dict[str, Any]
+) -> None:
+    made = ArgoWorkflowOperator(
+        task_id="task", workflow=MANIFEST, deferrable=False, poll_interval=TICK, on_kill="terminate"
+    )
+    waiting = lambda argo, name: until(lambda: argo.open_logs)  # noqa: E731
+    with (
+        killing(made.on_kill) as going,
+        playing(server, (begins, waiting, lambda argo, name: going.set())),
+        pytest.raises(Exception, match="Terminate"),
+    ):
+        made.execute(context)  # type: ignore[arg-type]
+    assert server.workflows()[0]["spec"]["shutdown"] == "Terminate"
 
 
 def test_a_deferred_one_is_terminated_by_its_trigger(server: ArgoServer) -> None:
