@@ -69,6 +69,10 @@ if TYPE_CHECKING:
     from airflow_pipeops.delivery.deliverable import Deliverable as Deliverable
     from airflow_pipeops.delivery.operators import RecordOperator as RecordOperator
     from airflow_pipeops.delivery.records import Record as Record
+    from airflow_pipeops.deploy.helm.operators import HelmHistoryOperator as HelmHistoryOperator
+    from airflow_pipeops.deploy.helm.operators import HelmReleaseOperator as HelmReleaseOperator
+    from airflow_pipeops.deploy.helm.operators import HelmTestOperator as HelmTestOperator
+    from airflow_pipeops.deploy.helm.operators import HelmUninstallOperator as HelmUninstallOperator
     from airflow_pipeops.deploy.operators import RolloutAbortOperator as RolloutAbortOperator
     from airflow_pipeops.deploy.operators import RolloutPauseOperator as RolloutPauseOperator
     from airflow_pipeops.deploy.operators import RolloutPromoteOperator as RolloutPromoteOperator
@@ -173,6 +177,10 @@ _MODULES = {
     "GitOpsCommitOperator": "git.operators",
     "GitOpsRevertOperator": "git.operators",
     "GitPushTrigger": "git.triggers",
+    "HelmHistoryOperator": "deploy.helm.operators",
+    "HelmReleaseOperator": "deploy.helm.operators",
+    "HelmTestOperator": "deploy.helm.operators",
+    "HelmUninstallOperator": "deploy.helm.operators",
     "InvalidInput": "exceptions",
     "MLflowHook": "models.hook",
     "MeasureModelOperator": "models.operators.evaluate",

@@ -11,7 +11,7 @@ from typing import Any
 
 from airflow_pipeops.base.arguments import object_name
 from airflow_pipeops.base.http import MANY, Http
-from airflow_pipeops.exceptions import BadResponse
+from airflow_pipeops.exceptions import BadResponse, NotFound
 from airflow_pipeops.kubernetes.errors import Expired, error_of
 from airflow_pipeops.kubernetes.kinds import (
     ACCESS_REVIEWS,
@@ -244,6 +244,24 @@ class KubernetesClient(Watching):
         *whole, rest = text.split("\n")
         # What an answer's limit cut comes whole with the next one.
         return whole + ([rest] if rest and len(text.encode()) < _MOST_LOG_PART else [])
+
+    async def served(self, version: str) -> dict[str, tuple[str, bool]]:
+        """Ask which kinds the server has in one version of a group.
+
+        :param version: group and version as a manifest says them, for example ``apps/v1``.
+        :return: kind -> its name in paths, and whether its objects are in namespaces; empty where it has no such version.
+        """
+        path = f"/apis/{version}" if "/" in version else f"/api/{version}"
+        try:
+            answer = await self._http.object("GET", path, about=f"the kinds of {version}", most=MANY)
+        except NotFound:
+            return {}
+        listed = answer.get("resources")
+        return {
+            str(one.get("kind")): (str(one.get("name")), bool(one.get("namespaced")))
+            for one in (listed if isinstance(listed, list) else ())
+            if isinstance(one, dict) and "/" not in str(one.get("name"))
+        }
 
     # ---- the server itself -------------------------------------------------------------------------------------------
 

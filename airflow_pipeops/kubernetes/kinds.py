@@ -54,6 +54,7 @@ class Listing:
 
 PODS = Kind("", "v1", "pods")
 EVENTS = Kind("", "v1", "events")
+SECRETS = Kind("", "v1", "secrets")
 JOBS = Kind("batch", "v1", "jobs")
 ACCESS_REVIEWS = Kind("authorization.k8s.io", "v1", "selfsubjectaccessreviews")
 

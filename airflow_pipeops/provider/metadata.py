@@ -213,6 +213,7 @@ def get_provider_info() -> dict[str, Any]:
                         "argocd",
                         "build",
                         "build.cluster",
+                        "deploy.helm",
                         "drift",
                         "flux",
                         "git",
@@ -251,7 +252,15 @@ def get_provider_info() -> dict[str, Any]:
                 "integration-name": "PipeOps",
                 "python-modules": [
                     f"airflow_pipeops.{subject}.triggers"
-                    for subject in ("argo_workflows", "argocd", "build.cluster", "flux", "git", "validation")
+                    for subject in (
+                        "argo_workflows",
+                        "argocd",
+                        "build.cluster",
+                        "deploy.helm",
+                        "flux",
+                        "git",
+                        "validation",
+                    )
                 ]
                 + [
                     "airflow_pipeops.argo_workflows.watchers",

@@ -28,7 +28,7 @@ def kind_name(plural: str) -> str:
     return _NAMES.get(plural) or plural.removesuffix("s").capitalize()
 
 
-def discovered(kinds: Iterable[Kept], path: str) -> Object | None:
+def discovered(kinds: Iterable[Kept], path: str) -> Object | str | None:
     """Answer a question about the server.
 
     :return: the answer; ``None`` where the path asks for something else.
@@ -46,6 +46,8 @@ def discovered(kinds: Iterable[Kept], path: str) -> Object | None:
             "apiVersion": "v1",
             "groups": [_group(name, versions) for name, versions in groups.items()],
         }
+    if path == "/openapi/v2":
+        return ""  # in protobuf, a document that says nothing
     if path == "/openapi/v3":
         return {"paths": {_base(*one).strip("/"): {"serverRelativeURL": _openapi(*one)} for one in served}}
     for group, version in served:

@@ -132,6 +132,13 @@ _RULES = (
         "chart",
     ),
     _Rule(
+        r"(?P<file>\S+/templates/\S+?):(?P<line>\d+):\d+\s+executing \S+ at (?P<why>(?:.|\n)*)",  # of Helm 4
+        InvalidInput,
+        "the chart does not render: {file}, line {line}: {why}",
+        "Mend the template, or the value that it stands on.",
+        "chart",
+    ),
+    _Rule(
         r"YAML parse error on (?P<file>\S+): (?P<why>.*)",
         InvalidInput,
         "the chart renders no YAML: {file}: {why}",

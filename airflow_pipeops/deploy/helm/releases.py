@@ -20,6 +20,8 @@ from typing import Any, Literal
 from airflow_pipeops.base.documents import map_, parsed, text, whole
 from airflow_pipeops.exceptions import BadResponse
 
+#: Names that Helm takes for a release.
+NAME = re.compile(r"(?=.{1,53}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 #: Label of a revision: which order to run which task; a retry is of the same, a clearing of another.
 ORDER = "pipeops-order"
 #: Label of a revision: which task of which run.
@@ -104,9 +106,10 @@ class Ours:
     dag: str = ""
 
     def labels(self, number: int) -> dict[str, str]:
-        """Return the labels that a revision of it bears.
+        """Write the labels that a revision of it bears.
 
         :param number: that the revision will have.
+        :return: the labels.
         """
         dag = re.sub(r"[^A-Za-z0-9_.-]", "_", self.dag)[:63].strip("_.-")
         return {ORDER: self.order, TASK: self.task, NUMBER: str(number), DAG: dag}
@@ -260,8 +263,9 @@ def _pending(history: Sequence[Revision], ours: Ours, now: float) -> Recovery:
 
 
 def way_back(history: Sequence[Revision], failed: int) -> int:
-    """Return the revision that a failed one is rolled back to; 0 where there is none.
+    """Find the revision that a failed one is rolled back to.
 
     :param failed: number of the failed revision.
+    :return: its number; 0 where there is none.
     """
     return max((one.number for one in history if one.number < failed and one.status in GOOD), default=0)

@@ -5,12 +5,18 @@ from __future__ import annotations
 import functools
 import json
 import os
+import pwd
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from tests.kubernetes.apiserver import ApiServer
 
 ROOT = Path(__file__).parents[3]
 NAMESPACE = "shop"
@@ -46,7 +52,12 @@ spec:
 def helm(major: str) -> str:
     """Return the program of a major version, fetched where it is not there."""
     script = [str(ROOT / ".ci" / "helm"), sys.executable]
-    folder = subprocess.run(script, check=True, capture_output=True, text=True, timeout=280).stdout.strip()
+    # Tests have a home of their own, and the programs are kept for all of them.
+    env = {key: value for key, value in os.environ.items() if key != "XDG_CACHE_HOME"}
+    env["HOME"] = pwd.getpwuid(os.getuid()).pw_dir
+    folder = subprocess.run(
+        script, check=True, capture_output=True, text=True, timeout=280, env=env
+    ).stdout.strip()
     return str(Path(folder) / major)
 
 
@@ -90,3 +101,48 @@ def run(major: str, config: Path, *arguments: str) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def _became(item: dict[str, Any], broken: str) -> None:
+    """Bring a Deployment to life as its controller does, or say why it will not come."""
+    image = item["spec"]["template"]["spec"]["containers"][0]["image"]
+    wanted, generation = int(item["spec"].get("replicas", 1)), item["metadata"]["generation"]
+    if broken and broken in image:
+        progress = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
+        told = {
+            "replicas": wanted,
+            "updatedReplicas": 0,
+            "conditions": [{**progress, "message": "no such image"}],
+        }
+    else:
+        conditions = [
+            {"type": "Available", "status": "True"},
+            {"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"},
+        ]
+        counts = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
+        told = {**dict.fromkeys(counts, wanted), "conditions": conditions}
+    item["status"] = {**told, "observedGeneration": generation}
+
+
+@contextmanager
+def deployments_live(api: ApiServer, broken: str = "") -> Iterator[None]:
+    """Play the controller of Deployments.
+
+    :param broken: those whose image has this in its name never come to life.
+    """
+    over = threading.Event()
+
+    def play() -> None:
+        while not over.wait(0.01):
+            for item in api.all("deployments"):
+                api.change(
+                    "deployments", NAMESPACE, item["metadata"]["name"], lambda one: _became(one, broken)
+                )
+
+    thread = threading.Thread(target=play, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(10)

@@ -1,0 +1,428 @@
+"""Install or upgrade a Helm release and wait until it lives; test it, list its history, uninstall it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow_pipeops.base.arguments import one_of, positive
+from airflow_pipeops.base.documents import map_, text
+from airflow_pipeops.delivery.operators import idempotency_key, no_retry, order_key, source_of
+from airflow_pipeops.delivery.records import Evidence
+from airflow_pipeops.deploy.helm import manifests
+from airflow_pipeops.deploy.helm.base import OVER, HelmOperator
+from airflow_pipeops.deploy.helm.charts import Fetched, Source, fetch
+from airflow_pipeops.deploy.helm.errors import said_in
+from airflow_pipeops.deploy.helm.program import Helm
+from airflow_pipeops.deploy.helm.releases import Ours, Revision, label_of, plan_recovery, way_back
+from airflow_pipeops.deploy.helm.triggers import HelmReleaseTrigger
+from airflow_pipeops.deploy.reports import compose
+from airflow_pipeops.deploy.targets import AppliedSet, Target
+from airflow_pipeops.deploy.waits import AppliedController
+from airflow_pipeops.exceptions import BadResponse, Conflict, NotFound, PipeOpsError, ReleaseFailed
+from airflow_pipeops.waits.operators import WaitOperator
+from airflow_pipeops.waits.verdict import Expectation
+from airflow_pipeops.waits.wait import Decided, Wait, raise_error_of
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_pipeops.kubernetes.client import KubernetesClient
+
+#: Seconds between two looks at a release that our own Helm may still be at work on.
+_LOOK = 5.0
+
+
+class HelmReleaseOperator(WaitOperator, HelmOperator):
+    """Install or upgrade a release, wait until every object of it is ready, and record both; or put back what was there.
+
+    Helm is not asked to wait: what was applied is judged as ``docs/readiness.md`` says, bound to the very objects that Helm
+    has left. Before, what would change is compared and kept as evidence, with Secrets masked. What fails is recorded and
+    then rolled back. The revision carries the identity of the task, so a retry finds what a worker that died has left; one
+    that is stuck in ``pending-*`` is taken out of the way if it is of this task, and never else.
+
+    Returns ``{release, namespace, revision, previous, attached, changed, chart, values, manifest, helm, commit, objects,
+    health, rule, reason, record_id}``. Charts, values and manifests are named by digest; values are told nowhere.
+
+    :param chart: ``oci://host/path@sha256:...`` (Helm 3 needs ``version`` beside the digest), a name in ``repository``, or
+        ``./path`` in a commit of ``git_conn_id``. Templated.
+    :param version: of the chart. Templated.
+    :param repository: URL of a chart repository. Templated.
+    :param chart_conn_id: connection with the login for the repository or registry; ``http://`` in its host is for one
+        without TLS, ``ca_file`` in its extra for a private authority.
+    :param commit: in ``git_conn_id``; by default the tip of the branch. Templated.
+    :param revision: commit that this is the release of, for the record; by default ``commit``. Templated.
+    :param values: that are no secret. Templated.
+    :param values_files: files of values in the commit, the later ones decide; ``values`` decide over all. Templated.
+    :param secret_values: path of a value -> ``connection.field``, for example ``{"db.password": "shop_db.password"}``. They
+        reach Helm in a file that only this user reads, and that is gone afterwards. Templated.
+    :param create_namespace: make the namespace where it is not there.
+    :param replace: delete and create what cannot be changed.
+    :param on_failure: ``rollback`` to the newest good revision, or ``keep`` what failed.
+    :param failed_grace: for which an object may look as if it had failed.
+    """
+
+    template_fields: Sequence[str] = (
+        "chart", "version", "repository", "commit", "revision", "values", "values_files", "secret_values",
+        *HelmOperator.template_fields,
+    )  # fmt: skip
+    template_fields_renderers = {"values": "json", "secret_values": "json"}
+    emits = ("change", "release")
+
+    def __init__(
+        self,
+        *,
+        chart: str,
+        version: str = "",
+        repository: str = "",
+        chart_conn_id: str = "",
+        commit: str = "",
+        revision: str = "",
+        values: Mapping[str, Any] | None = None,
+        values_files: Sequence[str] = (),
+        secret_values: Mapping[str, str] | None = None,
+        create_namespace: bool = False,
+        replace: bool = False,
+        on_failure: Literal["rollback", "keep"] = "rollback",
+        failed_grace: timedelta = timedelta(seconds=60),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.chart, self.version, self.repository, self.chart_conn_id = (
+            chart,
+            version,
+            repository,
+            chart_conn_id,
+        )
+        self.commit, self.revision = commit, revision
+        self.values, self.values_files, self.secret_values = values, values_files, secret_values
+        self.create_namespace, self.replace = create_namespace, replace
+        self.on_failure = one_of("on_failure", on_failure, ("rollback", "keep"))
+        self.failed_grace = positive("failed_grace", failed_grace, zero=True)
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Find our own revision again or make one; then wait."""
+        with no_retry(), self.opened() as helm:
+            facts = self._released(context, helm)
+            applied = self.run_with(lambda client: self._applied(client, facts))
+            decided = self._wait(applied, facts)
+            return self._finish(context, applied, decided, facts, helm)
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Go on after the deferral; records are emitted here, since a trigger cannot."""
+        with no_retry(), self.opened() as helm:
+            raise_error_of(event)
+            assert event is not None
+            applied, decided = AppliedSet.from_json(event["applied"]), Decided.from_json(event["decided"])
+            return self._finish(context, applied, decided, dict(event["facts"]), helm)
+
+    # ---- the release -------------------------------------------------------------------------------------------------
+
+    def _released(self, context: Context, helm: Helm) -> dict[str, Any]:
+        """Have the revision there, and return the facts about it."""
+        ours = self._ours(context)
+        source = Source(
+            self.chart, self.version, self.repository, self.chart_conn_id, str(getattr(self, "git_conn_id", "") or ""),
+            self.commit, self.values, self.values_files, self.secret_values,
+        )  # fmt: skip
+        fetched = fetch(source, helm, self.seconds)
+        history, attached = self._cleared(helm, ours)
+        kept: list[Evidence] = []
+        if not attached:
+            names, said = self._compared(helm, fetched, history)
+            self.log.info("What changes:\n%s", said)
+            kept = [self.keep(context, said, "difference.txt", "text/plain")]
+            self._upgrade(context, helm, fetched, history, ours)
+            history = self.history()
+        newest = history[-1]
+        if not newest.made_by(ours) and not attached:
+            raise Conflict(f"revision {newest.number} of {self.release} was made by somebody else meanwhile")
+        before = [one for one in history if one.number < newest.number and one.status == "superseded"]
+        if attached:
+            names, _ = self._differs(before[-1].manifest if before else "", newest.manifest)
+        return {
+            "release": self.release,
+            "namespace": self.namespace,
+            "revision": newest.number,
+            "previous": before[-1].number if before else 0,
+            "attached": attached,
+            "changed": any(names.values()),
+            "objects": names,
+            **fetched.facts,
+            "manifest": manifests.digest(manifests.objects_of(newest.manifest)),
+            "helm": helm.version,
+            "evidence": [one.to_json() for one in kept],
+        }
+
+    def _ours(self, context: Context) -> Ours:
+        return Ours(
+            label_of(order_key(context)),
+            label_of(idempotency_key(context)),
+            self.seconds + 2 * OVER,
+            str(source_of(context)["dag"]),
+        )
+
+    def _cleared(self, helm: Helm, ours: Ours) -> tuple[tuple[Revision, ...], bool]:
+        """Take out of the way what a dead attempt of this task has left.
+
+        :return: the history, and whether our own revision is there.
+        """
+        while True:
+            history = self.history()
+            plan = plan_recovery(history, ours, time.time())
+            if plan.action == "act":
+                return history, False
+            self.log.info("%s: %s (revision %s)", plan.action, plan.reason, plan.revision)
+            if plan.action == "attach":
+                return history, True
+            if plan.action == "wait":
+                time.sleep(min(_LOOK, plan.seconds))
+            elif plan.action == "roll_back":
+                self.ran(helm, "rollback", self.release, str(plan.revision))
+            elif plan.action == "uninstall":
+                self.ran(helm, "uninstall", self.release)
+            elif plan.action == "undone":
+                raise ReleaseFailed(
+                    f"{self.release}: {plan.reason}",
+                    remedy="Clear the task to release it anew.",
+                )
+            else:
+                raise ReleaseFailed(
+                    f"{self.release}: {plan.reason}",
+                    remedy="Wait for its end. Where its Helm is dead, have whoever holds it clear that task, or run "
+                    f"'helm rollback {self.release} --namespace {self.namespace}'.",
+                )
+
+    def _arguments(self, fetched: Fetched) -> list[str]:
+        files = [part for path in fetched.files for part in ("--values", str(path))]
+        return [self.release, str(fetched.path), "--install", *files]
+
+    def _compared(
+        self, helm: Helm, fetched: Fetched, history: Sequence[Revision]
+    ) -> tuple[dict[str, list[str]], str]:
+        """Have the cluster try it, and compare with what is live."""
+        said = self.ran(
+            helm, "upgrade", *self._arguments(fetched), "--dry-run=server", "--output", "json"
+        ).output
+        try:
+            rendered = text(map_(json.loads(said[said.index("{") :])).get("manifest"))
+        except ValueError as error:
+            raise BadResponse(f"Helm's answer to a trial is no JSON: {error}") from error
+        live = [one for one in history if one.status == "deployed"]
+        return self._differs(live[-1].manifest if live else "", rendered)
+
+    def _differs(self, before: str, after: str) -> tuple[dict[str, list[str]], str]:
+        both = (manifests.objects_of(before), manifests.objects_of(after))
+        return manifests.difference(*both, self.namespace)
+
+    def _upgrade(
+        self, context: Context, helm: Helm, fetched: Fetched, history: Sequence[Revision], ours: Ours
+    ) -> None:
+        number = history[-1].number + 1 if history else 1
+        labels = ",".join(f"{name}={value}" for name, value in ours.labels(number).items() if value)
+        source = source_of(context)
+        more = ["--labels", labels, "--description", f"{source['dag']} / {source['task']} / {source['run']}"]
+        more += ["--create-namespace"] if self.create_namespace else []
+        if self.replace:
+            more += ["--force-replace", "--server-side=false"] if helm.major > 3 else ["--force"]
+        try:
+            self.ran(helm, "upgrade", *self._arguments(fetched), *more)
+        except PipeOpsError as error:
+            after = self.history()
+            if after and after[-1].made_by(ours) and after[-1].status == "failed":
+                raise self._put_back(context, helm, after[-1].number, error) from error
+            raise
+
+    # ---- the wait ----------------------------------------------------------------------------------------------------
+
+    async def _applied(self, client: KubernetesClient, facts: Mapping[str, Any]) -> AppliedSet:
+        """Bind the wait to the objects that Helm has left."""
+        history = await self.history_in(client)
+        newest = next(one for one in history if one.number == facts["revision"])
+        targets, kinds = [], dict[str, Mapping[str, tuple[str, bool]]]()
+        for item in manifests.objects_of(newest.manifest):
+            version, kind, metadata = (
+                text(item.get("apiVersion")),
+                text(item.get("kind")),
+                map_(item.get("metadata")),
+            )
+            if version not in kinds:
+                kinds[version] = await client.served(version)
+            if kind not in kinds[version]:
+                raise NotFound(f"the cluster serves no {kind} of {version} any more")
+            plural, namespaced = kinds[version][kind]
+            place = (text(metadata.get("namespace")) or self.namespace) if namespaced else ""
+            target = Target(version, kind, plural, text(metadata.get("name")), place)
+            answer = await client.get(target.served, target.name, place)
+            answer = {**answer, "apiVersion": version, "kind": kind}
+            targets.append(Target.of(answer, plural, item, pods=True))
+        return AppliedSet(f"release {self.release}", tuple(targets), self.namespace)
+
+    def _wait(self, applied: AppliedSet, facts: Mapping[str, Any]) -> Decided:
+        expectation = Expectation(
+            match="any",
+            settle=self.settle.total_seconds(),
+            comparison_grace=max(5.0, self.settle.total_seconds()),
+            degraded_grace=self.failed_grace.total_seconds(),
+            timeout=self.timeout.total_seconds(),
+        )
+
+        def trigger(waits: Sequence[Wait]) -> HelmReleaseTrigger:
+            return HelmReleaseTrigger(
+                kubernetes_conn_id=self.kubernetes_conn_id,
+                applied=applied.to_json(),
+                expectation=expectation.to_json(),
+                memory=waits[0].state.memory.to_json(),
+                poll_interval=self.poll_interval.total_seconds(),
+                facts=facts,
+            )
+
+        (wait,) = self.until(
+            lambda: [Wait(applied, expectation, rulebook=AppliedController.rulebook)],
+            self.run_with,
+            AppliedController,
+            trigger,
+            "execute_complete",
+            timeout=self.timeout,
+        )
+        return wait.state
+
+    def _finish(
+        self, context: Context, applied: AppliedSet, decided: Decided, facts: dict[str, Any], helm: Helm
+    ) -> dict[str, Any]:
+        verdict = decided.verdict
+        self.log.info("%s: %s (%s)", verdict.state, verdict.reason, verdict.rule)
+        if verdict.state != "done":
+
+            async def explain(client: KubernetesClient) -> str:
+                return await AppliedController(client).explain(applied, decided)
+
+            said = self.explained(self.run_with, explain, lambda: compose(applied, decided))
+            raise self._put_back(context, helm, int(facts["revision"]), decided.error(said))
+        evidence = [Evidence.from_json(one) for one in facts.pop("evidence")]
+        commit = self.revision or facts["commit"]
+        change = self.emit(context, "change", facts, evidence=evidence)
+        result = {
+            **facts,
+            "app": f"{self.namespace}/{self.release}",
+            "health": "Healthy" if verdict.rule == "ready" else "Unknown",
+            "rule": verdict.rule,
+            "reason": verdict.reason,
+            "images": list(decided.summary.get("images") or ()),
+        }
+        body = {**result, "helm_revision": facts["revision"], "revision": commit}
+        record = self.emit(context, "release", body, parents=[change] if change else [])
+        return {**result, "record_id": record}
+
+    def _put_back(self, context: Context, helm: Helm, failed: int, error: PipeOpsError) -> PipeOpsError:
+        """Write down what failed, and then put back what was there before.
+
+        :return: the error to raise.
+        """
+        said = f"Revision {failed} of release {self.namespace}/{self.release} failed.\n{error}\n"
+        self.keep(context, said, "failure.txt", "text/plain")
+        self.log.error("%s", said)
+        if self.on_failure == "keep":
+            return error
+        history = self.history()
+        target = way_back(history, failed)
+        if history[-1].number != failed:
+            end = f"Nothing was rolled back: revision {history[-1].number} came after it."
+        elif not target:
+            end = "Nothing was rolled back: no good revision is before it."
+        else:
+            try:
+                self.ran(helm, "rollback", self.release, str(target))
+                end = f"Rolled back from revision {failed} to what revision {target} was."
+            except PipeOpsError as second:
+                end = f"The rollback to revision {target} failed, too: {second}"
+        self.log.warning("%s", end)
+        return ReleaseFailed(f"{error.message}. {end}", remedy=error.remedy)
+
+
+class HelmTestOperator(HelmOperator):
+    """Run the tests that the chart of a release brings, and fail where one fails.
+
+    Returns ``{release, namespace, revision, passed}``.
+    """
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Run them."""
+        with no_retry(), self.opened() as helm:
+            history = self.history()
+            if not history:
+                raise NotFound(f"there is no release {self.namespace}/{self.release}")
+            said = helm.run(
+                "test", self.release, "--logs", "--timeout", f"{self.seconds:g}s", timeout=self.seconds + OVER
+            )
+            self.keep(context, f"{said.output}\n{said.complaints}", "helm-test.txt", "text/plain")
+            if said.code:
+                raise ReleaseFailed(f"the tests of release {self.release} failed: {said_in(said.complaints)}")
+            facts = {
+                "release": self.release,
+                "namespace": self.namespace,
+                "revision": history[-1].number,
+                "passed": True,
+            }
+            self.log.info("%s", said.output)
+            return facts
+
+
+class HelmHistoryOperator(HelmOperator):
+    """List the revisions of a release, the oldest first; none where there is no such release. It runs no Helm.
+
+    Returns ``{release, namespace, revisions}``, each ``{revision, status, description, chart, version, manifest}``; the
+    manifest is a digest.
+    """
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Read them."""
+        with no_retry():
+            self.located()
+            found = [
+                {
+                    "revision": one.number,
+                    "status": one.status,
+                    "description": one.description,
+                    "chart": one.chart,
+                    "version": one.version,
+                    "manifest": manifests.digest(manifests.objects_of(one.manifest)),
+                }
+                for one in self.history()
+            ]
+            return {"release": self.release, "namespace": self.namespace, "revisions": found}
+
+
+class HelmUninstallOperator(HelmOperator):
+    """Uninstall a release. Doing it twice changes nothing.
+
+    Returns ``{release, namespace, changed, record_id}``.
+
+    :param keep_history: keep the revisions, so that it can be rolled back to life.
+    """
+
+    emits = ("change",)
+
+    def __init__(self, *, keep_history: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.keep_history = keep_history
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Uninstall it, if it is there."""
+        with no_retry(), self.opened() as helm:
+            history = self.history()
+            there = bool(history) and history[-1].status != "uninstalled"
+            if there:
+                more = ["--keep-history"] if self.keep_history else []
+                self.ran(helm, "uninstall", self.release, *more)
+            self.log.info("%s: %s", self.release, "uninstalled" if there else "is not there")
+            facts = {
+                "release": self.release,
+                "namespace": self.namespace,
+                "changed": there,
+                "uninstalled": True,
+            }
+            return {**facts, "record_id": self.emit(context, "change", facts) if there else None}

@@ -1,0 +1,363 @@
+"""The operators, for real: Helm of both majors against a Kubernetes API over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import stat
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+
+from airflow_pipeops.delivery.deliverable import Deliverable
+from airflow_pipeops.deploy.helm.base import HelmOperator
+from airflow_pipeops.deploy.helm.operators import (
+    HelmHistoryOperator,
+    HelmReleaseOperator,
+    HelmTestOperator,
+    HelmUninstallOperator,
+)
+from airflow_pipeops.deploy.helm.program import Helm
+from tests.deploy.helm.conftest import Repository
+from tests.deploy.helm.running import (
+    CONFIG,
+    DEPLOYMENT,
+    NAMESPACE,
+    SECRET,
+    chart,
+    deployments_live,
+    helm,
+    kubeconfig,
+    run,
+)
+from tests.kubernetes.apiserver import ApiServer
+
+SHOP = Deliverable("shop", environments=("staging",))
+
+
+def task(cls: Any, major: str, **arguments: Any) -> Any:
+    """Return a task; a short one, in the worker."""
+    given = {
+        "task_id": "task",
+        "release": "web",
+        "namespace": NAMESPACE,
+        "kubernetes_conn_id": "cluster",
+        "helm": helm(major) if cls is not HelmHistoryOperator else "",
+    }
+    if cls is HelmReleaseOperator:
+        given.update(
+            chart="./web",
+            git_conn_id="charts",
+            deferrable=False,
+            timeout=timedelta(seconds=60),
+            settle=timedelta(0),
+            poll_interval=timedelta(milliseconds=20),
+            failed_grace=timedelta(0),
+        )
+    return cls(**{**given, **arguments})
+
+
+def statuses(api: ApiServer) -> list[str]:
+    """The statuses of all revisions, the oldest first."""
+    labels = [
+        item["metadata"]["labels"] for item in api.all("secrets") if item.get("type", "").startswith("helm")
+    ]
+    return [one["status"] for one in sorted(labels, key=lambda one: int(one["version"]))]
+
+
+def evidence(tmp_path: Path) -> str:
+    """All that was kept."""
+    return "\n".join(path.read_text() for path in sorted((tmp_path / "evidence").rglob("*.txt")))
+
+
+def image(api: ApiServer) -> str:
+    """What the Deployment runs."""
+    found = api.read("deployments", NAMESPACE, "web")
+    assert found is not None
+    return str(found["spec"]["template"]["spec"]["containers"][0]["image"])
+
+
+def test_a_release_is_made_waited_for_and_recorded(
+    api: ApiServer, major: str, repo: Repository, context: dict[str, Any]
+) -> None:
+    operator = task(HelmReleaseOperator, major, deliverable=SHOP, environment="staging")
+    with deployments_live(api):
+        found = operator.execute(context)
+    assert (found["revision"], found["previous"], found["attached"], found["changed"]) == (1, 0, False, True)
+    assert found["objects"]["added"] == ["ConfigMap web-config", "Deployment web"]
+    assert (found["health"], found["rule"]) == ("Healthy", "ready")
+    assert found["chart"]["digest"].startswith("git:")
+    assert found["commit"] == repo.git("rev-parse", "HEAD")
+    change, release = (
+        context["outlet_events"][SHOP.asset(kind, "staging")].extra for kind in ("change", "release")
+    )
+    assert release["parents"] == [change["id"]]
+    assert release["body"]["revision"] == found["commit"]
+    assert change["evidence"][0]["name"] == "difference.txt"
+
+
+def test_an_upgrade_tells_what_changes_and_no_secret(
+    api: ApiServer, major: str, repo: Repository, context: dict[str, Any], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    chart(repo.folder / "web", config=CONFIG, secret=SECRET, deployment=DEPLOYMENT)
+    repo.commit()
+    for number, password in enumerate(("swordfish-1", "swordfish-2"), 1):
+        monkeypatch.setenv("AIRFLOW_CONN_DB", json.dumps({"conn_type": "generic", "password": password}))
+        context["ti"].run_id = f"run-{number}"
+        operator = task(
+            HelmReleaseOperator,
+            major,
+            values={"greeting": f"ho {number}"},
+            secret_values={"db.password": "db.password"},
+        )
+        with deployments_live(api):
+            found = operator.execute(context)
+    assert found["objects"] == {
+        "added": [],
+        "changed": ["Secret web-login", "ConfigMap web-config"],
+        "removed": [],
+    }
+    assert api.read("secrets", NAMESPACE, "web-login")["stringData"] == {"password": "swordfish-2"}  # type: ignore[index]
+    kept = evidence(tmp_path)
+    assert "-  greeting: ho 1\n+  greeting: ho 2" in kept
+    assert "-  password: '*** (before)'\n+  password: '*** (after)'" in kept
+    assert "swordfish" not in kept + json.dumps(found)
+
+
+def test_secrets_reach_helm_in_a_file_that_only_we_read(
+    api: ApiServer, repo: Repository, context: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, int]] = []
+    run_ = Helm.run
+
+    def watched(self: Helm, *arguments: str, **more: Any) -> Any:
+        assert "swordfish-1" not in " ".join(arguments)
+        for path in (self.place / "secrets.json", self.place / "kubeconfig"):
+            if path.exists():
+                seen.append((stat.S_IMODE(path.stat().st_mode), stat.S_IMODE(self.place.stat().st_mode)))
+        places.add(self.place)
+        return run_(self, *arguments, **more)
+
+    places: set[Path] = set()
+    monkeypatch.setattr(Helm, "run", watched)
+    monkeypatch.setenv("AIRFLOW_CONN_DB", json.dumps({"conn_type": "generic", "password": "swordfish-1"}))
+    with deployments_live(api):
+        task(HelmReleaseOperator, "helm3", secret_values={"db.password": "db.password"}).execute(context)
+    assert set(seen) == {(0o600, 0o700)}
+    assert not any(place.exists() for place in places)
+
+
+def test_what_does_not_come_to_life_is_recorded_and_rolled_back(
+    api: ApiServer, major: str, repo: Repository, context: dict[str, Any], tmp_path: Path
+) -> None:
+    with deployments_live(api, broken="bad"):
+        task(HelmReleaseOperator, major).execute(context)
+        context["ti"].run_id = "run-2"
+        operator = task(HelmReleaseOperator, major, values={"image": "bad:2"})
+        with pytest.raises(AirflowFailException, match="Rolled back from revision 2 to what revision 1 was"):
+            operator.execute(context)
+        assert image(api) == "registry.example.com/web:1"
+        assert statuses(api) == ["superseded", "superseded", "deployed"]
+        assert "Revision 2 of release shop/web failed" in evidence(tmp_path)
+        assert "no such image" in evidence(tmp_path)
+        with pytest.raises(AirflowFailException, match="revision 2 of this task was followed by revision 3"):
+            operator.execute(context)
+        context["ti"].run_id = "run-3"
+        keeping = task(HelmReleaseOperator, major, values={"image": "bad:3"}, on_failure="keep")
+        with pytest.raises(AirflowFailException, match="no such image"):
+            keeping.execute(context)
+        assert image(api) == "bad:3"
+
+
+def test_a_first_release_that_fails_is_left_to_be_looked_at(
+    api: ApiServer, repo: Repository, context: dict[str, Any]
+) -> None:
+    with deployments_live(api, broken="web"), pytest.raises(AirflowFailException, match="no good revision"):
+        task(HelmReleaseOperator, "helm4").execute(context)
+
+
+def test_what_the_cluster_refuses_is_recorded_and_rolled_back(
+    api: ApiServer, major: str, repo: Repository, context: dict[str, Any]
+) -> None:
+    with deployments_live(api):
+        task(HelmReleaseOperator, major).execute(context)
+        extra = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: more}\n"
+        chart(repo.folder / "web", config=CONFIG, deployment=DEPLOYMENT, more=extra)
+        repo.commit()
+        context["ti"].run_id = "run-2"
+        api.tokens[""] = lambda verb, target, _: (
+            (verb, target) not in (("create", "configmaps"), ("patch", "configmaps"))
+        )
+        with pytest.raises(AirflowFailException, match="configmaps"):
+            task(HelmReleaseOperator, major).execute(context)
+
+
+def test_a_retry_finds_what_is_there(
+    api: ApiServer, major: str, repo: Repository, context: dict[str, Any]
+) -> None:
+    with deployments_live(api):
+        first = task(HelmReleaseOperator, major).execute(context)
+        again = task(HelmReleaseOperator, major).execute(context)
+    assert (again["attached"], again["revision"], statuses(api)) == (True, 1, ["deployed"])
+    assert {key: again[key] for key in ("manifest", "values", "chart", "objects")} == {
+        key: first[key] for key in ("manifest", "values", "chart", "objects")
+    }
+
+
+def test_what_a_person_holds_is_left_alone(
+    api: ApiServer, major: str, repo: Repository, context: dict[str, Any], tmp_path: Path
+) -> None:
+    config = kubeconfig(tmp_path / "config", api.url)
+    with deployments_live(api):
+        task(HelmReleaseOperator, major).execute(context)
+        run(major, config, "upgrade", "web", str(repo.folder / "web"))
+        _wedge(api, 2)
+        before = api.all("secrets")
+        for run_id in ("run-1", "run-2"):
+            context["ti"].run_id = run_id
+            with pytest.raises(
+                AirflowFailException, match=r"revision 2 is pending-upgrade.*helm rollback web"
+            ):
+                task(HelmReleaseOperator, major).execute(context)
+    assert api.all("secrets") == before
+
+
+def _wedge(api: ApiServer, number: int) -> None:
+    """Leave a revision as a Helm that was killed leaves it."""
+    import base64
+    import gzip
+
+    def pend(item: dict[str, Any]) -> None:
+        release = json.loads(gzip.decompress(base64.b64decode(base64.b64decode(item["data"]["release"]))))
+        release["info"]["status"] = item["metadata"]["labels"]["status"] = "pending-upgrade"
+        packed = base64.b64encode(base64.b64encode(gzip.compress(json.dumps(release).encode())))
+        item["data"]["release"] = packed.decode()
+
+    api.change("secrets", NAMESPACE, f"sh.helm.release.v1.web.v{number}", pend)
+
+
+def test_it_goes_on_after_a_deferral(
+    api: ApiServer, major: str, repo: Repository, context: dict[str, Any]
+) -> None:
+    operator = task(HelmReleaseOperator, major, deferrable=True)
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(context)
+    trigger = deferred.value.trigger
+    path, arguments = trigger.serialize()
+    assert "image" not in json.dumps(arguments["facts"])
+    trigger = type(trigger)(**json.loads(json.dumps({**arguments, "dwell": 0.0})))
+    with deployments_live(api):
+
+        async def event() -> Any:
+            async for one in trigger.run():
+                return one.payload
+
+        payload = asyncio.run(event())
+    other = task(HelmReleaseOperator, major, deferrable=True)
+    found = other.execute_complete(context, payload)
+    assert (path.rpartition(".")[2], found["revision"], found["health"]) == (
+        "HelmReleaseTrigger",
+        1,
+        "Healthy",
+    )
+
+
+def test_history_and_uninstall(api: ApiServer, major: str, repo: Repository, context: dict[str, Any]) -> None:
+    with deployments_live(api):
+        task(HelmReleaseOperator, major).execute(context)
+    (only,) = task(HelmHistoryOperator, major).execute(context)["revisions"]
+    assert (only["revision"], only["status"], only["chart"], only["version"]) == (
+        1,
+        "deployed",
+        "web",
+        "1.2.3",
+    )
+    assert only["description"] == "dag / task / run-1"
+    uninstall = task(HelmUninstallOperator, major)
+    assert [uninstall.execute(context)["changed"] for _ in range(2)] == [True, False]
+    assert api.all("deployments") == []
+    assert task(HelmHistoryOperator, major).execute(context)["revisions"] == []
+
+
+def test_a_test_needs_a_release(api: ApiServer, repo: Repository, context: dict[str, Any]) -> None:
+    with pytest.raises(AirflowFailException, match="there is no release shop/web"):
+        task(HelmTestOperator, "helm4").execute(context)
+    with deployments_live(api):
+        task(HelmReleaseOperator, "helm4").execute(context)
+    assert task(HelmTestOperator, "helm4").execute(context)["passed"] is True
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "no program": ({"helm": "/no/helm"}, "Put Helm 3.17 or newer, or Helm 4, into the image"),
+    "another program": ({"helm": "/bin/echo"}, "no Helm that serves"),
+    "a name": ({"release": "No Name"}, "Lower-case letters"),
+    "no chart": ({"chart": "./nothing"}, "no Chart.yaml"),
+    "no repository": ({"chart": "web"}, "neither of a registry nor of a commit"),
+    "no Git": ({"git_conn_id": None}, "no repository is given"),
+    "a path out": ({"chart": "./../etc"}, "chart"),
+    "a file": ({"values_files": ["no.yaml"]}, "no file 'no.yaml'"),
+    "a secret": ({"secret_values": {"a": "db"}}, "a field of a connection"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "told"), BAD.values(), ids=BAD)
+def test_what_is_wrong_is_said_before_anything_is_touched(
+    api: ApiServer, repo: Repository, context: dict[str, Any], arguments: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(AirflowFailException, match=told):
+        task(HelmReleaseOperator, "helm3", **arguments).execute(context)
+    assert api.all("secrets") == []
+
+
+TEMPLATES: dict[str, tuple[str, str]] = {
+    "required": ('a: {{ required "give me an a" .Values.a }}\n', "broken.yaml, line 1: give me an a"),
+    "nothing there": ("a:\n  b: {{ .Values.a.b.c }}\n", "broken.yaml, line 2"),
+    "no end": ("a: {{ if .Values.a }}\n", "broken.yaml"),
+    "no YAML": ("a: [1\n", "broken.yaml"),
+    "no such kind": (
+        "apiVersion: example.com/v1\nkind: Thing\nmetadata: {name: a}\n", "no kind Thing in version example.com/v1",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("template", "told"), TEMPLATES.values(), ids=TEMPLATES)
+def test_a_chart_that_does_not_render_is_told_by_its_line(
+    api: ApiServer, major: str, repo: Repository, context: dict[str, Any], template: str, told: str
+) -> None:
+    chart(repo.folder / "web", broken=template)
+    repo.commit()
+    with pytest.raises(AirflowFailException, match=told):
+        task(HelmReleaseOperator, major).execute(context)
+    assert api.all("secrets") == []
+
+
+def test_values_against_the_schema_are_told(
+    api: ApiServer, major: str, repo: Repository, context: dict[str, Any]
+) -> None:
+    schema = {"properties": {"replicas": {"type": "integer"}}}
+    (repo.folder / "web" / "values.schema.json").write_text(json.dumps(schema), encoding="utf-8")
+    repo.commit()
+    with pytest.raises(AirflowFailException, match=r"not what the chart's schema allows.*replicas"):
+        task(HelmReleaseOperator, major, values={"replicas": "two"}).execute(context)
+
+
+def test_the_program_is_found_on_the_path_and_by_the_connection(
+    api: ApiServer, context: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "helm").symlink_to(helm("helm3"))
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    versions = []
+    for path in ("", helm("helm4")):
+        connection = json.loads(os.environ["AIRFLOW_CONN_CLUSTER"])
+        connection["extra"]["helm_path"] = path
+        monkeypatch.setenv("AIRFLOW_CONN_CLUSTER", json.dumps(connection))
+        one = HelmOperator(task_id="task", release="web", kubernetes_conn_id="cluster")
+        with one.opened() as opened:
+            versions.append(opened.major)
+    assert versions == [3, 4]
