@@ -48,7 +48,7 @@ class Fault:
 
     :param kind: ``status`` (answer with ``status``, and ``retry_after``), ``delay`` (``seconds``), ``truncate``, ``drop``
         (close without an answer), ``lose`` (act, then close without an answer), ``twice`` (each event of a watch twice).
-    :param method: of the requests that are struck; ``*`` for all.
+    :param method: glob over the methods of the requests that are struck.
     :param path: glob over their paths.
     :param count: how many are struck; ``None`` for all.
     """
@@ -178,7 +178,7 @@ class ApiServer(Objects):
 
     def _strike(self, method: str, path: str) -> Fault | None:
         for fault in self.faults:
-            if fault.method in ("*", method) and fnmatchcase(path, fault.path):
+            if fnmatchcase(method, fault.method) and fnmatchcase(path, fault.path):
                 if fault.count is not None:
                     fault.count -= 1
                     if fault.count <= 0:

@@ -187,7 +187,8 @@ _RULES = (
         "Check its name and namespace.",
     ),
     _Rule(
-        r"(?i)(?:chart|manifest|repo(?:sitory)?|file)\b.*(?:not found|unknown)|not found in \S+ (?:repository|index)|404",
+        r"(?i)(?:chart|manifest|repo(?:sitory)?|file)\b.*(?:not found|unknown)|not found in \S+ (?:repository|index)"
+        r"|/\S+: not found|404",
         NotFound,
         "the chart is not there: {said}",
         "Check its name, version and repository.",

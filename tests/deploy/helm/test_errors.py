@@ -74,6 +74,7 @@ SAID: list[tuple[str, type[PipeOpsError], str]] = [
         'Error: chart "web" matching 9.9.9 not found in repo index. (try \'helm repo update\'): no chart version found',
         NotFound, "9.9.9",
     ),
+    ("Error: registry.example.com/charts/web:9.9.9: not found", NotFound, "the chart is not there"),
     ("Error: something new", SystemFailure, "something new"),
 ]  # fmt: skip
 

@@ -6,6 +6,9 @@ import asyncio
 import json
 import os
 import stat
+import threading
+import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,7 @@ from airflow_pipeops.deploy.helm.operators import (
     HelmUninstallOperator,
 )
 from airflow_pipeops.deploy.helm.program import Helm
+from airflow_pipeops.exceptions import PipeOpsError
 from tests.deploy.helm.conftest import Repository
 from tests.deploy.helm.running import (
     CONFIG,
@@ -34,7 +38,7 @@ from tests.deploy.helm.running import (
     kubeconfig,
     run,
 )
-from tests.kubernetes.apiserver import ApiServer
+from tests.kubernetes.apiserver import ApiServer, Fault
 
 SHOP = Deliverable("shop", environments=("staging",))
 
@@ -239,6 +243,28 @@ def _wedge(api: ApiServer, number: int) -> None:
         item["data"]["release"] = packed.decode()
 
     api.change("secrets", NAMESPACE, f"sh.helm.release.v1.web.v{number}", pend)
+
+
+def test_a_task_that_is_ended_lets_helm_write_down_that_it_failed(
+    api: ApiServer, major: str, repo: Repository, context: dict[str, Any]
+) -> None:
+    operator = task(HelmReleaseOperator, major, on_failure="keep")
+    # Helm cannot go on, since this request of it hangs.
+    api.faults.append(Fault("delay", path="*/configmaps*", method="P*", seconds=20))
+    ended = threading.Thread(
+        target=lambda: (_until(lambda: bool(statuses(api))), operator.on_kill()), daemon=True
+    )
+    ended.start()
+    with pytest.raises((AirflowFailException, PipeOpsError)):
+        operator.execute(context)
+    ended.join(60)
+    api.faults.clear()
+    assert statuses(api) == ["failed"]
+
+
+def _until(so: Callable[[], bool]) -> None:
+    while not so():
+        time.sleep(0.01)
 
 
 def test_it_goes_on_after_a_deferral(
