@@ -8,10 +8,6 @@ from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
-from tests import surroundings
-
-surroundings.arrange()
-
 
 def main(given: dict[str, Any]) -> None:
     """Run the task."""

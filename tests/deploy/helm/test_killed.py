@@ -18,11 +18,11 @@ import pytest
 
 from airflow_pipeops.deploy.helm import operators
 from airflow_pipeops.deploy.helm.operators import HelmReleaseOperator
-from airflow_pipeops.deploy.helm.releases import history_of
+from airflow_pipeops.deploy.helm.releases import Revision, history_of
 from tests.deploy.helm.conftest import Repository
 from tests.deploy.helm.running import MAJORS, NAMESPACE, ROOT, deployments_live, helm
 from tests.deploy.helm.test_operators import task
-from tests.kubernetes.apiserver import ApiServer
+from tests.kubernetes.apiserver import ApiServer, Fault
 
 
 def writes(api: ApiServer) -> int:
@@ -30,14 +30,33 @@ def writes(api: ApiServer) -> int:
     return sum(one.split()[0] in ("POST", "PUT", "PATCH") for one in list(api.requests))
 
 
+def releases(api: ApiServer) -> tuple[Revision, ...]:
+    """What Helm has left."""
+    return history_of(item for item in api.all("secrets") if item.get("type") == "helm.sh/release.v1")
+
+
 def killed_attempt(api: ApiServer, major: str, after: int, *, with_helm: bool) -> None:
-    """Run an attempt, and kill its worker after so many writes; its Helm goes on alone, or dies with it."""
+    """Run an attempt, and kill its worker; its Helm goes on alone, or dies with it.
+
+    :param after: so many writes after the pending revision was there; below 0: before it was.
+    """
+    # Slow enough for a killer to come between two of them.
+    slow = Fault("delay", method="P*", path=f"*/namespaces/{NAMESPACE}/*", seconds=0.3)
+    api.faults.append(slow)
     command = [sys.executable, "-m", "tests.deploy.helm.killed", json.dumps({"helm": helm(major), **WANTED})]
     begin = writes(api)
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
+        while process.poll() is None and not (after < 0 and writes(api) > begin):
+            if after >= 0 and any(one.pending for one in releases(api)):
+                break
+            time.sleep(0.001)
+        begin = writes(api)
         while process.poll() is None and writes(api) - begin < after:
             time.sleep(0.001)
+        if process.poll() is not None:
+            assert process.stdout is not None
+            raise AssertionError(f"the attempt ended by itself: {process.stdout.read()[-3000:]}")
         helms = _children(process.pid)
         process.kill()
         for child in helms if with_helm else []:
@@ -49,6 +68,7 @@ def killed_attempt(api: ApiServer, major: str, after: int, *, with_helm: bool) -
     finally:
         process.kill()
         process.wait(60)
+        api.faults.remove(slow)
 
 
 def _children(pid: int) -> list[int]:
@@ -79,11 +99,16 @@ def one_story(
             context["ti"].run_id = "run-1"
         killed_attempt(api, major, after, with_helm=with_helm)
         # So long after that no Helm of it can be at work.
+        left = releases(api)
+        if after >= 0:
+            assert left[-1].pending is with_helm or left[-1].status == "deployed"
+        if after in (0, 1):  # Helm was not near its end
+            assert left[-1].pending is with_helm
         ago = SimpleNamespace(time=lambda: time.time() + 10_000, sleep=time.sleep)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(operators, "time", ago)
             found = task(HelmReleaseOperator, major, **WANTED).execute(context)
-        history = history_of(item for item in api.all("secrets") if item.get("type") == "helm.sh/release.v1")
+        history = releases(api)
         ours = [one for one in history if one.made_by(task_identity(major, context))]
         assert found["rule"] == "ready"
         assert [one.number for one in ours if not one.pending] == [found["revision"]]
@@ -104,10 +129,10 @@ def task_identity(major: str, context: dict[str, Any]) -> Any:
 @pytest.mark.parametrize(
     ("major", "after", "with_helm", "first"),
     [
-        ("helm3", 1, True, False),
-        ("helm4", 2, True, True),
-        ("helm3", 2, False, True),
-        ("helm4", 4, True, False),
+        ("helm3", 0, True, False),
+        ("helm4", 1, True, True),
+        ("helm3", 1, False, True),
+        ("helm4", 2, True, False),
     ],
 )
 def test_a_killed_attempt_is_found_again(
@@ -130,6 +155,6 @@ def test_fifty_are_killed_anywhere(
 ) -> None:
     chance = random.Random(seed)
     one_story(
-        api, MAJORS[seed % 2], context, chance.randint(0, 7),
+        api, MAJORS[seed % 2], context, chance.randint(-1, 4),
         with_helm=chance.random() < 0.7, first=chance.random() < 0.5,
     )  # fmt: skip
