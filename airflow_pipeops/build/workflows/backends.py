@@ -271,15 +271,19 @@ class WorkflowsBuild(WorkflowsBackend):
     """Builds an image by a workflow with BuildKit, and pushes it from there.
 
     :param cache: keep what was built in the registry, beside the image, for the next build.
-    :param attestations: whether BuildKit says in the registry how the image came about and what is in it.
+    :param attestations: what BuildKit says in the registry of how the image came about and what is in it, and how; as for
+        :class:`~airflow_pipeops.build.cluster.backends.KubernetesBuild`.
     :param options: as for :class:`WorkflowsBackend`.
     """
 
     what, usual = "build", BUILD_TEMPLATE
 
-    def __init__(self, *, cache: bool = True, attestations: bool = True, **options: Any) -> None:
+    def __init__(
+        self, *, cache: bool = True, attestations: Mapping[str, str] | None = None, **options: Any
+    ) -> None:
         super().__init__(**options)
-        self.cache, self.attestations = cache, attestations
+        self.cache = cache
+        self.attestations = pods.ATTESTATIONS if attestations is None else dict(attestations)
 
     def start(self, request: BuildRequest, worker: Worker) -> BuiltImage | Waiting:
         """Begin the build, or find it begun."""
@@ -336,7 +340,9 @@ class WorkflowsBuild(WorkflowsBackend):
         digest = text(map_(last_word(node.parameters.get(ANSWER, "") if node else "")).get("digest"))
         if not digest.startswith("sha256:"):
             raise BadResponse(f"Argo {over.ref} has ended well, and does not say which image it built")
-        return BuiltImage(digest, "buildkit", {**self._facts(status), "attestations": self.attestations})
+        return BuiltImage(
+            digest, "buildkit", {**self._facts(status), "attestations": sorted(self.attestations)}
+        )
 
     async def _step(self, client: ArgoWorkflows, status: WorkflowStatus) -> FailedStep | list[str] | None:
         """Return the step that failed; the last lines of the log where none is named, ``None`` where no log is left."""

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from kubernetes.client import models as k8s
 
-from airflow_pipeops.build.backends import BUILDS, TESTS, BuiltImage, Waiting, Worker, make
+from airflow_pipeops.build.backends import BUILDS, TESTS, BuiltImage, TestResult, Waiting, Worker, make
 from airflow_pipeops.exceptions import (
     AccessDenied,
     BadResponse,
@@ -136,8 +136,8 @@ def handing_over(**files: bytes) -> dict[str, Sequence[str]]:
     return {"reports": [*lines, "=== pipeops all"]}
 
 
-def until(look: Callable[[], Any]) -> None:
-    end = time.monotonic() + 30
+def until(look: Callable[[], Any], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
     while not look():
         assert time.monotonic() < end, "it did not come"
         time.sleep(0.01)

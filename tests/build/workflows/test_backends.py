@@ -112,7 +112,7 @@ def test_an_image_is_built_and_its_digest_comes_back(server: ArgoServer, deferra
         "uid": metadata["uid"],
         "template": "pipeops-build",
         "pod": metadata["name"],
-        "attestations": True,
+        "attestations": ["provenance", "sbom"],
     }
     assert metadata["labels"]["pipeops/commit"] == COMMIT
     assert metadata["annotations"]["airflow-pipeops/task"] == "dag/run/task/-1"
