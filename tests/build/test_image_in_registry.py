@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import shutil
 import tarfile
+import tempfile
 import threading
 import time
 from base64 import b64encode
@@ -371,8 +372,9 @@ def test_a_worker_that_is_killed_at_any_moment_leaves_one_image_or_none(
 ) -> None:
     """Whenever the worker dies, what is seen in the registry is whole, and the next attempt ends with the one image."""
     fork = multiprocessing.get_context("fork")
-    sha = commit({"a": str(tmp_path), "Containerfile": "FROM scratch\nCOPY . /\n"})
+    sha = commit({"a": str(tmp_path), "Containerfile": f"FROM {empty.host}/base/shell:1\nCOPY . /srv\n"})
     base(empty, tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # of this test alone
     started = time.monotonic()
     whole = build(context, sha, image="unharmed")
     lasts = time.monotonic() - started
@@ -390,6 +392,7 @@ def test_a_worker_that_is_killed_at_any_moment_leaves_one_image_or_none(
         assert before in ([], [f"pipeops-{result['key']}"])
         assert result["found"] is bool(before)
         seen.append(bool(before))
+        assert [path for path in Path(tempfile.gettempdir()).glob("pipeops-*/logins")] == []
     assert False in seen, "no attempt was killed before it was done"
 
 

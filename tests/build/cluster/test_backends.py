@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from kubernetes.client import models as k8s
 
-from airflow_pipeops.build.backends import BUILDS, TESTS, BuiltImage, Waiting, Worker, make
+from airflow_pipeops.build.backends import BUILDS, TESTS, BuiltImage, TestResult, Waiting, Worker, make
 from airflow_pipeops.exceptions import (
     AccessDenied,
     BadResponse,
