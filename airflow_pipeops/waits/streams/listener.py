@@ -141,6 +141,8 @@ class Listener:
             pause = backoff.next()
             if self.proven:
                 tries, pause = 0, min(pause, _CUT)
+                if self._clock() - began < self._pace.arrival:
+                    self.failures += 1
                 if self._clock() - began >= GOOD:
                     backoff.reset()
             else:
@@ -170,17 +172,27 @@ class Listener:
     async def _listen(self, source: Source) -> None:
         self.proven, self.opened_at = False, self._clock()
         self._requests["streams"] += 1
-        async with aclosing(source.events()) as events:
-            async for reading in events:
-                if not self.proven:
-                    self.proven, self.lost_at, self.failures = True, None, 0
-                    self.accepted(source)
-                    log.info("%s: listening", self._name)
-                if self._board.told(reading):
-                    self._heard_at = self._clock()
-                # Many events may lie in a buffer already: others come to their turn in between.
-                await asyncio.sleep(0)
-        raise Unreachable("the stream ended")
+        holding: asyncio.TimerHandle | None = None
+        try:
+            async with aclosing(source.events()) as events:
+                async for reading in events:
+                    if not self.proven:
+                        self.proven = True
+                        self.accepted(source)
+                        holding = asyncio.get_running_loop().call_later(self._pace.arrival, self._holds)
+                        log.info("%s: listening", self._name)
+                    if self._board.told(reading):
+                        self._heard_at = self._clock()
+                    # Many events may lie in a buffer already: others come to their turn in between.
+                    await asyncio.sleep(0)
+            raise Unreachable("the stream ended")
+        finally:
+            if holding is not None:
+                holding.cancel()
+
+    def _holds(self) -> None:
+        """The stream has told, and goes on: one that is cut at its beginning each time tells nobody anything that lasts."""
+        self.lost_at, self.failures = None, 0
 
     def _lose(self, why: str) -> None:
         self.proven, self.why = False, why
