@@ -114,7 +114,7 @@ def _reason(
         return "no tests were collected, and nothing tested is not a pass"
     if last.passed == 0:
         return f"all {last.tests} tests were skipped or not run, and nothing tested is not a pass"
-    # What is tolerated explains that tests failed, and not that a signal ended the command: who knows what was yet to run.
+    # What is tolerated explains failed tests, and not what ended the command: who knows what it had yet to run.
     if status != 0 and (not tolerated or status < 0 or status > _SIGNALLED):
         return f"{last.passed} tests passed, but the test command ended with status {status}"
     if tolerance.floor is not None:

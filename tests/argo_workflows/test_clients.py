@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 import airflow_pipeops
-from airflow_pipeops.argo_workflows.clients.errors import Ended
+from airflow_pipeops.argo_workflows.clients.errors import Ended, error_of
 from airflow_pipeops.argo_workflows.clients.protocol import ArgoWorkflows, WorkflowRef
 from airflow_pipeops.argo_workflows.clients.rest import ArgoWorkflowsClient, LoopHttp
 from airflow_pipeops.argo_workflows.clients.worker import WorkerHttp
@@ -106,6 +107,17 @@ def test_the_uid_decides_which_workflow_of_a_name_is_meant(
         run(way, lambda client: client.get(WorkflowRef("other", "argo")))
 
 
+@pytest.mark.parametrize("way", SERVER)
+def test_a_server_without_an_archive_has_nothing_in_it(argo: ArgoServer, way: str) -> None:
+    """It says so as an internal error, which is no reason to try on."""
+    argo.has_archive = argo.archiving = False
+    uid = argo.submit(manifest())["metadata"]["uid"]
+    argo.remove("train")
+    with pytest.raises(NotFound, match=r"its end was not seen(.*)this server keeps none"):
+        run(way, lambda client: client.get(WorkflowRef("train", "argo", uid)))
+    assert argo.requests.count(f"GET /api/v1/archived-workflows/{uid}") == 1
+
+
 def test_through_kubernetes_another_of_the_name_is_not_taken_for_ours(argo: ArgoServer) -> None:
     first = argo.submit(manifest())["metadata"]["uid"]
     argo.remove("train")
@@ -166,6 +178,32 @@ def test_an_answer_without_an_end_is_not_read(
     monkeypatch.setattr("airflow_pipeops.argo_workflows.clients.rest.MANY", 1_000_000)
     with pytest.raises(SystemFailure, match="the rest was not read"):
         run(way, lambda client: client.artifact(REF, "n", "main-logs", archived=False))
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "words"),
+    [
+        (
+            "forbidden: exceeded quota: team, requested: count/workflows.argoproj.io=1",
+            Conflict,
+            "no room for",
+        ),
+        (
+            "forbidden: unable to create new content in namespace ml because it is being terminated",
+            NotFound,
+            "deleted",
+        ),
+        (
+            'workflows.argoproj.io is forbidden: cannot create resource "workflows"',
+            AccessDenied,
+            "lacks a permission",
+        ),
+    ],
+)
+def test_what_kubernetes_forbids_is_told_from_a_permission(said: str, kind: type, words: str) -> None:
+    found = error_of(0, json.dumps({"code": 7, "message": said}).encode(), "the workflow", "https://argo")
+    assert type(found) is kind
+    assert words in str(found)
 
 
 @pytest.mark.parametrize("way", SERVER)

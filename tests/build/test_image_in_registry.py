@@ -6,10 +6,13 @@ import gzip
 import io
 import json
 import logging
+import multiprocessing
 import os
 import shutil
 import tarfile
+import tempfile
 import threading
+import time
 from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
@@ -359,6 +362,38 @@ def test_a_key_that_is_at_another_digest_after_the_push_is_tried_again(
         build(context, sha, registry_conn_id="other")
     assert raised.value.retryable, "Airflow tries again"  # type: ignore[attr-defined]
     assert build(context, sha, registry_conn_id="other")["digest"] == theirs
+
+
+KILLS = 10
+
+
+def test_a_worker_that_is_killed_at_any_moment_leaves_one_image_or_none(
+    context, commit, empty, tmp_path, monkeypatch
+) -> None:
+    """Whenever the worker dies, what is seen in the registry is whole, and the next attempt ends with the one image."""
+    fork = multiprocessing.get_context("fork")
+    sha = commit({"a": str(tmp_path), "Containerfile": f"FROM {empty.host}/base/shell:1\nCOPY . /srv\n"})
+    base(empty, tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # of this test alone
+    started = time.monotonic()
+    whole = build(context, sha, image="unharmed")
+    lasts = time.monotonic() - started
+    seen = []
+    for number in range(KILLS):
+        worker = fork.Process(target=build, args=(context, sha), kwargs={"image": f"shop-{number}"})
+        worker.start()
+        worker.join(lasts * (number + 1) / KILLS)
+        worker.kill()
+        worker.join(30)
+        before = empty.tags(f"team/shop-{number}")
+        result = build(context, sha, image=f"shop-{number}")
+        assert empty.tags(f"team/shop-{number}") == [f"pipeops-{result['key']}"]
+        assert result["digest"] == whole["digest"]
+        assert before in ([], [f"pipeops-{result['key']}"])
+        assert result["found"] is bool(before)
+        seen.append(bool(before))
+        assert [path for path in Path(tempfile.gettempdir()).glob("pipeops-*/logins")] == []
+    assert False in seen, "no attempt was killed before it was done"
 
 
 def test_a_registry_that_dies_in_mid_push_is_an_error_that_is_tried_again_and_then_succeeds(

@@ -16,6 +16,9 @@ from airflow_pipeops.exceptions import (
 #: What the server says, as an internal error, of an act on a workflow that has ended.
 _ENDED = ("cannot shutdown a completed workflow", "cannot suspend completed workflows", "already shutdown")
 
+#: What a server without an archive says of it, as an internal error, too.
+_NO_ARCHIVE = "archived workflows not supported"
+
 
 class Ended(Conflict):
     """The workflow has ended already, so that nothing can be done with it any more."""
@@ -39,6 +42,8 @@ def error_of(status: int, content: bytes, about: str, url: str) -> PipeOpsError:
             value=url,
             remedy="Give the final URL, most often https.",
         )
+    if _NO_ARCHIVE in message:
+        return NotFound(f"{about} is not in an archive: this server keeps none")
     if any(words in message for words in _ENDED):
         return Ended(f"{about} has ended already{said}")
     if status == 401:
@@ -47,10 +52,7 @@ def error_of(status: int, content: bytes, about: str, url: str) -> PipeOpsError:
             remedy="Put a valid token into the connection: that of a service account, or of 'argo auth token'.",
         )
     if status == 403:
-        return AccessDenied(
-            f"the token lacks a permission for {about} (403){said}",
-            remedy="Give the verb to the service account of the token.",
-        )
+        return _forbidden(message, said, about)
     if status == 404:
         if code is None:
             return NotFound(
@@ -61,6 +63,20 @@ def error_of(status: int, content: bytes, about: str, url: str) -> PipeOpsError:
     if status == 409:
         return Conflict(f"{about} is there already, or a quota of the namespace is full{said}")
     return _other(status, code, said, about, url)
+
+
+def _forbidden(message: str, said: str, about: str) -> PipeOpsError:
+    """Tell what Kubernetes forbids to everybody from what the token may not do."""
+    if "exceeded quota" in message:
+        return Conflict(
+            f"there is no room for {about} in its namespace (403){said}", remedy="Raise the quota."
+        )
+    if "is being terminated" in message:
+        return NotFound(f"the namespace of {about} is being deleted{said}", remedy="Name another namespace.")
+    return AccessDenied(
+        f"the token lacks a permission for {about} (403){said}",
+        remedy="Give the verb to the service account of the token.",
+    )
 
 
 def _other(status: int, code: int | None, said: str, about: str, url: str) -> PipeOpsError:

@@ -123,7 +123,6 @@ class ArgoWorkflowsClient:
             return await self.http.object(
                 "GET",
                 f"/api/v1/archived-workflows/{_quoted(ref.uid)}",
-                params=fields,
                 about=str(ref),
                 most=MANY,
             )

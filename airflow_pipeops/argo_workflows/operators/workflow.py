@@ -13,8 +13,6 @@ from airflow_pipeops.argo_workflows.manifest import (
     manifest_of,
     namespace_of,
     reference,
-    template_of,
-    with_parameters,
 )
 from airflow_pipeops.argo_workflows.names import COMMIT, LONGEST, OPERATION, RUN, mark_of, marked, name_of
 from airflow_pipeops.argo_workflows.operators.base import (
@@ -26,9 +24,8 @@ from airflow_pipeops.argo_workflows.operators.base import (
 from airflow_pipeops.argo_workflows.rules import Goal
 from airflow_pipeops.argo_workflows.waits import error_of
 from airflow_pipeops.base.arguments import mapping, object_name, one_given, one_of
-from airflow_pipeops.base.documents import map_
 from airflow_pipeops.delivery.operators import no_retry, order_key, source_of
-from airflow_pipeops.exceptions import InvalidInput, NotFound, PipeOpsError
+from airflow_pipeops.exceptions import PipeOpsError
 from airflow_pipeops.waits.wait import Decided
 
 if TYPE_CHECKING:
@@ -38,31 +35,10 @@ if TYPE_CHECKING:
     from airflow_pipeops.argo_workflows.status import WorkflowStatus
     from airflow_pipeops.argo_workflows.submission import Order, Submitted
 
-#: Under this key the task remembers its workflow.
-_NOTED = "pipeops_argo_workflow"
 _ON_FAILURE: tuple[Literal["fail", "retry_failed_nodes"], ...] = ("fail", "retry_failed_nodes")
 _IF_KILLED = ("stop", "terminate", "leave")
 _SUSPENDED: tuple[Literal["wait", "fail"], ...] = ("wait", "fail")
 _LOGS = ("follow", "end", "none")
-
-
-class TaskNotes:
-    """What a task remembers between its attempts, in Airflow's store of its state.
-
-    :param store: of the task; ``None`` where Airflow gives none.
-    """
-
-    def __init__(self, store: Any) -> None:
-        self._store = store
-
-    def recall(self) -> Mapping[str, Any]:
-        """Return what was noted last."""
-        return map_(self._store.get(_NOTED)) if self._store is not None else {}
-
-    def keep(self, noted: Mapping[str, Any]) -> None:
-        """Note something."""
-        if self._store is not None:
-            self._store.set(_NOTED, dict(noted))
 
 
 class ArgoWorkflowOperator(WorkflowWaitMixin):
@@ -210,7 +186,7 @@ class ArgoWorkflowOperator(WorkflowWaitMixin):
     # ---- submitting --------------------------------------------------------------------------------------------------
 
     def _submitted(self, context: Context) -> Submitted:
-        from airflow_pipeops.argo_workflows.submission import submit
+        from airflow_pipeops.argo_workflows.submission import TaskNotes, submit
 
         hook = self.hook()
         order = self._order(context, hook)
@@ -222,7 +198,7 @@ class ArgoWorkflowOperator(WorkflowWaitMixin):
         return found
 
     def _order(self, context: Context, hook: ArgoWorkflowsHook) -> Order:
-        from airflow_pipeops.argo_workflows.submission import Order
+        from airflow_pipeops.argo_workflows.submission import Order, filled
 
         key, source = order_key(context), source_of(context)
         mark = mark_of(key)
@@ -240,16 +216,7 @@ class ArgoWorkflowOperator(WorkflowWaitMixin):
 
         async def manifest(client: ArgoWorkflows) -> dict[str, Any]:
             base = await self._copied(client, namespace) if given is None else given
-            name, scope = template_of(base)
-            declared = None
-            if name:
-                try:
-                    declared = map_((await client.template(namespace, name, cluster_scope=scope)).get("spec"))
-                except NotFound as error:
-                    raise InvalidInput(
-                        error.message, field="template", value=name, remedy="Check its name and namespace."
-                    ) from error
-            whole = with_parameters(base, parameters, declared)
+            whole = await filled(client, namespace, base, parameters)
             own = {**labels, OPERATION: mark}
             return marked(whole, order.name, namespace, labels=own, annotations=annotations)
 

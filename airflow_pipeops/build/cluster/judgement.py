@@ -243,7 +243,7 @@ def _not_begun(look: Look) -> Verdict | None:
             return fail("image", f"image {image} of container {name} cannot be had: {reason}: {message}")
         if reason in _PULLING:
             said = seen.told("Failed") or message
-            rule = "image_unreachable" if _unreachable(said + message) else "image"
+            rule = "image_unreachable" if unreachable(said + message) else "image"
             return _for_a_while(
                 look, rule, f"image {image} of container {name} cannot be pulled: {said}", PATIENCE
             )
@@ -367,8 +367,8 @@ def _after(seen: Seen) -> str:
     return f": {said[-1]}" if said else ""
 
 
-def _unreachable(said: str) -> bool:
-    """Whether a registry did not answer, rather than say no."""
+def unreachable(said: str) -> bool:
+    """Return whether a registry did not answer, rather than say no."""
     return bool(
         re.search(
             r"timeout|refused|reset|no such host|temporary|EOF|\b(429|5\d\d)\b|toomanyrequests|unavailable",

@@ -64,7 +64,13 @@ class Listener:
         source = self.source
         if source is None or not source.polls:
             return False
-        return not source.streams or self.failures >= POLL_AFTER or self._mute
+        return not source.streams or (self.failures >= POLL_AFTER and not self._lasting) or self._mute
+
+    @property
+    def _lasting(self) -> bool:
+        """The open stream has told of something, and has held for long enough to be of use."""
+        late = self.opened_at is not None and self._clock() - self.opened_at >= self._pace.arrival
+        return late and self.proven
 
     @property
     def _mute(self) -> bool:
@@ -138,12 +144,12 @@ class Listener:
                 self._board.forget()
             if error is None:
                 continue
-            pause = backoff.next()
+            pause, lasted = backoff.next(), self._clock() - began
             if self.proven:
                 tries, pause = 0, min(pause, _CUT)
-                if self._clock() - began < self._pace.arrival:
-                    self.failures += 1
-                if self._clock() - began >= GOOD:
+                # One that tells what there is and ends at once is of no use: what it told is forgotten with it.
+                self.failures = self.failures + 1 if lasted < self._pace.arrival else 0
+                if lasted >= GOOD:
                     backoff.reset()
             else:
                 tries, self.failures = tries + 1, self.failures + 1
@@ -172,27 +178,17 @@ class Listener:
     async def _listen(self, source: Source) -> None:
         self.proven, self.opened_at = False, self._clock()
         self._requests["streams"] += 1
-        holding: asyncio.TimerHandle | None = None
-        try:
-            async with aclosing(source.events()) as events:
-                async for reading in events:
-                    if not self.proven:
-                        self.proven = True
-                        self.accepted(source)
-                        holding = asyncio.get_running_loop().call_later(self._pace.arrival, self._holds)
-                        log.info("%s: listening", self._name)
-                    if self._board.told(reading):
-                        self._heard_at = self._clock()
-                    # Many events may lie in a buffer already: others come to their turn in between.
-                    await asyncio.sleep(0)
-            raise Unreachable("the stream ended")
-        finally:
-            if holding is not None:
-                holding.cancel()
-
-    def _holds(self) -> None:
-        """The stream has told, and goes on: one that is cut at its beginning each time tells nobody anything that lasts."""
-        self.lost_at, self.failures = None, 0
+        async with aclosing(source.events()) as events:
+            async for reading in events:
+                if not self.proven:
+                    self.proven, self.lost_at = True, None
+                    self.accepted(source)
+                    log.info("%s: listening", self._name)
+                if self._board.told(reading):
+                    self._heard_at = self._clock()
+                # Many events may lie in a buffer already: others come to their turn in between.
+                await asyncio.sleep(0)
+        raise Unreachable("the stream ended")
 
     def _lose(self, why: str) -> None:
         self.proven, self.why = False, why
