@@ -201,6 +201,15 @@ TABLE: list[tuple[Object, str, str]] = [
         "failed",
         "names_refused",
     ),
+    (
+        thing(
+            "apiextensions.k8s.io/v1",
+            "CustomResourceDefinition",
+            status={"conditions": conditions("Established=False:NotAccepted")},
+        ),
+        "waiting",
+        "not_established",
+    ),
     (thing("apiregistration.k8s.io/v1", "APIService"), "waiting", "api_unavailable"),
     (
         thing("apiregistration.k8s.io/v1", "APIService", status={"conditions": conditions("Available=True")}),
