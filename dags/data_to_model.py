@@ -9,12 +9,15 @@
     champion alias ◀─ production is live ◀─ promote to production ◀─ approve ◀─ verify with real requests ◀─┘
                                             (Git commit)        (policy or person)
 
+Training runs on the worker, or in a pod: PIPEOPS_TRAIN_IN=kubernetes, PIPEOPS_TRAIN_IMAGE=an image with this package.
 The champion is what production runs. A new batch starts training only while nothing is in production; after that the
 retrain policy decides (see ``drift_to_retrain``), or a person who triggers this DAG.
 """
 
 from __future__ import annotations
 
+import json
+import os
 from datetime import timedelta
 
 from airflow.providers.standard.operators.empty import EmptyOperator
@@ -39,6 +42,8 @@ from airflow_pipeops.validation.triggers import DataBatchTrigger
 DOMAIN = "airflow_pipeops.demo.flights"
 DESIRED_STATE = "pipeops_gitops_repo"
 BATCHES = 2  # months of data that a model learns from
+TRAIN_IN = os.environ.get("PIPEOPS_TRAIN_IN", "worker")
+TRAIN_IMAGE = os.environ.get("PIPEOPS_TRAIN_IMAGE", "")
 
 model = Deliverable("flight-delay", environments=("staging", "production"))
 arrived = model.signal("batch", DataBatchTrigger(storage_conn_id="pipeops_data", poll_interval=2))
@@ -86,6 +91,29 @@ def live(environment: str, change: GitOpsCommitOperator) -> ArgoCDAppSensor:
         deliverable=model,
         environment=environment,
         parents=[change.output["record_id"]],
+    )
+
+
+def training(**arguments):
+    """Train where the configuration says; either way, the task returns the same."""
+    if TRAIN_IN == "worker":
+        return TrainModelOperator(task_id="train", **arguments)
+    from airflow.providers.cncf.kubernetes.secret import Secret
+
+    from airflow_pipeops.build.cluster.operators import RecordedPodOperator
+
+    arguments["data"] = "{{ ti.xcom_pull('features')['uri'] }}"
+    return RecordedPodOperator(
+        task_id="train",
+        name="train",
+        image=TRAIN_IMAGE,
+        cmds=["python", "-m", "airflow_pipeops.models.pod"],
+        arguments=[json.dumps(arguments)],
+        secrets=[Secret("env", None, "pipeops-connections")],  # storage; the chart makes it
+        do_xcom_push=True,
+        multiple_outputs=True,
+        deferrable=True,
+        deliverable=model,
     )
 
 
@@ -143,8 +171,7 @@ with DAG(
         parents=[planned["parents"]],
     )
     features = BuildFeaturesOperator(task_id="features", data=planned["data"], transform=f"{DOMAIN}:features")
-    train = TrainModelOperator(
-        task_id="train",
+    train = training(
         trainer=f"{DOMAIN}:train",
         data=features.output["uri"],
         name=model.name,
@@ -198,7 +225,7 @@ with DAG(
         task_id="champion", model=model.name, version=register.output["version"], alias="champion"
     )
 
-    validate >> features
+    validate >> features >> train
     evaluate >> better(evaluate.output) >> register >> to_staging >> staging >> verify
     (
         verify

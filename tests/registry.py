@@ -138,6 +138,11 @@ class ContainerRegistry:
         assert status == 200, (status, content)
         return headers["docker-content-digest"], json.loads(content)
 
+    def tags(self, repository: str) -> list[str]:
+        """Return the tags that are there."""
+        status, _, content = self.ask("GET", f"/v2/{repository}/tags/list")
+        return [] if status == 404 else json.loads(content)["tags"] or []
+
     def blob(self, repository: str, digest: str) -> bytes:
         """Return the content of a blob."""
         status, _, content = self.ask("GET", f"/v2/{repository}/blobs/{digest}")

@@ -46,7 +46,10 @@ _CAUSES: tuple[tuple[re.Pattern[str], Cause], ...] = (
         ),
         Cause("infrastructure", "its pod or its machine was lost", infrastructure=True),
     ),
-    (re.compile(r"DeadlineExceeded|active deadline"), Cause("deadline", "it took longer than it may")),
+    (
+        re.compile(r"DeadlineExceeded|active deadline|specified deadline|exceeded its deadline"),
+        Cause("deadline", "it took longer than it may"),
+    ),
 )
 #: From this exit code on, a signal has ended the work.
 _SIGNALLED = 128
@@ -66,11 +69,24 @@ def cause_of(node: Node) -> Cause | None:
 
 
 def failed_nodes(nodes: Iterable[Node]) -> list[Node]:
-    """Return the nodes whose failure is not that of a node below them, in the order in which they ended."""
+    """Return the nodes whose failure is not that of a node below them, in the order in which they ended.
+
+    Of a node that was tried several times, the last attempt counts, and none where that went well.
+
+    :param nodes: of one workflow.
+    :return: those that failed by themselves.
+    """
+    known = list(nodes)
+    earlier: set[str] = set()
+    for node in known:
+        if node.type == "Retry":
+            earlier.update(node.children[:-1] if node.failed else node.children)
     found = [
         node
-        for node in nodes
-        if node.failed and node.type not in ("DAG", "Steps", "StepGroup", "Retry", "TaskGroup")
+        for node in known
+        if node.failed
+        and node.id not in earlier
+        and node.type not in ("DAG", "Steps", "StepGroup", "Retry", "TaskGroup")
     ]
     return sorted(found, key=lambda node: (node.finished_at, node.name))
 

@@ -6,6 +6,7 @@ import copy
 import difflib
 import json
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,15 @@ _REMEDY = (
     "or template='name of a WorkflowTemplate'."
 )
 _FILES = (".yaml", ".yml", ".json")
+#: Parts of a manifest that are used here, and what they are.
+_SHAPES = {
+    "metadata": dict,
+    "metadata.labels": dict,
+    "metadata.annotations": dict,
+    "spec.arguments": dict,
+    "spec.arguments.parameters": list,
+    "spec.templates": list,
+}
 _MOST_BYTES = 8 * 1024 * 1024
 
 
@@ -46,7 +56,7 @@ def manifest_of(workflow: Any, folder: str = "", expected: str = "Workflow") -> 
             field="workflow",
             remedy=_REMEDY,
         )
-    manifest = copy.deepcopy(dict(given))
+    manifest = _as_json(given)
     kind = manifest.setdefault("kind", expected)
     if kind != expected:
         remedy = _REMEDY
@@ -69,6 +79,7 @@ def manifest_of(workflow: Any, folder: str = "", expected: str = "Workflow") -> 
         )
     if not isinstance(manifest.get("spec"), Mapping):
         raise InvalidInput("the workflow has no spec", field="spec", remedy=_REMEDY)
+    _shaped(manifest)
     return manifest
 
 
@@ -140,7 +151,7 @@ def with_parameters(
                 value=name,
                 remedy=f"Give parameters={{{name!r}: ...}}.",
             )
-    values = {str(name): _text(value) for name, value in given.items()}
+    values = {str(name): _text(str(name), value) for name, value in given.items()}
     if values:
         kept = {name: dict(one) for name, one in own.items()}
         for name, value in values.items():
@@ -150,6 +161,25 @@ def with_parameters(
             }
         spec["arguments"] = {**map_(spec.get("arguments")), "parameters": list(kept.values())}
     return {**manifest, "spec": spec}
+
+
+def namespace_of(manifest: Mapping[str, Any], given: str) -> str:
+    """Return the namespace of a manifest.
+
+    :param manifest: which may name it.
+    :param given: the namespace that the task names; empty for none.
+    :return: the namespace; empty where neither names one.
+    :raises InvalidInput: where they name two.
+    """
+    own = text(map_(manifest.get("metadata")).get("namespace"))
+    if own and given and own != given:
+        raise InvalidInput(
+            f"the manifest is for namespace {own!r}, and the task for {given!r}",
+            field="namespace",
+            value=given,
+            remedy="Give it in one of the two.",
+        )
+    return own or given
 
 
 def template_of(manifest: Mapping[str, Any]) -> tuple[str, bool]:
@@ -167,8 +197,61 @@ def _has_value(parameter: Mapping[str, Any]) -> bool:
     return any(parameter.get(name) is not None for name in ("value", "valueFrom", "default"))
 
 
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+def _text(name: str, value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    try:
+        return (
+            _moment(value) if isinstance(value, date) else json.dumps(value, default=_moment, allow_nan=False)
+        )
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidInput(
+            f"the parameter {name!r} holds what JSON cannot say: {error}",
+            field="parameters",
+            value=name,
+            remedy="Give a text, or what JSON can say.",
+        ) from error
+
+
+def _as_json(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of a manifest as it will be sent; a day or a moment, which YAML knows and JSON does not, is its text."""
+    try:
+        found: dict[str, Any] = json.loads(json.dumps(given, default=_moment, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidInput(
+            f"the workflow holds what JSON cannot say: {error}",
+            field="workflow",
+            remedy="Give texts, numbers, lists and mappings.",
+        ) from error
+    return found
+
+
+def _moment(value: Any) -> str:
+    if isinstance(value, date):
+        return value.isoformat()
+    raise TypeError(f"{value!r:.100} is of type {type(value).__name__}")
+
+
+def _shaped(manifest: Mapping[str, Any]) -> None:
+    """Refuse parts of another shape: the server cannot even read them, and says so as if it were out of order."""
+    for path, kind in _SHAPES.items():
+        found: Any = manifest
+        for name in path.split("."):
+            found = map_(found).get(name)
+        if found is not None and not isinstance(found, kind):
+            named = "mapping" if kind is dict else "list"
+            raise InvalidInput(
+                f"{path} of the workflow is no {named}: {found!r:.100}", field=path, remedy=f"Give a {named}."
+            )
+    for part in ("labels", "annotations"):
+        for name, value in map_(map_(manifest.get("metadata")).get(part)).items():
+            if not isinstance(value, str):
+                raise InvalidInput(
+                    f"{name!r} in metadata.{part} of the workflow is {value!r:.100}, and no text",
+                    field=f"metadata.{part}",
+                    value=value,
+                    remedy="Write it in quotes.",
+                )
 
 
 def _document(given: str | Path, folder: str) -> Any:
@@ -183,7 +266,7 @@ def _document(given: str | Path, folder: str) -> Any:
             if path.stat().st_size > _MOST_BYTES:
                 raise InvalidInput(f"{where} is larger than 8 MB", field="workflow", value=content)
             content = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise InvalidInput(
                 f"{where} cannot be read: {error}",
                 field="workflow",

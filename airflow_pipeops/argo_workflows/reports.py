@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,14 +30,17 @@ def outputs_of(status: WorkflowStatus) -> dict[str, Any]:
     :return: as JSON.
     """
     pods = [node for node in status.nodes if node.type == "Pod"]
+    often = Counter(node.shown for node in pods)
+    # Two parts of a graph may have nodes that people see under the same name.
+    called = {node.id: node.shown if often[node.shown] == 1 else node.name for node in pods}
     return {
         "outputs": dict(status.parameters),
-        "node_outputs": {node.shown: dict(node.parameters) for node in pods if node.parameters},
+        "node_outputs": {called[node.id]: dict(node.parameters) for node in pods if node.parameters},
         "artifacts": [
             *(_reference(one, "") for one in status.artifacts),
-            *(_reference(one, node.shown) for node in pods for one in node.artifacts),
+            *(_reference(one, called[node.id]) for node in pods for one in node.artifacts),
         ],
-        "exit_codes": {node.shown: node.exit_code for node in pods if node.exit_code is not None},
+        "exit_codes": {called[node.id]: node.exit_code for node in pods if node.exit_code is not None},
     }
 
 

@@ -9,7 +9,7 @@ from airflow_pipeops.argo_workflows.operators.base import ArgoWorkflowsOperator,
 from airflow_pipeops.argo_workflows.rules import Goal
 from airflow_pipeops.argo_workflows.triggers import ArgoWorkflowSearchTrigger
 from airflow_pipeops.argo_workflows.waits import error_of
-from airflow_pipeops.base.arguments import one_given, one_of
+from airflow_pipeops.base.arguments import given, one_given, one_of, still_given
 from airflow_pipeops.delivery.operators import no_retry
 from airflow_pipeops.exceptions import InvalidInput, WorkflowFailed
 from airflow_pipeops.waits.operators import MARGIN
@@ -55,12 +55,14 @@ class ArgoWorkflowSensor(WorkflowWaitMixin):
         self.uid = uid
         self.labels = labels
         self.expect = one_of("expect", expect, _ENDS)
+        self._demanded = given(name=name, uid=uid, labels=labels)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Find it, and wait."""
         from airflow_pipeops.argo_workflows.search import Search, find, until_found
 
         with no_retry():
+            still_given(self, self._demanded)
             hook = self.hook()
             if self.uid:
                 return self._until_over(context, hook.ref(self.name, self.uid))
@@ -106,23 +108,15 @@ class ArgoWorkflowSensor(WorkflowWaitMixin):
         return self._finish(ref, self.wait_for(context, ref, goal, "execute_complete", note=note))
 
     def _finish(self, ref: WorkflowRef, decided: Decided) -> dict[str, Any]:
-        from airflow_pipeops.argo_workflows.reports import failure, outputs_of
+        from airflow_pipeops.argo_workflows.reports import failure
 
         verdict = decided.verdict
         if verdict.state == "failed" and verdict.rule != "workflow_failed":
             raise error_of(decided, f"Argo {ref}: {verdict.reason} (rule {verdict.rule})")
-        status = self.hook().run(lambda client: _whole(client, ref))
+        status = self.seen_ended(ref, decided, lambda client: _whole(client, ref))
         if verdict.state == "failed":
             raise WorkflowFailed(failure(status, verdict.reason, {}, [self.workflow_url]))
-        return {
-            "name": status.name,
-            "namespace": status.namespace,
-            "uid": status.uid,
-            "phase": status.phase,
-            "progress": status.progress,
-            "url": self.workflow_url,
-            **outputs_of(status),
-        }
+        return self.facts_of(status)
 
 
 async def _whole(client: ArgoWorkflows, ref: WorkflowRef) -> Any:

@@ -58,6 +58,7 @@ class Node:
     :param finished_at: when it ended.
     :param parameters: its output parameters.
     :param artifacts: references to its output artifacts, as the manifest has them; never their content.
+    :param children: ids of the nodes below it, in their order.
     """
 
     id: str
@@ -72,6 +73,7 @@ class Node:
     finished_at: str = ""
     parameters: Mapping[str, str] = field(default_factory=dict)
     artifacts: tuple[Mapping[str, Any], ...] = ()
+    children: tuple[str, ...] = ()
 
     @property
     def failed(self) -> bool:
@@ -238,6 +240,9 @@ def _node(node: Mapping[str, Any]) -> Node:
         finished_at=text(node.get("finishedAt")),
         parameters=_parameters(outputs),
         artifacts=tuple(maps(outputs.get("artifacts"))),
+        children=tuple(one for one in node.get("children") or () if isinstance(one, str))
+        if isinstance(node.get("children"), list)
+        else (),
     )
 
 

@@ -9,8 +9,10 @@ from typing import Any, Protocol
 
 from airflow_pipeops.argo_workflows.causes import infrastructure
 from airflow_pipeops.argo_workflows.clients.protocol import ArgoWorkflows, WorkflowRef
+from airflow_pipeops.argo_workflows.manifest import template_of, with_parameters
 from airflow_pipeops.argo_workflows.names import OPERATION
 from airflow_pipeops.argo_workflows.status import WorkflowStatus, read
+from airflow_pipeops.base.documents import map_
 from airflow_pipeops.base.retries import pause
 from airflow_pipeops.exceptions import (
     Conflict,
@@ -34,6 +36,26 @@ class Notes(Protocol):
 
     def keep(self, noted: Mapping[str, Any]) -> None:
         """Note something in place of what was noted before."""
+
+
+class TaskNotes:
+    """What a task remembers between its attempts, in Airflow's store of its state.
+
+    :param store: of the task; ``None`` where Airflow gives none.
+    :param under: the key in the store; each workflow of a task has its own.
+    """
+
+    def __init__(self, store: Any, under: str = "pipeops_argo_workflow") -> None:
+        self._store, self._under = store, under
+
+    def recall(self) -> Mapping[str, Any]:
+        """Return what was noted last."""
+        return map_(self._store.get(self._under)) if self._store is not None else {}
+
+    def keep(self, noted: Mapping[str, Any]) -> None:
+        """Note something."""
+        if self._store is not None:
+            self._store.set(self._under, dict(noted))
 
 
 @dataclass(frozen=True)
@@ -73,6 +95,30 @@ class Order:
     manifest: Callable[[ArgoWorkflows], Any]
     lint: bool = True
     retry_failed: bool = False
+
+
+async def filled(
+    client: ArgoWorkflows, namespace: str, base: Mapping[str, Any], parameters: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Set the parameters of a workflow, as it or the template that it refers to declares them.
+
+    :param client: reaches the template.
+    :param namespace: of the workflow.
+    :param base: the manifest.
+    :param parameters: values by name.
+    :return: the manifest with its parameters.
+    :raises InvalidInput: where the template is not there, and for parameters that do not fit.
+    """
+    name, scope = template_of(base)
+    declared = None
+    if name:
+        try:
+            declared = map_((await client.template(namespace, name, cluster_scope=scope)).get("spec"))
+        except NotFound as error:
+            raise InvalidInput(
+                error.message, field="template", value=name, remedy="Check its name and namespace."
+            ) from error
+    return with_parameters(base, parameters, declared)
 
 
 async def submit(client: ArgoWorkflows, order: Order, notes: Notes, say: Callable[[str], None]) -> Submitted:

@@ -130,14 +130,37 @@ def files(field: str, value: str | Sequence[str]) -> list[str]:
 
 
 def object_name(value: Any) -> str:
-    """Refuse an empty name of an object: without it, a call about one would be one about all.
+    """Refuse what names no object: without a name, or with a path in it, a call about one would be one about others.
 
     :return: the name.
     :raises InvalidInput: for none.
     """
-    if isinstance(value, str) and value:
+    if isinstance(value, str) and value not in ("", ".", "..") and not set("/%\0") & set(value):
         return value
     raise InvalidInput(f"{value!r} is no name", field="name", value=value, remedy="Give the object's name.")
+
+
+def given(**values: Any) -> tuple[str, ...]:
+    """Return the names of arguments that were given, when a task is made; see :func:`still_given`."""
+    return tuple(name for name, value in values.items() if value not in (None, ""))
+
+
+def still_given(task: Any, names: Iterable[str]) -> None:
+    """Refuse an argument that was given and has become nothing, as a template does that finds no value.
+
+    Without it, less would be asked for than was meant: any identity, any tag, any workflow of the name.
+
+    :param task: when it runs.
+    :param names: as :func:`given` returned them.
+    :raises InvalidInput: for the first that is empty.
+    """
+    for name in names:
+        if getattr(task, name) in (None, "", "None"):
+            raise InvalidInput(
+                f"{name} was given, and is empty when the task runs",
+                field=name,
+                remedy="Does its template, or the task that it comes from, give a value? Leave it out if nothing is meant.",
+            )
 
 
 def share(field: str, value: float, remedy: str) -> float:

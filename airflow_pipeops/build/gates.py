@@ -15,6 +15,8 @@ from typing import Any
 from airflow_pipeops.build.junit import Summary
 from airflow_pipeops.exceptions import InvalidInput
 
+#: Above this, and below 0, an exit status says that a signal has ended the command.
+_SIGNALLED = 128
 #: Of the names in a record, in characters: a record is small.
 _NAMED = 6000
 
@@ -112,7 +114,8 @@ def _reason(
         return "no tests were collected, and nothing tested is not a pass"
     if last.passed == 0:
         return f"all {last.tests} tests were skipped or not run, and nothing tested is not a pass"
-    if status != 0 and not tolerated:
+    # What is tolerated explains failed tests, and not what ended the command: who knows what it had yet to run.
+    if status != 0 and (not tolerated or status < 0 or status > _SIGNALLED):
         return f"{last.passed} tests passed, but the test command ended with status {status}"
     if tolerance.floor is not None:
         if coverage is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from airflow_pipeops.build.backends import (
     Worker,
 )
 from airflow_pipeops.build.hook import RegistryHook, RegistrySettings
+from airflow_pipeops.build.process import scratch
 from airflow_pipeops.build.references import parse
 from airflow_pipeops.build.registry import Registry
 from airflow_pipeops.exceptions import InvalidInput
@@ -30,9 +30,8 @@ class LocalBuild:
 
     def start(self, request: BuildRequest, worker: Worker) -> BuiltImage:
         """Build, and put the image where it is wanted."""
-        with tempfile.TemporaryDirectory(prefix="pipeops-image-") as folder:
-            scratch = Path(folder)
-            whole, digest, name = self._build(request, worker, scratch)
+        with scratch(f"image {worker.key}") as folder:
+            whole, digest, name = self._build(request, worker, folder)
             if not request.registry_conn_id:
                 new = oci.Layout(folder_of(request.storage_conn_id, request.image)).adopt(
                     whole, digest, request.tag
@@ -49,35 +48,35 @@ class LocalBuild:
     def kill(self) -> None:
         """The task ends its child processes itself."""
 
-    def _build(self, request: BuildRequest, worker: Worker, scratch: Path) -> tuple[oci.Layout, str, str]:
+    def _build(self, request: BuildRequest, worker: Worker, folder: Path) -> tuple[oci.Layout, str, str]:
         """Return a layout with the image, its digest, and what built it."""
-        file = scratch / "Containerfile"
+        file = folder / "Containerfile"
         file.write_text(request.containerfile, encoding="utf-8")
         context = (worker.source() / request.context).resolve()
         pinned = containerfile.bases(request.containerfile, request.arguments, request.platforms)
-        bases = sorted({base.name for base in pinned})
-        access = _access(request, bases, scratch)
-        whole, found, name = oci.Layout(scratch / "whole"), [], request.builder
+        bases = sorted({base.name for base in pinned}) if needs_bases(request.builder) else []
+        access = _access(request, bases, folder)
+        whole, found, name = oci.Layout(folder / "whole"), [], request.builder
 
         def make(wanted: str) -> builders.Builder:
             return builders.make(wanted, worker.run, request.timeout, worker.say, access)
 
         for number, platform in enumerate(request.platforms or ("",)):
-            builder = builders.choose(name, bases if needs_bases(name) else [], make, worker.say, platform)
+            builder = builders.choose(name, bases, make, worker.say, platform)
             name = request.builder if ":" in request.builder else builder.name  # one engine for all platforms
             worker.say(f"Building {request.image} from {request.commit[:12]} with {builder.name}")
             recipe = builders.Recipe(
                 context, file, request.arguments, request.target, platform, request.epoch
             )
-            place = scratch / f"build-{number}"
+            place = folder / f"build-{number}"
             place.mkdir()
             layout = builder.build(recipe, place)
             digest = layout.annotate(layout.only(), request.annotations)
+            if len(request.platforms) < 2:
+                return layout, digest, builder.name
             whole.adopt(layout, digest)
             found.append(digest)
-        if len(found) > 1:
-            return whole, whole.write(_index(whole, found, request.annotations)), builder.name
-        return whole, found[0], builder.name
+        return whole, whole.write(_index(whole, found, request.annotations)), builder.name
 
 
 def _index(layout: oci.Layout, manifests: list[str], annotations: Mapping[str, str]) -> dict[str, Any]:
@@ -136,19 +135,19 @@ def needs_bases(builder: str) -> bool:
     return ":" not in builder or builders.own(builder).needs_bases
 
 
-def _access(request: BuildRequest, bases: list[str], scratch: Path) -> builders.Access:
+def _access(request: BuildRequest, bases: list[str], folder: Path) -> builders.Access:
     """Write down for the engine how the registries of the base images are reached."""
     known = known_registries(request)
     hosts = {parse(base).host: parse(base).repository for base in bases}
     credentials = {host: one for host, path in hosts.items() if (one := known_credential(known, host, path))}
     used = [known[host] for host in hosts if host in known]
-    certs = scratch / "certs"
+    certs = folder / "certs"
     certs.mkdir()
     for number, settings in enumerate(used):
         if settings.ca_file:
             os.symlink(os.path.abspath(settings.ca_file), certs / f"{number}.crt")
     return builders.Access(
-        auth_file=logins.write(scratch / "logins", credentials) if credentials else None,
+        auth_file=logins.write(folder / "logins", credentials) if credentials else None,
         certs=certs if any(certs.iterdir()) else None,
         insecure=any(one.plain or not one.verify_tls for one in used),
     )
@@ -166,7 +165,7 @@ def known_credential(known: Mapping[str, RegistrySettings], host: str, repositor
     if host in known:
         return known[host].credential
     file = logins.default_file()
-    return logins.read(file, host, repository) if file else None
+    return logins.read(file, host, repository, must=False) if file else None
 
 
 @contextmanager
@@ -191,8 +190,8 @@ class LocalTests:
             )
         attempts: list[Attempt] = []
         while not attempts or (len(attempts) <= request.reruns and testrun.worth_a_rerun(attempts[-1])):
-            with tempfile.TemporaryDirectory(prefix="pipeops-test-") as folder:
-                attempts.append(testrun.attempt(request, worker, Path(folder)))
+            with scratch(f"tests {worker.key}") as folder:
+                attempts.append(testrun.attempt(request, worker, folder))
         return TestResult(tuple(attempts))
 
     def resume(self, request: TestRequest, worker: Worker, event: Mapping[str, Any]) -> TestResult:

@@ -16,17 +16,20 @@ from airflow_pipeops.exceptions import InvalidInput
 _LIMIT = 1024 * 1024
 
 
-def read(path: Path, host: str, repository: str = "") -> Credential | None:
+def read(path: Path, host: str, repository: str = "", *, must: bool = True) -> Credential | None:
     """Find what a ``config.json`` of Docker or an ``auth.json`` of Podman holds for a repository.
 
     :param repository: the entry that names more of its path comes first.
+    :param must: whether somebody has named the file for this registry, so that it has to be of use.
     :return: the credential; ``None`` where the file has none.
-    :raises InvalidInput: if the file cannot be read, or leaves it to a program.
+    :raises InvalidInput: if the file must be of use and cannot be read, or leaves the login to a program.
     """
     try:
         with open(path, "rb") as file:
             document = map_(parsed(file.read(_LIMIT + 1), _LIMIT))
     except (OSError, ValueError) as error:
+        if not must:
+            return None
         raise InvalidInput(
             f"the auth file {str(path)!r} cannot be read: {error}",
             field="auth_file",
@@ -40,7 +43,7 @@ def read(path: Path, host: str, repository: str = "") -> Credential | None:
         if found:
             return found
     helper = map_(document.get("credHelpers")).get(host) or document.get("credsStore")
-    if helper:
+    if helper and must:
         raise InvalidInput(
             f"the auth file {str(path)!r} leaves the login for {host} to the program docker-credential-{helper}, "
             "which is not run here",

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, BaseOperatorLink
 
-from airflow_pipeops.base.arguments import mapping, matching, not_empty, one_given, positive
+from airflow_pipeops.base.arguments import (
+    given,
+    mapping,
+    matching,
+    not_empty,
+    one_given,
+    positive,
+    still_given,
+)
 from airflow_pipeops.base.connections import known_to_airflow, read
 from airflow_pipeops.base.documents import map_
 from airflow_pipeops.base.http import base_url, trusting
 from airflow_pipeops.delivery.links import CommitLink, LogLink
-from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry, order_key, source_of
+from airflow_pipeops.delivery.operators import (
+    DeliveryOperator,
+    idempotency_key,
+    no_retry,
+    order_key,
+    source_of,
+)
 from airflow_pipeops.exceptions import (
     BuildFailed,
     GateFailed,
@@ -92,6 +108,7 @@ class _SourceOperator(DeliveryOperator):
         self.commit = commit
         self.timeout = positive("timeout", timeout)
         self._command: Command | None = None
+        self._token = ""
 
     def on_kill(self) -> None:
         """End what runs, with everything that it started, here and at the backend."""
@@ -104,9 +121,9 @@ class _SourceOperator(DeliveryOperator):
         self, context: Context, event: Mapping[str, Any], request: Mapping[str, Any]
     ) -> dict[str, Any]:
         """Go on after the backend's trigger has fired."""
-        with no_retry(), tempfile.TemporaryDirectory(prefix="pipeops-") as folder:
+        with no_retry(), self._scratch(context) as folder:
             asked = self._asked(request)
-            worker = self._worker(context, self._sources(Path(folder)))
+            worker = self._worker(context, self._sources(folder))
             return self._go_on(context, asked, self._made().resume(asked, worker, event))
 
     def _go_on(self, context: Context, request: Any, outcome: Any) -> dict[str, Any]:
@@ -154,15 +171,25 @@ class _SourceOperator(DeliveryOperator):
     def _checkout(self, dest: Path) -> None:
         self._source_client().checkout(self.commit, dest)
 
+    @staticmethod
+    def _scratch(context: Context) -> AbstractContextManager[Path]:
+        from airflow_pipeops.build.process import scratch
+
+        return scratch(f"source {idempotency_key(context)}")
+
     def _worker(self, context: Context, source: Callable[[], Path]) -> Worker:
         from airflow_pipeops.build.backends import Worker
 
+        # Two installations on one machine may have runs of one name.
+        who = f"{os.environ.get('AIRFLOW_HOME', '')} {idempotency_key(context)}"
+        self._token = hashlib.sha256(who.encode()).hexdigest()
         return Worker(context, order_key(context), source, self._run, self._tell)
 
     def _tell(self, line: str) -> None:
         self.log.info("%s", line)
 
     def _run(self, command: Command) -> Finished:
+        command.token = self._token or command.token
         self._command = command
         try:
             return command.run()
@@ -244,9 +271,9 @@ class RunTestsOperator(_SourceOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Check out, run, judge, keep the reports and the end of the log, record."""
-        with no_retry(), tempfile.TemporaryDirectory(prefix="pipeops-test-") as folder:
+        with no_retry(), self._scratch(context) as folder:
             request = self._request()
-            worker = self._worker(context, self._sources(Path(folder)))
+            worker = self._worker(context, self._sources(folder))
             return self._go_on(context, request, self._made().start(request, worker))
 
     def _asked(self, request: Mapping[str, Any]) -> TestRequest:
@@ -480,10 +507,10 @@ class BuildImageOperator(_SourceOperator):
         from airflow_pipeops.build import planning
         from airflow_pipeops.build.backends import BuiltImage
 
-        with no_retry(), tempfile.TemporaryDirectory(prefix="pipeops-build-") as folder:
+        with no_retry(), self._scratch(context) as folder:
             backend = self._made()
             request = self._request()
-            source = Path(folder, "source")
+            source = folder / "source"
             self._checkout(source)
             plan = planning.plan(self._source_client(), source, request, file=self.file)
             self._refuse_pointers(plan.pointers)
@@ -538,8 +565,10 @@ class BuildImageOperator(_SourceOperator):
                 value=self.image,
                 remedy="Use lower-case letters, digits, dashes, dots and slashes; no tag and no digest.",
             )
-        builder = self.builder or settings.builder()
-        builders.check(builder)
+        local = self.backend == "local"
+        builder = self.builder or (settings.builder() if local else "auto")
+        if local:  # another backend has builders of its own
+            builders.check(builder)
         for tag in self.tags:
             references.tag(tag, "tags")
         matching("context", self.context_folder, _FOLDER, "a folder of the repository", _CONTEXT)
@@ -650,8 +679,8 @@ class VerifyImageOperator(_SignatureOperator):
     """Demand that an image is what its digest says, and that somebody has signed it; else the gate is shut.
 
     The digest is always checked: the registry's answer is hashed. With ``key``, or ``certificate_identity`` and
-    ``certificate_issuer``, a signature by that identity is demanded, too, and with ``attestations`` signed
-    statements about the image, such as its provenance.
+    ``certificate_issuer``, a signature by that identity is demanded, too; or, with ``attestations``, statements about the
+    image that it has signed, such as its provenance.
 
     :param tag: a tag of the image's repository that must mean this digest; templated.
     :param key: public key of who must have signed: a path, or a URI of a key service that cosign knows; templated.
@@ -693,13 +722,18 @@ class VerifyImageOperator(_SignatureOperator):
         self.certificate_identity = certificate_identity
         self.certificate_issuer = certificate_issuer
         self.attestations = attestations
+        self._demanded = given(
+            tag=tag, key=key, certificate_identity=certificate_identity, certificate_issuer=certificate_issuer
+        )
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read the image's manifest, compare, have the signatures verified, record."""
+        from airflow_pipeops.build.process import scratch
         from airflow_pipeops.build.references import by_digest
         from airflow_pipeops.build.signatures import Cosign
 
         with no_retry():
+            still_given(self, self._demanded)
             image = by_digest(self.image)
             identity = self._identity()
             settings = self._settings(image.host)
@@ -715,8 +749,8 @@ class VerifyImageOperator(_SignatureOperator):
                         )
                     verified.append("tag")
             if identity is not None:
-                with tempfile.TemporaryDirectory(prefix="pipeops-cosign-") as folder:
-                    cosign = Cosign(self.cosign, self._run, settings, Path(folder), self.timeout)
+                with scratch(f"verify {idempotency_key(context)}") as folder:
+                    cosign = Cosign(self.cosign, self._run, settings, folder, self.timeout)
                     for wanted in self.attestations or ("",):
                         cosign.verify(image, identity, wanted)
                         verified.append(wanted or "signature")
@@ -775,10 +809,11 @@ class SignImageOperator(_SignatureOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Sign; a second signature by the same key changes nothing."""
+        from airflow_pipeops.build.process import scratch
         from airflow_pipeops.build.references import by_digest
         from airflow_pipeops.build.signatures import Cosign
 
-        with no_retry(), tempfile.TemporaryDirectory(prefix="pipeops-cosign-") as folder:
+        with no_retry(), scratch(f"sign {idempotency_key(context)}") as folder:
             image = by_digest(self.image)
             settings = self._settings(image.host)
             connection = read(self.signing_conn_id)
@@ -789,10 +824,10 @@ class SignImageOperator(_SignatureOperator):
                 private_key=content,
                 key=key,
             )
-            cosign = Cosign(self.cosign, self._run, settings, Path(folder), self.timeout)
+            cosign = Cosign(self.cosign, self._run, settings, folder, self.timeout)
             if content:
                 remember(content)
-                key = str(Path(folder, "signing.key"))
+                key = str(folder / "signing.key")
                 with open(os.open(key, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8") as file:
                     file.write(content)
             password = connection.password or ""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -43,6 +46,21 @@ class Finished:
     output: str
 
 
+@contextmanager
+def scratch(key: str) -> Iterator[Path]:
+    """Make a folder that nobody else may read, and take it away; before that, what an attempt left that was killed.
+
+    :param key: the same for each attempt of one task, and for this use of the folder alone.
+    :yield: the folder.
+    """
+    who = f"{os.environ.get('AIRFLOW_HOME', '')} {key}"  # two installations may have runs of one name
+    prefix = f"pipeops-{hashlib.sha256(who.encode()).hexdigest()[:24]}-"
+    for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
 def environment(
     home: Path, extra: Mapping[str, str] | None = None, keep: Sequence[str] = ()
 ) -> dict[str, str]:
@@ -72,8 +90,9 @@ class Command:
         self.cwd = cwd
         self.timeout = timeout
         self.on_line = on_line
-        self._token = uuid.uuid4().hex
-        self._env = {**env, TOKEN: self._token}
+        #: The same for each attempt of one task: what an attempt left running whose worker was killed ends with the next.
+        self.token = uuid.uuid4().hex
+        self._env = dict(env)
         self._process: subprocess.Popen[bytes] | None = None
 
     def run(self) -> Finished:
@@ -83,11 +102,12 @@ class Command:
         :raises BuildFailed: if the program cannot be started.
         """
         started = time.monotonic()
+        _end(self.token)
         try:
             self._process = subprocess.Popen(
                 self.argv,
                 cwd=self.cwd,
-                env=self._env,
+                env={**self._env, TOKEN: self.token},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -118,9 +138,7 @@ class Command:
     def kill(self) -> None:
         """End the whole group, and what left it but still carries our token (Linux)."""
         self._signal(signal.SIGKILL)
-        for pid in _carriers(self._token):
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+        _end(self.token)
 
     def _signal(self, number: int) -> None:
         if self._process is not None and self._process.returncode is None:
@@ -151,6 +169,12 @@ class Command:
                 while size - len(tail[0]) >= TAIL_BYTES:
                     size -= len(tail.popleft())
                 self.on_line(line.decode(errors="replace").rstrip())
+
+
+def _end(token: str) -> None:
+    for pid in _carriers(token):
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _carriers(token: str) -> list[int]:

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from airflow_pipeops.models.registry import Registry
 
 DAGS = frozenset(
-    {"code_to_release", "data_to_model", "desired_state_drift", "drift_to_retrain", "release_guard"}
+    {
+        *("code_to_release", "data_to_model", "desired_state_drift", "drift_to_retrain", "release_guard"),
+        "workflow_to_image",
+    }
 )
 #: A month of flights in the demo: a seeded sample, so that a year fits into minutes.
 ROWS = 9000
@@ -116,7 +119,7 @@ class Stack:
         self.api = AirflowApi(self.url, "admin", self.passwords["admin"])
         self._wait("the API server", self._api_answers)
         self._wait("scheduler, DAG processor and triggerer", self._airflow_is_well)
-        self._wait("the five DAGs", lambda: set(self.api.dags()) >= DAGS)
+        self._wait("the example DAGs", lambda: set(self.api.dags()) >= DAGS)
         self.start_seconds = time.monotonic() - started
         self._say(f"· everything is up after {self.start_seconds:.0f} s")
 

@@ -61,6 +61,16 @@ MOST, FEW = 256 * 1024**2, 1024**2
 LONGEST = 10
 
 
+def passing(said: str) -> bool:
+    """Tell whether a complaint of git is about the network or a busy server, which the next attempt may not meet.
+
+    :param said: what git wrote.
+    :return: whether it is; what is refused, not trusted or not there, is so the next time, too.
+    """
+    lasting = (_UNTRUSTED, _DENIED, _ABSENT)
+    return bool(_NETWORK.search(said)) and not any(pattern.search(said) for pattern in lasting)
+
+
 @dataclass(frozen=True)
 class Output:
     """What a git process left.

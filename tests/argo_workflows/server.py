@@ -74,6 +74,8 @@ class ArgoServer(ApiServer):
         self.archive: dict[str, Object] = {}
         #: Whether what is deleted after its end goes to the archive.
         self.archiving = True
+        #: Whether there is an archive at all.
+        self.has_archive = True
         self.knows_uid = True
         self.version_said = "v4.1.2"
         #: So many creations are refused for a quota.
@@ -539,6 +541,8 @@ class ArgoServer(ApiServer):
     # ---- the archive, artifacts --------------------------------------------------------------------------------------
 
     def _do_archived_get(self, values: dict[str, str], query: dict[str, str], sent: Object) -> Object:
+        if not self.has_archive:
+            raise Grpc(13, "getting archived workflows not supported")
         found = self.archive.get(values["uid"])
         if found is None:
             raise Grpc(5, "not found")
@@ -649,6 +653,9 @@ class ArgoServer(ApiServer):
             await task
         except asyncio.CancelledError:
             raise _Cut from None
+        except Exception as error:  # the HTTP server would keep it to itself
+            self.unfit.append(f"a stream broke: {error!r}")
+            raise
         finally:
             self.open_logs -= logs
             self.open_events -= not logs

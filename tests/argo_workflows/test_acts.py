@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -20,7 +21,7 @@ from airflow_pipeops.argo_workflows.operators import (
     ArgoWorkflowTerminateOperator,
 )
 from airflow_pipeops.argo_workflows.sensors import ArgoWorkflowSensor
-from airflow_pipeops.exceptions import InvalidInput
+from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
 from tests.argo_workflows.running import MANIFEST, Play, run, task, until
 from tests.argo_workflows.server import ArgoServer, Plan
 from tests.kubernetes.apiserver import Fault
@@ -83,6 +84,60 @@ def test_a_lost_answer_to_a_stop_is_looked_up(argo: ArgoServer, context: dict[st
 def test_one_that_is_not_there(argo: ArgoServer, context: dict[str, Any], name: str, said: str) -> None:
     with pytest.raises(AirflowFailException, match=said):
         run(task(ArgoWorkflowStopOperator, name=name), context)
+
+
+@pytest.mark.parametrize("knows_uid", [True, False])
+@pytest.mark.parametrize("conn_id", BOTH)
+@pytest.mark.parametrize(
+    ("cls", "phase"),
+    [
+        (ArgoWorkflowStopOperator, ""),
+        (ArgoWorkflowTerminateOperator, ""),
+        (ArgoWorkflowSuspendOperator, ""),
+        (ArgoWorkflowResumeOperator, ""),
+        (ArgoWorkflowRetryOperator, "Failed"),
+    ],
+)
+def test_with_a_uid_no_other_of_the_name_is_acted_on(
+    argo: ArgoServer, context: dict[str, Any], cls: Any, phase: str, conn_id: str, knows_uid: bool
+) -> None:
+    """The server's acts know names alone: one of a workflow that is gone would meet the one that has its name now."""
+    argo.knows_uid = knows_uid
+    uid = submitted(argo)
+    argo.finish("theirs", "Failed")
+    argo.remove("theirs")
+    submitted(argo)
+    argo.begin("theirs")
+    if phase:
+        argo.finish("theirs", phase)
+    before = argo.one("theirs")
+    with contextlib.suppress(AirflowFailException, PipeOpsError):
+        run(cls(task_id="task", name="theirs", uid=uid, argo_workflows_conn_id=conn_id), context)
+    assert argo.one("theirs") == before
+
+
+EMPTY: list[Any] = [
+    (ArgoWorkflowStopOperator, {"name": "theirs"}, "uid"),
+    (ArgoWorkflowRetryOperator, {"name": "theirs"}, "uid"),
+    (ArgoWorkflowResubmitOperator, {"resubmit": "theirs"}, "uid"),
+    (ArgoWorkflowSensor, {"name": "theirs"}, "uid"),
+    (ArgoWorkflowSensor, {}, "name"),
+    (ArgoWorkflowSensor, {}, "labels"),
+]
+
+
+@pytest.mark.parametrize("value", ["", None, "None"])
+@pytest.mark.parametrize(("cls", "arguments", "field"), EMPTY)
+def test_a_template_that_finds_no_value_means_no_workflow_and_not_any(
+    argo: ArgoServer, context: dict[str, Any], cls: Any, arguments: dict[str, str], field: str, value: Any
+) -> None:
+    submitted(argo)
+    argo.finish("theirs")
+    made = task(cls, **arguments, **{field: "{{ params.nothing }}"})
+    setattr(made, field, value)  # as Airflow renders it
+    with pytest.raises(AirflowFailException, match=f"{field} was given, and is empty when the task runs"):
+        run(made, context)
+    assert len(argo.workflows()) == 1
 
 
 # ---- suspend, resume ---------------------------------------------------------------------------------------------------
@@ -311,6 +366,21 @@ def test_a_cron_workflow_is_created_changed_or_left(
     assert found["metadata"]["labels"] == {"team": "ml"}
     run(rest(suspend=False), context)
     assert argo.read("cronworkflows", "argo", "nightly")["spec"]["suspend"] is False  # type: ignore[index]
+
+
+@pytest.mark.parametrize("conn_id", BOTH)
+def test_a_cron_workflow_is_in_the_namespace_that_it_names(
+    argo: ArgoServer, context: dict[str, Any], conn_id: str
+) -> None:
+    theirs = {**CRON, "metadata": {"name": "nightly", "namespace": "ml"}}
+    found = run(declare(conn_id, theirs), context)
+    assert (found["namespace"], argo.all("cronworkflows")[0]["metadata"]["namespace"]) == ("ml", "ml")
+    other = ArgoCronWorkflowOperator(
+        task_id="task", manifest=theirs, namespace="argo", argo_workflows_conn_id=conn_id
+    )
+    with pytest.raises(AirflowFailException, match="for namespace 'ml', and the task for 'argo'"):
+        run(other, context)
+    assert len(argo.all("cronworkflows")) == 1
 
 
 def test_a_lost_answer_leaves_one_cron_workflow(argo: ArgoServer, context: dict[str, Any]) -> None:

@@ -106,6 +106,17 @@ def test_the_uid_decides_which_workflow_of_a_name_is_meant(
         run(way, lambda client: client.get(WorkflowRef("other", "argo")))
 
 
+@pytest.mark.parametrize("way", SERVER)
+def test_a_server_without_an_archive_has_nothing_in_it(argo: ArgoServer, way: str) -> None:
+    """It says so as an internal error, which is no reason to try on."""
+    argo.has_archive = argo.archiving = False
+    uid = argo.submit(manifest())["metadata"]["uid"]
+    argo.remove("train")
+    with pytest.raises(NotFound, match=r"its end was not seen(.*)this server keeps none"):
+        run(way, lambda client: client.get(WorkflowRef("train", "argo", uid)))
+    assert argo.requests.count(f"GET /api/v1/archived-workflows/{uid}") == 1
+
+
 def test_through_kubernetes_another_of_the_name_is_not_taken_for_ours(argo: ArgoServer) -> None:
     first = argo.submit(manifest())["metadata"]["uid"]
     argo.remove("train")

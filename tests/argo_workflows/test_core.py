@@ -302,6 +302,29 @@ def test_a_failure_is_told_by_its_nodes_not_by_those_above_them() -> None:
     assert "no logs of fit are left: its pod is gone, and they were not archived" in lines
 
 
+def test_of_several_attempts_the_last_one_counts() -> None:
+    lost, good = node("fit(0)", "Error", message="pod deleted"), node("fit(1)", "Succeeded")
+    tried = node("fit", "Succeeded", type="Retry", children=[lost["id"], good["id"]])
+    failed = node("eval", "Failed", message="Error (exit code 1)", exit_code=1)
+    status = read(workflow("Failed", nodes=nodes(lost, good, tried, failed)))
+    assert [one.shown for one in failed_nodes(status.nodes)] == ["eval"]
+    again = node("fit(1)", "Failed", message="Error (exit code 2)", exit_code=2)
+    tried = node("fit", "Failed", type="Retry", children=[lost["id"], again["id"]])
+    status = read(workflow("Failed", nodes=nodes(lost, again, tried)))
+    assert [one.shown for one in failed_nodes(status.nodes)] == ["fit(1)"]
+    assert infrastructure(status) == ""
+
+
+def test_nodes_of_one_name_are_told_apart() -> None:
+    table = nodes(
+        node("fit", "Succeeded", exit_code=0),
+        {**node("other.fit", "Succeeded", exit_code=3), "displayName": "fit"},
+        node("eval", "Succeeded", exit_code=0),
+    )
+    found = outputs_of(read(workflow("Succeeded", nodes=table)))
+    assert found["exit_codes"] == {"train.fit": 0, "train.other.fit": 3, "eval": 0}
+
+
 def test_secrets_in_messages_and_logs_are_taken_out() -> None:
     status = read(workflow("Failed", nodes=nodes(node("fit", "Failed", message="token=abcdef123"))))
     said = failure(status, "password=hunter2hunter2", {status.nodes[0].id: ["Bearer abcdefgh12345678"]}, [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -87,12 +88,37 @@ def test_a_model_of_the_client_has_the_names_of_the_api() -> None:
         ({"kind": "Deployment", "spec": {}}, "workflow", "of kind 'Deployment', and no Workflow"),
         ({"apiVersion": "v1", "spec": {}}, "apiVersion", "of apiVersion 'v1'"),
         ({"metadata": {}}, "spec", "has no spec"),
+        ({"metadata": "x", "spec": {}}, "metadata", "is no mapping: 'x'"),
+        ({"metadata": {"labels": ["a"]}, "spec": {}}, "metadata.labels", "is no mapping"),
+        ("metadata: {labels: {version: 1.0}}\nspec: {}\n", "metadata.labels", "'version' in metadata.labels"),
+        ({"spec": {"templates": {"a": 1}}}, "spec.templates", "is no list"),
+        ({"spec": {"arguments": [1]}}, "spec.arguments", "is no mapping"),
+        ({"spec": {"arguments": {"parameters": {"a": 1}}}}, "spec.arguments.parameters", "is no list"),
+        ({"spec": {"priority": float("nan")}}, "workflow", "what JSON cannot say"),
+        ({"spec": {"hooks": {1, 2}}}, "workflow", "is of type set"),
+        ("spec: &a {entrypoint: main, x: *a}", "workflow", "what JSON cannot say"),
+        ("a\0.yaml", "workflow", "cannot be read"),
     ],
 )
 def test_what_is_no_workflow_is_refused_by_its_field(given: Any, field: str, said: str) -> None:
     with pytest.raises(InvalidInput, match=re.escape(said)) as caught:
         manifest_of(given)
     assert caught.value.field == field
+
+
+def test_a_day_in_yaml_is_its_text() -> None:
+    """YAML makes a date of it, which no client can send."""
+    found = manifest_of("spec: {arguments: {parameters: [{name: day, value: 2026-11-29}]}}\n")
+    assert found["spec"]["arguments"]["parameters"] == [{"name": "day", "value": "2026-11-29"}]
+
+
+@pytest.mark.parametrize("value", [float("nan"), {1}, object()])
+def test_a_parameter_that_no_text_says_is_refused(value: Any) -> None:
+    manifest = {"spec": {"arguments": {"parameters": [{"name": "rows"}]}}}
+    with pytest.raises(InvalidInput, match="the parameter 'rows' holds what JSON cannot say"):
+        with_parameters(manifest, {"rows": value})
+    made = with_parameters(manifest, {"rows": date(2026, 11, 29)})
+    assert made["spec"]["arguments"]["parameters"][0]["value"] == "2026-11-29"
 
 
 def test_a_file_that_is_too_large_or_no_text_is_refused(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from airflow_pipeops.argo_workflows.operators import ArgoWorkflowOperator
+from airflow_pipeops.argo_workflows.sensors import ArgoWorkflowSensor
 from airflow_pipeops.argo_workflows.triggers import ArgoWorkflowTrigger
 from airflow_pipeops.delivery.deliverable import Deliverable
 from airflow_pipeops.exceptions import InvalidInput, WorkflowFailed
@@ -225,6 +226,34 @@ def test_one_that_goes_while_it_is_waited_for_fails_the_task(
         pytest.raises(AirflowFailException, match="its end was not seen"),
     ):
         run(operator(deferrable=deferrable, logs="none"), context)
+
+
+@pytest.mark.parametrize("cls", [ArgoWorkflowOperator, ArgoWorkflowSensor])
+@pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
+def test_one_that_is_deleted_after_its_end_was_seen_has_ended(
+    argo: ArgoServer, context: dict[str, Any], phase: str, cls: Any
+) -> None:
+    """The end is known, and only what it gave is not."""
+    argo.archiving = False
+    if cls is ArgoWorkflowSensor:
+        argo.submit({**MANIFEST, "metadata": {"name": "theirs"}})
+        made = task(cls, name="theirs", deferrable=True)
+    else:
+        made = operator(deferrable=True)
+    with pytest.raises(TaskDeferred) as deferred:
+        made.execute(context)
+    name = only(argo)["metadata"]["name"]
+    argo.begin(name)
+    argo.finish(name, phase, message="as it is")
+    event = fired(deferred.value.trigger)
+    argo.remove(name)
+    if phase == "Failed":
+        with pytest.raises(AirflowFailException, match=r"WorkflowFailed: .*it is Failed: as it is"):
+            made.execute_complete(context, event=event)
+    else:
+        found = made.execute_complete(context, event=event)
+        assert (found["phase"], found["outputs"]) == ("Succeeded", {})
+        assert found["not_shown"] == "it was deleted before its outputs and nodes were read"
 
 
 def test_another_workflow_of_the_name_is_not_taken_over(argo: ArgoServer, context: dict[str, Any]) -> None:
@@ -498,6 +527,8 @@ def test_a_suspended_workflow_is_waited_for_or_fails(argo: ArgoServer, context: 
         ),
         ({"workflow": None, "template": "trainer"}, "needs the parameter 'model'"),
         ({"workflow": None, "template": "trainer", "parameters": {"modl": 1}}, "Did you mean 'model'"),
+        ({"namespace": "../argo"}, "'../argo' is no name"),
+        ({"workflow": None, "template": "../x"}, "'../x' is no name"),
         ({"namespace": "gone"}, 'namespaces "gone" not found'),
         ({"workflow": {**MANIFEST, "metadata": {"namespace": "a"}}, "namespace": "b"}, "the task for 'b'"),
     ],

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
+import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +21,13 @@ def git(repo: Path, *arguments: str) -> str:
         capture_output=True,
         text=True,
     ).stdout.strip()
+
+
+@pytest.fixture
+def context(context: dict[str, Any]) -> dict[str, Any]:
+    """A run of its own: what a run left behind on this machine is ended by its next attempt, and tests run at once."""
+    context["ti"].run_id = f"run-{uuid.uuid4().hex}"
+    return context
 
 
 @pytest.fixture

@@ -284,6 +284,36 @@ def test_without_an_engine_nothing_is_packed_instead_and_the_way_to_get_one_is_n
         builders.choose("podman", [], known.__getitem__, lambda line: None)
 
 
+BUILDKIT = """#7 [3/3] RUN pip install nothing
+#7 1.203 ERROR: No matching distribution found for nothing
+#7 ERROR: process "/bin/sh -c pip install nothing" did not complete successfully: exit code: 1
+------
+ > [3/3] RUN pip install nothing:
+1.203 ERROR: No matching distribution found for nothing
+------
+Dockerfile:3
+ERROR: failed to solve: process "/bin/sh -c pip install nothing" did not complete successfully: exit code: 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("output", "step", "said", "not_said"),
+    [
+        (BUILDKIT, "step 3/3 (RUN pip install nothing)", "No matching distribution", "#7 [3/3]"),
+        ("Step 1/2 : FROM a\n ---> 1\nStep 2/2 : RUN x\nsh: x: not found\nThe command returned 127", "step 2/2 (RUN x)",
+         "sh: x: not found", "FROM a"),
+        ("[1/2] STEP 1/1: FROM a\n[2/2] STEP 2/3: RUN y\nno y\nError: building", "step 2/3 (RUN y)", "no y", "FROM a"),
+        ("STEP 1/1: FROM a\nCOMMIT\nError: no space left on device", "", "no space left", "nothing"),
+        ("Error: no such file", "", "no such file", "nothing"),
+    ],
+)  # fmt: skip
+def test_the_step_that_failed_is_found_in_what_an_engine_prints(output, step, said, not_said) -> None:
+    found, words = builders.failed_step(output)
+    assert found == step
+    assert said in words
+    assert not_said not in words
+
+
 @pytest.mark.skipif(shutil.which("docker") is None, reason="no docker client is installed")
 def test_a_docker_client_without_a_daemon_does_not_count(monkeypatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")

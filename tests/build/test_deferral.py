@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import TaskDeferred
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from airflow.triggers.base import BaseTrigger
 
 from airflow_pipeops.build.backends import Attempt, BuiltImage, TestResult, Waiting
@@ -66,6 +66,21 @@ def test_a_deferred_task_goes_on_in_another_process(kind, context, commit) -> No
     assert result["commit"] == sha
     last.on_kill()
     assert last._backend.killed
+
+
+def test_a_backend_elsewhere_has_builders_of_its_own(context, commit, monkeypatch) -> None:
+    sha = commit({"test_a.py": "", "Containerfile": "FROM scratch\nCOPY . /\n"})
+    asked = []
+    monkeypatch.setattr(Elsewhere, "start", lambda self, request, worker: asked.append(request.builder) or self.resume(
+        request, worker, {}))  # fmt: skip
+    monkeypatch.setenv("AIRFLOW__PIPEOPS__BUILDER", "podman")
+    more = {"image": "shop", "storage_conn_id": "store", "git_conn_id": "app", "commit": sha}
+    for builder in (None, "buildkit"):
+        task = BuildImageOperator(task_id="t", backend=f"{PATH}:Elsewhere", builder=builder, **more)
+        task.execute(context)
+    assert asked == ["auto", "buildkit"]
+    with pytest.raises(AirflowFailException, match="builder 'buildkit' is unknown"):
+        BuildImageOperator(task_id="t", builder="buildkit", **more).execute(context)
 
 
 def test_the_packager_is_found_by_its_import_path() -> None:

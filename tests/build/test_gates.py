@@ -85,6 +85,16 @@ def test_nothing_tested_and_a_command_that_failed_open_no_gate() -> None:
     assert "all 1 tests" in judge(report(a="failed"), status=1, known={"a"}).reason
 
 
+@pytest.mark.parametrize("status", [-9, 137, 139])
+@pytest.mark.parametrize("tolerance", [{"quarantine": {"a": TODAY}}, {"known": {"a"}}])
+def test_a_failure_that_is_tolerated_explains_no_command_that_was_killed(
+    status: int, tolerance: dict[str, Any]
+) -> None:
+    run = report(a="failed", b="passed")
+    assert judge(run, status=1, **tolerance).reason == ""
+    assert f"ended with status {status}" in judge(run, status=status, **tolerance).reason
+
+
 def test_coverage_has_a_floor() -> None:
     run = report(a="passed")
     assert judge(run, covered=80.0, floor=80.0).reason == ""

@@ -395,6 +395,9 @@ def test_logins_are_found_as_container_tools_keep_them(tmp_path) -> None:
     assert logins.read(file, "empty.example.com") is None
     with pytest.raises(InvalidInput, match="docker-credential-gcloud"):
         logins.read(file, "gcr.io", "x")
+    # A file that nobody has named is of use, or it is not.
+    assert logins.read(file, "gcr.io", "x", must=False) is None
+    assert logins.read(tmp_path / "none.json", "gcr.io", must=False) is None
     assert "pa55" not in repr(hub)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import multiprocessing
 import os
 import re
 import sys
@@ -104,6 +105,33 @@ def test_a_hanging_run_is_stopped_with_its_children(context, commit, tmp_path) -
         run(context, sha, command=[sys.executable, "hang.py"], timeout=timedelta(seconds=4))
     assert time.monotonic() - started < 20
     assert [pid for pid in map(int, pids.read_text().split()) if alive(pid)] == []
+
+
+def test_what_a_killed_worker_left_running_ends_with_the_next_attempt(context, commit, tmp_path) -> None:
+    pids = tmp_path / "pids"
+    script = (
+        "import os, pathlib, subprocess, sys, time\nseen = pathlib.Path(sys.argv[2])\nif not seen.exists():\n"
+        "    child = subprocess.Popen(['sleep', '300'], start_new_session=True)\n"
+        "    (seen.parent / 'writing').write_text(f'{os.getpid()} {child.pid}')\n"
+        "    os.replace(seen.parent / 'writing', seen)\n    time.sleep(300)\n"
+        "open(sys.argv[1], 'w').write('<testsuite><testcase name=\"a\"/></testsuite>')\n"
+    )
+    sha = commit({"t.py": script})
+    command = [sys.executable, "t.py", "{junit}", str(pids)]
+    worker = multiprocessing.get_context("fork").Process(
+        target=run, args=(context, sha), kwargs={"command": command}
+    )
+    worker.start()
+    until = time.monotonic() + 60
+    while not pids.exists():
+        assert time.monotonic() < until, "the tests never began"
+        time.sleep(0.02)
+    worker.kill()
+    worker.join(30)
+    left = [int(pid) for pid in pids.read_text().split()]
+    assert [pid for pid in left if alive(pid)] == left
+    assert run(context, sha, command=command)["passed"] == 1
+    assert [pid for pid in left if alive(pid)] == []
 
 
 def test_nothing_that_a_passing_test_starts_survives(context, commit, tmp_path) -> None:

@@ -99,6 +99,17 @@ def test_the_digest_and_the_tag_are_compared_without_cosign(context, image) -> N
         verify(context, other)
 
 
+@pytest.mark.parametrize("field", ["tag", "key", "certificate_identity", "certificate_issuer"])
+@pytest.mark.parametrize("value", ["", None])
+def test_an_identity_whose_template_finds_no_value_opens_no_gate(context, image, field, value) -> None:
+    """What is left of it, the digest alone, is less than was demanded."""
+    demanded = {field: "{{ var.value.signer }}"}
+    made = VerifyImageOperator(task_id="verify", image=image, registry_conn_id="reg", **demanded)
+    setattr(made, field, value)  # as Airflow renders it
+    with pytest.raises(AirflowFailException, match=f"{field} was given, and is empty"):
+        made.execute(context)
+
+
 def test_a_tag_that_means_another_image_shuts_the_gate(context, image, real, monkeypatch) -> None:
     with proxy(real) as before:
         connect(monkeypatch, real, before.host)

@@ -7,7 +7,7 @@ import json
 import runpy
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import httpx
@@ -46,7 +46,7 @@ def test_a_run_by_hand_asks_by_a_form(path: Path) -> None:
     assert "pipeops" in dag.tags, "its runs get a note"
 
 
-def test_there_are_five() -> None:
+def test_there_are_six() -> None:
     assert {path.stem for path in FILES} == DAGS
 
 
@@ -70,10 +70,18 @@ def laptop(tmp_path_factory) -> Iterator[Stack]:
         stack.stop()
 
 
-def run_dag(stack: Stack, dag: str, conf: dict | None = None, payloads: Sequence[dict] = ()) -> dict:
+def run_dag(
+    stack: Stack,
+    dag: str,
+    conf: dict | None = None,
+    payloads: Sequence[dict] = (),
+    env: Mapping[str, str] | None = None,
+) -> dict:
     """Run a DAG in a process of its own, by hand or by what watchers told; return the states."""
     command = [sys.executable, str(RUNNER), dag, json.dumps(conf or {}), json.dumps(list(payloads))]
-    run = subprocess.run(command, env=stack.environment, capture_output=True, text=True, timeout=280)
+    run = subprocess.run(
+        command, env={**stack.environment, **(env or {})}, capture_output=True, text=True, timeout=280
+    )
     assert run.returncode == 0, (run.stdout + run.stderr)[-6000:]
     found = json.loads(run.stdout.splitlines()[-1])
     found["log"] = run.stdout + run.stderr
@@ -186,7 +194,8 @@ def test_of_several_batches_each_is_judged_for_itself(data_only: Stack) -> None:
         for key, uri in enumerate(uris)
     ]
 
-    unread = run_dag(data_only, "drift_to_retrain", payloads=[payloads[1], payloads[0]])
+    first = [{**payloads[at], "key": f"{at} first"} for at in (1, 0)]
+    unread = run_dag(data_only, "drift_to_retrain", payloads=first)
     assert unread["state"] == "failed", "a batch that cannot be read is seen, also without a champion"
     assert unread["tasks"]["judge.quality[0]"] == "success", unread["log"][-5000:]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import threading
 
 from airflow_pipeops.demo.patience import Patience, files
 
@@ -55,3 +57,23 @@ def test_a_line_in_a_log_is_progress(tmp_path) -> None:
 def test_a_log_that_goes_away_meanwhile_is_no_error(tmp_path) -> None:
     os.symlink(tmp_path / "gone", tmp_path / "link")
     assert files(tmp_path) == (0, 0)
+
+
+def test_a_folder_that_goes_away_meanwhile_is_no_error(tmp_path) -> None:
+    (tmp_path / "kept").write_bytes(b"kept")
+    end = threading.Event()
+
+    def come_and_go() -> None:
+        while not end.is_set():
+            for number in range(20):
+                (tmp_path / f"incoming-{number}" / "eb").mkdir(parents=True)
+            for number in range(20):
+                shutil.rmtree(tmp_path / f"incoming-{number}")
+
+    other = threading.Thread(target=come_and_go)
+    other.start()
+    try:
+        assert {files(tmp_path) for _ in range(500)} == {(1, 4)}
+    finally:
+        end.set()
+        other.join()

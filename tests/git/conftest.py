@@ -7,6 +7,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -178,17 +179,26 @@ class _Handler(BaseHTTPRequestHandler):
         return self.rfile.read(int(self.headers.get("Content-Length") or 0))
 
 
-@pytest.fixture
-def http_git(remote) -> Iterator[HttpGit]:
-    """The same repository over HTTP; user ``airflow``, password ``s3cret/tok+en``."""
+@contextmanager
+def over_http(repository: Path) -> Iterator[HttpGit]:
+    """Serve a bare repository over HTTP; user ``airflow``, password ``s3cret/tok+en``."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     server.daemon_threads = True
-    server.root = remote.path.parent  # type: ignore[attr-defined]
+    server.root = repository.parent  # type: ignore[attr-defined]
     server.account = "airflow:s3cret/tok+en"  # type: ignore[attr-defined]
-    state = HttpGit(f"http://127.0.0.1:{server.server_port}/{remote.path.name}", [], [])
+    state = HttpGit(f"http://127.0.0.1:{server.server_port}/{repository.name}", [], [])
     server.state = state  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
-    yield state
-    server.shutdown()
-    server.server_close()
+    try:
+        yield state
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def http_git(remote) -> Iterator[HttpGit]:
+    """The same repository over HTTP."""
+    with over_http(remote.path) as state:
+        yield state

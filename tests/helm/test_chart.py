@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from pathlib import Path
@@ -33,17 +34,22 @@ CONNECTIONS = {
     }
 }
 APPLICATION = {"argocd": {"application": {"enabled": True, "repoURL": "https://git/gitops", "path": "apps"}}}
-RBAC = {f: {"rbac": {f: {"enabled": True}}} for f in ("argocd", "flux", "build")}
+RBAC = {f: {"rbac": {f: {"enabled": True}}} for f in ("argocd", "flux", "argoWorkflows", "build")}
 EVERYTHING: dict[str, Any] = {
     **CONNECTIONS,
     **APPLICATION,
     "rbac": {f: {"enabled": True} for f in RBAC},
+    "workflows": {"enabled": True, "gitSecret": "git-login", "registrySecret": "registry-login"},
     "networkPolicy": {"enabled": True},
     "tests": {"image": "registry.example.com/airflow-pipeops:0.1.0"},
     "commonLabels": {"team": "data"},
     "serviceAccount": {"annotations": {"eks.amazonaws.com/role-arn": "arn"}},
 }
-NAMESPACED = {"Secret", "ServiceAccount", "Role", "RoleBinding", "NetworkPolicy", "Pod", "Application"}
+WORKFLOWS = {"workflows": {"enabled": True}}
+NAMESPACED = {
+    *("Secret", "ServiceAccount", "Role", "RoleBinding", "NetworkPolicy", "Pod", "Application"),
+    "WorkflowTemplate",
+}
 
 
 #: What the official chart has of the keys that the overlay sets: its own value of each, or of the map that holds them. Read
@@ -132,7 +138,19 @@ def test_the_default_is_one_account_that_may_do_nothing() -> None:
         ({"serviceAccount": {"create": False}}, []),
         (RBAC["argocd"], ["Role", "RoleBinding", "ServiceAccount"]),
         (RBAC["flux"], ["Role", "RoleBinding", "ServiceAccount"]),
+        (RBAC["argoWorkflows"], ["Role", "RoleBinding", "ServiceAccount"]),
         (RBAC["build"], ["Role", "RoleBinding", "ServiceAccount"]),
+        (
+            WORKFLOWS,
+            [
+                *("Role", "RoleBinding", "Secret", "ServiceAccount", "ServiceAccount"),
+                *("WorkflowTemplate", "WorkflowTemplate"),
+            ],
+        ),
+        (
+            {"workflows": {"enabled": True, "serviceAccount": {"create": False, "name": "mine"}}},
+            ["ServiceAccount", "WorkflowTemplate", "WorkflowTemplate"],
+        ),
         ({"rbac": {"create": False, "argocd": {"enabled": True}}}, ["ServiceAccount"]),
         (APPLICATION, ["Application", "ServiceAccount"]),
         ({"networkPolicy": {"enabled": True}}, ["NetworkPolicy", "ServiceAccount"]),
@@ -213,7 +231,11 @@ def test_every_binding_leads_from_the_account_to_its_role() -> None:
     roles = {(d["metadata"]["namespace"], d["metadata"]["name"]) for d in documents if d["kind"] == "Role"}
     bindings = [d for d in documents if d["kind"] == "RoleBinding"]
     assert {(d["metadata"]["namespace"], d["roleRef"]["name"]) for d in bindings} == roles
-    assert one("ServiceAccount", EVERYTHING)["automountServiceAccountToken"] is True
+    accounts = [d for d in documents if d["kind"] == "ServiceAccount"]
+    tokens = {d["metadata"]["name"]: d["automountServiceAccountToken"] for d in accounts}
+    assert tokens == {"pipeops": True, "pipeops-workflows": False}
+    named = {(s["namespace"], s["name"]) for d in bindings for s in d["subjects"]}
+    assert named == {(d["metadata"]["namespace"], d["metadata"]["name"]) for d in accounts}
 
 
 def test_the_application_says_what_it_applies() -> None:
@@ -276,6 +298,51 @@ def test_flux_may_be_read_as_far_as_the_code_reads_and_asked_as_far_as_it_asks()
         assert (KINDS[kind][0], KINDS[kind][2], "patch") in allowed
 
 
+def allowed(values: dict[str, Any]) -> set[tuple[str, str, str]]:
+    return {
+        (group, resource, verb)
+        for rule in one("Role", values)["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def test_workflows_may_be_run_as_far_as_the_connection_s_own_test_asks() -> None:
+    """What the test of a connection asks for, the flag gives; pods are deleted only where retries are wanted."""
+    from airflow_pipeops.argo_workflows.clients.kubernetes import KubernetesRoute
+
+    asked: set[tuple[str, str, str]] = set()
+
+    class Asking:
+        async def version(self) -> str:
+            return "v1.30"
+
+        async def allowed(self, verb: str, kind: Any, namespace: str, *, subresource: str = "") -> bool:
+            asked.add((kind.group, kind.plural + (f"/{subresource}" if subresource else ""), verb))
+            return True
+
+    asyncio.run(KubernetesRoute(Asking()).trial("argo"))  # type: ignore[arg-type]
+    assert asked
+    granted = allowed(RBAC["argoWorkflows"])
+    assert asked <= granted
+    retrying = {"rbac": {"argoWorkflows": {"enabled": True, "retry": True}}}
+    assert allowed(retrying) - granted == {("", "pods", "delete")}
+
+
+def test_the_account_of_workflows_reports_and_nothing_else() -> None:
+    documents = [d for d in render(WORKFLOWS) if d["metadata"]["name"].startswith("pipeops-workflows")]
+    (role,) = [d for d in documents if d["kind"] == "Role"]
+    assert role["rules"] == [
+        {"apiGroups": ["argoproj.io"], "resources": ["workflowtaskresults"], "verbs": ["create", "patch"]}
+    ]
+    (secret,) = [d for d in documents if d["kind"] == "Secret"]
+    assert secret["metadata"]["name"] == "pipeops-workflows.service-account-token"
+    assert secret["metadata"]["annotations"]["kubernetes.io/service-account.name"] == "pipeops-workflows"
+    specs = [d["spec"] for d in render(WORKFLOWS) if d["kind"] == "WorkflowTemplate"]
+    assert {spec["executor"]["serviceAccountName"] for spec in specs} == {"pipeops-workflows"}
+
+
 def test_the_test_pod_runs_without_privileges_and_its_program_works(monkeypatch) -> None:
     pod = one("Pod", EVERYTHING)
     assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
@@ -315,6 +382,11 @@ def test_long_names_stay_valid() -> None:
         {"conections": {}},
         {"rbac": {"flux": {"enabled": "yes"}}},
         {"rbac": {"builds": {"enabled": True}}},
+        {"rbac": {"argoWorkflows": {"namespaces": []}}},
+        {"workflows": {"image": "x"}},
+        {"workflows": {"images": {"git": "{{workflow.name}}"}}},
+        {"workflows": {"keepSeconds": 0}},
+        {"workflows": {"build": {"name": "Not_A_Name"}}},
         {"networkPolicy": {"components": []}},
         {"rbac": {"clusterAdmin": True}},
         {"connections": {"values": {"UPPER": {"conn_type": "http"}}}},

@@ -181,7 +181,7 @@ def init_fails(container: str, code: int, *lines: str) -> Step:
 
     def step(pod: Pod) -> None:
         pod.say(container, *lines)
-        pod.terminated(container, code)
+        pod.terminated(container, code, message="\n".join(lines))  # as FallbackToLogsOnError has it
         pod.phase = "Failed"
         pod.show()
 

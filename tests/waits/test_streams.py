@@ -77,6 +77,8 @@ class Server:
         self.stream_error: PipeOpsError | None = None
         self.read_error: PipeOpsError | None = None
         self.silent = False
+        #: A stream ends as soon as it has told what there is.
+        self.brief = False
         self.most_at_once = self._at_once = 0
         self.connections = 0
 
@@ -129,7 +131,7 @@ class Server:
             for name in [] if self.silent else list(self.apps):
                 yield self._reading(name)
             while True:
-                item = await queue.get()
+                item = Unreachable("ended at once") if self.brief else await queue.get()
                 if isinstance(item, Exception):
                     raise item
                 yield item
@@ -355,6 +357,22 @@ def test_cuts_every_moment_do_not_stop_a_wait() -> None:
             await asyncio.sleep(0.05)
         assert waiting.state.verdict.state == "done"
         assert server.connections == 1
+
+    run(server, story)
+
+
+def test_a_stream_that_ends_as_soon_as_it_has_told_what_there_is_is_polled_instead() -> None:
+    """What it told is forgotten with it, so nobody who waits by it would ever see anything."""
+    server = Server(app("api", "Progressing"))
+    server.brief = True
+    waiting = wait()
+
+    async def story(world: World) -> None:
+        task = world.follow(waiting, interval=0.05)
+        await world.until(lambda: waiting.state.verdict.rule == "progressing")
+        server.apps["api"] = app("api", at=200.0)
+        await world.until(task.done)
+        assert waiting.state.verdict.state == "done"
 
     run(server, story)
 

@@ -16,6 +16,9 @@ from airflow_pipeops.exceptions import (
 #: What the server says, as an internal error, of an act on a workflow that has ended.
 _ENDED = ("cannot shutdown a completed workflow", "cannot suspend completed workflows", "already shutdown")
 
+#: What a server without an archive says of it, as an internal error, too.
+_NO_ARCHIVE = "archived workflows not supported"
+
 
 class Ended(Conflict):
     """The workflow has ended already, so that nothing can be done with it any more."""
@@ -39,6 +42,8 @@ def error_of(status: int, content: bytes, about: str, url: str) -> PipeOpsError:
             value=url,
             remedy="Give the final URL, most often https.",
         )
+    if _NO_ARCHIVE in message:
+        return NotFound(f"{about} is not in an archive: this server keeps none")
     if any(words in message for words in _ENDED):
         return Ended(f"{about} has ended already{said}")
     if status == 401:

@@ -123,7 +123,6 @@ class ArgoWorkflowsClient:
             return await self.http.object(
                 "GET",
                 f"/api/v1/archived-workflows/{_quoted(ref.uid)}",
-                params=fields,
                 about=str(ref),
                 most=MANY,
             )
@@ -170,6 +169,7 @@ class ArgoWorkflowsClient:
         """Do something with a workflow."""
         body = {"name": ref.name, "namespace": ref.namespace, **options}
         try:
+            await self._demand_live(ref)
             return await self.http.object(
                 "PUT", f"{_path(ref.namespace, ref.name)}/{act}", json=body, about=str(ref), most=MANY
             )
@@ -178,6 +178,21 @@ class ArgoWorkflowsClient:
                 raise
         path = f"/api/v1/archived-workflows/{_quoted(ref.uid)}/{act}"
         return await self.http.object("PUT", path, json={**body, "uid": ref.uid}, about=str(ref), most=MANY)
+
+    async def _demand_live(self, ref: WorkflowRef) -> None:
+        """Refuse to act on another workflow of the name, where a uid is given: the server's acts know names alone.
+
+        :raises NotFound: if another one has the name.
+        """
+        if not ref.uid:
+            return
+        fields = {"fields": "metadata.name,metadata.uid"}
+        found = await self.http.object("GET", _path(ref.namespace, ref.name), params=fields, about=str(ref))
+        uid = text(map_(found.get("metadata")).get("uid"))
+        if uid != ref.uid:
+            raise NotFound(
+                f"{ref} (uid {ref.uid}) is not live: under its name there is another one, of uid {uid}"
+            )
 
     async def logs(
         self, ref: WorkflowRef, *, pod: str = "", tail: int = 0, follow: bool = False

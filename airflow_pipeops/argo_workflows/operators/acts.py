@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_pipeops.argo_workflows.operators.base import WorkflowActOperator, WorkflowWaitMixin
-from airflow_pipeops.argo_workflows.operators.workflow import ArgoWorkflowOperator, TaskNotes
+from airflow_pipeops.argo_workflows.operators.workflow import ArgoWorkflowOperator
 from airflow_pipeops.argo_workflows.rules import Goal
 from airflow_pipeops.argo_workflows.waits import error_of
-from airflow_pipeops.base.arguments import object_name
+from airflow_pipeops.base.arguments import given, object_name, still_given
 from airflow_pipeops.delivery.operators import no_retry, order_key
 from airflow_pipeops.exceptions import Conflict, InvalidInput, PipeOpsError, Unreachable
 from airflow_pipeops.waits.wait import Decided
@@ -191,6 +191,8 @@ class ArgoWorkflowRetryOperator(WaitingActOperator):
         with no_retry():
             hook = self.hook()
             ref = self.ref(hook)
+            from airflow_pipeops.argo_workflows.submission import TaskNotes
+
             notes, order = TaskNotes(context.get("task_state_store")), order_key(context)
             noted = notes.recall()
             before = str(noted.get("after") or "") if noted.get("order") == order else ""
@@ -225,8 +227,10 @@ class ArgoWorkflowResubmitOperator(ArgoWorkflowOperator):
         self.template = ""
         self.resubmit = resubmit
         self.uid = uid
+        self._demanded = given(uid=uid)
 
     def _manifest(self) -> dict[str, Any] | None:
+        still_given(self, self._demanded)
         return None
 
     async def _copied(self, client: ArgoWorkflows, namespace: str) -> dict[str, Any]:

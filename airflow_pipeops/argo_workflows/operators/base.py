@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +10,9 @@ from airflow_pipeops.argo_workflows.hook import ArgoWorkflowsHook
 from airflow_pipeops.argo_workflows.links import LINKS, workflow_url
 from airflow_pipeops.argo_workflows.triggers import ArgoWorkflowTrigger
 from airflow_pipeops.argo_workflows.waits import WorkflowController, WorkflowWait
-from airflow_pipeops.base.arguments import object_name, positive
+from airflow_pipeops.base.arguments import given, object_name, positive, still_given
 from airflow_pipeops.delivery.operators import DeliveryOperator
+from airflow_pipeops.exceptions import NotFound
 from airflow_pipeops.waits.operators import LookingOperator
 from airflow_pipeops.waits.verdict import Verdict
 from airflow_pipeops.waits.wait import Decided, raise_error_of
@@ -71,9 +72,11 @@ class WorkflowActOperator(ArgoWorkflowsOperator):
         super().__init__(**kwargs)
         self.name = name
         self.uid = uid
+        self._demanded = given(uid=uid)
 
     def ref(self, hook: ArgoWorkflowsHook) -> WorkflowRef:
         """Return which workflow is meant, and set the link to it."""
+        still_given(self, self._demanded)
         found = hook.ref(object_name(self.name), self.uid or "")
         self.show(hook, found)
         return found
@@ -162,6 +165,42 @@ class WorkflowWaitMixin(ArgoWorkflowsOperator):
         self.said, self.said_all = dict(event.get("said") or {}), event.get("complete") is True
         self._verdict(decided.verdict)
         return decided, event.get("note") or {}
+
+    def seen_ended(
+        self, ref: WorkflowRef, decided: Decided, read: Callable[[ArgoWorkflows], Awaitable[WorkflowStatus]]
+    ) -> WorkflowStatus:
+        """Return the whole workflow whose end was seen, or what was seen of it where it was deleted since.
+
+        :param ref: which workflow.
+        :param decided: where the wait for it stands.
+        :param read: reads it.
+        :return: what is known of it.
+        """
+        from airflow_pipeops.argo_workflows.status import WorkflowStatus
+
+        try:
+            return self.hook().run(read)
+        except NotFound as error:
+            hidden = "it was deleted before its outputs and nodes were read"
+            self.log.warning("%s: %s", hidden, error)
+            seen = decided.verdict.details
+            phase, said = str(seen.get("phase") or ""), str(seen.get("message") or "")
+            return WorkflowStatus(ref.name, ref.namespace, ref.uid, phase=phase, message=said, hidden=hidden)
+
+    def facts_of(self, status: WorkflowStatus) -> dict[str, Any]:
+        """Return what a task says of its workflow; ``not_shown`` is there only where something could not be read."""
+        from airflow_pipeops.argo_workflows.reports import outputs_of
+
+        return {
+            "name": status.name,
+            "namespace": status.namespace,
+            "uid": status.uid,
+            "phase": status.phase,
+            "progress": status.progress,
+            "url": self.workflow_url,
+            **outputs_of(status),
+            **({"not_shown": status.hidden} if status.hidden else {}),
+        }
 
     def _verdict(self, verdict: Verdict) -> None:
         self.log.info("%s: %s (%s)", verdict.state, verdict.reason, verdict.rule)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.argo_workflows.hook import ArgoWorkflowsHook
 from airflow_pipeops.argo_workflows.links import LINKS
-from airflow_pipeops.argo_workflows.manifest import manifest_of
+from airflow_pipeops.argo_workflows.manifest import manifest_of, namespace_of
 from airflow_pipeops.argo_workflows.operators.base import folder_of
 from airflow_pipeops.base.arguments import object_name
 from airflow_pipeops.base.documents import map_, text
@@ -46,9 +46,9 @@ class CronOperator(DeliveryOperator):
         self.namespace = namespace
         self.workflow_url = ""
 
-    def reached(self, name: str) -> tuple[ArgoWorkflowsHook, str]:
-        """Return the hook and the namespace, and set the link."""
-        hook = ArgoWorkflowsHook(self.argo_workflows_conn_id, namespace=self.namespace or "")
+    def reached(self, name: str, namespace: str) -> tuple[ArgoWorkflowsHook, str]:
+        """Return the hook and the namespace, by default that of the connection, and set the link."""
+        hook = ArgoWorkflowsHook(self.argo_workflows_conn_id, namespace=namespace)
         hook.client()
         if hook.url:
             self.workflow_url = f"{hook.url}/cron-workflows/{hook.namespace}/{name}"
@@ -74,7 +74,7 @@ class ArgoCronWorkflowOperator(CronOperator):
             folder = folder_of(self)
             manifest = manifest_of(self.manifest, folder, "CronWorkflow")
             name = object_name(text(map_(manifest.get("metadata")).get("name")))
-            hook, namespace = self.reached(name)
+            hook, namespace = self.reached(name, namespace_of(manifest, self.namespace or ""))
             changed = hook.run(lambda client: declared(client, namespace, name, manifest))
             return {"name": name, "namespace": namespace, "changed": changed, "url": self.workflow_url}
 
@@ -98,7 +98,7 @@ class ArgoCronWorkflowSuspendOperator(CronOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Suspend it, or let it go on; twice is as good as once."""
         with no_retry():
-            hook, namespace = self.reached(object_name(self.name))
+            hook, namespace = self.reached(object_name(self.name), self.namespace or "")
 
             async def act(client: ArgoWorkflows) -> Mapping[str, Any]:
                 try:

@@ -11,9 +11,8 @@ from airflow.sdk.configuration import conf
 from airflow_pipeops.argo_workflows.hook import ArgoWorkflowsHook
 from airflow_pipeops.argo_workflows.manifest import (
     manifest_of,
+    namespace_of,
     reference,
-    template_of,
-    with_parameters,
 )
 from airflow_pipeops.argo_workflows.names import COMMIT, LONGEST, OPERATION, RUN, mark_of, marked, name_of
 from airflow_pipeops.argo_workflows.operators.base import (
@@ -24,10 +23,9 @@ from airflow_pipeops.argo_workflows.operators.base import (
 )
 from airflow_pipeops.argo_workflows.rules import Goal
 from airflow_pipeops.argo_workflows.waits import error_of
-from airflow_pipeops.base.arguments import mapping, one_given, one_of
-from airflow_pipeops.base.documents import map_, text
+from airflow_pipeops.base.arguments import mapping, object_name, one_given, one_of
 from airflow_pipeops.delivery.operators import no_retry, order_key, source_of
-from airflow_pipeops.exceptions import InvalidInput, NotFound, PipeOpsError
+from airflow_pipeops.exceptions import PipeOpsError
 from airflow_pipeops.waits.wait import Decided
 
 if TYPE_CHECKING:
@@ -37,31 +35,10 @@ if TYPE_CHECKING:
     from airflow_pipeops.argo_workflows.status import WorkflowStatus
     from airflow_pipeops.argo_workflows.submission import Order, Submitted
 
-#: Under this key the task remembers its workflow.
-_NOTED = "pipeops_argo_workflow"
 _ON_FAILURE: tuple[Literal["fail", "retry_failed_nodes"], ...] = ("fail", "retry_failed_nodes")
 _IF_KILLED = ("stop", "terminate", "leave")
 _SUSPENDED: tuple[Literal["wait", "fail"], ...] = ("wait", "fail")
 _LOGS = ("follow", "end", "none")
-
-
-class TaskNotes:
-    """What a task remembers between its attempts, in Airflow's store of its state.
-
-    :param store: of the task; ``None`` where Airflow gives none.
-    """
-
-    def __init__(self, store: Any) -> None:
-        self._store = store
-
-    def recall(self) -> Mapping[str, Any]:
-        """Return what was noted last."""
-        return map_(self._store.get(_NOTED)) if self._store is not None else {}
-
-    def keep(self, noted: Mapping[str, Any]) -> None:
-        """Note something."""
-        if self._store is not None:
-            self._store.set(_NOTED, dict(noted))
 
 
 class ArgoWorkflowOperator(WorkflowWaitMixin):
@@ -72,8 +49,9 @@ class ArgoWorkflowOperator(WorkflowWaitMixin):
     cleared runs a new one.
 
     Returns ``{name, namespace, uid, phase, progress, outputs, node_outputs, artifacts, exit_codes, attached, url,
-    record_id}``; ``outputs`` are the workflow's own parameters, and artifacts are references, never content. With a
-    ``deliverable``, a workflow that succeeded is recorded.
+    record_id}``; ``outputs`` are the workflow's own parameters, and artifacts are references, never content. What could
+    not be read of a workflow that has ended is said in ``not_shown``. With a ``deliverable``, a workflow that succeeded is
+    recorded.
 
     :param workflow: the manifest: a dict; YAML, or the name of a YAML file, relative to the DAG file; a model of the
         ``argo_workflows`` package; or an object with ``to_dict()``, as Hera's are. Not templated by Airflow: ``{{ }}`` in it
@@ -208,7 +186,7 @@ class ArgoWorkflowOperator(WorkflowWaitMixin):
     # ---- submitting --------------------------------------------------------------------------------------------------
 
     def _submitted(self, context: Context) -> Submitted:
-        from airflow_pipeops.argo_workflows.submission import submit
+        from airflow_pipeops.argo_workflows.submission import TaskNotes, submit
 
         hook = self.hook()
         order = self._order(context, hook)
@@ -220,13 +198,13 @@ class ArgoWorkflowOperator(WorkflowWaitMixin):
         return found
 
     def _order(self, context: Context, hook: ArgoWorkflowsHook) -> Order:
-        from airflow_pipeops.argo_workflows.submission import Order
+        from airflow_pipeops.argo_workflows.submission import Order, filled
 
         key, source = order_key(context), source_of(context)
         mark = mark_of(key)
         stem = self.name or f"{source['dag']}-{source['task']}"
         given = self._manifest()
-        namespace = self._namespace(given or {}, hook)
+        namespace = namespace_of(given or {}, self.namespace) or hook.namespace
         labels = {str(k): str(v) for k, v in mapping("labels", self.labels, "Give a dict.").items()}
         annotations = {
             str(k): str(v) for k, v in mapping("annotations", self.annotations, "Give a dict.").items()
@@ -238,16 +216,7 @@ class ArgoWorkflowOperator(WorkflowWaitMixin):
 
         async def manifest(client: ArgoWorkflows) -> dict[str, Any]:
             base = await self._copied(client, namespace) if given is None else given
-            name, scope = template_of(base)
-            declared = None
-            if name:
-                try:
-                    declared = map_((await client.template(namespace, name, cluster_scope=scope)).get("spec"))
-                except NotFound as error:
-                    raise InvalidInput(
-                        error.message, field="template", value=name, remedy="Check its name and namespace."
-                    ) from error
-            whole = with_parameters(base, parameters, declared)
+            whole = await filled(client, namespace, base, parameters)
             own = {**labels, OPERATION: mark}
             return marked(whole, order.name, namespace, labels=own, annotations=annotations)
 
@@ -267,39 +236,20 @@ class ArgoWorkflowOperator(WorkflowWaitMixin):
 
     def _manifest(self) -> dict[str, Any] | None:
         if self.workflow is None:
-            return reference(self.template, cluster_scope=self.cluster_scope)
+            return reference(object_name(self.template), cluster_scope=self.cluster_scope)
         folder = folder_of(self)
         return manifest_of(self.workflow, folder)
-
-    def _namespace(self, manifest: Mapping[str, Any], hook: ArgoWorkflowsHook) -> str:
-        own = text(map_(manifest.get("metadata")).get("namespace"))
-        if own and self.namespace and own != self.namespace:
-            raise InvalidInput(
-                f"the manifest is for namespace {own!r}, and the task for {self.namespace!r}",
-                field="namespace",
-                value=self.namespace,
-                remedy="Give it in one of the two.",
-            )
-        return own or hook.namespace
 
     # ---- the end -----------------------------------------------------------------------------------------------------
 
     def _finish(self, context: Context, ref: WorkflowRef, decided: Decided, attached: bool) -> dict[str, Any]:
-        from airflow_pipeops.argo_workflows.reports import for_record, outputs_of
+        from airflow_pipeops.argo_workflows.reports import for_record
 
         if decided.verdict.state == "failed":
             raise self._failure(ref, decided)
-        status = self.hook().run(lambda client: self._whole(client, ref))
+        status = self.seen_ended(ref, decided, lambda client: self._whole(client, ref))
         show_progress(context, status)
-        facts = {
-            "name": status.name,
-            "namespace": status.namespace,
-            "uid": status.uid,
-            "phase": status.phase,
-            "progress": status.progress,
-            "url": self.workflow_url,
-            **outputs_of(status),
-        }
+        facts = self.facts_of(status)
         record_id = self.emit(context, "workflow", for_record(facts), commit=self.commit or None)
         return {**facts, "attached": attached, "record_id": record_id}
 

@@ -30,10 +30,12 @@ from airflow_pipeops.build.cluster.client import (
     seen,
     waiting,
 )
-from airflow_pipeops.build.cluster.jobs import LATER, act_of, job
+from airflow_pipeops.build.cluster.jobs import LATER, act_of, job, name_of_job
 from airflow_pipeops.build.cluster.judgement import ENDED, LOST, Seen
 from airflow_pipeops.build.cluster.reports import handed_over
 from airflow_pipeops.build.cluster.steps import failed_step
+from airflow_pipeops.build.oci import is_digest
+from airflow_pipeops.build.testrun import worth_a_rerun
 from airflow_pipeops.exceptions import (
     BadResponse,
     BuildFailed,
@@ -55,7 +57,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 #: How much of a log an attempt keeps, in characters.
-_TAIL = 64 * 1024
+TAIL = 64 * 1024
 #: What a person can do where a pod could not begin.
 _REMEDIES = {
     "image": "Check the name of the image, and that the cluster may pull it (registry_secret).",
@@ -64,6 +66,8 @@ _REMEDIES = {
     "refused": "The namespace must let rootless builders run: see docs/build-kubernetes.md.",
     "source": "Check git_secret of the backend, and that the cluster reaches the repository.",
 }
+#: Rules that say that the pod, and not the work, is at fault, and that nothing changes by itself.
+_BROKEN = ("image", "memory", "cannot_run", "mount", "refused", "source", "beside", "unexplained", "deleted")
 
 
 class KubernetesBackend:
@@ -123,7 +127,7 @@ class KubernetesBackend:
         self.startup = positive("startup_timeout", startup_timeout).total_seconds()
         self.kept = positive("keep", keep).total_seconds()
         self.poll_interval = positive("poll_interval", poll_interval).total_seconds()
-        self.deferrable = _deferrable() if deferrable is None else deferrable
+        self.deferrable = deferrable_by_default() if deferrable is None else deferrable
         self._ref: JobRef | None = None
 
     def kill(self) -> None:
@@ -253,7 +257,13 @@ class KubernetesBackend:
         """
         rule = decided.verdict.rule
         if rule in ENDED:
-            return await seen(client, ref, self.startup)
+            there = await seen(client, ref, self.startup)
+            if there.pod or rule == "too_long":
+                return there
+            raise PodLost(
+                f"Job {ref.namespace}/{ref.name}: its pod is gone, before its last words and its log were read",
+                remedy="A retry begins it anew.",
+            )
         error = self._error(ref, decided)
         try:
             if not await _has_ended(client, ref):
@@ -266,7 +276,7 @@ class KubernetesBackend:
         rule, said = decided.verdict.rule, f"Job {ref.namespace}/{ref.name}: {decided.verdict.reason}"
         if rule in LOST:
             return PodLost(said, remedy="A retry begins it anew.")
-        if rule in ("image", "memory", "cannot_run", "mount", "refused", "source", "unexplained", "deleted"):
+        if rule in _BROKEN:
             return PodFailed(said, remedy=_REMEDIES.get(rule, ""))
         if rule == "deadline":
             return WaitTimeout(said)
@@ -278,18 +288,25 @@ class KubernetesBuild(KubernetesBackend):
 
     :param builder_image: of BuildKit or Buildah, in place of the usual one.
     :param cache: keep what was built in the registry, beside the image, for the next build.
-    :param attestations: whether BuildKit says in the registry how the image came about and what is in it. They hold the
-        time, so the digest of the index differs between two builds of the same tree; that of the image in it does not.
+    :param attestations: what BuildKit says in the registry of how the image came about and what is in it, and how; none for
+        an empty mapping. They hold the time, so the digest of the index differs between two builds of the same tree; that of
+        the image in it does not. An SBOM is made by an image from Docker Hub, or by that of ``{"sbom": "generator=..."}``.
     :param options: as for :class:`KubernetesBackend`.
     """
 
     what = "build"
 
     def __init__(
-        self, *, builder_image: str = "", cache: bool = True, attestations: bool = True, **options: Any
+        self,
+        *,
+        builder_image: str = "",
+        cache: bool = True,
+        attestations: Mapping[str, str] | None = None,
+        **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.builder_image, self.cache, self.attestations = builder_image, cache, attestations
+        self.builder_image, self.cache = builder_image, cache
+        self.attestations = pods.ATTESTATIONS if attestations is None else dict(attestations)
 
     def start(self, request: BuildRequest, worker: Worker) -> BuiltImage | Waiting:
         """Begin the build, or find it begun."""
@@ -316,7 +333,7 @@ class KubernetesBuild(KubernetesBackend):
         return self._run(work)
 
     def _composed(self, request: BuildRequest) -> dict[str, Any]:
-        builder, url = self._builder(request), _url(request.git_conn_id)
+        builder, url = self._builder(request), url_of(request.git_conn_id)
         if builder == "buildkit":
             return pods.buildkit(
                 request,
@@ -346,8 +363,9 @@ class KubernetesBuild(KubernetesBackend):
             )
         if decided.verdict.rule == "exit":
             await self._failed(client, ref, there)
-        digest = text(map_(_last_word(end.message if end else "")).get("digest"))
-        if not digest.startswith("sha256:"):
+        digest = text(map_(last_word(end.message if end else "")).get("digest")) or self._looked_up(request)
+        if not is_digest(digest):
+            await remove(client, ref)  # it would be found again, and say as little
             raise BadResponse(
                 f"Job {ref.namespace}/{ref.name} has ended well, and does not say which image it built"
             )
@@ -356,9 +374,16 @@ class KubernetesBuild(KubernetesBackend):
             "namespace": ref.namespace,
             "pod": _pod_name(there),
             "builder_image": there.image_of(pods.MAIN),
-            "attestations": self.attestations and builder == "buildkit",
+            "attestations": sorted(self.attestations) if builder == "buildkit" else [],
         }
         return BuiltImage(digest, builder, facts)
+
+    @staticmethod
+    def _looked_up(request: BuildRequest) -> str:
+        """Ask the registry, where the pod is gone that would have told."""
+        from airflow_pipeops.build import planning
+
+        return planning.find(request) if request.registry_conn_id else ""
 
     async def _failed(self, client: KubernetesClient, ref: JobRef, there: Seen) -> None:
         """Raise why a build has failed, by its log; the end of which the kubelet keeps where the log itself is gone."""
@@ -371,6 +396,7 @@ class KubernetesBuild(KubernetesBackend):
                 f"the builder ended with status {end.code if end else 'unknown'}; it said last:\n{said}\n"
             )
         if step.passing:
+            await remove(client, ref)  # a retry would find it, and what it said
             raise Unreachable(str(step), remedy="A retry builds anew.")
         raise BuildFailed(f"{step}\n")
 
@@ -409,10 +435,13 @@ class KubernetesTests(KubernetesBackend):
             attempts: list[Attempt] = []
             facts: dict[str, Any] = {}
             for number in range(request.reruns + 1):
-                ref = await self._begun(client, worker, pod, request.timeout, number)
-                if ref == told:
+                first = name_of_job(self.what, act_of(worker.key, self.what, number), 0)
+                if told and told.name.startswith(first):
+                    # What the trigger has told is the answer, also where the pod was lost: a new one is the retry's.
+                    ref = self._ref = told
                     decided: Decided | Waiting = await self._resumed(client, worker, ref, event)
                 else:
+                    ref = await self._begun(client, worker, pod, request.timeout, number)
                     decided = await self._over(client, worker, ref, request.timeout)
                 if isinstance(decided, Waiting):
                     return decided
@@ -424,7 +453,7 @@ class KubernetesTests(KubernetesBackend):
                     "pod": _pod_name(there),
                     "image": there.image_of(pods.MAIN),
                 }
-                if not attempts[-1].status:
+                if not worth_a_rerun(attempts[-1]):
                     break
             return TestResult(tuple(attempts), facts)
 
@@ -434,7 +463,7 @@ class KubernetesTests(KubernetesBackend):
         remedy = "Pass the reference that BuildImageOperator returned."
         not_empty("image", request.image, "tests in a cluster run in an image, and none was named", remedy)
         words = request.command or ("python", "-m", "pytest", "-q", "--junitxml", "{junit}")
-        url = _url(request.git_conn_id) if self.checkout else ""
+        url = url_of(request.git_conn_id) if self.checkout else ""
         helper = self.helper_image or _helper(self.kubernetes_conn_id)
         return pods.tests(request, url, self.settings, words=words, checkout=self.checkout, helper=helper)
 
@@ -447,8 +476,8 @@ class KubernetesTests(KubernetesBackend):
         return Attempt(
             status=end.code if end else -1,
             timed_out=decided.verdict.rule == "too_long",
-            seconds=_between(end.began, end.at) if end else 0.0,
-            output="\n".join([*output, *said])[-_TAIL:],
+            seconds=seconds_between(end.began, end.at) if end else 0.0,
+            output="\n".join([*output, *said])[-TAIL:],
             report=handed.files.get("junit.xml"),
             coverage=handed.files.get("coverage.xml"),
         )
@@ -475,14 +504,16 @@ def _pod_name(there: Seen) -> str:
     return text(map_(there.pod.get("metadata")).get("name"))
 
 
-def _last_word(message: str) -> Any:
+def last_word(message: str) -> Any:
+    """Return what a container said last, as JSON; ``None`` where it is none."""
     try:
         return parsed(message)
     except ValueError:
         return None
 
 
-def _between(began: str, ended: str) -> float:
+def seconds_between(began: str, ended: str) -> float:
+    """Return the seconds between two moments as Kubernetes writes them; 0 where they cannot be read."""
     try:
         first, last = (datetime.fromisoformat(moment.replace("Z", "+00:00")) for moment in (began, ended))
     except ValueError:
@@ -490,7 +521,7 @@ def _between(began: str, ended: str) -> float:
     return max(0.0, (last - first).total_seconds())
 
 
-def _url(git_conn_id: str) -> str:
+def url_of(git_conn_id: str) -> str:
     """Return where the cluster fetches from: what the connection names, without what opens it."""
     from airflow_pipeops.git.hook import GitHook
 
@@ -516,7 +547,8 @@ def _helper(conn_id: str) -> str:
     )
 
 
-def _deferrable() -> bool:
+def deferrable_by_default() -> bool:
+    """Return whether Airflow is configured to wait in the triggerer."""
     from airflow.sdk.configuration import conf
 
     return bool(conf.getboolean("operators", "default_deferrable", fallback=False))

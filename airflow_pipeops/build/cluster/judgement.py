@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_pipeops.base.documents import map_, maps, text, whole
+from airflow_pipeops.build.cluster.pods import MAIN
+from airflow_pipeops.git.process import passing
 from airflow_pipeops.waits.expectation import Verdict
 from airflow_pipeops.waits.rulebook import Rulebook
 from airflow_pipeops.waits.rules import fail, recreated, wait
@@ -38,7 +40,9 @@ _TAKEN = (
 _CANNOT_RUN = ("ContainerCannotRun", "StartError")
 _MISSING = re.compile(r"(secret|configmap) \"[^\"]+\" not found|references non-existent (secret|config) key")
 #: Rules by which a wait fails that another attempt may pass.
-LOST = frozenset({"lost", "gone", "quota", "unschedulable", "starting", "image_unreachable"})
+LOST = frozenset(
+    {"lost", "gone", "quota", "unschedulable", "starting", "image_unreachable", "source_unreachable"}
+)
 #: Rules by which the work itself has ended, however it did; the others say that it could not be done.
 ENDED = frozenset({"complete", "exit", "too_long"})
 
@@ -154,9 +158,11 @@ def _deleted(look: Look) -> Verdict | None:
 
 def _complete(look: Look) -> Verdict | None:
     seen = seen_in(look)
-    if seen.condition.get("type") == "Complete" or seen.phase == "Succeeded":
-        return Verdict("done", "complete", "it has ended well")
-    return None
+    if seen.condition.get("type") != "Complete" and seen.phase != "Succeeded":
+        return None
+    if not seen.pod:  # what it has made, or reported, nobody can tell any more
+        return fail("gone", "it has ended well, and its pod is gone, with its last words and its log")
+    return Verdict("done", "complete", "it has ended well")
 
 
 def _failed(look: Look) -> Verdict | None:
@@ -193,21 +199,23 @@ def _taken(seen: Seen) -> Verdict | None:
 
 
 def _broken(seen: Seen) -> Verdict | None:
-    """A container ended badly."""
-    bad = [one for one in seen.ended() if one.code != 0]
-    for one in bad:
+    """A container ended badly: one that prepares, else the main one, else one beside it, whatever their order."""
+    bad = {one.name: one for one in seen.ended() if one.code != 0}
+    preparing = [bad[name] for name in _preparing(seen) if name in bad]
+    main = [bad.pop(MAIN)] if MAIN in bad else []
+    for one in (*preparing, *main, *bad.values()):
         if one.reason == "OOMKilled":
             limit = _limit(seen, one.name)
             return fail("memory", f"container {one.name} ran out of memory, and was killed; {limit}")
         if one.reason in _CANNOT_RUN:
             return fail("cannot_run", f"container {one.name} could not begin: {one.message or one.reason}")
-    main = _main(seen)
-    for one in bad:
-        if one.name != main:
-            return fail(
-                "source", f"container {one.name} failed with status {one.code}: {one.message.strip()}"
-            )
-    return fail("exit", f"it ended with status {bad[0].code}") if bad else None
+        if one in main:
+            return fail("exit", f"it ended with status {one.code}")
+        said = f"container {one.name} failed with status {one.code}: {one.message.strip()}"
+        if one not in preparing:
+            return fail("beside", said)
+        return fail("source_unreachable" if passing(one.message) else "source", said)
+    return None
 
 
 def _unexplained(seen: Seen) -> Verdict:
@@ -235,7 +243,7 @@ def _not_begun(look: Look) -> Verdict | None:
             return fail("image", f"image {image} of container {name} cannot be had: {reason}: {message}")
         if reason in _PULLING:
             said = seen.told("Failed") or message
-            rule = "image_unreachable" if _unreachable(said + message) else "image"
+            rule = "image_unreachable" if unreachable(said + message) else "image"
             return _for_a_while(
                 look, rule, f"image {image} of container {name} cannot be pulled: {said}", PATIENCE
             )
@@ -331,9 +339,10 @@ def seen_in(look: Look) -> Seen:
     return found
 
 
-def _main(seen: Seen) -> str:
-    containers = maps(map_(seen.pod.get("spec")).get("containers"))
-    return text(containers[0].get("name")) if containers else ""
+def _preparing(seen: Seen) -> list[str]:
+    """Return the containers that end before the main one begins; others are put before it, too, and go on beside it."""
+    begun_before = maps(map_(seen.pod.get("spec")).get("initContainers"))
+    return [text(one.get("name")) for one in begun_before if one.get("restartPolicy") != "Always"]
 
 
 def _pod_reason(seen: Seen) -> str:
@@ -358,8 +367,8 @@ def _after(seen: Seen) -> str:
     return f": {said[-1]}" if said else ""
 
 
-def _unreachable(said: str) -> bool:
-    """Whether a registry did not answer, rather than say no."""
+def unreachable(said: str) -> bool:
+    """Return whether a registry did not answer, rather than say no."""
     return bool(
         re.search(
             r"timeout|refused|reset|no such host|temporary|EOF|\b(429|5\d\d)\b|toomanyrequests|unavailable",

@@ -20,6 +20,8 @@ MAIN, SOURCE, HANDOVER = "main", "source", "reports"
 GIT_IMAGE = "alpine/git:v2.47.2"
 BUILDKIT_IMAGE = "moby/buildkit:v0.32.2-rootless"
 BUILDAH_IMAGE = "quay.io/buildah/stable:v1.41"
+#: What BuildKit says of an image, and how.
+ATTESTATIONS = {"provenance": "mode=max", "sbom": ""}
 #: Where things are mounted.
 WORK, GIT_SECRET, LOGINS, REPORTS_FOLDER = (
     "/pipeops/work",
@@ -73,7 +75,13 @@ class Settings:
 
 
 def buildkit(
-    request: BuildRequest, url: str, settings: Settings, *, image: str, cache: bool, attestations: bool
+    request: BuildRequest,
+    url: str,
+    settings: Settings,
+    *,
+    image: str,
+    cache: bool,
+    attestations: Mapping[str, str],
 ) -> dict[str, Any]:
     """Compose the pod of a build by BuildKit, rootless and without a daemon of its own.
 
@@ -81,7 +89,7 @@ def buildkit(
     :param url: of the repository, without anything secret.
     :param image: of BuildKit.
     :param cache: whether what was built is kept in the registry for the next build.
-    :param attestations: whether BuildKit says how the image came about and what is in it.
+    :param attestations: what BuildKit says of the image, and how.
     :return: the manifest.
     """
     name = _image(request)
@@ -99,10 +107,9 @@ def buildkit(
     words += [
         f"--opt={key}={value}" for key, value in options.items() if value or key.startswith("build-arg:")
     ]
-    if attestations:
-        words += ["--opt=attest:provenance=mode=max", "--opt=attest:sbom="]
+    words += [f"--opt=attest:{kind}={how}" for kind, how in attestations.items()]
     words.append(
-        "--output=" + _listed(_output(request, name, index=attestations or len(request.platforms) > 1))
+        "--output=" + _listed(_output(request, name, index=bool(attestations) or len(request.platforms) > 1))
     )
     if cache:
         kept = f"{request.repository}:buildcache"
@@ -186,6 +193,8 @@ def tests(
         "CI": "true",
         "PIPEOPS_JUNIT_XML": known["junit"],
         "PIPEOPS_COVERAGE_XML": known["coverage"],
+        "PIPEOPS_SHARD": known["shard"],
+        "PIPEOPS_SHARDS": known["shards"],
         **request.env,
     }
     mounts = [_mount("reports", REPORTS_FOLDER)]

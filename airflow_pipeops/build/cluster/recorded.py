@@ -9,6 +9,7 @@ from airflow_pipeops.base.arguments import one_of
 from airflow_pipeops.base.documents import map_, maps, text
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.delivery.records import KINDS, RecordKind
+from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.redaction import cleaned
 
 if TYPE_CHECKING:
@@ -48,6 +49,13 @@ class RecordedPod(DeliveryOperator):
         # What a pod returns need be no mapping; the names that are asked for are pushed by name.
         kwargs.setdefault("multiple_outputs", False)
         super().__init__(**kwargs)
+        if getattr(self, "wait_until_job_complete", True) is False:
+            raise InvalidInput(
+                "what has only begun cannot be recorded as what was done",
+                field="wait_until_job_complete",
+                value=False,
+                remedy="Leave it out of RecordedJobOperator, or set it to True.",
+            )
         self.record: RecordKind = record
         self.facts = facts
         self.commit = commit

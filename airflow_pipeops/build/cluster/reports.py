@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from airflow_pipeops.build.cluster.pods import MOST
 
 _BEGIN = re.compile(r"=== pipeops begin (?P<name>\S+) (?P<size>\d+) (?P<hash>[0-9a-f]{64})")
-_TOO_LARGE = re.compile(r"=== pipeops too-large (?P<name>\S+) (?P<size>\d+)")
+_TOO_LARGE = re.compile(
+    r"=== pipeops too-large (?P<name>\S+) (?P<size>\d{1,15}) (?P<most>\d{1,15})(?P<packed> packed)?"
+)
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,11 @@ def handed_over(lines: Sequence[str]) -> HandedOver:
     found, at = HandedOver(whole="=== pipeops all" in lines), 0
     while at < len(lines):
         if large := _TOO_LARGE.fullmatch(lines[at]):
-            found.problems[large["name"]] = f"it has {int(large['size']):,} bytes, and {MOST:,} are read"
+            packed = ", packed" if large["packed"] else ""
+            said = (
+                f"it has {int(large['size']):,} bytes{packed}, and there is room for {int(large['most']):,}"
+            )
+            found.problems[large["name"]] = said
         if begin := _BEGIN.fullmatch(lines[at]):
             end = f"=== pipeops end {begin['name']}"
             stop = lines.index(end, at) if end in lines[at:] else len(lines)

@@ -74,30 +74,100 @@ fi
 printf '{"digest": "%s"}' "$(cat digest)" > "$PIPEOPS_LAST_WORD"
 """
 
+#: Writes one report where it is read without a right to run commands in pods: packed, between two lines that frame it.
+_HAND_OVER = r"""
+hand_over() {
+  file=$PIPEOPS_REPORTS/$1
+  if [ -f "$file" ] && [ ! -L "$file" ]; then
+    size=$(wc -c < "$file" | tr -d ' ')
+    if [ "$size" -gt "$PIPEOPS_MOST" ]; then echo "=== pipeops too-large $1 $size $PIPEOPS_MOST"; return; fi
+    echo "=== pipeops begin $1 $size $(sha256sum < "$file" | cut -d ' ' -f 1)"
+    gzip -c "$file" | base64
+    echo "=== pipeops end $1"
+  fi
+}
+"""
+
 #: Waits until it is told to end, which the kubelet does when the tests have ended however they did; then it writes the
-#: reports to its own log, where they are read without a right to run commands in pods.
-REPORTS = r"""
+#: reports to its own log.
+REPORTS = (
+    _HAND_OVER
+    + r"""
 send() {
   trap '' TERM INT
   kill $!
-  for name in junit.xml coverage.xml; do
-    file=$PIPEOPS_REPORTS/$name
-    if [ -f "$file" ] && [ ! -L "$file" ]; then
-      size=$(wc -c < "$file" | tr -d ' ')
-      if [ "$size" -gt "$PIPEOPS_MOST" ]; then echo "=== pipeops too-large $name $size"; continue; fi
-      echo "=== pipeops begin $name $size $(sha256sum < "$file" | cut -d ' ' -f 1)"
-      gzip -c "$file" | base64
-      echo "=== pipeops end $name"
-    fi
-  done
+  for name in junit.xml coverage.xml; do hand_over "$name"; done
   echo "=== pipeops all"
   exit 0
 }
 trap send TERM INT
 while :; do sleep 3600 & wait $!; done
 """
+)
+
+#: Takes variables and arguments out of two texts, for whoever can be given neither a list of his own: each is a line, that
+#: begins with a dash and is written as ``printf %b`` reads it. Nothing of a line is ever read as a command.
+GIVEN = r"""
+set -eu
+while IFS= read -r given; do
+  [ -n "$given" ] || continue
+  given=$(printf '%b.' "${given#-}")
+  export "${given%.}"
+done <<END
+$PIPEOPS_ENVIRONMENT
+END
+set --
+while IFS= read -r given; do
+  [ -n "$given" ] || continue
+  given=$(printf '%b.' "${given#-}")
+  set -- "$@" "${given%.}"
+done <<END
+${PIPEOPS_ARGUMENTS-}
+END
+unset PIPEOPS_ENVIRONMENT PIPEOPS_ARGUMENTS given
+"""
+
+#: Runs the tests, which are the arguments, and leaves the reports in the container's last word; each must have room in it.
+TESTS = (
+    _HAND_OVER
+    + r"""
+set +eu
+if [ -n "$PIPEOPS_FOLDER" ]; then cd "$PIPEOPS_FOLDER" || exit 66; fi
+(
+  unset PIPEOPS_FOLDER PIPEOPS_LAST_WORD PIPEOPS_REPORTS PIPEOPS_MOST PIPEOPS_ROOM
+  exec "$@"
+)
+status=$?
+left=$PIPEOPS_ROOM
+for name in junit.xml coverage.xml; do
+  hand_over "$name" > "$PIPEOPS_REPORTS/packed"
+  size=$(wc -c < "$PIPEOPS_REPORTS/packed" | tr -d ' ')
+  if [ "$size" -gt "$left" ]; then
+    echo "=== pipeops too-large $name $size $left packed"
+  else
+    left=$((left - size))
+    cat "$PIPEOPS_REPORTS/packed"
+  fi
+done > "$PIPEOPS_LAST_WORD"
+echo "=== pipeops all" >> "$PIPEOPS_LAST_WORD"
+exit $status
+"""
+)
 
 
 def literal(text: str) -> str:
     """Return a text as Kubernetes leaves it alone: of a pod's arguments and variables, it takes ``$(NAME)`` and ``$$``."""
     return text.replace("$", "$$")
+
+
+def line(text: str) -> str:
+    """Write a text as a line of which :data:`GIVEN` makes it again.
+
+    Nobody on the way finds anything to fill in: engines look for ``{{``, Kubernetes for ``$(``; and all of it is ASCII.
+
+    :param text: any.
+    :return: the line.
+    """
+    content = text.encode("utf-8", "surrogateescape")
+    kept = (chr(byte) if 32 <= byte < 127 and byte not in b"\\{$" else f"\\0{byte:03o}" for byte in content)
+    return "-" + "".join(kept)

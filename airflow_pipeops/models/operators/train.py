@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.base.arguments import function
+from airflow_pipeops.base.arguments import function, share
 from airflow_pipeops.base.delimited import Csv
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
-from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.models.operators.arguments import UI_COLOR, check_name, data_uris, storage_root
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+_SHARE = "Give a share between 0 and 1."
 
 
 class BuildFeaturesOperator(DeliveryOperator):
@@ -105,13 +106,7 @@ class TrainModelOperator(DeliveryOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if not 0 < holdout < 1:
-            raise InvalidInput(
-                f"holdout is {holdout}",
-                field="holdout",
-                value=holdout,
-                remedy="Give a share between 0 and 1.",
-            )
+        share("holdout", holdout, _SHARE)
         self.trainer = trainer
         self.data = data
         self.name = name
@@ -127,24 +122,59 @@ class TrainModelOperator(DeliveryOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read, split, fit, store."""
-        from airflow_pipeops.models import storage, training
-
         with no_retry():
-            check_name(self.name)
-            trainer = function(self.trainer, "trainer")
-            scorer = function(self.scorer, "scorer") if self.scorer else None
-            frame, data_digest = storage.read_tables(data_uris(self.data), self.csv)
-            return training.train(
-                frame,
-                storage_root(self.storage_conn_id),
+            return train_model(
+                trainer=self.trainer,
+                data=self.data,
                 name=self.name,
-                trainer=trainer,
-                scorer=scorer,
+                scorer=self.scorer,
                 metric=self.metric,
                 holdout=self.holdout,
                 time_column=self.time_column,
                 seed=self.seed,
                 target=self.target,
-                data_digest=data_digest,
                 trusted=self.trusted,
+                storage_conn_id=self.storage_conn_id,
+                csv=self.csv,
             )
+
+
+def train_model(
+    *,
+    trainer: str,
+    data: str | Sequence[str],
+    name: str,
+    scorer: str | None = None,
+    metric: str = "auc",
+    holdout: float = 0.2,
+    time_column: str | None = None,
+    seed: int = 0,
+    target: str | None = None,
+    trusted: Sequence[str] = (),
+    storage_conn_id: str = "pipeops_artifacts",
+    csv: Csv | Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Train a model, here or in a pod; the arguments are those of :class:`TrainModelOperator`.
+
+    :return: what the operator returns.
+    """
+    from airflow_pipeops.models import storage, training
+
+    check_name(name)
+    share("holdout", holdout, _SHARE)
+    fit, score = function(trainer, "trainer"), function(scorer, "scorer") if scorer else None
+    frame, data_digest = storage.read_tables(data_uris(data), Csv.of(csv))
+    return training.train(
+        frame,
+        storage_root(storage_conn_id),
+        name=name,
+        trainer=fit,
+        scorer=score,
+        metric=metric,
+        holdout=holdout,
+        time_column=time_column,
+        seed=seed,
+        target=target,
+        data_digest=data_digest,
+        trusted=trusted,
+    )

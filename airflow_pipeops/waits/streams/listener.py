@@ -64,7 +64,13 @@ class Listener:
         source = self.source
         if source is None or not source.polls:
             return False
-        return not source.streams or self.failures >= POLL_AFTER or self._mute
+        return not source.streams or (self.failures >= POLL_AFTER and not self._lasting) or self._mute
+
+    @property
+    def _lasting(self) -> bool:
+        """The open stream has told of something, and has held for long enough to be of use."""
+        late = self.opened_at is not None and self._clock() - self.opened_at >= self._pace.arrival
+        return late and self.proven
 
     @property
     def _mute(self) -> bool:
@@ -138,10 +144,12 @@ class Listener:
                 self._board.forget()
             if error is None:
                 continue
-            pause = backoff.next()
+            pause, lasted = backoff.next(), self._clock() - began
             if self.proven:
                 tries, pause = 0, min(pause, _CUT)
-                if self._clock() - began >= GOOD:
+                # One that tells what there is and ends at once is of no use: what it told is forgotten with it.
+                self.failures = self.failures + 1 if lasted < self._pace.arrival else 0
+                if lasted >= GOOD:
                     backoff.reset()
             else:
                 tries, self.failures = tries + 1, self.failures + 1
@@ -173,7 +181,7 @@ class Listener:
         async with aclosing(source.events()) as events:
             async for reading in events:
                 if not self.proven:
-                    self.proven, self.lost_at, self.failures = True, None, 0
+                    self.proven, self.lost_at = True, None
                     self.accepted(source)
                     log.info("%s: listening", self._name)
                 if self._board.told(reading):

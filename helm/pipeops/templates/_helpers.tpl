@@ -47,3 +47,85 @@ app.kubernetes.io/part-of: airflow
 {{- printf "%s-connections" (include "pipeops.fullname" . | trunc 51 | trimSuffix "-") }}
 {{- end }}
 {{- end }}
+
+{{/* Name of the ServiceAccount with which Argo Workflows reports what pods gave out. */}}
+{{- define "pipeops.workflowsAccountName" -}}
+{{- if .Values.workflows.serviceAccount.name }}
+{{- .Values.workflows.serviceAccount.name }}
+{{- else if .Values.workflows.serviceAccount.create }}
+{{- printf "%s-workflows" (include "pipeops.fullname" . | trunc 31 | trimSuffix "-") }}
+{{- else -}}
+default
+{{- end }}
+{{- end }}
+
+{{/* A script of the chart, as Kubernetes leaves it alone: of a command, it takes what follows a dollar sign. */}}
+{{- define "pipeops.script" -}}
+{{- $given := .Files.Get "scripts/given.sh" -}}
+{{- printf "%s%s" $given (.Files.Get (printf "scripts/%s.sh" .script)) | replace "$" "$$" | toJson }}
+{{- end }}
+
+{{/* What all workflows of the templates share. */}}
+{{- define "pipeops.workflowSpec" -}}
+# No container gets a token; what a pod gave out is reported by another account.
+automountServiceAccountToken: false
+executor:
+  serviceAccountName: {{ include "pipeops.workflowsAccountName" . }}
+ttlStrategy:
+  secondsAfterCompletion: {{ .Values.workflows.keepSeconds | int }}
+{{- with .Values.workflows.registrySecret }}
+imagePullSecrets:
+  - name: {{ . }}
+{{- end }}
+{{- with .Values.workflows.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.workflows.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* The container that fetches the source. */}}
+{{- define "pipeops.source" -}}
+- name: source
+  image: {{ .Values.workflows.images.git | quote }}
+  command: ["sh", "-c", {{ include "pipeops.script" (dict "Files" .Files "script" "source") }}]
+  env:
+    - name: PIPEOPS_ENVIRONMENT
+      value: "{{ "{{workflow.parameters.source}}" }}"
+  volumeMounts:
+    - name: work
+      mountPath: /pipeops/work
+    {{- if .Values.workflows.gitSecret }}
+    - name: git
+      mountPath: /pipeops/git
+      readOnly: true
+    {{- end }}
+  securityContext:
+    allowPrivilegeEscalation: false
+    capabilities:
+      drop: ["ALL"]
+    seccompProfile:
+      type: RuntimeDefault
+    runAsUser: 1000
+    runAsGroup: 1000
+  terminationMessagePolicy: FallbackToLogsOnError
+  resources:
+    requests:
+      cpu: 50m
+      memory: 64Mi
+{{- end }}
+
+{{/* The volumes that it uses. */}}
+{{- define "pipeops.sourceVolumes" -}}
+- name: work
+  emptyDir: {}
+{{- with .Values.workflows.gitSecret }}
+- name: git
+  secret:
+    secretName: {{ . }}
+    defaultMode: 288
+{{- end }}
+{{- end }}

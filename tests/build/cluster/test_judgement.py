@@ -47,6 +47,20 @@ def pod(
     return {"metadata": {"name": "p"}, "spec": spec, "status": body}
 
 
+def beside(
+    found: dict[str, Any], name: str, state: dict[str, Any], *, first: bool = False, init: bool = False
+) -> dict[str, Any]:
+    """Put a container beside those of a pod: a mesh puts its own first, and a sidecar is an init container."""
+    spec, status = found["spec"], found["status"]
+    part, states = (
+        ("initContainers", "initContainerStatuses") if init else ("containers", "containerStatuses")
+    )
+    at = 0 if first else len(spec[part])
+    spec[part].insert(at, {"name": name, "image": "x", **({"restartPolicy": "Always"} if init else {})})
+    status.setdefault(states, []).insert(at, {"name": name, "image": "x", "state": state})
+    return found
+
+
 def ended(code: int, reason: str = "Error", message: str = "") -> dict[str, Any]:
     return {"terminated": {"exitCode": code, "reason": reason, "message": message}}
 
@@ -236,6 +250,65 @@ CASES: list[Any] = [
         "NodeShutdown",
     ),
     (
+        "source down",
+        Seen(
+            FAILED,
+            pod(
+                "Failed",
+                waits("PodInitializing"),
+                init=ended(128, message="fatal: Could not resolve host: git"),
+            ),
+        ),
+        "failed source_unreachable",
+        "",
+        "Could not resolve host",
+    ),
+    (
+        "a mesh before the tests",
+        Seen(FAILED, beside(pod("Failed", ended(1)), "istio-proxy", ended(0), first=True)),
+        "failed exit",
+        "",
+        "status 1",
+    ),
+    (
+        "a mesh that fails with the tests",
+        Seen(FAILED, beside(pod("Failed", ended(1)), "istio-proxy", ended(2), first=True)),
+        "failed exit",
+        "",
+        "status 1",
+    ),
+    (
+        "only what is beside it fails",
+        Seen(FAILED, beside(pod("Failed", ended(0)), "istio-proxy", ended(2), first=True)),
+        "failed beside",
+        "",
+        "container istio-proxy failed with status 2",
+    ),
+    (
+        "the sidecar is killed after the tests",
+        Seen(FAILED, beside(pod("Failed", ended(1), init=ended(0)), "reports", ended(137), init=True)),
+        "failed exit",
+        "",
+        "status 1",
+    ),
+    (
+        "the sidecar runs out of memory after the tests",
+        Seen(
+            FAILED,
+            beside(pod("Failed", ended(1), init=ended(0)), "reports", ended(137, "OOMKilled"), init=True),
+        ),
+        "failed exit",
+        "",
+        "status 1",
+    ),
+    (
+        "complete and gone",
+        Seen(job(condition("Complete")), {}),
+        "failed gone",
+        "",
+        "ended well, and its pod is gone",
+    ),
+    (
         "unexplained",
         Seen(FAILED, pod("Failed", ended(0))),
         "failed unexplained",
@@ -279,7 +352,7 @@ def test_what_another_attempt_may_pass_is_told_from_what_none_does() -> None:
     lost = {case[0] for case in CASES if (case[3] or case[2]).split()[1] in LOST}
     assert lost == {
         "no pod yet", "creating", "no node", "quota", "registry down", "never began", "evicted", "disrupted", "gone",
-        "shutdown", "nonsense",
+        "source down", "complete and gone", "shutdown", "nonsense",
     }  # fmt: skip
 
 

@@ -49,7 +49,12 @@ def buildkit(
     settings: Settings = FULL, *, cache: bool = True, attestations: bool = True, **more: Any
 ) -> dict[str, Any]:
     return pods.buildkit(
-        request(**more), URL, settings, image="buildkit:test", cache=cache, attestations=attestations
+        request(**more),
+        URL,
+        settings,
+        image="buildkit:test",
+        cache=cache,
+        attestations=pods.ATTESTATIONS if attestations else {},
     )
 
 
@@ -198,7 +203,7 @@ def work(tmp_path: Path) -> Path:
 
 def fetched(url: str, commit: str, work: Path, secret: Path | None = None, **more: Any) -> Any:
     settings = Settings(git_secret="git-login" if secret else "", **more)
-    pod = pods.buildkit(request(commit=commit), url, settings, image="x", cache=False, attestations=False)
+    pod = pods.buildkit(request(commit=commit), url, settings, image="x", cache=False, attestations={})
     folders = {"/pipeops/work": work, "/pipeops/git": secret or work / "none"}
     return run(container(pod, "source"), folders, TMPDIR=str(work.parent))
 

@@ -21,8 +21,8 @@ from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from airflow_pipeops.build.operators import BuildImageOperator
 from airflow_pipeops.delivery.deliverable import Deliverable
 from tests.build.cluster import running
-from tests.build.cluster.test_backends import connect, fired
-from tests.build.test_image_in_registry import base, empty_builder, files_of
+from tests.build.cluster.test_backends import connect, fired, until
+from tests.build.test_image_in_registry import Watch, base, empty_builder, files_of
 from tests.build.test_image_in_registry import connect as connect_registry
 from tests.kubernetes import workloads as pods
 from tests.kubernetes.apiserver import ApiServer, serving
@@ -173,8 +173,10 @@ def test_a_commit_becomes_an_image_in_the_registry(
         remote.put(name, content)
     sha = remote.commit("x")
     machine = Machine(tmp_path / "machine", real)
-    with playing(api, machine.script):
+    with playing(api, machine.script), Watch(PASSWORD, GIT_PASSWORD) as watch:
         done = image(real, context, sha, backend_options={"deferrable": deferrable}, base_conn_ids=["reg"])
+    assert "buildah" in watch.seen, "nothing was watched"
+    assert watch.found == []
     assert done["builder"] == "buildah"
     digest, manifest = real.manifest("team/shop", done["digest"])
     assert digest == done["digest"]
@@ -210,3 +212,25 @@ def test_a_step_that_fails_is_told_with_what_it_said(
     assert "step 2/2: RUN echo it was nothing" in said
     assert "but this was" in said
     assert "exit status 3" in said
+
+
+def test_a_pod_that_is_gone_has_left_its_image_in_the_registry(
+    api: ApiServer, real: ContainerRegistry, remote: Any, context: Any, tmp_path: Path
+) -> None:
+    base(real, tmp_path)
+    remote.put("Containerfile", f"FROM {real.host}/base/shell:1\nCOPY Containerfile /\n")
+    sha = remote.commit("x")
+    machine = Machine(tmp_path / "machine", real)
+
+    def script(pod: dict[str, Any]) -> list[Step]:
+        # Its last word is lost with it, right after the Job controller has seen that it ended well.
+        return [*machine.script(pod), lambda on_node: _gone_when_complete(api, on_node)]
+
+    with playing(api, script):
+        done = image(real, context, sha, base_conn_ids=["reg"], backend_options={"deferrable": True})
+    assert real.manifest("team/shop", done["digest"])[0] == done["digest"]
+
+
+def _gone_when_complete(api: ApiServer, on_node: Pod) -> None:
+    until(lambda: api.all("jobs")[0]["status"].get("conditions"))
+    on_node.vanish()

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import pytest
+from airflow.providers.cncf.kubernetes.operators.job import KubernetesJobOperator
 from airflow.sdk.exceptions import TaskDeferred
 
 from airflow_pipeops.build.cluster.operators import RecordedJobOperator, RecordedPodOperator
-from airflow_pipeops.build.cluster.recorded import ran
+from airflow_pipeops.build.cluster.recorded import RecordedPod, ran
 from airflow_pipeops.delivery.deliverable import Deliverable
 from airflow_pipeops.exceptions import InvalidInput
 from tests.build.cluster.test_backends import always, connect
@@ -116,6 +118,15 @@ def test_what_failed_is_not_recorded(
     with playing(api, always(pods.runs(), pods.ends(1))), pytest.raises(Exception, match=r"fail|Fail|error"):
         run(made, running)
     assert "record_id" not in running["ti"].xcoms
+
+
+def test_a_job_that_nobody_waits_for_is_not_recorded_as_done() -> None:
+    class Mixed(RecordedPod, KubernetesJobOperator):
+        """As a user mixes it; the provider's own default is not to wait."""
+
+    for make in (partial(operator, "job", wait_until_job_complete=False), partial(Mixed, **GIVEN)):
+        with pytest.raises(InvalidInput, match="what has only begun cannot be recorded"):
+            make()
 
 
 def test_an_unknown_kind_of_record_is_refused() -> None:
