@@ -366,7 +366,7 @@ class KubernetesBuild(KubernetesBackend):
             )
         if decided.verdict.rule == "exit":
             await self._failed(client, ref, there)
-        digest = text(map_(last_word(end.message if end else "")).get("digest")) or looked_up(request)
+        digest = text(map_(last_word(end.message if end else "")).get("digest"))
         if not is_digest(digest):
             await remove(client, ref)  # it would be found again, and say as little
             raise BadResponse(
@@ -506,17 +506,6 @@ def last_word(message: str) -> Any:
         return parsed(message)
     except ValueError:
         return None
-
-
-def looked_up(request: BuildRequest) -> str:
-    """Ask the registry for the digest, where what would have told it is gone.
-
-    :param request: what was built.
-    :return: the digest; empty where the registry has no such image.
-    """
-    from airflow_pipeops.build import planning
-
-    return planning.find(request) if request.registry_conn_id else ""
 
 
 def seconds_between(began: str, ended: str) -> float:

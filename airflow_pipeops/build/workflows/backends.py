@@ -35,7 +35,6 @@ from airflow_pipeops.build.cluster.backends import (
     TAIL,
     deferrable_by_default,
     last_word,
-    looked_up,
     seconds_between,
     url_of,
 )
@@ -43,6 +42,7 @@ from airflow_pipeops.build.cluster.jobs import LATER, TASK, act_of
 from airflow_pipeops.build.cluster.judgement import LOST
 from airflow_pipeops.build.cluster.reports import handed_over
 from airflow_pipeops.build.cluster.steps import FailedStep, failed_step
+from airflow_pipeops.build.oci import is_digest
 from airflow_pipeops.build.workflows.beginnings import unless_stuck
 from airflow_pipeops.build.workflows.judgement import End, end_of, pod_of
 from airflow_pipeops.build.workflows.parameters import (
@@ -349,8 +349,7 @@ class WorkflowsBuild(WorkflowsBackend):
         if end.rule != "complete":
             raise self._error(over.ref, end)
         digest = text(map_(last_word(node.parameters.get(ANSWER, "") if node else "")).get("digest"))
-        digest = digest or looked_up(request)
-        if not digest.startswith("sha256:"):
+        if not is_digest(digest):
             raise BadResponse(f"Argo {over.ref} has ended well, and does not say which image it built")
         return BuiltImage(
             digest, "buildkit", {**self._facts(status), "attestations": sorted(self.attestations)}

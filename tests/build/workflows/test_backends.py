@@ -402,7 +402,7 @@ def test_what_is_asked_for_wrongly_is_said_before_anything_begins(server: ArgoSe
         (lambda: built(Task(), template="Not_A_Name"), "template", "Not_A_Name"),
         (lambda: built(Task(), request(builder="buildah")), "builder", "buildah"),
         (lambda: built(Task(), request(git_conn_id="folder")), "folder.host", "/srv/git/shop"),
-        (lambda: built(Task(), request(repository="")), "registry_conn_id", ""),
+        (lambda: built(Task(), request(repository="", registry_conn_id="reg")), "registry_conn_id", "reg"),
         (lambda: ran(Task(), test_request(image="")), "image", ""),
         (lambda: Task().build(registry_secret="x"), "backend_options", ["deferrable", "poll_interval", "registry_secret"]),
     ]  # fmt: skip
