@@ -363,7 +363,7 @@ class KubernetesBuild(KubernetesBackend):
             )
         if decided.verdict.rule == "exit":
             await self._failed(client, ref, there)
-        digest = text(map_(last_word(end.message if end else "")).get("digest")) or self._looked_up(request)
+        digest = text(map_(last_word(end.message if end else "")).get("digest"))
         if not is_digest(digest):
             await remove(client, ref)  # it would be found again, and say as little
             raise BadResponse(
@@ -377,13 +377,6 @@ class KubernetesBuild(KubernetesBackend):
             "attestations": sorted(self.attestations) if builder == "buildkit" else [],
         }
         return BuiltImage(digest, builder, facts)
-
-    @staticmethod
-    def _looked_up(request: BuildRequest) -> str:
-        """Ask the registry, where the pod is gone that would have told."""
-        from airflow_pipeops.build import planning
-
-        return planning.find(request) if request.registry_conn_id else ""
 
     async def _failed(self, client: KubernetesClient, ref: JobRef, there: Seen) -> None:
         """Raise why a build has failed, by its log; the end of which the kubelet keeps where the log itself is gone."""
