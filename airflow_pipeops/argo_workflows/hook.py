@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.sdk import BaseHook
@@ -187,13 +186,7 @@ class ArgoWorkflowsHook(BaseHook):
                 return await work(opened)
 
         client = self.client(**options)
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            return asyncio.run(inside())
-        # Whoever ends a task does so by a signal, whose handler runs in the midst of what the task waits for.
-        with ThreadPoolExecutor(1) as apart:
-            return apart.submit(asyncio.run, inside()).result()
+        return asyncio.run(inside())
 
     def workflow(self, name: str, uid: str = "") -> dict[str, Any]:
         """Return a workflow as JSON, with its nodes; from the archive where it is not live any more.

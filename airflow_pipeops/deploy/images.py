@@ -15,7 +15,7 @@ def images_that_run(images: Sequence[str], pods: Sequence[Mapping[str, Any]]) ->
     """Compare the images that run with those that were applied; ``None`` where they are the same.
 
     :param images: by digest; several of one repository: any of them.
-    :param pods: of the object; those that have ended or are being deleted run nothing.
+    :param pods: of the object; those that have failed or are being deleted run nothing.
     :return: why it is not ready.
     """
     wanted = _digests(images)

@@ -83,6 +83,10 @@ class AppliedLook(Look):
     def _judge(self, one: Found) -> Readiness:
         if one.hidden:
             return unknown("hidden", one.hidden)
+        if one.item is None and one.target.brief:
+            return unknown(
+                "gone_after_end", f"{one.target} is gone, as it is after its end, which nobody saw"
+            )
         if one.item is None:
             return failed("gone", f"{one.target} is gone")
         quiet = self.lasted(f"quiet:{one.version}") >= self.expectation.comparison_grace

@@ -12,7 +12,7 @@ from typing import Any
 from airflow_pipeops.base.documents import map_
 from airflow_pipeops.deploy.images import images_that_run
 from airflow_pipeops.deploy.rules import rule_of
-from airflow_pipeops.deploy.seen import Applied, Readiness, Seen, State, failed, holds, unknown, waiting
+from airflow_pipeops.deploy.seen import Applied, Readiness, Seen, State, failed, marks, unknown, waiting
 
 __all__ = ["Applied", "Readiness", "State", "judge"]
 
@@ -70,7 +70,7 @@ def _changed_since(seen: Seen, applied: Applied) -> Readiness | None:
     said = f"{seen} was changed since: it is at generation {seen.generation}, and {applied.generation} was applied"
     if not applied.spec:
         return unknown("changed_since", f"{said}; whether what was applied still holds is not known")
-    if not holds(applied.spec, map_(seen.item.get("spec"))):
+    if not set(applied.spec) <= set(marks(applied.uid, map_(seen.item.get("spec")))):
         return failed("overwritten", f"{said}, and not all that was applied still holds")
     return None
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from airflow_pipeops.base.documents import map_, maps, text, whole
@@ -54,14 +56,15 @@ class Applied(JsonForm):
     :param uid: of the object; another one of the same name has another.
     :param generation: of its spec; 0 for a kind that counts none.
     :param images: images by digest (``repository@sha256:...``) that its pods must run; several of one repository: any.
-    :param spec: the fields of the spec that were applied, with the values that the server stored. Where something else has
-        changed the object since, an autoscaler for example, they tell whether what was applied still holds.
+    :param spec: a mark of each value of the spec that was applied, as the server stored it; no value itself, which may be a
+        secret. Where something else has changed the object since, an autoscaler for example, they tell whether what was
+        applied still holds.
     """
 
     uid: str
     generation: int = 0
     images: tuple[str, ...] = ()
-    spec: dict[str, Any] = field(default_factory=dict, hash=False)
+    spec: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -76,10 +79,11 @@ class Applied(JsonForm):
         """
         metadata = map_(answer.get("metadata"))
         given = map_((manifest or {}).get("spec"))
-        spec = _stored(given, map_(answer.get("spec"))) if given else {}
         pinned = tuple(images) or tuple(one for one in template_images(manifest or {}) if "@sha256:" in one)
         generation = number(metadata.get("generation"))
-        return cls(text(metadata.get("uid")), max(0, generation or 0), pinned, spec)
+        uid = text(metadata.get("uid"))
+        spec = marks(uid, map_(answer.get("spec")), given) if given else ()
+        return cls(uid, max(0, generation or 0), pinned, spec)
 
 
 @dataclass(frozen=True)
@@ -178,35 +182,37 @@ def template_images(item: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(one for one in named if isinstance(one, str) and one)
 
 
-def holds(wanted: Any, live: Any) -> bool:
-    """Whether every field that is wanted is there, with its value; whatever else there is does not matter."""
-    if isinstance(wanted, Mapping):
-        return isinstance(live, Mapping) and all(
-            key in live and holds(one, live[key]) for key, one in wanted.items()
-        )
-    if isinstance(wanted, list):
-        if not isinstance(live, list):
-            return False
-        pairs = [(one, _partner(one, index, live)) for index, one in enumerate(wanted)]
-        return all(holds(one, partner) for one, partner in pairs)
-    return bool(wanted == live)
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Walk over the values of a spec.
+
+    :param path: of the value itself.
+    :yield: where each stands, and what it is; items of a list are told by their name, where they have one.
+    """
+    if isinstance(value, Mapping) and value:
+        for key, one in value.items():
+            yield from leaves(one, f"{path}/{key}")
+    elif isinstance(value, list) and value:
+        for index, one in enumerate(value):
+            named = one.get("name") if isinstance(one, Mapping) else None
+            yield from leaves(one, f"{path}/{index if named is None else f'={named}'}")
+    else:
+        yield path, value
 
 
-def _stored(given: Any, stored: Any) -> Any:
-    """Return what was given, with the values that were stored."""
-    if isinstance(given, Mapping) and isinstance(stored, Mapping):
-        return {key: _stored(one, stored[key]) for key, one in given.items() if key in stored}
-    if isinstance(given, list) and isinstance(stored, list):
-        return [_stored(one, _partner(one, index, stored)) for index, one in enumerate(given)]
-    return stored
+def marks(uid: str, spec: Any, only: Any = None) -> tuple[str, ...]:
+    """Return a mark of each value of a spec: it tells whether a value is another one, and not what it is.
 
-
-def _partner(one: Any, index: int, among: Sequence[Any]) -> Any:
-    """Return what stands for an item in another list: that of the same name, else that of the same place."""
-    name = one.get("name") if isinstance(one, Mapping) else None
-    if name is not None:
-        return next((it for it in among if isinstance(it, Mapping) and it.get("name") == name), None)
-    return among[index] if index < len(among) else None
+    :param uid: of the object; the same value in another object has another mark.
+    :param only: a spec; values that have no place in it are left out.
+    :return: the marks.
+    """
+    places = None if only is None else {place for place, _ in leaves(only)}
+    found = []
+    for place, value in leaves(spec):
+        if places is None or place in places:
+            text_ = json.dumps([uid, place, value], sort_keys=True, default=str)
+            found.append(hashlib.sha256(text_.encode()).hexdigest()[:16])
+    return tuple(found)
 
 
 def condition_of(one: Mapping[str, Any]) -> Condition:

@@ -24,6 +24,7 @@ class Target(JsonForm):
     :param applied: what readiness is bound to.
     :param pods: its pods are read too, for what they run; they are anyway where images are compared.
     :param empty_ok: that no pod is wanted is in order.
+    :param brief: it is taken away some time after its end, as a Job may be.
     """
 
     version: str
@@ -34,6 +35,7 @@ class Target(JsonForm):
     applied: Applied = field(default_factory=lambda: Applied(""))
     pods: bool = False
     empty_ok: bool = False
+    brief: bool = False
 
     @classmethod
     def of(
@@ -66,6 +68,7 @@ class Target(JsonForm):
             Applied.of(answer, manifest, images),
             pods,
             empty_ok,
+            "ttlSecondsAfterFinished" in map_(answer.get("spec")),
         )
 
     @property

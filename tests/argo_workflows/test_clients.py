@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 import airflow_pipeops
-from airflow_pipeops.argo_workflows.clients.errors import Ended
+from airflow_pipeops.argo_workflows.clients.errors import Ended, error_of
 from airflow_pipeops.argo_workflows.clients.protocol import ArgoWorkflows, WorkflowRef
 from airflow_pipeops.argo_workflows.clients.rest import ArgoWorkflowsClient, LoopHttp
 from airflow_pipeops.argo_workflows.clients.worker import WorkerHttp
@@ -177,6 +178,32 @@ def test_an_answer_without_an_end_is_not_read(
     monkeypatch.setattr("airflow_pipeops.argo_workflows.clients.rest.MANY", 1_000_000)
     with pytest.raises(SystemFailure, match="the rest was not read"):
         run(way, lambda client: client.artifact(REF, "n", "main-logs", archived=False))
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "words"),
+    [
+        (
+            "forbidden: exceeded quota: team, requested: count/workflows.argoproj.io=1",
+            Conflict,
+            "no room for",
+        ),
+        (
+            "forbidden: unable to create new content in namespace ml because it is being terminated",
+            NotFound,
+            "deleted",
+        ),
+        (
+            'workflows.argoproj.io is forbidden: cannot create resource "workflows"',
+            AccessDenied,
+            "lacks a permission",
+        ),
+    ],
+)
+def test_what_kubernetes_forbids_is_told_from_a_permission(said: str, kind: type, words: str) -> None:
+    found = error_of(0, json.dumps({"code": 7, "message": said}).encode(), "the workflow", "https://argo")
+    assert type(found) is kind
+    assert words in str(found)
 
 
 @pytest.mark.parametrize("way", SERVER)

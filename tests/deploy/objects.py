@@ -85,7 +85,7 @@ def pod(phase: str, *said: str, waiting: str = "", image: str = "", **status: An
     if waiting:
         container["state"] = {"waiting": {"reason": waiting, "message": "as told"}}
     told = {"phase": phase, "conditions": conditions(*said), "containerStatuses": [container], **status}
-    return thing("v1", "Pod", generation=0, status=told)
+    return thing("v1", "Pod", generation=1, status=told)
 
 
 def job(*said: str, spec: Object | None = None, **status: Any) -> Object:

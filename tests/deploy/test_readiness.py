@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 from typing import Any
 
 import pytest
@@ -10,6 +12,8 @@ from hypothesis import strategies as st
 
 from airflow_pipeops.deploy.readiness import Applied, Readiness, judge
 from airflow_pipeops.deploy.rules import RULES
+from airflow_pipeops.deploy.seen import marks
+from airflow_pipeops.redaction import cleaned
 from tests.deploy.objects import (
     NEW,
     OLD,
@@ -201,6 +205,15 @@ TABLE: list[tuple[Object, str, str]] = [
         "failed",
         "names_refused",
     ),
+    (
+        thing(
+            "apiextensions.k8s.io/v1",
+            "CustomResourceDefinition",
+            status={"conditions": conditions("Established=False:NotAccepted")},
+        ),
+        "waiting",
+        "not_established",
+    ),
     (thing("apiregistration.k8s.io/v1", "APIService"), "waiting", "api_unavailable"),
     (
         thing("apiregistration.k8s.io/v1", "APIService", status={"conditions": conditions("Available=True")}),
@@ -332,8 +345,8 @@ def test_each_rule_of_a_kind_is_in_the_table() -> None:
         ({}, Applied("", 2), "unknown", "not_applied"),
         ({}, Applied("u1", 3), "waiting", "old_answer"),
         ({}, Applied("u1", 1), "unknown", "changed_since"),
-        ({}, Applied("u1", 1, spec={"replicas": 3}), "failed", "overwritten"),
-        ({}, Applied("u1", 1, spec={"replicas": 2}), "ready", "rolled_out"),
+        ({}, Applied("u1", 1, spec=marks("u1", {"replicas": 3})), "failed", "overwritten"),
+        ({}, Applied("u1", 1, spec=marks("u1", {"replicas": 2})), "ready", "rolled_out"),
         ({"deletionTimestamp": "2026-01-01T00:00:00Z"}, Applied("u1", 2), "failed", "deleting"),
         ({"uid": ""}, Applied("u1", 2), "unknown", "no_object"),
     ],
@@ -376,8 +389,25 @@ def test_an_autoscaler_that_changes_what_nobody_applied_is_no_harm() -> None:
 
 
 def test_what_was_applied_crosses_a_deferral() -> None:
-    bound = Applied("u1", 2, ("a@sha256:1",), {"replicas": 2})
+    bound = Applied("u1", 2, ("a@sha256:1",), marks("u1", {"replicas": 2}))
     assert Applied.from_json(bound.to_json()) == bound
+
+
+def test_what_was_applied_carries_no_value_that_may_be_a_secret() -> None:
+    env = [{"name": "PASSWORD", "value": "hunter2"}, {"name": "TOKEN", "value": "s3cr3t-of-some-length"}]
+    spec = {"template": {"spec": {"containers": [{"name": "web", "image": "shop/web:1", "env": env}]}}}
+    answer = deployment(spec=spec)
+    bound = Applied.of(answer, {"spec": spec})
+    told = json.dumps(bound.to_json())
+    assert "hunter2" not in told
+    assert "s3cr3t" not in told
+    # What redaction may do to it on its way through an XCom does not make it another one.
+    assert Applied.from_json(cleaned(bound.to_json())) == bound
+    later = copy.deepcopy(answer)
+    later["metadata"]["generation"], later["status"]["observedGeneration"] = 3, 3
+    assert judge(later, bound).state == "ready"
+    later["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"] = "hunter3"
+    assert judge(later, bound).rule == "overwritten"
 
 
 @pytest.mark.parametrize(

@@ -159,6 +159,21 @@ def test_one_that_is_gone_ends_the_wait(api: ApiServer, many: int) -> None:
     assert "gone" in wait.state.verdict.reason
 
 
+def test_a_job_that_is_taken_away_after_its_end_is_not_known(api: ApiServer) -> None:
+    body: Object = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "once", "namespace": "shop"},
+        "spec": {"ttlSecondsAfterFinished": 1},
+    }
+    target = Target.of(api.put("batch", "v1", "jobs", body), "jobs", body)
+    with api.lock:
+        api.kinds["batch", "v1", "jobs"].objects.clear()
+    wait, _ = waited(api, target, on_unknown="fail")
+    assert (wait.state.verdict.state, wait.state.verdict.rule) == ("failed", "cannot_tell")
+    assert "which nobody saw" in wait.state.verdict.reason
+
+
 def test_many_of_a_kind_are_read_by_one_list(api: ApiServer) -> None:
     targets = [widget(api, f"w{number}", observedGeneration=1) for number in range(40)]
     api.requests.clear()

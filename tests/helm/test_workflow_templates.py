@@ -112,7 +112,7 @@ def told(of: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
 
 def build(**more: Any) -> tuple[dict[str, Any], dict[str, str]]:
     pod = pods.buildkit(
-        request(**more), URL, SETTINGS, image=pods.BUILDKIT_IMAGE, cache=True, attestations=True
+        request(**more), URL, SETTINGS, image=pods.BUILDKIT_IMAGE, cache=True, attestations=pods.ATTESTATIONS
     )
     return pod, for_build(pod, 1800.0)
 
@@ -331,7 +331,8 @@ def test_tests_do_not_see_what_is_meant_for_the_script(tmp_path: Path) -> None:
     status, found = ran_tests(tmp_path, 'env | sort > "$1"')
     names = {row.partition("=")[0] for row in found.files["junit.xml"].decode().splitlines()}
     own = {name for name in names if name.startswith("PIPEOPS_")}
-    assert (status, own) == (0, {"PIPEOPS_JUNIT_XML", "PIPEOPS_COVERAGE_XML"})
+    assert status == 0
+    assert own == {"PIPEOPS_JUNIT_XML", "PIPEOPS_COVERAGE_XML", "PIPEOPS_SHARD", "PIPEOPS_SHARDS"}
 
 
 def test_a_command_that_is_not_there_is_an_end_of_its_own(tmp_path: Path) -> None:

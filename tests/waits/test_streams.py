@@ -361,6 +361,31 @@ def test_cuts_every_moment_do_not_stop_a_wait() -> None:
     run(server, story)
 
 
+def test_a_stream_that_is_cut_at_its_beginning_each_time_starves_no_wait() -> None:
+    """What it tells is forgotten with it before anybody has looked; so it is asked for by name, as without a stream."""
+
+    class Cut(Server):
+        async def events(self) -> AsyncGenerator[Reading, None]:
+            self.asked.append("stream")
+            for name in self.apps:
+                yield self._reading(name)
+            raise Unreachable("EOF")
+
+    server, one = Cut(app(health="Progressing")), wait(require_refresh=False)
+    unseen = wait("unseen", transport_grace=0.2)
+
+    async def story(world: World) -> None:
+        world.follow(one)
+        await world.until(lambda: one.state.verdict.rule == "progressing")
+        server.set(app(), tell=False)
+        await world.until(lambda: one.state.verdict.state == "done")
+        server.read_error = Unreachable("no answer")
+        world.follow(unseen)
+        await world.until(lambda: unseen.state.verdict.state == "failed")
+
+    run(server, story)
+
+
 def test_a_stream_that_ends_as_soon_as_it_has_told_what_there_is_is_polled_instead() -> None:
     """What it told is forgotten with it, so nobody who waits by it would ever see anything."""
     server = Server(app("api", "Progressing"))

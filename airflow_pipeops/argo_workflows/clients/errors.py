@@ -52,10 +52,7 @@ def error_of(status: int, content: bytes, about: str, url: str) -> PipeOpsError:
             remedy="Put a valid token into the connection: that of a service account, or of 'argo auth token'.",
         )
     if status == 403:
-        return AccessDenied(
-            f"the token lacks a permission for {about} (403){said}",
-            remedy="Give the verb to the service account of the token.",
-        )
+        return _forbidden(message, said, about)
     if status == 404:
         if code is None:
             return NotFound(
@@ -66,6 +63,20 @@ def error_of(status: int, content: bytes, about: str, url: str) -> PipeOpsError:
     if status == 409:
         return Conflict(f"{about} is there already, or a quota of the namespace is full{said}")
     return _other(status, code, said, about, url)
+
+
+def _forbidden(message: str, said: str, about: str) -> PipeOpsError:
+    """Tell what Kubernetes forbids to everybody from what the token may not do."""
+    if "exceeded quota" in message:
+        return Conflict(
+            f"there is no room for {about} in its namespace (403){said}", remedy="Raise the quota."
+        )
+    if "is being terminated" in message:
+        return NotFound(f"the namespace of {about} is being deleted{said}", remedy="Name another namespace.")
+    return AccessDenied(
+        f"the token lacks a permission for {about} (403){said}",
+        remedy="Give the verb to the service account of the token.",
+    )
 
 
 def _other(status: int, code: int | None, said: str, about: str, url: str) -> PipeOpsError:

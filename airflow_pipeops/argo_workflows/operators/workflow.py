@@ -24,6 +24,7 @@ from airflow_pipeops.argo_workflows.operators.base import (
 from airflow_pipeops.argo_workflows.rules import Goal
 from airflow_pipeops.argo_workflows.waits import error_of
 from airflow_pipeops.base.arguments import mapping, object_name, one_given, one_of
+from airflow_pipeops.base.interrupts import beside
 from airflow_pipeops.delivery.operators import no_retry, order_key, source_of
 from airflow_pipeops.exceptions import PipeOpsError
 from airflow_pipeops.waits.wait import Decided
@@ -172,16 +173,20 @@ class ArgoWorkflowOperator(WorkflowWaitMixin):
         ref, act = self._running, self.if_killed
         if ref is None or act == "leave":
             return
-        try:
-            self.hook().run(
-                lambda client: client.act(ref, "terminate" if act == "terminate" else "stop"), attempts=2
-            )
-        except Ended:
-            return
-        except PipeOpsError as error:
-            self.log.warning("%s could not be ended: %s", ref, error)
-        else:
-            self.log.info("The task was ended: %s %s", act, ref)
+
+        def end() -> None:
+            try:
+                self.hook().run(
+                    lambda client: client.act(ref, "terminate" if act == "terminate" else "stop"), attempts=2
+                )
+            except Ended:
+                return
+            except PipeOpsError as error:
+                self.log.warning("%s could not be ended: %s", ref, error)
+            else:
+                self.log.info("The task was ended: %s %s", act, ref)
+
+        beside(end)
 
     # ---- submitting --------------------------------------------------------------------------------------------------
 

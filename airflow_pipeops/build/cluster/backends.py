@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import threading
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_pipeops.base.arguments import not_empty, one_of, positive
 from airflow_pipeops.base.documents import map_, parsed, text
+from airflow_pipeops.base.interrupts import beside
 from airflow_pipeops.build.backends import (
     Attempt,
     BuildRequest,
@@ -139,10 +140,12 @@ class KubernetesBackend:
         async def work(client: KubernetesClient) -> None:
             await remove(client, ref)
 
-        # The loop of the wait that was interrupted is still this thread's.
-        thread = threading.Thread(target=lambda: self._run(work, attempts=2, timeout=10.0), daemon=True)
-        thread.start()
-        thread.join(30)
+        def end() -> None:
+            # What cannot be deleted now ends by its own deadline.
+            with contextlib.suppress(PipeOpsError):
+                self._run(work, attempts=2, timeout=10.0)
+
+        beside(end)
 
     def _run(self, work: Callable[[KubernetesClient], Awaitable[Result]], **options: Any) -> Result:
         from airflow_pipeops.kubernetes.connections import connect
@@ -363,7 +366,7 @@ class KubernetesBuild(KubernetesBackend):
             )
         if decided.verdict.rule == "exit":
             await self._failed(client, ref, there)
-        digest = text(map_(last_word(end.message if end else "")).get("digest")) or self._looked_up(request)
+        digest = text(map_(last_word(end.message if end else "")).get("digest"))
         if not is_digest(digest):
             await remove(client, ref)  # it would be found again, and say as little
             raise BadResponse(
@@ -377,13 +380,6 @@ class KubernetesBuild(KubernetesBackend):
             "attestations": sorted(self.attestations) if builder == "buildkit" else [],
         }
         return BuiltImage(digest, builder, facts)
-
-    @staticmethod
-    def _looked_up(request: BuildRequest) -> str:
-        """Ask the registry, where the pod is gone that would have told."""
-        from airflow_pipeops.build import planning
-
-        return planning.find(request) if request.registry_conn_id else ""
 
     async def _failed(self, client: KubernetesClient, ref: JobRef, there: Seen) -> None:
         """Raise why a build has failed, by its log; the end of which the kubelet keeps where the log itself is gone."""

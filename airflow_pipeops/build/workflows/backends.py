@@ -20,6 +20,7 @@ from airflow_pipeops.argo_workflows.submission import Order, Submitted, TaskNote
 from airflow_pipeops.argo_workflows.waits import WorkflowController, WorkflowWait, error_of
 from airflow_pipeops.base.arguments import not_empty, object_name, one_of, positive
 from airflow_pipeops.base.documents import map_, text
+from airflow_pipeops.base.interrupts import beside
 from airflow_pipeops.build.backends import (
     Attempt,
     BuildRequest,
@@ -41,6 +42,7 @@ from airflow_pipeops.build.cluster.jobs import LATER, TASK, act_of
 from airflow_pipeops.build.cluster.judgement import LOST
 from airflow_pipeops.build.cluster.reports import handed_over
 from airflow_pipeops.build.cluster.steps import FailedStep, failed_step
+from airflow_pipeops.build.oci import is_digest
 from airflow_pipeops.build.workflows.beginnings import unless_stuck
 from airflow_pipeops.build.workflows.judgement import End, end_of, pod_of
 from airflow_pipeops.build.workflows.parameters import (
@@ -132,13 +134,20 @@ class WorkflowsBackend:
         self.deferrable = deferrable_by_default() if deferrable is None else deferrable
         self.hook = ArgoWorkflowsHook(argo_workflows_conn_id, namespace=namespace)
         self._ref: WorkflowRef | None = None
+        self._killed = False
 
     def kill(self) -> None:
         """Terminate the workflow that is waited for: nobody waits for it any more."""
-        ref = self._ref
+        ref, self._killed = self._ref, True
         if ref is None:
             return
-        self.hook.run(lambda client: _end(client, ref), attempts=2, timeout=10.0)
+
+        def end() -> None:
+            # What cannot be ended now ends by its own deadline.
+            with contextlib.suppress(PipeOpsError):
+                self.hook.run(lambda client: _end(client, ref), attempts=2, timeout=10.0)
+
+        beside(end)
 
     def _run(self, work: Callable[[ArgoWorkflows], Awaitable[Result]]) -> Result:
         return self.hook.run(work)
@@ -176,6 +185,8 @@ class WorkflowsBackend:
         if not found.attached:
             worker.say(f"{found.status} (uid {found.status.uid}) created")
         self._ref = found.ref
+        if self._killed:  # before there was anything to end
+            await _end(client, found.ref)
         return found
 
     async def _passing(self, client: ArgoWorkflows, status: WorkflowStatus) -> bool:
@@ -338,7 +349,7 @@ class WorkflowsBuild(WorkflowsBackend):
         if end.rule != "complete":
             raise self._error(over.ref, end)
         digest = text(map_(last_word(node.parameters.get(ANSWER, "") if node else "")).get("digest"))
-        if not digest.startswith("sha256:"):
+        if not is_digest(digest):
             raise BadResponse(f"Argo {over.ref} has ended well, and does not say which image it built")
         return BuiltImage(
             digest, "buildkit", {**self._facts(status), "attestations": sorted(self.attestations)}

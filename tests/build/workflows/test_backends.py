@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import signal
 import threading
@@ -214,6 +215,21 @@ def test_what_is_killed_in_the_midst_of_its_wait_is_terminated(server: ArgoServe
     task.build().kill()  # one that has begun nothing has nothing to end
 
 
+def test_what_is_killed_before_it_is_there_is_terminated_when_it_is(server: ArgoServer) -> None:
+    task = Task()
+    backend = task.build()
+
+    def say(line: str) -> None:
+        if "Not created yet" in line:
+            backend.kill()
+
+    server.faults.append(Fault("drop", method="POST", path="/api/v1/workflows/argo", count=1))
+    worker = dataclasses.replace(task.worker, say=say)
+    with playing(server, (begins,)), pytest.raises(PodFailed, match="somebody ended it"):
+        backend.start(request(), worker)
+    assert [one["spec"].get("shutdown") for one in server.workflows()] == ["Terminate"]
+
+
 def test_a_killed_operator_stops_its_workflow_in_the_midst_of_its_wait(
     server: ArgoServer, context: dict[str, Any]
 ) -> None:
@@ -272,7 +288,7 @@ def test_a_registry_that_fails_may_do_better_and_is_tried_again(server: ArgoServ
     retried = threading.Event()
 
     def watch() -> None:
-        until(lambda: any(one.endswith("/retry") for one in server.requests))
+        until(lambda: server.workflows()[0]["status"]["phase"] == "Running")
         name = server.workflows()[0]["metadata"]["name"]
         ends(json.dumps({"digest": DIGEST}))(server, name)
         retried.set()
@@ -319,7 +335,7 @@ def test_a_lost_pod_is_tried_again_in_the_same_workflow(server: ArgoServer) -> N
     assert isinstance(failing(server, begins, ends(code=None, message="pod deleted")), PodLost)
 
     def watch() -> None:
-        until(lambda: any(one.endswith("/retry") for one in server.requests))
+        until(lambda: server.workflows()[0]["status"]["phase"] == "Running")
         ends(json.dumps({"digest": DIGEST}))(server, server.workflows()[0]["metadata"]["name"])
 
     thread = threading.Thread(target=watch)
@@ -386,7 +402,7 @@ def test_what_is_asked_for_wrongly_is_said_before_anything_begins(server: ArgoSe
         (lambda: built(Task(), template="Not_A_Name"), "template", "Not_A_Name"),
         (lambda: built(Task(), request(builder="buildah")), "builder", "buildah"),
         (lambda: built(Task(), request(git_conn_id="folder")), "folder.host", "/srv/git/shop"),
-        (lambda: built(Task(), request(repository="")), "registry_conn_id", "registry"),
+        (lambda: built(Task(), request(repository="", registry_conn_id="reg")), "registry_conn_id", "reg"),
         (lambda: ran(Task(), test_request(image="")), "image", ""),
         (lambda: Task().build(registry_secret="x"), "backend_options", ["deferrable", "poll_interval", "registry_secret"]),
     ]  # fmt: skip
