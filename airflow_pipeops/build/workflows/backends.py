@@ -34,6 +34,7 @@ from airflow_pipeops.build.cluster.backends import (
     TAIL,
     deferrable_by_default,
     last_word,
+    looked_up,
     seconds_between,
     url_of,
 )
@@ -41,6 +42,8 @@ from airflow_pipeops.build.cluster.jobs import LATER, TASK, act_of
 from airflow_pipeops.build.cluster.judgement import LOST
 from airflow_pipeops.build.cluster.reports import handed_over
 from airflow_pipeops.build.cluster.steps import FailedStep, failed_step
+from airflow_pipeops.build.oci import is_digest
+from airflow_pipeops.build.testrun import worth_a_rerun
 from airflow_pipeops.build.workflows.beginnings import unless_stuck
 from airflow_pipeops.build.workflows.judgement import End, end_of, pod_of
 from airflow_pipeops.build.workflows.parameters import (
@@ -337,8 +340,9 @@ class WorkflowsBuild(WorkflowsBackend):
             await self._failed(client, status, node)
         if end.rule != "complete":
             raise self._error(over.ref, end)
-        digest = text(map_(last_word(node.parameters.get(ANSWER, "") if node else "")).get("digest"))
-        if not digest.startswith("sha256:"):
+        answer = map_(last_word(node.parameters.get(ANSWER, "") if node else ""))
+        digest = text(answer.get("digest")) or looked_up(request)
+        if not is_digest(digest):
             raise BadResponse(f"Argo {over.ref} has ended well, and does not say which image it built")
         return BuiltImage(
             digest, "buildkit", {**self._facts(status), "attestations": sorted(self.attestations)}
@@ -408,7 +412,7 @@ class WorkflowsTests(WorkflowsBackend):
                 status, node = await self._ended(client, worker, over)
                 attempts.append(await self._attempt(client, over.ref, status, node))
                 facts = {**self._facts(status), "image": request.image}
-                if not attempts[-1].status:
+                if not worth_a_rerun(attempts[-1]):
                     break
             return TestResult(tuple(attempts), facts)
 

@@ -319,7 +319,8 @@ def test_a_lost_pod_is_tried_again_in_the_same_workflow(server: ArgoServer) -> N
     assert isinstance(failing(server, begins, ends(code=None, message="pod deleted")), PodLost)
 
     def watch() -> None:
-        until(lambda: any(one.endswith("/retry") for one in server.requests))
+        # The request is there before the server has done it.
+        until(lambda: server.workflows()[0]["status"]["phase"] == "Running")
         ends(json.dumps({"digest": DIGEST}))(server, server.workflows()[0]["metadata"]["name"])
 
     thread = threading.Thread(target=watch)
@@ -386,7 +387,7 @@ def test_what_is_asked_for_wrongly_is_said_before_anything_begins(server: ArgoSe
         (lambda: built(Task(), template="Not_A_Name"), "template", "Not_A_Name"),
         (lambda: built(Task(), request(builder="buildah")), "builder", "buildah"),
         (lambda: built(Task(), request(git_conn_id="folder")), "folder.host", "/srv/git/shop"),
-        (lambda: built(Task(), request(repository="")), "registry_conn_id", "registry"),
+        (lambda: built(Task(), request(repository="", registry_conn_id="registry")), "registry_conn_id", "registry"),
         (lambda: ran(Task(), test_request(image="")), "image", ""),
         (lambda: Task().build(registry_secret="x"), "backend_options", ["deferrable", "poll_interval", "registry_secret"]),
     ]  # fmt: skip
@@ -440,6 +441,14 @@ def test_a_flaky_test_has_two_runs_and_each_is_one_workflow(
     again = ran(Task(store=store), test_request(reruns=2), deferrable=deferrable)
     assert again == result
     assert len(server.workflows()) == 2
+
+
+def test_tests_that_left_no_report_are_not_run_again(server: ArgoServer) -> None:
+    """Another run could not show that a test is flaky; the other backends do the same."""
+    with playing(server, (begins, ends("", code=139, message="Error (exit code 139)"))):
+        (attempt,) = ran(Task(), test_request(reruns=3)).attempts
+    assert (attempt.status, attempt.report) == (139, None)
+    assert len(server.workflows()) == 1
 
 
 def test_failed_tests_are_no_failure_of_the_workflow_engine(server: ArgoServer) -> None:
