@@ -69,6 +69,12 @@ if TYPE_CHECKING:
     from airflow_pipeops.delivery.deliverable import Deliverable as Deliverable
     from airflow_pipeops.delivery.operators import RecordOperator as RecordOperator
     from airflow_pipeops.delivery.records import Record as Record
+    from airflow_pipeops.deploy.operators import RolloutAbortOperator as RolloutAbortOperator
+    from airflow_pipeops.deploy.operators import RolloutPauseOperator as RolloutPauseOperator
+    from airflow_pipeops.deploy.operators import RolloutPromoteOperator as RolloutPromoteOperator
+    from airflow_pipeops.deploy.operators import RolloutRestartOperator as RolloutRestartOperator
+    from airflow_pipeops.deploy.operators import RolloutResumeOperator as RolloutResumeOperator
+    from airflow_pipeops.deploy.sensors import RolloutSensor as RolloutSensor
     from airflow_pipeops.drift.operators.comparison import DataDriftOperator as DataDriftOperator
     from airflow_pipeops.drift.operators.comparison import PredictionDriftOperator as PredictionDriftOperator
     from airflow_pipeops.drift.operators.profile import DriftProfileOperator as DriftProfileOperator
@@ -185,6 +191,12 @@ _MODULES = {
     "ResolveCommitOperator": "git.operators",
     "RetrainGovernorOperator": "governor.operators",
     "RetrainPolicy": "governor.policy",
+    "RolloutAbortOperator": "deploy.operators",
+    "RolloutPauseOperator": "deploy.operators",
+    "RolloutPromoteOperator": "deploy.operators",
+    "RolloutRestartOperator": "deploy.operators",
+    "RolloutResumeOperator": "deploy.operators",
+    "RolloutSensor": "deploy.sensors",
     "RunTestsOperator": "build.operators",
     "SetModelAliasOperator": "models.operators.register",
     "SignImageOperator": "build.operators",

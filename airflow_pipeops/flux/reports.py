@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_pipeops.exceptions import PipeOpsError
 from airflow_pipeops.flux.differences import when
 from airflow_pipeops.flux.objects import observe, unhealthy
-from airflow_pipeops.redaction import redacted
+from airflow_pipeops.waits.messages import capped
 from airflow_pipeops.waits.status import Observed, short
 
 if TYPE_CHECKING:
@@ -17,10 +17,7 @@ if TYPE_CHECKING:
     from airflow_pipeops.flux.kinds import Ref
     from airflow_pipeops.waits.wait import Decided
 
-#: Bytes; longer texts are cut, since they travel through logs and notifications.
-LIMIT = 8 * 1024
 _EVENTS = 10
-_CUT = "  ... (cut)"
 
 
 async def explain(client: FluxClient, ref: Ref, decided: Decided) -> str:
@@ -69,16 +66,3 @@ def compose(
     last = f", last rule {details['last_rule']}" if details.get("last_rule") else ""
     lines.append(f"  decided by rule {verdict.rule}{last}, matching {details.get('match', '?')}")
     return capped(lines)
-
-
-def capped(lines: Sequence[str]) -> str:
-    """Join lines without secrets, each and all of them of bounded length; the first ones and the last are always there."""
-    *body, last = [redacted(line.rstrip())[:1000] for line in lines]
-    room, kept = LIMIT - len(last.encode()) - len(_CUT) - 2, []
-    for line in body:
-        room -= len(line.encode()) + 1
-        if room < 0:
-            kept.append(_CUT)
-            break
-        kept.append(line)
-    return "\n".join([*kept, last])

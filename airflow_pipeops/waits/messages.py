@@ -5,6 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from airflow_pipeops.redaction import redacted
+
+#: Bytes; longer texts are cut, since they travel through logs and notifications.
+LIMIT = 8 * 1024
+_CUT = "  ... (cut)"
 #: What differs between two traces of the same error.
 _VARYING = re.compile(r"0x[0-9a-fA-F]+|\d+")
 
@@ -45,3 +50,16 @@ def folded(lines: Sequence[str]) -> list[str]:
         times = keys.count(key) if key else 1
         found += [*entry, *([f"(this trace: {times} times)"] if times > 1 else [])]
     return found
+
+
+def capped(lines: Sequence[str]) -> str:
+    """Join lines without secrets, each and all of them of bounded length; the first ones and the last are always there."""
+    *body, last = [redacted(line.rstrip())[:1000] for line in lines]
+    room, kept = LIMIT - len(last.encode()) - len(_CUT) - 2, []
+    for line in body:
+        room -= len(line.encode()) + 1
+        if room < 0:
+            kept.append(_CUT)
+            break
+        kept.append(line)
+    return "\n".join([*kept, last])

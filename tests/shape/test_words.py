@@ -29,6 +29,7 @@ FOLDERS = (
     "provider",
     "demo",
     "flux",
+    "deploy",
 )
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -354,15 +354,8 @@ class KubernetesBuild(KubernetesBackend):
     async def _built(
         self, client: KubernetesClient, request: BuildRequest, ref: JobRef, decided: Decided
     ) -> BuiltImage:
-        builder = self._builder(request)
-        try:
-            there = await self._demand(client, ref, decided)
-        except PodLost:
-            # What the pod cannot say any more, the registry may: it was pushed before.
-            if digest := looked_up(request):
-                return BuiltImage(digest, builder, {"job": ref.name, "namespace": ref.namespace})
-            raise
-        end = there.end_of(pods.MAIN)
+        there = await self._demand(client, ref, decided)
+        end, builder = there.end_of(pods.MAIN), self._builder(request)
         if decided.verdict.rule == "too_long":
             minutes = request.timeout.total_seconds() / 60
             raise BuildFailed(
@@ -370,7 +363,7 @@ class KubernetesBuild(KubernetesBackend):
             )
         if decided.verdict.rule == "exit":
             await self._failed(client, ref, there)
-        digest = text(map_(last_word(end.message if end else "")).get("digest")) or looked_up(request)
+        digest = text(map_(last_word(end.message if end else "")).get("digest"))
         if not is_digest(digest):
             await remove(client, ref)  # it would be found again, and say as little
             raise BadResponse(
@@ -502,13 +495,6 @@ async def _log(client: KubernetesClient, ref: JobRef, there: Seen, container: st
 
 def _pod_name(there: Seen) -> str:
     return text(map_(there.pod.get("metadata")).get("name"))
-
-
-def looked_up(request: BuildRequest) -> str:
-    """Ask the registry for the image of a build that has ended well and does not tell; return its digest, empty for none."""
-    from airflow_pipeops.build import planning
-
-    return planning.find(request) if request.registry_conn_id else ""
 
 
 def last_word(message: str) -> Any:

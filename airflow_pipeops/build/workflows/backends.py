@@ -34,7 +34,6 @@ from airflow_pipeops.build.cluster.backends import (
     TAIL,
     deferrable_by_default,
     last_word,
-    looked_up,
     seconds_between,
     url_of,
 )
@@ -341,7 +340,7 @@ class WorkflowsBuild(WorkflowsBackend):
         if end.rule != "complete":
             raise self._error(over.ref, end)
         answer = map_(last_word(node.parameters.get(ANSWER, "") if node else ""))
-        digest = text(answer.get("digest")) or looked_up(request)
+        digest = text(answer.get("digest"))
         if not is_digest(digest):
             raise BadResponse(f"Argo {over.ref} has ended well, and does not say which image it built")
         return BuiltImage(

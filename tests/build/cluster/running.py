@@ -27,6 +27,7 @@ def request(**more: Any) -> BuildRequest:
         "containerfile": "FROM scratch\nCOPY app.py /\n",
         "image": "team/shop",
         "repository": REPOSITORY,
+        "registry_conn_id": "registry",
         "tag": "key-1234",
         "annotations": {"org.opencontainers.image.revision": COMMIT},
     }

@@ -277,7 +277,7 @@ def test_what_never_begins_is_said_and_taken_away(
     monkeypatch.setattr("airflow_pipeops.build.cluster.judgement.PATIENCE", 0.5)
     task = Task()
     with playing(api, always(*steps)), pytest.raises(kind, match=said):
-        task.build(startup_timeout=timedelta(seconds=0.5)).start(request(), task.worker)
+        task.build(startup_timeout=timedelta(seconds=8)).start(request(), task.worker)
     assert api.all("jobs") == []
     assert api.all("pods") == []
 
@@ -286,7 +286,7 @@ def test_a_quota_that_never_has_room_is_said_and_the_job_taken_away(api: ApiServ
     api.admission.append(pods.quota())
     task = Task()
     with playing(api, always()), pytest.raises(PodLost, match=r"no room for its pod.*exceeded quota: team"):
-        task.build(startup_timeout=timedelta(seconds=0.5)).start(request(), task.worker)
+        task.build(startup_timeout=timedelta(seconds=8)).start(request(), task.worker)
     assert api.all("jobs") == []
 
 

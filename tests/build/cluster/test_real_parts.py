@@ -20,6 +20,7 @@ from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from airflow_pipeops.build.operators import BuildImageOperator
 from airflow_pipeops.delivery.deliverable import Deliverable
+from airflow_pipeops.exceptions import PodLost
 from tests.build.cluster import running
 from tests.build.cluster.test_backends import connect, fired, until
 from tests.build.test_image_in_registry import Watch, base, empty_builder, files_of
@@ -226,8 +227,12 @@ def test_a_pod_that_is_gone_has_left_its_image_in_the_registry(
         # Its last word is lost with it, right after the Job controller has seen that it ended well.
         return [*machine.script(pod), lambda on_node: _gone_when_complete(api, on_node)]
 
-    with playing(api, script):
-        done = image(real, context, sha, base_conn_ids=["reg"], backend_options={"deferrable": True})
+    with playing(api, script), pytest.raises(PodLost, match="its pod is gone"):
+        image(real, context, sha, base_conn_ids=["reg"], backend_options={"deferrable": True})
+    # The retry asks the registry first, and builds nothing.
+    done = image(real, context, sha, base_conn_ids=["reg"])
+    assert done["found"] is True
+    assert len(api.all("jobs")) == 1
     assert real.manifest("team/shop", done["digest"])[0] == done["digest"]
 
 

@@ -1,0 +1,157 @@
+"""Wait until what was applied to a workload runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_pipeops.base.arguments import one_of, positive
+from airflow_pipeops.delivery.operators import no_retry
+from airflow_pipeops.deploy.base import WorkloadOperator
+from airflow_pipeops.deploy.reports import compose
+from airflow_pipeops.deploy.targets import AppliedSet, Target, templated
+from airflow_pipeops.deploy.triggers import AppliedTrigger
+from airflow_pipeops.deploy.waits import AppliedController
+from airflow_pipeops.exceptions import InvalidInput
+from airflow_pipeops.waits.expectation import Policy
+from airflow_pipeops.waits.operators import WaitOperator
+from airflow_pipeops.waits.verdict import Expectation
+from airflow_pipeops.waits.wait import Decided, Wait, raise_error_of
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_pipeops.kubernetes.client import KubernetesClient
+
+
+class RolloutSensor(WaitOperator, WorkloadOperator):
+    """Wait until a Deployment, StatefulSet, DaemonSet or Argo Rollout runs what was applied, and record the release.
+
+    It is bound to the uid and generation of the object that was applied, and where images are named, to the digests that its
+    pods run. Without ``applied``, that is the object as it is when the task begins. What else may look ready, and is not,
+    stands in ``docs/readiness.md``.
+
+    Returns ``{app, kind, name, namespace, revision, uid, generation, health, rule, reason, images, record_id}``.
+
+    :param applied: what an operator returned as ``target`` that changed the workload. Templated.
+    :param images: images by digest that its pods must run. Templated.
+    :param revision: commit that this is the release of, for the record. Templated.
+    :param on_paused: ``fail``, ``wait``, or ``accept`` where it is paused, by somebody or at a step of its own.
+    :param on_unknown: ``fail``, ``wait``, or ``accept`` where nobody can tell: it wants no pod, or was changed since.
+    :param empty_ok: that it wants no pod is in order.
+    :param failed_grace: for which it may be degraded.
+    """
+
+    template_fields: Sequence[str] = ("applied", "images", "revision", *WorkloadOperator.template_fields)
+    emits = ("release",)
+
+    def __init__(
+        self,
+        *,
+        applied: Any = None,
+        images: Sequence[str] = (),
+        revision: str = "",
+        on_paused: Policy = "fail",
+        on_unknown: Policy = "fail",
+        empty_ok: bool = False,
+        failed_grace: timedelta = timedelta(seconds=60),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.applied, self.images, self.revision, self.empty_ok = applied, images, revision, empty_ok
+        self.on_paused: Policy = one_of("on_paused", on_paused, ("fail", "wait", "accept"))
+        self.on_unknown: Policy = one_of("on_unknown", on_unknown, ("fail", "wait", "accept"))
+        self.failed_grace = positive("failed_grace", failed_grace, zero=True)
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Wait."""
+        with no_retry():
+            applied = self._applied()
+            expectation = Expectation(
+                match="any",
+                on_suspended=self.on_paused,
+                on_unknown=self.on_unknown,
+                settle=self.settle.total_seconds(),
+                comparison_grace=max(5.0, self.settle.total_seconds()),
+                degraded_grace=self.failed_grace.total_seconds(),
+                timeout=self.timeout.total_seconds(),
+            )
+
+            def trigger(waits: Sequence[Wait]) -> AppliedTrigger:
+                return AppliedTrigger(
+                    kubernetes_conn_id=self.kubernetes_conn_id,
+                    applied=applied.to_json(),
+                    expectation=expectation.to_json(),
+                    memory=waits[0].state.memory.to_json(),
+                    poll_interval=self.poll_interval.total_seconds(),
+                )
+
+            (wait,) = self.until(
+                lambda: [Wait(applied, expectation, rulebook=AppliedController.rulebook)],
+                self.run_with,
+                AppliedController,
+                trigger,
+                "execute_complete",
+                timeout=self.timeout,
+            )
+            return self._finish(context, applied, wait.state)
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Go on after the deferral; records are emitted here, since a trigger cannot."""
+        with no_retry():
+            raise_error_of(event)
+            assert event is not None
+            return self._finish(
+                context, AppliedSet.from_json(event["applied"]), Decided.from_json(event["decided"])
+            )
+
+    def _applied(self) -> AppliedSet:
+        """Return what is waited for, bound to what was applied, or to what is there."""
+        if self.applied:
+            target = self._given()
+        else:
+            item = self.run_with(self.read)
+            plural, made_from = self.served.plural, templated(item)
+            target = Target.of(item, plural, made_from, self.images, pods=True, empty_ok=self.empty_ok)
+        return AppliedSet(str(target), (target,), target.namespace)
+
+    def _given(self) -> Target:
+        given = self.applied
+        remedy = 'Pass task.output["target"] of the operator that changed it.'
+        if not isinstance(given, Mapping) or not {"kind", "name", "plural", "version"} <= set(given):
+            raise InvalidInput(f"applied is {given!r}", field="applied", value=given, remedy=remedy)
+        found = Target.from_json(given)
+        if (found.kind, found.name) != (self.kind, self.name) or not found.applied.uid:
+            said = f"{found} was applied, and {self.kind} {self.name} is waited for"
+            raise InvalidInput(said, field="applied", value=str(found), remedy=remedy)
+        applied = {**found.applied.to_json(), "images": list(self.images or found.applied.images)}
+        return Target.from_json(
+            {**found.to_json(), "applied": applied, "pods": True, "empty_ok": self.empty_ok}
+        )
+
+    def _finish(self, context: Context, applied: AppliedSet, decided: Decided) -> dict[str, Any]:
+        verdict, (target,) = decided.verdict, applied.targets
+        self.log.info("%s: %s (%s)", verdict.state, verdict.reason, verdict.rule)
+        if verdict.state != "done":
+
+            async def explain(client: KubernetesClient) -> str:
+                return await AppliedController(client).explain(applied, decided)
+
+            raise decided.error(self.explained(self.run_with, explain, lambda: compose(applied, decided)))
+        result = {
+            "app": str(target),
+            "kind": target.kind,
+            "name": target.name,
+            "namespace": target.namespace,
+            "revision": self.revision or "",
+            "uid": target.applied.uid,
+            "generation": target.applied.generation,
+            "health": "Healthy" if verdict.rule == "ready" else "Unknown",
+            "rule": verdict.rule,
+            "reason": verdict.reason,
+            "images": list(decided.summary.get("images") or ()),
+        }
+        # What is accepted without being ready is no release.
+        released = verdict.rule == "ready"
+        return {**result, "record_id": self.emit(context, "release", result) if released else None}

@@ -1,0 +1,65 @@
+"""What waits for applied objects in the triggerer. Only connection ids travel in the arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow_pipeops.waits.triggers import DWELL, OutcomeTrigger
+
+if TYPE_CHECKING:
+    from airflow_pipeops.waits.verdict import Verdict
+
+
+class AppliedTrigger(OutcomeTrigger):
+    """Waits until objects that were applied are ready, or will not be.
+
+    The event is ``{"applied": JSON of an AppliedSet, "decided": JSON of a Decided}``.
+
+    :param kubernetes_conn_id: connection of type ``kubernetes``.
+    :param applied: JSON of :class:`~airflow_pipeops.deploy.targets.AppliedSet`.
+    :param expectation: JSON of :class:`~airflow_pipeops.waits.verdict.Expectation`.
+    :param memory: JSON of :class:`~airflow_pipeops.waits.verdict.Memory`.
+    :param poll_interval: seconds between two looks.
+    :param dwell: seconds before which it does not fire.
+    """
+
+    arguments = ("kubernetes_conn_id", "applied", "expectation", "memory", "poll_interval")
+
+    def __init__(
+        self,
+        *,
+        kubernetes_conn_id: str,
+        applied: Mapping[str, Any],
+        expectation: Mapping[str, Any],
+        memory: Mapping[str, Any] | None = None,
+        poll_interval: float = 5.0,
+        dwell: float = DWELL,
+    ) -> None:
+        super().__init__(dwell=dwell)
+        self.kubernetes_conn_id, self.poll_interval = kubernetes_conn_id, float(poll_interval)
+        self.applied, self.expectation, self.memory = dict(applied), dict(expectation), dict(memory or {})
+
+    async def outcome(self) -> dict[str, Any]:
+        """Wait, and return where the wait stands."""
+        from airflow_pipeops.deploy.targets import AppliedSet
+        from airflow_pipeops.deploy.waits import AppliedController
+        from airflow_pipeops.kubernetes.connections import aconnect
+        from airflow_pipeops.waits.controller import until_decided
+        from airflow_pipeops.waits.verdict import Expectation, Memory
+        from airflow_pipeops.waits.wait import Wait
+
+        async with await aconnect(self.kubernetes_conn_id) as client:
+            controller = AppliedController(client)
+            wait = Wait(
+                AppliedSet.from_json(self.applied),
+                Expectation.from_json(self.expectation),
+                Memory.from_json(self.memory),
+                rulebook=controller.rulebook,
+                on_change=self._tell,
+            )
+            await until_decided(controller, [wait], self.poll_interval)
+        return {"applied": self.applied, "decided": wait.state.to_json()}
+
+    def _tell(self, verdict: Verdict) -> None:
+        self.log.info("%s: %s (%s)", verdict.state, verdict.reason, verdict.rule)
