@@ -43,6 +43,7 @@ from airflow_pipeops.build.cluster.judgement import LOST
 from airflow_pipeops.build.cluster.reports import handed_over
 from airflow_pipeops.build.cluster.steps import FailedStep, failed_step
 from airflow_pipeops.build.oci import is_digest
+from airflow_pipeops.build.testrun import worth_a_rerun
 from airflow_pipeops.build.workflows.beginnings import unless_stuck
 from airflow_pipeops.build.workflows.judgement import End, end_of, pod_of
 from airflow_pipeops.build.workflows.parameters import (
@@ -419,7 +420,7 @@ class WorkflowsTests(WorkflowsBackend):
                 status, node = await self._ended(client, worker, over)
                 attempts.append(await self._attempt(client, over.ref, status, node))
                 facts = {**self._facts(status), "image": request.image}
-                if not attempts[-1].status:
+                if not worth_a_rerun(attempts[-1]):
                     break
             return TestResult(tuple(attempts), facts)
 

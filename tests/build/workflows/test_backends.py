@@ -458,6 +458,14 @@ def test_a_flaky_test_has_two_runs_and_each_is_one_workflow(
     assert len(server.workflows()) == 2
 
 
+def test_tests_that_left_no_report_are_not_run_again(server: ArgoServer) -> None:
+    """Another run could not show that a test is flaky; the other backends do the same."""
+    with playing(server, (begins, ends("", code=139, message="Error (exit code 139)"))):
+        (attempt,) = ran(Task(), test_request(reruns=3)).attempts
+    assert (attempt.status, attempt.report) == (139, None)
+    assert len(server.workflows()) == 1
+
+
 def test_failed_tests_are_no_failure_of_the_workflow_engine(server: ArgoServer) -> None:
     answer = handing_over(junit=FAILING)
     with playing(server, (begins, says("1 failed"), ends(answer, code=1, message="Error (exit code 1)"))):
