@@ -69,6 +69,8 @@ if TYPE_CHECKING:
     from airflow_pipeops.delivery.deliverable import Deliverable as Deliverable
     from airflow_pipeops.delivery.operators import RecordOperator as RecordOperator
     from airflow_pipeops.delivery.records import Record as Record
+    from airflow_pipeops.deploy.apply.operators import ApplyManifestsOperator as ApplyManifestsOperator
+    from airflow_pipeops.deploy.apply.operators import UndoManifestsOperator as UndoManifestsOperator
     from airflow_pipeops.deploy.helm.operators import HelmHistoryOperator as HelmHistoryOperator
     from airflow_pipeops.deploy.helm.operators import HelmReleaseOperator as HelmReleaseOperator
     from airflow_pipeops.deploy.helm.operators import HelmTestOperator as HelmTestOperator
@@ -128,6 +130,7 @@ __version__ = "0.1.0"
 
 #: Public name -> the module of this package that defines it.
 _MODULES = {
+    "ApplyManifestsOperator": "deploy.apply.operators",
     "ApprovedRetrainOperator": "governor.operators",
     "ArgoCDAppSensor": "argocd.sensors.app",
     "ArgoCDApplicationOperator": "argocd.operators.application",
@@ -209,6 +212,7 @@ _MODULES = {
     "SetModelAliasOperator": "models.operators.register",
     "SignImageOperator": "build.operators",
     "SmokeTestOperator": "build.operators",
+    "UndoManifestsOperator": "deploy.apply.operators",
     "VerifyImageOperator": "build.operators",
     "StorageHook": "base.storage",
     "SyncFailed": "exceptions",

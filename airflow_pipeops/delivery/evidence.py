@@ -50,9 +50,20 @@ def read(digest: str, name: str, *, dag_id: str, base_uri: str | None = None) ->
     :param name: file name; without a slash.
     :return: its bytes; ``None`` if it is not there, no task of that DAG stored it, or it was tampered with.
     """
-    folder = _folder(digest, base_uri)
-    target = folder / name
-    if "/" in digest + name or not (folder / _reader(dag_id)).exists() or not target.is_file():
+    if not (_folder(digest, base_uri) / _reader(dag_id)).exists():
+        return None
+    return kept(digest, name, base_uri=base_uri)
+
+
+def kept(digest: str, name: str, *, base_uri: str | None = None) -> bytes | None:
+    """Read a stored file, whichever DAG stored it: for a task that goes on with it, and shows it to nobody.
+
+    :param digest: SHA-256, in hex; without a slash.
+    :param name: file name; without a slash.
+    :return: its bytes; ``None`` if it is not there, or was tampered with.
+    """
+    target = _folder(digest, base_uri) / name
+    if "/" in digest + name or not target.is_file():
         return None
     content: bytes = target.read_bytes()
     return content if hashlib.sha256(content).hexdigest() == digest else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_pipeops.waits.triggers import DWELL, OutcomeTrigger
 
@@ -24,7 +24,13 @@ class AppliedTrigger(OutcomeTrigger):
     :param dwell: seconds before which it does not fire.
     """
 
-    arguments = ("kubernetes_conn_id", "applied", "expectation", "memory", "poll_interval")
+    arguments: ClassVar[tuple[str, ...]] = (
+        "kubernetes_conn_id",
+        "applied",
+        "expectation",
+        "memory",
+        "poll_interval",
+    )
 
     def __init__(
         self,

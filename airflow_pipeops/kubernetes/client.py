@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_pipeops.base.arguments import object_name
+from airflow_pipeops.base.documents import Json, map_, maps, text
 from airflow_pipeops.base.http import MANY, Http
 from airflow_pipeops.exceptions import BadResponse, NotFound
 from airflow_pipeops.kubernetes.errors import Expired, error_of
@@ -163,17 +164,50 @@ class KubernetesClient(Watching):
             about=_about(kind, name, namespace),
         )
 
+    async def apply(
+        self, kind: Kind, body: Mapping[str, Any], manager: str, *, force: bool = False, dry: bool = False
+    ) -> dict[str, Any]:
+        """Apply an object on the server, with its fields looked at strictly.
+
+        :param body: what is wanted; with a ``resourceVersion``, only over that version.
+        :param manager: whose the fields are.
+        :param force: take fields from other managers.
+        :param dry: only say what it would be.
+        :return: the object as it is now, or would be.
+        :raises FieldConflict: if another manager holds a field.
+        :raises Conflict: if the object is not at that version.
+        """
+        namespace, name = name_of(body)
+        params = {"fieldManager": manager, "force": str(force).lower(), "fieldValidation": "Strict"}
+        return await self._http.object(
+            "PATCH",
+            kind.path(namespace, object_name(name)),
+            params={**params, **({"dryRun": "All"} if dry else {})},
+            json=dict(body),
+            content_type="application/apply-patch+yaml",
+            about=_about(kind, name, namespace),
+        )
+
     async def delete(
-        self, kind: Kind, name: str, namespace: str = "", *, uid: str = "", propagation: str = ""
+        self,
+        kind: Kind,
+        name: str,
+        namespace: str = "",
+        *,
+        uid: str = "",
+        resource_version: str = "",
+        propagation: str = "",
     ) -> None:
         """Delete an object; its finalizers may keep it for a while.
 
         :param uid: only if it is still this very object.
+        :param resource_version: only if the object is still at this version.
         :param propagation: ``Foreground``, ``Background`` or ``Orphan``.
         """
         options: dict[str, Any] = {"kind": "DeleteOptions", "apiVersion": "v1"}
-        if uid:
-            options["preconditions"] = {"uid": uid}
+        wanted = {"uid": uid, "resourceVersion": resource_version}
+        if preconditions := {key: value for key, value in wanted.items() if value}:
+            options["preconditions"] = preconditions
         if propagation:
             options["propagationPolicy"] = propagation
         await self._http.object(
@@ -218,13 +252,13 @@ class KubernetesClient(Watching):
             params["container"] = container
         if previous:
             params["previous"] = "true"
-        text = await self._http.text(
+        told = await self._http.text(
             PODS.path(namespace, object_name(pod), "log"),
             params=params,
             about=f"the log of pod {namespace}/{pod}",
             most=2 * _MOST_LOG_BYTES,
         )
-        return text.split("\n")[-tail - 1 :] if not text.endswith("\n") else text.split("\n")[-tail - 1 : -1]
+        return told.split("\n")[-tail - 1 :] if not told.endswith("\n") else told.split("\n")[-tail - 1 : -1]
 
     async def log_from(self, namespace: str, pod: str, container: str, since: str = "") -> list[str]:
         """Read a container's log on from a moment.
@@ -235,15 +269,15 @@ class KubernetesClient(Watching):
         params = {"container": container, "timestamps": "true", "limitBytes": str(_MOST_LOG_PART)}
         if since:
             params["sinceTime"] = since
-        text = await self._http.text(
+        told = await self._http.text(
             PODS.path(namespace, object_name(pod), "log"),
             params=params,
             about=f"the log of pod {namespace}/{pod}",
             most=2 * _MOST_LOG_PART,
         )
-        *whole, rest = text.split("\n")
+        *whole, rest = told.split("\n")
         # What an answer's limit cut comes whole with the next one.
-        return whole + ([rest] if rest and len(text.encode()) < _MOST_LOG_PART else [])
+        return whole + ([rest] if rest and len(told.encode()) < _MOST_LOG_PART else [])
 
     async def served(self, version: str) -> dict[str, tuple[str, bool]]:
         """Ask which kinds the server has in one version of a group.
@@ -264,6 +298,28 @@ class KubernetesClient(Watching):
         }
 
     # ---- the server itself -------------------------------------------------------------------------------------------
+
+    async def resources(self, version: str) -> list[Json]:
+        """Return the kinds of an API version, as the server tells them.
+
+        :param version: group and version, as a manifest says them.
+        :return: the kinds.
+        :raises NotFound: if it serves no such version.
+        """
+        group, _, number = version.rpartition("/")
+        path = Kind(group, number, "").path().rstrip("/")
+        answer = await self._http.object("GET", path, about=f"the kinds of {version}", most=MANY)
+        return maps(answer.get("resources"))
+
+    async def preferred(self, group: str) -> str:
+        """Return a group with the version of it that the server prefers; empty if it serves none."""
+        if not group:
+            return "v1"
+        answer = await self._http.object("GET", "/apis", about="the groups of the API", most=MANY)
+        for one in maps(answer.get("groups")):
+            if one.get("name") == group:
+                return text(map_(one.get("preferredVersion")).get("groupVersion"))
+        return ""
 
     async def version(self) -> str:
         """Return the version of Kubernetes."""

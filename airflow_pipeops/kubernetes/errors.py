@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from airflow_pipeops.base.documents import map_, parsed, whole
+from airflow_pipeops.base.documents import map_, maps, parsed, whole
 from airflow_pipeops.exceptions import (
     AccessDenied,
     Conflict,
@@ -13,6 +13,7 @@ from airflow_pipeops.exceptions import (
     NotFound,
     PipeOpsError,
     PodLost,
+    SystemFailure,
     Unreachable,
 )
 from airflow_pipeops.redaction import excerpt
@@ -20,6 +21,17 @@ from airflow_pipeops.redaction import excerpt
 
 class Expired(Unreachable):
     """The server no longer knows what happened since the version that was named (410): list again."""
+
+
+class FieldConflict(SystemFailure):
+    """Fields of an object are held by other managers (server-side apply).
+
+    :param causes: as the server sent them.
+    """
+
+    def __init__(self, message: str, causes: Sequence[Mapping[str, Any]]) -> None:
+        self.causes = tuple(causes)
+        super().__init__(message, remedy="Leave the fields to their managers, or take them by force.")
 
 
 def error_of(status: int, content: bytes, about: str, url: str) -> PipeOpsError:
@@ -44,27 +56,35 @@ def error_of_status(body: Mapping[str, Any], about: str, url: str) -> PipeOpsErr
             f"{url} refuses the credential (401){said}",
             remedy="Put a valid, unexpired credential into the connection.",
         )
-    if status == 403 and "exceeded quota" in message:
+    if status == 403:
+        return _forbidden(message, about, said)
+    if status == 404:
+        return NotFound(f"{about} does not exist{said}", remedy="Check its name and namespace.")
+    if status == 409:
+        causes = maps(map_(body.get("details")).get("causes"))
+        if any(cause.get("reason") == "FieldManagerConflict" for cause in causes):
+            return FieldConflict(f"{about} has fields of other managers{said}", causes)
+        return Conflict(f"{about} was changed by somebody else, or exists{said}")
+    if status == 410:
+        return Expired(f"{url} no longer knows that version of {about} (410){said}")
+    # Of fields that a kind does not have, the server says 500, and means the manifest.
+    if status in (408, 429) or (status >= 500 and "field not declared in schema" not in message):
+        return Unreachable(f"{url} could not answer about {about} (HTTP {status}){said}")
+    return InvalidInput(f"the server refuses {about} (HTTP {status}){said}", field="object")
+
+
+def _forbidden(message: str, about: str, said: str) -> PipeOpsError:
+    if "exceeded quota" in message:
         return PodLost(
             f"there is no room for {about} (403){said}",
             remedy="Raise the quota, or wait until something of it ends.",
         )
-    if status == 403 and "is being terminated" in message:
+    if "is being terminated" in message:
         return NotFound(f"the namespace of {about} is being deleted{said}", remedy="Name another namespace.")
-    if status == 403:
-        return AccessDenied(
-            f"the credential lacks a permission on {about} (403){said}",
-            remedy="Bind its service account or user to a role that has it.",
-        )
-    if status == 404:
-        return NotFound(f"{about} does not exist{said}", remedy="Check its name and namespace.")
-    if status == 409:
-        return Conflict(f"{about} was changed by somebody else, or exists{said}")
-    if status == 410:
-        return Expired(f"{url} no longer knows that version of {about} (410){said}")
-    if status in (408, 429) or status >= 500:
-        return Unreachable(f"{url} could not answer about {about} (HTTP {status}){said}")
-    return InvalidInput(f"the server refuses {about} (HTTP {status}){said}", field="object")
+    return AccessDenied(
+        f"the credential lacks a permission on {about} (403){said}",
+        remedy="Bind its service account or user to a role that has it.",
+    )
 
 
 def _foreign(status: int, content: bytes, about: str, url: str) -> PipeOpsError:

@@ -26,10 +26,10 @@ from urllib.parse import parse_qs, unquote
 import uvicorn
 import yaml
 
-from tests.kubernetes import protobuf
+from tests.kubernetes import managed, protobuf
 from tests.kubernetes.discovery import discovered, is_dry, kind_name
 from tests.kubernetes.objects import Kept, Object, Objects, Refused, as_seen, merge, now, selected, status
-from tests.kubernetes.patches import applied, strategic
+from tests.kubernetes.patches import strategic
 
 _CORE = (
     ("", "v1", "pods", True),
@@ -93,8 +93,6 @@ class ApiServer(Objects):
         self.ending_namespaces: set[str] = set()
         #: Each is asked before something is created: ``(plural, object)``; it may raise :class:`Refused`, as a quota does.
         self.admission: list[Callable[[str, Object], None]] = []
-        #: (plural, namespace, name, field manager) -> what it applied last.
-        self.applied: dict[tuple[str, str, str, str], Object] = {}
 
     # ---- running -----------------------------------------------------------------------------------------------------
 
@@ -220,8 +218,10 @@ class ApiServer(Objects):
             return self._apply(kind, namespace, name, body, query)
         found = self._one(kind, namespace, name)
         if method == "DELETE":
-            return 200, self._delete(kind, found, {**query, **body})
-        return 200, self._write(method, kind, found, body, sub, content)
+            options = {**query, **body}
+            return 200, found if is_dry(options) else self._delete(kind, found, options)
+        manager = query.get("fieldManager") or headers.get("user-agent", "").partition("/")[0]
+        return 200, self._write(method, kind, found, body, sub, content, manager)
 
     def tried(self, kind: Kept, body: Object) -> Object:
         """Return what would be created, after the same questions."""
@@ -231,19 +231,24 @@ class ApiServer(Objects):
     def _apply(
         self, kind: Kept, namespace: str, name: str, body: Object, query: dict[str, str]
     ) -> tuple[int, Object]:
-        """Apply on the server: what this manager wanted before and wants no more goes."""
-        body = _placed(copy.deepcopy(body), namespace)
+        """Apply on the server; see ``managed.py``."""
+        body, manager = _placed(copy.deepcopy(body), namespace), query.get("fieldManager", "")
+        if not manager:
+            raise Refused(400, "BadRequest", "fieldManager is required for apply patch")
+        if "managedFields" in body["metadata"]:
+            raise Refused(400, "BadRequest", "metadata.managedFields must be nil")
+        if body["metadata"].setdefault("name", name) != name:
+            raise Refused(400, "BadRequest", f"the name of the object is not {name!r}")
+        managed.refuse_unknown(body)
+        expected = body["metadata"].pop("resourceVersion", "")
         found = kind.objects.get((namespace, name))
-        key = (kind.plural, namespace, name, query["fieldManager"])
+        if expected and (found is None or found["metadata"]["resourceVersion"] != expected):
+            raise Refused(409, "Conflict", "the object has been modified; please apply your changes to it")
         if found is None:
-            made = self.tried(kind, body) if is_dry(query) else self.admit(kind, copy.deepcopy(body))
-            self.applied[key] = body
-            return 201, made
-        after = applied(found, self.applied.get(key, {}), body)
-        if is_dry(query):
-            return 200, after
-        self.applied[key] = body
-        return 200, self.store(kind, found, after)
+            made = managed.created(body, manager)
+            return 201, self.tried(kind, made) if is_dry(query) else self.admit(kind, made)
+        after = managed.apply(found, body, manager, force=query.get("force") == "true")
+        return 200, after if is_dry(query) else self.store(kind, found, after)
 
     def _locate(self, path: str) -> tuple[Kept, str, str, str]:
         parts = [unquote(part) for part in path.strip("/").split("/")]
@@ -388,9 +393,10 @@ class ApiServer(Objects):
         return {**served, "metadata": metadata, "items": wanted[first : first + limit]}
 
     def _delete(self, kind: Kept, found: Object, options: Object) -> Object:
-        wanted = (options.get("preconditions") or {}).get("uid")
-        if wanted and wanted != found["metadata"]["uid"]:
-            raise Refused(409, "Conflict", f"Precondition failed: UID in precondition: {wanted}")
+        for field, wanted in (options.get("preconditions") or {}).items():
+            if wanted and wanted != found["metadata"][field]:
+                named = {"uid": "UID", "resourceVersion": "ResourceVersion"}[field]
+                raise Refused(409, "Conflict", f"Precondition failed: {named} in precondition: {wanted}")
         after = copy.deepcopy(found)
         after["metadata"].setdefault("deletionTimestamp", now())
         # What a Job made stays where nobody says otherwise; all else goes with its owner.
@@ -403,7 +409,9 @@ class ApiServer(Objects):
                         self._delete(other, item, {})
         return self.store(kind, found, after)
 
-    def _write(self, method: str, kind: Kept, found: Object, body: Object, sub: str, content: str) -> Object:
+    def _write(
+        self, method: str, kind: Kept, found: Object, body: Object, sub: str, content: str, manager: str
+    ) -> Object:
         if method == "PATCH":
             # Only the server's own kinds know of which fields a list is a map.
             own = kind in self._own or kind.group == "apps"
@@ -426,7 +434,9 @@ class ApiServer(Objects):
             # The status is written through its own path only, and all else not through that.
             kept = after if sub == "status" else found
             after = {**(found if sub == "status" else after), "status": kept.get("status", {})}
-        return self.store(kind, found, copy.deepcopy(after))
+        after = copy.deepcopy(after)
+        managed.updated(found, after, manager)
+        return self.store(kind, found, after)
 
     # ---- watches -----------------------------------------------------------------------------------------------------
 

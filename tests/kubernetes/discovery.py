@@ -113,6 +113,6 @@ def _document(kinds: list[Kept]) -> Object:
     return {"openapi": "3.0.0", "info": {"title": "Kubernetes", "version": "v1.34.1"}, "paths": paths}
 
 
-def is_dry(query: dict[str, str]) -> bool:
+def is_dry(query: Object) -> bool:
     """Whether a request is to change nothing."""
-    return bool(re.search(r"\bAll\b", query.get("dryRun", "")))
+    return bool(re.search(r"\bAll\b", str(query.get("dryRun") or "")))

@@ -1,16 +1,14 @@
-"""The two patches of the API server that are more than a JSON merge patch: strategic merge, and server-side apply."""
+"""The patch of the API server that knows which lists are maps: strategic merge."""
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
-from tests.kubernetes.objects import Object
-
 #: Lists that are maps, and by which key.
-_KEYS = {
+KEYS = {
     "containers": "name",
     "env": "name",
+    "imagePullSecrets": "name",
     "initContainers": "name",
     "volumes": "name",
     "volumeMounts": "mountPath",
@@ -19,7 +17,7 @@ _KEYS = {
 
 def strategic(target: Any, patch: Any, within: str = "") -> Any:
     """Apply a strategic merge patch: lists that are maps are merged entry by entry."""
-    key = _KEYS.get(within)
+    key = KEYS.get(within)
     if isinstance(patch, list) and key and all(isinstance(entry, dict) for entry in patch):
         found = {entry[key]: entry for entry in target or ()}
         for entry in patch:
@@ -39,30 +37,3 @@ def strategic(target: Any, patch: Any, within: str = "") -> Any:
         else:
             merged[name] = strategic(merged.get(name), value, name)
     return merged
-
-
-def applied(target: Object, before: Object, wanted: Object) -> Object:
-    """Apply what a manager wants to an object: what it wanted before and wants no more goes."""
-    found = copy.deepcopy(target)
-    _without(found, before, wanted)
-    return dict(strategic(found, wanted))
-
-
-def _without(found: Any, before: Any, wanted: Any) -> None:
-    if not (isinstance(found, dict) and isinstance(before, dict)):
-        return
-    for name, value in before.items():
-        if name not in wanted:
-            found.pop(name, None)
-        elif isinstance(value, dict):
-            _without(found.get(name), value, wanted[name])
-        elif name in _KEYS and isinstance(value, list):
-            key = _KEYS[name]
-            kept = {entry[key]: entry for entry in wanted[name]}
-            was = {entry[key]: entry for entry in value}
-            found[name] = [
-                entry for entry in found.get(name) or () if entry[key] not in was or entry[key] in kept
-            ]
-            for entry in found[name]:
-                if entry[key] in was:
-                    _without(entry, was[entry[key]], kept[entry[key]])

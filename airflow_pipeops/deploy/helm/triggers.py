@@ -14,7 +14,7 @@ class HelmReleaseTrigger(AppliedTrigger):
     :param facts: what the task knows of the release: names and digests, never values.
     """
 
-    arguments = (*AppliedTrigger.arguments, "facts")  # type: ignore[assignment]  # as many as it takes
+    arguments = (*AppliedTrigger.arguments, "facts")
 
     def __init__(self, *, facts: Mapping[str, Any], **kwargs: Any) -> None:
         super().__init__(**kwargs)
