@@ -155,7 +155,11 @@ def test_a_release_is_read_as_helm_wrote_it() -> None:
     assert found.at == pytest.approx(1767222001.1235, abs=0.001)
 
 
-@pytest.mark.parametrize("content", ["", "no base64 *", packed(b"no json"), packed(b"[1]")[:-8], "aGFsbG8="])
+@pytest.mark.parametrize(
+    "content",
+    ["", "no base64 *", packed(b"no json"), packed(b"[1]")[:-8], "aGFsbG8="],
+    ids=("empty", "no base64", "no JSON", "cut off", "no gzip"),  # gzip notes the time
+)
 def test_what_is_no_release_is_said(content: str) -> None:
     with pytest.raises(BadResponse, match=r"sh\.helm\.release\.v1\.web\.v7 holds no release"):
         history_of([secret(content, version="")])
