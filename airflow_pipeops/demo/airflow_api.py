@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import httpx
 
-from airflow_pipeops.exceptions import AccessDenied, BadResponse, NotFound, Unreachable
+from airflow_pipeops.exceptions import AccessDenied, BadResponse, Conflict, NotFound, Unreachable
 
 _TRIES = 4
 
@@ -54,9 +54,8 @@ class AirflowApi:
         if answer.status_code in (401, 403):
             raise AccessDenied(f"Airflow answered {answer.status_code} to {method} {path}")
         if answer.is_error:
-            raise BadResponse(
-                f"Airflow answered {answer.status_code} to {method} {path}: {answer.text[:300]}"
-            )
+            kind = Conflict if answer.status_code == 409 else BadResponse
+            raise kind(f"Airflow answered {answer.status_code} to {method} {path}: {answer.text[:300]}")
         return answer.json() if answer.content else None
 
     def health(self) -> dict[str, str]:

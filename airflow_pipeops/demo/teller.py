@@ -13,6 +13,7 @@ import httpx
 from airflow_pipeops.demo.failures import named
 from airflow_pipeops.demo.patience import Patience
 from airflow_pipeops.demo.seeds import run_git
+from airflow_pipeops.exceptions import Conflict, Unreachable
 
 if TYPE_CHECKING:
     from airflow_pipeops.demo.claims import Claims
@@ -81,15 +82,19 @@ class Teller:
         :raises StoryBroken: when patience ends first.
         :raises ProcessDied: when a process of the stack ends meanwhile.
         """
-        left = Patience(patience, self.stack.progress)
+        left, silence = Patience(patience, self.stack.progress), ""
         while not left.ended:
             self.stack.check()
-            if (found := look()) is not None:
-                return found
+            try:
+                if (found := look()) is not None:
+                    return found
+                silence = ""
+            except Unreachable as error:  # a server under load is as slow as whatever else is waited for
+                silence = f"; at the end {error}"
             if self._stopped.wait(0.5):
                 raise StoryBroken(f"stopped while waiting: {what}")
         raise StoryBroken(
-            f"waited {left.waited:.0f} s in vain, the last {patience:.0f} s without any progress: {what}"
+            f"waited {left.waited:.0f} s in vain, the last {patience:.0f} s without any progress: {what}{silence}"
         )
 
     def runs(self, dag: str) -> set[str]:
@@ -139,7 +144,8 @@ class Teller:
             attempt = int(task["try_number"])
             if task["state"] == "awaiting_input" and attempt not in answered:
                 if time.monotonic() - asked.setdefault(attempt, time.monotonic()) >= _THINKING:
-                    self.api.respond(dag, run, "approve", "Approve")
+                    with contextlib.suppress(Conflict):  # it came through, and only the reply was lost
+                        self.api.respond(dag, run, "approve", "Approve")
                     answered.add(attempt)
             elif task["state"] == "success":
                 return True
