@@ -8,9 +8,18 @@ from urllib.parse import quote
 
 import httpx
 
-from airflow_pipeops.exceptions import AccessDenied, BadResponse, Conflict, NotFound, Unreachable
+from airflow_pipeops.exceptions import (
+    AccessDenied,
+    BadResponse,
+    Conflict,
+    NotFound,
+    SystemFailure,
+    Unreachable,
+)
 
 _TRIES = 4
+#: Seconds for one answer.
+PATIENCE = 30
 
 
 class AirflowApi:
@@ -24,7 +33,7 @@ class AirflowApi:
     def __init__(self, url: str, user: str, password: str) -> None:
         self.url = url.rstrip("/")
         self._credentials = {"username": user, "password": password}
-        self._client = httpx.Client(base_url=self.url, timeout=30)
+        self._client = httpx.Client(base_url=self.url, timeout=PATIENCE)
 
     def login(self) -> None:
         """Get a token for the calls to come."""
@@ -54,7 +63,9 @@ class AirflowApi:
         if answer.status_code in (401, 403):
             raise AccessDenied(f"Airflow answered {answer.status_code} to {method} {path}")
         if answer.is_error:
-            kind = Conflict if answer.status_code == 409 else BadResponse
+            kind: type[SystemFailure] = Unreachable if answer.status_code >= 500 else BadResponse
+            if answer.status_code == 409:
+                kind = Conflict
             raise kind(f"Airflow answered {answer.status_code} to {method} {path}: {answer.text[:300]}")
         return answer.json() if answer.content else None
 

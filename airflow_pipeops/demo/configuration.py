@@ -17,6 +17,9 @@ from airflow_pipeops.demo.seeds import Seeds
 INHERITED = ("USER", "LOGNAME", "SHELL", "TERM", "TMPDIR", "LD_LIBRARY_PATH")
 #: Seconds after which Airflow takes for dead what is only slow.
 _SLOW = "900"
+#: Seconds for which a writer waits for another one. Some of Airflow's routes write in the API server's event loop, for which the
+#: holder of the lock may wait in turn: then all stands still for as long as this, so it ends before those give up who asked.
+LOCKED = 20
 USERS = {"admin": "ADMIN", "op": "OP", "viewer": "VIEWER"}
 
 
@@ -31,7 +34,7 @@ def environment(home: Path, ports: Ports, passwords: Path) -> dict[str, str]:
         "CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{ports.airflow}/execution/",
         "CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{user}:{role}" for user, role in USERS.items()),
         "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
-        "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow' / 'airflow.db'}?timeout={_SLOW}",
+        "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow' / 'airflow.db'}?timeout={LOCKED}",
         # The API server starts while the database is being made.
         "DATABASE__CHECK_MIGRATIONS": "False",
         "API__HOST": "127.0.0.1",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from airflow_pipeops.demo import airflow_api
 from airflow_pipeops.demo.configuration import INHERITED, environment, surroundings
 from airflow_pipeops.demo.preflight import Ports
 from airflow_pipeops.demo.seeds import Seeds
@@ -56,3 +57,10 @@ def test_programs_are_found_as_before(tmp_path, monkeypatch) -> None:
     first, *others = surroundings(Path(tmp_path))["PATH"].split(os.pathsep)
     assert Path(first, "python").exists()
     assert others == ["/opt/tools"]
+
+
+def test_who_waits_for_a_lock_gives_up_before_those_who_wait_for_an_answer(tmp_path) -> None:
+    """Airflow's API server may wait in its event loop for a lock whose holder needs that loop to let go."""
+    found = environment(tmp_path, Ports(), tmp_path / "passwords.json")
+    lock = float(found["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].rpartition("?timeout=")[2])
+    assert lock < airflow_api.PATIENCE < float(found["AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT"])

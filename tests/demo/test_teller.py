@@ -23,7 +23,7 @@ class Airflow:
 
     def __init__(self) -> None:
         self.state, self.responses, self.moves = "awaiting_input", 0, 0
-        self.dead = False
+        self.dead, self.fails = False, 0
         airflow = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -48,6 +48,9 @@ class Airflow:
             def do_PATCH(self) -> None:
                 self.rfile.read(int(self.headers["Content-Length"]))
                 airflow.responses += 1
+                if airflow.fails:
+                    airflow.fails -= 1
+                    return self._say(500, {"detail": "database is locked"})
                 if airflow.responses == 1:  # taken, and the reply is lost
                     return self.connection.close()
                 airflow.state = "success"
@@ -81,6 +84,13 @@ def test_an_answer_whose_reply_was_lost_is_given_again_and_counts_once(airflow, 
     teller(airflow, monkeypatch, said).approve("d", "r", "service")
     assert airflow.responses == 2
     assert said == ["    service: … a person is asked: approve"]
+
+
+def test_a_server_whose_database_is_locked_is_asked_again(airflow, monkeypatch) -> None:
+    airflow.fails = 1
+    airflow.responses = 1
+    teller(airflow, monkeypatch, []).approve("d", "r", "service")
+    assert (airflow.fails, airflow.state) == (0, "success")
 
 
 def test_a_server_that_stays_silent_is_named_in_the_end(airflow, monkeypatch) -> None:
