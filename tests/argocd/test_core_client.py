@@ -209,7 +209,9 @@ def test_events_and_logs_of_the_same_cluster(api: ApiServer) -> None:
             "labels": {"job-name": "hook"},
             "creationTimestamp": f"2026-01-0{number}T00:00:00Z",
         }
-        api.put("", "v1", "pods", {"metadata": metadata})
+        state = {"name": "main", "state": {"waiting": {"reason": "ContainerCreating"}}}
+        pod = {"spec": {"containers": [{"name": "main"}]}, "status": {"containerStatuses": [state]}}
+        api.put("", "v1", "pods", {"metadata": metadata, **pod})
     api.put("", "v1", "pods", {"metadata": {"name": "other", "namespace": "api"}})
     api.pod_logs["api", "hook-2"] = "one\ntwo\nthree\n"
     hook = Resource("Job", "hook", "api", "batch")
@@ -220,8 +222,10 @@ def test_events_and_logs_of_the_same_cluster(api: ApiServer) -> None:
         # One of the two pods has no log yet.
         assert await client.logs(APP, hook, tail=2) == ["two", "three"]
         assert await client.logs(APP, Resource("Pod", "hook-2", "api"), tail=1) == ["three"]
-        with pytest.raises(NotFound):
+        with pytest.raises(InvalidInput, match="waiting to start: ContainerCreating"):
             await client.logs(APP, Resource("Pod", "hook-1", "api"))
+        with pytest.raises(NotFound):
+            await client.logs(APP, Resource("Pod", "hook-3", "api"))
         with pytest.raises(Unsupported, match="Give a pod"):
             await client.logs(APP, Resource("Strange", "x", "api", "example.com"))
 
