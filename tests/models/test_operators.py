@@ -146,7 +146,7 @@ def test_the_whole_way(ready, context, tmp_path):
     alone = {"model": MODEL.name, "data": [march], "scorer": f"{DOMAIN}:score"}
     named = run(context, MeasureModelOperator, **alone, alias="nobody", version="1")
     assert (named["version"], named["value"]) == ("1", measured["value"])
-    with pytest.raises(AirflowFailException, match="NotFound"):
+    with pytest.raises(AirflowFailException, match=r"version=77\) not found"):
         run(context, MeasureModelOperator, **alone, version="77")
 
     itself = evaluate(context, first)
