@@ -76,6 +76,11 @@ class AirflowApi:
             for name, part in self.call("GET", "/monitor/health").items()
         }
 
+    def scheduler_beat(self) -> str:
+        """Return when the scheduler last said that it lives, which it does between two rounds of its work."""
+        found = self.call("GET", "/monitor/health")["scheduler"]
+        return str(found.get("latest_scheduler_heartbeat"))
+
     def dags(self) -> list[str]:
         """Return the ids of all DAGs that Airflow knows."""
         return [dag["dag_id"] for dag in self.call("GET", "/dags", params={"limit": 100})["dags"]]

@@ -17,8 +17,8 @@ from airflow_pipeops.demo.seeds import Seeds
 INHERITED = ("USER", "LOGNAME", "SHELL", "TERM", "TMPDIR", "LD_LIBRARY_PATH")
 #: Seconds after which Airflow takes for dead what is only slow.
 _SLOW = "900"
-#: Seconds for which a writer waits for another one. Some routes of Airflow write in the API server's event loop, for which the
-#: holder of the lock may wait in turn. All stands still for as long as this, so it ends before those give up who asked.
+#: Seconds for which a writer waits for another one. Some of Airflow's routes write in the API server's event loop, for which
+#: the holder of the lock may wait in turn. All stands still for as long as this, so it ends before those give up who asked.
 LOCKED = 20
 USERS = {"admin": "ADMIN", "op": "OP", "viewer": "VIEWER"}
 
