@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -10,7 +9,15 @@ from airflow.sdk import BaseHook
 
 from airflow_pipeops.argo_workflows.clients.protocol import WorkflowRef
 from airflow_pipeops.base.arguments import one_of
-from airflow_pipeops.base.connections import aread, only, read, read_extra, seconds, without_id
+from airflow_pipeops.base.connections import (
+    aread,
+    only,
+    read,
+    read_extra,
+    seconds,
+    without_id,
+    work_with,
+)
 from airflow_pipeops.base.http import base_url
 from airflow_pipeops.exceptions import InvalidInput, NotConfigured, PipeOpsError
 from airflow_pipeops.kubernetes.connections import DEFAULT_CONNECTION
@@ -180,13 +187,7 @@ class ArgoWorkflowsHook(BaseHook):
         :param options: as for :meth:`client`.
         :return: what ``work`` returned.
         """
-
-        async def inside() -> Result:
-            async with client as opened:
-                return await work(opened)
-
-        client = self.client(**options)
-        return asyncio.run(inside())
+        return work_with(self.client(**options), work)
 
     def workflow(self, name: str, uid: str = "") -> dict[str, Any]:
         """Return a workflow as JSON, with its nodes; from the archive where it is not live any more.

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from airflow.sdk import BaseHook
 
-from airflow_pipeops.base.connections import aread, only, read, read_extra, without_id
+from airflow_pipeops.base.connections import aread, only, read, read_extra, without_id, work_with
 from airflow_pipeops.exceptions import InvalidInput, NotConfigured, PipeOpsError
 from airflow_pipeops.kubernetes.connections import DEFAULT_CONNECTION
 
@@ -174,13 +173,7 @@ class ArgoCDHook(BaseHook):
         :param options: as for :meth:`client`.
         :return: what ``work`` returned.
         """
-
-        async def inside() -> Result:
-            async with client as opened:
-                return await work(opened)
-
-        client = self.client(**options)
-        return asyncio.run(inside())
+        return work_with(self.client(**options), work)
 
     def application(self, app: str) -> dict[str, Any]:
         """Return an Application as JSON.

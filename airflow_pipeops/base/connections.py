@@ -7,13 +7,34 @@ import contextlib
 import difflib
 import math
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any, TypeVar
 
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
 from airflow_pipeops.exceptions import InvalidInput, NotConfigured
+
+Client = TypeVar("Client")
+Result = TypeVar("Result")
+
+
+def work_with(
+    client: AbstractAsyncContextManager[Client], work: Callable[[Client], Awaitable[Result]]
+) -> Result:
+    """Do something with a client, from code that is not asynchronous.
+
+    :param client: that is not open yet.
+    :param work: is called with it, open.
+    :return: what ``work`` returned.
+    """
+
+    async def inside() -> Result:
+        async with client as opened:
+            return await work(opened)
+
+    return asyncio.run(inside())
 
 
 def read(conn_id: str, conn_type: str = "") -> Any:

@@ -1,23 +1,117 @@
-"""The base of the operators of one workload in a cluster."""
+"""The bases of the operators that deploy: what reaches a cluster, what waits for it, and what is about one workload."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from airflow_pipeops.base.arguments import one_of
+from airflow_pipeops.base.arguments import one_of, positive
+from airflow_pipeops.base.connections import work_with
 from airflow_pipeops.delivery.operators import DeliveryOperator
 from airflow_pipeops.deploy.acts import WORKLOADS
+from airflow_pipeops.deploy.reports import compose
+from airflow_pipeops.deploy.waits import AppliedController
 from airflow_pipeops.kubernetes.kinds import Kind
+from airflow_pipeops.waits.expectation import Policy
+from airflow_pipeops.waits.operators import WaitOperator
+from airflow_pipeops.waits.verdict import Expectation
+from airflow_pipeops.waits.wait import Decided, Wait
 
 if TYPE_CHECKING:
+    from airflow_pipeops.deploy.targets import AppliedSet
+    from airflow_pipeops.deploy.triggers import AppliedTrigger
+    from airflow_pipeops.exceptions import PipeOpsError
     from airflow_pipeops.kubernetes.client import KubernetesClient
 
 Result = TypeVar("Result")
 
 
-class WorkloadOperator(DeliveryOperator):
+class ClusterOperator(DeliveryOperator):
+    """What reaches a cluster."""
+
+    kubernetes_conn_id: str
+
+    def run_with(self, work: Callable[[KubernetesClient], Awaitable[Result]], **options: Any) -> Result:
+        """Do something with an open client.
+
+        :param work: is called with it.
+        :param options: arguments of the client.
+        :return: what ``work`` returned.
+        """
+        from airflow_pipeops.kubernetes.connections import connect
+
+        return work_with(connect(self.kubernetes_conn_id, **options), work)
+
+
+class AppliedWaitOperator(WaitOperator, ClusterOperator):
+    """What waits until objects that were applied are ready.
+
+    :param failed_grace: for which an object may be failed.
+    """
+
+    on_paused: Policy = "wait"
+    on_unknown: Policy = "wait"
+
+    def __init__(self, *, failed_grace: timedelta = timedelta(seconds=60), **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.failed_grace = positive("failed_grace", failed_grace, zero=True)
+
+    def wait_for(self, applied: AppliedSet, trigger: type[AppliedTrigger], **more: Any) -> Decided:
+        """Wait; deferred unless the first look decides. ``execute_complete`` goes on then.
+
+        :param applied: what is waited for.
+        :param trigger: waits in the triggerer.
+        :param more: arguments that it takes beside those of all.
+        :return: where the wait ended.
+        """
+        expectation = Expectation(
+            match="any",
+            on_suspended=self.on_paused,
+            on_unknown=self.on_unknown,
+            settle=self.settle.total_seconds(),
+            comparison_grace=max(5.0, self.settle.total_seconds()),
+            degraded_grace=self.failed_grace.total_seconds(),
+            timeout=self.timeout.total_seconds(),
+        )
+
+        def deferred(waits: Sequence[Wait]) -> AppliedTrigger:
+            return trigger(
+                kubernetes_conn_id=self.kubernetes_conn_id,
+                applied=applied.to_json(),
+                expectation=expectation.to_json(),
+                memory=waits[0].state.memory.to_json(),
+                poll_interval=self.poll_interval.total_seconds(),
+                **more,
+            )
+
+        (wait,) = self.until(
+            lambda: [Wait(applied, expectation, rulebook=AppliedController.rulebook)],
+            self.run_with,
+            AppliedController,
+            deferred,
+            "execute_complete",
+            timeout=self.timeout,
+        )
+        return wait.state
+
+    def failure(self, applied: AppliedSet, decided: Decided) -> PipeOpsError | None:
+        """Say how a wait ended.
+
+        :return: the error to raise; ``None`` where it is done.
+        """
+        verdict = decided.verdict
+        self.log.info("%s: %s (%s)", verdict.state, verdict.reason, verdict.rule)
+        if verdict.state == "done":
+            return None
+
+        async def explain(client: KubernetesClient) -> str:
+            return await AppliedController(client).explain(applied, decided)
+
+        return decided.error(self.explained(self.run_with, explain, lambda: compose(applied, decided)))
+
+
+class WorkloadOperator(ClusterOperator):
     """What all operators of one workload share.
 
     :param name: of the workload. Templated.
@@ -54,20 +148,3 @@ class WorkloadOperator(DeliveryOperator):
         self.namespace = self.namespace or client.namespace or "default"
         item = await client.get(self.served, self.name, self.namespace)
         return {**item, "apiVersion": WORKLOADS[self.kind][0], "kind": self.kind}
-
-    def run_with(self, work: Callable[[KubernetesClient], Awaitable[Result]], **options: Any) -> Result:
-        """Do something with an open client.
-
-        :param work: is called with it.
-        :param options: arguments of the client.
-        :return: what ``work`` returned.
-        """
-        from airflow_pipeops.kubernetes.connections import connect
-
-        client = connect(self.kubernetes_conn_id, **options)
-
-        async def inside() -> Result:
-            async with client as opened:
-                return await work(opened)
-
-        return asyncio.run(inside())

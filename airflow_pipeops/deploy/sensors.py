@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.base.arguments import one_of, positive
+from airflow_pipeops.base.arguments import one_of
 from airflow_pipeops.delivery.operators import no_retry
-from airflow_pipeops.deploy.base import WorkloadOperator
-from airflow_pipeops.deploy.reports import compose
+from airflow_pipeops.deploy.base import AppliedWaitOperator, WorkloadOperator
 from airflow_pipeops.deploy.targets import AppliedSet, Target, templated
 from airflow_pipeops.deploy.triggers import AppliedTrigger
-from airflow_pipeops.deploy.waits import AppliedController
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.waits.expectation import Policy
-from airflow_pipeops.waits.operators import WaitOperator
-from airflow_pipeops.waits.verdict import Expectation
-from airflow_pipeops.waits.wait import Decided, Wait, raise_error_of
+from airflow_pipeops.waits.wait import Decided, raise_error_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_pipeops.kubernetes.client import KubernetesClient
 
-
-class RolloutSensor(WaitOperator, WorkloadOperator):
+class RolloutSensor(AppliedWaitOperator, WorkloadOperator):
     """Wait until a Deployment, StatefulSet, DaemonSet or Argo Rollout runs what was applied, and record the release.
 
     It is bound to the uid and generation of the object that was applied, and where images are named, to the digests that its
@@ -55,47 +48,18 @@ class RolloutSensor(WaitOperator, WorkloadOperator):
         on_paused: Policy = "fail",
         on_unknown: Policy = "fail",
         empty_ok: bool = False,
-        failed_grace: timedelta = timedelta(seconds=60),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.applied, self.images, self.revision, self.empty_ok = applied, images, revision, empty_ok
         self.on_paused: Policy = one_of("on_paused", on_paused, ("fail", "wait", "accept"))
         self.on_unknown: Policy = one_of("on_unknown", on_unknown, ("fail", "wait", "accept"))
-        self.failed_grace = positive("failed_grace", failed_grace, zero=True)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Wait."""
         with no_retry():
             applied = self._applied()
-            expectation = Expectation(
-                match="any",
-                on_suspended=self.on_paused,
-                on_unknown=self.on_unknown,
-                settle=self.settle.total_seconds(),
-                comparison_grace=max(5.0, self.settle.total_seconds()),
-                degraded_grace=self.failed_grace.total_seconds(),
-                timeout=self.timeout.total_seconds(),
-            )
-
-            def trigger(waits: Sequence[Wait]) -> AppliedTrigger:
-                return AppliedTrigger(
-                    kubernetes_conn_id=self.kubernetes_conn_id,
-                    applied=applied.to_json(),
-                    expectation=expectation.to_json(),
-                    memory=waits[0].state.memory.to_json(),
-                    poll_interval=self.poll_interval.total_seconds(),
-                )
-
-            (wait,) = self.until(
-                lambda: [Wait(applied, expectation, rulebook=AppliedController.rulebook)],
-                self.run_with,
-                AppliedController,
-                trigger,
-                "execute_complete",
-                timeout=self.timeout,
-            )
-            return self._finish(context, applied, wait.state)
+            return self._finish(context, applied, self.wait_for(applied, AppliedTrigger))
 
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Go on after the deferral; records are emitted here, since a trigger cannot."""
@@ -132,13 +96,8 @@ class RolloutSensor(WaitOperator, WorkloadOperator):
 
     def _finish(self, context: Context, applied: AppliedSet, decided: Decided) -> dict[str, Any]:
         verdict, (target,) = decided.verdict, applied.targets
-        self.log.info("%s: %s (%s)", verdict.state, verdict.reason, verdict.rule)
-        if verdict.state != "done":
-
-            async def explain(client: KubernetesClient) -> str:
-                return await AppliedController(client).explain(applied, decided)
-
-            raise decided.error(self.explained(self.run_with, explain, lambda: compose(applied, decided)))
+        if error := self.failure(applied, decided):
+            raise error
         result = {
             "app": str(target),
             "kind": target.kind,

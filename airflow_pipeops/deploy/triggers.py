@@ -69,3 +69,20 @@ class AppliedTrigger(OutcomeTrigger):
 
     def _tell(self, verdict: Verdict) -> None:
         self.log.info("%s: %s (%s)", verdict.state, verdict.reason, verdict.rule)
+
+
+class ReleaseTrigger(AppliedTrigger):
+    """Waits as :class:`AppliedTrigger` does; its event also has the facts: ``{"applied", "decided", "facts"}``.
+
+    :param facts: what the task has to say of what it applied: names and digests, never values.
+    """
+
+    arguments = (*AppliedTrigger.arguments, "facts")
+
+    def __init__(self, *, facts: Mapping[str, Any], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.facts = dict(facts)
+
+    async def outcome(self) -> dict[str, Any]:
+        """Wait, and return where the wait stands, with the facts."""
+        return {**await super().outcome(), "facts": self.facts}

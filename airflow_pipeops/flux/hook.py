@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow.sdk import BaseHook
 
 from airflow_pipeops.base.arguments import object_name
-from airflow_pipeops.base.connections import without_id
+from airflow_pipeops.base.connections import without_id, work_with
 from airflow_pipeops.exceptions import PipeOpsError
 from airflow_pipeops.flux.kinds import KINDS, Ref, waitable
 
@@ -89,13 +89,7 @@ class FluxHook(BaseHook):
         :param options: as for :meth:`client`.
         :return: what ``work`` returned.
         """
-
-        async def inside() -> Result:
-            async with client as opened:
-                return await work(opened)
-
-        client = self.client(**options)
-        return asyncio.run(inside())
+        return work_with(self.client(**options), work)
 
     def test_connection(self) -> tuple[bool, str]:
         """Reach the cluster, and name the permissions that the credential lacks in the namespace."""

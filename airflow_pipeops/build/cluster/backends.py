@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_pipeops.base.arguments import not_empty, one_of, positive
+from airflow_pipeops.base.connections import work_with
 from airflow_pipeops.base.documents import map_, parsed, text
 from airflow_pipeops.base.interrupts import beside
 from airflow_pipeops.build.backends import (
@@ -152,12 +153,7 @@ class KubernetesBackend:
 
         client = connect(self.kubernetes_conn_id, **options)
         self.namespace = self.namespace or client.namespace or "default"
-
-        async def inside() -> Result:
-            async with client as opened:
-                return await work(opened)
-
-        return asyncio.run(inside())
+        return work_with(client, work)
 
     def _pod(self, pod: Mapping[str, Any]) -> dict[str, Any]:
         from airflow_pipeops.build.cluster.templates import merged, template_of

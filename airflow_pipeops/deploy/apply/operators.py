@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_pipeops.base.arguments import not_empty, one_given, one_of
@@ -17,18 +15,16 @@ from airflow_pipeops.deploy.apply.commits import Relation
 from airflow_pipeops.deploy.apply.engine import Applier, Done, Look, Wanted, release_of
 from airflow_pipeops.deploy.apply.objects import Manifest, written
 from airflow_pipeops.deploy.apply.parents import Release, undo_to
-from airflow_pipeops.deploy.apply.triggers import ReleaseTrigger
-from airflow_pipeops.deploy.reports import compose
+from airflow_pipeops.deploy.base import AppliedWaitOperator
 from airflow_pipeops.deploy.targets import AppliedSet, Target
-from airflow_pipeops.deploy.waits import AppliedController
+from airflow_pipeops.deploy.triggers import ReleaseTrigger
 from airflow_pipeops.exceptions import InvalidInput, NotFound
 from airflow_pipeops.git.hook import GitHook
 from airflow_pipeops.kubernetes.kinds import Kind
 from airflow_pipeops.redaction import cleaned
 from airflow_pipeops.waits.expectation import Policy
 from airflow_pipeops.waits.operators import WaitOperator
-from airflow_pipeops.waits.verdict import Expectation
-from airflow_pipeops.waits.wait import Decided, Wait, raise_error_of
+from airflow_pipeops.waits.wait import Decided, raise_error_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -43,7 +39,7 @@ _SECRETS = Kind("", "v1", "secrets")
 _NAMED = 50
 
 
-class SetOperator(WaitOperator):
+class SetOperator(AppliedWaitOperator):
     """What applying and undoing share.
 
     :param name: of the set: of the ConfigMap that is its parent. Templated.
@@ -76,28 +72,23 @@ class SetOperator(WaitOperator):
         wait: bool = True,
         on_paused: Policy = "fail",
         on_unknown: Policy = "fail",
-        failed_grace: timedelta = timedelta(seconds=60),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.name, self.namespace, self.kubernetes_conn_id = name, namespace, kubernetes_conn_id
         self.prune_named, self.prune_allowed, self.force_from = prune_named, prune_allowed, force_from
-        self.wait, self.failed_grace = wait, failed_grace
+        self.wait = wait
         self.on_paused: Policy = one_of("on_paused", on_paused, ("fail", "wait", "accept"))
         self.on_unknown: Policy = one_of("on_unknown", on_unknown, ("fail", "wait", "accept"))
 
     def run_with(self, work: Callable[[KubernetesClient], Awaitable[Result]], **options: Any) -> Result:
-        """Do something with an open client."""
-        from airflow_pipeops.kubernetes.connections import connect
+        """Do something with an open client, which may say in which namespace that is."""
 
-        client = connect(self.kubernetes_conn_id, **options)
+        async def located(client: KubernetesClient) -> Result:
+            self.namespace = self.namespace or client.namespace or "default"
+            return await work(client)
 
-        async def inside() -> Result:
-            async with client as opened:
-                self.namespace = self.namespace or opened.namespace or "default"
-                return await work(opened)
-
-        return asyncio.run(inside())
+        return super().run_with(located, **options)
 
     def relation(self, recorded: str, wanted: str) -> Relation:
         """Say how a commit stands to the recorded one."""
@@ -169,36 +160,8 @@ class SetOperator(WaitOperator):
         """Wait, if that is wanted, and record."""
         if not self.wait:
             return self._record(context, facts, None)
-        applied = AppliedSet.from_json(facts["applied"])
-        expectation = Expectation(
-            match="any",
-            on_suspended=self.on_paused,
-            on_unknown=self.on_unknown,
-            settle=self.settle.total_seconds(),
-            comparison_grace=max(5.0, self.settle.total_seconds()),
-            degraded_grace=self.failed_grace.total_seconds(),
-            timeout=self.timeout.total_seconds(),
-        )
-
-        def trigger(waits: Sequence[Wait]) -> ReleaseTrigger:
-            return ReleaseTrigger(
-                facts=facts,
-                kubernetes_conn_id=self.kubernetes_conn_id,
-                applied=facts["applied"],
-                expectation=expectation.to_json(),
-                memory=waits[0].state.memory.to_json(),
-                poll_interval=self.poll_interval.total_seconds(),
-            )
-
-        (wait,) = self.until(
-            lambda: [Wait(applied, expectation, rulebook=AppliedController.rulebook)],
-            self.run_with,
-            AppliedController,
-            trigger,
-            "execute_complete",
-            timeout=self.timeout,
-        )
-        return self._record(context, facts, wait.state)
+        decided = self.wait_for(AppliedSet.from_json(facts["applied"]), ReleaseTrigger, facts=facts)
+        return self._record(context, facts, decided)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Go on after the deferral; records are emitted here, since a trigger cannot."""
@@ -209,11 +172,8 @@ class SetOperator(WaitOperator):
 
     def _record(self, context: Context, facts: dict[str, Any], decided: Decided | None) -> dict[str, Any]:
         """Record the change, and the release if all is ready."""
-        applied = AppliedSet.from_json(facts["applied"])
-        if decided is not None:
-            self.log.info("%s: %s (%s)", decided.verdict.state, decided.verdict.reason, decided.verdict.rule)
-            if decided.verdict.state != "done":
-                raise decided.error(self._explained(applied, decided))
+        if decided is not None and (error := self.failure(AppliedSet.from_json(facts["applied"]), decided)):
+            raise error
         body = {key: value for key, value in facts.items() if key not in ("applied", "evidence")}
         evidence = [Evidence(**one) for one in facts["evidence"]]
         commit = facts["commit"] or None
@@ -236,12 +196,6 @@ class SetOperator(WaitOperator):
             parents = [change] if change else []
             result["record_id"] = self.emit(context, "release", told, commit=commit, parents=parents)
         return result
-
-    def _explained(self, applied: AppliedSet, decided: Decided) -> str:
-        async def explain(client: KubernetesClient) -> str:
-            return await AppliedController(client).explain(applied, decided)
-
-        return self.explained(self.run_with, explain, lambda: compose(applied, decided))
 
 
 class ApplyManifestsOperator(SetOperator):

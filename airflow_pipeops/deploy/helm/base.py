@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.arguments import matching, positive
 from airflow_pipeops.delivery.operators import DeliveryOperator
+from airflow_pipeops.deploy.base import ClusterOperator
 from airflow_pipeops.deploy.helm.errors import failure
 from airflow_pipeops.deploy.helm.program import Helm, Said
 from airflow_pipeops.deploy.helm.releases import NAME, Revision, history_of
@@ -16,13 +17,11 @@ from airflow_pipeops.kubernetes.kinds import SECRETS
 
 if TYPE_CHECKING:
     from airflow_pipeops.kubernetes.client import KubernetesClient
-
-Result = TypeVar("Result")
 #: Seconds that a run of Helm may last beyond the time that Helm itself keeps.
 OVER = 30.0
 
 
-class HelmOperator(DeliveryOperator):
+class HelmOperator(ClusterOperator):
     """What all operators of one release share.
 
     :param release: its name. Templated.
@@ -103,23 +102,6 @@ class HelmOperator(DeliveryOperator):
             history = self.history()
             raise failure(said.complaints, history[-1].status if history else "")
         return said
-
-    def run_with(self, work: Callable[[KubernetesClient], Awaitable[Result]], **options: Any) -> Result:
-        """Do something with an open client of the cluster.
-
-        :param work: is called with it.
-        :param options: arguments of the client.
-        :return: what ``work`` returned.
-        """
-        from airflow_pipeops.kubernetes.connections import connect
-
-        client = connect(self.kubernetes_conn_id, **options)
-
-        async def inside() -> Result:
-            async with client as opened:
-                return await work(opened)
-
-        return asyncio.run(inside())
 
     def history(self) -> tuple[Revision, ...]:
         """Read the revisions of the release, the oldest first; none where there is no such release."""

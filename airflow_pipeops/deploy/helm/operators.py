@@ -5,27 +5,23 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_pipeops.base.arguments import one_of, positive
+from airflow_pipeops.base.arguments import one_of
 from airflow_pipeops.base.documents import map_, text
 from airflow_pipeops.delivery.operators import idempotency_key, no_retry, order_key, source_of
 from airflow_pipeops.delivery.records import Evidence
+from airflow_pipeops.deploy.base import AppliedWaitOperator
 from airflow_pipeops.deploy.helm import manifests
 from airflow_pipeops.deploy.helm.base import OVER, HelmOperator
 from airflow_pipeops.deploy.helm.charts import Fetched, Source, fetch
 from airflow_pipeops.deploy.helm.errors import said_in
 from airflow_pipeops.deploy.helm.program import Helm
 from airflow_pipeops.deploy.helm.releases import Ours, Revision, label_of, plan_recovery, way_back
-from airflow_pipeops.deploy.helm.triggers import HelmReleaseTrigger
-from airflow_pipeops.deploy.reports import compose
 from airflow_pipeops.deploy.targets import AppliedSet, Target
-from airflow_pipeops.deploy.waits import AppliedController
+from airflow_pipeops.deploy.triggers import ReleaseTrigger
 from airflow_pipeops.exceptions import BadResponse, Conflict, NotFound, PipeOpsError, ReleaseFailed
-from airflow_pipeops.waits.operators import WaitOperator
-from airflow_pipeops.waits.verdict import Expectation
-from airflow_pipeops.waits.wait import Decided, Wait, raise_error_of
+from airflow_pipeops.waits.wait import Decided, raise_error_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -36,7 +32,7 @@ if TYPE_CHECKING:
 _LOOK = 5.0
 
 
-class HelmReleaseOperator(WaitOperator, HelmOperator):
+class HelmReleaseOperator(AppliedWaitOperator, HelmOperator):
     """Install or upgrade a release, wait until every object of it is ready, and record both; or put back what was there.
 
     Helm is not asked to wait: what was applied is judged as ``docs/readiness.md`` says, bound to the very objects that Helm
@@ -87,7 +83,6 @@ class HelmReleaseOperator(WaitOperator, HelmOperator):
         create_namespace: bool = False,
         replace: bool = False,
         on_failure: Literal["rollback", "keep"] = "rollback",
-        failed_grace: timedelta = timedelta(seconds=60),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -101,14 +96,13 @@ class HelmReleaseOperator(WaitOperator, HelmOperator):
         self.values, self.values_files, self.secret_values = values, values_files, secret_values
         self.create_namespace, self.replace = create_namespace, replace
         self.on_failure = one_of("on_failure", on_failure, ("rollback", "keep"))
-        self.failed_grace = positive("failed_grace", failed_grace, zero=True)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Find our own revision again or make one; then wait."""
         with no_retry(), self.opened() as helm:
             facts = self._released(context, helm)
             applied = self.run_with(lambda client: self._applied(client, facts))
-            decided = self._wait(applied, facts)
+            decided = self.wait_for(applied, ReleaseTrigger, facts=facts)
             return self._finish(context, applied, decided, facts, helm)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -261,47 +255,12 @@ class HelmReleaseOperator(WaitOperator, HelmOperator):
             targets.append(Target.of(answer, plural, item, pods=True))
         return AppliedSet(f"release {self.release}", tuple(targets), self.namespace)
 
-    def _wait(self, applied: AppliedSet, facts: Mapping[str, Any]) -> Decided:
-        expectation = Expectation(
-            match="any",
-            settle=self.settle.total_seconds(),
-            comparison_grace=max(5.0, self.settle.total_seconds()),
-            degraded_grace=self.failed_grace.total_seconds(),
-            timeout=self.timeout.total_seconds(),
-        )
-
-        def trigger(waits: Sequence[Wait]) -> HelmReleaseTrigger:
-            return HelmReleaseTrigger(
-                kubernetes_conn_id=self.kubernetes_conn_id,
-                applied=applied.to_json(),
-                expectation=expectation.to_json(),
-                memory=waits[0].state.memory.to_json(),
-                poll_interval=self.poll_interval.total_seconds(),
-                facts=facts,
-            )
-
-        (wait,) = self.until(
-            lambda: [Wait(applied, expectation, rulebook=AppliedController.rulebook)],
-            self.run_with,
-            AppliedController,
-            trigger,
-            "execute_complete",
-            timeout=self.timeout,
-        )
-        return wait.state
-
     def _finish(
         self, context: Context, applied: AppliedSet, decided: Decided, facts: dict[str, Any], helm: Helm
     ) -> dict[str, Any]:
         verdict = decided.verdict
-        self.log.info("%s: %s (%s)", verdict.state, verdict.reason, verdict.rule)
-        if verdict.state != "done":
-
-            async def explain(client: KubernetesClient) -> str:
-                return await AppliedController(client).explain(applied, decided)
-
-            said = self.explained(self.run_with, explain, lambda: compose(applied, decided))
-            raise self._put_back(context, helm, int(facts["revision"]), decided.error(said))
+        if error := self.failure(applied, decided):
+            raise self._put_back(context, helm, int(facts["revision"]), error)
         evidence = [Evidence.from_json(one) for one in facts.pop("evidence")]
         commit = self.revision or facts["commit"]
         change = self.emit(context, "change", facts, evidence=evidence)

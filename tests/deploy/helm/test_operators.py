@@ -287,7 +287,7 @@ def test_it_goes_on_after_a_deferral(
     other = task(HelmReleaseOperator, major, deferrable=True)
     found = other.execute_complete(context, payload)
     assert (path.rpartition(".")[2], found["revision"], found["health"]) == (
-        "HelmReleaseTrigger",
+        "ReleaseTrigger",
         1,
         "Healthy",
     )
