@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.argo_workflows.status import observe
 from airflow_pipeops.base.documents import map_, text
-from airflow_pipeops.exceptions import AccessDenied, BadResponse, PipeOpsError, Unreachable
+from airflow_pipeops.exceptions import BadResponse, PipeOpsError, Unreachable
 from airflow_pipeops.waits.status import Observed
 from airflow_pipeops.waits.streams.snapshot import Reading
+from airflow_pipeops.waits.streams.source import unknown_credential
 from airflow_pipeops.waits.streams.stream import SharedStream, shared_stream
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class WorkflowSource:
 
     def refused(self, error: PipeOpsError) -> bool:
         """Whether the token itself is no good."""
-        return isinstance(error, AccessDenied) and "(401)" in error.message
+        return unknown_credential(error)
 
 
 def watch_of(conn_id: str, namespace: str) -> SharedStream:

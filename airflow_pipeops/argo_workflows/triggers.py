@@ -5,13 +5,10 @@ Only connection ids travel in the arguments; they are stored unencrypted.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow.triggers.base import TriggerEvent
-
-from airflow_pipeops.waits.triggers import DWELL, OutcomeTrigger
+from airflow_pipeops.waits.triggers import DWELL, OutcomeTrigger, StreamTrigger
 
 if TYPE_CHECKING:
     from airflow_pipeops.argo_workflows.clients.protocol import ArgoWorkflows
@@ -22,7 +19,7 @@ if TYPE_CHECKING:
     from airflow_pipeops.waits.verdict import Verdict
 
 
-class ArgoWorkflowTrigger(OutcomeTrigger):
+class ArgoWorkflowTrigger(StreamTrigger):
     """Waits for one workflow.
 
     All that wait on the same connection and namespace share one stream (see :mod:`~airflow_pipeops.waits.streams`).
@@ -69,23 +66,6 @@ class ArgoWorkflowTrigger(OutcomeTrigger):
     def shared_stream_key(self) -> tuple[str, ...] | None:
         """Return what the shared stream is known by: the connection and the namespace."""
         return ("argo_workflows", self.argo_workflows_conn_id, self.namespace)
-
-    @classmethod
-    async def open_shared_stream(cls, kwargs: dict[str, Any]) -> AsyncIterator[Any]:
-        """Keep the stream for as long as anybody is in the group."""
-        # Only what the key says may be used of the arguments; they are those of any trigger of the group.
-        watch = cls(**kwargs).watch_stream()
-        watch.enter()
-        try:
-            await asyncio.Event().wait()
-            yield None  # never reached; an iterator it must be
-        finally:
-            watch.exit()
-
-    async def filter_shared_stream(self, shared_stream: AsyncIterator[Any]) -> AsyncIterator[TriggerEvent]:
-        """Yield the one event, found by the shared stream."""
-        async for event in self.fire(self.follow(self.watch_stream())):
-            yield event
 
     def watch_stream(self) -> SharedStream:
         """Return the stream of the key."""

@@ -9,9 +9,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.argocd.application import observe, observe_all
-from airflow_pipeops.exceptions import AccessDenied, BadResponse, InvalidInput, PipeOpsError, Unreachable
+from airflow_pipeops.exceptions import BadResponse, InvalidInput, PipeOpsError, Unreachable
 from airflow_pipeops.waits.status import Observed
 from airflow_pipeops.waits.streams.snapshot import Reading
+from airflow_pipeops.waits.streams.source import unknown_credential
 from airflow_pipeops.waits.streams.stream import SharedStream, shared_stream
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class ArgoCDSource:
 
     def refused(self, error: PipeOpsError) -> bool:
         """Whether the token itself is no good."""
-        return isinstance(error, AccessDenied) and "(401)" in error.message
+        return unknown_credential(error)
 
 
 def watch_of(argocd_conn_id: str, project: str) -> SharedStream:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-
-from airflow.triggers.base import TriggerEvent
 
 # Its home is watchers.py; whoever writes an AssetWatcher looks here first.
 from airflow_pipeops.argocd.watchers import ArgoCDDriftTrigger as ArgoCDDriftTrigger
 from airflow_pipeops.exceptions import InvalidInput
-from airflow_pipeops.waits.triggers import DWELL, OutcomeTrigger
+from airflow_pipeops.waits.triggers import DWELL, StreamTrigger
 
 if TYPE_CHECKING:
     from airflow_pipeops.argocd.waits import Wait
@@ -19,14 +16,8 @@ if TYPE_CHECKING:
     from airflow_pipeops.waits.verdict import Verdict
 
 
-class _AppTrigger(OutcomeTrigger):
-    """Watches until there is something to tell the task.
-
-    All that watch on the same connection and project share one stream (see
-    :mod:`~airflow_pipeops.waits.streams`), through Airflow's shared streams. Airflow hands everything that a shared
-    stream yields to all of its triggers, so a change of one application would wake a thousand. Ours yields nothing: it
-    lives as long as the group of triggers does, and each trigger is woken for its own applications alone.
-    """
+class _AppTrigger(StreamTrigger):
+    """Watches until there is something to tell the task, on the stream of its connection and project."""
 
     argocd_conn_id: str
 
@@ -38,32 +29,11 @@ class _AppTrigger(OutcomeTrigger):
         """Return the project that is watched; empty for the connection's own, or all."""
         raise NotImplementedError
 
-    @classmethod
-    async def open_shared_stream(cls, kwargs: dict[str, Any]) -> AsyncIterator[Any]:
-        """Keep the stream for as long as anybody is in the group."""
-        # Only what the key says may be used of the arguments; they are those of any trigger of the group.
-        watch = cls(**kwargs).watch_stream()
-        watch.enter()
-        try:
-            await asyncio.Event().wait()
-            yield None  # never reached; an iterator it must be
-        finally:
-            watch.exit()
-
-    async def filter_shared_stream(self, shared_stream: AsyncIterator[Any]) -> AsyncIterator[TriggerEvent]:
-        """Yield the one event, found by the shared stream."""
-        async for event in self.fire(self.follow(self.watch_stream())):
-            yield event
-
     def watch_stream(self) -> SharedStream:
         """Return the stream of the key."""
         from airflow_pipeops.argocd.stream import watch_of
 
         return watch_of(self.argocd_conn_id, self.watched_project())
-
-    async def follow(self, watch: SharedStream) -> dict[str, Any]:
-        """Do the same by the shared stream."""
-        raise NotImplementedError
 
 
 class ArgoCDWaitTrigger(_AppTrigger):

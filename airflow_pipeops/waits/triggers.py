@@ -8,11 +8,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
 from airflow_pipeops.exceptions import PipeOpsError
+
+if TYPE_CHECKING:
+    from airflow_pipeops.waits.streams.stream import SharedStream
 
 #: A trigger that fires right after the deferral can fail its task (Airflow 3.3.2), so none fires sooner. Seconds.
 DWELL = 5.0
@@ -56,3 +59,37 @@ class OutcomeTrigger(BaseEventTrigger):
             payload = {"error": str(error), "type": type(error).__name__}
         await asyncio.sleep(max(0.0, self.dwell - (time.monotonic() - started)))
         yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
+
+
+class StreamTrigger(OutcomeTrigger):
+    """Looks by a stream that all triggers of one key share (see :mod:`~airflow_pipeops.waits.streams`).
+
+    Airflow hands everything that a shared stream yields to all of its triggers, so a change of one application would wake a
+    thousand. Ours yields nothing: it lives as long as the group of triggers does, and each is woken for its own alone.
+    A subclass gives :meth:`shared_stream_key`, :meth:`watch_stream` and :meth:`follow`.
+    """
+
+    @classmethod
+    async def open_shared_stream(cls, kwargs: dict[str, Any]) -> AsyncIterator[Any]:
+        """Keep the stream for as long as anybody is in the group."""
+        # Only what the key says may be used of the arguments; they are those of any trigger of the group.
+        watch = cls(**kwargs).watch_stream()
+        watch.enter()
+        try:
+            await asyncio.Event().wait()
+            yield None  # never reached; an iterator it must be
+        finally:
+            watch.exit()
+
+    async def filter_shared_stream(self, shared_stream: AsyncIterator[Any]) -> AsyncIterator[TriggerEvent]:
+        """Yield the one event, found by the shared stream."""
+        async for event in self.fire(self.follow(self.watch_stream())):
+            yield event
+
+    def watch_stream(self) -> SharedStream:
+        """Return the stream of the key."""
+        raise NotImplementedError
+
+    async def follow(self, watch: SharedStream) -> dict[str, Any]:
+        """Find what there is to tell, as :meth:`outcome` does, by the shared stream."""
+        raise NotImplementedError

@@ -26,6 +26,7 @@ from airflow_pipeops.exceptions import (
     NotFound,
     Unreachable,
 )
+from airflow_pipeops.waits.streams.source import unknown_credential
 
 if TYPE_CHECKING:
     import httpx
@@ -345,7 +346,7 @@ async def _permitted(call: Any) -> bool:
     try:
         await call
     except AccessDenied as error:
-        if "(401)" in error.message:
+        if unknown_credential(error):
             raise
         return False
     return True

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from airflow_pipeops.argo_workflows.status import WorkflowStatus
 
 
-class ArgoWorkflowsOperator(LookingOperator):
-    """What all operators of workflows share.
+class ConnectedOperator(DeliveryOperator):
+    """What all operators share that reach Argo Workflows.
 
     :param argo_workflows_conn_id: the connection: to a server of Argo Workflows, or of type ``kubernetes``.
-    :param namespace: of the workflow; by default that of the connection.
+    :param namespace: of what is meant; by default that of the connection. Templated.
     """
 
     template_fields: Sequence[str] = ("namespace", *DeliveryOperator.template_fields)
@@ -47,6 +47,10 @@ class ArgoWorkflowsOperator(LookingOperator):
         self.argo_workflows_conn_id = argo_workflows_conn_id
         self.namespace = namespace
         self.workflow_url = ""
+
+
+class ArgoWorkflowsOperator(ConnectedOperator, LookingOperator):
+    """What all operators of workflows share."""
 
     def hook(self) -> ArgoWorkflowsHook:
         """Return the hook, its connection read: it may name the namespace, and the address of the web interface."""

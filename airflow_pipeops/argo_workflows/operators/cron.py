@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.argo_workflows.hook import ArgoWorkflowsHook
-from airflow_pipeops.argo_workflows.links import LINKS
 from airflow_pipeops.argo_workflows.manifest import manifest_of, namespace_of
-from airflow_pipeops.argo_workflows.operators.base import folder_of
+from airflow_pipeops.argo_workflows.operators.base import ConnectedOperator, folder_of
 from airflow_pipeops.base.arguments import object_name
 from airflow_pipeops.base.documents import map_, text
-from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
+from airflow_pipeops.delivery.operators import no_retry
 from airflow_pipeops.exceptions import Conflict, NotFound, PipeOpsError, Unreachable
 
 if TYPE_CHECKING:
@@ -23,28 +22,8 @@ if TYPE_CHECKING:
 _TRIES = 4
 
 
-class CronOperator(DeliveryOperator):
-    """Base of the operators of a cron workflow.
-
-    :param argo_workflows_conn_id: the connection: to a server of Argo Workflows, or of type ``kubernetes``.
-    :param namespace: of the cron workflow; by default that of the connection. Templated.
-    """
-
-    template_fields: Sequence[str] = ("namespace", *DeliveryOperator.template_fields)
-    operator_extra_links = LINKS
-    ui_color = "#fdf0e6"
-
-    def __init__(
-        self,
-        *,
-        argo_workflows_conn_id: str = ArgoWorkflowsHook.default_conn_name,
-        namespace: str = "",
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.argo_workflows_conn_id = argo_workflows_conn_id
-        self.namespace = namespace
-        self.workflow_url = ""
+class CronOperator(ConnectedOperator):
+    """Base of the operators of a cron workflow."""
 
     def reached(self, name: str, namespace: str) -> tuple[ArgoWorkflowsHook, str]:
         """Return the hook and the namespace, by default that of the connection, and set the link."""

@@ -14,10 +14,11 @@ from airflow_pipeops.base.documents import map_, text
 from airflow_pipeops.build.cluster.client import JobRef, seen
 from airflow_pipeops.build.cluster.jobs import MANAGED, MANAGER
 from airflow_pipeops.build.cluster.judgement import observed
-from airflow_pipeops.exceptions import AccessDenied, PipeOpsError
+from airflow_pipeops.exceptions import PipeOpsError
 from airflow_pipeops.kubernetes.client import KubernetesClient
 from airflow_pipeops.kubernetes.kinds import PODS
 from airflow_pipeops.waits.streams.snapshot import Reading
+from airflow_pipeops.waits.streams.source import unknown_credential
 from airflow_pipeops.waits.streams.stream import SharedStream, shared_stream
 
 
@@ -29,11 +30,10 @@ class JobSource:
     :param startup: seconds for which a pod may not run yet.
     """
 
-    polls = True
+    streams = polls = True
 
     def __init__(self, client: KubernetesClient, namespace: str, startup: float) -> None:
         self.home: str | None = namespace
-        self.streams = True
         self._client, self._startup = client, startup
 
     async def __aenter__(self) -> JobSource:
@@ -46,16 +46,11 @@ class JobSource:
     async def events(self) -> AsyncGenerator[Reading, None]:
         """Yield which Job something has happened to."""
         labels = f"{MANAGED}={MANAGER}"
-        try:
-            async with aclosing(self._client.follow(PODS, self.home or "", labels=labels)) as events:
-                async for event in events:
-                    metadata = map_(event["object"].get("metadata"))
-                    job = text(map_(metadata.get("labels")).get("job-name"))
-                    yield Reading(text(metadata.get("namespace")), job, None, None)
-        except AccessDenied as error:
-            # What may be listed and not watched would be tried for ever: the list alone looks like a stream that works.
-            self.streams = self.refused(error)
-            raise
+        async with aclosing(self._client.follow(PODS, self.home or "", labels=labels)) as events:
+            async for event in events:
+                metadata = map_(event["object"].get("metadata"))
+                job = text(map_(metadata.get("labels")).get("job-name"))
+                yield Reading(text(metadata.get("namespace")), job, None, None)
 
     async def read(self, ref: JobRef) -> Reading:
         """Look at one Job."""
@@ -68,7 +63,7 @@ class JobSource:
 
     def refused(self, error: PipeOpsError) -> bool:
         """Whether the credential itself is no good."""
-        return isinstance(error, AccessDenied) and "(401)" in error.message
+        return unknown_credential(error)
 
 
 def watch_of(conn_id: str, namespace: str, startup: float) -> SharedStream:

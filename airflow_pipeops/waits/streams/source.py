@@ -63,3 +63,11 @@ def problem_of(error: PipeOpsError) -> Trouble | PipeOpsError:
         if isinstance(error, kind):
             return Trouble(name, str(error))
     return error
+
+
+def unknown_credential(error: PipeOpsError) -> bool:
+    """Whether a server says that it does not know the credential, and not that it may not do this one thing.
+
+    :return: true for an answer 401.
+    """
+    return isinstance(error, AccessDenied) and "(401)" in error.message
