@@ -358,13 +358,6 @@ def unhealthy(message: str) -> tuple[Resource, ...]:
     )
 
 
-def applied_revision(item: Json) -> str:
-    """Return the revision that a Kustomization applied last, as people write it."""
-    status = map_(item.get("status"))
-    known = names(text(status.get("lastAppliedRevision")), text(status.get("lastAppliedOriginRevision")))
-    return known[0] if known else ""
-
-
 def _said(one: Json) -> str:
     return f"{text(one.get('reason'))}: {text(one.get('message'))}".strip(": ")
 

@@ -222,11 +222,6 @@ def since_retrain(past: Sequence[Observation]) -> list[Observation]:
     return _after(past, lambda item: item.action in (RETRAIN, ROLLBACK))
 
 
-def since_change(past: Sequence[Observation]) -> list[Observation]:
-    """Return what came after the last change of the model that serves."""
-    return _after(past, lambda item: item.changed_the_model)
-
-
 def _after(past: Sequence[Observation], ends: Any) -> list[Observation]:
     for number in range(len(past) - 1, -1, -1):
         if ends(past[number]):
