@@ -61,11 +61,11 @@ if TYPE_CHECKING:
     from airflow_pipeops.build.cluster.operators import RecordedPodOperator as RecordedPodOperator
     from airflow_pipeops.build.cluster.recorded import RecordedPod as RecordedPod
     from airflow_pipeops.build.hook import RegistryHook as RegistryHook
-    from airflow_pipeops.build.operators import BuildImageOperator as BuildImageOperator
-    from airflow_pipeops.build.operators import RunTestsOperator as RunTestsOperator
-    from airflow_pipeops.build.operators import SignImageOperator as SignImageOperator
-    from airflow_pipeops.build.operators import SmokeTestOperator as SmokeTestOperator
-    from airflow_pipeops.build.operators import VerifyImageOperator as VerifyImageOperator
+    from airflow_pipeops.build.operators.image import BuildImageOperator as BuildImageOperator
+    from airflow_pipeops.build.operators.signatures import SignImageOperator as SignImageOperator
+    from airflow_pipeops.build.operators.signatures import VerifyImageOperator as VerifyImageOperator
+    from airflow_pipeops.build.operators.smoke import SmokeTestOperator as SmokeTestOperator
+    from airflow_pipeops.build.operators.tests import RunTestsOperator as RunTestsOperator
     from airflow_pipeops.delivery.deliverable import Deliverable as Deliverable
     from airflow_pipeops.delivery.operators import RecordOperator as RecordOperator
     from airflow_pipeops.delivery.records import Record as Record
@@ -159,7 +159,7 @@ _MODULES = {
     "ArgoWorkflowsHook": "argo_workflows.hook",
     "BuildFailed": "exceptions",
     "BuildFeaturesOperator": "models.operators.train",
-    "BuildImageOperator": "build.operators",
+    "BuildImageOperator": "build.operators.image",
     "RegistryHook": "build.hook",
     "DataBatchTrigger": "validation.triggers",
     "DataDriftOperator": "drift.operators.comparison",
@@ -208,12 +208,12 @@ _MODULES = {
     "RolloutRestartOperator": "deploy.operators",
     "RolloutResumeOperator": "deploy.operators",
     "RolloutSensor": "deploy.sensors",
-    "RunTestsOperator": "build.operators",
+    "RunTestsOperator": "build.operators.tests",
     "SetModelAliasOperator": "models.operators.register",
-    "SignImageOperator": "build.operators",
-    "SmokeTestOperator": "build.operators",
+    "SignImageOperator": "build.operators.signatures",
+    "SmokeTestOperator": "build.operators.smoke",
     "UndoManifestsOperator": "deploy.apply.operators",
-    "VerifyImageOperator": "build.operators",
+    "VerifyImageOperator": "build.operators.signatures",
     "StorageHook": "base.storage",
     "SyncFailed": "exceptions",
     "SystemFailure": "exceptions",
