@@ -12,7 +12,7 @@ from typing import Any
 
 from airflow_pipeops.base.documents import map_, parsed, text
 from airflow_pipeops.base.serialisation import JsonForm
-from airflow_pipeops.delivery.records import identity, placed_by
+from airflow_pipeops.delivery.records import STAMPS, identity, placed_by
 from airflow_pipeops.exceptions import InvalidInput
 
 #: What an event carries beyond this is no record, and is kept as its digest only.
@@ -65,19 +65,11 @@ class Entry(JsonForm):
         return bool(self.extra.get("from_rest_api")) or not self.task
 
     def numbered(self, seq: int) -> Entry:
-        """Return it with its number."""
-        return replace(self, seq=seq)
+        """Return it with its number, and with what is kept of what it carries."""
+        return replace(self, seq=seq, extra=_kept(self.extra))
 
     def line(self) -> bytes:
         """Return the line that stands for it in the ledger, without its end; the same for the same event, always."""
-        try:
-            raw = _dumped(self.extra)
-        except (ValueError, RecursionError) as error:
-            return _dumped({**self.to_json(), "extra": {"unreadable": type(error).__name__}})
-        if len(raw) > _MAX_EXTRA:
-            digest = hashlib.sha256(raw).hexdigest()
-            known = {key: self.extra[key] for key in ("from_rest_api",) if key in self.extra}
-            return _dumped({**self.to_json(), "extra": {**known, "too_large": len(raw), "sha256": digest}})
         return _dumped(self.to_json())
 
     @classmethod
@@ -91,6 +83,18 @@ class Entry(JsonForm):
             return cls.from_json(parsed(line))
         except (TypeError, ValueError) as error:
             raise InvalidInput(f"a line of the ledger cannot be read: {error}", field="ledger") from error
+
+    @classmethod
+    def seen(cls, line: bytes, seq: int) -> Entry:
+        """Read a line, whatever it is.
+
+        :param seq: its place, where the line itself does not say.
+        :return: the entry; one that holds nothing where the line is none.
+        """
+        try:
+            return cls.read(line).numbered(seq)
+        except InvalidInput:
+            return cls(seq, -seq, "", "", "", {"unreadable": "its line in the ledger"})
 
 
 @dataclass(frozen=True)
@@ -206,6 +210,18 @@ def _names(found: Judged, body: Mapping[str, Any]) -> tuple[str, ...]:
     if found.kind == "model" and body.get("name"):
         named.add(f"{_named(body['name'])}/{_named(str(body.get('version')))}")
     return tuple(sorted(name for name in named if len(name) > 2))
+
+
+def _kept(extra: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what is kept of what an event carries: all, unless it can be no record."""
+    try:
+        raw = _dumped(extra)
+    except (ValueError, RecursionError) as error:
+        return {"unreadable": type(error).__name__}
+    if len(raw) <= _MAX_EXTRA:
+        return extra
+    stamps = {name: True for name in STAMPS if extra.get(name)}
+    return {**stamps, "too_large": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
 
 
 def _dumped(value: Any) -> bytes:

@@ -21,7 +21,7 @@ CREATE TABLE records (
     id TEXT NOT NULL, kind TEXT NOT NULL, deliverable TEXT NOT NULL, environment TEXT NOT NULL, commit_sha TEXT NOT NULL,
     at TEXT NOT NULL, stored TEXT NOT NULL,
     dag_id TEXT, run_id TEXT, task_id TEXT, map_index INTEGER,
-    event_id INTEGER NOT NULL UNIQUE, asset_name TEXT NOT NULL, asset_uri TEXT NOT NULL,
+    event_id INTEGER UNIQUE, asset_name TEXT NOT NULL, asset_uri TEXT NOT NULL,
     manual INTEGER NOT NULL, problem TEXT NOT NULL, leaf BLOB NOT NULL, content TEXT NOT NULL
 );
 CREATE INDEX by_place ON records (deliverable, environment, kind, at);
@@ -32,6 +32,7 @@ CREATE INDEX by_time ON records (at);
 CREATE TABLE parents (child_id TEXT NOT NULL, parent_id TEXT NOT NULL, PRIMARY KEY (child_id, parent_id)) WITHOUT ROWID;
 CREATE INDEX by_parent ON parents (parent_id, child_id);
 CREATE TABLE names (name TEXT NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (name, seq)) WITHOUT ROWID;
+CREATE TABLE state (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE live (
     deliverable TEXT NOT NULL, environment TEXT NOT NULL, seq INTEGER NOT NULL, at TEXT NOT NULL,
     PRIMARY KEY (deliverable, environment)
@@ -98,9 +99,22 @@ class Index:
         return int(self._connection.execute("SELECT ifnull(max(seq), 0) FROM records").fetchone()[0])
 
     @property
-    def last_event(self) -> int:
-        """The highest id of an event that is in it; 0 for none."""
-        return int(self._connection.execute("SELECT ifnull(max(event_id), 0) FROM records").fetchone()[0])
+    def looked_to(self) -> int:
+        """The highest id of an event that was looked at, whether or not it is in the ledger; 0 for none."""
+        row = self._connection.execute(
+            "SELECT max(ifnull((SELECT value FROM state WHERE name = 'looked_to'), 0),"
+            " ifnull((SELECT max(event_id) FROM records), 0))"
+        ).fetchone()
+        return int(row[0])
+
+    def look(self, event: int) -> None:
+        """Note to which event Airflow's database was looked at."""
+        self._connection.execute("INSERT OR REPLACE INTO state VALUES ('looked_to', ?)", (event,))
+
+    def events(self, after: int) -> set[int]:
+        """Return the ids of the events that are in it, above this one."""
+        rows = self._connection.execute("SELECT event_id FROM records WHERE event_id > ?", (after,))
+        return {int(row[0]) for row in rows}
 
     def leaves(self, after: int = 0, limit: int = -1) -> list[bytes]:
         """Return the hashes of the entries, in their order.
@@ -155,15 +169,16 @@ class Index:
 
     def _add(self, entry: Entry, found: Judged) -> None:
         run = self._connection.execute
-        problem = found.problem or self._repeated(found)
+        twice = run("SELECT seq FROM records WHERE event_id = ?", (entry.event,)).fetchone()
+        problem = f"it repeats entry {twice[0]}" if twice else found.problem or self._repeated(found)
         run(
             _INSERT,
             (
                 entry.seq, found.id, found.kind, found.deliverable, found.environment, found.commit,
                 found.at, entry.stored,
                 entry.dag, entry.run, entry.task, entry.map_index,
-                entry.event, entry.name, entry.uri,
-                int(entry.manual), problem, leaf_hash(entry.line()), json.dumps(dict(entry.extra)),
+                None if twice else entry.event, entry.name, entry.uri,
+                int(entry.manual), problem, leaf_hash(entry.line()), json.dumps(dict(entry.extra), sort_keys=True),
             ),
         )  # fmt: skip
         if problem:

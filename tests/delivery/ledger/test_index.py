@@ -33,7 +33,7 @@ def test_what_was_added_is_found_by_each_of_its_names(index, tmp_path) -> None:
     found = dict(rows(tmp_path, "SELECT name, seq FROM names"))
     assert found == {image.id: 1, "c" * 40: 1, digest: 1, model.id: 2, "delay/7": 2}
     assert rows(tmp_path, "SELECT * FROM parents") == [(model.id, image.id)]
-    assert (index.revision, index.last_event) == (2, 9)
+    assert (index.revision, index.looked_to) == (2, 9)
 
 
 def test_live_is_the_newest_release_of_each_environment_that_is_believed(index, tmp_path) -> None:
@@ -111,7 +111,7 @@ ODD = [
 def test_nothing_that_an_event_holds_stops_the_index(index, tmp_path, extra) -> None:
     odd = Entry(1, 1, "svc.release", "pipeops://svc/release/production", AT, extra, **SOURCE)
     assert odd.belongs
-    index.add([Entry.read(odd.line()), entry(record(), 2, 2)])
+    index.add([Entry.read(odd.numbered(1).line()), entry(record(), 2, 2)])
     ((first, _), (second, _)) = rows(tmp_path, "SELECT problem != '', seq FROM records ORDER BY seq")
     assert (first, second) == (1, 0)
 
@@ -128,10 +128,20 @@ def test_adding_again_changes_nothing_and_rebuilding_gives_the_same(index, tmp_p
 
 
 def test_a_batch_is_added_whole_or_not_at_all(index, tmp_path) -> None:
-    twice = [entry(record(), 1, 1), entry(record(), 1, 2)]
-    with pytest.raises(sqlite3.IntegrityError):
-        index.add(twice)
+    def cut_short():
+        yield entry(record(), 1, 1)
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="gone"):
+        index.add(cut_short())
     assert index.revision == 0
+    index.add([entry(record(), 1, 1)])
+    assert index.revision == 1
+
+
+def test_a_line_that_stands_twice_is_named_as_such(index, tmp_path) -> None:
+    index.add([entry(record(), 1, 1), entry(record(), 1, 2)])
+    assert rows(tmp_path, "SELECT event_id, problem FROM records") == [(1, ""), (None, "it repeats entry 1")]
 
 
 def test_a_file_of_another_version_is_made_anew(index, tmp_path) -> None:
