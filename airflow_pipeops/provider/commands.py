@@ -51,6 +51,8 @@ _ITEMS = _arg(("--limit",), help="records at most (default: 50)", type=int, defa
 _AFTER = _arg(("--after",), help="what the part before has said")
 _ALL = _arg(("--all",), help="what is not believed, too", action="store_true")
 _FIGURES_OF = _arg(("place",), metavar="DELIVERABLE@ENVIRONMENT", help="whose figures")
+_CONN_IDS = _arg(("conn_id",), nargs="*", help="look at these connections alone")
+_URL = _arg(("--url",), help="address of the API server; by default [api] base_url")
 _PARTS = _arg(("--parts",), help="divide the time into so many parts", type=int, default=1)
 
 
@@ -83,6 +85,13 @@ def commands() -> list[GroupCommand]:
         ),
         _reading("figures", "Say DORA's metrics, and those of the model", (_FIGURES_OF, _FROM, _TO, _PARTS)),
     )
+    doctor = ActionCommand(
+        name="doctor",
+        help="Check connections, permissions, versions, triggerer, ledger and routes, and say what to do",
+        description="Ends with 0 if all is well, and with 1 if something is not: see docs/cli.md.",
+        func=lazy_load_command("airflow_pipeops.provider.doctor.command.doctor_command"),
+        args=(_CONN_IDS, _URL, ARG_OUTPUT, ARG_VERBOSE),
+    )
     ledger = GroupCommand(
         name="ledger",
         help="Keep the ledger",
@@ -96,7 +105,9 @@ def commands() -> list[GroupCommand]:
         ),
     )
     return [
-        GroupCommand(name="pipeops", help="Tools of airflow-pipeops", subcommands=(*reading, ledger, replay))
+        GroupCommand(
+            name="pipeops", help="Tools of airflow-pipeops", subcommands=(*reading, doctor, ledger, replay)
+        )
     ]
 
 
