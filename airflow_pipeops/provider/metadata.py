@@ -230,6 +230,9 @@ def get_provider_info() -> dict[str, Any]:
                         "argocd",
                         "build",
                         "build.cluster",
+                        "deploy",
+                        "deploy.apply",
+                        "deploy.differences",
                         "deploy.helm",
                         "drift",
                         "flux",
@@ -246,7 +249,8 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "integration-name": "PipeOps",
                 "python-modules": [
-                    f"airflow_pipeops.{subject}.sensors" for subject in ("argo_workflows", "argocd", "flux")
+                    f"airflow_pipeops.{subject}.sensors"
+                    for subject in ("argo_workflows", "argocd", "deploy", "flux")
                 ],
             }
         ],
@@ -285,6 +289,7 @@ def get_provider_info() -> dict[str, Any]:
                     "airflow_pipeops.argo_workflows.watchers",
                     "airflow_pipeops.argocd.watchers",
                     "airflow_pipeops.base.setup",
+                    "airflow_pipeops.deploy.watchers",
                     "airflow_pipeops.flux.watchers",
                 ],
             }
