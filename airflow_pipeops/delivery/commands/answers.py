@@ -36,8 +36,14 @@ def answering(name: str) -> Callable[[Callable[[Any], int]], Callable[[Any], Non
     def decorate(work: Callable[[Any], int]) -> Callable[[Any], None]:
         @functools.wraps(work)
         def command(args: Any) -> None:
+            from airflow.utils.cli import suppress_logs_and_warning
+
+            codes: list[int] = []
+            # Airflow logs to the standard output, where the answer goes; --verbose lets it.
+            quietly = suppress_logs_and_warning(lambda given: codes.append(work(given)))
             try:
-                code = work(args)
+                quietly(args)  # type: ignore[no-untyped-call]
+                (code,) = codes
             except PipeOpsError as error:
                 print(f"airflow pipeops {name}: {error}", file=sys.stderr)
                 code = ABSENT if isinstance(error, NotFound) else FAILED

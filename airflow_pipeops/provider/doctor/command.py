@@ -89,6 +89,9 @@ def _connections(conn_ids: tuple[str, ...]) -> Iterator[Check]:
     from airflow_pipeops.exceptions import NotFound
     from airflow_pipeops.provider.metadata import get_provider_info
 
+    os.environ["_AIRFLOW_PROCESS_CONTEXT"] = (
+        "server"  # as airflow connections test: so that hooks read the database
+    )
     ours = {one["connection-type"]: one["hook-class-name"] for one in get_provider_info()["connection-types"]}
     there = _known()
     for conn_id in conn_ids:
@@ -97,7 +100,7 @@ def _connections(conn_ids: tuple[str, ...]) -> Iterator[Check]:
     for conn_id, found in sorted(there.items()):
         if (conn_ids and conn_id not in conn_ids) or found.conn_type not in ours:
             continue
-        good, said = _tried(conn_id, found, ours[found.conn_type])
+        good, said = _tried(conn_id, ours[found.conn_type])
         yield judgement.connection(conn_id, found.conn_type, good, redacted(said))
     if not conn_ids:
         from airflow.sdk.configuration import conf
@@ -131,27 +134,16 @@ def _known() -> dict[str, Any]:
     return found
 
 
-def _tried(conn_id: str, connection: Any, hook_class: str) -> tuple[bool, str]:
-    """Run the test of a connection's hook, which reads it by its id: Airflow's environment is looked at first."""
-    from airflow.secrets.environment_variables import CONN_ENV_PREFIX
-
+def _tried(conn_id: str, hook_class: str) -> tuple[bool, str]:
+    """Run the test of a connection's hook."""
     from airflow_pipeops.base.arguments import imported
 
-    variable = CONN_ENV_PREFIX + conn_id.upper()
-    before = os.environ.get(variable)
-    os.environ[variable] = connection.as_json()
+    module, _, name = hook_class.rpartition(".")
     try:
-        good, said = imported(hook_class.rpartition(".")[0] + ":" + hook_class.rpartition(".")[2], "hook")(
-            conn_id
-        ).test_connection()
+        good, said = imported(f"{module}:{name}", "hook")(conn_id).test_connection()
         return bool(good), str(said)
     except Exception as error:  # a field that cannot be read, for example
         return False, f"{type(error).__name__}: {error}"
-    finally:
-        if before is None:
-            del os.environ[variable]
-        else:
-            os.environ[variable] = before
 
 
 def _triggerers() -> Iterable[Check]:
