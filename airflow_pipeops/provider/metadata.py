@@ -303,6 +303,30 @@ def get_provider_info() -> dict[str, Any]:
                         "example": "s3://my-bucket/pipeops/evidence",
                         "default": "",
                     },
+                    "ledger_path": {
+                        "description": "Folder or object-store prefix of the ledger. By default a folder below "
+                        "AIRFLOW_HOME, which suits one API server only.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "s3://my-bucket/pipeops/ledger",
+                        "default": "",
+                    },
+                    "index_path": {
+                        "description": "File of the ledger's index, on a disk of the API server; it can be deleted. "
+                        "By default pipeops/index.db below AIRFLOW_HOME.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "/var/lib/airflow/pipeops-index.db",
+                        "default": "",
+                    },
+                    "ledger_key_conn_id": {
+                        "description": "Connection of type Signing key, whose key signs the ledger's checkpoints and what "
+                        "is exported from it; without one nothing is signed.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "pipeops_signing_key",
+                        "default": "",
+                    },
                     "accept_posted_events": {
                         "description": "Assets, by name or URI and separated by commas, whose events may be posted "
                         "through Airflow's API. What is posted to any other is no signal and no evidence: whoever may "
