@@ -48,7 +48,7 @@ EVERYTHING: dict[str, Any] = {
 WORKFLOWS = {"workflows": {"enabled": True}}
 NAMESPACED = {
     *("Secret", "ServiceAccount", "Role", "RoleBinding", "NetworkPolicy", "Pod", "Application"),
-    "WorkflowTemplate",
+    *("WorkflowTemplate", "AppProject", "Job", "StatefulSet", "Service"),
 }
 
 
