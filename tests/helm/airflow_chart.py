@@ -50,6 +50,8 @@ KEYS: dict[str, str] = {
     "securityContexts.containers": "V1SecurityContext",
     "statsd.enabled": "boolean",
     "statsd.securityContexts.pod": "V1PodSecurityContext",
+    "env[].name": "string",
+    "env[].value": "string",
     "volumes[]": "V1Volume",
     "volumeMounts[]": "V1VolumeMount",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 from pathlib import Path
@@ -15,6 +16,9 @@ import yaml
 from kubernetes.client import V1PodSpec
 
 from airflow_pipeops import __version__
+from airflow_pipeops.build import backends
+from airflow_pipeops.build.cluster.backends import KubernetesBuild
+from airflow_pipeops.provider.examples import example_dags
 from airflow_pipeops.provider.metadata import get_provider_info
 from tests.deploy.helm.running import MAJORS, helm
 from tests.helm.airflow_chart import KEYS, chart, unknown
@@ -99,7 +103,7 @@ def test_jobs_run_where_no_helm_hook_does_and_are_no_drift() -> None:
 def test_the_image_serves_the_store_of_the_evidence() -> None:
     """The official image has what gs:// and abfs:// need, and nothing for s3://."""
     assert overlay()["config"]["pipeops"]["evidence_uri"].startswith("s3://")
-    assert 'ARG PACKAGES="apache-airflow-providers-amazon[s3fs]"' in (CHART / "Containerfile").read_text()
+    assert 'ARG PACKAGES="apache-airflow-providers-amazon[s3fs] ' in (CHART / "Containerfile").read_text()
 
 
 def test_the_trial_keeps_evidence_on_the_volume_that_it_mounts() -> None:
@@ -107,6 +111,18 @@ def test_the_trial_keeps_evidence_on_the_volume_that_it_mounts() -> None:
     (mount,) = trial["volumeMounts"]
     assert trial["config"]["pipeops"]["evidence_uri"] == f"file://{mount['mountPath']}"
     assert [volume["name"] for volume in trial["volumes"]] == [mount["name"]]
+
+
+def test_the_trial_builds_by_a_job_where_no_engine_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it sets is what the example reads, and the backend takes its options; the chart gives the rights there."""
+    dag = example_dags() / "code_to_release.py"
+    assert runpy.run_path(str(dag))["build"].backend == "local"
+    for variable in overlay(OVERLAYS[1])["env"]:
+        monkeypatch.setenv(variable["name"], variable["value"])
+    build = runpy.run_path(str(dag))["build"]
+    made = backends.make(backends.BUILDS, build.backend, build.backend_options)
+    assert isinstance(made, KubernetesBuild)
+    assert one("Role", {"rbac": {"build": {"enabled": True}}})["metadata"]["namespace"] == made.namespace
 
 
 # -- the umbrella
