@@ -7,7 +7,7 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from airflow_pipeops.base.documents import map_, text
 from airflow_pipeops.base.serialisation import JsonForm
@@ -19,7 +19,6 @@ NEEDS: tuple[Need, ...] = get_args(Need)
 
 #: Of which kinds the newest are looked at, how many of each deliverable, and what makes one of them worth reading.
 _SUSPECT = {
-    "approval": (20, "content ->> '$.body.state' IN ('waiting', 'asked')"),
     "decision": (
         1,
         "content ->> '$.body.needs_approval' OR content ->> '$.body.rule' IN ('budget', 'blind')"
@@ -29,7 +28,10 @@ _SUSPECT = {
     "drift": (3, "content ->> '$.body.drifted' = 1 OR content ->> '$.body.verdict' = 'drift'"),
     "evaluation": (3, "content ->> '$.body.verdict' = 'too few labels'"),
     "incident": (3, "1"),
-    "validation": (6, "content ->> '$.body.passed' = 0"),
+    "validation": (
+        6,
+        "content ->> '$.body.passed' = 0 OR content ->> '$.body.\"test-result\".result' = 'FAILED'",
+    ),
 }
 #: What is read beside a record that may need somebody, since it may be the answer.
 _ANSWERS = {"decision": {"approval": 20}, "differences": {"release": 8}, "incident": {"release": 8}}
@@ -160,26 +162,16 @@ def _item(need: Need, fact: Fact, what: str) -> Attention:
 
 def _approvals(facts: Mapping[str, Sequence[Fact]]) -> list[Attention]:
     """A proposal to retrain is open until it was started, was answered, or the next decision was taken."""
-    answers = {parent for fact in (*facts["approval"], *facts["decision"]) for parent in fact.parents}
-    newest_decision = facts["decision"][:1]
-    found = [
+    answers = {parent for fact in facts["approval"] for parent in fact.parents}
+    return [
         _item(
-            "approval", fact, f"A person must agree to {text(fact.body.get('action')) or 'act'}: {_why(fact)}"
+            "approval",
+            fact,
+            f"A person must agree to {text(fact.body.get('action')) or 'act'}: {_why(fact)}",
         )
-        for fact in newest_decision
+        for fact in facts["decision"][:1]
         if fact.body.get("needs_approval") and not fact.body.get("approved") and fact.id not in answers
     ]
-    asked: set[Any] = set()
-    for fact in facts["approval"]:
-        key = (fact.environment, text(fact.body.get("subject")), fact.dag, fact.run, fact.task)
-        if key in asked:
-            continue
-        asked.add(key)
-        if text(fact.body.get("state")) in ("waiting", "asked"):
-            found.append(
-                _item("approval", fact, text(fact.body.get("subject")) or "Somebody waits for an answer.")
-            )
-    return found
 
 
 def _gates(facts: Mapping[str, Sequence[Fact]]) -> list[Attention]:
@@ -189,9 +181,18 @@ def _gates(facts: Mapping[str, Sequence[Fact]]) -> list[Attention]:
         if gate in looked_at:
             continue
         looked_at.add(gate)
-        if fact.body.get("passed") is False:
+        if passed(fact) is False:
             found.append(_item("gate", fact, _gate(fact)))
     return found
+
+
+def passed(gate: Fact) -> bool | None:
+    """Say whether a gate said yes; none if it does not tell. Of tests, ``passed`` is how many did."""
+    result = map_(gate.body.get("test-result")).get("result")
+    if result:
+        return bool(result != "FAILED")
+    said = gate.body.get("passed", gate.body.get("promote"))
+    return said if isinstance(said, bool) else None
 
 
 def _gate(fact: Fact) -> str:
