@@ -298,6 +298,23 @@ class GitRepository:
             )  # fmt: skip
         return output.code == 0 or "remote ref does not exist" in output.stderr + output.text
 
+    @_healing
+    def trailers(self, name: str) -> list[tuple[str, str]]:
+        """Read a trailer of all commits of the branch.
+
+        :param name: of the trailer.
+        :return: the commits that have it, with its value, the newest first.
+        """
+        tip = self.fetch()
+        output = self._cache.run(
+            "log", "--no-show-signature", "-z",
+            f"--format=%H %(trailers:key={name},valueonly,separator=%x0A)", tip, "--",
+        )  # fmt: skip
+        records = (record.partition(" ") for record in output.decode("utf-8", "replace").split("\0"))
+        return [
+            (sha, line.strip()) for sha, _, values in records for line in values.splitlines() if line.strip()
+        ]
+
     # Write
 
     def begin(self, folder: Path, message: str) -> str:
