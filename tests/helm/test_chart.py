@@ -45,7 +45,7 @@ EVERYTHING: dict[str, Any] = {
 WORKFLOWS = {"workflows": {"enabled": True}}
 NAMESPACED = {
     *("Secret", "ServiceAccount", "Role", "RoleBinding", "NetworkPolicy", "Pod", "Application"),
-    "WorkflowTemplate",
+    *("WorkflowTemplate", "AppProject", "Job", "StatefulSet", "Service"),
 }
 
 
