@@ -317,6 +317,28 @@ class GitRepository:
 
     # Write
 
+    def begin(self, folder: Path, message: str) -> str:
+        """Push the first commit of a branch that is not there yet.
+
+        :param folder: with the files of the commit.
+        :param message: of the commit.
+        :return: the commit.
+        :raises SystemFailure: also where somebody else began it meanwhile; nothing is overwritten.
+        """
+        with tempfile.TemporaryDirectory(prefix="pipeops-git-") as scratch:
+            where = {"GIT_WORK_TREE": str(folder)}
+            for role in ("AUTHOR", "COMMITTER"):
+                where |= {f"GIT_{role}_NAME": self.author.name, f"GIT_{role}_EMAIL": self.author.email}
+
+            def git(*arguments: str) -> str:
+                return self._git.run(*arguments, directory=Path(scratch), extra=where).text
+
+            git("init", "--quiet", "--template=")
+            git("add", "--all")
+            git("commit", "--quiet", "--message", message)
+            git("push", "--quiet", "--no-verify", "--", self.url, f"HEAD:refs/heads/{self.branch}")
+            return git("rev-parse", "HEAD").strip()
+
     @_healing
     def commit_edit(
         self,
