@@ -67,10 +67,13 @@ if TYPE_CHECKING:
     from airflow_pipeops.build.operators.smoke import SmokeTestOperator as SmokeTestOperator
     from airflow_pipeops.build.operators.tests import RunTestsOperator as RunTestsOperator
     from airflow_pipeops.delivery.deliverable import Deliverable as Deliverable
+    from airflow_pipeops.delivery.ledger.hook import SigningKeyHook as SigningKeyHook
     from airflow_pipeops.delivery.operators import RecordOperator as RecordOperator
     from airflow_pipeops.delivery.records import Record as Record
     from airflow_pipeops.deploy.apply.operators import ApplyManifestsOperator as ApplyManifestsOperator
     from airflow_pipeops.deploy.apply.operators import UndoManifestsOperator as UndoManifestsOperator
+    from airflow_pipeops.deploy.differences.operators import HelmDriftOperator as HelmDriftOperator
+    from airflow_pipeops.deploy.differences.operators import ManifestsDriftOperator as ManifestsDriftOperator
     from airflow_pipeops.deploy.helm.operators import HelmHistoryOperator as HelmHistoryOperator
     from airflow_pipeops.deploy.helm.operators import HelmReleaseOperator as HelmReleaseOperator
     from airflow_pipeops.deploy.helm.operators import HelmTestOperator as HelmTestOperator
@@ -81,6 +84,8 @@ if TYPE_CHECKING:
     from airflow_pipeops.deploy.operators import RolloutRestartOperator as RolloutRestartOperator
     from airflow_pipeops.deploy.operators import RolloutResumeOperator as RolloutResumeOperator
     from airflow_pipeops.deploy.sensors import RolloutSensor as RolloutSensor
+    from airflow_pipeops.deploy.watchers import HelmDriftTrigger as HelmDriftTrigger
+    from airflow_pipeops.deploy.watchers import ManifestsDriftTrigger as ManifestsDriftTrigger
     from airflow_pipeops.drift.operators.comparison import DataDriftOperator as DataDriftOperator
     from airflow_pipeops.drift.operators.comparison import PredictionDriftOperator as PredictionDriftOperator
     from airflow_pipeops.drift.operators.profile import DriftProfileOperator as DriftProfileOperator
@@ -180,12 +185,16 @@ _MODULES = {
     "GitOpsCommitOperator": "git.operators",
     "GitOpsRevertOperator": "git.operators",
     "GitPushTrigger": "git.triggers",
+    "HelmDriftOperator": "deploy.differences.operators",
+    "HelmDriftTrigger": "deploy.watchers",
     "HelmHistoryOperator": "deploy.helm.operators",
     "HelmReleaseOperator": "deploy.helm.operators",
     "HelmTestOperator": "deploy.helm.operators",
     "HelmUninstallOperator": "deploy.helm.operators",
     "InvalidInput": "exceptions",
     "MLflowHook": "models.hook",
+    "ManifestsDriftOperator": "deploy.differences.operators",
+    "ManifestsDriftTrigger": "deploy.watchers",
     "MeasureModelOperator": "models.operators.evaluate",
     "MissingConnectionTrigger": "base.setup",
     "ModelPerformanceOperator": "models.operators.performance",
@@ -214,6 +223,7 @@ _MODULES = {
     "SmokeTestOperator": "build.operators.smoke",
     "UndoManifestsOperator": "deploy.apply.operators",
     "VerifyImageOperator": "build.operators.signatures",
+    "SigningKeyHook": "delivery.ledger.hook",
     "StorageHook": "base.storage",
     "SyncFailed": "exceptions",
     "SystemFailure": "exceptions",

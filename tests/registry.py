@@ -63,11 +63,13 @@ class ContainerRegistry:
     :param folder: of its files.
     :param port: where it listens, on the loopback interface.
     :param auth: the section ``auth`` of its configuration.
+    :param tls: with a certificate.
     """
 
     folder: Path
     port: int
     auth: dict[str, Any] = field(default_factory=dict)
+    tls: bool = True
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -86,14 +88,12 @@ class ContainerRegistry:
         """Start it, and wait until it answers."""
         program = shutil.which("docker-registry")
         assert program, "docker-registry is not here: run .ci/engines"
+        tls = {"certificate": str(self.ca_file), "key": str(self.folder / "tls.key")}
         settings = {
             "version": "0.1",
             "log": {"level": "warn"},
             "storage": {"filesystem": {"rootdirectory": str(self.data)}, "delete": {"enabled": True}},
-            "http": {
-                "addr": f"127.0.0.1:{self.port}",
-                "tls": {"certificate": str(self.ca_file), "key": str(self.folder / "tls.key")},
-            },
+            "http": {"addr": f"127.0.0.1:{self.port}", **({"tls": tls} if self.tls else {})},
             **({"auth": self.auth} if self.auth else {}),
         }
         file = self.folder / "config.yml"
@@ -123,8 +123,10 @@ class ContainerRegistry:
 
     def ask(self, method: str, path: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
         """Make one call with the login, without any code of ours."""
-        context = ssl.create_default_context(cafile=str(self.ca_file))
-        connection = http.client.HTTPSConnection("localhost", self.port, timeout=30, context=context)
+        connection = http.client.HTTPConnection("localhost", self.port, timeout=30)
+        if self.tls:
+            context = ssl.create_default_context(cafile=str(self.ca_file))
+            connection = http.client.HTTPSConnection("localhost", self.port, timeout=30, context=context)
         sent = {"Authorization": f"Basic {b64encode(f'{LOGIN}:{PASSWORD}'.encode()).decode()}", **headers}
         with contextlib.closing(connection):
             connection.request(method, path, headers=sent)
@@ -151,10 +153,13 @@ class ContainerRegistry:
 
 
 @contextlib.contextmanager
-def registry(folder: Path, auth: dict[str, Any] | None = None) -> Iterator[ContainerRegistry]:
+def registry(
+    folder: Path, auth: dict[str, Any] | None = None, tls: bool = True
+) -> Iterator[ContainerRegistry]:
     """Start a registry that wants a login.
 
     :param auth: the section of its configuration; by default a file of ``htpasswd``.
+    :param tls: with a certificate.
     """
     folder.mkdir(parents=True, exist_ok=True)
     certificate(folder)
@@ -165,7 +170,7 @@ def registry(folder: Path, auth: dict[str, Any] | None = None) -> Iterator[Conta
         )
         passwords.write_bytes(made.stdout)
         auth = {"htpasswd": {"realm": "registry", "path": str(passwords)}}
-    made_registry = ContainerRegistry(folder, free_ports(1), auth)
+    made_registry = ContainerRegistry(folder, free_ports(1), auth, tls)
     made_registry.start()
     try:
         yield made_registry

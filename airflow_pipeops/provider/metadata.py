@@ -173,6 +173,23 @@ def _connection_types() -> list[dict[str, Any]]:
             },
         },
         {
+            "connection-type": "pipeops_signing_key",
+            "hook-class-name": "airflow_pipeops.delivery.ledger.hook.SigningKeyHook",
+            "hook-name": "Signing key",
+            "ui-field-behaviour": {
+                "hidden-fields": ["schema", "port", "host", "password"],
+                "relabeling": {"login": "Name of the key"},
+                "placeholders": {"login": "pipeops.example.com"},
+            },
+            "conn-fields": {
+                "private_key": _text(
+                    "Ed25519 private key",
+                    "PEM or OpenSSH. Line breaks may be missing; Base64 of the file will do.",
+                    format="multiline",
+                ),
+            },
+        },
+        {
             "connection-type": "pipeops_storage",
             "hook-class-name": "airflow_pipeops.base.storage.StorageHook",
             "hook-name": "Folder or object storage",
@@ -213,6 +230,9 @@ def get_provider_info() -> dict[str, Any]:
                         "argocd",
                         "build",
                         "build.cluster",
+                        "deploy",
+                        "deploy.apply",
+                        "deploy.differences",
                         "deploy.helm",
                         "drift",
                         "flux",
@@ -229,7 +249,8 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "integration-name": "PipeOps",
                 "python-modules": [
-                    f"airflow_pipeops.{subject}.sensors" for subject in ("argo_workflows", "argocd", "flux")
+                    f"airflow_pipeops.{subject}.sensors"
+                    for subject in ("argo_workflows", "argocd", "deploy", "flux")
                 ],
             }
         ],
@@ -244,6 +265,7 @@ def get_provider_info() -> dict[str, Any]:
                     "airflow_pipeops.git.hook",
                     "airflow_pipeops.models.hook",
                     "airflow_pipeops.base.storage",
+                    "airflow_pipeops.delivery.ledger.hook",
                 ],
             }
         ],
@@ -267,6 +289,7 @@ def get_provider_info() -> dict[str, Any]:
                     "airflow_pipeops.argo_workflows.watchers",
                     "airflow_pipeops.argocd.watchers",
                     "airflow_pipeops.base.setup",
+                    "airflow_pipeops.deploy.watchers",
                     "airflow_pipeops.flux.watchers",
                 ],
             }

@@ -294,8 +294,12 @@ class WorkflowsBuild(WorkflowsBackend):
         self, *, cache: bool = True, attestations: Mapping[str, str] | None = None, **options: Any
     ) -> None:
         super().__init__(**options)
-        self.cache = cache
+        self.cache, self.lfs = cache, self.settings.lfs
         self.attestations = pods.ATTESTATIONS if attestations is None else dict(attestations)
+
+    def platform(self) -> str:
+        """Return the place: on which of its nodes the template's pod runs, only the build tells."""
+        return f"a node of {self.conn_id}"
 
     def start(self, request: BuildRequest, worker: Worker) -> BuiltImage | Waiting:
         """Begin the build, or find it begun."""
@@ -359,7 +363,7 @@ class WorkflowsBuild(WorkflowsBackend):
     async def _step(self, client: ArgoWorkflows, status: WorkflowStatus) -> FailedStep | list[str] | None:
         """Return the step that failed; the last lines of the log where none is named, ``None`` where no log is left."""
         node = pod_of(status)
-        lines = await log_of(client, status, node) if node else None
+        lines = (await log_of(client, status, node)).lines if node else None
         return None if lines is None else failed_step(lines) or lines[-20:]
 
     async def _failed(self, client: ArgoWorkflows, status: WorkflowStatus, node: Node | None) -> None:
@@ -440,7 +444,7 @@ class WorkflowsTests(WorkflowsBackend):
         end = end_of(status)
         if end.rule not in ("complete", "exit", "too_long") or node is None:
             raise self._error(ref, end)
-        lines = await log_of(client, status, node)
+        lines = (await log_of(client, status, node)).lines
         handed = handed_over(node.parameters.get(ANSWER, "").splitlines())
         said = [f"{name} was not handed over: {why}" for name, why in handed.problems.items()]
         if not handed.whole and end.rule != "too_long":

@@ -65,7 +65,11 @@ class Entry(JsonForm):
         return bool(self.extra.get("from_rest_api")) or not self.task
 
     def numbered(self, seq: int) -> Entry:
-        """Return it with its number, and with what is kept of what it carries."""
+        """Return it with its number, and with what is kept of what it carries.
+
+        :param seq: its number.
+        :return: the entry.
+        """
         return replace(self, seq=seq, extra=_kept(self.extra))
 
     def line(self) -> bytes:
@@ -76,6 +80,7 @@ class Entry(JsonForm):
     def read(cls, line: bytes) -> Entry:
         """Read a line of the ledger.
 
+        :param line: without its end.
         :return: the entry.
         :raises InvalidInput: if it is none.
         """
@@ -88,6 +93,7 @@ class Entry(JsonForm):
     def seen(cls, line: bytes, seq: int) -> Entry:
         """Read a line, whatever it is.
 
+        :param line: without its end.
         :param seq: its place, where the line itself does not say.
         :return: the entry; one that holds nothing where the line is none.
         """

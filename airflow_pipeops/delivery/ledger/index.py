@@ -110,13 +110,29 @@ class Index:
         return int(row[0])
 
     def look(self, event: int) -> None:
-        """Note to which event Airflow's database was looked at."""
+        """Note to which event Airflow's database was looked at.
+
+        :param event: its id.
+        """
         self._connection.execute("INSERT OR REPLACE INTO state VALUES ('looked_to', ?)", (event,))
 
     def events(self, after: int) -> set[int]:
-        """Return the ids of the events that are in it, above this one."""
+        """Return the ids of the events that are in it.
+
+        :param after: above this id.
+        :return: the ids.
+        """
         rows = self._connection.execute("SELECT event_id FROM records WHERE event_id > ?", (after,))
         return {int(row[0]) for row in rows}
+
+    def kept(self, seq: int) -> tuple[str, bytes] | None:
+        """Tell what it keeps of an entry.
+
+        :param seq: its number.
+        :return: the id of its record, and the hash of its line; none for no such entry.
+        """
+        row = self._connection.execute("SELECT id, leaf FROM records WHERE seq = ?", (seq,)).fetchone()
+        return (str(row[0]), bytes(row[1])) if row else None
 
     def leaves(self, after: int = 0, limit: int = -1) -> list[bytes]:
         """Return the hashes of the entries, in their order.

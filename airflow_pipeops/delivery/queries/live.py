@@ -136,6 +136,11 @@ def live(
     return next(iter(_cells(connection, found, at or LAST)), None)
 
 
+def cell_of(connection: sqlite3.Connection, release: Fact) -> Cell:
+    """Say what was live right after a release."""
+    return _cells(connection, [release], release.at)[0]
+
+
 def since(connection: sqlite3.Connection, cell: Cell) -> str:
     """Say since when the version of a cell is live without another in between, as far as the ledger goes back."""
     rows = connection.execute(

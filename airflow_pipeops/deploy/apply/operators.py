@@ -234,8 +234,8 @@ class ApplyManifestsOperator(SetOperator):
         take_over: str = "",
         **kwargs: Any,
     ) -> None:
-        super().__init__(git_conn_id=git_conn_id, **kwargs)
-        self.path, self.commit = path, commit
+        super().__init__(**kwargs)
+        self.path, self.git_conn_id, self.commit = path, git_conn_id, commit
         self.manifests, self.uri = manifests, uri
         self.rollback, self.take_over = rollback, take_over
 
@@ -269,14 +269,14 @@ class ApplyManifestsOperator(SetOperator):
 
     def _bodies(self) -> list[dict[str, Any]]:
         if self.path:
-            client = GitHook(str(self.git_conn_id)).get_conn()
+            client = GitHook(self.git_conn_id).get_conn()
             self.commit = client.resolve(self.commit)
             return sources.from_commit(client, self.commit, self.path)
         return sources.from_uri(self.uri) if self.uri else sources.from_manifests(self.manifests)
 
     def relation(self, recorded: str, wanted: str) -> Relation:
         """Ask the repository how a commit stands to the recorded one."""
-        return sources.relation_in(GitHook(str(self.git_conn_id)).get_conn(), recorded, wanted)
+        return sources.relation_in(GitHook(self.git_conn_id).get_conn(), recorded, wanted)
 
 
 class UndoManifestsOperator(SetOperator):
