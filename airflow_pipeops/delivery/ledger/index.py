@@ -13,7 +13,7 @@ from airflow_pipeops.delivery.ledger.entries import Entry, Judged, judged
 from airflow_pipeops.delivery.ledger.tree import leaf_hash
 
 #: Another one than that of a file means that the file is made anew.
-VERSION = 1
+VERSION = 2
 
 _SCHEMA = """
 CREATE TABLE records (
@@ -29,6 +29,8 @@ CREATE INDEX by_kind ON records (deliverable, kind, at);
 CREATE INDEX by_id ON records (id);
 CREATE INDEX by_commit ON records (commit_sha);
 CREATE INDEX by_time ON records (at);
+CREATE INDEX by_dag ON records (dag_id, deliverable);
+CREATE INDEX by_run ON records (dag_id, run_id, task_id);
 CREATE TABLE parents (child_id TEXT NOT NULL, parent_id TEXT NOT NULL, PRIMARY KEY (child_id, parent_id)) WITHOUT ROWID;
 CREATE INDEX by_parent ON parents (parent_id, child_id);
 CREATE TABLE names (name TEXT NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (name, seq)) WITHOUT ROWID;
