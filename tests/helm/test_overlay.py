@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from kubernetes.client import V1PodSpec
+from kubernetes.client import V1PersistentVolumeClaim, V1PodSpec
 
 from airflow_pipeops import __version__
 from airflow_pipeops.build import backends
@@ -23,9 +24,11 @@ from airflow_pipeops.provider.metadata import get_provider_info
 from tests.deploy.helm.running import MAJORS, helm
 from tests.helm.airflow_chart import KEYS, chart, unknown
 from tests.helm.airflow_image import AIRFLOW
+from tests.helm.programs import objects, template
 from tests.helm.test_chart import CHART, CONNECTIONS, one
 from tests.openapi import problems
 
+ROOT = CHART.parents[1]
 UMBRELLA = CHART.parent / "pipeops-airflow"
 OVERLAYS = ("values-airflow.yaml", "values-airflow-trial.yaml")
 #: The unpacked official chart, where there is one, with its own dependencies left out of its Chart.yaml.
@@ -123,6 +126,48 @@ def test_the_trial_builds_by_a_job_where_no_engine_runs(monkeypatch: pytest.Monk
     made = backends.make(backends.BUILDS, build.backend, build.backend_options)
     assert isinstance(made, KubernetesBuild)
     assert one("Role", {"rbac": {"build": {"enabled": True}}})["metadata"]["namespace"] == made.namespace
+
+
+# -- the guide
+
+
+def block(name: str) -> dict[str, Any]:
+    """Return the file of this name that the guide shows."""
+    text = (ROOT / "docs" / "deploy-helm.md").read_text(encoding="utf-8")
+    (found,) = re.findall(rf"^```yaml\n(# {re.escape(name)}\b.*?)^```", text, re.MULTILINE | re.DOTALL)
+    read: dict[str, Any] = yaml.safe_load(found)
+    return read
+
+
+@pytest.mark.parametrize("major", MAJORS)
+def test_the_values_of_the_guide_make_what_the_example_needs(major: str) -> None:
+    made = objects(template(major, block("pipeops.yaml")))
+    (secret,) = [d for d in made if d["kind"] == "Secret"]
+    needed = runpy.run_path(str(example_dags() / "code_to_release.py"))["needed"]
+    wanted = {
+        f"AIRFLOW_CONN_{conn_id.upper()}"
+        for conn_id in (*needed, overlay(OVERLAYS[1])["config"]["pipeops"]["registry_conn_id"])
+    }
+    assert wanted <= set(secret["data"])
+    (build,) = [
+        d for d in made if d["kind"] == "Role" and any("jobs" in rule["resources"] for rule in d["rules"])
+    ]
+    options = json.loads(
+        next(one["value"] for one in overlay(OVERLAYS[1])["env"] if "OPTIONS" in one["name"])
+    )
+    assert build["metadata"]["namespace"] == options["namespace"]
+    assert len([d for d in made if d["kind"] == "Application"]) == 4
+    (git,) = [d["metadata"] for d in made if d["kind"] == "Service"]
+    for conn_id in ("PIPEOPS_APP_REPO", "PIPEOPS_GITOPS_REPO"):
+        host = json.loads(base64.b64decode(secret["data"][f"AIRFLOW_CONN_{conn_id}"]))["host"]
+        assert host.startswith(f"http://{git['name']}.{git['namespace']}.svc:8080/")
+
+
+def test_the_volume_of_the_guide_is_what_the_trial_mounts() -> None:
+    claim = block("evidence.yaml")
+    assert problems(claim, V1PersistentVolumeClaim) == []
+    (volume,) = overlay(OVERLAYS[1])["volumes"]
+    assert volume["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
 
 
 # -- the umbrella
