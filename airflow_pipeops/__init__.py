@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from airflow_pipeops.build.cluster.operators import RecordedPodOperator as RecordedPodOperator
     from airflow_pipeops.build.cluster.recorded import RecordedPod as RecordedPod
     from airflow_pipeops.build.hook import RegistryHook as RegistryHook
+    from airflow_pipeops.build.operators.coverage import CoverageGateOperator as CoverageGateOperator
     from airflow_pipeops.build.operators.image import BuildImageOperator as BuildImageOperator
     from airflow_pipeops.build.operators.signatures import SignImageOperator as SignImageOperator
     from airflow_pipeops.build.operators.signatures import VerifyImageOperator as VerifyImageOperator
@@ -166,6 +167,7 @@ _MODULES = {
     "BuildFeaturesOperator": "models.operators.train",
     "BuildImageOperator": "build.operators.image",
     "RegistryHook": "build.hook",
+    "CoverageGateOperator": "build.operators.coverage",
     "DataBatchTrigger": "validation.triggers",
     "DataDriftOperator": "drift.operators.comparison",
     "Deliverable": "delivery.deliverable",
