@@ -17,7 +17,7 @@ from airflow_pipeops.base.documents import map_, maps, text
 from airflow_pipeops.deploy.apply.commits import Relation, may_apply
 from airflow_pipeops.deploy.apply.differences import contested, differences, may_force
 from airflow_pipeops.deploy.apply.objects import Manifest, Served, digest, placed, rank
-from airflow_pipeops.deploy.apply.parents import COMMIT, Holder, Parent, Release
+from airflow_pipeops.deploy.apply.parents import COMMIT, Holder, Parent, Release, may_undo
 from airflow_pipeops.deploy.apply.sets import (
     PART_OF,
     Member,
@@ -54,6 +54,7 @@ class Wanted:
     :param commit: they are of; empty for none.
     :param rollback: the commit may be older than the one that was applied.
     :param undo: it is a release of before, as the parent remembers it.
+    :param undone: key of the release that it takes the place of, and of no other.
     :param prune_named: objects of guarded kinds that may be pruned.
     :param prune_allowed: so many objects may be pruned.
     :param force_from: managers from whom fields may be taken.
@@ -68,6 +69,7 @@ class Wanted:
     commit: str = ""
     rollback: bool = False
     undo: Release | None = None
+    undone: str = ""
     prune_named: Collection[str] = ()
     prune_allowed: int | None = None
     force_from: Collection[str] = ()
@@ -184,6 +186,8 @@ class Applier:
 
     def _may(self, parent: Parent) -> None:
         wanted = self._wanted
+        if wanted.undo is not None:
+            may_undo(parent, wanted.key, wanted.undone)
         relation: Relation = "unknown"
         rollback = wanted.rollback or wanted.undo is not None
         if parent.commit and wanted.commit and not rollback:

@@ -14,8 +14,9 @@ from airflow_pipeops.deploy.apply import sources
 from airflow_pipeops.deploy.apply.commits import Relation
 from airflow_pipeops.deploy.apply.engine import Applier, Done, Look, Wanted, release_of
 from airflow_pipeops.deploy.apply.objects import Manifest, written
-from airflow_pipeops.deploy.apply.parents import Release, undo_to
+from airflow_pipeops.deploy.apply.parents import Release, may_undo, undo_to
 from airflow_pipeops.deploy.base import AppliedWaitOperator
+from airflow_pipeops.deploy.pushed import Pushed
 from airflow_pipeops.deploy.targets import AppliedSet, Target
 from airflow_pipeops.deploy.triggers import ReleaseTrigger
 from airflow_pipeops.exceptions import InvalidInput, NotFound
@@ -150,6 +151,7 @@ class SetOperator(AppliedWaitOperator):
             "deleted": [str(one) for one in done.deleted[:_NAMED]],
             "kept": [str(one) for one in done.kept[:_NAMED]],
             "undo": wanted.undo is not None,
+            "set": [wanted.namespace, wanted.name, wanted.key],
             "evidence": [one.to_json() for one in evidence],
             "applied": AppliedSet(app, tuple(map(Target.from_json, targets)), wanted.namespace).to_json(),
         }
@@ -174,7 +176,7 @@ class SetOperator(AppliedWaitOperator):
         """Record the change, and the release if all is ready."""
         if decided is not None and (error := self.failure(AppliedSet.from_json(facts["applied"]), decided)):
             raise error
-        body = {key: value for key, value in facts.items() if key not in ("applied", "evidence")}
+        body = {key: value for key, value in facts.items() if key not in ("applied", "evidence", "set")}
         evidence = [Evidence(**one) for one in facts["evidence"]]
         commit = facts["commit"] or None
         change = self.emit(context, "change", body, commit=commit, evidence=evidence)
@@ -194,7 +196,11 @@ class SetOperator(AppliedWaitOperator):
         result |= told
         if decided.verdict.rule == "ready":  # what is accepted without being ready is no release
             parents = [change] if change else []
-            result["record_id"] = self.emit(context, "release", told, commit=commit, parents=parents)
+            namespace, name, key = facts["set"]
+            kept, pushed = self.pushed(context, facts["applied"], Pushed("manifests", namespace, name, key))
+            result["record_id"] = self.emit(
+                context, "release", told | pushed, commit=commit, parents=parents, evidence=[kept]
+            )
         return result
 
 
@@ -283,10 +289,20 @@ class UndoManifestsOperator(SetOperator):
     """Apply the manifests of the release before, as they were kept, and prune what they did not have.
 
     Where a release was begun and never ended, it goes back to the one that ended last. Secrets are not kept, and stay as
-    they are; one that is missing is an error. A retry goes back to the same release.
+    they are; one that is missing is an error. A retry goes back to the same release. What is undone is one release: where
+    another one was begun meanwhile, nothing is touched.
 
     Returns what :class:`ApplyManifestsOperator` does.
+
+    :param of: key of the release that is to be undone, as its record names it under ``pushed``; where another one stands by
+        now, the task fails. By default the release that stands. Templated.
     """
+
+    template_fields: Sequence[str] = ("of", *SetOperator.template_fields)
+
+    def __init__(self, *, of: str = "", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.of = of
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Undo."""
@@ -294,9 +310,13 @@ class UndoManifestsOperator(SetOperator):
 
             async def work(client: KubernetesClient) -> dict[str, Any]:
                 asked = Wanted(**self.wanted(context, bodies=()))
-                target = undo_to(await Applier(client, asked, self.relation).parent(), asked.key)
+                parent = await Applier(client, asked, self.relation).parent()
+                undone = self.of or parent.standing
+                may_undo(parent, asked.key, undone)
+                target = undo_to(parent, asked.key)
                 bodies = await _without_secrets(client, _manifests_of(target), asked.namespace)
-                more = {"bodies": bodies, "commit": target.commit, "undo": target, "keep_kinds": ("Secret",)}
+                more = {"bodies": bodies, "commit": target.commit, "undo": target, "undone": undone}
+                more["keep_kinds"] = ("Secret",)
                 return await self.released(client, context, Wanted(**self.wanted(context, **more)))
 
             return self.finish(context, self.run_with(work))

@@ -69,6 +69,13 @@ class Parent:
     releases: tuple[Release, ...] = field(default=())
     resource_version: str = ""
 
+    @property
+    def standing(self) -> str:
+        """The key of the release that was begun last, ended or not; empty for none."""
+        if self.intent is not None:
+            return self.intent.key
+        return self.releases[-1].key if self.releases else ""
+
     @classmethod
     def of(cls, item: Mapping[str, Any]) -> Parent:
         """Read it."""
@@ -134,6 +141,22 @@ class Parent:
             before = before[: places[-1]] if places else before
         kept = (*before, release)[-_RELEASES:]
         return replace(self, scope=scope, intent=None, holder=None, releases=kept)
+
+
+def may_undo(parent: Parent, key: str, undone: str) -> None:
+    """Refuse to undo another release than the one that is meant: what came later is not thrown away.
+
+    :param key: of the task that undoes.
+    :param undone: key of the release that is to be undone.
+    :raises InvalidInput: if another one stands.
+    """
+    if parent.standing not in (undone, key):
+        raise InvalidInput(
+            f"the release of {undone} is to be undone, and that of {parent.standing or 'nobody'} came after it",
+            field="of",
+            value=undone,
+            remedy="Look at what came later. To undo that one, name it, or name none.",
+        )
 
 
 def undo_to(parent: Parent, key: str) -> Release:
