@@ -71,6 +71,8 @@ if TYPE_CHECKING:
     from airflow_pipeops.delivery.records import Record as Record
     from airflow_pipeops.deploy.apply.operators import ApplyManifestsOperator as ApplyManifestsOperator
     from airflow_pipeops.deploy.apply.operators import UndoManifestsOperator as UndoManifestsOperator
+    from airflow_pipeops.deploy.differences.operators import HelmDriftOperator as HelmDriftOperator
+    from airflow_pipeops.deploy.differences.operators import ManifestsDriftOperator as ManifestsDriftOperator
     from airflow_pipeops.deploy.helm.operators import HelmHistoryOperator as HelmHistoryOperator
     from airflow_pipeops.deploy.helm.operators import HelmReleaseOperator as HelmReleaseOperator
     from airflow_pipeops.deploy.helm.operators import HelmTestOperator as HelmTestOperator
@@ -83,6 +85,8 @@ if TYPE_CHECKING:
     from airflow_pipeops.deploy.operators import RolloutResumeOperator as RolloutResumeOperator
     from airflow_pipeops.deploy.sensors import RolloutSensor as RolloutSensor
     from airflow_pipeops.deploy.steady import PushedSteadySensor as PushedSteadySensor
+    from airflow_pipeops.deploy.watchers import HelmDriftTrigger as HelmDriftTrigger
+    from airflow_pipeops.deploy.watchers import ManifestsDriftTrigger as ManifestsDriftTrigger
     from airflow_pipeops.drift.operators.comparison import DataDriftOperator as DataDriftOperator
     from airflow_pipeops.drift.operators.comparison import PredictionDriftOperator as PredictionDriftOperator
     from airflow_pipeops.drift.operators.profile import DriftProfileOperator as DriftProfileOperator
@@ -182,6 +186,8 @@ _MODULES = {
     "GitOpsCommitOperator": "git.operators",
     "GitOpsRevertOperator": "git.operators",
     "GitPushTrigger": "git.triggers",
+    "HelmDriftOperator": "deploy.differences.operators",
+    "HelmDriftTrigger": "deploy.watchers",
     "HelmHistoryOperator": "deploy.helm.operators",
     "HelmReleaseOperator": "deploy.helm.operators",
     "HelmRollbackOperator": "deploy.helm.rollback",
@@ -189,6 +195,8 @@ _MODULES = {
     "HelmUninstallOperator": "deploy.helm.operators",
     "InvalidInput": "exceptions",
     "MLflowHook": "models.hook",
+    "ManifestsDriftOperator": "deploy.differences.operators",
+    "ManifestsDriftTrigger": "deploy.watchers",
     "MeasureModelOperator": "models.operators.evaluate",
     "MissingConnectionTrigger": "base.setup",
     "ModelPerformanceOperator": "models.operators.performance",

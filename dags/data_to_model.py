@@ -177,16 +177,18 @@ with DAG(
         name=model.name,
         target="late",
         time_column="day",
-        holdout=0.1,  # the last days of the newest month
+        holdout=1 / 3,  # the last three weeks: days, not flights, are what a gain is told by
         scorer=f"{DOMAIN}:score",
     )
     evaluate = EvaluateModelOperator(
         task_id="evaluate",
         model=model.name,
         challenger=train.output,
-        scorer=f"{DOMAIN}:score",
+        metric="roc_auc",
+        cluster="day",
         minimum_gain=0.005,
         deliverable=model,
+        inlets=[model.asset("evaluation")],
         parents=[validate.output["record_id"]],
     )
     register = RegisterModelOperator(

@@ -14,60 +14,22 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
 from airflow_pipeops.base.documents import parsed
 from airflow_pipeops.base.serialisation import JsonForm
+from airflow_pipeops.delivery.differences import Change, Difference, fingerprint, told
 from airflow_pipeops.redaction import MASK, redacted
 from airflow_pipeops.waits.status import Observed
 
 #: Of the live object, what no desired state says, and what changes by itself.
 _VOLATILE = ("resourceVersion", "generation", "managedFields", "uid", "creationTimestamp", "selfLink")
-#: How many resources a payload names, and how many fields of each.
-LIMIT = 20
 _SECRET_NAME = re.compile(
     r"(?i)password|passwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|credential"
 )
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-
-
-#: How an object differs.
-Change = Literal["modified", "missing", "extra"]
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One object that differs.
-
-    :param group: of its API; empty for the core.
-    :param kind: as a manifest says it.
-    :param namespace: empty for an object of the whole cluster.
-    :param name: its name.
-    :param change: ``modified``, ``missing`` (desired and not live) or ``extra`` (live and not desired).
-    :param fields: paths of the fields that differ; never their values, which may be secret.
-    :param digest: of the live value.
-    """
-
-    group: str
-    kind: str
-    namespace: str
-    name: str
-    change: Change
-    fields: tuple[str, ...] = ()
-    digest: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what a payload says about it."""
-        return {
-            "group": self.group,
-            "kind": self.kind,
-            "namespace": self.namespace,
-            "name": self.name,
-            "change": self.change,
-            "fields": list(self.fields[:LIMIT]),
-        }
 
 
 @dataclass(frozen=True)
@@ -169,21 +131,13 @@ def out_of_sync(observed: Observed) -> list[Difference]:
     return sorted(found, key=lambda one: (one.group, one.kind, one.namespace, one.name))
 
 
-def fingerprint(found: Iterable[Difference]) -> str:
-    """Return one digest of which objects differ and what their live values are; empty for none."""
-    parts = [[one.group, one.kind, one.namespace, one.name, one.change, one.digest] for one in found]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest() if parts else ""
-
-
 def payload(observed: Observed, found: list[Difference]) -> dict[str, Any]:
     """Return what an event says about a difference."""
     return {
         "app": observed.name,
         "revision": observed.desired[0] if len(observed.desired) == 1 else list(observed.desired),
         "sync": observed.sync,
-        "resources": [one.to_json() for one in found[:LIMIT]],
-        "more": max(0, len(found) - LIMIT),
-        "fingerprint": fingerprint(found),
+        **told(found),
     }
 
 

@@ -224,7 +224,21 @@ class Backend(Protocol[Request, Result]):
         ...
 
 
-BuildBackend = Backend[BuildRequest, BuiltImage]
+class BuildBackend(Backend[BuildRequest, BuiltImage], Protocol):
+    """Where images are built: what it makes of a request is a part of the key, too."""
+
+    #: Whether the content of files that Git LFS keeps is fetched before the build.
+    lfs: bool
+
+    def platform(self) -> str:
+        """Tell for which platform images are where a request names none.
+
+        :return: for example ``linux/amd64``; where only the build tells, such as on a cluster's nodes, what names the
+            place, so that what was built in another place is not taken for it.
+        """
+        ...
+
+
 TestBackend = Backend[TestRequest, TestResult]
 
 

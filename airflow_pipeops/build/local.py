@@ -28,6 +28,12 @@ from airflow_pipeops.exceptions import InvalidInput
 class LocalBuild:
     """Builds on the worker, with Buildah, Podman, Docker, or a builder of one's own."""
 
+    lfs = False
+
+    def platform(self) -> str:
+        """Return the worker's own platform."""
+        return oci.platform_here()
+
     def start(self, request: BuildRequest, worker: Worker) -> BuiltImage:
         """Build, and put the image where it is wanted."""
         with scratch(f"image {worker.key}") as folder:

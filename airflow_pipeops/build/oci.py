@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import platform
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,10 @@ CONFIG = "application/vnd.oci.image.config.v1+json"
 #: Annotation of an entry of a layout's index: its tag.
 TAG = "org.opencontainers.image.ref.name"
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+#: Machine as its kernel names it -> as images do.
+_ARCHITECTURES = {
+    "x86_64": "amd64", "aarch64": "arm64", "i386": "386", "i686": "386", "armv7l": "arm/v7", "armv6l": "arm/v6",
+}  # fmt: skip
 
 
 def digest_of(content: bytes) -> str:
@@ -205,6 +210,12 @@ def _file_digest(path: Path) -> str:
         while chunk := file.read(1024**2):
             found.update(chunk)
     return "sha256:" + found.hexdigest()
+
+
+def platform_here() -> str:
+    """Return the platform of this machine, as images name it, for example ``linux/amd64``."""
+    machine = platform.machine().lower()
+    return f"linux/{_ARCHITECTURES.get(machine, machine)}"
 
 
 def descriptor(media_type: str, content: bytes) -> dict[str, Any]:

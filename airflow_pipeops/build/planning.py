@@ -27,19 +27,29 @@ class Plan:
     """A build, before it begins.
 
     :param request: what is wanted, complete.
-    :param pointers: files of the context whose content Git LFS keeps elsewhere.
+    :param pointers: files of the context that are built without their content, which Git LFS keeps elsewhere.
     """
 
     request: BuildRequest
     pointers: tuple[str, ...]
 
 
-def plan(client: GitRepository, source: Path, request: BuildRequest, *, file: str | None = None) -> Plan:
+def plan(
+    client: GitRepository,
+    source: Path,
+    request: BuildRequest,
+    *,
+    platform: str,
+    lfs: bool = False,
+    file: str | None = None,
+) -> Plan:
     """Find the Containerfile, pin its base images, and work out the key.
 
     :param client: of the repository.
     :param source: the tree of the commit; what the context's ignore file names is taken out of it.
     :param request: with all that the user said.
+    :param platform: on which is built, where the request names none.
+    :param lfs: whether the content of files that Git LFS keeps is fetched before the build.
     :param file: Containerfile, as a path below the context; ``None`` for one of the usual names.
     :return: the plan.
     """
@@ -50,6 +60,7 @@ def plan(client: GitRepository, source: Path, request: BuildRequest, *, file: st
     if local.needs_bases(request.builder):
         pinned = containerfile.pinned(text, named, _digests(request, {base.name for base in named}))
     ignores.prune(context, found.relative_to(context).as_posix())
+    pointers = tuple(ignores.pointers(context))
     commit = client.describe(request.commit)
     created = datetime.fromisoformat(commit.time).astimezone(timezone.utc)
     key = wanted.key(
@@ -57,7 +68,9 @@ def plan(client: GitRepository, source: Path, request: BuildRequest, *, file: st
         containerfile=pinned,
         arguments=request.arguments,
         target=request.target,
-        platforms=request.platforms,
+        platforms=request.platforms or (platform,),
+        file=found.relative_to(context).as_posix(),
+        lfs=lfs and bool(pointers),
         builder=request.builder if ":" in request.builder else "",
     )
     complete = replace(
@@ -71,7 +84,7 @@ def plan(client: GitRepository, source: Path, request: BuildRequest, *, file: st
             f"{_ANNOTATION}.created": created.strftime("%Y-%m-%dT%H:%M:%SZ"),
         },
     )
-    return Plan(complete, tuple(ignores.pointers(context)))
+    return Plan(complete, () if lfs else pointers)
 
 
 def find(request: BuildRequest) -> str:

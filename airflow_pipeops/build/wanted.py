@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from airflow_pipeops.build.oci import canonical
 
 #: Raised when the same key would come to mean another image.
-_VERSION = 1
+_VERSION = 2
 
 
 def key(
@@ -18,6 +18,8 @@ def key(
     arguments: Mapping[str, str],
     target: str,
     platforms: Sequence[str],
+    file: str = "",
+    lfs: bool = False,
     builder: str = "",
 ) -> str:
     """Return the key under which an image is found again, instead of being built again.
@@ -29,7 +31,10 @@ def key(
     :param containerfile: its text, with every base image by digest.
     :param arguments: build arguments.
     :param target: stage to build; empty for the last.
-    :param platforms: in any order; none for the builder's own.
+    :param platforms: in any order. Where none is asked for, that on which is built: an image for another machine is
+        another image.
+    :param file: name of the Containerfile below its context, which decides what its ignore file is.
+    :param lfs: whether files are in it that Git LFS keeps, in place of their pointers, which are what the tree has.
     :param builder: import path of a builder of one's own, which makes something else of the same; empty for the engines.
     :return: 64 hex digits.
     """
@@ -40,6 +45,8 @@ def key(
         "arguments": dict(arguments),
         "target": target,
         "platforms": sorted(platforms),
+        "file": file,
+        "lfs": lfs,
         "builder": builder,
     }
     return hashlib.sha256(canonical(parts)).hexdigest()

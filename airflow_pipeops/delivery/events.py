@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from airflow_pipeops.base.configuration import accepted_assets
 from airflow_pipeops.base.documents import map_, text
-from airflow_pipeops.delivery.records import PER_ENVIRONMENT, SCHEMA, Record
+from airflow_pipeops.delivery.records import SCHEMA, Record, placed_by
 from airflow_pipeops.exceptions import InvalidInput, NotConfigured
 
 if TYPE_CHECKING:
@@ -188,14 +188,7 @@ def misplaced(record: Record, uri: str) -> str:
     :param uri: of the asset; one that is no deliverable's, or unknown, says nothing.
     :return: the reason; empty if it may be there.
     """
-    if not uri.startswith("pipeops://"):
-        return ""
-    kind = f"{record.kind}/{record.environment}" if record.kind in PER_ENVIRONMENT else record.kind
-    allowed = (kind, "retrain") if kind == "decision" else (kind,)
-    if uri in [f"pipeops://{record.deliverable}/{path}" for path in allowed]:
-        return ""
-    where = f" in {record.environment}" if record.environment else ""
-    return f"{uri}: a {record.kind} record of {record.deliverable}{where} does not belong there"
+    return placed_by(record.to_extra(), uri)
 
 
 def _not_believed(event: Event, accepted: frozenset[str]) -> str:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from airflow_pipeops.base.storage import write_whole
 from airflow_pipeops.delivery.records import Evidence, file_name
 
 if TYPE_CHECKING:
@@ -36,10 +35,9 @@ def store(
     folder = _folder(digest, base_uri)
     target = folder / name
     if not (target.exists() and hashlib.sha256(target.read_bytes()).hexdigest() == digest):
-        folder.mkdir(parents=True, exist_ok=True)
-        _write(target, content)
+        write_whole(target, content)
     if dag_id and not (reader := folder / _reader(dag_id)).exists():
-        _write(reader, dag_id.encode())
+        write_whole(reader, dag_id.encode())
     return Evidence(name=name, uri=str(target), sha256=digest, media_type=media_type)
 
 
@@ -88,17 +86,3 @@ def _folder(digest: str, base_uri: str | None) -> ObjectStoragePath:
 def _reader(dag_id: str) -> str:
     """Return the name of the mark that says which DAG's readers may read the folder; no evidence starts with a dot."""
     return f".dag-{hashlib.sha256(dag_id.encode()).hexdigest()}"
-
-
-def _write(target: ObjectStoragePath, content: bytes) -> None:
-    """Write whole or not at all: object stores do so themselves, a folder needs a rename."""
-    if target.protocol != "file":
-        target.write_bytes(content)
-        return
-    final = Path(target.path)
-    unfinished = final.with_name(f".{uuid.uuid4().hex}")  # not longer than the name itself may be
-    try:
-        unfinished.write_bytes(content)
-        unfinished.replace(final)
-    finally:
-        unfinished.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_pipeops.base.arguments import not_empty, one_of
 from airflow_pipeops.delivery.records import KINDS, PER_ENVIRONMENT, Evidence, Record, RecordKind
+from airflow_pipeops.delivery.results import bounded
 from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
 from airflow_pipeops.redaction import cleaned
 
@@ -37,19 +38,29 @@ def no_retry() -> Iterator[None]:
 
 
 def _leaving(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Let what a method returns, which becomes an XCom, leave without secrets."""
+    """Let what a method returns, which becomes an XCom, leave without secrets and of bounded size."""
 
     @functools.wraps(method)
-    def cleaning(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return cleaned(method(self, *args, **kwargs))
+    def leaving(self: Any, context: Context, *args: Any, **kwargs: Any) -> Any:
+        def keep(whole: str) -> str:
+            kept = self.keep(context, whole, "result.json", "application/json")
+            self.log.warning(
+                "The result has %d characters, which is more than an XCom is for: all of it is in %s",
+                len(whole),
+                kept.uri,
+            )
+            return str(kept.uri)
 
-    return cleaning
+        return bounded(cleaned(method(self, context, *args, **kwargs)), keep)
+
+    return leaving
 
 
 class DeliveryOperator(BaseOperator):
     """Base of the operators that may emit a record about a deliverable.
 
-    What leaves by it, as a record, a kept text or a result, is free of secrets.
+    What leaves by it, as a record, a kept text or a result, is free of secrets. A result of more than 64 KiB is kept as
+    evidence, ``result.json``, and what is long in it names that: ``{"kept_in": URI, "bytes": its size}``.
 
     :param deliverable: what the record is about; without it, nothing is recorded.
     :param environment: where it happens, for the kinds that happen somewhere.
@@ -66,7 +77,7 @@ class DeliveryOperator(BaseOperator):
         super().__init_subclass__(**kwargs)
         # Airflow calls these, and stores what they return; it hands the result to nothing before.
         for name, method in list(vars(cls).items()):
-            if name == "execute" or name.startswith("execute_"):
+            if name in ("execute", "resume") or name.startswith("execute_"):
                 setattr(cls, name, _leaving(method))
 
     def __init__(

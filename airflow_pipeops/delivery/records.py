@@ -13,7 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from airflow_pipeops.base.arguments import matching, one_of
+import rfc8785
+
+from airflow_pipeops.base.arguments import mapping, matching, one_of
+from airflow_pipeops.base.documents import text
 from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.exceptions import InvalidInput
 
@@ -43,6 +46,9 @@ PER_ENVIRONMENT = frozenset({"change", "release", "incident"})
 
 #: Larger contents belong into evidence: a stored file, named here by URI and digest.
 MAX_BYTES = 16 * 1024
+
+#: What Airflow writes into the ``extra`` of an event by itself.
+STAMPS = frozenset({"from_rest_api", "from_trigger"})
 
 _ID = re.compile(r"[0-9a-f]{64}")
 
@@ -99,6 +105,8 @@ class Record:
 
     def __post_init__(self) -> None:
         one_of("kind", self.kind, KINDS, called="record kind")
+        for part, value in (("body", self.body), ("source", self.source)):
+            mapping(part, value, "Give names and values.", message=f"the {part} of a record is no object")
         for part in ("deliverable", "at", "environment", "commit", "source", "body"):
             _check(getattr(self, part), part, self.kind)
         for parent in self.parents:
@@ -114,18 +122,8 @@ class Record:
             )
 
     def canonical(self) -> bytes:
-        """Return the canonical JSON: keys sorted, no spaces, UTF-8, no NaN."""
-        try:
-            text = json.dumps(
-                self._content(), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-            )
-        except (TypeError, ValueError, RecursionError) as error:
-            raise InvalidInput(
-                f"the body of a {self.kind} record is not JSON: {error}",
-                field="body",
-                remedy="Use strings, finite numbers, booleans, null, lists and objects only.",
-            ) from error
-        return text.encode()
+        """Return the canonical JSON of RFC 8785."""
+        return canonical(self._content(), "body", f"the body of a {self.kind} record")
 
     @property
     def id(self) -> str:
@@ -183,6 +181,57 @@ class Record:
             "parents": list(self.parents),
             "evidence": [item.to_json() for item in self.evidence],
         }
+
+
+def canonical(value: Any, field: str, called: str) -> bytes:
+    """Return the canonical JSON of RFC 8785, which is the same wherever it is read and written again.
+
+    :param value: what JSON can hold.
+    :param field: of the error.
+    :param called: how the error calls the value.
+    :return: UTF-8: names sorted, no spaces, numbers as ECMAScript writes them.
+    :raises InvalidInput: for what JSON cannot hold, and for whole numbers that a reader may not hold exactly.
+    """
+    try:
+        return rfc8785.dumps(json.loads(json.dumps(value, allow_nan=False)))
+    except (TypeError, ValueError, RecursionError) as error:  # those of the library are ValueErrors
+        raise InvalidInput(
+            f"{called} is not JSON: {error}",
+            field=field,
+            remedy="Use strings, finite numbers below 2^53, booleans, null, lists and objects only.",
+        ) from error
+
+
+def identity(extra: Mapping[str, Any]) -> str:
+    """Work out the id of a record, with all that it holds, whatever a later version has added.
+
+    :param extra: what :meth:`Record.to_extra` returned.
+    :return: the id that it ought to have.
+    :raises InvalidInput: if it has no canonical form.
+    """
+    content = {name: value for name, value in extra.items() if name != "id" and name not in STAMPS}
+    return hashlib.sha256(canonical(content, "extra", "a record")).hexdigest()
+
+
+def placed_by(extra: Mapping[str, Any], uri: str) -> str:
+    """Say why a record does not belong on an asset.
+
+    :param extra: of the event, as :meth:`Record.to_extra` returned it.
+    :param uri: of the asset; one that is no deliverable's, or unknown, says nothing.
+    :return: the reason; empty if it may be there.
+    """
+    if not uri.startswith("pipeops://"):
+        return ""
+    kind, about, environment = (text(extra.get(part)) for part in ("kind", "deliverable", "environment"))
+    allowed = {f"{kind}/{environment}" if kind in PER_ENVIRONMENT else kind}
+    if kind == "decision":
+        allowed.add("retrain")
+    if kind not in KINDS:  # of a later version, which alone knows whether it happens somewhere
+        allowed.add(f"{kind}/{environment}")
+    if uri in [f"pipeops://{about}/{path}" for path in allowed]:
+        return ""
+    where = f" in {environment}" if environment else ""
+    return f"{uri}: a {kind} record of {about}{where} does not belong there"
 
 
 def file_name(name: str) -> str:

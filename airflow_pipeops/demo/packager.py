@@ -16,7 +16,6 @@ from __future__ import annotations
 import gzip
 import io
 import os
-import platform
 import posixpath
 import re
 import shlex
@@ -33,7 +32,6 @@ from airflow_pipeops.build.builders import Recipe
 from airflow_pipeops.build.containerfile import instructions
 from airflow_pipeops.exceptions import InvalidInput
 
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 _EPOCH = "1970-01-01T00:00:00Z"
 _SUPPORTED = ("FROM", "WORKDIR", "COPY", "ENV", "CMD", "ENTRYPOINT", "EXPOSE")
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -330,7 +328,7 @@ def image(tree: Path, spec: Containerfile) -> dict[str, bytes]:
     config = oci.canonical(
         {
             "created": _EPOCH,
-            "architecture": _ARCHITECTURES.get(platform.machine(), platform.machine()),
+            "architecture": oci.platform_here().split("/")[1],
             "os": "linux",
             "config": settings,
             "rootfs": {"type": "layers", "diff_ids": [oci.digest_of(raw)]},

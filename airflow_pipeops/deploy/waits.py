@@ -11,6 +11,7 @@ from typing import Any
 
 from airflow_pipeops.base.documents import map_, maps, text
 from airflow_pipeops.deploy.judgement import RULEBOOK, Found, observed
+from airflow_pipeops.deploy.reading import listed
 from airflow_pipeops.deploy.reports import compose
 from airflow_pipeops.deploy.rules import RULES
 from airflow_pipeops.deploy.rules.core import PASSIVE
@@ -23,8 +24,6 @@ from airflow_pipeops.waits.streams.source import problem_of
 from airflow_pipeops.waits.wait import Decided, Wait
 
 DEFINITIONS = Kind("apiextensions.k8s.io", "v1", "customresourcedefinitions")
-#: So many objects of one kind and namespace are read by name; more of them by one list.
-_FEW = 3
 #: Of a set, so many objects are explained, and so many pods of each.
 _EXPLAINED = 3
 
@@ -84,26 +83,18 @@ class AppliedController:
             groups.setdefault((target.served, target.namespace), []).append(target)
         found: dict[Target, Found] = {}
         for (kind, namespace), wanted in groups.items():
-            listed = await self._listed(kind, namespace) if len(wanted) > _FEW else None
+            there = await listed(self._client, kind, namespace, len(wanted))
             for target in wanted:
-                found[target] = await self._one(target, listed)
+                found[target] = await self._one(target, there)
         return [found[target] for target in targets]
 
-    async def _listed(self, kind: Kind, namespace: str) -> Mapping[str, dict[str, Any]] | None:
-        """Return all objects of a kind by name; ``None`` where they may only be read one by one."""
+    async def _one(self, target: Target, there: Mapping[str, dict[str, Any]] | None) -> Found:
         try:
-            listing = await self._client.find(kind, namespace)
-        except AccessDenied:
-            return None
-        return {name_of(item)[1]: item for item in listing.items}
-
-    async def _one(self, target: Target, listed: Mapping[str, dict[str, Any]] | None) -> Found:
-        try:
-            if listed is None:
+            if there is None:
                 item = await self._client.get(target.served, target.name, target.namespace)
-            elif target.name in listed:
+            elif target.name in there:
                 # The items of a list do not say what they are.
-                item = {**listed[target.name], "apiVersion": target.version, "kind": target.kind}
+                item = {**there[target.name], "apiVersion": target.version, "kind": target.kind}
             else:
                 return Found(target, None)
         except NotFound:

@@ -34,6 +34,8 @@ class Manifest:
     :param metrics: metric -> value on the held-out data.
     :param data_digest: of the training data.
     :param versions: of the libraries it was trained with.
+    :param time_column: column that orders its rows in time, if stated.
+    :param trained_until: the latest time among the rows that it learned from, as that column has it.
     """
 
     name: str
@@ -42,6 +44,8 @@ class Manifest:
     metrics: Mapping[str, float] = field(default_factory=dict)
     data_digest: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    time_column: str | None = None
+    trained_until: str | None = None
 
     def to_bytes(self) -> bytes:
         """Return canonical JSON; the order of the features is kept as a list."""

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.exceptions import InvalidInput
+from airflow_pipeops.models.paired.gain import Gain
+from airflow_pipeops.models.paired.units import by_column
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,17 +42,14 @@ class Comparison:
     """What was measured.
 
     :param challenger: the scorer's number of the challenger.
-    :param champion: the same of the champion; ``None`` without one.
-    :param interval: 95 % interval of the gain, turned so that positive is better; ``None`` without a champion, or where
-        nobody can tell.
+    :param gain: over the champion; ``None`` without one.
     :param rows: that both were scored on.
     :param doubt: why nobody can tell, in plain words.
     :param level: 95 % interval of the challenger's own number; ``None`` where it was not asked for, or nobody can tell.
     """
 
     challenger: float
-    champion: float | None
-    interval: tuple[float, float] | None
+    gain: Gain | None
     rows: int
     doubt: str = ""
     level: tuple[float, float] | None = None
@@ -62,6 +61,7 @@ def compare(
     frame: pd.DataFrame,
     scorer: Scorer,
     *,
+    metric: str = "the metric",
     target: str | None = None,
     cluster: str | None = None,
     level: bool = False,
@@ -73,6 +73,7 @@ def compare(
 
     :param scorer: ``scorer(model, frame) -> float``; it may call ``predict`` and ``predict_proba`` of the model, on rows
         that it has sorted, filtered or numbered anew, as long as they are the same for both models.
+    :param metric: name of what the scorer measures.
     :param target: name of the label's column, by which the rows of the rarer label are counted.
     :param cluster: name of a column whose equal values mark rows that move together; of times, those of one day do.
     :param level: also find the interval of the challenger's own number, which a floor is held against.
@@ -88,16 +89,23 @@ def compare(
     random = np.random.default_rng(seed)
     pool = random.permutation(len(frame))[:MAX_ROWS]
     clusters = _clusters(frame, pool, cluster)
-    old, other = None, None
+    old, gain = None, None
     if champion is not None:
         old = _Remembering(champion)
         other = old.scored(scorer, frame)
         _check_paired(new, old)
+        turned = (value - other) * (1 if higher_is_better else -1)
+        units = len(pool) if clusters is None else len(clusters)
+        gain = Gain(metric, value, other, turned, None, 0, len(frame), units, cluster or "")
     elif not level:
-        return Comparison(value, None, None, len(frame))
+        return Comparison(value, None, len(frame))
+
+    def unsure(doubt: str) -> Comparison:
+        return Comparison(value, gain and replace(gain, doubt=doubt), len(frame), doubt)
+
     rarer = _rarer(challenger, frame.iloc[pool], target)
     if doubt := _too_few(rarer, pool, clusters, cluster):
-        return Comparison(value, other, None, len(frame), doubt)
+        return unsure(doubt)
     values, others = [], []
     for _ in range(rounds):
         sample = frame.iloc[_drawn(random, pool, clusters)]
@@ -107,26 +115,24 @@ def compare(
                 others.append(old.scored(scorer, sample))
         except InvalidInput:
             # The scorer has no number for it: a label that a resample can miss has a handful of rows.
-            doubt = "there are resamples of these rows that cannot be scored, as where a label has few rows"
-            return Comparison(value, other, None, len(frame), doubt)
+            return unsure(
+                "there are resamples of these rows that cannot be scored, as where a label has few rows"
+            )
         if old is not None:
             _check_paired(new, old)
     rows = rarer if clusters is None else min(rarer, len(clusters))
-    interval = None
-    if other is not None:
-        gain = (value - other) * (1 if higher_is_better else -1)
-        half = _half(np.std(np.subtract(values, others), ddof=1), rows)
-        interval = gain - half, gain + half
+    if gain is not None:
+        gain = replace(
+            gain, error=_error(np.std(np.subtract(values, others), ddof=1), rows), degrees=rows - 1
+        )
     found = _level(value, float(np.std(values, ddof=1)), rows) if level else None
     doubt = "all resamples have the same number" if level and found is None else ""
-    return Comparison(value, other, interval, len(frame), doubt, found)
+    return Comparison(value, gain, len(frame), doubt, found)
 
 
-def _half(error: Any, rows: int) -> float:
-    """Return half of the interval: a resample's error is that of ``rows`` rows and knows of ``rows - 1``."""
-    from scipy.stats import t
-
-    return float(error * (rows / (rows - 1)) ** 0.5 * t.ppf(0.5 + _CONFIDENCE / 2, rows - 1))
+def _error(spread: Any, rows: int) -> float:
+    """Return the standard error: a resample's spread is that of ``rows`` rows and knows of ``rows - 1``."""
+    return float(spread * (rows / (rows - 1)) ** 0.5)
 
 
 def _level(value: float, error: float, rows: int) -> tuple[float, float] | None:
@@ -135,9 +141,11 @@ def _level(value: float, error: float, rows: int) -> tuple[float, float] | None:
     Of a number between 0 and 1 that is known: one further row, as bad or as good as can be, is added to those that were
     seen, so that ten rows which are all right do not make a certainty.
     """
+    from scipy.stats import t
+
     from airflow_pipeops.models.performance.intervals import Part, bounded
 
-    half = _half(error, rows)
+    half = _error(error, rows) * float(t.ppf(0.5 + _CONFIDENCE / 2, rows - 1))
     low, high = value - half, value + half
     if not 0 <= value <= 1:
         return (low, high) if error else None
@@ -149,7 +157,6 @@ def _level(value: float, error: float, rows: int) -> tuple[float, float] | None:
 def _clusters(frame: pd.DataFrame, pool: Any, column: str | None) -> list[Any] | None:
     """Return the rows of each cluster; ``None`` where each row stands for itself."""
     import numpy as np
-    import pandas as pd
 
     if column is None:
         return None
@@ -160,17 +167,7 @@ def _clusters(frame: pd.DataFrame, pool: Any, column: str | None) -> list[Any] |
             value=column,
             remedy="Name a column of the held-out data, such as the day.",
         )
-    marks = frame[column]
-    if absent := int(marks.isna().sum()):
-        raise InvalidInput(
-            f"cluster {column!r} has {absent:,} nulls",
-            field="cluster",
-            value=column,
-            remedy="Leave these rows out of the held-out data, or give them a value.",
-        )
-    if pd.api.types.is_datetime64_any_dtype(marks.dtype):
-        marks = marks.dt.floor("D")
-    numbers, _ = pd.factorize(marks.iloc[pool])
+    numbers = by_column(frame[column], column).codes[pool]
     order = np.argsort(numbers, kind="stable")
     return np.split(pool[order], np.flatnonzero(np.diff(numbers[order])) + 1)
 

@@ -9,16 +9,13 @@ from typing import TYPE_CHECKING, Any
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.models import artifact, evaluation, storage
 from airflow_pipeops.models.outputs import outputs_of
+from airflow_pipeops.models.times import latest, times
 
 if TYPE_CHECKING:
     import pandas as pd
 
 #: Fewer rows than this on either side of the split are no ground for any judgement.
 MIN_ROWS = 20
-
-
-#: The zone at the end of a time.
-_ZONE = r"[T ]\d{2}.*(?:Z|[-+]\d{2}(?::?\d{2})?)$"
 
 
 def split(frame: pd.DataFrame, holdout: float, time_column: str | None) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -36,7 +33,7 @@ def split(frame: pd.DataFrame, holdout: float, time_column: str | None) -> tuple
             raise InvalidInput(
                 f"the data lack the column {time_column!r}", field="time_column", value=time_column
             )
-        order = _times(frame[time_column], time_column).reset_index(drop=True).sort_values(kind="stable")
+        order = times(frame[time_column], time_column).reset_index(drop=True).sort_values(kind="stable")
         frame = frame.iloc[order.index]
     frame = frame.reset_index(drop=True)
     cut = round(len(frame) * (1 - holdout))
@@ -51,34 +48,6 @@ def split(frame: pd.DataFrame, holdout: float, time_column: str | None) -> tuple
             remedy=f"Each part needs {MIN_ROWS} rows; give more data or another holdout.",
         )
     return earlier.reset_index(drop=True), tail.reset_index(drop=True)
-
-
-def _times(given: pd.Series, time_column: str) -> pd.Series:
-    """Return what orders the rows: numbers or times as they are, texts read as times.
-
-    :raises InvalidInput: for texts whose order is not that of the times they mean, and for rows without a time.
-    """
-    import pandas as pd
-
-    def bad(what: str, remedy: str) -> InvalidInput:
-        return InvalidInput(
-            f"time_column {time_column!r} {what}", field="time_column", value=time_column, remedy=remedy
-        )
-
-    if absent := int(given.isna().sum()):
-        raise bad(f"has {absent:,} rows without a time", "Leave them out, or give them one.")
-    if pd.api.types.is_numeric_dtype(given.dtype) or pd.api.types.is_datetime64_any_dtype(given.dtype):
-        return given
-    try:
-        zoned = given.astype(str).str.contains(_ZONE, regex=True)
-        if zoned.any() and not zoned.all():
-            raise bad("has times with and without a zone", "Write all of them with their zone.")
-        return pd.to_datetime(given.astype(str), format="ISO8601", utc=bool(zoned.all()))
-    except ValueError as error:
-        raise bad(
-            "holds values that are no times",
-            "Write them as 2026-01-31 or 2026-01-31T10:00:00Z, or as numbers.",
-        ) from error
 
 
 def train(
@@ -122,6 +91,8 @@ def train(
         metrics=metrics,
         data_digest=data_digest,
         versions=artifact.library_versions(),
+        time_column=time_column,
+        trained_until=latest(earlier[time_column], time_column) if time_column else None,
     )
     holdout_uri, _ = storage.put_table(tail, root, "holdout")
     reference_uri, _ = storage.put_table(earlier, root, "reference")

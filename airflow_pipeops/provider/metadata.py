@@ -213,6 +213,9 @@ def get_provider_info() -> dict[str, Any]:
                         "argocd",
                         "build",
                         "build.cluster",
+                        "deploy",
+                        "deploy.apply",
+                        "deploy.differences",
                         "deploy.helm",
                         "drift",
                         "flux",
@@ -229,7 +232,8 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "integration-name": "PipeOps",
                 "python-modules": [
-                    f"airflow_pipeops.{subject}.sensors" for subject in ("argo_workflows", "argocd", "flux")
+                    f"airflow_pipeops.{subject}.sensors"
+                    for subject in ("argo_workflows", "argocd", "deploy", "flux")
                 ],
             }
         ],
@@ -267,6 +271,7 @@ def get_provider_info() -> dict[str, Any]:
                     "airflow_pipeops.argo_workflows.watchers",
                     "airflow_pipeops.argocd.watchers",
                     "airflow_pipeops.base.setup",
+                    "airflow_pipeops.deploy.watchers",
                     "airflow_pipeops.flux.watchers",
                 ],
             }
@@ -296,6 +301,30 @@ def get_provider_info() -> dict[str, Any]:
                         "version_added": "0.1.0",
                         "type": "string",
                         "example": "s3://my-bucket/pipeops/evidence",
+                        "default": "",
+                    },
+                    "ledger_path": {
+                        "description": "Folder or object-store prefix of the ledger. By default a folder below "
+                        "AIRFLOW_HOME, which suits one API server only.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "s3://my-bucket/pipeops/ledger",
+                        "default": "",
+                    },
+                    "index_path": {
+                        "description": "File of the ledger's index, on a disk of the API server; it can be deleted. "
+                        "By default pipeops/index.db below AIRFLOW_HOME.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "/var/lib/airflow/pipeops-index.db",
+                        "default": "",
+                    },
+                    "ledger_key_conn_id": {
+                        "description": "Connection of type Signing key, whose key signs the ledger's checkpoints and what "
+                        "is exported from it; without one nothing is signed.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "pipeops_signing_key",
                         "default": "",
                     },
                     "accept_posted_events": {

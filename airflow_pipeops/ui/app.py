@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
+from airflow_pipeops.delivery.ledger.feeder import feeding
 from airflow_pipeops.ui.evidence import router
 
 PREFIX = "/pipeops"
 
-app = FastAPI(title="PipeOps", docs_url=None, redoc_url=None, openapi_url=None)
+app = FastAPI(title="PipeOps", docs_url=None, redoc_url=None, openapi_url=None, lifespan=feeding)
 app.include_router(router)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk import ObjectStoragePath
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from airflow_pipeops.argo_workflows.operators import ArgoWorkflowOperator
@@ -88,6 +89,35 @@ def test_a_workflow_is_run_and_its_outputs_are_returned_and_recorded(
         assert any(path.endswith("/lint") for path, _ in argo.writes)
         assert "read 5 rows" in log.text
     assert "2 of 2 nodes done" in log.text
+
+
+@pytest.mark.parametrize("door", [{}, kubernetes], ids=["argo", "kubernetes"])
+def test_outputs_that_are_no_row_of_a_database_become_evidence(
+    argo: ArgoServer,
+    context: dict[str, Any],
+    door: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AIRFLOW__PIPEOPS__EVIDENCE_URI", (tmp_path / "evidence").as_uri())
+    table = "row," * 50_000
+    many = [{"name": f"part-{number}", "s3": {"key": "a" * 500}} for number in range(300)]
+
+    def work(name: str) -> None:
+        argo.begin(name)
+        argo.node(name, "fit", "Succeeded", outputs={"log": table}, artifacts=tuple(many), exit_code=0)
+        argo.finish(name, outputs={"accuracy": "0.9", "table": table})
+
+    with Play(argo, work):
+        found = run(operator(**door, deliverable=Deliverable("api")), context)
+    assert len(json.dumps(found)) < 64 * 1024
+    assert (found["outputs"]["accuracy"], found["phase"]) == ("0.9", "Succeeded")
+    left = found["outputs"]["table"]
+    assert left["bytes"] == len(table)
+    assert found["node_outputs"]["fit"]["log"] == left
+    whole = json.loads(ObjectStoragePath(left["kept_in"]).read_text())
+    assert (whole["outputs"]["table"], whole["record_id"]) == (table, found["record_id"])
+    assert len(whole["artifacts"]) == len(many)
 
 
 def test_progress_is_said_while_it_runs(

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_pipeops.argocd.application import observe
-from airflow_pipeops.argocd.differences import DifferencesMemory, differences, fingerprint, news, suspicious
+from airflow_pipeops.argocd.differences import DifferencesMemory, differences, news, suspicious
+from airflow_pipeops.delivery.differences import fingerprint
 from airflow_pipeops.exceptions import BadResponse
 from airflow_pipeops.waits.status import Hydration, Observed, Operation, Rollout, same_repository
 from airflow_pipeops.waits.verdict import Expectation, Memory

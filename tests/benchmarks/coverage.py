@@ -177,7 +177,7 @@ def better(frame: Any, cluster: str | None, resamples: int, seed: int) -> bool:
     found = compare(
         Noise("a"), Noise("b"), frame, scorer, target="y", cluster=cluster, rounds=resamples, seed=seed
     )
-    return judge(found.challenger, found.champion, interval=found.interval, doubt=found.doubt).promote
+    return judge(found.challenger, found.gain).promote
 
 
 def promoted(positives: int, rounds: int, resamples: int) -> float:

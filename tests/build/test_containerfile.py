@@ -100,6 +100,6 @@ def test_the_key_is_all_that_decides_the_image_and_nothing_else() -> None:
     assert wanted.key(**{**same, "arguments": {"B": "2", "A": "1"}, "platforms": ["y", "x"]}) == key
     others = [
         {"tree": "u"}, {"containerfile": "FROM b"}, {"arguments": {"A": "1"}}, {"target": "t"}, {"platforms": ["x"]},
-        {"builder": "m:C"},
+        {"builder": "m:C"}, {"file": "other/Containerfile"}, {"lfs": True},
     ]  # fmt: skip
     assert len({wanted.key(**{**same, **other}) for other in others} | {key}) == len(others) + 1

@@ -27,6 +27,11 @@ class Fires(BaseTrigger):
 class Elsewhere:
     """Works in two steps, and knows nothing of the first in the second."""
 
+    lfs = False
+
+    def platform(self) -> str:
+        return "elsewhere"
+
     def __init__(self) -> None:
         self.killed = False
 

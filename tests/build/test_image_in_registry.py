@@ -22,13 +22,15 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_pipeops.base.http import tls_context
-from airflow_pipeops.build import oci
+from airflow_pipeops.build import oci, planning
+from airflow_pipeops.build.backends import BuildRequest
 from airflow_pipeops.build.operators import BuildImageOperator
 from airflow_pipeops.build.registry import Credential, Registry
 from airflow_pipeops.delivery.deliverable import Deliverable
 from airflow_pipeops.delivery.records import Record
 from airflow_pipeops.demo import packager
 from airflow_pipeops.exceptions import Unreachable
+from airflow_pipeops.git.hook import GitHook
 from tests.registry import LOGIN, PASSWORD, ContainerRegistry, Fault, Proxy, proxy, registry
 
 pytestmark = pytest.mark.timeout(240)
@@ -36,7 +38,7 @@ service = Deliverable("svc")
 #: Podman has passed the same tests; it is not in the gate.
 ENGINE = os.environ.get("PIPEOPS_TEST_ENGINE", "buildah")
 BUSYBOX = shutil.which("busybox") or ""
-HERE = "linux/" + packager._ARCHITECTURES.get(os.uname().machine, os.uname().machine)
+HERE = oci.platform_here()
 
 
 @pytest.fixture(scope="module")
@@ -308,6 +310,38 @@ def test_a_pointer_of_git_lfs_is_refused_unless_it_is_asked_for(context, commit,
     assert build(context, sha, allow_lfs_pointers=True)["digest"]
     ignored = commit({".dockerignore": "*.bin\n"})
     assert build(context, ignored)["digest"]
+
+
+def test_an_image_for_another_machine_is_not_taken(context, commit, real, tmp_path, monkeypatch) -> None:
+    """Without platforms an image is for the machine that built it: whoever builds on another one wants another."""
+    sha = commit({"a": str(tmp_path), "Containerfile": "FROM scratch\nCOPY . /\n"})
+    first = build(context, sha)
+    assert build(context, sha)["found"]
+    named = build(context, sha, platforms=[HERE])
+    assert (named["found"], named["key"]) == (True, first["key"])
+    elsewhere = {"x86_64": "aarch64"}.get(os.uname().machine, "x86_64")
+    monkeypatch.setattr(oci.platform, "machine", lambda: elsewhere)
+    other = build(context, sha)
+    assert not other["found"]
+    assert other["key"] != first["key"]
+
+
+def test_what_git_lfs_keeps_is_another_image_than_its_pointers(commit, tmp_path) -> None:
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 123\n"
+    text = "FROM scratch\nCOPY . /\n"
+    pointers = commit({"model.bin": pointer, "Containerfile": text})
+    plain = commit({"model.bin": "content"})
+
+    def planned(sha: str, *, lfs: bool) -> planning.Plan:
+        client, place = GitHook("app").get_conn(), Path(tempfile.mkdtemp(dir=tmp_path))
+        client.checkout(sha, place / "source")
+        request = BuildRequest("app", sha, image="shop", builder=ENGINE)
+        return planning.plan(client, place / "source", request, platform=HERE, lfs=lfs)
+
+    fetched, left = planned(pointers, lfs=True), planned(pointers, lfs=False)
+    assert fetched.request.tag != left.request.tag
+    assert (fetched.pointers, left.pointers) == ((), ("model.bin",))
+    assert planned(plain, lfs=True).request.tag == planned(plain, lfs=False).request.tag
 
 
 def test_an_image_of_two_platforms_is_one_index(context, commit, real, tmp_path) -> None:

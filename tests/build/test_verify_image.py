@@ -51,18 +51,7 @@ def connect(monkeypatch: pytest.MonkeyPatch, real: ContainerRegistry, host: str 
 def image(real: ContainerRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """An image in the registry, under the tag ``v1``."""
     connect(monkeypatch, real)
-    tree = tmp_path / "tree"
-    tree.mkdir()
-    (tree / "a").write_text(str(tmp_path))
-    blobs = packager.image(tree, packager.parse("FROM scratch\nCOPY . /\nCMD x\n"))
-    layout, digest = oci.Layout(tmp_path / "layout"), list(blobs)[-1]
-    layout.add(blobs, digest)
-    with Registry(
-        real.host, credential=Credential(LOGIN, PASSWORD), verify=tls_context(str(real.ca_file))
-    ) as client:
-        client.push("team/app", layout, digest)
-        client.tag("team/app", digest, "v1")
-    return f"{real.host}/team/app@{digest}"
+    return f"{real.host}/team/app@{push(real, tmp_path, 'v1')}"
 
 
 def verify(context: Any, image: str, **kwargs: Any) -> dict[str, Any]:
@@ -110,13 +99,31 @@ def test_an_identity_whose_template_finds_no_value_opens_no_gate(context, image,
         made.execute(context)
 
 
-def test_a_tag_that_means_another_image_shuts_the_gate(context, image, real, monkeypatch) -> None:
+def push(real: ContainerRegistry, folder: Path, tag: str) -> str:
+    """Push an image, let a tag mean it, and return its digest."""
+    tree = folder / f"tree-{tag}"
+    tree.mkdir()
+    (tree / "a").write_text(str(tree))
+    blobs = packager.image(tree, packager.parse("FROM scratch\nCOPY . /\nCMD x\n"))
+    layout, digest = oci.Layout(folder / "layout"), list(blobs)[-1]
+    layout.add(blobs, digest)
+    context = tls_context(str(real.ca_file))
+    with Registry(real.host, credential=Credential(LOGIN, PASSWORD), verify=context) as client:
+        client.push("team/app", layout, digest)
+        client.tag("team/app", digest, tag)
+    return digest
+
+
+def test_a_tag_that_means_another_image_shuts_the_gate_whatever_a_header_says(
+    context, image, real, tmp_path, monkeypatch
+) -> None:
+    other = push(real, tmp_path, "v2")
     with proxy(real) as before:
         connect(monkeypatch, real, before.host)
-        stated = {"Docker-Content-Digest": "sha256:" + "0" * 64}
-        before.faults = [Fault(status=200, method="HEAD", path="/manifests/v1", headers=stated)]
-        with pytest.raises(AirflowFailException, match=r"GateFailed: .*:v1 is sha256:0+, and not sha256:"):
-            verify(context, image.replace(real.host, before.host), tag="v1")
+        stated = {"Docker-Content-Digest": image.partition("@")[2]}
+        before.faults = [Fault(times=9, status=200, method="HEAD", path="/manifests/v2", headers=stated)]
+        with pytest.raises(AirflowFailException, match=f"GateFailed: .*:v2 is {other}, and not sha256:"):
+            verify(context, image.replace(real.host, before.host), tag="v2")
 
 
 @pytest.mark.parametrize(

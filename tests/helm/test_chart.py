@@ -34,7 +34,7 @@ CONNECTIONS = {
     }
 }
 APPLICATION = {"argocd": {"application": {"enabled": True, "repoURL": "https://git/gitops", "path": "apps"}}}
-RBAC = {f: {"rbac": {f: {"enabled": True}}} for f in ("argocd", "flux", "argoWorkflows", "build")}
+RBAC = {f: {"rbac": {f: {"enabled": True}}} for f in ("argocd", "flux", "argoWorkflows", "build", "deploy")}
 EVERYTHING: dict[str, Any] = {
     **CONNECTIONS,
     **APPLICATION,
@@ -140,6 +140,8 @@ def test_the_default_is_one_account_that_may_do_nothing() -> None:
         (RBAC["flux"], ["Role", "RoleBinding", "ServiceAccount"]),
         (RBAC["argoWorkflows"], ["Role", "RoleBinding", "ServiceAccount"]),
         (RBAC["build"], ["Role", "RoleBinding", "ServiceAccount"]),
+        (RBAC["deploy"], ["Role", "RoleBinding", "ServiceAccount"]),
+        ({"serviceAccount": {"perDuty": True}}, ["ServiceAccount"] * 4),
         (
             WORKFLOWS,
             [
@@ -389,6 +391,12 @@ def test_long_names_stay_valid() -> None:
         {"workflows": {"build": {"name": "Not_A_Name"}}},
         {"networkPolicy": {"components": []}},
         {"rbac": {"clusterAdmin": True}},
+        {"rbac": {"deploy": {"kinds": [{"apiGroup": "*", "resources": ["deployments"]}]}}},
+        {"rbac": {"deploy": {"kinds": [{"apiGroup": "apps", "resources": ["*"]}]}}},
+        {"rbac": {"deploy": {"kinds": [{"apiGroup": "", "resources": ["secrets"]}]}}},
+        {"rbac": {"deploy": {"kinds": [{"apiGroup": "", "resources": ["pods/exec"]}]}}},
+        {"rbac": {"deploy": {"kinds": [{"apiGroup": "rbac.authorization.k8s.io", "resources": ["roles"]}]}}},
+        {"serviceAccount": {"perDuty": "yes"}},
         {"connections": {"values": {"UPPER": {"conn_type": "http"}}}},
         {"connections": {"values": {"x": {"host": "no type"}}}},
         {"connections": {"values": {"x": "http://as-uri"}}},

@@ -43,8 +43,12 @@ def guesses() -> LogisticRegression:
     return fitted("noise")
 
 
+def interval(found):
+    return found.gain.bounds(0.025)
+
+
 def verdict(found):
-    return judge(found.challenger, found.champion, interval=found.interval, doubt=found.doubt)
+    return judge(found.challenger, found.gain, doubt=found.doubt)
 
 
 def days(count: int, each: int, seed: int) -> pd.DataFrame:
@@ -64,15 +68,15 @@ def test_with_20_positives_in_a_million_rows_nothing_is_promoted(guesses) -> Non
     for target in ("y", None):
         found = compare(pair[1], pair[0], frame, auc, target=target)
         said = verdict(found)
-        assert (found.interval, said.promote) == (None, False)
-        assert said.gain > 0
+        assert (interval(found), said.promote) == (None, False)
+        assert found.gain.value > 0
         assert "cannot be told from chance: " in said.reason
 
 
 @pytest.mark.parametrize("positives", [1, 2, 5, MIN_RARER - 1])
 def test_few_rows_of_a_label_are_no_ground_for_a_promotion(knows, guesses, positives: int) -> None:
     found = compare(knows, guesses, rows(1000, positives), auc, target="y")
-    assert found.interval is None
+    assert interval(found) is None
     assert found.doubt.startswith(f"{positives} rows of the rarer label among the 1000")
 
 
@@ -86,7 +90,7 @@ def test_a_resample_that_has_no_number_is_a_doubt(knows, guesses) -> None:
     frame.loc[::2, "other"] = 1
     with pytest.warns(match="Only one class"):
         found = compare(knows, guesses, frame, auc)
-    assert found.interval is None
+    assert interval(found) is None
     assert "cannot be scored" in found.doubt
 
 
@@ -106,7 +110,8 @@ def test_pure_noise_is_promoted_as_seldom_as_it_says(guesses) -> None:
 def test_a_model_that_knows_is_promoted(knows, guesses) -> None:
     found = compare(knows, guesses, rows(2000, 100), auc, target="y")
     assert verdict(found).promote
-    assert found.interval[0] < found.challenger - found.champion < found.interval[1]
+    low, high = interval(found)
+    assert low < found.challenger - found.gain.champion < high
 
 
 def reset(model, frame):
@@ -151,8 +156,8 @@ def test_pairs_stay_pairs_whatever_the_scorer_does(knows, guesses, scorer) -> No
     frame = rows(600, 200).assign(spare=1)
     truth = compare(knows, guesses, frame, auc, target="y", rounds=40)
     found = compare(knows, guesses, frame, scorer, target="y", rounds=40)
-    assert found.interval == pytest.approx(truth.interval, abs=1e-9)
-    assert (found.challenger, found.champion) == pytest.approx((truth.challenger, truth.champion))
+    assert interval(found) == pytest.approx(interval(truth), abs=1e-9)
+    assert (found.challenger, found.gain.champion) == pytest.approx((truth.challenger, truth.gain.champion))
 
 
 def test_rows_that_a_scorer_makes_are_predicted_as_they_are() -> None:
@@ -167,7 +172,7 @@ def test_rows_that_a_scorer_makes_are_predicted_as_they_are() -> None:
 
     found = compare(good, bad, frame, scorer, higher_is_better=False)
     assert found.challenger == pytest.approx(mean_squared_error(frame["y"], good.predict(squares[["x"]])))
-    assert found.interval[0] > 0
+    assert interval(found)[0] > 0
 
 
 def test_a_scorer_that_draws_rows_anew_for_each_model_is_refused(knows, guesses) -> None:
@@ -201,12 +206,12 @@ def test_times_count_by_their_day(knows, guesses) -> None:
         compare(knows, guesses, frame.assign(day=column), auc, target="y", cluster="day", rounds=40)
         for column in (frame["day"], at)
     )
-    assert by_time.interval == by_day.interval
+    assert interval(by_time) == interval(by_day)
 
 
 def test_a_handful_of_days_tells_nothing(knows, guesses) -> None:
     found = compare(knows, guesses, days(MIN_CLUSTERS - 1, 60, 0), auc, target="y", cluster="day")
-    assert found.interval is None
+    assert interval(found) is None
     assert found.doubt.startswith("9 values of 'day', whose rows move together, are too few")
 
 
@@ -222,7 +227,7 @@ def test_the_level_of_a_model_has_an_interval_that_a_floor_is_held_against(knows
     found = compare(knows, None, rows(2000, 200), auc, target="y", level=True)
     low, high = found.level
     assert low < found.challenger < high
-    assert found.champion is found.interval is None
+    assert found.gain is None
     for floor, reached in ((low - 0.001, True), ((low + found.challenger) / 2, False)):
         assert judge(found.challenger, None, floor=floor, level=found.level).promote is reached
     few = compare(knows, None, rows(2000, 3), auc, target="y", level=True)

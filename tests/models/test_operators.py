@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -12,6 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_pipeops.delivery.deliverable import Deliverable
 from airflow_pipeops.demo import flights
+from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.models import artifact
 from airflow_pipeops.models.hook import MLflowHook
 from airflow_pipeops.models.operators import (
@@ -70,9 +72,8 @@ def evaluate(context, trained, **arguments) -> dict[str, Any]:
         EvaluateModelOperator,
         model=MODEL.name,
         challenger=trained,
-        scorer=f"{DOMAIN}:score",
         deliverable=MODEL,
-        **arguments,
+        **{"scorer": f"{DOMAIN}:score", **arguments},
     )
 
 
@@ -150,9 +151,9 @@ def test_the_whole_way(ready, context, tmp_path):
         run(context, MeasureModelOperator, **alone, version="77")
 
     itself = evaluate(context, first)
-    assert (itself["promote"], itself["gain"], itself["interval"]) == (False, 0.0, [0.0, 0.0])
+    assert (itself["promote"], itself["outcome"], itself["gain"]) == (False, "invalid", 0.0)
     assert itself["champion_version"] == "1"
-    assert "not better" in itself["reason"]
+    assert "the challenger is the champion itself" in itself["reason"]
 
     better = learn(context, tmp_path, 6, rows=6000)
     judged = evaluate(context, better)
@@ -176,6 +177,69 @@ def test_the_whole_way(ready, context, tmp_path):
             run(context, VerifyModelOperator, version="2", **arguments)
     finally:
         server.stop()
+
+
+def test_by_days_with_a_guard_and_slices(ready, context, tmp_path):
+    """The same rows say less as days; carriers with few flights are named as too few, and none is harmed."""
+    first = learn(context, tmp_path, 1)
+    run(context, RegisterModelOperator, model=MODEL.name, challenger=first)
+    run(context, SetModelAliasOperator, model=MODEL.name, version="1", alias="champion")
+    later = learn(context, tmp_path, 6, rows=6000)
+    july = flights.write_month(7, tmp_path / "data", 6000).as_uri()
+    how = {"scorer": None, "metric": "roc_auc", "holdout": july}
+    by_rows = evaluate(context, later, **how)
+    by_days = evaluate(
+        context, later, **how, cluster="day", guards={"log_loss": 0.05}, slices=["carrier", "origin"]
+    )
+    assert by_rows["gain"] == by_days["gain"] > 0
+    assert by_days["error"] > 1.5 * by_rows["error"] == 1.5 * by_days["error_by_rows"]
+    assert (by_days["units"], by_days["unit"], by_rows["units"]) == (31, "day", 6000)
+    assert (by_days["outcome"], by_days["promote"]) == ("better", True)
+    assert [guard["metric"] for guard in by_days["guards"]] == ["log_loss"]
+    assert "carrier=HA" in by_days["small"]
+    assert by_days["harmed"] == []
+    fallen = evaluate(context, later, **how, cluster="day", floor=0.99)
+    assert (fallen["outcome"], fallen["promote"]) == ("worse", False)
+
+
+def test_rows_that_a_model_has_learned_from_judge_nothing(ready, context, tmp_path):
+    first = learn(context, tmp_path, 6)
+    run(context, RegisterModelOperator, model=MODEL.name, challenger=first)
+    run(context, SetModelAliasOperator, model=MODEL.name, version="1", alias="champion")
+    judged = evaluate(context, learn(context, tmp_path, 3), scorer=None, metric="roc_auc")
+    assert (judged["outcome"], judged["promote"]) == ("invalid", False)
+    assert "a model has learned from rows up to 2013-06-2" in judged["reason"]
+
+
+def test_challengers_that_were_tried_on_the_same_rows_are_counted(ready, context, tmp_path):
+    """The earlier evaluations lie on the deliverable's asset; the chance of a wrong promotion is shared out."""
+    asset = MODEL.asset("evaluation")
+    holdout = flights.write_month(7, tmp_path / "data", 2000).as_uri()
+    tried = [learn(context, tmp_path, month, rows=1000) for month in (1, 2, 3)]
+    events: list[Any] = []
+    context["inlet_events"] = {asset: events}
+    for number, challenger in enumerate([*tried, tried[0]], 1):
+        judged = evaluate(context, challenger, scorer=None, metric="roc_auc", holdout=holdout, inlets=[asset])
+        assert judged["challengers"] == min(number, 3)
+        extra = context["outlet_events"][asset].extra
+        events.append(SimpleNamespace(extra=dict(extra), asset=asset, timestamp=number))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field", "why"),
+    [
+        ({"metric": "auc"}, "metric", "roc_auc"),
+        ({"guards": {"auc": 0.1}}, "guards", "roc_auc"),
+        ({"guards": {"f1": -0.1}}, "guards[f1]", "zero or more"),
+        ({"enough": "not worse"}, "margin", "how much"),
+        ({"scorer": f"{DOMAIN}:score", "slices": ["carrier"]}, "slices", "Leave scorer= out"),
+        ({"scorer": f"{DOMAIN}:score", "positive": 1}, "positive", "Leave scorer= out"),
+    ],
+)
+def test_an_evaluation_that_contradicts_itself_is_refused_while_the_dag_is_read(arguments, field, why):
+    with pytest.raises(InvalidInput, match=why) as caught:
+        EvaluateModelOperator(task_id="judge", model="m", challenger={}, **arguments)
+    assert caught.value.field == field
 
 
 def test_a_tampered_challenger_is_neither_evaluated_nor_registered(ready, context, tmp_path):

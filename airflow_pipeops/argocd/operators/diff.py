@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_pipeops.argocd.application import observe, with_managed
-from airflow_pipeops.argocd.differences import LIMIT, differences, fingerprint, unified
+from airflow_pipeops.argocd.differences import differences, unified
 from airflow_pipeops.argocd.operators.base import ArgoCDOperator
 from airflow_pipeops.base.arguments import one_of
+from airflow_pipeops.delivery.differences import LIMIT, fingerprint
 from airflow_pipeops.delivery.operators import no_retry
 from airflow_pipeops.exceptions import Conflict, DriftFound, SyncFailed
 from airflow_pipeops.git.forges import first_commit_url

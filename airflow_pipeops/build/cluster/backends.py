@@ -304,8 +304,17 @@ class KubernetesBuild(KubernetesBackend):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.builder_image, self.cache = builder_image, cache
+        self.builder_image, self.cache, self.lfs = builder_image, cache, self.settings.lfs
         self.attestations = pods.ATTESTATIONS if attestations is None else dict(attestations)
+
+    def platform(self) -> str:
+        """Return the platform of the nodes that the pod may run on, or the place where nothing says which that is."""
+        from airflow_pipeops.build.cluster.templates import template_of
+
+        spec = map_(map_(template_of(self.pod_template)).get("spec"))
+        chosen = {**map_(spec.get("nodeSelector")), **self.settings.node_selector}
+        found = text(chosen.get("kubernetes.io/arch"))
+        return f"linux/{found}" if found else f"a node of {self.kubernetes_conn_id}"
 
     def start(self, request: BuildRequest, worker: Worker) -> BuiltImage | Waiting:
         """Begin the build, or find it begun."""

@@ -118,7 +118,14 @@ class BuildImageOperator(SourceOperator):
             request = self._request()
             source = folder / "source"
             self._checkout(source)
-            plan = planning.plan(self._source_client(), source, request, file=self.file)
+            plan = planning.plan(
+                self._source_client(),
+                source,
+                request,
+                platform=backend.platform(),
+                lfs=backend.lfs,
+                file=self.file,
+            )
             self._refuse_pointers(plan.pointers)
             if found := planning.find(plan.request):
                 self.log.info("%s is there already, as %s", plan.request.tag, found)

@@ -294,8 +294,12 @@ class WorkflowsBuild(WorkflowsBackend):
         self, *, cache: bool = True, attestations: Mapping[str, str] | None = None, **options: Any
     ) -> None:
         super().__init__(**options)
-        self.cache = cache
+        self.cache, self.lfs = cache, self.settings.lfs
         self.attestations = pods.ATTESTATIONS if attestations is None else dict(attestations)
+
+    def platform(self) -> str:
+        """Return the place: on which of its nodes the template's pod runs, only the build tells."""
+        return f"a node of {self.conn_id}"
 
     def start(self, request: BuildRequest, worker: Worker) -> BuiltImage | Waiting:
         """Begin the build, or find it begun."""

@@ -5,35 +5,61 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.base.arguments import function
+from airflow_pipeops.base.arguments import function, one_of
 from airflow_pipeops.base.delimited import Csv
+from airflow_pipeops.delivery.events import records_on
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
+from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.models.operators.arguments import UI_COLOR, champion_of, data_uris, registry_of, trained
+from airflow_pipeops.models.paired.decision import Enough, Policy
+from airflow_pipeops.models.performance import METRICS
 
 if TYPE_CHECKING:
+    import pandas as pd
     from airflow.sdk import Context
+
+    from airflow_pipeops.models.artifact import Loaded
+    from airflow_pipeops.models.paired.comparison import Compared
+    from airflow_pipeops.models.paired.gain import Gain
+
+
+#: So many slices that are too small to say are named in a record.
+_NAMED = 20
 
 
 class EvaluateModelOperator(DeliveryOperator):
     """Compare a challenger with the champion on the challenger's held-out data, and emit the evaluation.
 
-    The verdict is a result and not a failure. A gain that cannot be told from chance, as where a label has a handful of
-    rows, is no reason to promote; the label's column is the ``target`` that the challenger was trained with. Returns
-    ``{promote, reason, metric, challenger, challenger_interval, champion, gain, interval, rows, challenger_sha256,
-    champion_version, champion_sha256, record_id}``; ``challenger`` and ``champion`` are the metric's values.
+    The verdict (``outcome``) is a result and not a failure: ``better``, ``not worse``, ``worse``, ``cannot tell`` or
+    ``invalid``; see ``docs/models.md``. What cannot be told from chance, as where a label has a handful of rows, is no
+    reason to promote. Returns ``{promote, outcome, reason, metric, challenger, challenger_interval, champion, gain,
+    interval, error, error_by_rows, rows, units, unit, challengers, guards, harmed, small, further_units, data_digest,
+    challenger_sha256, champion_version, champion_sha256, record_id}``; ``challenger`` and ``champion`` are the metric's
+    values.
 
     :param model: name of the model.
     :param challenger: what :class:`TrainModelOperator` returned; templated.
-    :param scorer: ``scorer(model, frame) -> float``, by import path.
+    :param metric: that decides: one of :data:`~airflow_pipeops.models.performance.METRICS`; with a ``scorer``, the name of
+        what it measures.
+    :param scorer: ``scorer(model, frame) -> float``, by import path, for a metric of one's own. Its intervals come from 200
+        resamples; without guards, slices, ``positive`` and ``threshold``, which are the scorer's.
     :param holdout: URI of the held-out data, if not the challenger's own; templated.
     :param alias: of the champion in the registry.
-    :param minimum_gain: smallest gain that is worth a release.
+    :param minimum_gain: smallest gain that is worth a release; the whole interval must be above it.
+    :param margin: how much of the metric may be lost by a challenger that is ``not worse``.
+    :param enough: the outcome that promotes: ``better``; or ``not worse``, where a fresher model is reason enough.
+    :param guards: further metric -> how much of it may be lost.
+    :param slices: columns of the held-out data; in none of their values may the metric get worse beyond doubt.
+    :param slice_margin: how much of the metric a slice may lose.
     :param floor: what a model must reach whatever the champion does: the worse end of the 95 % interval of its metric, so
-        that no floor is reached by chance. Without a floor that interval (``challenger_interval``) is not looked for.
+        that no floor is reached by chance.
     :param cluster: column of the held-out data whose equal values mark rows that move together, such as the day; times count
-        by their day. Intervals then come from whole days drawn anew, and are wider. Without it rows count as independent.
-    :param metric: name of what the scorer measures.
-    :param higher_is_better: ``False`` for an error or a loss.
+        by their day. Intervals are then of days and not of rows, and wider. Without it rows count as independent.
+    :param positive: the label that counts as positive; by default labels are 0 and 1.
+    :param threshold: from this score on, a row counts as positive, for metrics of classes.
+    :param challengers: how many were tried on this held-out data, this one included. Those whose evaluations lie on the
+        deliverable's asset are counted where it is among the task's ``inlets``.
+    :param higher_is_better: of the scorer's number; ``False`` for an error or a loss.
     :param trusted: types that a stored model may hold beyond scikit-learn's own.
     :param mlflow_conn_id: the registry.
     :param csv: what CSV files do not say of themselves: the fields of :class:`~airflow_pipeops.base.delimited.Csv`, such as
@@ -49,13 +75,21 @@ class EvaluateModelOperator(DeliveryOperator):
         *,
         model: str,
         challenger: Any,
-        scorer: str,
+        metric: str = "roc_auc",
+        scorer: str | None = None,
         holdout: str | None = None,
         alias: str = "champion",
         minimum_gain: float = 0.0,
+        margin: float = 0.0,
+        enough: Enough = "better",
+        guards: Mapping[str, float] | None = None,
+        slices: Sequence[str] = (),
+        slice_margin: float = 0.0,
         floor: float | None = None,
         cluster: str | None = None,
-        metric: str = "auc",
+        positive: Any = None,
+        threshold: float = 0.5,
+        challengers: int = 1,
         higher_is_better: bool = True,
         trusted: Sequence[str] = (),
         mlflow_conn_id: str = "mlflow_default",
@@ -65,74 +99,170 @@ class EvaluateModelOperator(DeliveryOperator):
         super().__init__(**kwargs)
         self.model = model
         self.challenger = challenger
+        self.metric = metric
         self.scorer = scorer
         self.holdout = holdout
         self.alias = alias
         self.minimum_gain = minimum_gain
+        self.margin = margin
+        self.enough = enough
+        self.guards = dict(guards or {})
+        self.slices = tuple(slices)
+        self.slice_margin = slice_margin
         self.floor = floor
         self.cluster = cluster
-        self.metric = metric
+        self.positive = positive
+        self.threshold = threshold
+        self.challengers = challengers
         self.higher_is_better = higher_is_better
         self.trusted = trusted
         self.mlflow_conn_id = mlflow_conn_id
         self.csv = Csv.of(csv)
+        self._check()
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Score both, judge, record."""
         with no_retry():
-            body = self._evaluate()
+            body = self._evaluate(context)
             record_id = self.emit(context, "evaluation", body)
         self.log.info(body["reason"])
         return {**body, "record_id": record_id}
 
-    def _evaluate(self) -> dict[str, Any]:
-        from airflow_pipeops.models import artifact, champion, evaluation, storage
+    def _check(self) -> None:
+        """Refuse what contradicts itself while the DAG is read."""
+        self._policy()
+        if self.scorer is None:
+            for field, names in (("metric", (self.metric,)), ("guards", tuple(self.guards))):
+                for name in names:
+                    one_of(field, name, tuple(METRICS), called="metric")
+            return
+        given = {"guards": self.guards, "slices": self.slices, "positive": self.positive is not None}
+        if set_ := [name for name, value in given.items() if value]:
+            raise InvalidInput(
+                f"{set_[0]} is for the metrics of this package, and {self.scorer!r} is a scorer of your own",
+                field=set_[0],
+                value=str(getattr(self, set_[0])),
+                remedy=f"Leave scorer= out and name a metric ({', '.join(METRICS)}), or leave {set_[0]}= out.",
+            )
+
+    def _policy(self) -> Policy:
+        return Policy(self.minimum_gain, self.margin, self.guards, self.slice_margin, self.enough)
+
+    def _evaluate(self, context: Context) -> dict[str, Any]:
+        from airflow_pipeops.models import artifact, champion, storage
 
         given = trained(self.challenger)
-        scorer = function(self.scorer, "scorer")
         current = registry_of(self.mlflow_conn_id).by_alias(self.model, self.alias)
         new = artifact.load(given["artifact_uri"], given["sha256"], trusted=self.trusted)
-        old = (
-            artifact.load(current.artifact_uri, current.sha256, trusted=self.trusted).model
-            if current
-            else None
-        )
+        old = artifact.load(current.artifact_uri, current.sha256, trusted=self.trusted) if current else None
         frame, data_digest = storage.read_tables([self.holdout or given["holdout_uri"]], self.csv)
-        measured = evaluation.compare(
-            new.model,
-            old,
-            frame,
-            scorer,
-            target=new.manifest.target,
-            cluster=self.cluster,
-            level=self.floor is not None,
-            higher_is_better=self.higher_is_better,
-        )
+        measured = self._measured(new, old, frame)
+        challengers = max(self.challengers, self._tried(context, data_digest, given["sha256"]))
+        kind = METRICS[self.metric].higher_is_better if self.scorer is None else self.higher_is_better
         verdict = champion.judge(
             measured.challenger,
-            measured.champion,
-            minimum_gain=self.minimum_gain,
+            measured.gain,
+            self._policy(),
             floor=self.floor,
-            interval=measured.interval,
             level=measured.level,
             doubt=measured.doubt,
-            higher_is_better=self.higher_is_better,
+            guards=measured.guards,
+            slices=measured.slices,
+            challengers=challengers,
+            invalid=_no_pair(new, old, frame),
+            higher_is_better=kind,
         )
+        gain = measured.gain
         return {
             "promote": verdict.promote,
+            "outcome": verdict.outcome,
             "reason": verdict.reason,
             "metric": self.metric,
             "challenger": measured.challenger,
             "challenger_interval": list(measured.level) if measured.level else None,
-            "champion": measured.champion,
-            "gain": verdict.gain,
+            "champion": gain.champion if gain else None,
+            "gain": gain.value if gain else None,
             "interval": list(verdict.interval) if verdict.interval else None,
-            "rows": measured.rows,
+            "error": gain.error if gain else None,
+            "error_by_rows": gain.error_by_rows if gain else None,
+            "rows": len(frame),
+            "units": gain.units if gain else None,
+            "unit": self.cluster,
+            "challengers": challengers,
+            "guards": [_short(one) for one in measured.guards],
+            "harmed": list(verdict.harmed),
+            "small": list(verdict.small)[:_NAMED],
+            "further_units": verdict.further_units,
             "data_digest": data_digest,
             "challenger_sha256": given["sha256"],
             "champion_version": current.version if current else None,
             "champion_sha256": current.sha256 if current else None,
         }
+
+    def _measured(self, new: Loaded, old: Loaded | None, frame: pd.DataFrame) -> Compared:
+        from airflow_pipeops.models import evaluation
+        from airflow_pipeops.models.paired.comparison import Compared, Question, compare
+
+        if self.scorer is not None:
+            found = evaluation.compare(
+                new.model,
+                old.model if old else None,
+                frame,
+                function(self.scorer, "scorer"),
+                metric=self.metric,
+                target=new.manifest.target,
+                cluster=self.cluster,
+                level=self.floor is not None,
+                higher_is_better=self.higher_is_better,
+            )
+            return Compared(found.challenger, found.level, found.gain, doubt=found.doubt)
+        if new.manifest.target is None:
+            raise InvalidInput(
+                "the challenger does not say which column it predicts",
+                field="challenger",
+                remedy="Train it with target=, or pass a scorer= that knows.",
+            )
+        question = Question(
+            self.metric,
+            new.manifest.target,
+            tuple(self.guards),
+            self.slices,
+            self.cluster,
+            self.positive,
+            self.threshold,
+        )
+        return compare(new.model, old.model if old else None, frame, question)
+
+    def _tried(self, context: Context, data_digest: str, sha256: str) -> int:
+        """Count the challengers that were evaluated on the same data, as far as the task may read it; this one is new."""
+        if self.deliverable is None or self.deliverable.asset("evaluation") not in self.inlets:
+            return 1
+        earlier = records_on(context, self.deliverable.asset("evaluation"))
+        tried = {
+            one.body.get("challenger_sha256") for one in earlier if one.body.get("data_digest") == data_digest
+        }
+        return len(tried - {None, sha256}) + 1
+
+
+def _no_pair(new: Loaded, old: Loaded | None, frame: pd.DataFrame) -> str:
+    """Say why two models cannot be compared on these rows; empty where they can, or nobody knows."""
+    from airflow_pipeops.models.times import after
+
+    if old is not None and old.sha256 == new.sha256:
+        return "the challenger is the champion itself"
+    for manifest in (new.manifest, *([old.manifest] if old else [])):
+        column, until = manifest.time_column, manifest.trained_until
+        if column is None or until is None or column not in frame.columns:
+            continue
+        if not after(frame[column], column, until):
+            return f"a model has learned from rows up to {until}, and the held-out rows do not all come after that"
+    return ""
+
+
+def _short(gain: Gain) -> dict[str, Any]:
+    """Return what a record keeps of a guard."""
+    kept = ("metric", "challenger", "champion", "value", "error")
+    return {name: getattr(gain, name) for name in kept}
 
 
 class MeasureModelOperator(DeliveryOperator):

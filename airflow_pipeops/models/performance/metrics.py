@@ -102,7 +102,25 @@ def measure(
     kind = METRICS[one_of("metric", metric, tuple(METRICS), called="metric")]
     share("confidence", confidence, "For example 0.95.")
     y, p = _read(kind, labels, predictions, threshold)
-    value, influence = kind.measure(y, p)
+    value, pulls = _measured(metric, y, p)
+    low, high = _interval(metric, y, p, value, pulls, confidence)
+    several = kind.task == "multiclass"
+    baseline = float(np.bincount(y).max() / len(y) if several else np.mean(y))
+    return Performance(metric, value, low, high, len(y), confidence, kind.higher_is_better, baseline)
+
+
+def influence(metric: str, labels: Any, predictions: Any, *, threshold: float = 0.5) -> tuple[float, Array]:
+    """Return a metric, and by how much each row pulls it away from its value.
+
+    :param metric: one of :data:`METRICS`; the other parameters are those of :func:`measure`.
+    :return: the value; and shape (rows,), with a mean of zero.
+    """
+    kind = METRICS[one_of("metric", metric, tuple(METRICS), called="metric")]
+    return _measured(metric, *_read(kind, labels, predictions, threshold))
+
+
+def _measured(metric: str, y: Array, p: Array) -> tuple[float, Array]:
+    value, pulls = METRICS[metric].measure(y, p)
     if not math.isfinite(value):
         raise InvalidInput(
             f"{metric} is not defined on these rows",
@@ -110,10 +128,7 @@ def measure(
             value=metric,
             remedy="It divides by a count that is zero here: wait for more labels, or use another metric.",
         )
-    low, high = _interval(metric, y, p, value, influence, confidence)
-    several = kind.task == "multiclass"
-    baseline = float(np.bincount(y).max() / len(y) if several else np.mean(y))
-    return Performance(metric, value, low, high, len(y), confidence, kind.higher_is_better, baseline)
+    return value, pulls
 
 
 def rarest(metric: str, labels: Any, predictions: Any, *, threshold: float = 0.5) -> int:

@@ -590,3 +590,22 @@ def test_tests_without_an_image_are_refused(api: ApiServer) -> None:
     with pytest.raises(InvalidInput, match="none was named"):
         Task().tests().start(test_request(image=""), Task().worker)
     assert api.requests == []
+
+
+def test_where_no_platform_is_asked_for_the_nodes_that_a_pod_may_run_on_are_a_part_of_the_key(
+    monkeypatch, api
+) -> None:
+    arm = {"kubernetes.io/arch": "arm64"}
+    template = {"spec": {"containers": [], "nodeSelector": arm}}
+    task = Task()
+    assert (
+        task.build(node_selector=arm).platform()
+        == task.build(pod_template=template).platform()
+        == "linux/arm64"
+    )
+    named = {"kubernetes.io/arch": "amd64"}
+    assert task.build(pod_template=template, node_selector=named).platform() == "linux/amd64"
+    here, there = task.build().platform(), task.build(kubernetes_conn_id="other").platform()
+    assert here != there
+    assert "linux/" not in here
+    assert (task.build(lfs=True).lfs, task.build().lfs) == (True, False)

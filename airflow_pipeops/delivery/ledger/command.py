@@ -1,0 +1,25 @@
+"""What ``airflow pipeops ledger`` does."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from airflow_pipeops.exceptions import PipeOpsError
+
+
+def ingest_command(args: Any) -> None:
+    """Take up all that is new; what is wrong ends it with one sentence and status 2."""
+    from airflow_pipeops.base.configuration import index_path
+    from airflow_pipeops.delivery.ledger.feeder import lock_file
+    from airflow_pipeops.delivery.ledger.ingest import Ingest
+
+    try:
+        ingest = Ingest.configured()
+        appended = ingest.run(lock_file(index_path()), wait=True)
+    except PipeOpsError as error:
+        print(f"airflow pipeops ledger ingest: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    print(
+        f"{appended} entries were appended; the ledger at {ingest.ledger.folder} has {ingest.index.revision}."
+    )

@@ -1,0 +1,207 @@
+"""The index of the ledger: what is asked for often, in SQLite. It can be deleted; it is made anew from the ledger."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from airflow_pipeops.delivery.ledger.entries import Entry, Judged, judged
+from airflow_pipeops.delivery.ledger.tree import leaf_hash
+
+#: Another one than that of a file means that the file is made anew.
+VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE records (
+    seq INTEGER PRIMARY KEY,
+    id TEXT NOT NULL, kind TEXT NOT NULL, deliverable TEXT NOT NULL, environment TEXT NOT NULL, commit_sha TEXT NOT NULL,
+    at TEXT NOT NULL, stored TEXT NOT NULL,
+    dag_id TEXT, run_id TEXT, task_id TEXT, map_index INTEGER,
+    event_id INTEGER UNIQUE, asset_name TEXT NOT NULL, asset_uri TEXT NOT NULL,
+    manual INTEGER NOT NULL, problem TEXT NOT NULL, leaf BLOB NOT NULL, content TEXT NOT NULL
+);
+CREATE INDEX by_place ON records (deliverable, environment, kind, at);
+CREATE INDEX by_kind ON records (deliverable, kind, at);
+CREATE INDEX by_id ON records (id);
+CREATE INDEX by_commit ON records (commit_sha);
+CREATE INDEX by_time ON records (at);
+CREATE TABLE parents (child_id TEXT NOT NULL, parent_id TEXT NOT NULL, PRIMARY KEY (child_id, parent_id)) WITHOUT ROWID;
+CREATE INDEX by_parent ON parents (parent_id, child_id);
+CREATE TABLE names (name TEXT NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (name, seq)) WITHOUT ROWID;
+CREATE TABLE state (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE live (
+    deliverable TEXT NOT NULL, environment TEXT NOT NULL, seq INTEGER NOT NULL, at TEXT NOT NULL,
+    PRIMARY KEY (deliverable, environment)
+) WITHOUT ROWID;
+"""
+
+_INSERT = f"INSERT INTO records VALUES ({', '.join('?' * 19)})"
+#: The newest by the time that it says; of two at the same time, the one that came later.
+_LIVE = """
+INSERT INTO live VALUES (?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET seq = excluded.seq, at = excluded.at WHERE (excluded.at, excluded.seq) > (live.at, live.seq)
+"""
+
+
+def reader(path: Path | str) -> sqlite3.Connection:
+    """Open an index for reading alone.
+
+    :param path: of its file.
+    :return: a connection that may be used by another thread, by one at a time.
+    :raises sqlite3.OperationalError: if there is none yet.
+    """
+    found = sqlite3.connect(
+        f"file:{quote(str(path))}?mode=ro", uri=True, check_same_thread=False, isolation_level=None
+    )
+    found.row_factory = sqlite3.Row
+    return found
+
+
+class Index:
+    """The index, open for writing; one process at a time writes, others read meanwhile.
+
+    :param connection: to the file.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    @classmethod
+    def open(cls, path: Path | str) -> Index:
+        """Open the index, and make it, empty, where there is none or one of another version.
+
+        :param path: of its file.
+        :return: the index.
+        """
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(path, timeout=30, check_same_thread=False, isolation_level=None)
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(
+            "PRAGMA synchronous = NORMAL"
+        )  # what a power cut takes is read again from the ledger
+        index = cls(connection)
+        if connection.execute("PRAGMA user_version").fetchone()[0] != VERSION:
+            index.clear()
+        return index
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    @property
+    def revision(self) -> int:
+        """The number of the last entry; 0 for none."""
+        return int(self._connection.execute("SELECT ifnull(max(seq), 0) FROM records").fetchone()[0])
+
+    @property
+    def looked_to(self) -> int:
+        """The highest id of an event that was looked at, whether or not it is in the ledger; 0 for none."""
+        row = self._connection.execute(
+            "SELECT max(ifnull((SELECT value FROM state WHERE name = 'looked_to'), 0),"
+            " ifnull((SELECT max(event_id) FROM records), 0))"
+        ).fetchone()
+        return int(row[0])
+
+    def look(self, event: int) -> None:
+        """Note to which event Airflow's database was looked at."""
+        self._connection.execute("INSERT OR REPLACE INTO state VALUES ('looked_to', ?)", (event,))
+
+    def events(self, after: int) -> set[int]:
+        """Return the ids of the events that are in it, above this one."""
+        rows = self._connection.execute("SELECT event_id FROM records WHERE event_id > ?", (after,))
+        return {int(row[0]) for row in rows}
+
+    def leaves(self, after: int = 0, limit: int = -1) -> list[bytes]:
+        """Return the hashes of the entries, in their order.
+
+        :param after: the number after which to begin.
+        :param limit: at most so many.
+        :return: their hashes.
+        """
+        rows = self._connection.execute(
+            "SELECT leaf FROM records WHERE seq > ? ORDER BY seq LIMIT ?", (after, limit)
+        )
+        return [bytes(row[0]) for row in rows]
+
+    def clear(self) -> None:
+        """Take everything out of it."""
+        with self._writing():
+            tables = self._connection.execute(
+                "SELECT name FROM sqlite_master WHERE type = 'table'"
+            ).fetchall()
+            for (name,) in tables:
+                self._connection.execute(f"DROP TABLE {name}")
+            for statement in _SCHEMA.split(";"):
+                self._connection.execute(statement)
+            self._connection.execute(f"PRAGMA user_version = {VERSION}")
+
+    def rebuild(self, entries: Iterable[Entry], accepted: frozenset[str] = frozenset()) -> None:
+        """Make it anew.
+
+        :param entries: all of the ledger, in their order.
+        :param accepted: assets on which events may be posted by hand.
+        """
+        self.clear()
+        batch: list[Entry] = []
+        for entry in entries:
+            batch.append(entry)
+            if len(batch) == 5000:
+                self.add(batch, accepted)
+                batch = []
+        self.add(batch, accepted)
+
+    def add(self, entries: Iterable[Entry], accepted: frozenset[str] = frozenset()) -> None:
+        """Add entries, all or none of them; those whose number is there already are left out.
+
+        :param entries: numbered, in their order.
+        :param accepted: assets on which events may be posted by hand.
+        """
+        with self._writing():
+            there = self.revision
+            for entry in entries:
+                if entry.seq > there:
+                    self._add(entry, judged(entry, accepted))
+
+    def _add(self, entry: Entry, found: Judged) -> None:
+        run = self._connection.execute
+        twice = run("SELECT seq FROM records WHERE event_id = ?", (entry.event,)).fetchone()
+        problem = f"it repeats entry {twice[0]}" if twice else found.problem or self._repeated(found)
+        run(
+            _INSERT,
+            (
+                entry.seq, found.id, found.kind, found.deliverable, found.environment, found.commit,
+                found.at, entry.stored,
+                entry.dag, entry.run, entry.task, entry.map_index,
+                None if twice else entry.event, entry.name, entry.uri,
+                int(entry.manual), problem, leaf_hash(entry.line()), json.dumps(dict(entry.extra), sort_keys=True),
+            ),
+        )  # fmt: skip
+        if problem:
+            return
+        for parent in found.parents:
+            run("INSERT OR IGNORE INTO parents VALUES (?, ?)", (found.id, parent))
+        for name in found.names:
+            run("INSERT OR IGNORE INTO names VALUES (?, ?)", (name, entry.seq))
+        if found.kind == "release" and found.environment:
+            run(_LIVE, (found.deliverable, found.environment, entry.seq, found.at))
+
+    def _repeated(self, found: Judged) -> str:
+        row = self._connection.execute(
+            "SELECT min(seq) FROM records WHERE id = ? AND problem = ''", (found.id,)
+        ).fetchone()
+        return f"it repeats entry {row[0]}" if row[0] else ""
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._connection.execute("ROLLBACK")
+            raise
+        self._connection.execute("COMMIT")

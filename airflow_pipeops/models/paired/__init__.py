@@ -1,0 +1,1 @@
+"""Two models on the same rows: by how much one is better, how sure that is, and what follows from it."""

@@ -1,0 +1,146 @@
+"""Compare two models on held-out rows: the metric that decides, its guards, and its slices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from airflow_pipeops.base.arguments import has_columns
+from airflow_pipeops.exceptions import InvalidInput
+from airflow_pipeops.models.paired.gain import Gain
+from airflow_pipeops.models.paired.influence import gain, standard_error
+from airflow_pipeops.models.paired.predictions import labels, predictions
+from airflow_pipeops.models.paired.units import Units, by_column, each_row
+from airflow_pipeops.models.performance.metrics import influence, measure
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: A column of more values than this names rows and not slices.
+MAX_SLICES = 200
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is to be compared.
+
+    :param metric: one of :data:`~airflow_pipeops.models.performance.METRICS`; it decides.
+    :param target: name of the label's column.
+    :param guards: further metrics.
+    :param slices: columns; each of their values is a slice.
+    :param cluster: column whose equal values mark rows that move together; times count by their day.
+    :param positive: the label that counts as positive; by default labels are 0 and 1.
+    :param threshold: from this score on, a row counts as positive, for metrics of classes.
+    """
+
+    metric: str
+    target: str
+    guards: tuple[str, ...] = ()
+    slices: tuple[str, ...] = ()
+    cluster: str | None = None
+    positive: Any = None
+    threshold: float = 0.5
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What was measured.
+
+    :param challenger: the challenger's value of the metric.
+    :param level: 95 % interval of that value; ``None`` where nobody can tell.
+    :param gain: over the champion; ``None`` without one.
+    :param guards: gains of the further metrics.
+    :param slices: ``column=value`` -> the metric's gain there.
+    :param doubt: why nobody can tell the level.
+    """
+
+    challenger: float
+    level: tuple[float, float] | None
+    gain: Gain | None = None
+    guards: tuple[Gain, ...] = ()
+    slices: Mapping[str, Gain] = field(default_factory=dict)
+    doubt: str = ""
+
+
+def compare(challenger: Any, champion: Any | None, frame: pd.DataFrame, question: Question) -> Compared:
+    """Measure both models on the same rows. Each predicts each row once for each kind of metric.
+
+    :param challenger: a fitted model that knows the names of its features.
+    :param champion: the same; ``None`` without one.
+    :param frame: held-out rows, with features, label, clusters and slices.
+    :param question: what is compared.
+    :return: what was measured.
+    :raises InvalidInput: for missing columns, labels or predictions that the metric cannot be had from, or too many slices.
+    """
+    has_columns("data", frame.columns, [*question.slices, *([question.cluster] if question.cluster else [])])
+    frame = frame.reset_index(drop=True)
+    units = by_column(frame[question.cluster], question.cluster) if question.cluster else each_row(len(frame))
+    slices = _slices(frame, question.slices)
+    truth = labels(question.metric, frame, question.target, question.positive)
+    new = predictions(question.metric, challenger, frame, question.positive)
+    value, level = _level(question, truth, new, units)
+    if champion is None:
+        return Compared(value, level)
+    old = predictions(question.metric, champion, frame, question.positive)
+
+    def gained(rows: Any = slice(None), part: Units | None = None) -> Gain:
+        return gain(
+            question.metric,
+            truth[rows],
+            new[rows],
+            old[rows],
+            units=part or units,
+            threshold=question.threshold,
+        )
+
+    guards = []
+    for metric in question.guards:
+        y = labels(metric, frame, question.target, question.positive)
+        both = (predictions(metric, model, frame, question.positive) for model in (challenger, champion))
+        guards.append(gain(metric, y, *both, units=units, threshold=question.threshold))
+    by_slice = {name: _of_slice(gained, rows, units) for name, rows in slices.items()}
+    return Compared(value, level, gained(), tuple(guards), by_slice)
+
+
+def _of_slice(gained: Any, rows: Any, units: Units) -> Gain:
+    """Measure a slice; one in which the metric has no value is too small to say."""
+    try:
+        found: Gain = gained(rows, units.part(rows))
+    except InvalidInput as error:
+        return Gain("", 0.0, 0.0, 0.0, None, 0, int(rows.sum()), 0, doubt=error.message)
+    return found
+
+
+def _slices(frame: pd.DataFrame, columns: Sequence[str]) -> dict[str, Any]:
+    """Return the rows of each slice, by name."""
+    found: dict[str, Any] = {}
+    for column in columns:
+        values = frame[column].dropna().unique()
+        if len(values) > MAX_SLICES:
+            raise InvalidInput(
+                f"{column!r} has {len(values):,} values",
+                field="slices",
+                value=column,
+                remedy=f"Name columns of at most {MAX_SLICES} values, such as a region; group numbers first.",
+            )
+        found |= {
+            f"{column}={value}": (frame[column] == value).to_numpy() for value in sorted(values, key=str)
+        }
+    return found
+
+
+def _level(
+    question: Question, truth: Any, new: Any, units: Units, alpha: float = 0.025
+) -> tuple[float, tuple[float, float] | None]:
+    """Return the challenger's own value and interval: the wider of the exact one of rows, and that of the units."""
+    from scipy.stats import t
+
+    found = measure(question.metric, truth, new, threshold=question.threshold, confidence=1 - 2 * alpha)
+    if not units.name:
+        return found.value, (found.low, found.high)
+    if units.count < 2:
+        return found.value, None
+    value, pulls = influence(question.metric, truth, new, threshold=question.threshold)
+    half = standard_error(pulls, units) * float(t.ppf(1 - alpha, units.count - 1))
+    return value, (min(found.low, value - half), max(found.high, value + half))
