@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_pipeops.deploy.apply.engine import PARENTS
+from airflow_pipeops.deploy.apply.cluster import PARENTS
 from airflow_pipeops.deploy.apply.parents import Parent
 from airflow_pipeops.deploy.helm.releases import history_of
 from airflow_pipeops.deploy.judgement import RULEBOOK

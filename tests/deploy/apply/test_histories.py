@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from airflow_pipeops.deploy.apply.engine import Applier, Wanted
+from airflow_pipeops.deploy.apply.engine import Applier, release_of
 from airflow_pipeops.deploy.apply.parents import undo_to
 from airflow_pipeops.deploy.apply.sets import Scope, scope_told
+from airflow_pipeops.deploy.apply.wanted import Wanted
 from airflow_pipeops.exceptions import Conflict, InvalidInput
 from tests.deploy.apply.cluster import KINDS, Died, client_of, configmap, members, relation, release, service
 from tests.kubernetes.apiserver import ApiServer
@@ -224,8 +225,6 @@ def _expire(server: ApiServer) -> None:
 
 
 async def _one(client: Any, wanted: Wanted) -> None:
-    from airflow_pipeops.deploy.apply.engine import release_of
-
     applier = Applier(client, wanted, relation)
     look = await applier.look()
     await applier.apply(look, release_of(wanted, look.manifests))
