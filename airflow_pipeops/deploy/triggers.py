@@ -14,13 +14,14 @@ if TYPE_CHECKING:
 class AppliedTrigger(OutcomeTrigger):
     """Waits until objects that were applied are ready, or will not be.
 
+    All waits of a triggerer share one watch per connection, namespace and kind (:mod:`~airflow_pipeops.kubernetes.feeds`).
     The event is ``{"applied": JSON of an AppliedSet, "decided": JSON of a Decided}``.
 
     :param kubernetes_conn_id: connection of type ``kubernetes``.
     :param applied: JSON of :class:`~airflow_pipeops.deploy.targets.AppliedSet`.
     :param expectation: JSON of :class:`~airflow_pipeops.waits.verdict.Expectation`.
     :param memory: JSON of :class:`~airflow_pipeops.waits.verdict.Memory`.
-    :param poll_interval: seconds between two looks.
+    :param poll_interval: seconds between two looks, where watching is not allowed.
     :param dwell: seconds before which it does not fire.
     """
 
@@ -48,23 +49,27 @@ class AppliedTrigger(OutcomeTrigger):
 
     async def outcome(self) -> dict[str, Any]:
         """Wait, and return where the wait stands."""
+        from airflow_pipeops.deploy.stream import Read, Told, joined
         from airflow_pipeops.deploy.targets import AppliedSet
-        from airflow_pipeops.deploy.waits import AppliedController
-        from airflow_pipeops.kubernetes.connections import aconnect
-        from airflow_pipeops.waits.controller import until_decided
+        from airflow_pipeops.kubernetes.feeds import until_decided
         from airflow_pipeops.waits.verdict import Expectation, Memory
         from airflow_pipeops.waits.wait import Wait
 
-        async with await aconnect(self.kubernetes_conn_id) as client:
-            controller = AppliedController(client)
+        applied = AppliedSet.from_json(self.applied)
+        things = {(one.served, one.namespace, one.name) for one in applied.targets}
+        async with joined(self.kubernetes_conn_id) as cluster:
+            told = Told(cluster)
             wait = Wait(
-                AppliedSet.from_json(self.applied),
+                applied,
                 Expectation.from_json(self.expectation),
                 Memory.from_json(self.memory),
-                rulebook=controller.rulebook,
+                rulebook=told.rulebook,
                 on_change=self._tell,
             )
-            await until_decided(controller, [wait], self.poll_interval)
+            # What is so of pods shows in what runs them; what does not is found with the next look.
+            await until_decided(
+                cluster, wait, told, Read(cluster), lambda seen: (things, False), self.poll_interval
+            )
         return {"applied": self.applied, "decided": wait.state.to_json()}
 
     def _tell(self, verdict: Verdict) -> None:

@@ -15,6 +15,7 @@ from airflow_pipeops.deploy.reading import listed
 from airflow_pipeops.deploy.reports import compose
 from airflow_pipeops.deploy.rules import RULES
 from airflow_pipeops.deploy.rules.core import PASSIVE
+from airflow_pipeops.deploy.selectors import selector
 from airflow_pipeops.deploy.targets import AppliedSet, Target
 from airflow_pipeops.exceptions import AccessDenied, NotFound, PipeOpsError
 from airflow_pipeops.kubernetes.client import KubernetesClient
@@ -32,18 +33,21 @@ class AppliedController:
     """What was applied to a cluster, as whoever waits for it sees it.
 
     :param client: of the cluster.
+    :param declared: what is known of definitions; it is added to.
     """
 
     rulebook = RULEBOOK
 
-    def __init__(self, client: KubernetesClient) -> None:
+    def __init__(
+        self, client: KubernetesClient, declared: dict[tuple[str, str], bool | None] | None = None
+    ) -> None:
         self._client = client
-        self._declared: dict[tuple[str, str], bool | None] = {}
+        self._declared: dict[tuple[str, str], bool | None] = {} if declared is None else declared
 
     async def look(self, ref: AppliedSet) -> Observed | Trouble:
         """Read all of them."""
         try:
-            return observed(ref, await self._read(ref.targets))
+            return observed(ref, await self.read(ref.targets))
         except PipeOpsError as error:
             problem = problem_of(error)
             if isinstance(problem, Trouble):
@@ -64,7 +68,7 @@ class AppliedController:
                 events += await self._client.events(target.namespace, name=target.name, kind=target.kind)
             with contextlib.suppress(PipeOpsError):
                 item = await self._client.get(target.served, target.name, target.namespace)
-                for pod in [one for one in await self._pods(target, item) if not _well(one)][:_EXPLAINED]:
+                for pod in [one for one in await self.pods(target, item) if not _well(one)][:_EXPLAINED]:
                     name = name_of(pod)[1]
                     pods.append(pod)
                     with contextlib.suppress(PipeOpsError):
@@ -77,7 +81,8 @@ class AppliedController:
 
     # ---- reading -----------------------------------------------------------------------------------------------------
 
-    async def _read(self, targets: Sequence[Target]) -> list[Found]:
+    async def read(self, targets: Sequence[Target]) -> list[Found]:
+        """Return what there is of each."""
         groups: dict[tuple[Kind, str], list[Target]] = {}
         for target in targets:
             groups.setdefault((target.served, target.namespace), []).append(target)
@@ -85,10 +90,15 @@ class AppliedController:
         for (kind, namespace), wanted in groups.items():
             there = await listed(self._client, kind, namespace, len(wanted))
             for target in wanted:
-                found[target] = await self._one(target, there)
+                found[target] = await self.one(target, there)
         return [found[target] for target in targets]
 
-    async def _one(self, target: Target, there: Mapping[str, dict[str, Any]] | None) -> Found:
+    async def one(self, target: Target, there: Mapping[str, dict[str, Any]] | None) -> Found:
+        """Return what there is of one.
+
+        :param there: all objects of its kind and namespace by name; ``None``: read it.
+        :return: what was seen.
+        """
         try:
             if there is None:
                 item = await self._client.get(target.served, target.name, target.namespace)
@@ -105,17 +115,17 @@ class AppliedController:
         pods: tuple[Mapping[str, Any], ...] | None = None
         if target.applied.images or target.pods:
             with contextlib.suppress(AccessDenied):
-                pods = tuple(await self._pods(target, item)) if _selector(item) else None
+                pods = tuple(await self.pods(target, item)) if selector(item) else None
         return Found(target, item, pods, await self._declares(target))
 
-    async def _pods(self, target: Target, item: Mapping[str, Any]) -> list[dict[str, Any]]:
+    async def pods(self, target: Target, item: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return the pods of a workload."""
         if target.kind == "Pod":
             return [dict(item)]
-        selector = _selector(item)
-        if not selector:
+        wanted = selector(item)
+        if not wanted:
             return []
-        return (await self._client.find(PODS, target.namespace, labels=selector)).items
+        return (await self._client.find(PODS, target.namespace, labels=wanted)).items
 
     async def _declares(self, target: Target) -> bool | None:
         """Whether the definition of a custom resource declares a status to wait for."""
@@ -143,16 +153,6 @@ def _declared(definition: Mapping[str, Any], version: str) -> bool | None:
             loose = bool(status) and status.get("x-kubernetes-preserve-unknown-fields") is True
             return None if loose and not fields else bool({"conditions", "observedGeneration"} & set(fields))
     return None
-
-
-def _selector(item: Mapping[str, Any]) -> str:
-    selector = map_(map_(item.get("spec")).get("selector"))
-    parts = [f"{key}={value}" for key, value in map_(selector.get("matchLabels")).items()]
-    for one in maps(selector.get("matchExpressions")):
-        key, values = text(one.get("key")), ",".join(map(str, one.get("values") or ()))
-        forms = {"In": f"{key} in ({values})", "NotIn": f"{key} notin ({values})", "Exists": key}
-        parts.append(forms.get(text(one.get("operator")), f"!{key}"))
-    return ",".join(parts)
 
 
 def _named(left: str) -> str:

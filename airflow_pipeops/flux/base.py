@@ -14,7 +14,7 @@ from airflow_pipeops.flux.triggers import FluxWaitTrigger
 from airflow_pipeops.flux.waits import Asking, FluxController, token_base, wait_to_json
 from airflow_pipeops.git.ancestry import chart_history, git_oracle
 from airflow_pipeops.waits.expectation import Match, Policy
-from airflow_pipeops.waits.operators import WaitOperator
+from airflow_pipeops.waits.operators import CommitWaitOperator
 from airflow_pipeops.waits.sources import revisions_of
 from airflow_pipeops.waits.verdict import Expectation, Verdict
 from airflow_pipeops.waits.wait import Decided, Wait, raise_error_of
@@ -55,7 +55,7 @@ class FluxOperator(DeliveryOperator):
         return FluxHook(self.flux_conn_id, namespace=self.namespace or "")
 
 
-class FluxWaitOperator(WaitOperator, FluxOperator):
+class FluxWaitOperator(CommitWaitOperator, FluxOperator):
     """Wait until an expectation about an object comes true.
 
     :param settle: for which it must stay ready.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +14,9 @@ from airflow_pipeops.waits.triggers import DWELL, OutcomeTrigger
 if TYPE_CHECKING:
     from airflow_pipeops.flux.stream import Cluster
     from airflow_pipeops.flux.waits import Asking
+    from airflow_pipeops.waits.status import Observed
     from airflow_pipeops.waits.verdict import Verdict
     from airflow_pipeops.waits.wait import Wait
-
-#: Where a watch tells of changes, a wait is judged again after so long all the same: some things are so by lasting.
-_LONGEST = 15.0
-#: Many changes in a row are judged together.
-_TICK = 0.25
 
 
 class FluxWaitTrigger(OutcomeTrigger):
@@ -95,31 +90,19 @@ class FluxWaitTrigger(OutcomeTrigger):
         return wait.state.to_json()
 
     async def _decide(self, cluster: Cluster, wait: Wait, asking: Asking) -> None:
+        from airflow_pipeops.flux.stream import thing
         from airflow_pipeops.flux.waits import FluxController
         from airflow_pipeops.git.ancestry import chart_history
-        from airflow_pipeops.waits.status import Observed
+        from airflow_pipeops.kubernetes.feeds import Thing, until_decided
 
         charts = chart_history(self.git_conn_id)
         told = FluxController(cluster.gather, cluster.all, asking, charts=charts)
         read = FluxController(cluster.confirm, cluster.all, asking, charts=charts)
-        refs = {wait.ref}
-        with cluster.listening() as listener:
-            while True:
-                listener.woken.clear()
-                seen = await told.look(wait.ref)
-                if isinstance(seen, Observed):
-                    refs = {wait.ref, *_refs(seen)}
-                    listener.concerns(refs)
-                verdict = await wait.judge(seen)
-                await told.refresh(wait)
-                # A watch may lag behind; what ends a wait was read for it.
-                if verdict.state != "wait" and (await read.judged(wait)).state != "wait":
-                    return
-                polling = cluster.polled(refs)
-                soon = polling or not isinstance(seen, Observed) or seen.reconciled.main.missing
-                await listener.news(wait.look_again_in(self.poll_interval if soon else _LONGEST))
-                if not polling:
-                    await asyncio.sleep(_TICK)
+
+        def concerned(seen: Observed) -> tuple[set[Thing], bool]:
+            return {thing(ref) for ref in {wait.ref, *_refs(seen)}}, seen.reconciled.main.missing
+
+        await until_decided(cluster, wait, told, read, concerned, self.poll_interval)
 
     def _tell(self, verdict: Verdict) -> None:
         self.log.info("%s %s: %s: %s (%s)", self.kind, self.name, verdict.state, verdict.reason, verdict.rule)

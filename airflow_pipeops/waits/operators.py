@@ -89,7 +89,6 @@ class WaitOperator(LookingOperator):
 
     :param timeout: for the whole wait.
     :param settle: for which what is expected must hold.
-    :param git_conn_id: repository of the desired state; with it, a newer commit that contains the expected one is as good.
     """
 
     def __init__(
@@ -97,13 +96,11 @@ class WaitOperator(LookingOperator):
         *,
         timeout: timedelta = timedelta(minutes=30),
         settle: timedelta = timedelta(seconds=5),
-        git_conn_id: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.timeout = positive("timeout", timeout)
         self.settle = positive("settle", settle, zero=True)
-        self.git_conn_id = git_conn_id
 
     def explained(
         self, run: Run, explain: Callable[[Any], Awaitable[str]], otherwise: Callable[[], str]
@@ -119,3 +116,14 @@ class WaitOperator(LookingOperator):
             return str(run(explain, attempts=1, timeout=10.0))
         except PipeOpsError:
             return otherwise()
+
+
+class CommitWaitOperator(WaitOperator):
+    """Wait until a controller has brought a commit to life.
+
+    :param git_conn_id: repository of the desired state; with it, a newer commit that contains the expected one is as good.
+    """
+
+    def __init__(self, *, git_conn_id: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.git_conn_id = git_conn_id

@@ -79,6 +79,11 @@ def replica_set(*, replicas: int = 2, **status: Any) -> Object:
     return thing("apps/v1", "ReplicaSet", spec={"replicas": replicas}, status=told)
 
 
+def controller(**status: Any) -> Object:
+    """Return a ReplicationController that is complete, but for what is given."""
+    return {**replica_set(**status), "apiVersion": "v1", "kind": "ReplicationController"}
+
+
 def pod(phase: str, *said: str, waiting: str = "", image: str = "", **status: Any) -> Object:
     """Return a pod with one container."""
     container: Object = {"name": "main", "image": "shop/web:1", "imageID": image}
@@ -117,6 +122,20 @@ def route(*parents: list[str]) -> Object:
     ]
     spec: Object = {"parentRefs": refs}
     return thing("gateway.networking.k8s.io/v1", "HTTPRoute", spec=spec, status={"parents": answers})
+
+
+def policy(*ancestors: list[str]) -> Object:
+    """Return a BackendTLSPolicy with an answer of an ancestor for each list of conditions."""
+    answers = [{"ancestorRef": {"name": "gate"}, "conditions": conditions(*said)} for said in ancestors]
+    return thing(
+        "gateway.networking.k8s.io/v1", "BackendTLSPolicy", status={"ancestors": answers} if answers else {}
+    )
+
+
+def signing_request(*said: str, **status: Any) -> Object:
+    """Return a CertificateSigningRequest."""
+    told = {"conditions": conditions(*said), **status}
+    return thing("certificates.k8s.io/v1", "CertificateSigningRequest", generation=1, status=told)
 
 
 def inference(*said: str, **status: Any) -> Object:

@@ -24,7 +24,15 @@ SAME: dict[str, set[str]] = {
     "unknown": {"Unknown"},
 }
 
-_CUSTOM = {"Gateway", "GatewayClass", "HTTPRoute", "InferenceService", "Service", "Widget"}
+_CUSTOM = {
+    "BackendTLSPolicy",
+    "Gateway",
+    "GatewayClass",
+    "HTTPRoute",
+    "InferenceService",
+    "Service",
+    "Widget",
+}
 _TEXT = "an observedGeneration that is written as text is read as the number that it is"
 _ROLLOUT = "the observedGeneration of a Rollout is a text, by which kstatus cannot judge it at all"
 _NEW = "nobody has looked at it yet, or not at this generation of it"
@@ -38,7 +46,18 @@ MEANT: dict[tuple[str, str], tuple[set[str] | None, str]] = {
     ("degraded", "error"): ({"Rollout"}, _ROLLOUT),
     ("deleting", "Current"): ({"Namespace"}, "a namespace that is terminating is not there for long"),
     ("deleting", "Terminating"): (None, "what was applied is on its way out, and will not come"),
-    ("exists", "InProgress"): ({"ConfigMap", "Namespace", "Role"}, "what is stored is in force"),
+    ("exists", "InProgress"): (
+        {
+            "ClusterServingRuntime",
+            "ConfigMap",
+            "DeviceClass",
+            "FlowSchema",
+            "Namespace",
+            "Role",
+            "ServingRuntime",
+        },
+        "what is stored is in force",
+    ),
     ("held_back", "Current"): ({"StatefulSet"}, "its partition holds every pod at the version before"),
     ("model_failed", "Current"): ({"InferenceService"}, "Ready stays true while the model before serves"),
     ("model_loading", "Current"): ({"InferenceService"}, "Ready stays true while the model before serves"),
@@ -46,6 +65,8 @@ MEANT: dict[tuple[str, str], tuple[set[str] | None, str]] = {
     ("no_cluster_ip", "Current"): ({"Service"}, "nobody reaches it"),
     ("no_parent", "Current"): ({"HTTPRoute"}, "a route without a parent leads nowhere"),
     ("not_accepted", "Current"): (_CUSTOM, "the Gateway API says it in words of its own"),
+    ("not_approved", "Current"): ({"CertificateSigningRequest"}, "nobody has approved it"),
+    ("not_signed", "Current"): ({"CertificateSigningRequest"}, "there is no certificate"),
     ("not_established", "Failed"): ({"CustomResourceDefinition"}, "the API server tries again"),
     ("not_observed", "Current"): (None, _NEW),
     ("not_observed", "error"): ({"Deployment", "Rollout"}, _TEXT),
@@ -55,6 +76,7 @@ MEANT: dict[tuple[str, str], tuple[set[str] | None, str]] = {
         "neither can be judged by what is no number",
     ),
     ("old_revision", "Current"): (_CUSTOM, "Ready stays true while the revision before serves"),
+    ("old_pods", "Current"): ({"ReplicationController"}, "it has no rule of a ReplicationController"),
     ("paused", "Current"): ({"Deployment"}, "the next change of a paused one does not come"),
     ("paused", "error"): ({"Rollout"}, _ROLLOUT),
     ("pod_failed", "Current"): ({"Pod"}, "a failed pod runs nothing"),
@@ -66,8 +88,8 @@ MEANT: dict[tuple[str, str], tuple[set[str] | None, str]] = {
         "counts are enough where no condition is told, as for kubectl",
     ),
     ("rolling_out", "Current"): (
-        {"StatefulSet"},
-        "old pods of OnDelete run the old version; available is more than ready",
+        {"ReplicationController", "StatefulSet"},
+        "old pods of OnDelete run the old version; available is more than ready; it has no rule of a ReplicationController",
     ),
     ("rolling_out", "error"): ({"Rollout"}, _ROLLOUT),
     ("running", "Current"): ({"Job"}, "a Job that has begun has not ended"),

@@ -13,6 +13,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from airflow_pipeops.delivery.deliverable import Deliverable
+from airflow_pipeops.deploy.apply.operators import UndoManifestsOperator
 from airflow_pipeops.deploy.operators import (
     RolloutAbortOperator,
     RolloutPauseOperator,
@@ -27,6 +28,12 @@ from tests.deploy.objects import NEW, Object
 from tests.kubernetes.apiserver import Fault
 
 STEPS = {"strategy": {"canary": {"steps": [{"pause": {}}, {"pause": {}}, {"pause": {}}]}}}
+
+
+@pytest.mark.parametrize("cls", [RolloutSensor, UndoManifestsOperator])
+def test_an_argument_without_effect_is_refused(cls: Callable[..., Any]) -> None:
+    with pytest.raises(TypeError, match="git_conn_id"):
+        cls(task_id="t", name="web", git_conn_id="repository")
 
 
 def task(cls: Callable[..., Any], **arguments: Any) -> Any:

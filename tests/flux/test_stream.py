@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from airflow_pipeops.flux import stream as feed
 from airflow_pipeops.flux.kinds import KINDS, Ref
+from airflow_pipeops.flux.stream import joined
 from airflow_pipeops.flux.triggers import FluxWaitTrigger
+from airflow_pipeops.kubernetes import feeds as feed
 from airflow_pipeops.waits.verdict import Expectation
 from tests.flux.conftest import NAMESPACE, connect
 from tests.flux.objects import NEW, OLD, at, chart, git, hr, ks
@@ -30,7 +31,7 @@ def many(api: ApiServer, monkeypatch: pytest.MonkeyPatch) -> ApiServer:
     connect(monkeypatch, api.url)
     monkeypatch.setattr(feed, "LINGER", 0.0)
     monkeypatch.setattr(feed, "FIRST_PAUSE", 0.05)
-    monkeypatch.setattr("airflow_pipeops.flux.triggers._TICK", 0.02)
+    monkeypatch.setattr("airflow_pipeops.kubernetes.feeds.TICK", 0.02)
     api.put(*KINDS["GitRepository"], git(OLD))
     for number in range(MANY):
         api.put(*KINDS["Kustomization"], ks(OLD, name=f"k{number}"))
@@ -72,7 +73,7 @@ def run(
 async def closed() -> None:
     """Wait until nobody shares a connection any more."""
     await asyncio.gather(*feed._CLOSING)
-    assert not feed._SHARED[asyncio.get_running_loop()].clusters
+    assert not feed._SHARED[asyncio.get_running_loop()].feeds
 
 
 def release(api: ApiServer, numbers: Any = range(MANY)) -> None:
@@ -169,7 +170,7 @@ def test_what_the_shared_watch_logs_is_no_line_of_the_trigger_that_came_first(ma
         def emit(self, record: logging.LogRecord) -> None:
             heard.append((record.getMessage(), mine.get()))
 
-    ear, logger = Ear(), logging.getLogger("airflow_pipeops.flux.stream")
+    ear, logger = Ear(), logging.getLogger("airflow_pipeops.kubernetes.feeds")
     level = logger.level
     logger.addHandler(ear)
     logger.setLevel(logging.INFO)
@@ -376,7 +377,7 @@ def test_what_ends_a_wait_for_a_release_is_read_for_it_with_all_that_changes_it(
         api.put(*KINDS[item["kind"]], item)
 
     async def inside() -> list[dict[str, Any]]:
-        async with feed.joined("kubernetes_default") as cluster:
+        async with joined("kubernetes_default") as cluster:
             ref = Ref("HelmRelease", NAMESPACE, "api")
             assert len(await cluster.gather(ref)) == len(made)
             monkeypatch.setattr(feed.Feed, "_take", lambda *_: None)

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from airflow_pipeops.exceptions import InvalidInput
-from airflow_pipeops.flux import stream as feed
 from airflow_pipeops.flux.differences import Correction, changes, corrections
 from airflow_pipeops.flux.kinds import KINDS
 from airflow_pipeops.flux.novelty import NewsMemory, drifted, failed, ready
 from airflow_pipeops.flux.objects import observe
 from airflow_pipeops.flux.triggers import FluxDriftTrigger, FluxFailedTrigger, FluxReadyTrigger
+from airflow_pipeops.kubernetes import feeds as feed
 from tests.flux.conftest import NAMESPACE, connect
 from tests.flux.objects import NEW, NEWER, OLD, T1, T2, at, chart, cond, git, hr, ks, snapshot, working
 from tests.flux.objects import failed as failing

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
@@ -39,6 +40,8 @@ _CORE = (
     ("", "v1", "configmaps"),
     ("batch", "v1", "jobs", True),
 )
+#: Groups of the server's own kinds, beside those.
+_OWN_GROUPS = ("", "apps", "networking.k8s.io", "policy", "rbac.authorization.k8s.io")
 APPLY = "application/apply-patch+yaml"
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
@@ -48,7 +51,9 @@ class Fault:
     """What goes wrong.
 
     :param kind: ``status`` (answer with ``status``, and ``retry_after``), ``delay`` (``seconds``), ``truncate``, ``drop``
-        (close without an answer), ``lose`` (act, then close without an answer), ``twice`` (each event of a watch twice).
+        (close without an answer), ``lose`` (act, then close without an answer), ``twice`` (each event of a watch
+        twice), ``swallow`` (no event of a watch, and the version of its bookmarks goes on), ``stall`` (a watch stays open,
+        and tells nothing any more).
     :param method: glob over the methods of the requests that are struck.
     :param path: glob over their paths.
     :param count: how many are struck; ``None`` for all.
@@ -425,7 +430,7 @@ class ApiServer(Objects):
     ) -> Object:
         if method == "PATCH":
             # Only the server's own kinds know of which fields a list is a map.
-            own = kind in self._own or kind.group == "apps"
+            own = kind in self._own or kind.group in _OWN_GROUPS
             if content == "application/strategic-merge-patch+json" and own:
                 after = strategic(copy.deepcopy(found), body)
             elif content == "application/merge-patch+json":
@@ -480,11 +485,7 @@ class ApiServer(Objects):
         await send({"type": "http.response.body", "body": b""})
 
     async def _tell(self, kind: Kept, namespace: str, query: dict[str, str], send: Any) -> None:
-        async def say(event: str, item: Object) -> None:
-            line = json.dumps({"type": event, "object": item}).encode() + b"\n"
-            fault = next((fault for fault in self.faults if fault.kind == "twice"), None)
-            await send({"type": "http.response.body", "body": line * (2 if fault else 1), "more_body": True})
-
+        say = partial(self._say, send)
         end = time.monotonic() + float(query.get("timeoutSeconds") or 3600)
         marked, seen = time.monotonic(), int(query.get("resourceVersion") or 0)
         if not seen:
@@ -510,6 +511,17 @@ class ApiServer(Objects):
                 await say("BOOKMARK", {"kind": "Bookmark", "metadata": {"resourceVersion": str(seen)}})
             await asyncio.sleep(0.01)
         return None
+
+    async def _say(self, send: Any, event: str, item: Object) -> None:
+        kinds = {fault.kind for fault in self.faults}
+        if "stall" in kinds:
+            # The connection is dead, and neither side knows.
+            await asyncio.Event().wait()
+        if "swallow" not in kinds or event == "BOOKMARK":
+            line = json.dumps({"type": event, "object": item}).encode() + b"\n"
+            await send(
+                {"type": "http.response.body", "body": line * (1 + ("twice" in kinds)), "more_body": True}
+            )
 
 
 class _Cut(Exception):

@@ -20,7 +20,7 @@ from airflow_pipeops.delivery.operators import DeliveryOperator
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.git.ancestry import git_oracle
 from airflow_pipeops.git.forges import first_commit_url
-from airflow_pipeops.waits.operators import LookingOperator, WaitOperator
+from airflow_pipeops.waits.operators import CommitWaitOperator, LookingOperator
 from airflow_pipeops.waits.verdict import Expectation, Memory, Verdict
 from airflow_pipeops.waits.wait import raise_error_of as raise_error_of
 
@@ -66,7 +66,7 @@ class ArgoCDOperator(LookingOperator):
         return hook
 
 
-class ArgoCDWaitOperator(WaitOperator, ArgoCDOperator):
+class ArgoCDWaitOperator(CommitWaitOperator, ArgoCDOperator):
     """Wait until an expectation about an application comes true.
 
     :param degraded_grace: for which it may be Degraded.

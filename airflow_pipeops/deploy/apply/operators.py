@@ -354,6 +354,9 @@ class ApplyManifestsOperator(SetOperator):
         super().__init__(git_conn_id=git_conn_id, **kwargs)
         self.path, self.commit = path, commit
         self.manifests, self.uri, self.sha256 = manifests, uri, sha256
+        super().__init__(**kwargs)
+        self.path, self.git_conn_id, self.commit = path, git_conn_id, commit
+        self.manifests, self.uri = manifests, uri
         self.rollback, self.take_over = rollback, take_over
         self._bodies: list[dict[str, Any]] = []
 
@@ -381,14 +384,14 @@ class ApplyManifestsOperator(SetOperator):
     def _read(self) -> list[dict[str, Any]]:
         self.commit = self._pinned[0] if self._pinned else self.commit
         if self.path:
-            client = GitHook(str(self.git_conn_id)).get_conn()
+            client = GitHook(self.git_conn_id).get_conn()
             self.commit = client.resolve(self.commit)
             return sources.from_commit(client, self.commit, self.path)
         return sources.from_uri(self.uri, self.sha256) if self.uri else sources.from_manifests(self.manifests)
 
     def relation(self, recorded: str, wanted: str) -> Relation:
         """Ask the repository how a commit stands to the recorded one."""
-        return sources.relation_in(GitHook(str(self.git_conn_id)).get_conn(), recorded, wanted)
+        return sources.relation_in(GitHook(self.git_conn_id).get_conn(), recorded, wanted)
 
 
 class UndoManifestsOperator(SetOperator):

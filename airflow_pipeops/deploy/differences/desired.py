@@ -49,6 +49,7 @@ class Desired:
 async def of_release(client: KubernetesClient, release: str, namespace: str) -> Desired:
     """Return what a Helm release wants: the manifest of its newest revision, if that is deployed.
 
+    :return: its objects, or why nobody can tell.
     :raises NotFound: if there is no such release.
     """
     app = f"{namespace}/{release}"
@@ -67,6 +68,7 @@ async def of_release(client: KubernetesClient, release: str, namespace: str) -> 
 async def of_set(client: KubernetesClient, name: str, namespace: str) -> Desired:
     """Return what the last release of an applied set wants: the manifests that were kept of it.
 
+    :return: its objects, or why nobody can tell.
     :raises NotFound: if there is no such set.
     """
     app = f"{namespace}/{name}"

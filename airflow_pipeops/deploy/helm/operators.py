@@ -43,6 +43,7 @@ class HelmReleaseOperator(HelmWaitOperator):
     :param repository: URL of a chart repository. Templated.
     :param chart_conn_id: connection with the login for the repository or registry; ``http://`` in its host is for one
         without TLS, ``ca_file`` in its extra for a private authority.
+    :param git_conn_id: repository with charts and files of values.
     :param commit: in ``git_conn_id``; by default the tip of the branch. Templated.
     :param revision: commit that this is the release of, for the record; by default ``commit``. Templated.
     :param values: that are no secret. Templated.
@@ -68,6 +69,7 @@ class HelmReleaseOperator(HelmWaitOperator):
         version: str = "",
         repository: str = "",
         chart_conn_id: str = "",
+        git_conn_id: str = "",
         commit: str = "",
         revision: str = "",
         values: Mapping[str, Any] | None = None,
@@ -85,7 +87,7 @@ class HelmReleaseOperator(HelmWaitOperator):
             repository,
             chart_conn_id,
         )
-        self.commit, self.revision = commit, revision
+        self.git_conn_id, self.commit, self.revision = git_conn_id, commit, revision
         self.values, self.values_files, self.secret_values = values, values_files, secret_values
         self.create_namespace, self.replace = create_namespace, replace
         self.on_failure = one_of("on_failure", on_failure, ("rollback", "keep"))
@@ -112,8 +114,8 @@ class HelmReleaseOperator(HelmWaitOperator):
         """Have the revision there, and return the facts about it."""
         ours = self._ours(context)
         source = Source(
-            self.chart, self.version, self.repository, self.chart_conn_id, str(getattr(self, "git_conn_id", "") or ""),
-            self.commit, self.values, self.values_files, self.secret_values,
+            self.chart, self.version, self.repository, self.chart_conn_id, self.git_conn_id, self.commit,
+            self.values, self.values_files, self.secret_values,
         )  # fmt: skip
         fetched = fetch(source, helm, self.seconds)
         history, attached = self._cleared(helm, ours)

@@ -19,10 +19,12 @@ PASSIVE = frozenset(
         "coordination.k8s.io",
         "discovery.k8s.io",
         "events.k8s.io",
+        "flowcontrol.apiserver.k8s.io",
         "networking.k8s.io",
         "node.k8s.io",
         "policy",
         "rbac.authorization.k8s.io",
+        "resource.k8s.io",
         "scheduling.k8s.io",
         "storage.k8s.io",
     }
@@ -111,6 +113,19 @@ def api_service(seen: Seen) -> Readiness:
     return ready("available", f"{seen} answers")
 
 
+def signing_request(seen: Seen) -> Readiness:
+    """It is approved, and its certificate is there."""
+    for name in ("Denied", "Failed"):
+        found = seen.condition(name)
+        if found is not None and found.status == "True":
+            return failed("not_signed", f"{seen} is {name.lower()}: {found.words}")
+    if not seen.is_true("Approved"):
+        return waiting("not_approved", f"nobody has approved {seen} yet")
+    if not seen.status.get("certificate"):
+        return waiting("not_signed", f"{seen} is approved, and its signer has not signed it yet")
+    return ready("signed", f"{seen} is signed")
+
+
 def namespace(seen: Seen) -> Readiness:
     """It is not being deleted."""
     if text(seen.status.get("phase")) == "Terminating":
@@ -130,6 +145,7 @@ CORE: dict[tuple[str, str], Callable[[Seen], Readiness]] = {
     ("networking.k8s.io", "Ingress"): ingress,
     ("autoscaling", "HorizontalPodAutoscaler"): autoscaler,
     ("policy", "PodDisruptionBudget"): disruption_budget,
+    ("certificates.k8s.io", "CertificateSigningRequest"): signing_request,
     ("apiextensions.k8s.io", "CustomResourceDefinition"): definition,
     ("apiregistration.k8s.io", "APIService"): api_service,
 }

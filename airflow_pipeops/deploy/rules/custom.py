@@ -150,6 +150,22 @@ def route(seen: Seen) -> Readiness:
     return ready("accepted", f"{seen} is accepted by all {len(parents)} parents")
 
 
+def policy(seen: Seen) -> Readiness:
+    """Each ancestor that has answered has accepted it, and one has; what it is attached to may have none yet."""
+    answers = maps(seen.status.get("ancestors"))
+    if not answers:
+        return waiting(
+            "not_accepted", f"nobody has answered {seen} yet: is what it targets attached to a Gateway?"
+        )
+    for answer in answers:
+        conditions = {one.type: one for one in map(condition_of, maps(answer.get("conditions")))}
+        resolved = ("ResolvedRefs",) if "ResolvedRefs" in conditions else ()
+        found = _holding(seen, conditions, ("Accepted", *resolved))
+        if found is not None:
+            return found
+    return ready("accepted", f"{seen} is accepted by all {len(answers)} that have answered")
+
+
 def _served(seen: Seen) -> Readiness | None:
     found = seen.condition("Ready")
     if seen.observed is None and (found is None or found.generation is None):
@@ -189,5 +205,9 @@ CUSTOM: dict[tuple[str, str], Callable[[Seen], Readiness]] = {
     (_GATEWAY, "TLSRoute"): route,
     (_GATEWAY, "TCPRoute"): route,
     (_GATEWAY, "UDPRoute"): route,
+    (_GATEWAY, "ListenerSet"): gateway,
+    (_GATEWAY, "BackendTLSPolicy"): policy,
     (_GATEWAY, "ReferenceGrant"): exists,
+    ("serving.kserve.io", "ServingRuntime"): exists,
+    ("serving.kserve.io", "ClusterServingRuntime"): exists,
 }

@@ -210,6 +210,7 @@ WORKLOADS: dict[tuple[str, str], Callable[[Seen], Readiness]] = {
     ("apps", "StatefulSet"): stateful_set,
     ("apps", "DaemonSet"): daemon_set,
     ("apps", "ReplicaSet"): replica_set,
+    ("", "ReplicationController"): replica_set,
     ("", "Pod"): pod,
     ("batch", "Job"): job,
     ("batch", "CronJob"): cron_job,
