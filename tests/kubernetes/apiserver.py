@@ -417,7 +417,7 @@ class ApiServer(Objects):
     ) -> Object:
         if method == "PATCH":
             # Only the server's own kinds know of which fields a list is a map.
-            own = kind in self._own or kind.group == "apps"
+            own = kind in self._own or kind.group in ("", "apps", "batch")
             if content == "application/strategic-merge-patch+json" and own:
                 after = strategic(copy.deepcopy(found), body)
             elif content == "application/merge-patch+json":
