@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from airflow_pipeops.build.operators.smoke import SmokeTestOperator as SmokeTestOperator
     from airflow_pipeops.build.operators.tests import RunTestsOperator as RunTestsOperator
     from airflow_pipeops.delivery.deliverable import Deliverable as Deliverable
+    from airflow_pipeops.delivery.ledger.hook import SigningKeyHook as SigningKeyHook
     from airflow_pipeops.delivery.operators import RecordOperator as RecordOperator
     from airflow_pipeops.delivery.records import Record as Record
     from airflow_pipeops.deploy.apply.operators import ApplyManifestsOperator as ApplyManifestsOperator
@@ -222,6 +223,7 @@ _MODULES = {
     "SmokeTestOperator": "build.operators.smoke",
     "UndoManifestsOperator": "deploy.apply.operators",
     "VerifyImageOperator": "build.operators.signatures",
+    "SigningKeyHook": "delivery.ledger.hook",
     "StorageHook": "base.storage",
     "SyncFailed": "exceptions",
     "SystemFailure": "exceptions",

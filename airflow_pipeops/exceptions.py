@@ -52,6 +52,7 @@ _CONNECTION_TYPES = {
     "http": ("HTTP", "http"),
     "kubernetes": ("Kubernetes Cluster Connection", "kubernetes"),
     "mlflow": ("MLflow", "mlflow"),
+    "pipeops_signing_key": ("Signing key", "signing-key"),
     "pipeops_storage": ("Folder or object storage", "folder-or-object-storage"),
 }
 

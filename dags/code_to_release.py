@@ -10,10 +10,14 @@
 
 Nothing is deployed by this DAG: it commits the desired state, and waits until Argo CD has brought exactly that
 revision to life. Environments differ by connections only.
+
+The image is built on the worker, or elsewhere: PIPEOPS_BUILD_IN=kubernetes, PIPEOPS_BUILD_OPTIONS=options of that backend.
 """
 
 from __future__ import annotations
 
+import json
+import os
 from datetime import timedelta
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
@@ -27,6 +31,8 @@ from airflow_pipeops.git.operators import GitOpsCommitOperator, ResolveCommitOpe
 from airflow_pipeops.git.triggers import GitPushTrigger
 
 CODE, DESIRED_STATE = "pipeops_app_repo", "pipeops_gitops_repo"
+BUILD_IN = os.environ.get("PIPEOPS_BUILD_IN", "local")
+BUILD_OPTIONS = json.loads(os.environ.get("PIPEOPS_BUILD_OPTIONS", "{}"))
 
 service = Deliverable("delay-api", environments=("staging", "production"))
 pushed = service.signal("push", GitPushTrigger(git_conn_id=CODE, poll_interval=2))
@@ -118,6 +124,8 @@ with DAG(
         git_conn_id=CODE,
         commit=commit.output["commit"],
         image=service.name,
+        backend=BUILD_IN,
+        backend_options=BUILD_OPTIONS,
         deliverable=service,
         parents=[test.output["record_id"]],
     )

@@ -6,10 +6,11 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from airflow_pipeops.argo_workflows.clients.protocol import ArgoWorkflows, WorkflowRef
-from airflow_pipeops.argo_workflows.status import Node, WorkflowStatus, read
+from airflow_pipeops.argo_workflows.status import OVER, Node, WorkflowStatus, read
 from airflow_pipeops.base.retries import pause
 from airflow_pipeops.exceptions import NotFound, PipeOpsError, Unreachable, Unsupported
 from airflow_pipeops.redaction import redacted
@@ -37,19 +38,23 @@ class Follower:
         self._client, self._ref, self._say = client, ref, say
         #: Pod -> lines that were said.
         self.said: Counter[str] = Counter()
-        #: All of it was said.
+        #: All of it was said: it was read to its end once more after the workflow was seen to have ended.
         self.complete = False
 
     async def run(self) -> None:
         """Follow until the workflow has ended; whatever goes wrong, the log of a task is not worth its failure."""
-        failures = 0
+        failures, over = 0, False
         while True:
             try:
-                await self._once()
-                # A stream may also end since somebody in between has lost patience.
-                if read(await self._client.get(self._ref)).over:
-                    self.complete = True
+                seen = await self._once(follow=not over)
+                if over:
+                    # Pods that are gone have an empty log, which ends as well as a whole one.
+                    self.complete = all(seen[pod] >= count for pod, count in self.said.items())
                     return
+                # A stream also ends since somebody in between has lost patience, and what came later was not in it.
+                over = read(await self._client.get(self._ref)).over
+                if over:
+                    continue
             except NotFound:
                 failures += 1  # a server that caches may not know it yet
                 if failures > 3:
@@ -61,10 +66,10 @@ class Follower:
                 return
             await asyncio.sleep(pause(failures))
 
-    async def _once(self) -> None:
-        """Follow one stream; it begins with the first line, of which those that were said are left out."""
+    async def _once(self, *, follow: bool) -> Counter[str]:
+        """Read one stream; it begins with the first line, of which those that were said are left out."""
         seen: Counter[str] = Counter()
-        async with aclosing(self._client.logs(self._ref, follow=True)) as lines:
+        async with aclosing(self._client.logs(self._ref, follow=follow)) as lines:
             async for pod, line in lines:
                 seen[pod] += 1
                 if seen[pod] <= self.said[pod]:
@@ -74,6 +79,20 @@ class Follower:
                     self._say(f"(more than {MOST_LINES:,} lines: the rest is left out)")
                 if sum(self.said.values()) < MOST_LINES:
                     self._say(f"[{pod}] {redacted(line)}")
+        return seen
+
+
+@dataclass(frozen=True)
+class Log:
+    """What is left of the log of a node.
+
+    :param lines: its lines; ``None`` where no log is left.
+    :param doubt: why lines may be missing, and why no log is left; empty where it was read to its end after its container
+        had ended.
+    """
+
+    lines: list[str] | None
+    doubt: str = ""
 
 
 async def followed(follower: Follower | None, work: Awaitable[Result]) -> Result:
@@ -95,40 +114,47 @@ async def followed(follower: Follower | None, work: Awaitable[Result]) -> Result
         await asyncio.gather(following, return_exceptions=True)
 
 
-async def log_of(
-    client: ArgoWorkflows, status: WorkflowStatus, node: Node, tail: int = 0
-) -> list[str] | None:
+async def log_of(client: ArgoWorkflows, status: WorkflowStatus, node: Node, tail: int = 0) -> Log:
     """Return the log of a node: of its pod, else the archived one.
 
     :param client: reaches it.
     :param status: the workflow.
     :param node: one of its nodes that ran in a pod.
     :param tail: its last lines only.
-    :return: the lines; ``None`` where no log is left.
+    :return: the log.
     """
     ref = WorkflowRef(status.name, status.namespace, status.uid)
+    found: list[str] = []
+    gone = "the pod is gone, and they were not archived"
+    doubt = "" if node.phase in OVER else "its container has not ended"
     try:
         pod = node.pod(status.name)
         async with aclosing(client.logs(ref, pod=pod, tail=tail)) as lines:
-            found = [line async for _, line in lines]
-    except PipeOpsError:
-        found = []
-    if found:
-        return found
+            async for _, line in lines:
+                found.append(line)
+    except NotFound:
+        pass
+    except PipeOpsError as error:
+        doubt = f"reading it broke off: {error.message}"
+        gone = error.message
+    if found and not doubt:
+        return Log(found)
     try:
         content = await client.artifact(ref, node.id, MAIN_LOGS, archived=status.archived)
-    except Unsupported:
-        return None
-    except PipeOpsError:
+    except PipeOpsError as error:
+        if found:
+            return Log(found, doubt)
         # That pods are gone looks like an empty log; a node that kept its log, printed nothing.
         kept = any(one.get("name") == MAIN_LOGS for one in node.artifacts)
-        return [] if kept else None
-    found = content.splitlines()
-    return found[-tail:] if tail else found
+        if kept and not isinstance(error, Unsupported):
+            return Log([])
+        return Log(None, gone)
+    archived = content.splitlines()
+    return Log(archived[-tail:] if tail else archived)
 
 
 async def say_logs(client: ArgoWorkflows, status: WorkflowStatus, said: Mapping[str, int], say: Say) -> None:
-    """Say what of the logs of a workflow's nodes was not said while it ran.
+    """Say what of the logs of a workflow's nodes was not said while it ran, and where something may be missing.
 
     :param client: reaches them.
     :param status: the whole workflow.
@@ -138,18 +164,21 @@ async def say_logs(client: ArgoWorkflows, status: WorkflowStatus, said: Mapping[
     left = MOST_LINES - sum(said.values())
     for node in [node for node in status.nodes if node.type == "Pod" and node.started_at]:
         already = said.get(node.pod(status.name), 0)
-        lines = await log_of(client, status, node)
-        if lines is None and already:
+        log = await log_of(client, status, node)
+        if log.lines is None and not already:
+            say(f"[{node.shown}] no logs are left: {log.doubt}")
             continue
-        if lines is None:
-            say(f"[{node.shown}] no logs are left: the pod is gone, and they were not archived")
-            continue
-        lines = lines[already:]
+        kept, doubt = log.lines or [], log.doubt
+        if len(kept) < already:
+            doubt = doubt or "less of it is left than was read before"
+        lines = kept[already:]
         for line in lines[: max(0, left)]:
             say(f"[{node.shown}] {redacted(line[:10_000])}")
         if len(lines) > left:
             say(f"(more than {MOST_LINES:,} lines: the rest is left out)")
             return
+        if doubt:
+            say(f"[{node.shown}] the log may be incomplete: {doubt}")
         left -= len(lines)
 
 
@@ -159,7 +188,7 @@ async def tails_of(
     """Return the last lines of nodes by their id; a node of which no log is left is not among them."""
     found = {}
     for node in nodes:
-        lines = await log_of(client, status, node, tail)
-        if lines is not None:
-            found[node.id] = lines
+        log = await log_of(client, status, node, tail)
+        if log.lines is not None:
+            found[node.id] = log.lines
     return found

@@ -1,80 +1,233 @@
-"""The passport of what is live: a release, and everything it was made from, for a terminal."""
+"""The passport of what is live: what it is, since when, made from what, deployed by which commit, approved by whom."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import sqlite3
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from airflow_pipeops.delivery.events import misplaced
-from airflow_pipeops.delivery.records import Record, readable
-from airflow_pipeops.delivery.trace import Trace, trace
+from airflow_pipeops.base.documents import map_, text
+from airflow_pipeops.base.serialisation import JsonForm
+from airflow_pipeops.delivery.queries.facts import Fact
+from airflow_pipeops.delivery.queries.history import history
+from airflow_pipeops.delivery.queries.live import Cell, cell_of, live, revision_of, since
+from airflow_pipeops.delivery.queries.tracing import Step, Walk, up
 
 #: Which fact of a record tells the most in one line.
 _TELLS = {
     "commit": ("subject", "author"),
-    "validation": ("subject", "passed"),
-    "dataset": ("rows", "digest"),
+    "validation": ("subject", "batch", "passed"),
+    "dataset": ("batch", "rows", "digest"),
+    "batch": ("batch", "rows", "digest"),
     "workflow": ("namespace", "name", "progress"),
     "image": ("reference", "builder"),
+    "training": ("trainer", "rows"),
     "model": ("name", "version", "sha256"),
-    "evaluation": ("reason",),
-    "drift": ("share", "drifted"),
+    "evaluation": ("reason", "metric", "value"),
+    "drift": ("batch", "share", "drifted"),
     "differences": ("app", "revision", "reason"),
     "decision": ("action", "reasons"),
+    "approval": ("subject", "approved_by", "answer"),
     "change": ("commit", "file"),
     "release": ("app", "revision", "health"),
+    "rollback": ("app", "revision", "reason"),
     "incident": ("what",),
 }
+#: Of an unknown kind, so many facts are told.
+_UNKNOWN_TELLS = 3
 
 
-def ledger(events: Iterable[Mapping[str, Any]]) -> list[Record]:
-    """Pick the records out of asset events as Airflow's API returns them.
+@dataclass(frozen=True)
+class Answer(JsonForm):
+    """What a passport says to one question.
 
-    Only events that a task emitted count; one posted by hand is not a fact that anything here found, and a record about
-    something else than its asset is none of this asset.
-
-    :return: the records, oldest first.
+    :param question: in plain words.
+    :param answer: in plain words; ``unknown`` where the ledger does not tell.
+    :param records: ids of the records that say so.
     """
-    ordered = sorted(events, key=lambda event: (event["timestamp"], event["id"]))
-    emitted = [event for event in ordered if event.get("source_task_id")]
-    return [
-        record
-        for event in emitted
-        for record in readable([event["extra"] or {}])
-        if not misplaced(record, str(event.get("uri") or ""))
-    ]
+
+    question: str
+    answer: str
+    records: tuple[str, ...] = ()
 
 
-def latest_release(
-    records: Iterable[Record], deliverable: str, environment: str = "production"
-) -> Record | None:
-    """Return the newest release of a deliverable in an environment."""
-    found = [
-        r for r in records if (r.kind, r.deliverable, r.environment) == ("release", deliverable, environment)
-    ]
-    return found[-1] if found else None
+@dataclass(frozen=True)
+class Passport(JsonForm):
+    """What a record was made from; of a release, with what a person asks about it.
+
+    :param fact: the record, usually a release.
+    :param cell: of a release: what it brought.
+    :param live: of a release: whether it is what is live now.
+    :param since: of a release: since when its version is, or was, live without another in between.
+    :param before: of a release: what was live before that.
+    :param incidents: of a release: what went wrong from then until the next version, the newest first.
+    :param answers: to what a person asks.
+    :param walk: all that it was made from.
+    """
+
+    fact: Fact
+    cell: Cell | None
+    live: bool
+    since: str
+    before: Cell | None
+    incidents: tuple[Fact, ...]
+    answers: tuple[Answer, ...]
+    walk: Walk
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form, with whether it is complete."""
+        return {**super().to_json(), "complete": self.walk.complete}
 
 
-def passport(records: list[Record], release: Record) -> Trace:
-    """Walk from a release to everything it was made from."""
-    return trace(release.id, records)
+def passport(
+    connection: sqlite3.Connection, fact: Fact, *, allowed: Collection[str] | None = None
+) -> Passport:
+    """Put together the passport of a record.
 
-
-def lines(found: Trace) -> list[str]:
-    """Return the passport as lines: one record each, indented by its distance, gaps included."""
-    return [f"{'  ' * step.depth}{_line(step.id, step.record)}" for step in found.steps]
-
-
-def _line(identifier: str, record: Record | None) -> str:
-    if record is None:
-        return f"? {identifier[:12]}  (nobody holds this record any more)"
-    where = f" ({record.environment})" if record.environment else ""
-    facts = ", ".join(
-        f"{key}={_short(record.body[key])}" for key in _TELLS[record.kind] if key in record.body
+    :param connection: to the index of the ledger.
+    :param fact: the record.
+    :param allowed: the deliverables that the reader may see; none means all.
+    :return: the passport.
+    """
+    walk = up(connection, fact.id, allowed=allowed)
+    if fact.kind != "release" or not fact.environment or fact.problem:
+        return Passport(fact, None, False, "", None, (), _answers(walk, None, "", None, ()), walk)
+    place: dict[str, Any] = {
+        "deliverable": fact.deliverable,
+        "environment": fact.environment,
+        "allowed": allowed,
+    }
+    cell = cell_of(connection, fact)
+    now = live(connection, fact.deliverable, fact.environment, allowed=allowed)
+    first = since(connection, cell)
+    earlier = history(connection, **place, kinds=("release",), end=first, limit=1).items
+    later = history(connection, **place, kinds=("release",), start=_after(fact), limit=1000).items
+    ended = next((one.at for one in reversed(later) if cell.revision != revision_of(one)), "~")
+    incidents = history(connection, **place, kinds=("incident",), start=first, end=ended, limit=10).items
+    incidents += tuple(
+        one
+        for one in history(connection, **place, kinds=("incident",), start=ended, limit=10).items
+        if fact.id in one.parents
     )
-    return f"{record.kind}{where} {identifier[:12]}  {facts}"
+    before = cell_of(connection, earlier[0]) if earlier else None
+    return Passport(
+        fact,
+        cell,
+        now is not None and now.release == fact.id and now.state == "live",
+        first,
+        before,
+        incidents,
+        _answers(walk, cell, first, before, incidents),
+        walk,
+    )
+
+
+def _after(fact: Fact) -> str:
+    return fact.at + "~"  # the next time that a text can hold
+
+
+def _answers(
+    walk: Walk, cell: Cell | None, first: str, before: Cell | None, incidents: Sequence[Fact]
+) -> tuple[Answer, ...]:
+    """Answer what a person asks first. Pure."""
+    found = []
+    if cell is not None:
+        named = f"{cell.version} ({cell.version_of})" if cell.version else "unknown"
+        found.append(Answer("What is it?", named, (cell.release,)))
+        found.append(Answer("Since when?", _time(first), (cell.release,)))
+    data = walk.of_kind("dataset", "batch")
+    found.append(_answer("Made from which data?", data, _data))
+    found.append(_answer("From which commit?", walk.of_kind("commit")[:1], _commit))
+    if cell is not None:
+        found.append(_answer("Deployed by which commit?", walk.of_kind("change")[:1], _change))
+        approved = Answer(
+            "Approved by whom?", cell.approved_by or "unknown", tuple(filter(None, [cell.approval]))
+        )
+        found.append(approved)
+    gates = [
+        one
+        for one in walk.of_kind("validation", "evaluation")
+        if "passed" in one.body or "promote" in one.body
+    ]
+    found.append(_answer("Which gates has it passed?", gates, _gate))
+    if cell is not None:
+        was = (
+            f"{before.version} ({before.version_of}), released {_time(before.at)}"
+            if before
+            else "nothing, as far as the ledger goes back"
+        )
+        found.append(Answer("What was live before?", was, (before.release,) if before else ()))
+        went = (
+            "; ".join(text(one.body.get("what"), 200) or "an incident" for one in incidents)
+            or "nothing that was recorded"
+        )
+        found.append(Answer("What went wrong since?", went, tuple(one.id for one in incidents)))
+    return tuple(found)
+
+
+def _answer(question: str, facts: Sequence[Fact], said: Any) -> Answer:
+    told = list(dict.fromkeys(filter(None, map(said, facts))))
+    return Answer(question, "; ".join(told) or "unknown", tuple(one.id for one in facts))
+
+
+def _data(fact: Fact) -> str:
+    name = text(fact.body.get("batch")) or text(fact.body.get("subject")) or fact.deliverable
+    rows = fact.body.get("rows")
+    rows = map_(rows).get("") if isinstance(rows, Mapping) else rows
+    digest = text(fact.body.get("digest"))
+    return f"{name}{f', {rows} rows' if isinstance(rows, int) else ''}{f', digest {digest[:12]}' if digest else ''}"
+
+
+def _commit(fact: Fact) -> str:
+    commit = fact.commit or text(fact.body.get("commit"))
+    subject, author = text(fact.body.get("subject"), 100), text(fact.body.get("author"))
+    return f"{commit[:12]}{f' {subject!r}' if subject else ''}{f' by {author}' if author else ''}"
+
+
+def _change(fact: Fact) -> str:
+    commit, repository = text(fact.body.get("commit")), text(fact.body.get("repository"))
+    return f"{commit[:12]}{f' in {repository}' if repository else ''}"
+
+
+def _gate(fact: Fact) -> str:
+    ok = fact.body.get("passed") is True or fact.body.get("promote") is True
+    return f"{text(fact.body.get('subject')) or 'challenger'}: {'yes' if ok else 'no'}"
+
+
+def lines(walk: Walk) -> list[str]:
+    """Return a walk as lines: one record each, indented by its distance, gaps included."""
+    return [f"{'  ' * step.depth}{line(step)}" for step in walk.steps]
+
+
+def line(step: Step) -> str:
+    """Say in one line what a step of a walk is."""
+    fact = step.fact
+    if step.hidden:
+        return f"- {step.id[:12]}  (you may not see this record)"
+    if fact is None:
+        return f"? {step.id[:12]}  (nobody holds this record any more)"
+    where = f" ({flat(fact.environment)})" if fact.environment else ""
+    doubt = f"  (not believed: {flat(fact.problem)})" if fact.problem else ""
+    return f"{flat(fact.kind)}{where} {step.id[:12]}  {told(fact)}{doubt}"
+
+
+def told(fact: Fact) -> str:
+    """Say in a few words what a record tells."""
+    keys: Iterable[str] = _TELLS.get(fact.kind) or list(fact.body)[:_UNKNOWN_TELLS]
+    return ", ".join(f"{flat(key)}={_short(fact.body[key])}" for key in keys if key in fact.body)
+
+
+def _time(at: str) -> str:
+    return f"{at[:10]} {at[11:19]} UTC"
 
 
 def _short(value: Any) -> str:
-    text = "; ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return text if len(text) <= 90 else text[:87] + "..."
+    said = flat("; ".join(map(str, value)) if isinstance(value, list) else value)
+    return said if len(said) <= 90 else said[:87] + "..."
+
+
+def flat(value: Any) -> str:
+    """Return a value as one line without what moves the cursor of a terminal."""
+    said = "" if value is None else str(value)
+    return "".join(letter if letter.isprintable() else " " for letter in said)

@@ -134,17 +134,6 @@ class AirflowApi:
         path = f"/dags/{dag}/dagRuns/{quote(run, safe='')}/upstreamAssetEvents"
         return list(self.call("GET", path)["asset_events"])
 
-    def asset_events(self) -> list[dict[str, Any]]:
-        """Return all asset events, oldest first, page by page."""
-        events: list[dict[str, Any]] = []
-        while True:
-            page = self.call(
-                "GET", "/assets/events", params={"limit": 100, "offset": len(events), "order_by": "timestamp"}
-            )
-            events += page["asset_events"]
-            if not page["asset_events"] or len(events) >= page["total_entries"]:
-                return events
-
     def asset_state(self, name: str) -> list[dict[str, Any]]:
         """Return what a watcher keeps in the state store of its asset; empty before its first look."""
         assets = self.call("GET", "/assets", params={"name_pattern": name, "limit": 100})["assets"]

@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_pipeops.delivery.passport import latest_release, ledger, lines, passport
+from airflow_pipeops.delivery.ledger.index import reader
+from airflow_pipeops.delivery.passport import lines
+from airflow_pipeops.delivery.queries.history import history
+from airflow_pipeops.delivery.queries.live import live
+from airflow_pipeops.delivery.queries.tracing import up
 from airflow_pipeops.demo.claims import Claims
 from airflow_pipeops.demo.model_track import ModelTrack
 from airflow_pipeops.demo.service_track import ServiceTrack
 from airflow_pipeops.demo.teller import Teller
 
 if TYPE_CHECKING:
-    from airflow_pipeops.delivery.records import Record
+    from airflow_pipeops.delivery.queries.facts import Fact
     from airflow_pipeops.demo.stack import Stack
 
 DAGS = ("code_to_release", "data_to_model", "drift_to_retrain", "release_guard", "desired_state_drift")
@@ -52,44 +57,48 @@ def run(stack: Stack, *, claims_file: Path | None = None, say: Callable[[str], N
     seconds = time.monotonic() - started
 
     teller.chapter("What is live, and what it was made from")
-    records = ledger(teller.api.asset_events())
-    for deliverable in ("delay-api", "flight-delay"):
-        release = latest_release(records, deliverable)
-        if release is None:
-            claims.check(f"{deliverable} has a release record", False, "none")
-            continue
-        found = passport(records, release)
-        claims.check(
-            f"the passport of {deliverable} in production has no gap", found.complete, len(found.gaps)
-        )
-        for line in lines(found):
-            say(f"    {line}")
-    for line in table(records):
+    stack.airflow("pipeops", "ledger", "ingest")
+    with closing(reader(stack.home / "airflow" / "pipeops" / "index.db")) as connection:
+        for deliverable in ("delay-api", "flight-delay"):
+            cell = live(connection, deliverable, "production")
+            if cell is None:
+                claims.check(f"{deliverable} has a release record", False, "none")
+                continue
+            walk = up(connection, cell.release)
+            claims.check(
+                f"the passport of {deliverable} in production has no gap", walk.complete, len(walk.gaps)
+            )
+            for line in lines(walk):
+                say(f"    {line}")
+        told = history(connection, kinds=_TOLD, limit=1000).items
+        records = int(connection.execute("SELECT count(*) FROM records").fetchone()[0])
+    for line in table(reversed(told)):
         say(f"    {line}")
     say(
         f"The story took {seconds / 60:.1f} minutes; all processes together needed {peak.bytes / 2**30:.1f} GiB at most."
     )
     if claims_file is not None:
-        claims.write(claims_file, seconds=round(seconds), peak_memory_bytes=peak.bytes, records=len(records))
+        claims.write(claims_file, seconds=round(seconds), peak_memory_bytes=peak.bytes, records=records)
     return claims.hold
 
 
-def table(records: list[Record]) -> list[str]:
+#: Kinds of record that the end of the story tells.
+_TOLD = ("release", "decision", "evaluation", "differences", "incident")
+
+
+def table(facts: Iterable[Fact]) -> list[str]:
     """Return what happened, a line for each release, decision, evaluation, difference from Git and incident."""
     rows = []
-    for record in records:
-        if record.kind in ("release", "decision", "evaluation", "differences", "incident"):
-            body = record.body
-            told = (
-                body.get("reason")
-                or body.get("what")
-                or "; ".join(body.get("reasons", ()))
-                or body.get("app", "")
-            )
-            label = body.get("action") or record.environment or record.kind
-            rows.append(
-                f"{record.at[11:19]}  {record.deliverable:13} {record.kind:11} {label:11} {str(told)[:110]}"
-            )
+    for fact in facts:
+        body = fact.body
+        told = (
+            body.get("reason")
+            or body.get("what")
+            or "; ".join(body.get("reasons", ()))
+            or body.get("app", "")
+        )
+        label = body.get("action") or fact.environment or fact.kind
+        rows.append(f"{fact.at[11:19]}  {fact.deliverable:13} {fact.kind:11} {label:11} {str(told)[:110]}")
     return rows
 
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from airflow_pipeops.base.keys import is_encrypted, private_key
 from airflow_pipeops.exceptions import InvalidInput
-from airflow_pipeops.git.keys import is_encrypted, private_key
 from airflow_pipeops.git.urls import parse
 from airflow_pipeops.redaction import redacted, remember
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.arguments import mapping, not_empty, positive
 from airflow_pipeops.delivery.events import started_by
+from airflow_pipeops.delivery.ledger.checkpoints import TRAILER, to_commit
 from airflow_pipeops.delivery.links import CommitLink
 from airflow_pipeops.delivery.operators import (
     DeliveryOperator,
@@ -119,6 +120,8 @@ class _DesiredStateOperator(_GitOperator):
         if self.deliverable is not None:
             trailers["PipeOps-Deliverable"] = self.deliverable.name
             trailers["PipeOps-Environment"] = str(self.environment)
+            if checkpoint := to_commit():
+                trailers[TRAILER] = checkpoint
         return trailers
 
     def _where(self, client: GitRepository) -> dict[str, Any]:

@@ -298,7 +298,46 @@ class GitRepository:
             )  # fmt: skip
         return output.code == 0 or "remote ref does not exist" in output.stderr + output.text
 
+    @_healing
+    def trailers(self, name: str) -> list[tuple[str, str]]:
+        """Read a trailer of all commits of the branch.
+
+        :param name: of the trailer.
+        :return: the commits that have it, with its value, the newest first.
+        """
+        tip = self.fetch()
+        output = self._cache.run(
+            "log", "--no-show-signature", "-z",
+            f"--format=%H %(trailers:key={name},valueonly,separator=%x0A)", tip, "--",
+        )  # fmt: skip
+        records = (record.partition(" ") for record in output.decode("utf-8", "replace").split("\0"))
+        return [
+            (sha, line.strip()) for sha, _, values in records for line in values.splitlines() if line.strip()
+        ]
+
     # Write
+
+    def begin(self, folder: Path, message: str) -> str:
+        """Push the first commit of a branch that is not there yet.
+
+        :param folder: with the files of the commit.
+        :param message: of the commit.
+        :return: the commit.
+        :raises SystemFailure: also where somebody else began it meanwhile; nothing is overwritten.
+        """
+        with tempfile.TemporaryDirectory(prefix="pipeops-git-") as scratch:
+            where = {"GIT_WORK_TREE": str(folder)}
+            for role in ("AUTHOR", "COMMITTER"):
+                where |= {f"GIT_{role}_NAME": self.author.name, f"GIT_{role}_EMAIL": self.author.email}
+
+            def git(*arguments: str) -> str:
+                return self._git.run(*arguments, directory=Path(scratch), extra=where).text
+
+            git("init", "--quiet", "--template=")
+            git("add", "--all")
+            git("commit", "--quiet", "--message", message)
+            git("push", "--quiet", "--no-verify", "--", self.url, f"HEAD:refs/heads/{self.branch}")
+            return git("rev-parse", "HEAD").strip()
 
     @_healing
     def commit_edit(

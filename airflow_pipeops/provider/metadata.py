@@ -173,6 +173,23 @@ def _connection_types() -> list[dict[str, Any]]:
             },
         },
         {
+            "connection-type": "pipeops_signing_key",
+            "hook-class-name": "airflow_pipeops.delivery.ledger.hook.SigningKeyHook",
+            "hook-name": "Signing key",
+            "ui-field-behaviour": {
+                "hidden-fields": ["schema", "port", "host", "password"],
+                "relabeling": {"login": "Name of the key"},
+                "placeholders": {"login": "pipeops.example.com"},
+            },
+            "conn-fields": {
+                "private_key": _text(
+                    "Ed25519 private key",
+                    "PEM or OpenSSH. Line breaks may be missing; Base64 of the file will do.",
+                    format="multiline",
+                ),
+            },
+        },
+        {
             "connection-type": "pipeops_storage",
             "hook-class-name": "airflow_pipeops.base.storage.StorageHook",
             "hook-name": "Folder or object storage",
@@ -248,6 +265,7 @@ def get_provider_info() -> dict[str, Any]:
                     "airflow_pipeops.git.hook",
                     "airflow_pipeops.models.hook",
                     "airflow_pipeops.base.storage",
+                    "airflow_pipeops.delivery.ledger.hook",
                 ],
             }
         ],

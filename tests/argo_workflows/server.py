@@ -91,6 +91,10 @@ class ArgoServer(ApiServer):
         self.completing = True
         #: (namespace, workflow, pod) -> lines.
         self.logs: dict[tuple[str, str, str], list[str]] = {}
+        #: A log that is followed ends with the workflow, and without what was written since it was first told.
+        self.loses_ends = False
+        #: A log that is not followed breaks off after so many lines.
+        self.logs_break_after: int | None = None
         #: (uid, node id, artifact name) -> content.
         self.artifacts: dict[tuple[str, str, str], bytes] = {}
         #: What did not fit the published description, of what came and of what was answered.
@@ -699,10 +703,14 @@ class ArgoServer(ApiServer):
             with self.lock:
                 live = self.read("workflows", *key)
                 found = {one[2]: list(lines) for one, lines in self.logs.items() if one[:2] == key}
+            if follow and self.loses_ends and sent:
+                found = {}
             for name, lines in found.items():
                 if pod in ("", name):
                     first = sent.get(name, max(0, len(lines) - tail) if tail else 0)
-                    for line in lines[first:]:
+                    for at, line in enumerate(lines[first:]):
+                        if not follow and at == self.logs_break_after:
+                            raise asyncio.CancelledError
                         await self._line(send, {"content": line, "podName": name}, {}, "log_entry")
                     sent[name] = len(lines)
             if not follow or live is None or _phase(live) in OVER:

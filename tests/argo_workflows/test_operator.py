@@ -20,7 +20,7 @@ from airflow_pipeops.delivery.deliverable import Deliverable
 from airflow_pipeops.exceptions import InvalidInput, WorkflowFailed
 from tests.argo_workflows.conftest import Store
 from tests.argo_workflows.running import MANIFEST, Play, cleared, fired, restored, run, task, until
-from tests.argo_workflows.server import ArgoServer, Plan
+from tests.argo_workflows.server import ArgoServer, Plan, pod_of
 from tests.kubernetes.apiserver import Fault
 
 operator = partial(task, ArgoWorkflowOperator, workflow=MANIFEST)
@@ -175,6 +175,76 @@ def test_a_log_whose_stream_ended_early_is_said_to_its_end(
         run(operator(), context)
     said = [record.getMessage() for record in log.records]
     assert [sum(line in one for one in said) for line in lines] == [1] * 6
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+@pytest.mark.parametrize("collected", [False, True])
+def test_a_stream_that_ends_with_the_workflow_may_have_ended_before_it(
+    argo: ArgoServer,
+    context: dict[str, Any],
+    deferrable: bool,
+    collected: bool,
+    log: pytest.LogCaptureFixture,
+) -> None:
+    """A proxy closes it properly, and what was written since is read from the pods; or it is said that it may be missing."""
+    argo.loses_ends = True
+
+    def work(name: str) -> None:
+        argo.begin(name)
+        argo.log(name, "fit", "epoch 1")
+        until(lambda: "epoch 1" in log.text)
+        argo.log(name, "fit", "epoch 2")
+        if collected:
+            argo.collect_pods(name)
+        argo.finish(name)
+
+    with Play(argo, work):
+        run(operator(deferrable=deferrable), context)
+    said = [record.getMessage() for record in log.records]
+    assert [sum(line in one for one in said) for line in ("epoch 1", "epoch 2")] == [1, 0 if collected else 1]
+    assert any("the log may be incomplete: the pod is gone" in one for one in said) is collected
+
+
+def test_a_log_whose_reading_breaks_off_is_said_to_be_incomplete(
+    argo: ArgoServer, context: dict[str, Any], log: pytest.LogCaptureFixture
+) -> None:
+    argo.logs_break_after = 5
+
+    def work(name: str) -> None:
+        argo.begin(name)
+        argo.node(name, "fit", "Succeeded", exit_code=0, log=tuple(f"line {at}" for at in range(20)))
+        argo.finish(name)
+
+    with Play(argo, work):
+        run(operator(logs="end"), context)
+    said = [record.getMessage() for record in log.records]
+    assert any("line 0" in one for one in said)
+    assert any("the log may be incomplete: reading it broke off" in one for one in said)
+
+
+def test_a_large_log_is_read_to_its_end_through_the_kubernetes_api(
+    argo: ArgoServer, context: dict[str, Any], log: pytest.LogCaptureFixture
+) -> None:
+    """One answer of the end of a log holds no more than 256 KiB."""
+
+    def work(name: str) -> None:
+        argo.begin(name)
+        argo.node(name, "fit", "Succeeded", exit_code=0)
+        nodes = argo.one(name)["status"]["nodes"].values()
+        pod = pod_of(argo.one(name), next(one for one in nodes if one["displayName"] == "fit"))
+        spec = {"containers": [{"name": "main", "image": "alpine"}]}
+        status = {"phase": "Succeeded"}
+        argo.put(
+            "", "v1", "pods", {"metadata": {"name": pod, "namespace": "argo"}, "spec": spec, "status": status}
+        )
+        for at in range(1000):
+            argo.say("argo", pod, "main", f"{at} " + "x" * 600)
+        argo.finish(name)
+
+    with Play(argo, work):
+        run(operator(**kubernetes), context)
+    said = [record.getMessage().split(" x")[0] for record in log.records]
+    assert [one for one in said if one.startswith("[fit] ")] == [f"[fit] {at}" for at in range(1000)]
 
 
 @pytest.mark.parametrize(("archived", "said"), [(True, "kept line"), (False, "no logs are left")])
@@ -455,6 +525,21 @@ def test_a_lost_machine_is_retried_as_such(argo: ArgoServer, context: dict[str, 
 
     with Play(argo, work):
         assert run(operator(), context)["phase"] == "Succeeded"
+
+
+def test_without_a_server_a_lost_machine_is_no_promise_of_a_retry(
+    argo: ArgoServer, context: dict[str, Any]
+) -> None:
+    """The next attempt of the task would find the same workflow, failed as it is."""
+
+    def lost(name: str) -> None:
+        argo.begin(name)
+        argo.node(name, "prepare", "Succeeded")
+        argo.node(name, "fit", "Error", message="Pod was terminated in response to imminent node shutdown.")
+        argo.finish(name, "Error", message="child 'fit' errored")
+
+    with Play(argo, lost), pytest.raises(AirflowFailException, match="clear the task to run it anew"):
+        run(operator(**kubernetes), context)
 
 
 def test_a_lost_answer_to_the_retry_retries_once(argo: ArgoServer, context: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ from airflow_pipeops.base.storage import StorageHook
 from airflow_pipeops.base.watchers import LONGEST_PAUSE
 from airflow_pipeops.build.operators import SmokeTestOperator
 from airflow_pipeops.delivery.events import triggering_records, triggering_signals
+from airflow_pipeops.delivery.ledger.hook import SigningKeyHook
 from airflow_pipeops.exceptions import InvalidInput, NotConfigured
 from airflow_pipeops.flux.hook import FluxHook
 from airflow_pipeops.git.hook import GitHook
@@ -42,6 +43,7 @@ PAGE = "https://github.com/airflow-pipeops/airflow-pipeops/blob/main/docs/connec
         (lambda: asyncio.run(FluxHook("nobody_made_it").aclient()), "kubernetes", "kubernetes"),
         (lambda: MLflowHook("nobody_made_it").get_registry(), "MLflow (mlflow)", "mlflow"),
         (lambda: StorageHook("nobody_made_it").get_conn(), "pipeops_storage", "folder-or-object-storage"),
+        (lambda: SigningKeyHook("nobody_made_it").get_conn(), "pipeops_signing_key", "signing-key"),
         (
             lambda: SmokeTestOperator(task_id="x", http_conn_id="nobody_made_it", checks=[{"path": "/"}])._endpoint(),
             "HTTP (http)",

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_pipeops.delivery.passport import lines
-from airflow_pipeops.delivery.records import KINDS, Record
+from airflow_pipeops.delivery.records import Record
 from airflow_pipeops.delivery.trace import trace
 
 
@@ -63,13 +61,3 @@ def test_every_ancestor_is_found_exactly_once(links: list[list[int]], lost: set[
             reachable.add(identifier)
             todo += held[identifier].parents if identifier in held else ()
     assert sorted(step.id for step in steps) == sorted(reachable)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_passport_has_a_line_for_each_kind_of_record(kind) -> None:
-    body = {"app": "api", "reason": "ConfigMap/settings modified"} if kind == "differences" else {}
-    record = Record(kind, "svc", body)
-    (line,) = lines(trace(record.id, [record]))
-    assert line.startswith(f"{kind} {record.id[:12]}")
-    if kind == "differences":
-        assert line.endswith("app=api, reason=ConfigMap/settings modified")

@@ -61,6 +61,7 @@ def test_a_drifted_batch_is_recorded_with_its_report(files: dict[str, str], cont
     assert record.id == found["record_id"]
     assert [item.name for item in record.evidence] == ["drift.html", "drift.json"]
     assert len(record.body["reference"]["data_digest"]) == 64
+    assert all(column["noise"] is None or column["noise"] >= 0 for column in record.body["columns"])
     whole = json.loads(ObjectStoragePath(record.evidence[1].uri).read_text())
     assert whole["columns"][0]["dimensions"]
     assert (

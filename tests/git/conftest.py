@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 
+from airflow_pipeops.demo.cluster.gitserver import GitServer, Handler
 from airflow_pipeops.git.repository import GitRepository
 
 FILE = "apps/web/kustomization.yaml"
@@ -112,80 +110,26 @@ class HttpGit:
     failing: list[int]
 
 
-class _Handler(BaseHTTPRequestHandler):
-    """Hands requests to ``git http-backend``, as a web server would by CGI."""
+class _Handler(Handler):
+    """Notes what it is asked, fails where it is told to, and wants a login for reads too."""
 
-    def do_GET(self) -> None:
-        self._serve()
-
-    def do_POST(self) -> None:
-        self._serve()
-
-    def log_message(self, *_: object) -> None:
-        pass
+    def permitted(self) -> bool:
+        return self.server.knows(self.headers.get("Authorization", ""))
 
     def _serve(self) -> None:
-        server = self.server
-        given = self.headers.get("Authorization", "")
-        server.state.requests.append((self.path, given))  # type: ignore[attr-defined]
-        body = self._body()
-        if server.state.failing:  # type: ignore[attr-defined]
-            self.send_error(server.state.failing.pop(0))  # type: ignore[attr-defined]
-            return
-        wanted = "Basic " + base64.b64encode(server.account.encode()).decode()  # type: ignore[attr-defined]
-        if given != wanted:
-            self.send_response(401)
-            self.send_header("WWW-Authenticate", 'Basic realm="git"')
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        parts = urlsplit(self.path)
-        done = subprocess.run(
-            ["git", "http-backend"],
-            input=body,
-            capture_output=True,
-            timeout=60,
-            env={
-                **os.environ,
-                "GIT_PROJECT_ROOT": str(server.root),  # type: ignore[attr-defined]
-                "GIT_HTTP_EXPORT_ALL": "1",
-                "REMOTE_USER": "airflow",
-                "PATH_INFO": parts.path,
-                "QUERY_STRING": parts.query,
-                "REQUEST_METHOD": self.command,
-                "CONTENT_TYPE": self.headers.get("Content-Type", ""),
-                "CONTENT_LENGTH": str(len(body)),
-                "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
-                "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
-            },
-        )
-        head, _, content = done.stdout.partition(b"\r\n\r\n")
-        headers = dict(line.decode().split(": ", 1) for line in head.split(b"\r\n"))
-        self.send_response(int(headers.pop("Status", "200").split()[0]))
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def _body(self) -> bytes:
-        if self.headers.get("Transfer-Encoding") == "chunked":
-            parts = []
-            while size := int(self.rfile.readline(), 16):
-                parts.append(self.rfile.read(size))
-                self.rfile.readline()
-            self.rfile.readline()
-            return b"".join(parts)
-        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        state: HttpGit = self.server.state  # type: ignore[attr-defined]
+        state.requests.append((self.path, self.headers.get("Authorization", "")))
+        if state.failing:
+            self._body()
+            self.send_error(state.failing.pop(0))
+        else:
+            super()._serve()
 
 
 @contextmanager
 def over_http(repository: Path) -> Iterator[HttpGit]:
     """Serve a bare repository over HTTP; user ``airflow``, password ``s3cret/tok+en``."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.daemon_threads = True
-    server.root = repository.parent  # type: ignore[attr-defined]
-    server.account = "airflow:s3cret/tok+en"  # type: ignore[attr-defined]
+    server = GitServer(repository.parent, ["airflow:s3cret/tok+en"], ("127.0.0.1", 0), _Handler)
     state = HttpGit(f"http://127.0.0.1:{server.server_port}/{repository.name}", [], [])
     server.state = state  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from airflow_pipeops.base.keys import is_encrypted, private_key
 from airflow_pipeops.exceptions import AccessDenied, InvalidInput, SystemFailure
 from airflow_pipeops.git.credentials import Credentials
-from airflow_pipeops.git.keys import is_encrypted, private_key
 from airflow_pipeops.git.repository import Author, GitRepository
 from tests.git.conftest import FILE, Remote
 

@@ -12,9 +12,6 @@ import helm_python
 import pytest
 import yaml
 
-from airflow_pipeops import __version__
-from airflow_pipeops.provider.metadata import get_provider_info
-
 CHART = Path(__file__).resolve().parents[2] / "helm" / "pipeops"
 SECRET = "s3cret-t0ken"
 CONNECTIONS = {
@@ -48,51 +45,7 @@ EVERYTHING: dict[str, Any] = {
 WORKFLOWS = {"workflows": {"enabled": True}}
 NAMESPACED = {
     *("Secret", "ServiceAccount", "Role", "RoleBinding", "NetworkPolicy", "Pod", "Application"),
-    "WorkflowTemplate",
-}
-
-
-#: What the official chart has of the keys that the overlay sets: its own value of each, or of the map that holds them. Read
-#: in the values.yaml of apache/airflow at 0ae9ab641ce5 (after chart 1.21, Airflow 3.2.2); the chart is no part of the tests.
-OFFICIAL: dict[str, Any] = {
-    "airflowVersion": "3.2.2",
-    "images.airflow": {"repository": None, "tag": None, "digest": None, "pullPolicy": "IfNotPresent"},
-    "dagProcessor.dagBundleConfigList": [
-        {
-            "name": "dags-folder",
-            "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
-            "kwargs": {},
-        }
-    ],
-    "extraEnvFrom": None,  # a string, which is templated
-    "workers.celery.serviceAccount": {
-        "automountServiceAccountToken": None,
-        "create": None,
-        "name": None,
-        "annotations": {},
-    },
-    "workers.kubernetes.serviceAccount": {
-        "automountServiceAccountToken": None,
-        "create": None,
-        "name": None,
-        "annotations": {},
-    },
-    "triggerer.enabled": True,
-    "triggerer.serviceAccount": {
-        "automountServiceAccountToken": True,
-        "create": True,
-        "name": None,
-        "annotations": {},
-    },
-    "config": {},  # sections of airflow.cfg, of any name
-    "createUserJob.useHelmHooks": True,
-    "createUserJob.applyCustomEnv": True,
-    "migrateDatabaseJob.useHelmHooks": True,
-    "migrateDatabaseJob.applyCustomEnv": True,
-    "migrateDatabaseJob.jobAnnotations": {},  # of any name
-    "fernetKeySecretName": None,
-    "jwtSecretName": None,
-    "apiSecretKeySecretName": None,
+    *("WorkflowTemplate", "AppProject", "Job", "StatefulSet", "Service"),
 }
 
 
@@ -416,54 +369,3 @@ def test_two_sources_of_connections_are_refused() -> None:
     both = {"connections": {**CONNECTIONS["connections"], "existingSecret": "mine"}}
     with pytest.raises(helm_python.HelmError, match="exclude each other"):
         text(both)
-
-
-def test_the_overlay_fits_this_package_and_this_chart() -> None:
-    overlay = yaml.safe_load((CHART / "values-airflow.yaml").read_text())
-    own, examples = overlay["dagProcessor"]["dagBundleConfigList"]
-    assert own["name"] == "dags-folder", "the list replaces that of the chart"
-    for bundle in (own, examples):
-        module, _, name = bundle["classpath"].rpartition(".")
-        assert hasattr(__import__(module, fromlist=[name]), name)
-    (source,) = yaml.safe_load(overlay["extraEnvFrom"])
-    assert source["secretRef"]["name"] == one("Secret", CONNECTIONS)["metadata"]["name"]
-    account = {"create": False, "name": one("ServiceAccount", {})["metadata"]["name"]}
-    assert set(overlay["workers"]) == {"celery", "kubernetes"}, "workers.serviceAccount is deprecated"
-    for pods in (*overlay["workers"].values(), overlay["triggerer"]):
-        assert pods["serviceAccount"] == account
-    assert set(overlay["config"]["pipeops"]) <= set(get_provider_info()["config"]["pipeops"]["options"])
-    for job in ("createUserJob", "migrateDatabaseJob"):
-        assert overlay[job]["useHelmHooks"] is False
-        assert overlay[job]["applyCustomEnv"] is False
-    assert "jobAnnotations" in overlay["migrateDatabaseJob"]
-
-
-def test_the_overlay_sets_keys_that_the_official_chart_has() -> None:
-    """A key that a chart does not have is ignored in silence, or refused by its schema."""
-
-    def check(value: Any, path: str) -> None:
-        if path not in OFFICIAL:
-            assert isinstance(value, dict), f"the official chart has no {path}"
-            for key, inner in value.items():
-                check(inner, f"{path}.{key}".lstrip("."))
-            return
-        met.add(path)
-        own = OFFICIAL[path]
-        if own is None:
-            assert isinstance(value, str), path
-            return
-        assert type(value) is type(own), path
-        if isinstance(own, list):
-            assert all(set(one) == set(own[0]) for one in value), path
-        elif own and isinstance(own, dict):
-            assert set(value) <= set(own), path
-
-    met: set[str] = set()
-    check(yaml.safe_load((CHART / "values-airflow.yaml").read_text()), "")
-    assert met == set(OFFICIAL), "each is set"
-
-
-def test_the_chart_is_of_this_release_and_needs_no_download() -> None:
-    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
-    assert chart["appVersion"] == __version__
-    assert "dependencies" not in chart

@@ -120,7 +120,9 @@ def built(
     cosign.write_text(f'#!/bin/sh\necho "$@" > {folder}/called\n')
     cosign.chmod(0o755)
     env = {**surroundings, "PATH": f"{folder}:{surroundings['PATH']}", "COSIGN_KEY": KEY}
-    done = image(env, f"{real.host}/team/airflow-pipeops", f"--build-arg=AIRFLOW_IMAGE={base}")
+    done = image(
+        env, f"{real.host}/team/airflow-pipeops", f"--build-arg=AIRFLOW_IMAGE={base}", "--build-arg=PACKAGES="
+    )
     assert done.returncode == 0, done.stderr[-4000:]
     return Built(yaml.safe_load(done.stdout), (folder / "called").read_text().split())
 
@@ -189,7 +191,11 @@ def test_what_does_not_fit_the_constraints_is_no_image(
     real: ContainerRegistry, surroundings: dict[str, str], base: str
 ) -> None:
     """What an Airflow was not tested with is not silently brought in."""
-    arguments = [f"--build-arg=AIRFLOW_IMAGE={base}", "--build-arg=EXTRAS=--extra nannyml"]
+    arguments = [
+        f"--build-arg=AIRFLOW_IMAGE={base}",
+        "--build-arg=EXTRAS=--extra nannyml",
+        "--build-arg=PACKAGES=",
+    ]
     done = image({**surroundings, "SIGN": "no"}, f"{real.host}/team/unfit", *arguments)
     assert done.returncode != 0
     assert "nannyml>=0.13.1" in done.stderr

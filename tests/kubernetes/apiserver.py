@@ -39,6 +39,8 @@ _CORE = (
     ("", "v1", "configmaps"),
     ("batch", "v1", "jobs", True),
 )
+#: Groups of the server's own kinds, beside those.
+_OWN_GROUPS = ("", "apps", "networking.k8s.io", "policy", "rbac.authorization.k8s.io")
 APPLY = "application/apply-patch+yaml"
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
@@ -417,7 +419,7 @@ class ApiServer(Objects):
     ) -> Object:
         if method == "PATCH":
             # Only the server's own kinds know of which fields a list is a map.
-            own = kind in self._own or kind.group in ("", "apps", "batch")
+            own = kind in self._own or kind.group in _OWN_GROUPS
             if content == "application/strategic-merge-patch+json" and own:
                 after = strategic(copy.deepcopy(found), body)
             elif content == "application/merge-patch+json":

@@ -10,12 +10,18 @@ from tests.kubernetes.objects import Kept, Object
 
 #: Of kinds whose name does not follow from their plural.
 _NAMES = {
+    "appprojects": "AppProject",
     "configmaps": "ConfigMap",
     "customresourcedefinitions": "CustomResourceDefinition",
     "daemonsets": "DaemonSet",
+    "externalsecrets": "ExternalSecret",
+    "gitrepositories": "GitRepository",
     "ingresses": "Ingress",
+    "networkpolicies": "NetworkPolicy",
     "persistentvolumeclaims": "PersistentVolumeClaim",
+    "poddisruptionbudgets": "PodDisruptionBudget",
     "replicasets": "ReplicaSet",
+    "rolebindings": "RoleBinding",
     "serviceaccounts": "ServiceAccount",
     "statefulsets": "StatefulSet",
 }

@@ -13,6 +13,7 @@ from airflow.providers_manager import ProvidersManager
 from airflow_pipeops.argocd.hook import ArgoCDHook
 from airflow_pipeops.base.connections import without_id
 from airflow_pipeops.base.storage import StorageHook
+from airflow_pipeops.delivery.ledger.hook import SigningKeyHook
 from airflow_pipeops.git.hook import EXTRAS, GitHook
 from airflow_pipeops.models.hook import MLflowHook
 from airflow_pipeops.provider.metadata import get_provider_info
@@ -76,6 +77,7 @@ def test_the_form_of_git_has_the_fields_that_its_hook_takes() -> None:
         (ArgoCDHook, {"conn_type": "argocd", "host": "x", "extra": {"mode": "a"}}, "mode of the connection is 'a'"),
         (MLflowHook, {"conn_type": "mlflow"}, "the connection has no tracking URI"),
         (StorageHook, {"conn_type": "pipeops_storage"}, "the connection has no storage URI"),
+        (SigningKeyHook, {"conn_type": "pipeops_signing_key"}, "the connection has no private key"),
     ],
 )  # fmt: skip
 def test_the_test_of_a_form_does_not_name_airflows_made_up_id(

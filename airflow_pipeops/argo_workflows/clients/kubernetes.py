@@ -7,13 +7,14 @@ from contextlib import aclosing
 from typing import Any
 
 from airflow_pipeops.argo_workflows.clients.errors import Ended
-from airflow_pipeops.argo_workflows.clients.protocol import Act, Trial, WorkflowRef, gone
+from airflow_pipeops.argo_workflows.clients.protocol import RETRYING, Act, Trial, WorkflowRef, gone
 from airflow_pipeops.argo_workflows.manifest import API_VERSION, OWN, anew
 from airflow_pipeops.argo_workflows.status import read
 from airflow_pipeops.base.documents import map_, text
 from airflow_pipeops.exceptions import InvalidInput, NotFound, Unsupported
 from airflow_pipeops.kubernetes.client import KubernetesClient
 from airflow_pipeops.kubernetes.kinds import PODS, Kind
+from airflow_pipeops.kubernetes.logs import Position, read_on
 
 _GROUP, _VERSION = API_VERSION.split("/")
 WORKFLOWS = Kind(_GROUP, _VERSION, "workflows")
@@ -36,7 +37,7 @@ class KubernetesRoute:
         "nodes that are offloaded or compressed",
         "artifacts, archived logs among them",
         "logs while the workflow runs",
-        "retrying a workflow",
+        RETRYING,
     )
 
     def __init__(self, kubernetes: KubernetesClient) -> None:
@@ -107,9 +108,10 @@ class KubernetesRoute:
             names = [text(map_(one.get("metadata")).get("name")) for one in pods.items]
         for name in names:
             try:
-                lines = await self._kubernetes.logs(
-                    ref.namespace, name, container="main", tail=tail or 10_000
-                )
+                if tail:
+                    lines = await self._kubernetes.logs(ref.namespace, name, container="main", tail=tail)
+                else:
+                    lines, _ = await read_on(self._kubernetes, ref.namespace, name, "main", Position())
             except (NotFound, InvalidInput):
                 continue  # gone, or not begun
             for line in lines:

@@ -25,9 +25,7 @@ from airflow_pipeops.build.cluster import pods
 from airflow_pipeops.build.cluster.client import (
     JobController,
     JobRef,
-    Position,
     begin,
-    read_on,
     remove,
     seen,
     waiting,
@@ -49,6 +47,7 @@ from airflow_pipeops.exceptions import (
     Unreachable,
     WaitTimeout,
 )
+from airflow_pipeops.kubernetes.logs import Position, read_on
 from airflow_pipeops.waits.controller import look_once
 from airflow_pipeops.waits.operators import MARGIN
 from airflow_pipeops.waits.wait import Decided, Wait, raise_error_of
@@ -205,7 +204,7 @@ class KubernetesBackend:
             await asyncio.sleep(wait.look_again_in(self.poll_interval))
             await look_once(controller, [wait])
         if wait.over:
-            await self._tell(client, worker, ref, wait, position)
+            await self._tell(client, worker, ref, wait, position, last=True)
             return wait.state
         from airflow_pipeops.build.cluster.triggers import KubernetesJobTrigger
 
@@ -228,25 +227,38 @@ class KubernetesBackend:
         decided = Decided.from_json(event["decided"])
         worker.say(f"{decided.verdict.state}: {decided.verdict.reason} ({decided.verdict.rule})")
         position = Position.from_json(event.get("log"))
-        await self._tell(client, worker, ref, decided, position)
+        await self._tell(client, worker, ref, decided, position, last=True)
         return decided
 
     async def _tell(
-        self, client: KubernetesClient, worker: Worker, ref: JobRef, about: Wait | Decided, position: Position
+        self,
+        client: KubernetesClient,
+        worker: Worker,
+        ref: JobRef,
+        about: Wait | Decided,
+        position: Position,
+        *,
+        last: bool = False,
     ) -> Position:
+        """Tell what a log has more; of the last time, that it may be incomplete, unless it was read after its end."""
         state = about.state if isinstance(about, Wait) else about
         pod = text(state.verdict.details.get("pod"))
         if not pod:
             return position
+        begun, doubt = bool(position.since), ""
         try:
             lines, position = await read_on(client, ref.namespace, pod, pods.MAIN, position)
         except NotFound:
-            worker.say(f"No logs are left of pod {pod}")
-            return position
-        except (Unreachable, BadResponse):
-            return position  # the next look reads on from there
+            worker.say(f"No {'more ' if begun else ''}logs are left of pod {pod}")
+            lines, doubt = [], "it is gone with its pod, and was not read to its end before" if begun else ""
+        except (Unreachable, BadResponse) as error:
+            lines, doubt = [], error.message  # the next look, if there is one, reads on from there
         for line in lines:
             worker.say(line)
+        if position.since and state.verdict.rule not in ENDED:
+            doubt = doubt or "the end of its container was not seen"
+        if last and doubt:
+            worker.say(f"The log of pod {pod} may be incomplete: {doubt}")
         return position
 
     async def _demand(self, client: KubernetesClient, ref: JobRef, decided: Decided) -> Seen:
@@ -470,7 +482,7 @@ class KubernetesTests(KubernetesBackend):
 
     async def _attempt(self, client: KubernetesClient, ref: JobRef, there: Seen, decided: Decided) -> Attempt:
         end, output = there.end_of(pods.MAIN), await _log(client, ref, there, pods.MAIN)
-        handed = handed_over(await _log(client, ref, there, pods.HANDOVER))
+        handed = handed_over(await _log(client, ref, there, pods.HANDOVER) or [])
         said = [f"{name} was not handed over: {why}" for name, why in handed.problems.items()]
         if not handed.whole and not handed.files:
             said.append("the sidecar that hands over the reports was ended before it could")
@@ -478,7 +490,7 @@ class KubernetesTests(KubernetesBackend):
             status=end.code if end else -1,
             timed_out=decided.verdict.rule == "too_long",
             seconds=seconds_between(end.began, end.at) if end else 0.0,
-            output="\n".join([*output, *said])[-TAIL:],
+            output="\n".join([*(["no logs are left"] if output is None else output), *said])[-TAIL:],
             report=handed.files.get("junit.xml"),
             coverage=handed.files.get("coverage.xml"),
         )
@@ -492,12 +504,12 @@ async def _has_ended(client: KubernetesClient, ref: JobRef) -> bool:
     return bool(there.condition) or there.phase in ("Succeeded", "Failed")
 
 
-async def _log(client: KubernetesClient, ref: JobRef, there: Seen, container: str) -> list[str]:
-    """Return all that a container wrote; nothing where its log is gone."""
+async def _log(client: KubernetesClient, ref: JobRef, there: Seen, container: str) -> list[str] | None:
+    """Return all that a container wrote; ``None`` where its log is gone."""
     try:
         lines, _ = await read_on(client, ref.namespace, _pod_name(there), container, Position())
     except (NotFound, InvalidInput):
-        return []
+        return None
     return lines
 
 

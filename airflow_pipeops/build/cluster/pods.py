@@ -319,7 +319,7 @@ def _fetch(url: str, commit: str, settings: Settings, *, shared: bool) -> dict[s
         "command": ["sh", "-c", literal(FETCH)],
         "env": _env(env),
         "volumeMounts": mounts,
-        "securityContext": {**_CONFINED, "runAsUser": 1000, "runAsGroup": 1000},
+        "securityContext": {**_CONFINED, "runAsNonRoot": True, "runAsUser": 1000, "runAsGroup": 1000},
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}},
     }

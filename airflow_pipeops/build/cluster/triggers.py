@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_pipeops.waits.triggers import DWELL, OutcomeTrigger
 
 if TYPE_CHECKING:
-    from airflow_pipeops.build.cluster.client import Position
+    from airflow_pipeops.kubernetes.logs import Position
     from airflow_pipeops.waits.verdict import Verdict
 
 
@@ -68,9 +68,10 @@ class KubernetesJobTrigger(OutcomeTrigger):
 
     async def outcome(self) -> dict[str, Any]:
         """Wait, and return where the wait stands."""
-        from airflow_pipeops.build.cluster.client import JobRef, Position
+        from airflow_pipeops.build.cluster.client import JobRef
         from airflow_pipeops.build.cluster.judgement import RULEBOOK
         from airflow_pipeops.build.cluster.stream import watch_of
+        from airflow_pipeops.kubernetes.logs import Position
         from airflow_pipeops.waits.streams.seats import Seat
         from airflow_pipeops.waits.verdict import Expectation, Memory
         from airflow_pipeops.waits.wait import Wait
@@ -106,9 +107,9 @@ class KubernetesJobTrigger(OutcomeTrigger):
 
     async def _tell_log(self, wait: Any, position: list[Position]) -> None:
         """Write what its main container writes into the task's log; what fails here is read when it has ended."""
-        from airflow_pipeops.build.cluster.client import read_on
         from airflow_pipeops.exceptions import PipeOpsError
         from airflow_pipeops.kubernetes.connections import aconnect
+        from airflow_pipeops.kubernetes.logs import read_on
 
         async with await aconnect(self.kubernetes_conn_id, attempts=1) as client:
             while True:

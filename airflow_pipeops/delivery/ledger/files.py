@@ -56,6 +56,7 @@ class Ledger:
     def open(cls, uri: str) -> Ledger:
         """Open the ledger at a URI, whether or not there is one yet.
 
+        :param uri: of the folder.
         :return: the ledger.
         """
         from airflow.sdk import ObjectStoragePath

@@ -8,10 +8,12 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from airflow_pipeops.delivery.ledger.checkpoints import advance
 from airflow_pipeops.delivery.ledger.database import Events
 from airflow_pipeops.delivery.ledger.entries import Entry
 from airflow_pipeops.delivery.ledger.files import Head, Ledger
 from airflow_pipeops.delivery.ledger.index import Index
+from airflow_pipeops.delivery.ledger.signatures import Signer
 from airflow_pipeops.delivery.ledger.tree import leaf_hash
 from airflow_pipeops.exceptions import InvalidInput
 
@@ -30,24 +32,36 @@ class Ingest:
     :param index: of the ledger.
     :param events: of Airflow.
     :param accepted: assets on which events may be posted by hand.
+    :param signer: of checkpoints; without one they are not signed.
+    :param origin: name of the ledger, in its checkpoints.
     """
 
     def __init__(
-        self, ledger: Ledger, index: Index, events: Events, accepted: frozenset[str] = frozenset()
+        self,
+        ledger: Ledger,
+        index: Index,
+        events: Events,
+        accepted: frozenset[str] = frozenset(),
+        signer: Signer | None = None,
+        origin: str = "airflow-pipeops",
     ) -> None:
         self.ledger = ledger
         self.index = index
         self.events = events
         self.accepted = accepted
+        self.signer = signer
+        self.origin = origin
         self._passed: set[int] = set()  # late ones that are not for the ledger
 
     @classmethod
     def configured(cls) -> Ingest:
         """Open what ``[pipeops]`` names."""
         from airflow_pipeops.base.configuration import accepted_assets, index_path, ledger_path
+        from airflow_pipeops.delivery.ledger.hook import configured
 
-        ledger, index = Ledger.open(ledger_path()), Index.open(index_path())
-        return cls(ledger, index, Events.of_airflow(), accepted_assets())
+        ledger, index, signer = Ledger.open(ledger_path()), Index.open(index_path()), configured()
+        origin = signer.name if signer else "airflow-pipeops"
+        return cls(ledger, index, Events.of_airflow(), accepted_assets(), signer, origin)
 
     def run(self, lock: Path, *, wait: bool = False) -> int | None:
         """Take up all that is new.
@@ -55,7 +69,7 @@ class Ingest:
         :param lock: file that is locked meanwhile.
         :param wait: for another process that does the same.
         :return: how many entries were appended; none where another process does it.
-        :raises InvalidInput: if the ledger is damaged, or was made from another database.
+        :raises InvalidInput: if the ledger is damaged, was made from another database, or contradicts its checkpoint.
         """
         with self.events.alone(lock, wait=wait) as alone:
             if not alone:
@@ -67,6 +81,8 @@ class Ingest:
             while found := self.events.after(self.index.looked_to, _BATCH):
                 appended += self._append(found)
                 self.index.look(found[-1].event)
+            if size := self.index.revision:
+                advance(self.ledger, size, self.signer, self.origin)
             return appended
 
     @property

@@ -267,6 +267,7 @@ class ComparisonOperator(MeasuringOperator):
                 "verdict": item.verdict,
                 "score": _rounded(item.score),
                 "threshold": item.threshold,
+                "noise": _rounded(item.noise),
             }
             for item in found.telling[:_NAMED]
         ]

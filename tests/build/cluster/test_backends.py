@@ -10,6 +10,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,30 @@ def test_the_log_of_a_deferred_build_is_told_once(api: ApiServer, capsys: pytest
     heard("")
     whole = "\n".join([*told, *task.log])
     assert (whole.count("it-is-early"), whole.count("it-is-late")) == (1, 1)
+
+
+def test_a_log_that_cannot_be_read_to_its_end_is_said_to_be_incomplete(api: ApiServer) -> None:
+    task = Task()
+    api.faults.append(Fault("status", path="*/log", status=503))
+    with playing(api, always(*GOOD)):
+        assert task.build().start(request(), task.worker).digest == DIGEST
+    assert [line for line in task.log if "may be incomplete" in line and "503" in line]
+
+
+def test_the_log_of_a_pod_that_was_lost_is_said_to_be_incomplete(api: ApiServer) -> None:
+    task, go = Task(), threading.Event()
+    telling = task.log.append
+
+    def say(line: str) -> None:
+        telling(line)
+        if line == "half of it":
+            go.set()
+
+    worker = replace(task.worker, say=say)
+    steps = (pods.runs(), pods.says("half of it"), pods.waits(go), pods.evicted())
+    with playing(api, always(*steps)), pytest.raises(PodLost):
+        task.build().start(request(), worker)
+    assert [line for line in task.log if "may be incomplete: the end of its container was not seen" in line]
 
 
 def test_a_waiting_trigger_holds_one_watch_whoever_waits(api: ApiServer) -> None:

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from airflow_pipeops.build.cluster.client import JobRef, Position, after, waiting
+from airflow_pipeops.build.cluster.client import JobRef, waiting
 from airflow_pipeops.build.cluster.judgement import LOST, PATIENCE, RULEBOOK, Seen, observed
+from airflow_pipeops.kubernetes.logs import Position, after
 from airflow_pipeops.waits.expectation import Memory
 from airflow_pipeops.waits.verdict import decide
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_pipeops.delivery.ledger.entries import Entry
+from airflow_pipeops.delivery.ledger.entries import Entry, utc
 from airflow_pipeops.delivery.records import PER_ENVIRONMENT, Record
 
 AT = "2026-01-02T03:04:05+00:00"
@@ -25,7 +25,7 @@ def entry(of: Record, event: int, seq: int = 0, **given: Any) -> Entry:
     usual = {
         "name": ".".join(path),
         "uri": f"pipeops://{'/'.join(path)}",
-        "stored": of.at or AT,
+        "stored": utc(of.at or AT),
         "extra": of.to_extra(),
         **SOURCE,
     }

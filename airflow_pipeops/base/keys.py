@@ -1,4 +1,4 @@
-"""A private SSH key, as people paste it into a form: rebuilt, or refused by what it is. Pure."""
+"""A private key, as people paste it into a form: rebuilt, or refused by what it is. Pure."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ _MAGIC = b"openssh-key-v1\0"
 _REMEDY = "Paste the whole private key, from its line BEGIN to its line END, or the Base64 of its file."
 
 
-def private_key(field: str, text: str) -> str:
+def private_key(field: str, text: str, connection: str = "the Git connection") -> str:
     """Read a private key; one line without its line breaks will do, and so will the Base64 of the file.
 
     :param field: of the connection, for messages.
     :param text: what was pasted.
+    :param connection: how messages call it.
     :return: the key, with the line breaks that OpenSSH wants; empty for an empty text.
     :raises InvalidInput: for what is no private key, naming what it is.
     """
@@ -35,7 +36,7 @@ def private_key(field: str, text: str) -> str:
         pasted = _unpacked(pasted)
     found = _PEM.search(pasted)
     if found is None:
-        raise InvalidInput(f"the {field} of the Git connection {_what(pasted)}", field=field, remedy=_REMEDY)
+        raise InvalidInput(f"the {field} of {connection} {_what(pasted)}", field=field, remedy=_REMEDY)
     head, body = "", found["body"]
     if encrypted := _ENCRYPTED.match(body):
         head = f"Proc-Type: 4,ENCRYPTED\nDEK-Info: {encrypted['cipher']}\n\n"
@@ -43,7 +44,7 @@ def private_key(field: str, text: str) -> str:
     body = "".join(body.split())
     if not body or not re.fullmatch(r"[A-Za-z0-9+/]+={0,2}", body):
         raise InvalidInput(
-            f"the {field} of the Git connection holds characters that no key has",
+            f"the {field} of {connection} holds characters that no key has",
             field=field,
             remedy=_REMEDY,
         )

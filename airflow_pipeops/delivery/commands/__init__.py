@@ -1,0 +1,1 @@
+"""What ``airflow pipeops`` answers from the ledger."""

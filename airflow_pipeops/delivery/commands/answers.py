@@ -1,0 +1,193 @@
+"""What the commands share: how they end, how they open the ledger, and how they print."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sqlite3
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_pipeops.delivery.passport import flat, told
+from airflow_pipeops.exceptions import NotFound, PipeOpsError
+
+if TYPE_CHECKING:
+    from airflow_pipeops.delivery.queries.facts import Fact
+
+#: How a command ends: answered and well; answered, and something is not well; not answered; nothing by that name.
+WELL, NOT_WELL, FAILED, ABSENT = 0, 1, 2, 3
+
+#: Characters of a line where no terminal says how many there are.
+_WIDE = 200
+
+
+def answering(name: str) -> Callable[[Callable[[Any], int]], Callable[[Any], None]]:
+    """Make a command of a function: what is wrong ends it with one sentence, and never with a traceback.
+
+    :param name: of the command, as its errors say it.
+    :return: a decorator for a function that returns the exit code.
+    """
+
+    def decorate(work: Callable[[Any], int]) -> Callable[[Any], None]:
+        @functools.wraps(work)
+        def command(args: Any) -> None:
+            from airflow.utils.cli import suppress_logs_and_warning
+
+            codes: list[int] = []
+            # Airflow logs to the standard output, where the answer goes; --verbose lets it.
+            quietly = suppress_logs_and_warning(lambda given: codes.append(work(given)))
+            try:
+                quietly(args)  # type: ignore[no-untyped-call]
+                (code,) = codes
+            except PipeOpsError as error:
+                print(f"airflow pipeops {name}: {error}", file=sys.stderr)
+                code = ABSENT if isinstance(error, NotFound) else FAILED
+            except BrokenPipeError:  # as with "| head"
+                sys.stderr.close()
+                code = WELL
+            if code:
+                raise SystemExit(code)
+
+        return command
+
+    return decorate
+
+
+@contextmanager
+def opened(args: Any) -> Iterator[sqlite3.Connection]:
+    """Open the index of the ledger for reading, after it took up what is new.
+
+    :param args: of the command.
+    :yield: the connection.
+    :raises NotFound: if there is no ledger yet, and none can be made.
+    """
+    from airflow_pipeops.base.configuration import index_path
+    from airflow_pipeops.delivery.ledger.index import reader
+
+    path = index_path()
+    if not getattr(args, "as_it_is", False):
+        _take_up(path)
+    if not Path(path).exists():
+        raise NotFound(
+            f"there is no index of the ledger at {path}",
+            remedy="Run airflow pipeops ledger ingest where Airflow's database can be read; see docs/cli.md.",
+        )
+    with closing(reader(path)) as connection:
+        yield connection
+
+
+def _take_up(path: str) -> None:
+    """Take up new events; where that cannot be done, say so and answer from what is there."""
+    from airflow_pipeops.delivery.ledger.feeder import lock_file
+    from airflow_pipeops.delivery.ledger.ingest import Ingest
+
+    try:
+        ingest = Ingest.configured()
+        try:
+            if ingest.behind:
+                ingest.run(lock_file(path))
+        finally:
+            ingest.index.close()
+    except Exception as error:  # whatever it is, what the ledger holds is worth reading
+        said = error if isinstance(error, PipeOpsError) else type(error).__name__
+        print(f"What is new was not taken up: {said}", file=sys.stderr)
+
+
+def shown(data: Any, output: str) -> bool:
+    """Print data for a program, if that is asked for.
+
+    :param data: in the form of JSON.
+    :param output: ``json`` or ``yaml``; any other prints nothing.
+    :return: whether it was printed.
+    """
+    if output == "json":
+        print(json.dumps(data, indent=2, ensure_ascii=False))
+    elif output == "yaml":
+        import yaml
+
+        print(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), end="")
+    return output in ("json", "yaml")
+
+
+def rows(title: str, table: Sequence[Mapping[str, Any]], output: str, *, empty: str) -> None:
+    """Print rows for a person, or plain for other programs: one line a row, parted by tabs, with a line of names.
+
+    :param title: above a table.
+    :param table: the rows, of which each has the same columns.
+    :param output: ``table`` or ``plain``.
+    :param empty: what to say in place of a table without rows.
+    """
+    if output == "plain":
+        for number, row in enumerate(table):
+            if not number:
+                print("\t".join(row))
+            print("\t".join(flat(value) for value in row.values()))
+        return
+    console = _console()
+    if not table:
+        console.print(f"{title}: {empty}", markup=False, highlight=False)
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(title=title, title_justify="left")
+    for name in table[0]:
+        drawn.add_column(name, overflow="fold")
+    for row in table:
+        drawn.add_row(*(Text(flat(value)) for value in row.values()))
+    console.print(drawn)
+
+
+def age(at: str, now: datetime | None = None) -> str:
+    """Say how long ago a time was, in two units."""
+    if not at:
+        return ""
+    moment = now or datetime.now(timezone.utc)
+    seconds = max(0, int((moment - datetime.fromisoformat(at)).total_seconds()))
+    return duration(seconds)
+
+
+def duration(seconds: float | None) -> str:
+    """Say a duration in its two largest units; ``-`` for none."""
+    if seconds is None:
+        return "-"
+    left = int(seconds)
+    said: list[str] = []
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        if left >= size or (unit == "s" and not said):
+            said.append(f"{left // size} {unit}")
+            left %= size
+        if len(said) == 2:
+            break
+    return " ".join(said)
+
+
+def moment_of(at: str) -> str:
+    """Return a time to the second, as a table shows it."""
+    return at[:19] + "Z" if at else ""
+
+
+def named(fact: Fact) -> dict[str, Any]:
+    """Return the row of a fact in a table of what happened."""
+    doubt = f"not believed: {fact.problem}; " if fact.problem else ""
+    return {
+        "time": moment_of(fact.at),
+        "deliverable": fact.deliverable,
+        "environment": fact.environment,
+        "kind": fact.kind,
+        "record": fact.id[:12],
+        "what": doubt + told(fact),
+    }
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False)

@@ -1,0 +1,342 @@
+"""What is live: per deliverable and environment, now or at a time."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from airflow_pipeops.base.documents import text
+from airflow_pipeops.base.serialisation import JsonForm
+from airflow_pipeops.delivery.queries.facts import COLUMNS, Fact, Page, fact, listed, may_see, select
+from airflow_pipeops.delivery.queries.history import LAST, deliverables, newest
+
+#: How far up from a release its model, image, commit and approval are looked for.
+_DEPTH = 10
+#: Commits that are counted at most.
+_BEHIND = 100
+#: Releases of one version that are looked at to find the first of them.
+_SINCE = 200
+#: What is looked for among what a release was made from.
+_TELLING = ("model", "image", "commit", "approval", "decision")
+
+
+@dataclass(frozen=True)
+class Cell(JsonForm):
+    """What is live of a deliverable in an environment.
+
+    :param deliverable: its name.
+    :param environment: its name.
+    :param state: ``live``, or ``removed`` where a later change has taken it away.
+    :param release: id of the release record.
+    :param seq: its number in the ledger.
+    :param at: when it was released, in UTC.
+    :param version: as people know it: a model's version, an image's tag, or a short commit.
+    :param version_of: ``model``, ``image``, ``commit`` or ``revision``: of what.
+    :param revision: of the desired state.
+    :param health: as the controller told it then; empty for unknown.
+    :param sync: as the controller told it then; empty for unknown.
+    :param commit: that it was born from; empty for unknown.
+    :param behind: commits that were recorded after that one and are not live here; none if nobody can tell. 100 means
+        as many or more.
+    :param approved_by: who agreed; empty for unknown or nobody.
+    :param approval: id of the record that says so.
+    :param drift: verdict of the newest comparison of its data; empty if there is none.
+    :param drift_at: when that was.
+    :param url: of the controller's page.
+    :param app: as the controller calls it.
+    """
+
+    deliverable: str
+    environment: str
+    state: str
+    release: str
+    seq: int
+    at: str
+    version: str = ""
+    version_of: str = ""
+    revision: str = ""
+    health: str = ""
+    sync: str = ""
+    commit: str = ""
+    behind: int | None = None
+    approved_by: str = ""
+    approval: str = ""
+    drift: str = ""
+    drift_at: str = ""
+    url: str = ""
+    app: str = ""
+
+
+@dataclass(frozen=True)
+class Row(JsonForm):
+    """What is live of a deliverable.
+
+    :param deliverable: its name.
+    :param cells: one for each environment that it was released to.
+    """
+
+    deliverable: str
+    cells: tuple[Cell, ...] = ()
+
+
+def matrix(
+    connection: sqlite3.Connection,
+    *,
+    names: Sequence[str] = (),
+    at: str = "",
+    allowed: Collection[str] | None = None,
+    limit: int = 100,
+    after: str = "",
+) -> Page[Row]:
+    """Say what is live of every deliverable.
+
+    :param connection: to the index.
+    :param names: of these deliverables alone.
+    :param at: at this time, in place of now.
+    :param allowed: the deliverables that the reader may see; none means all.
+    :param limit: deliverables of a page.
+    :param after: what the page before said.
+    :return: a page, in the order of the alphabet.
+    """
+    if names:
+        known = sorted(name for name in set(names) if may_see(name, allowed) and name > after)[: limit + 1]
+    else:
+        known = list(deliverables(connection, allowed=allowed, limit=limit + 1, after=after))
+    more, known = len(known) > limit, known[:limit]
+    cells: dict[str, list[Cell]] = defaultdict(list)
+    for cell in _cells(connection, _releases(connection, known, at), at or LAST):
+        cells[cell.deliverable].append(cell)
+    return Page(tuple(Row(name, tuple(cells[name])) for name in known), known[-1] if more else "")
+
+
+def live(
+    connection: sqlite3.Connection,
+    deliverable: str,
+    environment: str,
+    *,
+    at: str = "",
+    allowed: Collection[str] | None = None,
+) -> Cell | None:
+    """Say what is live of a deliverable in an environment.
+
+    :param connection: to the index.
+    :param deliverable: its name.
+    :param environment: its name.
+    :param at: at this time, in place of now.
+    :param allowed: the deliverables that the reader may see; none means all.
+    :return: the cell; none if nothing was released there.
+    """
+    if not may_see(deliverable, allowed):
+        return None
+    found = [one for one in _releases(connection, [deliverable], at) if one.environment == environment]
+    return next(iter(_cells(connection, found, at or LAST)), None)
+
+
+def cell_of(connection: sqlite3.Connection, release: Fact) -> Cell:
+    """Say what was live right after a release."""
+    return _cells(connection, [release], release.at)[0]
+
+
+def since(connection: sqlite3.Connection, cell: Cell) -> str:
+    """Say since when the version of a cell is live without another in between, as far as the ledger goes back."""
+    rows = connection.execute(
+        f"""SELECT at, {_REVISION} FROM records INDEXED BY by_place WHERE deliverable = ? AND environment = ?
+        AND kind = 'release' AND (at, seq) <= (?, ?) AND problem = '' ORDER BY at DESC, seq DESC LIMIT {_SINCE}""",
+        (cell.deliverable, cell.environment, cell.at, cell.seq),
+    )
+    first = cell.at
+    for at, revision in rows:
+        if (revision or "") != cell.revision:
+            break
+        first = at
+    return first
+
+
+#: The revision of a release, as :func:`revision_of` reads it: a JSON text in place of an object.
+_REVISION = "content ->> '$.body.revision'"
+
+
+def revision_of(release: Fact) -> str:
+    """Return the revision of the desired state that a release is of; of several sources, as JSON."""
+    given = release.body.get("revision")
+    if isinstance(given, (Mapping, list)):
+        return json.dumps(given, separators=(",", ":"))
+    return "" if given is None else str(given)
+
+
+def _releases(connection: sqlite3.Connection, names: Sequence[str], at: str) -> list[Fact]:
+    """Read the release that is live in each environment of each of these deliverables."""
+    given = {"names": json.dumps(list(names)), "at": at or LAST}
+    if not at:
+        where = "seq IN (SELECT seq FROM live WHERE deliverable IN (SELECT value FROM json_each(:names)))"
+    else:
+        where = """seq IN (
+            SELECT (
+                SELECT seq FROM records AS past INDEXED BY by_place
+                WHERE past.deliverable = live.deliverable AND past.environment = live.environment
+                AND past.kind = 'release' AND past.at <= :at AND past.problem = ''
+                ORDER BY past.at DESC, past.seq DESC LIMIT 1
+            ) FROM live WHERE live.deliverable IN (SELECT value FROM json_each(:names))
+        )"""
+    return select(connection, f"{where} ORDER BY deliverable, environment", given)
+
+
+def _cells(connection: sqlite3.Connection, releases: Sequence[Fact], end: str) -> list[Cell]:
+    if not releases:
+        return []
+    made_from = _made_from(connection, releases)
+    taken = _taken_away(connection, releases, end)
+    names = sorted({one.deliverable for one in releases})
+    after = "~" if end == LAST else end + "~"  # up to the time itself
+    drifts = {one.deliverable: one for one in newest(connection, names, ("drift",), end=after)}
+    cells = []
+    for release in releases:
+        cell = _cell(release, made_from[release.id])
+        if release.id in taken:
+            cell = replace(cell, state="removed")
+        elif cell.commit:
+            cell = replace(cell, behind=_behind(connection, made_from[release.id], cell, after))
+        if drift := drifts.get(release.deliverable):
+            cell = replace(cell, drift=text(drift.body.get("verdict")), drift_at=drift.at)
+        cells.append(cell)
+    return cells
+
+
+def _made_from(connection: sqlite3.Connection, releases: Iterable[Fact]) -> dict[str, list[Fact]]:
+    """Read the telling records that each release was made from, of its own deliverable, the nearest first."""
+    rows = connection.execute(
+        f"""
+        WITH RECURSIVE above(release, id, depth) AS (
+            SELECT value, value, 0 FROM json_each(:ids)
+            UNION
+            SELECT above.release, parents.parent_id, above.depth + 1 FROM above
+            JOIN parents ON parents.child_id = above.id WHERE above.depth < {_DEPTH}
+        ), nearest(release, id, depth) AS (SELECT release, id, min(depth) FROM above GROUP BY release, id)
+        SELECT {COLUMNS}, nearest.release, nearest.depth FROM nearest JOIN records INDEXED BY by_id
+        ON records.id = nearest.id WHERE records.problem = '' AND records.kind IN (SELECT value FROM json_each(:kinds))
+        ORDER BY nearest.depth, records.seq DESC
+        """,
+        {"ids": listed(one.id for one in releases), "kinds": listed(_TELLING)},
+    )
+    found: dict[str, list[Fact]] = defaultdict(list)
+    for row in rows:
+        found[row[14]].append(fact(row))
+    return found
+
+
+def _cell(release: Fact, above: Sequence[Fact]) -> Cell:
+    body = release.body
+    mine = [one for one in above if one.deliverable == release.deliverable]
+    version, version_of = version_in(release, mine)
+    commits = [one for one in mine if one.kind == "commit"]
+    by, approval = _approved(mine)
+    return Cell(
+        release.deliverable,
+        release.environment,
+        "live",
+        release.id,
+        release.seq,
+        release.at,
+        version=version,
+        version_of=version_of,
+        revision=revision_of(release),
+        health=text(body.get("health")),
+        sync=text(body.get("sync")),
+        commit=(commits[0].commit or text(commits[0].body.get("commit"))) if commits else "",
+        approved_by=by,
+        approval=approval,
+        url=text(body.get("url")),
+        app=text(body.get("app")),
+    )
+
+
+def version_in(release: Fact, above: Iterable[Fact]) -> tuple[str, str]:
+    """Name the version of a release as people know it.
+
+    :param release: the release.
+    :param above: what it was made from, the nearest first.
+    :return: the version, and of what it is.
+    """
+    for one in above:
+        body = one.body
+        if one.kind == "model" and body.get("version"):
+            return f"{text(body.get('name')) or one.deliverable} {body['version']}", "model"
+        if one.kind == "image":
+            tag = _tag(text(body.get("reference")) or text(body.get("image")))
+            if tag:
+                return (tag[:7] if _is_sha(tag) else tag), "image"
+            if one.commit:
+                return one.commit[:7], "commit"
+        if one.kind == "commit" and (one.commit or body.get("commit")):
+            return (one.commit or str(body["commit"]))[:7], "commit"
+    if version := text(release.body.get("chart_version")):
+        return version, "chart"
+    revision = revision_of(release)
+    return (revision[:7] if _is_sha(revision) else revision[:40]), "revision"
+
+
+def _tag(reference: str) -> str:
+    name = reference.partition("@")[0]
+    tag = name.rpartition("/")[2].partition(":")[2]
+    return tag
+
+
+def _is_sha(value: str) -> bool:
+    return len(value) in (40, 64) and all(letter in "0123456789abcdef" for letter in value)
+
+
+def _approved(above: Iterable[Fact]) -> tuple[str, str]:
+    for one in above:
+        given: Any = one.body.get("approved_by") or one.body.get("by")
+        if one.kind in ("approval", "decision") and given and one.body.get("approved", True) is not False:
+            return ", ".join(map(str, given)) if isinstance(given, list) else str(given), one.id
+    return "", ""
+
+
+#: What :func:`_taken_away` needs to know of a release.
+_PLACED = ("id", "deliverable", "environment", "at", "seq")
+
+
+def _taken_away(connection: sqlite3.Connection, releases: Sequence[Fact], end: str) -> set[str]:
+    """Find the releases that a later change of their environment has taken away."""
+    rows = connection.execute(
+        """
+        SELECT release.value ->> 'id', (
+            SELECT content FROM records INDEXED BY by_place
+            WHERE deliverable = release.value ->> 'deliverable' AND environment = release.value ->> 'environment'
+            AND kind = 'change' AND at >= release.value ->> 'at' AND at <= :end AND problem = ''
+            AND seq > release.value ->> 'seq' ORDER BY at DESC, seq DESC LIMIT 1
+        ) AS change FROM json_each(:releases) AS release WHERE change IS NOT NULL
+        """,
+        {
+            "releases": json.dumps([{name: getattr(one, name) for name in _PLACED} for one in releases]),
+            "end": end,
+        },
+    )  # fmt: skip
+    return {row[0] for row in rows if _takes_away(json.loads(row[1]).get("body") or {})}
+
+
+def _takes_away(body: Mapping[str, Any]) -> bool:
+    return body.get("uninstalled") is True or body.get("action") == "deleted"
+
+
+def _behind(connection: sqlite3.Connection, above: Sequence[Fact], cell: Cell, end: str) -> int | None:
+    born = next((one for one in above if one.kind == "commit" and one.deliverable == cell.deliverable), None)
+    if born is None:
+        return None
+    row = connection.execute(
+        f"""SELECT count(DISTINCT commit_sha) FROM (
+            SELECT commit_sha FROM records AS later INDEXED BY by_kind WHERE deliverable = :deliverable AND kind = 'commit'
+            AND at >= :at AND at < :end AND (at, seq) > (:at, :seq) AND problem = '' AND NOT EXISTS (
+                SELECT 1 FROM records AS known INDEXED BY by_commit WHERE known.commit_sha = later.commit_sha
+                AND known.deliverable = :deliverable AND known.kind = 'commit' AND known.problem = ''
+                AND (known.at, known.seq) <= (:at, :seq)
+            ) ORDER BY at LIMIT {_BEHIND}
+        )""",
+        {"deliverable": cell.deliverable, "at": born.at, "seq": born.seq, "end": end},
+    ).fetchone()
+    return int(row[0])

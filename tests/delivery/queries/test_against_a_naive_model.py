@@ -1,0 +1,241 @@
+"""Random graphs of records: each query says what a model that looks at every record says."""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_pipeops.delivery.ledger.entries import Entry
+from airflow_pipeops.delivery.queries import history as of_history
+from airflow_pipeops.delivery.queries import live as of_live
+from airflow_pipeops.delivery.queries import tracing
+from airflow_pipeops.delivery.queries.references import reference, resolve
+from airflow_pipeops.delivery.records import PER_ENVIRONMENT, Record
+from tests.ledgers import at, entry, indexed, record, sha
+
+NOBODY = "f" * 64
+NAMES = ("delay-api", "flight-delay")
+PLACES = ("production", "staging")
+KINDS = ("commit", "image", "change", "release", "drift", "decision")
+
+
+@st.composite
+def ledgers(draw: st.DrawFn) -> list[Entry]:
+    """Entries whose records name earlier ones, or what nobody holds; some came late, some twice, some by hand."""
+    found: list[Entry] = []
+    made: list[Record] = []
+    for number in range(draw(st.integers(1, 14))):
+        kind = draw(st.sampled_from(KINDS))
+        parents: list[Record | str] = []
+        for parent in draw(st.lists(st.integers(-1, max(0, number - 1)), max_size=3, unique=True)):
+            parents.append(made[parent] if 0 <= parent < len(made) else NOBODY)
+        one = record(
+            kind,
+            {"revision": sha(f"r{draw(st.integers(0, 3))}"), "n": number},
+            *parents,
+            deliverable=draw(st.sampled_from(NAMES)),
+            environment=draw(st.sampled_from(PLACES)) if kind in PER_ENVIRONMENT else None,
+            commit=sha(f"c{draw(st.integers(0, 4))}") if kind in ("commit", "image") else None,
+            minutes=draw(st.integers(0, 6)),
+        )
+        made.append(one)
+        by_hand = draw(st.integers(0, 5)) == 0
+        changes = {"extra": {**one.to_extra(), "from_rest_api": True}, "task": None} if by_hand else {}
+        found.append(entry(len(found) + 1, one, stored=at(10), **changes))
+        if draw(st.integers(0, 7)) == 0:
+            found.append(entry(len(found) + 1, one, stored=at(10)))
+    return found
+
+
+@contextmanager
+def opened(entries: list[Entry]) -> Iterator[sqlite3.Connection]:
+    with tempfile.TemporaryDirectory() as folder:
+        connection = indexed(Path(folder) / "index.db", entries)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+
+def believed(entries: list[Entry]) -> dict[str, tuple[int, Record]]:
+    """What counts: what a task has emitted, each once, by id."""
+    found: dict[str, tuple[int, Record]] = {}
+    for one in entries:
+        if one.task:
+            read = Record.from_extra(one.extra)
+            found.setdefault(read.id, (one.seq, read))
+    return found
+
+
+def place(item: tuple[int, Record]) -> tuple[str, int]:
+    return item[1].at, item[0]
+
+
+@given(ledgers())
+@settings(max_examples=50)
+def test_walks_up_and_down(entries: list[Entry]) -> None:
+    known = believed(entries)
+    children: dict[str, set[str]] = {}
+    for ident, (_, one) in known.items():
+        for parent in one.parents:
+            children.setdefault(parent, set()).add(ident)
+
+    def reached(start: str, following: object) -> dict[str, int]:
+        depths, ahead, depth = {start: 0}, [start], 0
+        while ahead:
+            depth += 1
+            ahead = list({far for near in ahead for far in following(near) if far not in depths})  # type: ignore[operator]
+            depths.update(dict.fromkeys(ahead, depth))
+        return depths
+
+    def parents_of(ident: str) -> set[str]:
+        return set(known[ident][1].parents) if ident in known else set()
+
+    with opened(entries) as connection:
+        for start in known:
+            above = tracing.up(connection, start)
+            assert {step.id: step.depth for step in above.steps} == reached(start, parents_of)
+            assert {step.id for step in above.gaps} == {step.id for step in above.steps} - set(known)
+            assert above.complete == (not above.gaps)
+            assert set(above.edges) == {
+                (step.id, parent) for step in above.steps for parent in parents_of(step.id)
+            }
+            below = tracing.down(connection, start)
+            expected = reached(start, lambda ident: children.get(ident, set()))
+            assert {step.id: step.depth for step in below.steps} == expected
+            for step in (*above.steps, *below.steps):
+                assert step.by == "" or (step.id in parents_of(step.by) or step.by in parents_of(step.id))
+        missing = {
+            (ident, parent)
+            for ident, (_, one) in known.items()
+            for parent in one.parents
+            if parent not in known
+        }
+        told = tracing.gaps(connection, "", "~")
+        assert {(gap.child.id, gap.parent) for gap in told} == missing
+        for name in NAMES:
+            own = tracing.gaps(connection, "", "~", deliverable=name)
+            assert {(gap.child.id, gap.parent) for gap in own} == {
+                pair for pair in missing if known[pair[0]][1].deliverable == name
+            }
+
+
+@given(ledgers())
+@settings(max_examples=50)
+def test_what_is_live_now_and_at_any_time(entries: list[Entry]) -> None:
+    known = believed(entries)
+    with opened(entries) as connection:
+        for minutes in (None, -1, 0, 2, 3.5, 6):
+            moment = "" if minutes is None else at(minutes)
+            expected = {}
+            for item in sorted(known.values(), key=place):
+                one = item[1]
+                if one.kind == "release" and (not moment or one.at <= moment):
+                    expected[one.deliverable, one.environment] = one.id
+            rows = of_live.matrix(connection, at=moment).items
+            found = {(cell.deliverable, cell.environment): cell.release for row in rows for cell in row.cells}
+            assert found == expected
+            for name in NAMES:
+                for where in PLACES:
+                    cell = of_live.live(connection, name, where, at=moment)
+                    assert (cell.release if cell else None) == expected.get((name, where))
+                    if cell:
+                        assert (cell.commit, cell.behind) == behind(known, cell.release, moment)
+                        assert of_live.since(connection, cell) == first_of_its_revision(known, cell)
+                        asked = f"{name}@{where}" + (f"@{moment}" if moment else "")
+                        assert resolve(connection, reference(asked)).id == cell.release
+
+
+def behind(known: dict[str, tuple[int, Record]], release: str, moment: str) -> tuple[str, int | None]:
+    """The nearest commit that the release was made from, and how many are newer."""
+    above, ahead, name = {release}, [release], known[release][1].deliverable
+    while ahead:
+        commits = [
+            known[ident]
+            for ident in ahead
+            if ident in known and known[ident][1].kind == "commit" and known[ident][1].deliverable == name
+        ]
+        if commits:
+            born = max(commits, key=lambda item: item[0])
+            break
+        ahead = [
+            parent
+            for ident in ahead
+            if ident in known
+            for parent in known[ident][1].parents
+            if parent not in above
+        ]
+        above |= set(ahead)
+    else:
+        return "", None
+    mine = [
+        item
+        for item in known.values()
+        if item[1].kind == "commit" and item[1].deliverable == name and (not moment or item[1].at <= moment)
+    ]
+    older = {item[1].commit for item in mine if place(item) <= place(born)}
+    return str(born[1].commit), len({item[1].commit for item in mine} - older)
+
+
+def first_of_its_revision(known: dict[str, tuple[int, Record]], cell: of_live.Cell) -> str:
+    first = cell.at
+    releases = [
+        item
+        for item in known.values()
+        if (item[1].kind, item[1].deliverable, item[1].environment)
+        == ("release", cell.deliverable, cell.environment)
+    ]
+    for item in sorted(releases, key=place, reverse=True):
+        if place(item) <= (cell.at, cell.seq):
+            if item[1].body["revision"] != cell.revision:
+                break
+            first = item[1].at
+    return first
+
+
+@given(ledgers(), st.integers(1, 4))
+@settings(max_examples=50)
+def test_history_by_pages(entries: list[Entry], limit: int) -> None:
+    known = believed(entries)
+    ordered = sorted(known.values(), key=place, reverse=True)
+    asked = [
+        {},
+        {"deliverable": "delay-api"},
+        {"deliverable": "delay-api", "environment": "production"},
+        {"deliverable": "flight-delay", "kinds": ("commit", "release")},
+        {"kinds": ("release", "change"), "environment": "staging"},
+        {"start": at(2), "end": at(5)},
+        {"deliverable": "delay-api", "start": at(1), "end": at(4)},
+        {"allowed": ["flight-delay"]},
+    ]
+    with opened(entries) as connection:
+        for wanted in asked:
+            expected = [
+                one.id
+                for _, one in ordered
+                if wanted.get("deliverable", one.deliverable) == one.deliverable
+                and wanted.get("environment", one.environment) == one.environment
+                and one.kind in wanted.get("kinds", KINDS)
+                and wanted.get("start", "") <= one.at < wanted.get("end", "~")
+                and one.deliverable in wanted.get("allowed", NAMES)
+            ]
+            found, after = [], ""
+            while True:
+                page = of_history.history(connection, limit=limit, after=after, **wanted)  # type: ignore[arg-type]
+                assert len(page.items) <= limit
+                found += [one.id for one in page.items]
+                after = page.after
+                if not after:
+                    break
+            assert found == expected
+        everything = of_history.history(connection, believed=False, limit=100)
+        assert len(everything.items) == len(entries)
+        assert of_history.deliverables(connection) == tuple(
+            sorted({Record.from_extra(e.extra).deliverable for e in entries})
+        )

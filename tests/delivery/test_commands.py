@@ -1,0 +1,226 @@
+"""``airflow pipeops``, really run, on a ledger of two deliverables."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from airflow_pipeops.delivery.records import Record
+from tests.delivery.test_passport import story
+from tests.ledgers import at, entries, indexed, record
+
+GAP = record("release", {"revision": "g"}, "0" * 64, deliverable="gappy", environment="staging", minutes=1)
+RECORDS: list[Record] = [*story(), *story("second-model"), GAP]
+
+Ran = subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("airflow")
+    indexed(home / "pipeops" / "index.db", entries(RECORDS)).close()
+    return home
+
+
+@pytest.fixture(scope="module")
+def airflow(home: Path) -> Callable[..., Ran]:
+    """Run the real command in its own process."""
+
+    def run(*arguments: str) -> Ran:
+        quiet = {"AIRFLOW__CORE__LOAD_EXAMPLES": "False", "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING"}
+        return subprocess.run(
+            [sys.executable, "-m", "airflow", "pipeops", *arguments],
+            env={**os.environ, "AIRFLOW_HOME": str(home), "DO_NOT_TRACK": "1", **quiet},
+            capture_output=True,
+            text=True,
+            timeout=280,
+        )
+
+    return run
+
+
+@pytest.fixture
+def pipeops(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run what the real command runs, by the real parser, in this process: its exit code, and what it prints."""
+    from airflow.cli.cli_parser import get_parser
+
+    monkeypatch.setenv("AIRFLOW__PIPEOPS__INDEX_PATH", str(home / "pipeops" / "index.db"))
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        args = get_parser().parse_args(["pipeops", *arguments, "--as-it-is"])
+        code = 0
+        try:
+            args.func(args)
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def test_status_as_a_table(airflow: Callable[..., Ran]) -> None:
+    ran = airflow("status")
+    assert ran.returncode == 0, ran.stderr
+    text = " ".join(ran.stdout.split())
+    assert "flight-delay │ production │ flight-delay 2" in text
+    assert "Needs somebody" in text
+    assert "degraded" in text
+    assert "the answers are slow" in text
+    # Nobody has made Airflow's database here: what the ledger holds is told all the same, and so is this.
+    assert "What is new was not taken up" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_passport_as_json(airflow: Callable[..., Ran]) -> None:
+    ran = airflow("passport", "flight-delay@production", "--json", "--as-it-is")
+    assert ran.returncode == 0, ran.stderr
+    found = json.loads(ran.stdout)
+    assert found["cell"]["version"] == "flight-delay 2"
+    assert (found["since"], found["live"], found["complete"]) == (at(8), True, True)
+    assert "not taken up" not in ran.stderr
+
+
+def test_a_name_that_nothing_bears(airflow: Callable[..., Ran]) -> None:
+    ran = airflow("trace", "flight-delay/9", "--as-it-is")
+    assert ran.returncode == 3
+    assert ran.stderr.startswith("airflow pipeops trace: the ledger holds nothing by the name flight-delay/9")
+    assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("status",), 0),
+        (("status", "--check"), 1),
+        (("status", "gappy", "--check"), 0),
+        (("trace", "flight-delay@production"), 0),
+        (("trace", "gappy@staging"), 1),
+        (("passport", "gappy@staging"), 1),
+        (("trace", "no such"), 2),
+        (("trace", "f" * 64), 3),
+        (("passport", "flight-delay@staging"), 3),
+        (("status", "--at", "yesterday"), 2),
+        (("history", "--from", "tomorrow"), 2),
+        (("history", "--after", "x"), 2),
+        (("figures", "flight-delay"), 2),
+        (("figures", "flight-delay@production"), 0),
+    ],
+)
+def test_exit_codes(
+    pipeops: Callable[..., tuple[int, str, str]], arguments: tuple[str, ...], code: int
+) -> None:
+    ended, out, err = pipeops(*arguments)
+    assert ended == code, out + err
+    assert bool(err) == (code in (2, 3))
+    assert err == "" or err.startswith(f"airflow pipeops {arguments[0]}: ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("status",),
+        ("trace", "flight-delay@production"),
+        ("passport", "flight-delay@production"),
+        ("history",),
+        ("figures", "flight-delay@production", "--from", "2026-03-01", "--to", "2026-03-02", "--parts", "2"),
+    ],
+)
+def test_json_and_yaml_say_the_same_and_plain_has_a_line_for_each(
+    pipeops: Callable[..., tuple[int, str, str]], arguments: tuple[str, ...]
+) -> None:
+    as_json = json.loads(pipeops(*arguments, "--output", "json")[1])
+    as_yaml = yaml.safe_load(pipeops(*arguments, "--output", "yaml")[1])
+    assert as_json == as_yaml
+    plain = [line.split("\t") for line in pipeops(*arguments, "--output", "plain")[1].splitlines()]
+    assert len(plain) > 1
+    assert len({len(line) for line in plain}) == 1
+    assert pipeops(*arguments, "--output", "table")[1]
+
+
+def test_status_at_an_earlier_time(pipeops: Callable[..., tuple[int, str, str]]) -> None:
+    found = json.loads(pipeops("status", "flight-delay", "--at", at(5), "--output", "json")[1])
+    assert [(one["version"], one["at"]) for one in found["live"]] == [("flight-delay 1", at(4))]
+    assert found["needs"] == []
+
+
+def test_history_is_filtered_and_goes_on(pipeops: Callable[..., tuple[int, str, str]]) -> None:
+    asked = (
+        "history",
+        "flight-delay@production",
+        "--kind",
+        "release",
+        "--kind",
+        "change",
+        "--output",
+        "json",
+    )
+    whole = json.loads(pipeops(*asked)[1])
+    assert [one["kind"] for one in whole["items"]] == ["release", "release", "change", "release"]
+    first = json.loads(pipeops(*asked, "--limit", "3")[1])
+    rest = json.loads(pipeops(*asked, "--after", first["after"])[1])
+    assert first["items"] + rest["items"] == whole["items"]
+    days = json.loads(pipeops("history", "--from", at(4), "--to", at(6), "--output", "json")[1])
+    assert {one["at"] for one in days["items"]} == {at(4), at(5)}
+
+
+def test_trace_down(pipeops: Callable[..., tuple[int, str, str]]) -> None:
+    found = json.loads(pipeops("trace", "flight-delay/2", "--down", "--output", "json")[1])
+    assert [step["fact"]["kind"] for step in found["steps"]] == [
+        "model", "decision", "change", "release", "release", "incident",
+    ]  # fmt: skip
+
+
+def test_what_records_hold_moves_no_cursor(
+    home: Path, pipeops: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evil = record("release", {"revision": "\x1b[2J[red]x[/red]\tb\n"}, environment="production")
+    indexed(tmp_path / "index.db", entries([evil])).close()
+    monkeypatch.setenv("AIRFLOW__PIPEOPS__INDEX_PATH", str(tmp_path / "index.db"))
+    for command in (("status",), ("history",), ("trace", evil.id), ("passport", evil.id)):
+        for output in ("table", "plain"):
+            code, out, err = pipeops(*command, "--output", output)
+            assert code == 0, err
+            assert "\x1b" not in out
+            if command == ("status",):
+                assert "[red]x[/red]" in out
+
+
+def test_no_ledger_yet(
+    pipeops: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__PIPEOPS__INDEX_PATH", str(tmp_path / "none.db"))
+    code, out, err = pipeops("status")
+    assert (code, out) == (3, "")
+    assert "there is no index of the ledger" in err
+    assert "airflow pipeops ledger ingest" in err
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+ANSWERED = re.compile(r"```bash\n(airflow pipeops [^\n]+)\n```\n\n```text\n(.*?)```", re.DOTALL)
+ASKED = re.findall(r"^airflow pipeops ((?:status|trace|passport|history|figures)\b.*)$", PAGE, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", ASKED)
+def test_each_example_of_the_page_runs(pipeops: Callable[..., tuple[int, str, str]], command: str) -> None:
+    code, out, err = pipeops(*shlex.split(command.replace("delay-api", "flight-delay")))
+    assert (code, err) == (0, "")
+    assert out
+
+
+def test_the_page_shows_what_is_printed(pipeops: Callable[..., tuple[int, str, str]]) -> None:
+    shown = ANSWERED.findall(PAGE)
+    assert len(shown) == 1
+    for command, text in shown:
+        assert pipeops(*shlex.split(command)[2:])[1] == text

@@ -1,0 +1,135 @@
+"""The passport answers what a person asks, and says where nobody can tell."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from airflow_pipeops.delivery.passport import Passport, lines, passport
+from airflow_pipeops.delivery.passport_page import page
+from airflow_pipeops.delivery.queries.references import reference, resolve, shipped
+from airflow_pipeops.delivery.queries.tracing import up
+from airflow_pipeops.delivery.records import KINDS, PER_ENVIRONMENT, Record
+from tests.ledgers import at, entries, entry, indexed, record, sha
+
+CODE, DESIRED = sha("code"), sha("desired")
+
+
+def story(deliverable: str = "flight-delay") -> list[Record]:
+    """A model that went from data and code to production twice; the second broke."""
+    of = {"deliverable": deliverable}
+    data = record("dataset", {"batch": "june.parquet", "rows": 9000, "digest": "d" * 64}, **of)
+    gate = record("validation", {"subject": "data", "passed": True}, data, minutes=1, **of)
+    code = record(
+        "commit", {"commit": CODE, "subject": "Learn hours", "author": "Ada"}, commit=CODE, minutes=2, **of
+    )
+    first = record("model", {"name": deliverable, "version": 1}, gate, minutes=3, **of)
+    old = record("release", {"revision": "r1"}, first, environment="production", minutes=4, **of)
+    model = record("model", {"name": deliverable, "version": 2}, gate, code, data, minutes=5, **of)
+    yes = record(
+        "decision", {"action": "retrain", "approved": True, "approved_by": "Grace"}, model, minutes=6, **of
+    )
+    change = record(
+        "change",
+        {"commit": DESIRED, "repository": "https://git/deploy"},
+        yes,
+        environment="production",
+        minutes=7,
+        **of,
+    )
+    release = record(
+        "release", {"revision": "r2", "health": "Healthy"}, change, environment="production", minutes=8, **of
+    )
+    again = record(
+        "release",
+        {"revision": "r2", "health": "Healthy", "n": 2},
+        change,
+        environment="production",
+        minutes=9,
+        **of,
+    )
+    broke = record(
+        "incident", {"what": "the answers are slow"}, release, environment="production", minutes=10, **of
+    )
+    return [data, gate, code, first, old, model, yes, change, release, again, broke]
+
+
+def told(ledger: sqlite3.Connection, asked: str) -> Passport:
+    return passport(ledger, shipped(ledger, resolve(ledger, reference(asked))))
+
+
+def test_it_answers_the_question_of_questions(tmp_path: Path) -> None:
+    found = told(indexed(tmp_path / "index.db", entries(story())), "flight-delay@production")
+    assert {one.question: one.answer for one in found.answers} == {
+        "What is it?": "flight-delay 2 (model)",
+        "Since when?": "2026-03-01 00:08:00 UTC",
+        "Made from which data?": f"june.parquet, 9000 rows, digest {'d' * 12}",
+        "From which commit?": f"{CODE[:12]} 'Learn hours' by Ada",
+        "Deployed by which commit?": f"{DESIRED[:12]} in https://git/deploy",
+        "Approved by whom?": "Grace",
+        "Which gates has it passed?": "data: yes",
+        "What was live before?": "flight-delay 1 (model), released 2026-03-01 00:04:00 UTC",
+        "What went wrong since?": "the answers are slow",
+    }
+    assert (found.live, found.since, found.walk.complete) == (True, at(8), True)
+
+
+def test_it_is_said_when_it_is_not_live_any_more(tmp_path: Path) -> None:
+    ledger = indexed(tmp_path / "index.db", entries(story()))
+    found = told(ledger, f"flight-delay@production@{at(5)}")
+    assert (found.live, found.since, found.before) == (False, at(4), None)
+    assert [one.kind for one in found.incidents] == []
+    assert {one.answer for one in found.answers if one.question == "From which commit?"} == {"unknown"}
+
+
+def test_a_passport_of_what_was_never_released(tmp_path: Path) -> None:
+    data = record("dataset", {"rows": 1})
+    found = told(indexed(tmp_path / "index.db", entries([data])), data.id)
+    assert (found.cell, found.live) == (None, False)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_has_a_line_for_each_kind_of_record(kind: str, tmp_path: Path) -> None:
+    body = {"app": "api", "reason": "ConfigMap/settings modified"} if kind == "differences" else {}
+    one = record(kind, body, environment="staging" if kind in PER_ENVIRONMENT else None)
+    walk = up(indexed(tmp_path / "index.db", entries([one])), one.id)
+    (line,) = lines(walk)
+    assert line.startswith(f"{kind}{' (staging)' if kind in PER_ENVIRONMENT else ''} {one.id[:12]}")
+    if kind == "differences":
+        assert line.endswith("app=api, reason=ConfigMap/settings modified")
+
+
+def test_a_record_of_a_kind_that_nobody_knows_yet_has_a_line(tmp_path: Path) -> None:
+    from airflow_pipeops.delivery.records import identity
+
+    extra = {**record("dataset", {"colour": "green"}).to_extra(), "kind": "ceremony", "added_later": 1}
+    extra["id"] = identity(extra)
+    later = entry(
+        1, record("dataset"), extra=extra, name="delay-api.ceremony", uri="pipeops://delay-api/ceremony"
+    )
+    (line,) = lines(up(indexed(tmp_path / "index.db", [later]), extra["id"]))
+    assert line == f"ceremony {extra['id'][:12]}  colour=green"
+
+
+def test_what_is_not_there_and_what_is_not_believed_is_said(tmp_path: Path) -> None:
+    forged = record("approval" if "approval" in KINDS else "decision", {"approved_by": "Mallory"})
+    model = record("model", {"name": "m", "version": 1}, forged, "0" * 64, minutes=1)
+    ledger = indexed(tmp_path / "index.db", [entry(1, forged, task=None), entry(2, model)])
+    said = lines(up(ledger, model.id))
+    assert sum("nobody holds this record any more" in line for line in said) == 1
+    assert sum("(not believed: no task has emitted it)" in line for line in said) == 1
+
+
+def test_the_page_needs_nothing_and_runs_nothing(tmp_path: Path) -> None:
+    evil = "<script>alert(1)</script><img src=x onerror=alert(2)>"
+    data = record("dataset", {"batch": evil, "rows": 1, evil: evil}, "0" * 64)
+    release = record("release", {"revision": evil, "app": evil}, data, environment="production", minutes=1)
+    html = page(told(indexed(tmp_path / "index.db", entries([data, release])), "delay-api@production"))
+    assert "&lt;script&gt;alert(1)" in html
+    assert not re.search(r"<(script|img|iframe|link|object)\b", html)
+    assert "default-src 'none'" in html
+    assert "nobody holds this record any more" in html
+    assert "It is not complete: 1 records" in html

@@ -1,0 +1,34 @@
+"""Helm's own programs, run on the chart without a cluster."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.deploy.helm.running import helm
+
+CHART = Path(__file__).resolve().parents[2] / "helm" / "pipeops"
+Object = dict[str, Any]
+
+
+def run(major: str, *arguments: str, values: Any = None) -> subprocess.CompletedProcess[str]:
+    """Run Helm on values; it reads no cluster and no configuration of the machine."""
+    command = [helm(major), *arguments, "--values", "-"]
+    return subprocess.run(
+        command, input=yaml.safe_dump(values or {}), capture_output=True, text=True, timeout=120
+    )
+
+
+def template(major: str, values: Any = None) -> str:
+    """Render the chart, without the blank lines that majors differ in."""
+    done = run(major, "template", "pipeops", str(CHART), "--namespace", "airflow", values=values)
+    assert done.returncode == 0, f"{done.stderr}\n{yaml.safe_dump(values)}"
+    return "\n".join(filter(str.strip, done.stdout.splitlines())) + "\n"
+
+
+def objects(text: str) -> list[Object]:
+    """Read what was rendered."""
+    return [one for one in yaml.load_all(text, Loader=yaml.CSafeLoader) if one]

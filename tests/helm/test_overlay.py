@@ -1,0 +1,332 @@
+"""The overlays for the official Airflow chart, and the umbrella that takes it as a dependency."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import runpy
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kubernetes.client import V1PersistentVolumeClaim, V1PodSpec
+
+from airflow_pipeops import __version__
+from airflow_pipeops.build import backends
+from airflow_pipeops.build.cluster.backends import KubernetesBuild
+from airflow_pipeops.provider.examples import example_dags
+from airflow_pipeops.provider.metadata import get_provider_info
+from tests.deploy.helm.running import MAJORS, helm
+from tests.helm.airflow_chart import KEYS, chart, unknown
+from tests.helm.airflow_image import AIRFLOW
+from tests.helm.programs import objects, template
+from tests.helm.test_chart import CHART, CONNECTIONS, one
+from tests.openapi import problems
+
+ROOT = CHART.parents[1]
+UMBRELLA = CHART.parent / "pipeops-airflow"
+OVERLAYS = ("values-airflow.yaml", "values-airflow-trial.yaml")
+#: The unpacked official chart, where there is one, with its own dependencies left out of its Chart.yaml.
+OFFICIAL = os.environ.get("PIPEOPS_AIRFLOW_CHART", "")
+
+
+def overlay(name: str = OVERLAYS[0]) -> dict[str, Any]:
+    read: dict[str, Any] = yaml.safe_load((CHART / name).read_text())
+    return read
+
+
+def leaves(value: Any, path: str = "") -> dict[str, Any]:
+    """Return what is at the ends of a mapping: path -> value."""
+    if not isinstance(value, dict) or not value:
+        return {path: value}
+    found: dict[str, Any] = {}
+    for key, inner in value.items():
+        found.update(leaves(inner, f"{path}.{key}".lstrip(".")))
+    return found
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_an_overlay_sets_keys_that_the_official_chart_has(name: str) -> None:
+    """A key that a chart does not have is ignored in silence, or refused by its schema."""
+    met, wrong = unknown(overlay(name))
+    assert wrong == []
+    assert met
+
+
+def test_no_fact_of_the_official_chart_is_kept_for_nothing() -> None:
+    assert set.union(*(unknown(overlay(name))[0] for name in OVERLAYS)) == set(KEYS)
+
+
+@pytest.mark.parametrize(
+    ("values", "wrong"),
+    [
+        ({"triggerer": {"serviceAccount": {"nmae": "x"}}}, "triggerer.serviceAccount.nmae: the official chart"),
+        ({"dagProcessor": {"dagBundleConfigList": [{"class": "x"}]}}, "dagProcessor.dagBundleConfigList[].class: the"),
+        ({"images": {"airflow": {"tag": 1}}}, "images.airflow.tag: is integer, and should be string null"),
+        ({"securityContexts": {"pod": {"seccomp": {}}}}, "securityContexts.pod: .seccomp: V1PodSecurityContext has no such"),
+        ({"config": {"pipeops": {"evidence_uri": ["x"]}}}, "config.pipeops.evidence_uri"),
+    ],
+)  # fmt: skip
+def test_the_comparison_sees_what_is_wrong(values: dict[str, Any], wrong: str) -> None:
+    assert any(line.startswith(wrong) for line in unknown(values)[1])
+
+
+def test_the_overlay_fits_this_package_and_this_chart() -> None:
+    values = overlay()
+    assert (values["airflowVersion"], values["images"]["airflow"]["tag"]) == (AIRFLOW, __version__)
+    own, examples = values["dagProcessor"]["dagBundleConfigList"]
+    assert own["name"] == "dags-folder", "the list replaces that of the chart"
+    for bundle in (own, examples):
+        module, _, name = bundle["classpath"].rpartition(".")
+        assert hasattr(__import__(module, fromlist=[name]), name)
+    (source,) = yaml.safe_load(values["extraEnvFrom"])
+    assert source["secretRef"]["name"] == one("Secret", CONNECTIONS)["metadata"]["name"]
+    account = {"create": False, "name": one("ServiceAccount", {})["metadata"]["name"]}
+    assert set(values["workers"]) == {"celery", "kubernetes"}, "workers.serviceAccount is deprecated"
+    for pods in (*values["workers"].values(), values["triggerer"], overlay(OVERLAYS[1])["scheduler"]):
+        assert pods["serviceAccount"] == account
+    for name in OVERLAYS:
+        assert set(overlay(name)["config"]["pipeops"]) <= set(
+            get_provider_info()["config"]["pipeops"]["options"]
+        )
+
+
+def test_jobs_run_where_no_helm_hook_does_and_are_no_drift() -> None:
+    for job in ("createUserJob", "migrateDatabaseJob"):
+        assert overlay()[job]["useHelmHooks"] is False
+        assert overlay()[job]["applyCustomEnv"] is False
+        assert overlay()[job]["jobAnnotations"] == {"argocd.argoproj.io/hook": "Sync"}
+
+
+def test_the_image_serves_the_store_of_the_evidence() -> None:
+    """The official image has what gs:// and abfs:// need, and nothing for s3://."""
+    assert overlay()["config"]["pipeops"]["evidence_uri"].startswith("s3://")
+    assert 'ARG PACKAGES="apache-airflow-providers-amazon[s3fs] ' in (CHART / "Containerfile").read_text()
+
+
+def test_the_trial_keeps_evidence_on_the_volume_that_it_mounts() -> None:
+    trial = overlay(OVERLAYS[1])
+    (mount,) = trial["volumeMounts"]
+    assert trial["config"]["pipeops"]["evidence_uri"] == f"file://{mount['mountPath']}"
+    assert [volume["name"] for volume in trial["volumes"]] == [mount["name"]]
+
+
+def test_the_trial_builds_by_a_job_where_no_engine_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it sets is what the example reads, and the backend takes its options; the chart gives the rights there."""
+    dag = example_dags() / "code_to_release.py"
+    assert runpy.run_path(str(dag))["build"].backend == "local"
+    for variable in overlay(OVERLAYS[1])["env"]:
+        monkeypatch.setenv(variable["name"], variable["value"])
+    build = runpy.run_path(str(dag))["build"]
+    made = backends.make(backends.BUILDS, build.backend, build.backend_options)
+    assert isinstance(made, KubernetesBuild)
+    assert one("Role", {"rbac": {"build": {"enabled": True}}})["metadata"]["namespace"] == made.namespace
+
+
+# -- the guide
+
+
+def block(name: str) -> dict[str, Any]:
+    """Return the file of this name that the guide shows."""
+    text = (ROOT / "docs" / "deploy-helm.md").read_text(encoding="utf-8")
+    (found,) = re.findall(rf"^```yaml\n(# {re.escape(name)}\b.*?)^```", text, re.MULTILINE | re.DOTALL)
+    read: dict[str, Any] = yaml.safe_load(found)
+    return read
+
+
+@pytest.mark.parametrize("major", MAJORS)
+def test_the_values_of_the_guide_make_what_the_example_needs(major: str) -> None:
+    made = objects(template(major, block("pipeops.yaml")))
+    (secret,) = [d for d in made if d["kind"] == "Secret"]
+    needed = runpy.run_path(str(example_dags() / "code_to_release.py"))["needed"]
+    wanted = {
+        f"AIRFLOW_CONN_{conn_id.upper()}"
+        for conn_id in (*needed, overlay(OVERLAYS[1])["config"]["pipeops"]["registry_conn_id"])
+    }
+    assert wanted <= set(secret["data"])
+    (build,) = [
+        d for d in made if d["kind"] == "Role" and any("jobs" in rule["resources"] for rule in d["rules"])
+    ]
+    options = json.loads(
+        next(one["value"] for one in overlay(OVERLAYS[1])["env"] if "OPTIONS" in one["name"])
+    )
+    assert build["metadata"]["namespace"] == options["namespace"]
+    assert len([d for d in made if d["kind"] == "Application"]) == 4
+    (git,) = [d["metadata"] for d in made if d["kind"] == "Service"]
+    for conn_id in ("PIPEOPS_APP_REPO", "PIPEOPS_GITOPS_REPO"):
+        host = json.loads(base64.b64decode(secret["data"][f"AIRFLOW_CONN_{conn_id}"]))["host"]
+        assert host.startswith(f"http://{git['name']}.{git['namespace']}.svc:8080/")
+
+
+def test_the_volume_of_the_guide_is_what_the_trial_mounts() -> None:
+    claim = block("evidence.yaml")
+    assert problems(claim, V1PersistentVolumeClaim) == []
+    (volume,) = overlay(OVERLAYS[1])["volumes"]
+    assert volume["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+
+
+# -- the umbrella
+
+
+def test_the_umbrella_has_the_values_of_the_overlay() -> None:
+    values = yaml.safe_load((UMBRELLA / "values.yaml").read_text())
+    assert values["airflow"] == {"enabled": True, **overlay()}
+
+
+def test_the_umbrella_is_of_the_same_release() -> None:
+    umbrella, own = (yaml.safe_load((folder / "Chart.yaml").read_text()) for folder in (UMBRELLA, CHART))
+    assert (
+        {umbrella[key] for key in ("version", "appVersion")}
+        == {own[key] for key in ("version", "appVersion")}
+        == {__version__}
+    )
+    assert umbrella["kubeVersion"] == own["kubeVersion"]
+    airflow, pipeops = umbrella["dependencies"]
+    assert (airflow["repository"], airflow["condition"]) == ("https://airflow.apache.org", "airflow.enabled")
+    assert (pipeops["repository"], pipeops["version"]) == ("file://../pipeops", own["version"])
+
+
+@pytest.fixture(scope="module")
+def umbrella(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The umbrella beside the pipeops chart, with the stand-in as the official one."""
+    folder = tmp_path_factory.mktemp("charts")
+    for source in (CHART, UMBRELLA):
+        shutil.copytree(source, folder / source.name)
+    chart(folder / "airflow")
+    file = folder / UMBRELLA.name / "Chart.yaml"
+    file.write_text(file.read_text().replace("https://airflow.apache.org", "file://../airflow"))
+    return folder / UMBRELLA.name
+
+
+def run(major: str, home: Path, *arguments: str | Path) -> str:
+    """Run Helm with nothing of the machine's."""
+    env = {"PATH": os.environ["PATH"], "HOME": str(home)}
+    done = subprocess.run([helm(major), *arguments], env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("major", MAJORS)
+def test_the_umbrella_installs_both_and_either(major: str, umbrella: Path, tmp_path: Path) -> None:
+    run(major, tmp_path, "dependency", "build", umbrella)
+    both = list(yaml.safe_load_all(run(major, tmp_path, "template", "any", umbrella, "-n", "airflow")))
+    reached = next(d for d in both if d["metadata"]["name"] == "any-values")
+    values = json.loads(reached["data"]["values"])
+    assert {path: leaves(values)[path] for path in leaves(overlay())} == leaves(overlay())
+    (account,) = [d["metadata"]["name"] for d in both if d["kind"] == "ServiceAccount"]
+    assert account == values["triggerer"]["serviceAccount"]["name"], "whatever the release is called"
+    alone = run(major, tmp_path, "template", "any", umbrella, "--set", "airflow.enabled=false")
+    assert [d["kind"] for d in yaml.safe_load_all(alone) if d] == ["ServiceAccount"]
+
+
+# -- with the official chart, where there is one
+
+
+@pytest.fixture(scope="module", params=["CeleryExecutor", "KubernetesExecutor", "LocalExecutor", "trial"])
+def official(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> list[dict[str, Any]]:
+    """What the official chart makes of the overlay, the same from both majors and each time."""
+    if not OFFICIAL:
+        pytest.skip("PIPEOPS_AIRFLOW_CHART names no official chart")
+    home = tmp_path_factory.mktemp("home")
+    image = home / "image.yaml"
+    image.write_text(yaml.safe_dump({"images": {"airflow": {"tag": f"{__version__}@sha256:{'0' * 64}"}}}))
+    given: list[str | Path] = [
+        "-f",
+        CHART / OVERLAYS[0],
+        "-f",
+        image,
+        "--set",
+        "postgresql.enabled=false,data.metadataSecretName=db",
+    ]
+    given += (
+        ["-f", CHART / OVERLAYS[1]] if request.param == "trial" else ["--set", f"executor={request.param}"]
+    )
+    texts = [
+        run(major, home, "template", "airflow", OFFICIAL, "-n", "airflow", *given)
+        for major in (*MAJORS, *MAJORS)
+    ]
+    found = [[d for d in yaml.safe_load_all(text) if d] for text in texts]
+    assert all(one == found[0] for one in found), (
+        "what is new at each rendering restarts everything at each sync"
+    )
+    return found[0]
+
+
+def pods(documents: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the specs of all pods: name of what makes them -> spec."""
+    found = {
+        f"{d['kind']}/{d['metadata']['name']}": d["spec"]["template"]["spec"]
+        for d in documents
+        if d["kind"] in ("Deployment", "StatefulSet", "Job")
+    }
+    for d in documents:
+        if template := (d.get("data") or {}).get("pod_template_file.yaml"):
+            spec = yaml.safe_load(template)["spec"]
+            found["pod-template"] = {key: value for key, value in spec.items() if value is not None}
+    return found
+
+
+def containers(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    return [*spec["containers"], *(spec.get("initContainers") or [])]
+
+
+def test_every_pod_of_airflow_runs_the_pinned_image(official: list[dict[str, Any]]) -> None:
+    pinned = f"registry.example.com/airflow-pipeops:{__version__}@sha256:{'0' * 64}"
+    for name, spec in pods(official).items():
+        if name != "pod-template" and not re.search("redis|statsd", name):
+            assert {container["image"] for container in containers(spec)} == {pinned}, name
+    (config,) = [d["data"]["airflow.cfg"] for d in official if "airflow.cfg" in (d.get("data") or {})]
+    read = dict(re.findall(r"^(worker_container_\w+) = (.*)$", config, re.MULTILINE))
+    assert f"{read['worker_container_repository']}:{read['worker_container_tag']}" == pinned, (
+        "of the KubernetesExecutor"
+    )
+
+
+def test_every_pod_is_restricted(official: list[dict[str, Any]]) -> None:
+    for name, spec in pods(official).items():
+        security = spec["securityContext"]
+        assert (security["runAsNonRoot"], security["seccompProfile"]) == (True, {"type": "RuntimeDefault"}), (
+            name
+        )
+        assert security["runAsUser"] != 0
+        for container in containers(spec):
+            assert container["securityContext"]["allowPrivilegeEscalation"] is False, (
+                name,
+                container["name"],
+            )
+            assert container["securityContext"]["capabilities"]["drop"] == ["ALL"], (name, container["name"])
+        assert problems(spec, V1PodSpec) == [], name
+
+
+def test_tasks_and_waits_run_as_the_account_of_the_pipeops_chart(
+    official: list[dict[str, Any]], request: pytest.FixtureRequest
+) -> None:
+    ours = {name for name, spec in pods(official).items() if spec.get("serviceAccountName") == "pipeops"}
+    tasks = {
+        "CeleryExecutor": {"StatefulSet/airflow-worker"},
+        "KubernetesExecutor": {"pod-template"},
+        "LocalExecutor": set(),  # they run in the scheduler, with its own account
+        "trial": {"StatefulSet/airflow-scheduler"},
+    }
+    assert ours == {"StatefulSet/airflow-triggerer", *tasks[request.node.callspec.params["official"]]}
+    assert "pipeops" not in {d["metadata"]["name"] for d in official if d["kind"] == "ServiceAccount"}
+
+
+def test_the_bundle_and_the_evidence_reach_airflow(official: list[dict[str, Any]]) -> None:
+    (config,) = [d["data"]["airflow.cfg"] for d in official if "airflow.cfg" in (d.get("data") or {})]
+    assert "airflow_pipeops.provider.examples.ExampleDagsBundle" in config
+    (where,) = re.findall(r"^evidence_uri = (.*)$", config, re.MULTILINE)
+    mounted = {
+        mount["mountPath"]
+        for spec in pods(official).values()
+        for c in containers(spec)
+        for mount in c.get("volumeMounts", [])
+    }
+    assert where.startswith("s3://") or where.removeprefix("file://") in mounted
