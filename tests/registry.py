@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import hashlib
 import http.client
 import ipaddress
 import json
@@ -27,6 +28,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.servers import free_ports
 
+_INDEX = "application/vnd.oci.image.index.v1+json"
 LOGIN, PASSWORD = "robot", "pa55-for-the-registry"
 
 
@@ -140,6 +142,10 @@ class ContainerRegistry:
         assert status == 200, (status, content)
         return headers["docker-content-digest"], json.loads(content)
 
+    def forget(self, repository: str, tag: str) -> None:
+        """Take a tag away, and leave what it meant, as a retention rule does."""
+        shutil.rmtree(self.data / "docker/registry/v2/repositories" / repository / "_manifests/tags" / tag)
+
     def tags(self, repository: str) -> list[str]:
         """Return the tags that are there."""
         status, _, content = self.ask("GET", f"/v2/{repository}/tags/list")
@@ -211,6 +217,8 @@ class Proxy:
         self.behind = behind
         self.faults: list[Fault] = []
         self.calls: list[tuple[str, str, dict[str, str]]] = []
+        #: Subject -> descriptors of what refers to it; ``None`` for a registry that does not list them.
+        self.referrers: dict[str, list[dict[str, Any]]] | None = None
         self._lock = threading.Lock()
         proxy = self
 
@@ -282,9 +290,37 @@ class Proxy:
                 content = answer.read()
         except OSError:
             return
+        if self.referrers is not None and self._refers(call, answer.status, body):
+            return
         given = {name: value for name, value in answer.getheaders() if name.lower() != "transfer-encoding"}
         cut = len(content) // 2 if fault and fault.does == "cut" else None
         self._answer(call, answer.status, given, content, cut)
+
+    def _refers(self, call: BaseHTTPRequestHandler, status: int, body: bytes) -> bool:
+        """List referrers, as a registry of version 1.1 of the distribution specification does."""
+        assert self.referrers is not None
+        where = call.path.partition("?")[0]
+        if call.command == "GET" and "/referrers/" in where:
+            listed = self.referrers.get(where.rpartition("/")[2], [])
+            # One at a time, so that whoever asks has to turn the pages.
+            page = int(call.path.partition("page=")[2] or 0)
+            index = {"schemaVersion": 2, "mediaType": _INDEX, "manifests": listed[page : page + 1]}
+            more = {"Link": f'<{where}?page={page + 1}>; rel="next"'} if len(listed) > page + 1 else {}
+            self._answer(call, 200, {"Content-Type": _INDEX, **more}, json.dumps(index).encode())
+            return True
+        if call.command != "PUT" or "/manifests/" not in where or status != 201:
+            return False
+        manifest = json.loads(body)
+        if "subject" not in manifest:
+            return False
+        digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
+        entry = {"mediaType": manifest["mediaType"], "digest": digest, "size": len(body)}
+        entry |= {name: manifest[name] for name in ("artifactType", "annotations") if name in manifest}
+        with self._lock:
+            listed = self.referrers.setdefault(manifest["subject"]["digest"], [])
+            listed += [entry] if entry not in listed else []
+        self._answer(call, 201, {"OCI-Subject": manifest["subject"]["digest"]}, b"")
+        return True
 
     @staticmethod
     def _answer(

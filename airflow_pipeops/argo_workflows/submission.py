@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from airflow_pipeops.argo_workflows.causes import infrastructure
-from airflow_pipeops.argo_workflows.clients.protocol import ArgoWorkflows, WorkflowRef
+from airflow_pipeops.argo_workflows.clients.protocol import RETRYING, ArgoWorkflows, WorkflowRef
 from airflow_pipeops.argo_workflows.manifest import template_of, with_parameters
 from airflow_pipeops.argo_workflows.names import OPERATION
 from airflow_pipeops.argo_workflows.status import WorkflowStatus, read
@@ -132,7 +132,7 @@ async def submit(client: ArgoWorkflows, order: Order, notes: Notes, say: Callabl
     :raises WorkflowFailed: where it was there, and is gone before its end was seen.
     :raises InvalidInput: where another one has its name, or the manifest is none.
     """
-    if order.retry_failed and "retrying a workflow" in client.lacks:
+    if order.retry_failed and RETRYING in client.lacks:
         raise Unsupported(
             "on_failure='retry_failed_nodes' needs the server of Argo Workflows",
             field="on_failure",
@@ -226,7 +226,7 @@ async def _tried_again(
     whole = read(await client.get(ref, whole=True))
     lost = infrastructure(whole)
     # Whoever ended it was, as a rule, a worker that was ended itself; that the task is tried again is an order to run.
-    if not (order.retry_failed or lost or found.shutdown) or "retrying a workflow" in client.lacks:
+    if not (order.retry_failed or lost or found.shutdown) or RETRYING in client.lacks:
         return Submitted(found, attached=True)
     note(after)
     say(f"Trying the failed nodes of {found} again" + (f", which were lost: {lost}" if lost else ""))

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.build import containerfile, ignores, local, oci, wanted
+from airflow_pipeops.build import containerfile, ignores, local, oci, referrers, wanted
 from airflow_pipeops.build.hook import RegistryHook
 from airflow_pipeops.build.references import parse
-from airflow_pipeops.exceptions import Conflict, InvalidInput
+from airflow_pipeops.exceptions import Conflict, InvalidInput, PipeOpsError
 
 if TYPE_CHECKING:
     from airflow_pipeops.build.backends import BuildRequest
@@ -92,12 +92,21 @@ def find(request: BuildRequest) -> str:
     if not request.registry_conn_id:
         return oci.Layout(local.folder_of(request.storage_conn_id, request.image)).find(request.tag)
     with RegistryHook(request.registry_conn_id).get_conn() as registry:
-        return registry.find(parse(request.repository).repository, request.tag)
+        repository = parse(request.repository).repository
+        if found := registry.find(repository, request.tag):
+            return found
+        if found := referrers.find(registry, repository, wanted.key_of(request.tag)):
+            registry.tag(repository, found, request.tag)
+        return found
 
 
-def confirm(request: BuildRequest, digest: str, tags: Iterable[str]) -> None:
+def confirm(
+    request: BuildRequest, digest: str, tags: Iterable[str], *, built: bool, say: Callable[[str], None]
+) -> None:
     """Read back that the registry has the image under its key, and let further tags mean it.
 
+    :param built: it was built now, so that nothing but its tag leads to it yet.
+    :param say: is told what a person should know.
     :raises Conflict: if the key means another image.
     :raises InvalidInput: for tags without a registry.
     """
@@ -117,6 +126,12 @@ def confirm(request: BuildRequest, digest: str, tags: Iterable[str]) -> None:
             )
         for tag in tags:
             registry.tag(repository, digest, tag)
+        if not built:
+            return
+        try:
+            referrers.attach(registry, repository, wanted.key_of(request.tag), digest)
+        except PipeOpsError as error:  # the image is there, and its tag leads to it
+            say(f"The image is found again by its tag only: {error.message}")
 
 
 def described(request: BuildRequest) -> Mapping[str, Any]:

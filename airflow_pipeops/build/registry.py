@@ -42,6 +42,9 @@ _DOCKER = "application/vnd.docker.distribution.manifest"
 ACCEPTED = ", ".join((oci.INDEX, oci.MANIFEST, f"{_DOCKER}.list.v2+json", f"{_DOCKER}.v2+json"))
 Result = TypeVar("Result")
 _CHALLENGE = re.compile(r'([a-zA-Z]+)="([^"]*)"')
+#: How a registry answers that does not list referrers, and how many pages of a list are read at most.
+_NO_REFERRERS, _PAGES = (400, 404, 405, 501), 50
+_NEXT = re.compile(r"<([^>]+)>\s*;\s*rel=\"?next")
 _FULL = re.compile(r"(?i)quota|exceed|storage limit|no space|too large")
 
 
@@ -178,7 +181,61 @@ class Registry:
         except NotFound:
             return ""
 
+    def referrers(self, repository: str, subject: str) -> list[Json]:
+        """List what was attached to a subject, which need not be there itself.
+
+        :param subject: a digest.
+        :return: descriptors of manifests; of a registry without such a list, those that the tag of the subject has.
+        """
+        path, scope = f"/v2/{repository}/referrers/{subject}", _scope(repository)
+        about, found = f"what refers to {subject} in {self.host}/{repository}", []
+        for _ in range(_PAGES):
+            answer = self._call(
+                "GET",
+                path,
+                about,
+                scope,
+                good=(200, *_NO_REFERRERS),
+                headers={"Accept": oci.INDEX},
+                most=_MANIFEST,
+            )
+            if answer.status != 200:
+                return maps(self._fallback(repository, subject).get("manifests"))
+            found += maps(_document(answer.content).get("manifests"))
+            following = _NEXT.search(answer.headers.get("Link", ""))
+            if following is None:
+                break
+            path = urljoin(self.url + path, following[1])
+        return found
+
+    def _fallback(self, repository: str, subject: str) -> Json:
+        try:
+            return _document(self.manifest(repository, subject.replace(":", "-")).content)
+        except NotFound:
+            return {}
+
     # Write
+
+    def refer(self, repository: str, artifact: Json) -> None:
+        """Attach an artifact to its subject; where the registry lists no such thing, in the tag of the subject.
+
+        :param artifact: its manifest, whose blobs are there.
+        """
+        content, subject = oci.canonical(artifact), str(artifact["subject"]["digest"])
+        digest = oci.digest_of(content)
+        answer = self._put_manifest(repository, digest, content, oci.MANIFEST)
+        if answer.headers.get("OCI-Subject", "") == subject:
+            return
+        listed = maps(self._fallback(repository, subject).get("manifests"))
+        if all(one.get("digest") != digest for one in listed):
+            own = {name: artifact[name] for name in ("artifactType", "annotations") if name in artifact}
+            entry = {**oci.descriptor(oci.MANIFEST, content), **own}
+            index = {"schemaVersion": 2, "mediaType": oci.INDEX, "manifests": [*listed, entry]}
+            self._put_manifest(repository, subject.replace(":", "-"), oci.canonical(index), oci.INDEX)
+
+    def put_blob(self, repository: str, content: bytes) -> None:
+        """Push a small blob."""
+        self._push(repository, oci.digest_of(content), len(content), lambda: content)
 
     def push(self, repository: str, layout: oci.Layout, digest: str) -> None:
         """Push an image by its digest: first what it refers to, and its manifest last.
@@ -207,17 +264,19 @@ class Registry:
                 remedy="Somebody else pushes the same tag. Does another pipeline build this image?",
             )
 
-    def _put_manifest(self, repository: str, reference: str, content: bytes, media_type: str) -> None:
+    def _put_manifest(self, repository: str, reference: str, content: bytes, media_type: str) -> _Answer:
         path, _, about = self._manifest_path(repository, reference)
-        self._call(
+        return self._call(
             "PUT", path, about, _scope(repository, write=True), good=(201, 202), content=lambda: content,
             headers={"Content-Type": media_type}, repeatable=True,
         )  # fmt: skip
 
     def _push_blob(self, repository: str, file: Path, digest: str) -> None:
+        self._push(repository, digest, file.stat().st_size, lambda: _chunks(file))
+
+    def _push(self, repository: str, digest: str, size: int, content: Callable[[], Any]) -> None:
         scope, about = _scope(repository, write=True), f"a layer of {repository}"
         base = f"/v2/{repository}/blobs/"
-        size = file.stat().st_size
 
         def upload() -> None:
             there = self._call("HEAD", base + digest, about, scope, good=(200, 404), attempts=1)
@@ -236,7 +295,7 @@ class Registry:
             mark = "&" if urlsplit(target).query else "?"
             self._call(
                 "PUT", f"{target}{mark}digest={digest}", about, scope, good=(201,), attempts=1,
-                content=lambda: _chunks(file),
+                content=content,
                 headers={"Content-Type": "application/octet-stream", "Content-Length": str(size)},
             )  # fmt: skip
 

@@ -52,6 +52,11 @@ def key(
     return hashlib.sha256(canonical(parts)).hexdigest()
 
 
+def key_of(tag: str) -> str:
+    """Return the key of which a tag was made."""
+    return tag.removeprefix("pipeops-")
+
+
 def tag(key: str) -> str:
     """Return the tag under which a registry keeps the image of a key."""
     return f"pipeops-{key}"

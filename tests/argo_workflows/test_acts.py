@@ -36,6 +36,14 @@ def submitted(argo: ArgoServer, name: str = "theirs", **metadata: Any) -> str:
 # ---- stop, terminate ---------------------------------------------------------------------------------------------------
 
 
+def test_a_copy_is_of_a_workflow_and_takes_no_manifest() -> None:
+    assert {"workflow", "template"}.isdisjoint(ArgoWorkflowResubmitOperator.template_fields)
+    assert "resubmit" in ArgoWorkflowResubmitOperator.template_fields
+    for extra in ({"template": "train"}, {"workflow": MANIFEST}):
+        with pytest.raises(TypeError):
+            ArgoWorkflowResubmitOperator(task_id="copy", resubmit="theirs", **extra)
+
+
 @pytest.mark.parametrize("conn_id", BOTH)
 @pytest.mark.parametrize("deferrable", [False, True])
 @pytest.mark.parametrize(

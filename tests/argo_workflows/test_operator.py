@@ -527,6 +527,21 @@ def test_a_lost_machine_is_retried_as_such(argo: ArgoServer, context: dict[str, 
         assert run(operator(), context)["phase"] == "Succeeded"
 
 
+def test_without_a_server_a_lost_machine_is_no_promise_of_a_retry(
+    argo: ArgoServer, context: dict[str, Any]
+) -> None:
+    """The next attempt of the task would find the same workflow, failed as it is."""
+
+    def lost(name: str) -> None:
+        argo.begin(name)
+        argo.node(name, "prepare", "Succeeded")
+        argo.node(name, "fit", "Error", message="Pod was terminated in response to imminent node shutdown.")
+        argo.finish(name, "Error", message="child 'fit' errored")
+
+    with Play(argo, lost), pytest.raises(AirflowFailException, match="clear the task to run it anew"):
+        run(operator(**kubernetes), context)
+
+
 def test_a_lost_answer_to_the_retry_retries_once(argo: ArgoServer, context: dict[str, Any]) -> None:
     made = partial(operator, on_failure="retry_failed_nodes")
     with Play(argo, partial(failing, argo)), pytest.raises(WorkflowFailed):

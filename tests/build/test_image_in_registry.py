@@ -22,7 +22,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_pipeops.base.http import tls_context
-from airflow_pipeops.build import oci, planning
+from airflow_pipeops.build import oci, planning, referrers
 from airflow_pipeops.build.backends import BuildRequest
 from airflow_pipeops.build.operators import BuildImageOperator
 from airflow_pipeops.build.registry import Credential, Registry
@@ -326,6 +326,58 @@ def test_an_image_for_another_machine_is_not_taken(context, commit, real, tmp_pa
     assert other["key"] != first["key"]
 
 
+@pytest.mark.parametrize("lists", [False, True], ids=["tag-scheme", "referrers"])
+def test_an_image_whose_tag_was_taken_away_is_found_by_what_refers_to_its_key(
+    context, commit, real, before, tmp_path, monkeypatch, lists: bool
+) -> None:
+    connect(monkeypatch, "reg", f"{before.host}/team", real)
+    before.referrers = {} if lists else None
+    sha = commit({"a": str(tmp_path), "Containerfile": "FROM scratch\nCOPY . /\n"})
+    first = build(context, sha)
+    assert not first["found"]
+    fallback = f"sha256-{first['key']}"
+    assert (fallback in real.tags("team/shop")) is not lists
+    real.forget("team/shop", f"pipeops-{first['key']}")
+    no_engine(tmp_path, monkeypatch)
+    again = build(context, sha)
+    assert (again["found"], again["digest"]) == (True, first["digest"])
+    assert f"pipeops-{first['key']}" in real.tags("team/shop")
+
+
+def test_what_refers_to_a_key_is_taken_only_if_its_image_is_there(real, before, tmp_path) -> None:
+    """Others may refer to it, too, and more than one page of them."""
+    before.referrers = {}
+    layout, digest = oci.Layout(tmp_path / "layout"), ""
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "a").write_text(str(tmp_path))
+    blobs = packager.image(tmp_path / "tree", packager.parse("FROM scratch\nCOPY . /\nCMD x\n"))
+    digest = list(blobs)[-1]
+    layout.add(blobs, digest)
+    key, gone = "5" * 64, "sha256:" + "0" * 64
+    context = tls_context(str(real.ca_file))
+    with Registry(before.host, credential=Credential(LOGIN, PASSWORD), verify=context) as one:
+        one.push("team/key", layout, digest)
+        assert referrers.find(one, "team/key", key) == ""
+        referrers.attach(one, "team/key", key, gone)
+        assert referrers.find(one, "team/key", key) == ""
+        referrers.attach(one, "team/key", key, digest)
+        assert referrers.find(one, "team/key", key) == digest
+        other = {"mediaType": oci.MANIFEST, "digest": digest, "size": 1, "artifactType": "application/other"}
+        before.referrers[f"sha256:{key}"] = [other]
+        assert referrers.find(one, "team/key", key) == ""
+
+
+def test_a_registry_that_takes_no_artifact_has_the_image_all_the_same(
+    context, commit, real, before, tmp_path, monkeypatch, capsys
+) -> None:
+    connect(monkeypatch, "reg", f"{before.host}/team", real)
+    sha = commit({"a": str(tmp_path), "Containerfile": "FROM scratch\nCOPY . /\n"})
+    # The empty blob that each artifact has.
+    before.faults = [Fault(times=9, status=400, path="/blobs/sha256:44136fa3")]
+    assert build(context, sha)["digest"]
+    assert "found again by its tag only" in capsys.readouterr().out
+
+
 def test_what_git_lfs_keeps_is_another_image_than_its_pointers(commit, tmp_path) -> None:
     pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 123\n"
     text = "FROM scratch\nCOPY . /\n"
@@ -401,6 +453,11 @@ def test_a_key_that_is_at_another_digest_after_the_push_is_tried_again(
 KILLS = 10
 
 
+def images(real: ContainerRegistry, repository: str) -> list[str]:
+    """The tags of images; those of the registry's fallback list what refers to a digest."""
+    return [tag for tag in real.tags(repository) if not tag.startswith("sha256-")]
+
+
 def test_a_worker_that_is_killed_at_any_moment_leaves_one_image_or_none(
     context, commit, empty, tmp_path, monkeypatch
 ) -> None:
@@ -419,9 +476,9 @@ def test_a_worker_that_is_killed_at_any_moment_leaves_one_image_or_none(
         worker.join(lasts * (number + 1) / KILLS)
         worker.kill()
         worker.join(30)
-        before = empty.tags(f"team/shop-{number}")
+        before = images(empty, f"team/shop-{number}")
         result = build(context, sha, image=f"shop-{number}")
-        assert empty.tags(f"team/shop-{number}") == [f"pipeops-{result['key']}"]
+        assert images(empty, f"team/shop-{number}") == [f"pipeops-{result['key']}"]
         assert result["digest"] == whole["digest"]
         assert before in ([], [f"pipeops-{result['key']}"])
         assert result["found"] is bool(before)

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import Any
 
 from airflow_pipeops.argo_workflows.clients.errors import Ended
-from airflow_pipeops.argo_workflows.clients.protocol import Act, Trial, WorkflowRef, gone
+from airflow_pipeops.argo_workflows.clients.protocol import RETRYING, Act, Trial, WorkflowRef, gone
 from airflow_pipeops.argo_workflows.manifest import API_VERSION, OWN, anew
 from airflow_pipeops.argo_workflows.status import read
 from airflow_pipeops.base.documents import map_, text
@@ -37,7 +37,7 @@ class KubernetesRoute:
         "nodes that are offloaded or compressed",
         "artifacts, archived logs among them",
         "logs while the workflow runs",
-        "retrying a workflow",
+        RETRYING,
     )
 
     def __init__(self, kubernetes: KubernetesClient) -> None:

@@ -53,6 +53,10 @@ class Trial:
     usable: bool = True
 
 
+#: What a route lacks through which the failed nodes of a workflow cannot be run again: whoever comes back finds it as it is.
+RETRYING = "retrying a workflow"
+
+
 class ArgoWorkflows(Protocol):
     """One Argo Workflows. Use it as ``async with``. Errors are :class:`~airflow_pipeops.exceptions.PipeOpsError`."""
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_pipeops.argo_workflows.operators.base import WorkflowActOperator, WorkflowWaitMixin
-from airflow_pipeops.argo_workflows.operators.workflow import ArgoWorkflowOperator
+from airflow_pipeops.argo_workflows.operators.running import WorkflowRunOperator
 from airflow_pipeops.argo_workflows.rules import Goal
 from airflow_pipeops.argo_workflows.waits import error_of
 from airflow_pipeops.base.arguments import given, object_name, still_given
@@ -211,20 +211,20 @@ class ArgoWorkflowRetryOperator(WaitingActOperator):
             return self._until_ended(context, status, after, changed=True)
 
 
-class ArgoWorkflowResubmitOperator(ArgoWorkflowOperator):
+class ArgoWorkflowResubmitOperator(WorkflowRunOperator):
     """Run a copy of a workflow, with its parameters or others, and wait for its end.
 
-    The copy is found again by a retry of the task, as that of :class:`ArgoWorkflowOperator`, and returns the same.
+    The copy is found again by a retry of the task, and what is returned is that of
+    :class:`~airflow_pipeops.argo_workflows.operators.workflow.ArgoWorkflowOperator`.
 
     :param resubmit: name of the workflow that is copied; it may have been archived. Templated.
     :param uid: which of that name; by default the newest. Templated.
     """
 
-    template_fields: Sequence[str] = ("resubmit", "uid", *ArgoWorkflowOperator.template_fields)
+    template_fields: Sequence[str] = ("resubmit", "uid", *WorkflowRunOperator.template_fields)
 
     def __init__(self, *, resubmit: str, uid: str = "", **kwargs: Any) -> None:
-        super().__init__(template=" ", **kwargs)
-        self.template = ""
+        super().__init__(**kwargs)
         self.resubmit = resubmit
         self.uid = uid
         self._demanded = given(uid=uid)

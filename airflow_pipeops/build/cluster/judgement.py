@@ -14,6 +14,7 @@ from typing import Any
 
 from airflow_pipeops.base.documents import map_, maps, text, whole
 from airflow_pipeops.build.cluster.pods import MAIN
+from airflow_pipeops.build.cluster.steps import unreachable
 from airflow_pipeops.git.process import passing
 from airflow_pipeops.waits.expectation import Verdict
 from airflow_pipeops.waits.rulebook import Rulebook
@@ -243,7 +244,7 @@ def _not_begun(look: Look) -> Verdict | None:
             return fail("image", f"image {image} of container {name} cannot be had: {reason}: {message}")
         if reason in _PULLING:
             said = seen.told("Failed") or message
-            rule = "image_unreachable" if unreachable(said + message) else "image"
+            rule = "image_unreachable" if unreachable(f"{said} {message}") else "image"
             return _for_a_while(
                 look, rule, f"image {image} of container {name} cannot be pulled: {said}", PATIENCE
             )
@@ -365,14 +366,3 @@ def _limit(seen: Seen, container: str) -> str:
 def _after(seen: Seen) -> str:
     said = [text(event.get("message"), 300) for event in seen.events if event.get("type") == "Warning"]
     return f": {said[-1]}" if said else ""
-
-
-def unreachable(said: str) -> bool:
-    """Return whether a registry did not answer, rather than say no."""
-    return bool(
-        re.search(
-            r"timeout|refused|reset|no such host|temporary|EOF|\b(429|5\d\d)\b|toomanyrequests|unavailable",
-            said,
-            re.I,
-        )
-    )

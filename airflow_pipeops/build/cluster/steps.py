@@ -14,11 +14,13 @@ _KIT_ERROR = re.compile(r"^(?:error|ERROR): (?P<error>.+)")
 _KIT_LINE = re.compile(r"^\d+\.\d+ ")
 _AH_STEP = re.compile(r"^(?:\[\d/\d\] )?STEP (?P<step>\d+/\d+: .+)")
 _AH_ERROR = re.compile(r"^[Ee]rror: (?P<error>.+)")
-#: What the network, a registry or a proxy does, and may not do the next time.
+#: What names something in a message, and says nothing: what is quoted, and what has a slash or a digest.
+_NAMES = re.compile(r"\"[^\"]*\"|(?!i/o\b)\S*/\S*|\S+@sha256:\S+")
+#: What the network, a registry or a proxy does, and may not do the next time. Not each number is a status.
 _PASSING = re.compile(
-    r"\b(429|50[0234])\b|too many requests|i/o timeout|TLS handshake timeout|connection re(set|fused)|no such host"
-    r"|temporary failure|unexpected EOF|deadline exceeded|server misbehaving",
-    re.I,
+    r"(?i:\bstatus(?: code)?:? )(?:429|50[0234]|52\d)\b|\b(?:429|50[0234]|52\d) [A-Z][a-z]+"
+    r"|(?i:too ?many ?requests|timeout|timed out|connection re(?:set|fused)|no such host|temporary|\bEOF\b"
+    r"|deadline exceeded|server misbehaving|unavailable)"
 )
 #: What a command of the Containerfile says is its own business, also where it speaks of the network.
 _COMMAND = re.compile(r"did not complete successfully|while running runtime|building at STEP")
@@ -46,6 +48,15 @@ class FailedStep:
         return "\n".join([said, *(f"  {line}" for line in self.lines)])
 
 
+def unreachable(said: str) -> bool:
+    """Tell whether a registry did not answer, rather than say no. Its names, and those of images, may be anything.
+
+    :param said: by an engine, or a kubelet.
+    :return: whether another attempt may do.
+    """
+    return bool(_PASSING.search(_NAMES.sub(" ", said)))
+
+
 def failed_step(lines: Sequence[str]) -> FailedStep | None:
     """Find where a build failed.
 
@@ -57,7 +68,7 @@ def failed_step(lines: Sequence[str]) -> FailedStep | None:
         return None
     error = errors[-1].removeprefix("failed to solve: ")
     step, said = _by_buildkit(lines) or _by_buildah(lines, error) or ("", ())
-    passing = not _COMMAND.search(error) and bool(_PASSING.search(error))
+    passing = not _COMMAND.search(error) and unreachable(error)
     return FailedStep(step, tuple(said)[-LAST:], error, passing)
 
 

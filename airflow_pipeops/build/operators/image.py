@@ -147,17 +147,18 @@ class BuildImageOperator(SourceOperator):
 
     def _finish(self, context: Context, request: BuildRequest, built: BuiltImage) -> dict[str, Any]:
         """Read back what the registry has, set the tags, record."""
-        from airflow_pipeops.build import planning
+        from airflow_pipeops.build import planning, wanted
 
-        planning.confirm(request, built.digest, self.tags)
+        found = bool(built.facts.get("found"))
+        planning.confirm(request, built.digest, self.tags, built=not found, say=self._tell)
         facts: dict[str, Any] = {
             "image": self.image,
             "digest": built.digest,
             "reference": f"{request.repository or self.image}@{built.digest}",
             "builder": built.builder,
             "commit": self.commit,
-            "key": request.tag.removeprefix("pipeops-"),
-            "found": bool(built.facts.get("found")),
+            "key": wanted.key_of(request.tag),
+            "found": found,
         }
         body = {**built.facts, **facts, **planning.described(request)}
         record_id = self.emit(context, "image", body, commit=self.commit)

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_pipeops.argo_workflows.clients.errors import Ended
-from airflow_pipeops.argo_workflows.clients.protocol import ArgoWorkflows, WorkflowRef
+from airflow_pipeops.argo_workflows.clients.protocol import RETRYING, ArgoWorkflows, WorkflowRef
 from airflow_pipeops.argo_workflows.hook import ArgoWorkflowsHook
 from airflow_pipeops.argo_workflows.logs import Follower, followed, log_of, say_logs
 from airflow_pipeops.argo_workflows.manifest import reference
@@ -81,6 +81,12 @@ _REMEDIES = {
     "source": "Check workflows.gitSecret, and that the cluster reaches the repository.",
     "stopped": "Clear the task to run it anew.",
 }
+
+
+_ONLY_ANEW = (
+    "Clear the task to run it anew: without the server of Argo Workflows a workflow cannot be retried, and an attempt of "
+    "the task finds it as it is."
+)
 
 
 @dataclass(frozen=True)
@@ -244,28 +250,28 @@ class WorkflowsBackend:
     ) -> tuple[WorkflowStatus, Node | None]:
         """Return the workflow whose work has ended; otherwise say why nobody knows, and leave nothing at it."""
         if over.decided is None or over.decided.verdict.rule not in ("ended", "workflow_failed"):
-            error = self._unfinished(over)
+            ending = ""
             try:
                 await _end(client, over.ref)
             except PipeOpsError as failed:
-                raise type(error)(f"{error}; and the workflow could not be ended: {failed}") from failed
-            raise error
+                ending = f"; and the workflow could not be ended: {failed}"
+            raise self._unfinished(client, over, ending)
         status = read(await client.get(over.ref, whole=True))
         await say_logs(client, status, over.said, worker.say)
         return status, pod_of(status)
 
-    def _unfinished(self, over: _Over) -> PipeOpsError:
+    def _unfinished(self, client: ArgoWorkflows, over: _Over, ending: str) -> PipeOpsError:
         if over.stuck is not None:
-            return self._error(over.ref, over.stuck)
+            return self._error(client, over.ref, over.stuck, ending)
         assert over.decided is not None
         verdict = over.decided.verdict
-        return error_of(over.decided, f"Argo {over.ref}: {verdict.reason} (rule {verdict.rule})")
+        return error_of(over.decided, f"Argo {over.ref}: {verdict.reason} (rule {verdict.rule}){ending}")
 
-    def _error(self, ref: WorkflowRef, end: End) -> PipeOpsError:
+    def _error(self, client: ArgoWorkflows, ref: WorkflowRef, end: End, ending: str = "") -> PipeOpsError:
         """Return the error for a work that could not be done."""
-        said = f"Argo {ref}: {end.said}"
+        said = f"Argo {ref}: {end.said}{ending}"
         if end.rule in LOST:
-            return PodLost(said, remedy="A retry begins it anew.")
+            return _may_pass(client, PodLost, said, "A retry begins it anew.")
         return PodFailed(said, remedy=_REMEDIES.get(end.rule, ""))
 
     def _facts(self, status: WorkflowStatus) -> dict[str, Any]:
@@ -333,7 +339,7 @@ class WorkflowsBuild(WorkflowsBackend):
 
     async def _passing(self, client: ArgoWorkflows, status: WorkflowStatus) -> bool:
         """Whether the registry or the network failed, and no command."""
-        if "retrying a workflow" in client.lacks or status.phase == "Succeeded":
+        if RETRYING in client.lacks or status.phase == "Succeeded":
             return False
         whole = read(await client.get(WorkflowRef(status.name, status.namespace, status.uid), whole=True))
         step = await self._step(client, whole) if end_of(whole).rule == "exit" else None
@@ -352,7 +358,7 @@ class WorkflowsBuild(WorkflowsBackend):
         if end.rule == "exit":
             await self._failed(client, status, node)
         if end.rule != "complete":
-            raise self._error(over.ref, end)
+            raise self._error(client, over.ref, end)
         digest = text(map_(last_word(node.parameters.get(ANSWER, "") if node else "")).get("digest"))
         if not is_digest(digest):
             raise BadResponse(f"Argo {over.ref} has ended well, and does not say which image it built")
@@ -371,7 +377,7 @@ class WorkflowsBuild(WorkflowsBackend):
         step = await self._step(client, status)
         if isinstance(step, FailedStep):
             if step.passing:
-                raise Unreachable(str(step), remedy="A retry builds anew.")
+                raise _may_pass(client, Unreachable, str(step), "A retry builds anew.")
             raise BuildFailed(f"{step}\n")
         said = "\n".join(f"  {line}" for line in step or ["no logs are left"])
         raise BuildFailed(
@@ -443,7 +449,7 @@ class WorkflowsTests(WorkflowsBackend):
     ) -> Attempt:
         end = end_of(status)
         if end.rule not in ("complete", "exit", "too_long") or node is None:
-            raise self._error(ref, end)
+            raise self._error(client, ref, end)
         lines = (await log_of(client, status, node)).lines
         handed = handed_over(node.parameters.get(ANSWER, "").splitlines())
         said = [f"{name} was not handed over: {why}" for name, why in handed.problems.items()]
@@ -463,6 +469,15 @@ async def _end(client: ArgoWorkflows, ref: WorkflowRef) -> None:
     """Terminate a workflow, unless it has ended or is gone."""
     with contextlib.suppress(Ended, NotFound):
         await client.act(ref, "terminate")
+
+
+def _may_pass(client: ArgoWorkflows, kind: type[PipeOpsError], said: str, remedy: str) -> PipeOpsError:
+    """Return the error for what another attempt may mend; where that would find the same workflow again, it says so."""
+    if RETRYING not in client.lacks:
+        return kind(said, remedy=remedy)
+    error = kind(said, remedy=_ONLY_ANEW)
+    error.retryable = False
+    return error
 
 
 def _said(verdict: Verdict) -> str:

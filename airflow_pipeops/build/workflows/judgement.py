@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from airflow_pipeops.argo_workflows.causes import cause_of
 from airflow_pipeops.argo_workflows.status import Node, WorkflowStatus
 from airflow_pipeops.base.serialisation import JsonForm
-from airflow_pipeops.build.cluster.judgement import PATIENCE, unreachable
+from airflow_pipeops.build.cluster.judgement import PATIENCE
+from airflow_pipeops.build.cluster.steps import unreachable
 
 #: What a cause of a failed node is called here.
 _CALLED = {

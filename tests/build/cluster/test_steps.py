@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_pipeops.build.cluster.steps import LAST, FailedStep, failed_step
+from airflow_pipeops.build.cluster.steps import LAST, FailedStep, failed_step, unreachable
 
 BUILDKIT = """\
 #1 [internal] load build definition from Containerfile
@@ -113,6 +113,26 @@ def test_a_base_image_that_is_not_there_is_no_step_s_fault() -> None:
 )
 def test_a_push_that_may_go_well_the_next_time(said: str, passing: bool) -> None:
     assert found(BUILDKIT_PUSH.format(said=said)).passing is passing
+
+
+@pytest.mark.parametrize(
+    ("said", "passing"),
+    [
+        ('Failed to pull image "reg:500/team/app:503": not found', False),
+        ('Back-off pulling image "reg/timeout-service:429"', False),
+        ("reading manifest 500 in docker.io/library/app: manifest unknown", False),
+        ("pull access denied for reg/team/unavailable@sha256:" + "5" * 64 + ": 401 Unauthorized", False),
+        ('Get "https://reg/v2/": dial tcp: lookup reg on 10.0.0.2:53: no such host', True),
+        ("unexpected status code https://reg/v2/app/blobs/x: 503 Service Unavailable", True),
+        ("received unexpected HTTP status: 502 Bad Gateway", True),
+        ("unexpected status code 503", True),
+        ("dial tcp 10.0.0.1:443: i/o timeout", True),
+        ("toomanyrequests: You have reached your pull rate limit", True),
+        ("failed to copy: httpReadSeeker: failed open: EOF", True),
+    ],
+)
+def test_a_number_in_a_name_is_no_status(said: str, passing: bool) -> None:
+    assert unreachable(said) is passing
 
 
 def test_a_command_that_meets_a_bad_network_is_a_failed_step() -> None:

@@ -331,6 +331,15 @@ def test_what_was_not_the_build_s_own_fault_is_said_as_such(
     assert getattr(error, "retryable", False) is (kind is PodLost)
 
 
+def test_a_lost_pod_is_not_tried_again_where_its_workflow_cannot_be(server: ArgoServer) -> None:
+    """An attempt of the task would find it again, through the Kubernetes API, as lost as it is."""
+    steps = (begins, ends(code=None, message="pod deleted"))
+    error = failing(server, *steps, argo_workflows_conn_id="kubernetes_default")
+    assert type(error) is PodLost
+    assert "Clear the task to run it anew" in str(error)
+    assert not error.retryable
+
+
 def test_a_lost_pod_is_tried_again_in_the_same_workflow(server: ArgoServer) -> None:
     assert isinstance(failing(server, begins, ends(code=None, message="pod deleted")), PodLost)
 
