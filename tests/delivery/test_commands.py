@@ -227,6 +227,20 @@ def test_the_page_shows_what_is_printed(pipeops: Callable[..., tuple[int, str, s
         assert pipeops(*shlex.split(command)[2:])[1] == text
 
 
+def test_an_index_that_could_not_be_filled_is_not_taken_for_an_empty_ledger(tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "airflow", "pipeops", "status"],
+        env={**os.environ, "AIRFLOW_HOME": str(tmp_path), "DO_NOT_TRACK": "1"},
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert ran.returncode == 3, ran.stdout + ran.stderr
+    assert "nothing was released" not in ran.stdout
+    assert "What is new was not taken up" in ran.stderr
+    assert "there is no index of the ledger" in ran.stderr
+
+
 def test_what_is_new_is_taken_up_first(tmp_path: Path) -> None:
     """From Airflow's own table of events to the answer, each by the real command."""
     database = Database(f"sqlite:///{tmp_path / 'airflow.db'}")
