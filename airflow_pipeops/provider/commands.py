@@ -63,6 +63,9 @@ _REPOSITORY = _arg(
 _KEY = _arg(
     ("--key",), help="public key that signs checkpoints; by default that of [pipeops] ledger_key_conn_id"
 )
+_SINCE = _arg(("--from",), help="from this time on", dest="start", metavar="TIME", required=True)
+_UNTIL = _arg(("--to",), help="before this time", dest="end", metavar="TIME", required=True)
+_EXPORT = _arg(("path",), metavar="FILE", help="zip file to write")
 _PARTS = _arg(("--parts",), help="divide the time into so many parts", type=int, default=1)
 
 
@@ -121,11 +124,24 @@ def commands() -> list[GroupCommand]:
             ),
         ),
     )
+    audit = GroupCommand(
+        name="audit",
+        help="Give the ledger to an auditor",
+        subcommands=(
+            ActionCommand(
+                name="export",
+                help="Write a zip file: entries, signed statements, proofs, exceptions, and what verifies them",
+                description="What Airflow stored in a span of time: see docs/ledger.md.",
+                func=lazy_load_command("airflow_pipeops.delivery.ledger.command.export_command"),
+                args=(_EXPORT, _SINCE, _UNTIL, ARG_VERBOSE),
+            ),
+        ),
+    )
     return [
         GroupCommand(
             name="pipeops",
             help="Tools of airflow-pipeops",
-            subcommands=(*reading, verify, doctor, ledger, replay),
+            subcommands=(*reading, verify, audit, doctor, ledger, replay),
         )
     ]
 

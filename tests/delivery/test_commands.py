@@ -8,11 +8,14 @@ import re
 import shlex
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from airflow_pipeops.delivery.records import Record
 from tests.delivery.ledger.conftest import Database
@@ -268,3 +271,24 @@ def test_what_is_new_is_taken_up_first(tmp_path: Path) -> None:
     verified = run("verify", "--output", "json")
     assert verified.returncode == 0, verified.stdout + verified.stderr
     assert (json.loads(verified.stdout)["good"], json.loads(verified.stdout)["size"]) == (True, 2)
+    unsigned = run(
+        "audit", "export", str(tmp_path / "audit.zip"), "--from", "2026-01-01", "--to", "2027-01-01"
+    )
+    assert unsigned.returncode == 2
+    assert unsigned.stderr.startswith(
+        "airflow pipeops audit export: an export is signed, and there is no key"
+    )
+    key = (
+        Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    )
+    connected["AIRFLOW__PIPEOPS__LEDGER_KEY_CONN_ID"] = "signing"
+    connected["AIRFLOW_CONN_SIGNING"] = json.dumps(
+        {"conn_type": "pipeops_signing_key", "login": "ledger.example.com", "extra": {"private_key": key}}
+    )
+    exported = run(
+        "audit", "export", str(tmp_path / "audit.zip"), "--from", "2026-01-01", "--to", "2027-01-01"
+    )
+    assert exported.returncode == 0, exported.stderr
+    assert "has the entries 1 to 2, " in exported.stdout
+    with zipfile.ZipFile(tmp_path / "audit.zip") as archive:
+        assert {"verify.py", "index.csv", "exceptions.csv", "entries.jsonl"} <= set(archive.namelist())

@@ -2,49 +2,49 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.exceptions import PipeOpsError
+from airflow_pipeops.delivery.commands.answers import WELL, answering, connections_of_the_database
 
-
-def ingest_command(args: Any) -> None:
-    """Take up all that is new; what is wrong ends it with one sentence and status 2."""
-    from airflow_pipeops.base.configuration import index_path
-    from airflow_pipeops.delivery.ledger.feeder import lock_file
+if TYPE_CHECKING:
     from airflow_pipeops.delivery.ledger.ingest import Ingest
 
-    try:
-        ingest = Ingest.configured()
-        appended = ingest.run(lock_file(index_path()), wait=True)
-    except PipeOpsError as error:
-        print(f"airflow pipeops ledger ingest: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+
+@answering("ledger ingest")
+def ingest_command(args: Any) -> int:
+    """Take up all that is new."""
+    appended, ingest = _taken_up()
     print(
         f"{appended} entries were appended; the ledger at {ingest.ledger.folder} has {ingest.index.revision}."
     )
+    return WELL
 
 
-def export_command(args: Any) -> None:
+@answering("audit export")
+def export_command(args: Any) -> int:
     """Write an export for auditors, of a ledger that is brought up to date before.
 
     :param args: with ``start``, ``end`` and ``path``.
+    :return: the code that the command ends with.
     """
-    from airflow_pipeops.base.configuration import index_path
     from airflow_pipeops.delivery.ledger.export import export
-    from airflow_pipeops.delivery.ledger.feeder import lock_file
-    from airflow_pipeops.delivery.ledger.ingest import Ingest
 
-    try:
-        ingest = Ingest.configured()
-        ingest.run(lock_file(index_path()), wait=True)
+    with connections_of_the_database():
+        _, ingest = _taken_up()
         path = Path(args.path)
         found = export(ingest.ledger, ingest.index, ingest.signer, path, start=args.start, end=args.end)
-    except PipeOpsError as error:
-        print(f"airflow pipeops audit export: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
     print(
         f"{path} has the entries {found.first} to {found.last}, {found.statements} signed statements and"
         f" {found.exceptions} exceptions."
     )
+    return WELL
+
+
+def _taken_up() -> tuple[int | None, Ingest]:
+    from airflow_pipeops.base.configuration import index_path
+    from airflow_pipeops.delivery.ledger.feeder import lock_file
+    from airflow_pipeops.delivery.ledger.ingest import Ingest
+
+    ingest = Ingest.configured()
+    return ingest.run(lock_file(index_path()), wait=True), ingest
