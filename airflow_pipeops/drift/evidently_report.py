@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from airflow_pipeops.base.markup import inert, inert_names
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -126,10 +128,13 @@ def _prepared(reference: pd.DataFrame, current: pd.DataFrame) -> Prepared:
 
     found = {name: _pair(reference[name], current[name]) for name in reference.columns}
     pairs = {name: pair for name, pair in found.items() if pair is not None}
+    # Evidently writes names and values into its page as they are: one with markup in it would run there.
+    called = inert_names(map(str, pairs))
+    harmless = {called[str(name)]: pair for name, pair in pairs.items()}
     return Prepared(
-        pd.DataFrame({name: before for name, (_, before, _) in pairs.items()}),
-        pd.DataFrame({name: after for name, (_, _, after) in pairs.items()}),
-        {name: kind for name, (kind, _, _) in pairs.items()},
+        pd.DataFrame({name: before for name, (_, before, _) in harmless.items()}),
+        pd.DataFrame({name: after for name, (_, _, after) in harmless.items()}),
+        {name: kind for name, (kind, _, _) in harmless.items()},
     )
 
 
@@ -160,7 +165,11 @@ def _inferred(series: pd.Series) -> str:
 
 
 def _as_text(series: pd.Series) -> pd.Series:
-    return series.astype(object).where(series.notna(), None).map(str, na_action="ignore")
+    return (
+        series.astype(object)
+        .where(series.notna(), None)
+        .map(lambda value: inert(str(value)), na_action="ignore")
+    )
 
 
 def _as_number(series: pd.Series, kind: str) -> pd.Series:

@@ -7,6 +7,7 @@ from typing import Any
 from airflow.plugins_manager import AirflowPlugin
 
 from airflow_pipeops.provider import notes
+from airflow_pipeops.ui.views import VIEWS
 
 
 class PipeOpsPlugin(AirflowPlugin):
@@ -14,6 +15,7 @@ class PipeOpsPlugin(AirflowPlugin):
 
     name = "pipeops"
     listeners = [notes]
+    external_views = VIEWS
 
     @property
     def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]

@@ -9,9 +9,10 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from airflow_pipeops.delivery.ledger.feeder import feeding
-from airflow_pipeops.ui.evidence import router
+from airflow_pipeops.ui import evidence, page, panels
 
 PREFIX = "/pipeops"
 
 app = FastAPI(title="PipeOps", docs_url=None, redoc_url=None, openapi_url=None, lifespan=feeding)
-app.include_router(router)
+for part in (page, panels, evidence):
+    app.include_router(part.router)

@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from airflow_pipeops.base.markup import inert
+
 #: What the page would fetch from elsewhere: styles, scripts, its logo and its newsletter.
 _ELSEWHERE = re.compile(
     r"<link[^>]*href=\"https?://[^>]*>"
@@ -43,6 +45,12 @@ def page(result: Any) -> str:
     for item in result.results:
         _without_text(item.exception_info)
         item.result = _plain(item.result)
+        # Great Expectations writes names and values into its page as they are.
+        item.expectation_config = type(item.expectation_config)(
+            **{**item.expectation_config.to_json_dict(), "kwargs": _plain(item.expectation_config.kwargs)}
+        )
+        item.exception_info = _plain(item.exception_info)
+    result.meta = _plain(result.meta)
     renderer: Any = ValidationResultsPageRenderer(run_info_at_end=True)
     view: Any = DefaultJinjaPageView()
     with _without_log():
@@ -52,9 +60,11 @@ def page(result: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Make numbers of NumPy plain ones, which alone Great Expectations can draw."""
+    """Make numbers of NumPy plain ones, which alone Great Expectations can draw, and texts harmless ones."""
+    if isinstance(value, str):
+        return inert(value)
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {_plain(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return value.item() if hasattr(value, "item") and not getattr(value, "shape", None) else value

@@ -88,12 +88,22 @@ def check_connection(conn_id: str, conn_type: str, extra: str | None) -> None:
         assert set(json.loads(extra or "{}")) <= set(declared[conn_type].get("conn-fields") or {}), conn_id
 
 
+def check_helm(words: list[str]) -> None:
+    """What a command takes from the repository is there."""
+    for word in words:
+        if word.startswith(("helm/", "./helm/")):
+            assert (ROOT / word).exists(), word
+
+
 CHECKS = {
     "airflow": check_airflow,
     "cd": None,
     "export": check_export,
     "git": None,
-    "helm": None,
+    "helm": check_helm,
+    "helm/image": check_helm,
+    "kind": None,
+    "kubectl": None,
     "make": check_make,
     "pip": check_pip,
     "python": check_python,
@@ -104,6 +114,8 @@ CHECKS = {
 def test_a_command_exists(source: str) -> None:
     for line in source.replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
+        while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+            words.pop(0)  # set for this command
         if not words:
             continue
         assert words[0] in CHECKS, f"no check for the command {words[0]!r}"

@@ -72,3 +72,15 @@ def test_columns_by_import_path() -> None:
         wanted({"temp": "embedding"})
     with pytest.raises(InvalidInput, match="names no column"):
         wanted([])
+
+
+def test_names_and_values_of_data_are_texts_in_the_page(winter: pd.DataFrame) -> None:
+    hostile = "</script><script>alert(1)</script>"
+    left = pd.DataFrame({hostile: winter["temp"], "origin": winter["origin"].astype(str) + hostile})
+    found = page(left, left, "Fine.")
+    assert "alert(1)" in found
+    assert "<script>alert" not in found
+    assert "</script><script>alert" not in found
+    # Two names that look alike afterwards are two columns.
+    twins = pd.DataFrame({"a<": winter["temp"], "a\uff1c": winter["temp"]})
+    assert "a\\uff1c (2)" in page(twins, twins, "Fine.") or "a\uff1c (2)" in page(twins, twins, "Fine.")

@@ -118,6 +118,8 @@ def test_the_server_is_well_and_everybody_may_read_but_not_write(trials: Trials,
     assert httpx.get(refs, auth=("airflow", "wrong")).status_code == 401
     assert httpx.get(refs, auth=("airflow", PASSWORD)).status_code == 200
     assert httpx.post(f"{trials.url}/delay-api.git/git-receive-pack", content=b"0000").status_code == 401
+    spelt = f"{trials.url}/delay-api.git/info/refs?service=git%2Dreceive-pack"
+    assert httpx.get(spelt).status_code == 403
     assert httpx.get(f"{trials.url}/../../etc/passwd").status_code == 404
 
 

@@ -1,59 +1,134 @@
-"""A real API server with the plugin, and people who log in to it."""
+"""A real API server with the plugin, a ledger, and people who log in to it."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
+from airflow_pipeops.delivery.ledger.feeder import lock_file
+from airflow_pipeops.delivery.ledger.index import Index
+from airflow_pipeops.delivery.records import Record
+from tests.ui.managers import NARROW, OTHERS
+from tests.ui.seeds import seed
+
+ROOT = Path(__file__).parents[2]
+ROLES = {"admin": "ADMIN", "viewer": "VIEWER", NARROW: "VIEWER", "guest": ""}
+
+#: DAGs that Airflow knows; the others that the ledger tells of were removed.
+_DAGS = f"""
+from airflow.sdk import DAG
+from airflow.providers.standard.operators.empty import EmptyOperator
+for name in ("code_to_release", "drift_to_retrain", "{OTHERS}"):
+    with DAG(name, schedule=None, tags=["pipeops"]) as dag:
+        EmptyOperator(task_id="approve") >> EmptyOperator(task_id="production_is_live")
+    globals()[name] = dag
+"""
+
 
 @dataclass(frozen=True)
 class Server:
-    """Where Airflow answers, and where evidence is kept."""
+    """Where Airflow answers, where evidence is kept, and where the index of the ledger is."""
 
     url: str
     evidence: str
+    home: Path
+    environment: dict[str, str] = field(hash=False)
 
+    @property
+    def index(self) -> Path:
+        """The file of the index."""
+        return self.home / "index.db"
+
+    @cache  # noqa: B019  # there are two servers, for as long as the tests last
     def token(self, user: str) -> str:
         """Return the token of a logged-in person."""
         answer = httpx.post(f"{self.url}/auth/token", json={"username": user, "password": "pass"}, timeout=30)
         return str(answer.json()["access_token"])
 
+    def get(self, path: str, user: str | None = "viewer", **headers: str) -> httpx.Response:
+        """Ask a route of ours."""
+        given = {"Authorization": f"Bearer {self.token(user)}"} if user else {}
+        return httpx.get(f"{self.url}/pipeops{path}", headers={**given, **headers}, timeout=60)
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    home = tmp_path_factory.mktemp("airflow")
+    def holds(self, records: Iterable[Record]) -> None:
+        """Let the ledger hold these records, and no others."""
+        index = Index.open(self.index)
+        index.clear()
+        index.close()
+        seed(self.index, list(records))
+
+    def gets(self, records: Iterable[Record]) -> None:
+        """Add records to the ledger."""
+        seed(self.index, list(records))
+
+    def python(self, program: str) -> str:
+        """Run a program beside the server, on its database."""
+        command = [sys.executable, "-c", program]
+        return subprocess.run(
+            command, env=self.environment, check=True, capture_output=True, text=True
+        ).stdout
+
+
+@contextmanager
+def _running(home: Path, base: str = "") -> Iterator[Server]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    url, evidence = f"http://127.0.0.1:{port}", (home / "evidence").as_uri()
+    url, evidence = f"http://127.0.0.1:{port}{base}", (home / "evidence").as_uri()
     passwords = home / "passwords.json"
-    passwords.write_text(json.dumps({"admin": "pass", "viewer": "pass"}))
+    passwords.write_text(json.dumps(dict.fromkeys(ROLES, "pass")))
+    (home / "dags").mkdir()
+    (home / "dags" / "known.py").write_text(_DAGS)
     environment = {
         **os.environ,
-        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "PYTHONPATH": str(ROOT),
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__API__BASE_URL": url,
         "AIRFLOW__API__PORT": str(port),
         "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__CORE__AUTH_MANAGER": "tests.ui.managers.PerDag",
+        "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:ADMIN,viewer:VIEWER",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(
+            f"{user}:{role}" for user, role in ROLES.items()
+        ),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
+        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(
+            [
+                {
+                    "name": "known",
+                    "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
+                    "kwargs": {"path": str(home / "dags")},
+                }
+            ]
+        ),
         "AIRFLOW__PIPEOPS__EVIDENCE_URI": evidence,
+        "AIRFLOW__PIPEOPS__INDEX_PATH": str(home / "index.db"),
+        "AIRFLOW__PIPEOPS__LEDGER_PATH": (home / "ledger").as_uri(),
     }
+    # As long as somebody else fills the ledger, the server does not: the tests do, and Airflow itself has no events.
+    filling = lock_file(str(home / "index.db")).open("ab")
+    fcntl.flock(filling, fcntl.LOCK_EX)
     airflow = [sys.executable, "-m", "airflow"]
-    subprocess.run([*airflow, "db", "migrate"], env=environment, check=True, capture_output=True)
+    for command in (["db", "migrate"], ["dags", "reserialize"]):
+        subprocess.run([*airflow, *command], env=environment, check=True, capture_output=True)
     with (home / "log").open("w") as log:
         process = subprocess.Popen(
             [*airflow, "api-server"],
@@ -62,17 +137,45 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    deadline = time.monotonic() + 120
-    while not _answers(url):
-        if process.poll() is not None or time.monotonic() > deadline:
-            pytest.fail(f"the API server did not start: {(home / 'log').read_text()[-3000:]}")
-        time.sleep(0.2)
-    yield Server(url, evidence)
-    os.killpg(process.pid, signal.SIGTERM)
     try:
-        process.wait(20)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        deadline = time.monotonic() + 180
+        while not _answers(url):
+            if process.poll() is not None or time.monotonic() > deadline:
+                pytest.fail(f"the API server did not start: {(home / 'log').read_text()[-3000:]}")
+            time.sleep(0.2)
+        yield Server(url, evidence, home, environment)
+    finally:
+        filling.close()
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with _running(tmp_path_factory.mktemp("airflow")) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def below(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The same, below a base path."""
+    with _running(tmp_path_factory.mktemp("below"), "/af") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(
+            executable_path=os.environ.get("PIPEOPS_CHROMIUM") or shutil.which("chromium"),
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
+        yield browser
+        browser.close()
 
 
 def _answers(url: str) -> bool:

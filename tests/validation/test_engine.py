@@ -153,3 +153,17 @@ def test_the_data_docs_page_shows_counts_and_no_samples(weather: pd.DataFrame) -
     assert "100%" in outcome.docs
     assert "<html" in outcome.docs
     assert not re.findall(r"(?:src|href)=.https?://", outcome.docs.replace('href="https://docs.', ""))
+
+
+def test_names_and_values_of_data_are_texts_in_the_page(weather: pd.DataFrame) -> None:
+    hostile = "<img src=x onerror=alert(1)>"
+    batch = weather.assign(**{hostile: "</td><script>alert(2)</script>"})
+    kinds = [
+        in_set(hostile, "</td><script>alert(2)</script>"),
+        {"type": "expect_column_values_to_match_regex", "kwargs": {"column": hostile, "regex": "<b>.*"}},
+    ]
+    outcome = judge(batch, expectations(kinds))
+    assert "onerror" in outcome.docs
+    assert "<img src=x" not in outcome.docs
+    assert "<script>alert" not in outcome.docs
+    assert "<b>.*" not in outcome.docs

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from airflow_pipeops.base.documents import map_, parsed, text
+from airflow_pipeops.base.documents import map_, maps, parsed, text
 from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.delivery.records import STAMPS, identity, placed_by
 from airflow_pipeops.exceptions import InvalidInput
@@ -148,7 +148,7 @@ def judged(entry: Entry, accepted: frozenset[str] = frozenset()) -> Judged:
         parents=tuple(filter(None, map(_named, parents))) if isinstance(parents, list) else (),
         problem=_problem(entry, at, accepted),
     )
-    return replace(found, names=_names(found, map_(extra.get("body"))))
+    return replace(found, names=(*_names(found, map_(extra.get("body"))), *_files(extra)))
 
 
 def utc(at: str) -> str:
@@ -228,6 +228,12 @@ def _kept(extra: Mapping[str, Any]) -> Mapping[str, Any]:
         return extra
     stamps = {name: True for name in STAMPS if extra.get(name)}
     return {**stamps, "too_large": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
+
+
+def _files(extra: Mapping[str, Any]) -> tuple[str, ...]:
+    """Name the files that back a record, so that it is found from one of them."""
+    digests = {text(item.get("sha256"), 64) for item in maps(extra.get("evidence"))}
+    return tuple(f"evidence:{digest}" for digest in sorted(digests) if digest)
 
 
 def _dumped(value: Any) -> bytes:

@@ -13,7 +13,7 @@ from airflow_pipeops.delivery.ledger.entries import Entry, Judged, judged
 from airflow_pipeops.delivery.ledger.tree import leaf_hash
 
 #: Another one than that of a file means that the file is made anew.
-VERSION = 1
+VERSION = 2
 
 _SCHEMA = """
 CREATE TABLE records (
@@ -29,6 +29,8 @@ CREATE INDEX by_kind ON records (deliverable, kind, at);
 CREATE INDEX by_id ON records (id);
 CREATE INDEX by_commit ON records (commit_sha);
 CREATE INDEX by_time ON records (at);
+CREATE INDEX by_dag ON records (dag_id, deliverable);
+CREATE INDEX by_run ON records (dag_id, run_id, task_id);
 CREATE TABLE parents (child_id TEXT NOT NULL, parent_id TEXT NOT NULL, PRIMARY KEY (child_id, parent_id)) WITHOUT ROWID;
 CREATE INDEX by_parent ON parents (parent_id, child_id);
 CREATE TABLE names (name TEXT NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (name, seq)) WITHOUT ROWID;
@@ -131,6 +133,44 @@ class Index:
         """
         row = self._connection.execute("SELECT id, leaf FROM records WHERE seq = ?", (seq,)).fetchone()
         return (str(row[0]), bytes(row[1])) if row else None
+
+    def between(self, start: str, end: str) -> tuple[int, int]:
+        """Find the entries that Airflow stored in a span of time.
+
+        :param start: from this time on, in the form of :func:`~airflow_pipeops.delivery.ledger.entries.utc`.
+        :param end: before this time.
+        :return: the numbers of the first and the last; of none, 0 and 0.
+        """
+        row = self._connection.execute(
+            "SELECT ifnull(min(seq), 0), ifnull(max(seq), 0) FROM records WHERE stored >= ? AND stored < ?",
+            (start, end),
+        ).fetchone()
+        return int(row[0]), int(row[1])
+
+    def problem(self, seq: int) -> str:
+        """Say why an entry is not believed.
+
+        :param seq: its number.
+        :return: the reason; empty if it is.
+        """
+        row = self._connection.execute("SELECT problem FROM records WHERE seq = ?", (seq,)).fetchone()
+        return str(row[0]) if row else "it is not in the index"
+
+    def record(self, identifier: str) -> Entry | None:
+        """Find the entry of a record that is believed.
+
+        :param identifier: id of the record.
+        :return: its entry; none where there is none.
+        """
+        row = self._connection.execute(
+            "SELECT * FROM records WHERE id = ? AND problem = '' LIMIT 1", (identifier,)
+        ).fetchone()
+        if row is None:
+            return None
+        return Entry(
+            row["seq"], row["event_id"], row["asset_name"], row["asset_uri"], row["stored"],
+            json.loads(row["content"]), row["dag_id"], row["run_id"], row["task_id"], row["map_index"],
+        )  # fmt: skip
 
     def leaves(self, after: int = 0, limit: int = -1) -> list[bytes]:
         """Return the hashes of the entries, in their order.

@@ -93,7 +93,8 @@ class Handler(BaseHTTPRequestHandler):
                 "GIT_CONFIG_GLOBAL": os.devnull,
                 "GIT_PROJECT_ROOT": str(self.server.root),
                 "GIT_HTTP_EXPORT_ALL": "1",
-                "REMOTE_USER": "airflow",
+                # Git itself takes no push from nobody, however the request is spelt.
+                "REMOTE_USER": "airflow" if self.server.knows(self.headers.get("Authorization", "")) else "",
                 "PATH_INFO": parts.path,
                 "QUERY_STRING": parts.query,
                 "REQUEST_METHOD": self.command,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.documents import map_
-from airflow_pipeops.deploy.apply.engine import MANAGER, PARENTS
+from airflow_pipeops.deploy.apply.cluster import MANAGER, PARENTS
 from airflow_pipeops.deploy.apply.parents import COMMIT, Parent
 from airflow_pipeops.deploy.apply.sets import PART_OF, set_id
 from airflow_pipeops.deploy.differences.fields import Path

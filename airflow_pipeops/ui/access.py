@@ -1,0 +1,116 @@
+"""Who asks, and what of the ledger that person may see.
+
+Airflow's access control decides: whoever may read assets, asks; of a DAG that Airflow knows and the person may not read, no
+record is shown, nor any other of a deliverable that such a DAG has recorded something about: what is told of a deliverable
+is put together from all of its records. A DAG that Airflow knows no more hides nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.common.db.common import SessionDep
+from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_asset
+from airflow.models.dag import DagModel
+from fastapi import Depends, HTTPException, Request, Response
+from sqlalchemy import select
+
+from airflow_pipeops.base.configuration import index_path
+from airflow_pipeops.delivery.ledger.index import Index, reader
+from airflow_pipeops.delivery.queries.history import deliverables
+from airflow_pipeops.delivery.queries.recorded import told_by
+from airflow_pipeops.exceptions import InvalidInput, NotFound
+from airflow_pipeops.ui.headers import DATA
+
+_ALL = 1_000_000
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One question, and whose it is.
+
+    :param connection: to the index, for reading.
+    :param revision: of the index.
+    :param hidden: the DAGs that are there and that the person may not read.
+    :param allowed: the deliverables that the person may see; none means all.
+    :param known: the tag of what the browser has already; empty for nothing.
+    """
+
+    connection: sqlite3.Connection
+    revision: int
+    hidden: frozenset[str]
+    allowed: frozenset[str] | None
+    known: str = ""
+
+    def answer(self, work: Callable[[], Any], also: str = "") -> Response:
+        """Answer with what ``work`` returns, or say that nothing has changed.
+
+        :param work: makes the answer, of what JSON can hold.
+        :param also: what else the answer depends on, beside the ledger and who asks.
+        :return: the answer; its tag changes when the answer may.
+        """
+        rights = hashlib.sha256(json.dumps(sorted(self.hidden)).encode()).hexdigest()[:12]
+        tag = f'"{self.revision}.{rights}{f".{also}" if also else ""}"'
+        headers = {**DATA, "ETag": tag}
+        if self.known == tag:
+            return Response(status_code=304, headers=headers)
+        try:
+            content = json.dumps(work(), allow_nan=False, separators=(",", ":"))
+        except NotFound as error:
+            raise HTTPException(404, str(error)) from error
+        except InvalidInput as error:
+            raise HTTPException(422, str(error)) from error
+        return Response(content, media_type="application/json", headers=headers)
+
+
+def asked(request: Request, user: GetUserDep, session: SessionDep) -> Iterator[Asked]:
+    """Open the index for a person who may read assets, and find out what of it is theirs to see."""
+    there = set(session.scalars(select(DagModel.dag_id)))
+    hidden = frozenset(there - get_auth_manager().get_authorized_dag_ids(user=user, session=session))
+    path = index_path()
+    if not Path(path).exists():
+        Index.open(path).close()
+    with closing(reader(path)) as connection:
+        connection.execute("BEGIN")  # all that is read for one answer is of one moment
+        revision = connection.execute("SELECT ifnull(max(seq), 0) FROM records").fetchone()[0]
+        allowed = _allowed(connection, path, revision, hidden) if hidden else None
+        yield Asked(connection, revision, hidden, allowed, request.headers.get("if-none-match", ""))
+
+
+#: A route that takes it is closed to whoever may not read assets.
+AskedDep = Annotated[Asked, Depends(asked, scope="function")]
+ASSETS = Depends(requires_access_asset("GET"))
+
+
+def _allowed(
+    connection: sqlite3.Connection, path: str, revision: int, hidden: frozenset[str]
+) -> frozenset[str]:
+    def found() -> frozenset[str]:
+        return frozenset(deliverables(connection, limit=_ALL)) - told_by(connection, hidden)
+
+    return _KEPT.of((path, revision, hidden), found)
+
+
+class _Kept:
+    """The last answers, since a page asks the same many times."""
+
+    def __init__(self) -> None:
+        self._found: dict[Any, frozenset[str]] = {}
+
+    def of(self, key: Any, work: Callable[[], frozenset[str]]) -> frozenset[str]:
+        if key not in self._found:
+            if len(self._found) >= 100:
+                self._found.clear()
+            self._found[key] = work()
+        return self._found[key]
+
+
+_KEPT = _Kept()

@@ -1,0 +1,249 @@
+"""The API of the page: for each panel one bounded question to the index of the ledger, behind Airflow's access control."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import Annotated, Any
+
+from airflow.api_fastapi.common.db.common import SessionDep
+from fastapi import APIRouter, HTTPException, Query, Response
+
+from airflow_pipeops.delivery.queries import (
+    attention,
+    gathering,
+    history,
+    live,
+    recorded,
+    references,
+    timeline,
+    tracing,
+)
+from airflow_pipeops.delivery.queries.facts import Fact, moment
+from airflow_pipeops.ui.access import ASSETS, Asked, AskedDep
+from airflow_pipeops.ui.approvals import sign, waiting
+from airflow_pipeops.ui.contents import contents
+
+Name = Annotated[str, Query(max_length=200)]
+Limit = Annotated[int, Query(ge=1, le=1000)]
+
+router = APIRouter(prefix="/api", dependencies=[ASSETS])
+
+
+@router.get("/state")
+def state(asked: AskedDep, session: SessionDep) -> Response:
+    """Say whether anything is new: the one question that an open page repeats."""
+    questions = sign(waiting(session, asked.hidden))
+
+    def work() -> dict[str, Any]:
+        newest = history.history(asked.connection, allowed=asked.allowed, limit=1).items
+        return {"revision": asked.revision, "waiting": questions, "at": newest[0].at if newest else ""}
+
+    return asked.answer(work, questions)
+
+
+@router.get("/now")
+def now(asked: AskedDep, session: SessionDep, after: Name = "") -> Response:
+    """Say what needs a person."""
+    questions = waiting(session, asked.hidden)
+
+    def work() -> dict[str, Any]:
+        found = attention.agenda(asked.connection, allowed=asked.allowed, after=after)
+        newest = history.history(asked.connection, allowed=asked.allowed, limit=1).items
+        needs = [] if after else list(questions)
+        return {
+            "revision": asked.revision,
+            "needs": [*needs, *(item.to_json() for item in found.items)],
+            "at": newest[0].at if newest else "",
+            "after": found.after,
+            "hidden": bool(asked.hidden),
+        }
+
+    return asked.answer(work, sign(questions))
+
+
+@router.get("/deliverables")
+def deliverables(asked: AskedDep, limit: Limit = 1000, after: Name = "") -> Response:
+    """Name the deliverables."""
+
+    def work() -> dict[str, Any]:
+        found = history.deliverables(asked.connection, allowed=asked.allowed, limit=limit + 1, after=after)
+        return {"items": found[:limit], "after": found[limit - 1] if len(found) > limit else ""}
+
+    return asked.answer(work)
+
+
+@router.get("/matrix")
+def matrix(asked: AskedDep, limit: Limit = 100, after: Name = "", at: Name = "") -> Response:
+    """Say what is live of every deliverable."""
+    return asked.answer(
+        lambda: live.matrix(
+            asked.connection, at=moment(at) if at else "", allowed=asked.allowed, limit=limit, after=after
+        ).to_json()
+    )
+
+
+@router.get("/passport/{ref:path}")
+def passport(asked: AskedDep, ref: str) -> Response:
+    """Say what something was made from."""
+    return asked.answer(lambda: _passport(asked, ref))
+
+
+@router.get("/history")
+def facts(
+    asked: AskedDep,
+    deliverable: Name = "",
+    environment: Name = "",
+    kinds: Name = "",
+    start: Name = "",
+    end: Name = "",
+    limit: Limit = 100,
+    after: Name = "",
+) -> Response:
+    """Say what happened, the newest first, with what is not believed."""
+    return asked.answer(
+        lambda: history.history(
+            asked.connection,
+            deliverable=deliverable,
+            environment=environment,
+            kinds=[kind for kind in kinds.split(",") if kind],
+            start=moment(start, "start") if start else history.FIRST,
+            end=moment(end, "end") if end else history.LAST,
+            believed=False,
+            allowed=asked.allowed,
+            limit=limit,
+            after=after,
+        ).to_json()
+    )
+
+
+@router.get("/before")
+def before(
+    asked: AskedDep,
+    moment_: Annotated[str, Query(alias="moment", max_length=100)],
+    deliverable: Name = "",
+    environment: Name = "",
+    limit: Limit = 20,
+) -> Response:
+    """Say what changed before a moment."""
+    return asked.answer(
+        lambda: history.before(
+            asked.connection,
+            moment(moment_, "moment"),
+            deliverable=deliverable,
+            environment=environment,
+            allowed=asked.allowed,
+            limit=limit,
+        ).to_json()
+    )
+
+
+@router.get("/data")
+def data(asked: AskedDep, deliverable: Name = "", limit: Limit = 200) -> Response:
+    """Say how far the data of a deliverable are from their reference, how good its model is, and what was decided."""
+    return asked.answer(lambda: _data(asked, deliverable, limit))
+
+
+@router.get("/figures")
+def figures(
+    asked: AskedDep,
+    deliverable: Name,
+    environment: Name = "",
+    days: Annotated[int, Query(ge=1, le=3660)] = 90,
+) -> Response:
+    """Count what was delivered."""
+    # Of whole hours, so that the answer stays the same for a while.
+    end = datetime.now(timezone.utc).replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
+    return asked.answer(lambda: _figures(asked, deliverable, environment, end, days), end.isoformat())
+
+
+@router.get("/records")
+def records(
+    asked: AskedDep,
+    dag: Name,
+    run: Name = "",
+    task: Name = "",
+    map_index: Annotated[int, Query(alias="map", ge=-1)] = -1,
+    limit: Limit = 100,
+) -> Response:
+    """Say what a DAG, one of its runs or a task has recorded."""
+    if dag in asked.hidden:
+        raise HTTPException(403, f"You may not read the DAG {dag!r}.")
+    return asked.answer(
+        lambda: recorded.recorded(
+            asked.connection, dag, run=run, task=task, map_index=map_index, allowed=asked.allowed, limit=limit
+        ).to_json()
+    )
+
+
+def _passport(asked: Asked, ref: str) -> dict[str, Any]:
+    connection, allowed = asked.connection, asked.allowed
+    wanted = references.reference(ref)
+    start = references.resolve(connection, wanted, allowed=allowed)
+    walk = tracing.up(connection, start.id, allowed=allowed)
+    cell = None
+    if start.kind == "release" and start.environment:
+        found = live.live(connection, start.deliverable, start.environment, at=start.at, allowed=allowed)
+        cell = found if found and found.release == start.id else None
+    return {
+        "asked": ref,
+        "walk": walk.to_json(),
+        "cell": cell.to_json() if cell else None,
+        "since": live.since(connection, cell) if cell else "",
+        "previous": _previous(asked, start),
+        **contents(connection, [step.fact for step in walk.steps if step.fact is not None]),
+    }
+
+
+def _previous(asked: Asked, start: Fact) -> str:
+    """Return the id of the release before this one."""
+    if start.kind != "release":
+        return ""
+    page = history.history(
+        asked.connection,
+        deliverable=start.deliverable,
+        environment=start.environment,
+        kinds=["release"],
+        end=start.at,
+        allowed=asked.allowed,
+        limit=1,
+    )
+    return page.items[0].id if page.items else ""
+
+
+def _data(asked: Asked, deliverable: str, limit: int) -> dict[str, Any]:
+    connection, allowed = asked.connection, asked.allowed
+    if not deliverable:
+        page = history.history(connection, kinds=["drift", "evaluation"], allowed=allowed, limit=1)
+        return {"measured": page.items[0].deliverable if page.items else ""}
+    kept = history.history(
+        connection, deliverable=deliverable, kinds=["drift", "validation"], allowed=allowed, limit=50
+    ).items
+    return {
+        "drift": [
+            one.to_json() for one in timeline.drift(connection, deliverable, allowed=allowed, limit=limit)
+        ],
+        "performance": [
+            one.to_json()
+            for one in timeline.performance(connection, deliverable, allowed=allowed, limit=limit)
+        ],
+        "decisions": [
+            one.to_json() for one in timeline.decisions(connection, deliverable, allowed=allowed, limit=limit)
+        ],
+        "reports": [fact.to_json() for fact in kept if fact.evidence and fact.dag not in asked.hidden],
+    }
+
+
+def _figures(asked: Asked, deliverable: str, environment: str, end: datetime, days: int) -> dict[str, Any]:
+    rows = live.matrix(asked.connection, names=[deliverable], allowed=asked.allowed).items
+    places = [cell.environment for row in rows for cell in row.cells]
+    # The last of them that says so, else the last: what is shipped to people.
+    chosen = environment or next(
+        (name for name in places if name.startswith("prod")), places[-1] if places else ""
+    )
+    found = None
+    if chosen:
+        start = (end - timedelta(days=days)).isoformat()
+        found = gathering.figures(
+            asked.connection, deliverable, chosen, start, end.isoformat(), parts=6, allowed=asked.allowed
+        )
+    return {"environments": places, "environment": chosen, "figures": found.to_json() if found else None}

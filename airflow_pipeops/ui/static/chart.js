@@ -1,0 +1,86 @@
+// A series as a chart, and behind it always a table: a canvas says nothing to a screen reader.
+
+import uPlot from "./vendor/uplot/uPlot.esm.js";
+import { h } from "./dom.js";
+import { moment, number } from "./facts.js";
+
+const shade = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+const value = (x) => (x === null || x === undefined ? null : Number(x));
+
+/** One series with what it is held against: a threshold, a noise floor, an interval; marks are decisions at a time. */
+export function chart({ title, points, label, against, marks = [], height = 190 }) {
+  const place = h("div", { class: "plot", "aria-hidden": "true" });
+  const figure = h("figure", { class: "card chart" }, h("figcaption", {}, title), place, table(points, label, against));
+  if (points.length && points.some((point) => point.value !== null)) mount(place, { points, label, against, marks, height });
+  else place.replaceWith(h("p", { class: "quiet" }, "No value is known yet."));
+  return figure;
+}
+
+function mount(place, { points, label, against, marks, height }) {
+  const series = [{}];
+  const data = [points.map((point) => Date.parse(point.at) / 1000)];
+  const bands = [];
+  const add = (name, key, options) => {
+    if (!points.some((point) => value(point[key]) !== null)) return 0;
+    series.push({ label: name, points: { show: false }, ...options });
+    data.push(points.map((point) => value(point[key])));
+    return series.length - 1;
+  };
+  // In the order in which they are drawn: the interval lies below all, the value above all.
+  const [low, high] = [add("low", "low", { stroke: "transparent" }), add("high", "high", { stroke: "transparent" })];
+  if (low && high) bands.push({ series: [high, low], fill: shade("accent-ground") });
+  add("noise floor", "noise", { stroke: shade("soft"), dash: [2, 3], width: 1.5 });
+  add(against, "threshold", { stroke: shade("bad"), dash: [6, 4], width: 1.5 });
+  add(label, "value", { stroke: shade("accent"), width: 2, points: { show: true, size: 7, fill: shade("accent") }, spanGaps: false });
+  const line = { stroke: shade("line"), width: 1 };
+  const axis = { stroke: shade("soft"), grid: line, ticks: line, font: "12px system-ui, sans-serif" };
+  const options = {
+    width: 600, height, series, bands, tzDate: (time) => uPlot.tzDate(new Date(time * 1000), "UTC"),
+    axes: [{ ...axis, space: 90, values: (plot, splits) => splits.map((time) => when(time, splits)) }, { ...axis, size: 56 }], scales: { y: { range: (plot, min, max) => padded(min, max) } }, legend: { show: false }, cursor: { y: false },
+    hooks: { drawAxes: [(plot) => decisions(plot, marks)] },
+  };
+  const build = () => {
+    const plot = new uPlot({ ...options, width: Math.max(240, place.clientWidth) }, data, place);
+    new ResizeObserver(() => { if (place.clientWidth > 0 && place.isConnected) plot.setSize({ width: Math.max(240, place.clientWidth), height }); }).observe(place);
+  };
+  requestAnimationFrame(() => { if (place.isConnected) build(); });
+}
+
+/** A time on the axis: the date, and the hour where the marks are closer than days. */
+function when(time, splits) {
+  const text = new Date(time * 1000).toISOString();
+  return splits.length > 1 && splits[1] - splits[0] < 86_400 ? `${text.slice(5, 10)} ${text.slice(11, 16)}` : text.slice(0, 10);
+}
+
+function padded(min, max) {
+  const room = (max - min || Math.abs(max) || 1) * 0.12;
+  return [min >= 0 ? Math.max(0, min - room) : min - room, max + room];
+}
+
+/** What was decided, as lines across the chart. */
+function decisions(plot, marks) {
+  const { ctx, bbox } = plot;
+  ctx.save();
+  for (const { at, level } of marks) {
+    const x = plot.valToPos(Date.parse(at) / 1000, "x", true);
+    if (x < bbox.left || x > bbox.left + bbox.width) continue;
+    ctx.strokeStyle = shade(level);
+    ctx.globalAlpha = 0.55;
+    ctx.lineWidth = devicePixelRatio;
+    ctx.setLineDash([3 * devicePixelRatio, 3 * devicePixelRatio]);
+    ctx.beginPath();
+    ctx.moveTo(x, bbox.top);
+    ctx.lineTo(x, bbox.top + bbox.height);
+    ctx.stroke();
+  }
+  ctx.restore();
+}
+
+function table(points, label, against) {
+  const columns = [["When", (p) => moment(p.at)], ["Batch", (p) => p.batch], [label, (p) => number(p.value)], [against, (p) => number(p.threshold)],
+    ["Noise floor", (p) => number(p.noise)], ["Interval", (p) => (value(p.low) === null ? "unknown" : `${number(p.low)} to ${number(p.high)}`)], ["Verdict", (p) => p.verdict || "unknown"]];
+  const used = columns.filter(([, read]) => points.some((point) => ![undefined, "", "unknown"].includes(read(point))));
+  return h("details", {}, h("summary", {}, "As a table"), h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `${label}, as a table` }, h("table", {},
+    h("thead", {}, h("tr", {}, used.map(([name]) => h("th", { scope: "col" }, name)))),
+    h("tbody", {}, [...points].reverse().map((point) => h("tr", {}, used.map(([, read]) => h("td", {}, read(point)))))))));
+}

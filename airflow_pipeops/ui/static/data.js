@@ -1,0 +1,73 @@
+// Data: how far the data are from their reference, how good the model is on them, and what was decided about it.
+
+import { get } from "./api.js";
+import { chart } from "./chart.js";
+import { chooser, named, names } from "./choose.js";
+import { h } from "./dom.js";
+import { empty, nothing } from "./empty.js";
+import { age, level, mark, number, short, tag, tell } from "./facts.js";
+import { address, elsewhere, state } from "./state.js";
+
+const SHOWN = 6;
+
+export async function draw({ signal }) {
+  const known = await names(signal);
+  if (!known.length) return empty();
+  const { all } = state();
+  const deliverable = state().deliverable || (await get("data", { limit: 1 }, { signal })).measured || named(known);
+  const found = await get("data", { deliverable, limit: 200 }, { signal });
+  const marks = found.decisions.map((one) => ({ at: one.at, level: { good: "line", busy: "accent" }[level(one.action)] ?? level(one.action) }));
+  const bar = h("div", { class: "bar" }, chooser(known, deliverable));
+  if (!found.drift.length && !found.performance.length && !found.decisions.length && !found.reports.length) {
+    return [bar, nothing(`Of ${deliverable}, no data has been compared or measured. DataDriftOperator, ModelPerformanceOperator and RetrainGovernorOperator record it.`)];
+  }
+  return [bar, summary(deliverable, found), performance(found, marks), drift(found, marks, all), decided(found), reports(found)];
+}
+
+const last = (series) => series.points.at(-1);
+
+function summary(deliverable, found) {
+  const share = found.drift.find((one) => one.name === "");
+  const measured = found.performance[0];
+  const decision = found.decisions.at(-1);
+  const part = (title, content) => h("div", {}, h("div", { class: "quiet small" }, title), content);
+  return h("div", { class: "card summary" },
+    part("Data", share ? [mark(level(last(share).verdict), last(share).verdict || "cannot tell"), " ", age(last(share).at)] : mark("unknown", "never compared")),
+    part("Model", measured ? [mark(level(last(measured).verdict), `${measured.name} ${number(last(measured).value)}`), " ", age(last(measured).at)] : mark("unknown", "never measured")),
+    part("Governor", decision ? [mark(level(decision.action), decision.action), " ", age(decision.at)] : mark("unknown", "has decided nothing")));
+}
+
+function performance(found, marks) {
+  return found.performance.map((series) => chart({ title: `${series.name || "Metric"} on what arrived, against the agreed level`, points: series.points, label: series.name || "value", against: "agreed level", marks, height: 220 }));
+}
+
+function drift(found, marks, all) {
+  const columns = found.drift.filter((one) => one.name !== "");
+  // Those that are furthest beyond what they are held against come first.
+  const excess = (series) => { const point = last(series); return (point.value ?? -1) / (point.threshold || 1); };
+  const ordered = [...columns].sort((a, b) => excess(b) - excess(a));
+  const shown = all ? ordered : ordered.slice(0, SHOWN);
+  const share = found.drift.find((one) => one.name === "");
+  return h("section", { "aria-labelledby": "drift" }, h("h2", { id: "drift" }, "Drift per feature"), h("div", { class: "charts" },
+    share ? chart({ title: "Share of columns that drifted", points: share.points, label: "share", against: "what is accepted", marks }) : null,
+    shown.map((series) => chart({ title: series.name, points: series.points, label: "distance", against: "threshold", marks }))),
+  ordered.length > shown.length ? h("a", { class: "button", "data-go": "", href: address({ all: "1" }) }, `Show all ${ordered.length} columns`) : null);
+}
+
+function decided(found) {
+  if (!found.decisions.length) return null;
+  return h("section", {}, h("h2", {}, "Decisions of the governor"), h("div", { class: "card flush scroll", tabindex: 0, role: "region", "aria-label": "Decisions" }, h("table", {},
+    h("thead", {}, h("tr", {}, ["When", "Decision", "Batch", "Why"].map((text) => h("th", { scope: "col" }, text)))),
+    h("tbody", {}, [...found.decisions].reverse().slice(0, 50).map((one) => h("tr", {}, h("td", {}, age(one.at)),
+      h("td", {}, h("a", { class: "plain", "data-go": "", href: elsewhere("passport", { ref: one.record }) }, mark(level(one.action), one.action || "unknown")), one.waits ? [" ", tag("busy", "asks a person")] : null),
+      h("td", {}, short(one.batch, 40)), h("td", {}, h("ul", { class: "plain" }, one.reasons.map((reason) => h("li", {}, reason)))))))))); 
+}
+
+function reports(found) {
+  if (!found.reports.length) return null;
+  return h("section", {}, h("h2", {}, "Reports"), h("ul", { class: "card plain reports" }, found.reports.map((fact) => {
+    const [title, line, lev] = tell(fact);
+    return h("li", {}, mark(lev, title), " ", h("span", { class: "quiet" }, line), " ", age(fact.at), " ", fact.evidence.map((item) => [
+      h("a", { href: `evidence/${encodeURIComponent(fact.dag)}/${item.sha256}/${encodeURIComponent(item.name)}`, target: "_self" }, item.name), " "]));
+  })));
+}

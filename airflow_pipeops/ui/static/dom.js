@@ -1,0 +1,79 @@
+// Elements by hand. Text is set as text, never as markup: names and reasons come from records, and a record is data.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/** Make an element. Attributes that are null or false are left out; those that begin with "on" are listeners. */
+export function h(name, attributes = {}, ...children) {
+  return build(document.createElement(name), attributes, children);
+}
+
+/** The same for SVG. */
+export function s(name, attributes = {}, ...children) {
+  return build(document.createElementNS(SVG, name), attributes, children);
+}
+
+function build(element, attributes, children) {
+  for (const [name, value] of Object.entries(attributes ?? {})) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name === "style") Object.entries(value).forEach(([key, item]) => element.style.setProperty(key, item));
+    else element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...there(children));
+  return element;
+}
+
+const there = (children) => children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false);
+
+/** Put these in place of what an element holds; what is null is left out. */
+export function fill(element, ...children) {
+  element.replaceChildren(...there(children));
+}
+
+/** An address that may be followed: of the web, or of this server. Anything else, as "javascript:", is none. */
+export function safe(address) {
+  try {
+    const url = new URL(address, document.baseURI);
+    return ["http:", "https:"].includes(url.protocol) ? url.href : "";
+  } catch {
+    return "";
+  }
+}
+
+/** A link out of the page. Airflow's frame may open no window, so its own document is asked to. */
+export function out(address, text, attributes = {}) {
+  const href = safe(address);
+  if (!href) return h("span", attributes, text);
+  return h("a", { href, target: "_blank", rel: "noopener noreferrer", ...attributes, onclick: (event) => leave(event, href) }, text);
+}
+
+/** A link to a place in Airflow itself. */
+export function within(path, text, attributes = {}) {
+  const href = new URL(path, root()).href;
+  return h("a", { href, target: "_top", ...attributes, onclick: (event) => leave(event, href, "_self") }, text);
+}
+
+/** Where Airflow begins: the page lies two steps below. */
+export function root() {
+  return new URL("..", document.baseURI);
+}
+
+function leave(event, href, target = "_blank") {
+  const host = frame();
+  if (!host) return;
+  event.preventDefault();
+  const link = host.document.createElement("a");
+  Object.assign(link, { href, target, rel: "noopener noreferrer" });
+  host.document.body.append(link);
+  link.click();
+  link.remove();
+}
+
+/** Airflow's window, if the page is framed by it; null if it stands alone. */
+export function frame() {
+  try {
+    return window.parent !== window && window.parent.document ? window.parent : null;
+  } catch {
+    return null;
+  }
+}

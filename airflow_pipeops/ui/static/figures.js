@@ -1,0 +1,71 @@
+// Figures: DORA's five, and their counterparts for models, each with its denominator; of nothing counted, no number is given.
+
+import { get } from "./api.js";
+import { chart } from "./chart.js";
+import { chooser, named, names } from "./choose.js";
+import { h } from "./dom.js";
+import { empty, nothing } from "./empty.js";
+import { number, span } from "./facts.js";
+import { address, go, state } from "./state.js";
+
+const SPANS = [["30", "30 days"], ["90", "90 days"], ["365", "1 year"]];
+
+export async function draw({ signal }) {
+  const known = await names(signal);
+  if (!known.length) return empty();
+  const deliverable = named(known);
+  const { days = "90", environment = "" } = state();
+  const found = await get("figures", { deliverable, environment, days }, { signal });
+  const bar = h("div", { class: "bar" }, chooser(known, deliverable),
+    h("label", {}, "Environment", h("select", { id: "environment", onchange: (event) => go(address({ environment: event.target.value })) },
+      found.environments.map((name) => h("option", { value: name, selected: name === found.environment }, name)))),
+    h("div", { class: "buttons", role: "group", "aria-label": "Time" }, SPANS.map(([value, text]) =>
+      h("button", { "data-key": `days-${value}`, "aria-pressed": String(days === value), onclick: () => go(address({ days: value })) }, text))));
+  if (!found.figures) return [bar, nothing(`${deliverable} was never released, so that there is nothing to count.`)];
+  const { dora, model, parts, cut } = found.figures;
+  return [bar, h("section", {}, h("h2", {}, `Delivery of ${deliverable} in ${found.environment}`),
+    cut ? h("p", { class: "notice" }, "There were more releases than are read: the earliest are left out.") : null,
+    h("ul", { class: "figures" }, delivery(dora)),
+    h("p", { class: "quiet small" }, "DORA's five metrics, as DORA defines them: of one application, to compare with itself over time, and never a target.")),
+  model ? h("section", {}, h("h2", {}, "The model"), h("ul", { class: "figures" }, kept(model))) : null,
+  parts.length ? h("section", {}, h("h2", {}, "Over time"), h("div", { class: "charts" }, over(parts))) : null];
+}
+
+function figure(title, value, ...notes) {
+  const known = value !== null && value !== undefined;
+  return h("li", { class: "card figure" }, h("div", { class: "quiet small" }, title),
+    h("div", { class: `value${known ? "" : " unknown"}` }, known ? value : "not known yet"), notes.filter(Boolean).map((note) => h("div", { class: "quiet small" }, note)));
+}
+
+const time = (spread) => (spread.count ? span(spread.median) : null);
+const rate = (share) => (share.of ? `${number(100 * share.value, 2)} %` : null);
+const counted = (share, what) => `${share.count} of ${share.of} ${what}`;
+const tail = (spread, what) => (spread.count > 1 ? `median of ${spread.count} ${what}s; nine of ten within ${span(spread.p90)}` : spread.count ? `of one ${what}` : `no ${what} was counted`);
+
+function delivery(dora) {
+  return [
+    figure("Change lead time", time(dora.lead_time), tail(dora.lead_time, "commit"), dora.unknown_commits ? `${dora.unknown_commits} deployments are left out: nobody knows what they brought` : null),
+    figure("Deployment frequency", dora.deployments ? `${number(dora.per_week, 2)} a week` : null, `${dora.deployments} deployments`, dora.between.count ? `every ${span(dora.between.median)}, by the median` : null),
+    figure("Failed deployment recovery time", time(dora.recovery_time), tail(dora.recovery_time, "failed deployment"), dora.unrecovered ? `${dora.unrecovered} not recovered yet` : null),
+    figure("Change fail rate", rate(dora.change_fail_rate), counted(dora.change_fail_rate, "deployments needed somebody at once")),
+    figure("Deployment rework rate", rate(dora.rework_rate), counted(dora.rework_rate, "deployments were made because of an incident")),
+  ];
+}
+
+function kept(model) {
+  return [
+    figure("Age of the data in production", model.data_age === null ? null : span(model.data_age), "since the newest batch that the live model was made from"),
+    figure("From drift to a fixed model", time(model.drift_to_fix), tail(model.drift_to_fix, "retrain"), model.unfixed ? `${model.unfixed} without a release yet` : null),
+    figure("Challengers rejected", rate(model.rejected), counted(model.rejected, "that were judged")),
+    figure("Retrains that helped", rate(model.helped), counted(model.helped, "of which that is known"), `${model.retrains} retrains in all`),
+  ];
+}
+
+function over(parts) {
+  const points = (read) => parts.map((part) => ({ at: part.end, value: read(part) }));
+  return [
+    chart({ title: "Deployments", points: points((part) => part.deployments), label: "deployments", against: "" }),
+    chart({ title: "Change lead time, hours", points: points((part) => (part.lead_time.count ? part.lead_time.median / 3600 : null)), label: "hours", against: "" }),
+    chart({ title: "Change fail rate, %", points: points((part) => (part.change_fail_rate.of ? 100 * part.change_fail_rate.value : null)), label: "%", against: "" }),
+  ];
+}

@@ -1,0 +1,142 @@
+// Matrix: every deliverable in every environment, by the version that people know.
+
+import { get } from "./api.js";
+import { h } from "./dom.js";
+import { empty, nothing } from "./empty.js";
+import { age, ago, level, mark, short, tag } from "./facts.js";
+import { address, elsewhere, go, state } from "./state.js";
+
+const PAGE = 250;
+const FILTERS = [
+  ["", "All"], ["attention", "Needs attention"], ["unhealthy", "Not healthy"], ["outofsync", "Out of sync"], ["drift", "Drifting"],
+  ["behind", "Behind"], ["unapproved", "Nobody's approval recorded"], ["unknown", "Unknown"],
+];
+const GROUPS = [["", "Name"], ["state", "State"], ["prefix", "First word of the name"]];
+const ORDER = ["development", "dev", "test", "integration", "staging", "preprod", "canary", "production", "prod"];
+const STATES = [["bad", "Not healthy"], ["warn", "Needs attention"], ["busy", "On its way"], ["unknown", "Unknown"], ["good", "Well"]];
+
+export async function draw({ signal }) {
+  const { at } = state();
+  const rows = [];
+  const place = h("div", { id: "cells" });
+  const show = () => place.replaceChildren(table(rows, place.dataset.whole === "yes"));
+  const first = await get("matrix", { limit: PAGE, at }, { signal });
+  rows.push(...first.items);
+  if (!rows.length && !at) return empty();
+  place.dataset.whole = first.after ? "no" : "yes";
+  show();
+  if (first.after) rest(first.after, rows, at, signal, place, show);
+  return [controls(show), place];
+}
+
+/** The other pages, one after the other: the first is useful meanwhile. */
+async function rest(after, rows, at, signal, place, show) {
+  try {
+    for (let key = after; key;) {
+      const page = await get("matrix", { limit: PAGE, at, after: key }, { signal });
+      rows.push(...page.items);
+      key = page.after;
+      place.dataset.whole = key ? "no" : "yes";
+      show();
+    }
+  } catch (error) {
+    if (!signal.aborted) place.append(h("p", { class: "notice", role: "alert" }, `The rest could not be read: ${error.message}`));
+  }
+}
+
+function controls(show) {
+  const now = state();
+  const set = (name, replace) => (event) => { go(address({ [name]: event.target.value }), { replace, quiet: true }); show(); };
+  return h("div", { class: "bar" },
+    h("label", {}, "Search", h("input", { type: "search", id: "search", value: now.q ?? "", placeholder: "name, version, approver", oninput: set("q", true) })),
+    h("label", {}, "Show", h("select", { id: "filter", onchange: set("show") }, options(FILTERS, now.show))),
+    h("label", {}, "Group by", h("select", { id: "group", onchange: set("group") }, options(GROUPS, now.group))),
+    h("label", {}, "As it was at (UTC)", h("input", { type: "datetime-local", id: "at", value: (now.at ?? "").slice(0, 16),
+      onchange: (event) => go(address({ at: event.target.value ? `${event.target.value}Z` : "" })) })),
+    now.at ? h("a", { class: "button", "data-go": "", href: address({ at: "" }) }, "Back to now") : null);
+}
+
+function options(list, chosen = "") {
+  return list.map(([value, text]) => h("option", { value, selected: value === chosen }, text));
+}
+
+/** The level of a cell: that of its worst word; nothing known is unknown. */
+export function worst(cell) {
+  if (cell.state === "removed") return "unknown";
+  const levels = [level(cell.health), cell.sync ? level(cell.sync) : null, cell.drift ? level(cell.drift) : null].filter(Boolean);
+  if (levels[0] === "unknown") return levels.includes("bad") ? "bad" : "unknown";
+  return ["bad", "warn", "busy"].find((one) => levels.includes(one)) ?? "good";
+}
+
+function fits(cell, show) {
+  const worse = worst(cell);
+  return {
+    attention: ["bad", "warn"].includes(worse), unhealthy: level(cell.health) === "bad", outofsync: Boolean(cell.sync) && level(cell.sync) !== "good",
+    drift: level(cell.drift) === "warn", behind: cell.behind > 0, unapproved: !cell.approved_by, unknown: worse === "unknown",
+  }[show] ?? true;
+}
+
+function matches(row, query) {
+  const words = query.toLowerCase().split(/\s+/).filter(Boolean);
+  const text = [row.deliverable, ...row.cells.flatMap((c) => [c.environment, c.version, c.commit, c.approved_by, c.health, c.app])].join(" ").toLowerCase();
+  return words.every((word) => text.includes(word));
+}
+
+function table(rows, whole) {
+  const { q = "", show = "", group = "" } = state();
+  const shown = rows.filter((row) => matches(row, q)).filter((row) => !show || row.cells.some((cell) => fits(cell, show)));
+  if (!shown.length) return nothing(whole ? "Nothing fits this search and this filter." : "Still reading\u2026");
+  const environments = [...new Set(shown.flatMap((row) => row.cells.map((cell) => cell.environment)))].sort(byStage);
+  const count = h("p", { class: "quiet small", role: "status" },
+    `${shown.length} of ${rows.length} deliverables${whole ? "" : " so far"}`);
+  const head = h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Deliverable"), environments.map((name) => h("th", { scope: "col" }, name))));
+  const bodies = grouped(shown, group).map(([title, items]) => h("tbody", {},
+    title ? h("tr", { class: "group" }, h("th", { colspan: environments.length + 1, scope: "rowgroup" }, title, h("span", { class: "quiet" }, ` ${items.length}`))) : null,
+    items.map((row) => line(row, environments, show))));
+  return h("div", {}, count, h("div", { class: "scroll card flush", tabindex: 0, role: "region", "aria-label": "Matrix of deliverables and environments" },
+    h("table", { class: "matrix" }, h("caption", { class: "unseen" }, "What is live, per deliverable and environment"), head, bodies)));
+}
+
+function grouped(rows, group) {
+  if (group === "state") {
+    const of = (row) => STATES.find(([name]) => row.cells.some((cell) => worst(cell) === name))?.[0] ?? "unknown";
+    return STATES.map(([name, title]) => [title, rows.filter((row) => of(row) === name)]).filter(([, items]) => items.length);
+  }
+  if (group !== "prefix") return [["", rows]];
+  const found = new Map();
+  rows.forEach((row) => { const key = row.deliverable.split("-")[0]; found.set(key, [...(found.get(key) ?? []), row]); });
+  return [...found];
+}
+
+function byStage(a, b) {
+  const place = (name) => { const at = ORDER.indexOf(name); return at < 0 ? ORDER.length - 3 : at; };
+  return place(a) - place(b) || a.localeCompare(b);
+}
+
+function line(row, environments, show) {
+  return h("tr", {}, h("th", { scope: "row" },
+    h("a", { "data-go": "", class: "name", href: elsewhere("timeline", { deliverable: row.deliverable }) }, row.deliverable)),
+  environments.map((name) => {
+    const cell = row.cells.find((one) => one.environment === name);
+    return h("td", { "data-environment": name }, cell ? inside(cell, show && !fits(cell, show)) : h("span", { class: "quiet small" }, "never released"));
+  }));
+}
+
+function inside(cell, dimmed) {
+  const { at } = state();
+  const ref = at ? `${cell.deliverable}@${cell.environment}@${at}` : `${cell.deliverable}@${cell.environment}`;
+  const gone = cell.state === "removed";
+  return h("div", { class: `cell${dimmed ? " dimmed" : ""}` },
+    h("a", { "data-go": "", class: "version", href: elsewhere("passport", { ref }), "data-key": ref,
+      title: `${cell.version_of || "version"} ${cell.version || "unknown"}${cell.commit ? `, commit ${cell.commit}` : ""}` }, cell.version || "unknown version"),
+    h("div", { class: "marks" },
+      gone ? mark("unknown", "Removed") : mark(level(cell.health), cell.health || "Health unknown"),
+      !gone && cell.sync && level(cell.sync) !== "good" ? tag(level(cell.sync), words(cell.sync)) : null,
+      cell.drift && level(cell.drift) !== "good" ? tag(level(cell.drift), level(cell.drift) === "warn" ? "Drift" : `Drift: ${cell.drift}`, `compared ${ago(cell.drift_at)}`) : null,
+      cell.behind > 0 ? h("span", { class: "tag" }, `${cell.behind}${cell.behind >= 100 ? "+" : ""} commit${cell.behind === 1 ? "" : "s"} behind`) : null),
+    h("div", { class: "quiet small" }, age(cell.at), cell.approved_by ? ` \u00b7 approved by ${short(cell.approved_by, 30)}` : ""));
+}
+
+function words(text) {
+  return { OutOfSync: "Out of sync" }[text] ?? text;
+}

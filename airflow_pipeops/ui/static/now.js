@@ -1,0 +1,58 @@
+// Now: what needs a person, each with the place where it is solved.
+
+import { get } from "./api.js";
+import { h, out, within } from "./dom.js";
+import { empty } from "./empty.js";
+import { age, mark } from "./facts.js";
+import { elsewhere } from "./state.js";
+
+const WORDS = {
+  approval: ["busy", "Approval waiting"], gate: ["bad", "Gate failed"], degraded: ["bad", "Not healthy"],
+  "out of sync": ["warn", "Out of sync"], drift: ["warn", "Drifting"], "late labels": ["unknown", "Labels are late"],
+  budget: ["warn", "Budget spent"], investigate: ["warn", "Somebody must look"],
+};
+
+export async function draw({ signal }) {
+  const found = await get("now", {}, { signal });
+  if (!found.revision && !found.needs.length) return empty();
+  if (!found.needs.length) return calm(found);
+  return h("section", { "aria-labelledby": "needs" },
+    h("h2", { id: "needs" }, found.needs.length === 1 ? "One thing needs you" : `${found.needs.length}${found.more ? "+" : ""} things need you`),
+    h("ul", { class: "needs" }, found.needs.map(need)),
+    found.more ? h("p", { class: "quiet" }, "There is more than is shown here: filter the matrix by what needs attention.") : null,
+    last(found));
+}
+
+function need(item) {
+  const [level, word] = WORDS[item.need] ?? ["unknown", item.need];
+  const where = [item.deliverable, item.environment].filter(Boolean).join(" in ");
+  return h("li", { class: `card need ${level}` },
+    h("div", { class: "what" }, mark(level, word), age(item.at)),
+    h("div", { class: "who" }, where ? h("strong", {}, where) : null, h("span", {}, item.what || "no reason was recorded")),
+    h("div", { class: "actions" }, links(item)));
+}
+
+/** The ways to where it is solved: first the one that solves it. */
+function links(item) {
+  const { dag, run, task, map_index: index } = item.asked ?? item.fact ?? {};
+  const instance = dag && run && task
+    ? `dags/${encodeURIComponent(dag)}/runs/${encodeURIComponent(run)}/tasks/${encodeURIComponent(task)}${index >= 0 ? `/mapped/${index}` : ""}` : "";
+  const url = item.fact?.body?.url;
+  return [
+    item.asked ? within(`${instance}/required_actions`, "Answer it", { class: "button first" }) : null,
+    url ? out(url, "Controller", { class: "button" }) : null,
+    !item.asked && instance ? within(instance, "Task", { class: "button" }) : null,
+    item.fact?.id ? h("a", { class: "button", "data-go": "", href: elsewhere("passport", { ref: item.fact.id }) }, "Record") : null,
+  ];
+}
+
+function calm(found) {
+  return h("section", { class: "card empty" }, h("h2", {}, mark("good", "Nothing needs you")),
+    h("p", {}, "No approval waits; no gate has failed; of what is recorded, nothing is degraded, out of sync, drifting or late."),
+    last(found));
+}
+
+function last(found) {
+  return h("p", { class: "quiet small" }, found.at ? ["The last fact came ", age(found.at), ". "] : "No fact has come yet. ",
+    found.hidden ? "What you may not read in Airflow is left out." : null);
+}

@@ -1,0 +1,433 @@
+"""The Delivery page, as a person sees it in a real Airflow."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.ui.conftest import Server
+from tests.ui.seeds import Story, many, whole
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+
+PANELS = ("now", "matrix", "passport", "timeline", "data", "figures")
+#: Addresses of one state of each panel.
+STATES = {
+    "now": "",
+    "matrix": "panel=matrix",
+    "passport": "panel=passport&ref=flight-delay@production",
+    "gap": "panel=passport&ref=weather-feed@production",
+    "timeline": "panel=timeline&deliverable=delay-api",
+    "data": "panel=data&deliverable=flight-delay",
+    "figures": "panel=figures&deliverable=delay-api",
+}
+
+
+@pytest.fixture
+def told(server: Server) -> Server:
+    server.holds(whole())
+    return server
+
+
+@contextmanager
+def opened(browser: Any, server: Server, **how: Any) -> Iterator[Any]:
+    """A page of somebody who is logged in; whatever goes wrong in it fails the test."""
+    context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}, **how})
+    context.set_default_timeout(60_000)
+    path = server.url.removeprefix("http://").partition("/")[2]
+    host = server.url.removesuffix(f"/{path}") if path else server.url
+    context.add_cookies([{"name": "_token", "value": server.token("viewer"), "url": host}])
+    page = context.new_page()
+    wrong: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
+    page.on(
+        "request",
+        lambda asked: None if asked.url.startswith((host, "blob:", "data:")) else wrong.append(asked.url),
+    )
+    yield page
+    context.close()
+    assert wrong == []
+
+
+def go(page: Any, server: Server, query: str = "") -> None:
+    page.goto(f"{server.url}/pipeops/page?{query}")
+    page.wait_for_selector("main:not([aria-busy])")
+
+
+def shot(page: Any, name: str, **how: Any) -> None:
+    """Keep a screenshot, where somebody wants to look at it."""
+    if folder := os.environ.get("PIPEOPS_SCREENSHOTS"):
+        page.screenshot(path=str(Path(folder) / f"{name}.png"), **how)
+
+
+def test_now_says_what_needs_somebody(browser: Any, told: Server) -> None:
+    with opened(browser, told) as page:
+        go(page, told)
+        needs = page.locator(".need")
+        needs.first.wait_for()
+        said = needs.all_inner_texts()
+        assert any("Not healthy" in one and "gate-display in production" in one for one in said)
+        assert any("Out of sync" in one and "replicas 2, Git says 4" in one for one in said)
+        assert all(re.search(r"ago|just now", one) for one in said)
+        shot(page, "delivery-now")
+        page.get_by_role("link", name="Record").first.click()
+        page.locator(".node").first.wait_for()
+
+
+def test_who_waits_for_an_answer_is_led_to_it(browser: Any, told: Server) -> None:
+    answer = told.python(
+        """
+from datetime import datetime, timezone
+from airflow.utils.session import create_session
+from airflow.models.taskinstance import TaskInstance
+from airflow.models.hitl import HITLDetail
+from airflow.models.dag import DagModel
+from airflow.models.serialized_dag import SerializedDagModel
+from airflow.utils.types import DagRunType
+from airflow.utils.state import DagRunState
+from airflow._shared.timezones import timezone as zones
+with create_session() as session:
+    dag = SerializedDagModel.get_dag("code_to_release", session=session)
+    from airflow.utils.types import DagRunTriggeredByType
+    now = datetime.now(timezone.utc)
+    run = dag.create_dagrun(run_id="asked", run_type=DagRunType.MANUAL, state=DagRunState.RUNNING, logical_date=now,
+        data_interval=(now, now), run_after=now, triggered_by=DagRunTriggeredByType.TEST, session=session)
+    ti = next(ti for ti in run.task_instances if ti.task_id == "approve")
+    ti.state = "awaiting_input"
+    session.add(HITLDetail(ti_id=ti.id, options=["Approve", "Reject"], subject="Release delay-api 1.9.0?", params={}))
+print("done")
+"""
+    )
+    assert "done" in answer
+    with opened(browser, told) as page:
+        page.goto(f"{told.url}/plugin/delivery")
+        inner = page.frame_locator("iframe[title=Delivery]")
+        asks = inner.locator(".need").filter(has_text="Release delay-api 1.9.0?")
+        asks.wait_for()
+        assert "Approval waiting" in asks.inner_text()
+        asks.get_by_role("link", name="Answer it").click()
+        page.wait_for_url("**/dags/code_to_release/runs/asked/tasks/approve/required_actions")
+
+
+def test_the_matrix_is_searched_filtered_and_grouped(browser: Any, told: Server) -> None:
+    with opened(browser, told) as page:
+        go(page, told, "panel=matrix")
+        rows = page.locator(".matrix tbody tr:not(.group)")
+        assert rows.count() == 9
+        shot(page, "delivery-matrix")
+        page.fill("#search", "gate")
+        assert rows.count() == 1
+        assert "Degraded" in rows.inner_text()
+        page.fill("#search", "")
+        page.select_option("#filter", "behind")
+        assert rows.all_inner_texts()[0].startswith("loyalty")
+        assert rows.count() == 1
+        page.select_option("#filter", "unknown")
+        assert "seat-map" in rows.inner_text()
+        page.select_option("#filter", "")
+        page.select_option("#group", "state")
+        assert page.locator("tr.group").first.inner_text().startswith("Not healthy")
+        # All of it is in the address.
+        page.fill("#search", "delay")
+        assert "group=state" in page.url
+        assert "q=delay" in page.url
+        page.reload()
+        page.locator(".matrix").wait_for()
+        assert page.input_value("#search") == "delay"
+        assert rows.count() == 2
+
+
+def test_the_matrix_of_another_day(browser: Any, told: Server) -> None:
+    from tests.ui.seeds import NOW, timedelta
+
+    with opened(browser, told) as page:
+        go(page, told, f"panel=matrix&at={(NOW - timedelta(hours=300)).strftime('%Y-%m-%dT%H:%MZ')}")
+        row = page.locator(".matrix tbody tr").filter(has_text="delay-api")
+        assert "1.5.0" in row.inner_text()
+
+
+def test_the_passport_is_drawn_and_verified(browser: Any, told: Server) -> None:
+    with opened(browser, told) as page:
+        go(page, told, "panel=passport&ref=flight-delay@production")
+        page.get_by_text(re.compile(r"^(\d+) of \1 records hash to their ids")).wait_for()
+        nodes = page.locator(".node")
+        kinds = " ".join(nodes.all_inner_texts())
+        for said in (
+            "Release",
+            "Change",
+            "Evaluation",
+            "Model flight-delay",
+            "Decision: retrain",
+            "Drift",
+            "Data, 412,008 rows",
+        ):
+            assert said in kinds
+        assert nodes.count() == page.locator(".seal").count()
+        assert page.get_by_text("no gap", exact=True).is_visible()
+        shot(page, "delivery-passport")
+        # A record is chosen, and by keys the next one.
+        nodes.filter(has_text="Release").first.focus()
+        page.keyboard.press("ArrowLeft")
+        page.keyboard.press("Enter")
+        assert "Change" in page.locator(".side h3").inner_text()
+        assert "node=" in page.url
+        page.get_by_text("What changed against the release before").click()
+        page.locator("details table").get_by_text("changed", exact=True).first.wait_for()
+
+
+def test_a_gap_is_drawn(browser: Any, told: Server) -> None:
+    with opened(browser, told) as page:
+        go(page, told, "panel=passport&ref=weather-feed@production")
+        gap = page.locator(".node.missing")
+        assert "nobody holds it" in gap.inner_text()
+        assert page.locator("path.edge.gap").count() == 1
+        assert page.get_by_text("1 gap", exact=True).is_visible()
+
+
+def test_what_was_altered_in_the_index_is_seen_in_the_browser(browser: Any, told: Server) -> None:
+    import sqlite3
+
+    connection = sqlite3.connect(told.index)
+    with connection:
+        connection.execute(
+            "UPDATE records SET content = replace(content, 'registry.example.com', 'registry.example.net')"
+        )
+    connection.close()
+    with opened(browser, told) as page:
+        go(page, told, "panel=passport&ref=delay-api@production")
+        page.get_by_text("1 of 5 records do not hash to their ids").wait_for()
+        assert "altered" in page.locator(".node").filter(has_text="Image").inner_text()
+
+
+def test_the_timeline_says_what_changed_before(browser: Any, told: Server) -> None:
+    with opened(browser, told) as page:
+        go(page, told, "panel=timeline&deliverable=delay-api")
+        lanes = page.locator(".lanes .lane").all_text_contents()
+        assert {"Deploys", "Builds and tests", "Incidents", "Drift from Git"} <= set(lanes)
+        page.get_by_role("button", name=re.compile(r"^Incident, delay-api in production")).focus()
+        page.keyboard.press("Enter")
+        before = page.locator(".before")
+        before.wait_for()
+        assert before.locator("tbody tr").first.inner_text().count("Release") == 1
+        shot(page, "delivery-timeline")
+        page.get_by_role("button", name="Zoom in").click()
+        page.wait_for_selector("main:not([aria-busy])")
+        assert "from=" in page.url
+        page.go_back()
+        page.wait_for_function("!location.search.includes('from=')")
+
+
+def test_data_shows_drift_performance_and_decisions(browser: Any, told: Server) -> None:
+    with opened(browser, told) as page:
+        go(page, told, "panel=data&deliverable=flight-delay")
+        page.locator(".plot canvas").first.wait_for()
+        captions = page.locator(".chart figcaption").all_inner_texts()
+        assert captions[:3] == [
+            "auc on what arrived, against the agreed level",
+            "Share of columns that drifted",
+            "dep_hour",
+        ]
+        # Behind each chart is a table.
+        page.locator(".chart summary").first.click()
+        head = page.locator(".chart").first.locator("th").all_inner_texts()
+        assert head == ["When", "Batch", "auc", "agreed level", "Interval", "Verdict"]
+        page.locator(".chart summary").first.click()
+        assert page.get_by_text("a retrain pays").count() == 1
+        shot(page, "delivery-data")
+
+
+def test_figures_show_their_denominators(browser: Any, told: Server) -> None:
+    with opened(browser, told) as page:
+        go(page, told, "panel=figures&deliverable=delay-api")
+        fail = page.locator(".figure").filter(has_text="Change fail rate")
+        assert re.search(r"\d+ of \d+ deployments", fail.inner_text())
+        assert page.locator(".figure").count() == 5
+        shot(page, "delivery-figures")
+        go(page, told, "panel=figures&deliverable=flight-delay")
+        assert page.locator(".figure").count() == 9
+
+
+def test_a_new_fact_appears_by_itself(browser: Any, told: Server) -> None:
+    with opened(browser, told) as page:
+        asked: list[str] = []
+        go(page, told, "panel=matrix")
+        page.get_by_text("Live", exact=True).wait_for()
+        page.on("request", lambda request: asked.append(request.url.rpartition("/")[2]))
+        story = Story()
+        story.ship("newcomer", "newcomer", 2)
+        told.gets(story.records)
+        page.locator(".matrix").get_by_text("newcomer").wait_for(
+            timeout=5_000 * int(os.environ.get("PIPEOPS_SLOW", "3"))
+        )
+        # Until then, nothing but the one cheap question was asked.
+        assert set(asked[: asked.index(next(one for one in asked if one.startswith("matrix")))]) == {"state"}
+
+
+def test_it_lies_in_airflow_and_follows_its_switch(browser: Any, told: Server) -> None:
+    with opened(browser, told) as page:
+        page.goto(f"{told.url}/plugin/delivery")
+        inner = page.frame_locator("iframe[title=Delivery]")
+        inner.locator(".need").first.wait_for()
+        theme = "document.querySelector('iframe').contentDocument.documentElement.dataset.theme"
+        assert page.evaluate(theme) == "light"
+        page.evaluate(
+            "document.documentElement.classList.replace('light', 'dark') || document.documentElement.classList.add('dark')"
+        )
+        page.wait_for_function(f"{theme} === 'dark'")
+        shot(page, "delivery-dark")
+        # A link shows another person the same.
+        inner.get_by_role("link", name="Matrix").click()
+        inner.locator("#search").fill("delay")
+        page.wait_for_function("location.search.includes('q=delay')")
+        address = page.url
+        page.goto("about:blank")
+        page.goto(address)
+        inner.locator(".matrix").wait_for()
+        assert inner.locator(".matrix tbody tr").count() == 2
+
+
+def test_a_dag_has_a_tab_of_what_it_recorded(browser: Any, told: Server) -> None:
+    with opened(browser, told) as page:
+        page.goto(f"{told.url}/dags/code_to_release/plugin/delivery-dag")
+        inner = page.frame_locator("iframe[title=Delivery]")
+        inner.get_by_role("heading", name="Recorded by DAG code_to_release").wait_for()
+        assert inner.locator("tbody tr").count() > 50
+        shot(page, "delivery-tab")
+
+
+def test_below_a_base_path_and_empty(browser: Any, below: Server) -> None:
+    below.holds([])
+    with opened(browser, below) as page:
+        page.goto(f"{below.url}/plugin/delivery")
+        inner = page.frame_locator("iframe[title=Delivery]")
+        inner.get_by_role("heading", name="Nothing has been recorded yet").wait_for()
+        shot(page, "delivery-empty")
+        for name in ("Matrix", "Passport", "Timeline", "Data", "Figures"):
+            inner.get_by_role("link", name=name, exact=True).click()
+            inner.get_by_role("heading", name="Nothing has been recorded yet").wait_for()
+        # As it is filled, the page is of use without being loaded anew.
+        below.holds(whole())
+        inner.get_by_role("link", name="Matrix", exact=True).click()
+        inner.locator(".matrix").wait_for()
+        page.reload()
+        inner.locator(".matrix").wait_for()
+        inner.get_by_role("link", name="flight-delay 2").first.click()
+        inner.locator(".node").first.wait_for()
+        inner.get_by_role("link", name=re.compile("drift_to_retrain")).first.click()
+        page.wait_for_url("**/af/dags/drift_to_retrain/**")
+
+
+def test_a_thousand_deliverables(browser: Any, below: Server) -> None:
+    below.holds(many(1000))
+    with opened(browser, below) as page:
+        go(page, below, "panel=matrix")
+        page.get_by_text("1000 of 1000 deliverables").wait_for()
+        page.fill("#search", "service-0999")
+        assert page.locator(".matrix tbody tr").count() == 1
+        go(page, below, "panel=timeline")
+        page.locator(".lanes").wait_for()
+
+
+def test_a_narrow_window_loses_nothing(browser: Any, told: Server) -> None:
+    """As at a zoom of 400 %."""
+    with opened(browser, told, viewport={"width": 360, "height": 740}) as page:
+        for name, query in STATES.items():
+            go(page, told, query)
+            wide = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+            assert wide[0] <= wide[1], name
+            assert page.locator("main").inner_text().strip()
+        go(page, told, STATES["passport"])
+        assert page.locator(".outline li").count() == page.locator(".node").count()
+
+
+def test_by_keys_alone(browser: Any, told: Server) -> None:
+    with opened(browser, told) as page:
+        go(page, told)
+        page.keyboard.press("2")
+        page.locator(".matrix").wait_for()
+        page.keyboard.press("/")
+        page.keyboard.type("checkout")
+        assert page.locator(".matrix tbody tr").count() == 1
+        page.locator(".matrix a.version").last.focus()
+        page.keyboard.press("Enter")
+        page.locator(".node").first.wait_for()
+
+
+def test_a_name_is_never_markup(browser: Any, told: Server) -> None:
+    story = Story()
+    for text in (
+        "<img src=x onerror=document.title='owned'>",
+        "</script><script>document.title='owned'</script>",
+    ):
+        story.tell(
+            "incident",
+            1,
+            {"what": text, "url": "javascript:document.title='owned'"},
+            of="delay-api",
+            environment="production",
+        )
+    told.gets(story.records)
+    with opened(browser, told) as page:
+        for query in ("", "panel=timeline", "panel=passport&ref=" + story.records[0].id):
+            go(page, told, query)
+            assert (
+                page.get_by_text("<img src=x").count()
+                or page.get_by_text("</script>").count()
+                or "timeline" in query
+            )
+            assert "owned" not in page.title()
+            assert page.locator("a[href^='javascript:']").count() == 0
+
+
+@pytest.fixture(scope="session")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A program that finds what people with disabilities cannot use; fetched for the tests, never shipped."""
+    if not shutil.which("npm"):
+        pytest.skip("npm is not there, which fetches axe")
+    folder = tmp_path_factory.mktemp("axe")
+    fetched = subprocess.run(
+        ["npm", "pack", "--silent", "axe-core@4.14.1"], cwd=folder, capture_output=True, text=True
+    )
+    if fetched.returncode:
+        pytest.skip(f"npm did not fetch axe: {fetched.stderr[-200:]}")
+    subprocess.run(["tar", "xzf", fetched.stdout.strip()], cwd=folder, check=True)
+    return (folder / "package" / "axe.min.js").read_text()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(browser: Any, told: Server, axe: str, scheme: str) -> None:
+    with opened(browser, told, bypass_csp=True, color_scheme=scheme) as page:
+        for name, query in STATES.items():
+            go(page, told, query)
+            assert page.evaluate("document.documentElement.dataset.theme") == scheme
+            page.evaluate(axe)
+            found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+            serious = [
+                (one["id"], [node["html"][:120] for node in one["nodes"][:3]])
+                for one in found
+                if one["impact"] in ("serious", "critical")
+            ]
+            assert serious == [], name
+
+
+def test_what_is_vendored_is_what_was_published() -> None:
+    folder = Path(__file__).parents[2] / "airflow_pipeops" / "ui" / "static" / "vendor"
+    told = dict(reversed(line.split("  ")) for line in (folder / "SHA256SUMS").read_text().splitlines())
+    found = {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*.*")
+    }
+    assert {name: digest for name, digest in found.items() if "/" in name} == {
+        name: digest for name, digest in told.items() if "." in name
+    }
+    assert "MIT" in (folder / "uplot" / "LICENSE").read_text()
