@@ -14,9 +14,8 @@ from airflow_pipeops.deploy.apply.parents import COMMIT, Parent
 from airflow_pipeops.deploy.apply.sets import PART_OF, set_id
 from airflow_pipeops.deploy.differences.fields import Path
 from airflow_pipeops.deploy.helm.manifests import objects_of
-from airflow_pipeops.deploy.helm.releases import history_of
+from airflow_pipeops.deploy.helm.releases import Revision
 from airflow_pipeops.exceptions import NotFound
-from airflow_pipeops.kubernetes.kinds import SECRETS
 
 if TYPE_CHECKING:
     from airflow_pipeops.kubernetes.client import KubernetesClient
@@ -46,15 +45,14 @@ class Desired:
     unclear: str = ""
 
 
-async def of_release(client: KubernetesClient, release: str, namespace: str) -> Desired:
+def of_release(history: Sequence[Revision], release: str, namespace: str) -> Desired:
     """Return what a Helm release wants: the manifest of its newest revision, if that is deployed.
 
+    :param history: of the release, the oldest revision first.
     :return: its objects, or why nobody can tell.
     :raises NotFound: if there is no such release.
     """
     app = f"{namespace}/{release}"
-    listing = await client.find(SECRETS, namespace, labels=f"owner=helm,name={release}")
-    history = history_of(listing.items)
     if not history:
         raise NotFound(f"there is no Helm release {app}", remedy="Check its name and namespace.")
     newest = history[-1]
