@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from airflow_pipeops.build.cluster.operators import RecordedPodOperator as RecordedPodOperator
     from airflow_pipeops.build.cluster.recorded import RecordedPod as RecordedPod
     from airflow_pipeops.build.hook import RegistryHook as RegistryHook
+    from airflow_pipeops.build.operators.coverage import CoverageGateOperator as CoverageGateOperator
     from airflow_pipeops.build.operators.image import BuildImageOperator as BuildImageOperator
     from airflow_pipeops.build.operators.signatures import SignImageOperator as SignImageOperator
     from airflow_pipeops.build.operators.signatures import VerifyImageOperator as VerifyImageOperator
@@ -78,12 +79,14 @@ if TYPE_CHECKING:
     from airflow_pipeops.deploy.helm.operators import HelmReleaseOperator as HelmReleaseOperator
     from airflow_pipeops.deploy.helm.operators import HelmTestOperator as HelmTestOperator
     from airflow_pipeops.deploy.helm.operators import HelmUninstallOperator as HelmUninstallOperator
+    from airflow_pipeops.deploy.helm.rollback import HelmRollbackOperator as HelmRollbackOperator
     from airflow_pipeops.deploy.operators import RolloutAbortOperator as RolloutAbortOperator
     from airflow_pipeops.deploy.operators import RolloutPauseOperator as RolloutPauseOperator
     from airflow_pipeops.deploy.operators import RolloutPromoteOperator as RolloutPromoteOperator
     from airflow_pipeops.deploy.operators import RolloutRestartOperator as RolloutRestartOperator
     from airflow_pipeops.deploy.operators import RolloutResumeOperator as RolloutResumeOperator
     from airflow_pipeops.deploy.sensors import RolloutSensor as RolloutSensor
+    from airflow_pipeops.deploy.steady import PushedSteadySensor as PushedSteadySensor
     from airflow_pipeops.deploy.watchers import HelmDriftTrigger as HelmDriftTrigger
     from airflow_pipeops.deploy.watchers import ManifestsDriftTrigger as ManifestsDriftTrigger
     from airflow_pipeops.drift.operators.comparison import DataDriftOperator as DataDriftOperator
@@ -166,6 +169,7 @@ _MODULES = {
     "BuildFeaturesOperator": "models.operators.train",
     "BuildImageOperator": "build.operators.image",
     "RegistryHook": "build.hook",
+    "CoverageGateOperator": "build.operators.coverage",
     "DataBatchTrigger": "validation.triggers",
     "DataDriftOperator": "drift.operators.comparison",
     "Deliverable": "delivery.deliverable",
@@ -189,6 +193,7 @@ _MODULES = {
     "HelmDriftTrigger": "deploy.watchers",
     "HelmHistoryOperator": "deploy.helm.operators",
     "HelmReleaseOperator": "deploy.helm.operators",
+    "HelmRollbackOperator": "deploy.helm.rollback",
     "HelmTestOperator": "deploy.helm.operators",
     "HelmUninstallOperator": "deploy.helm.operators",
     "InvalidInput": "exceptions",
@@ -200,6 +205,7 @@ _MODULES = {
     "ModelPerformanceOperator": "models.operators.performance",
     "NotConfigured": "exceptions",
     "PipeOpsError": "exceptions",
+    "PushedSteadySensor": "deploy.steady",
     "PredictionDriftOperator": "drift.operators.comparison",
     "Record": "delivery.records",
     "RecordOperator": "delivery.operators",

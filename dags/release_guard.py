@@ -1,12 +1,15 @@
-"""After each release: watch its environment; if it degrades, revert by Git, verify, and record the incident.
+"""After each release: watch its environment; if it degrades, take it back the way it came, and record the incident.
 
 ::
 
     released ─▶ watch ─┬─▶ steady: nothing to do
-                       └─▶ degraded ─▶ revert (Git commit) ─▶ previous state is live ─▶ incident record
+                       └─▶ degraded ─┬─▶ of Git: revert (a commit) ─▶ previous state is live ─┬─▶ incident record
+                                     ├─▶ applied: undo, and wait ─────────────────────────────┤
+                                     └─▶ of Helm: roll back, and wait ────────────────────────┘
 
-A rollback is a Git commit, so that cluster and repository agree. A release that is itself a revert is not reverted
-again: two bad states in a row are for a person. By itself it watches production; by hand, what its form says.
+What Git brought goes back by a Git commit, so that cluster and repository agree; what was pushed is pushed back. The record
+of the release says which. What came after it is never thrown away, and a release that is itself a way back is not taken
+back again: two bad states in a row are for a person. By itself it watches production; by hand, what its form says.
 """
 
 from __future__ import annotations
@@ -19,9 +22,13 @@ from airflow_pipeops.argocd.sensors import ArgoCDAppSensor, ArgoCDSteadySensor
 from airflow_pipeops.base.setup import MissingConnectionTrigger
 from airflow_pipeops.delivery.deliverable import Deliverable
 from airflow_pipeops.delivery.operators import RecordOperator
+from airflow_pipeops.deploy.apply.operators import UndoManifestsOperator
+from airflow_pipeops.deploy.helm.rollback import HelmRollbackOperator
+from airflow_pipeops.deploy.steady import PushedSteadySensor
 from airflow_pipeops.git.operators import GitOpsRevertOperator
 
 DESIRED_STATE = "pipeops_gitops_repo"
+CLUSTER = "kubernetes_default"
 PRODUCTION = "production"
 ENVIRONMENTS = ("staging", PRODUCTION)
 
@@ -51,13 +58,41 @@ def released(name: str, environment: str, **context) -> dict | None:
     mine = [item for item in mine if str(item.body.get("revision")).startswith(revision)]
     if not mine or mine[-1].source["dag"] == context["dag"].dag_id or mine[-1].body.get("changed") is False:
         return None
-    return {"record_id": mine[-1].id, **mine[-1].body}
+    body = mine[-1].body
+    pushed = body.get("pushed") or {"by": "git"}
+    return {"record_id": mine[-1].id, **body, **{f"pushed_{part}": value for part, value in pushed.items()}}
 
 
-@task.short_circuit
-def degraded(watch: dict, **context) -> bool:
+@task.branch
+def looked_at(by: str, **context) -> str:
+    """Watch it where it was delivered."""
+    return beside(context, "watch" if by == "git" else "watch_pushed")
+
+
+@task.short_circuit(multiple_outputs=True, trigger_rule="none_failed_min_one_success")
+def degraded(*watches: dict | None, **context) -> dict | None:
     """Go on only if it degraded, and nobody asked for a report alone."""
-    return watch["verdict"] == "degraded" and context["params"]["on_degraded"] == "revert"
+    (watch,) = filter(None, watches)
+    return watch if watch["verdict"] == "degraded" and context["params"]["on_degraded"] == "revert" else None
+
+
+@task.branch
+def taken_back(by: str, **context) -> str:
+    """Take it back the way it came."""
+    return beside(context, {"git": "revert", "manifests": "undo", "helm": "roll_back"}[by])
+
+
+@task(multiple_outputs=True, trigger_rule="none_failed_min_one_success")
+def restored(*ways: dict | None) -> dict:
+    """Say what is there again, whichever way it came."""
+    (back,) = filter(None, ways)
+    said = back["commit"] or f"revision {back['restored']}" if "restored" in back else back["commit"]
+    return {"by": said or "the release before", "record_id": back["record_id"]}
+
+
+def beside(context: dict, name: str) -> str:
+    """Return the id of another task of the same group."""
+    return f"{context['ti'].task_id.rpartition('.')[0]}.{name}"
 
 
 def guard(deliverable: Deliverable, environment: str) -> None:
@@ -71,11 +106,21 @@ def guard(deliverable: Deliverable, environment: str) -> None:
         duration=timedelta(seconds=60),
         grace=timedelta(seconds=5),
     )
+    pushed = {"kubernetes_conn_id": CLUSTER, "deliverable": deliverable, "environment": environment}
+    watch_pushed = PushedSteadySensor(
+        task_id="watch_pushed",
+        pushed=release["pushed"],
+        kubernetes_conn_id=CLUSTER,
+        duration=timedelta(seconds=60),
+        grace=timedelta(seconds=5),
+    )
+    looked_at(release["pushed_by"]) >> [watch, watch_pushed]
+    bad = degraded(watch.output, watch_pushed.output)
     revert = GitOpsRevertOperator(
         task_id="revert",
         git_conn_id=DESIRED_STATE,
         commit=release["revision"],
-        reason=watch.output["reason"],
+        reason=bad["reason"],
         deliverable=deliverable,
         environment=environment,
         parents=[release["record_id"]],
@@ -91,25 +136,45 @@ def guard(deliverable: Deliverable, environment: str) -> None:
         environment=environment,
         parents=[revert.output["record_id"]],
     )
+    undo = UndoManifestsOperator(
+        task_id="undo",
+        name=release["pushed_name"],
+        namespace=release["pushed_namespace"],
+        of=release["pushed_release"],
+        parents=[release["record_id"]],
+        timeout=timedelta(minutes=10),
+        **pushed,
+    )
+    roll_back = HelmRollbackOperator(
+        task_id="roll_back",
+        release=release["pushed_name"],
+        namespace=release["pushed_namespace"],
+        revision=release["pushed_release"],
+        parents=[release["record_id"]],
+        timeout=timedelta(minutes=10),
+        **pushed,
+    )
+    back = restored(revert.output, undo.output, roll_back.output)
     incident = RecordOperator(
         task_id="incident",
         kind="incident",
         body={
-            "app": app,
-            "what": watch.output["reason"],
+            "app": release["app"],
+            "what": bad["reason"],
             "bad_revision": release["revision"],
-            "restored_by": revert.output["commit"],
+            "restored_by": back["by"],
         },
         deliverable=deliverable,
         environment=environment,
-        parents=[release["record_id"], revert.output["record_id"]],
+        parents=[release["record_id"], back["record_id"]],
     )
-    watch >> degraded(watch.output) >> revert >> recovered >> incident
+    bad >> taken_back(release["pushed_by"]) >> [revert, undo, roll_back]
+    revert >> recovered >> back >> incident
 
 
 with DAG(
     "release_guard",
-    description="Watches production after each release, and reverts by Git when it degrades.",
+    description="Watches production after each release, and takes it back when it degrades.",
     schedule=(service.released(PRODUCTION) | model.released(PRODUCTION) | setup),
     catchup=False,
     default_args={"retries": 2, "retry_delay": timedelta(seconds=5)},
@@ -138,7 +203,7 @@ with DAG(
             "revert",
             type="string",
             enum=["revert", "report"],
-            values_display={"revert": "revert by a commit", "report": "report only"},
+            values_display={"revert": "take it back", "report": "report only"},
             title="If it degrades",
             description="What to do.",
         ),

@@ -303,6 +303,23 @@ async def _exchanged(call: Any, most: int) -> tuple[httpx.Response, bytes]:
         return response, await _read(response, most if good else REFUSAL, cut=not good)
 
 
+async def beginning(call: Any, most: int, seconds: float) -> tuple[httpx.Response, bytes]:
+    """Make a call, and read no more than the beginning of its answer, whatever that is.
+
+    :param call: as ``AsyncClient.stream`` returns it.
+    :param most: bytes that are read.
+    :param seconds: for all of it, headers that trickle included.
+    :return: the response, and its beginning.
+    :raises asyncio.TimeoutError: if the time is over first.
+    """
+
+    async def exchange() -> tuple[httpx.Response, bytes]:
+        async with call as response:
+            return response, await _read(response, most, cut=True)
+
+    return await within(seconds, exchange())
+
+
 async def _read(response: httpx.Response, most: int, *, cut: bool) -> bytes:
     """Read an answer of at most so many bytes; of a longer one the beginning, or nothing."""
     content = bytearray()

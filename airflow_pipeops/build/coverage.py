@@ -6,6 +6,8 @@ anew, since the totals that a file states about itself may lie.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from xml.parsers import expat
 
 from airflow_pipeops.exceptions import BuildFailed
@@ -39,11 +41,40 @@ class _Reader:
             self._in_method -= 1
 
 
-def percent(content: bytes) -> float:
-    """Return how many of the lines in a report were run, in percent.
+@dataclass(frozen=True)
+class Covered:
+    """Which lines were run.
+
+    :param lines: (file, number of the line) -> whether it was run; at least one.
+    """
+
+    lines: Mapping[tuple[str, str], bool]
+
+    @property
+    def percent(self) -> float:
+        """How many of them were run, in percent."""
+        return 100.0 * sum(self.lines.values()) / len(self.lines)
+
+
+def joined(reports: Iterable[bytes]) -> Covered:
+    """Join reports of parts of the tests: a line was run if any of them has run it.
+
+    :param reports: bytes of XML files, at least one; each is read when its turn comes.
+    :return: the lines of all.
+    :raises BuildFailed: as :func:`read`.
+    """
+    lines: dict[tuple[str, str], bool] = {}
+    for content in reports:
+        for key, run in read(content).lines.items():
+            lines[key] = lines.get(key, False) or run
+    return Covered(lines)
+
+
+def read(content: bytes) -> Covered:
+    """Read a report.
 
     :param content: bytes of the XML file.
-    :return: the share.
+    :return: its lines.
     :raises BuildFailed: if it is too large, no XML, no Cobertura, or names no line.
     """
     if len(content) > MAX_BYTES:
@@ -66,7 +97,7 @@ def percent(content: bytes) -> float:
         raise BuildFailed(
             "the coverage report names no line", remedy="Does the test command measure the right folder?"
         )
-    return 100.0 * sum(reader.lines.values()) / len(reader.lines)
+    return Covered(reader.lines)
 
 
 def _refuse_entity(*_: object) -> None:

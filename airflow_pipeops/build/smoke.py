@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from airflow_pipeops.base.documents import parsed
-from airflow_pipeops.base.http import pieces, untrusted
+from airflow_pipeops.base.http import beginning, untrusted
 from airflow_pipeops.base.retries import pause
 from airflow_pipeops.exceptions import InvalidInput, SystemFailure
 from airflow_pipeops.redaction import remember
@@ -106,25 +107,29 @@ def ask(
     :param token: bearer token.
     :return: the answers, in the order of the checks.
     """
-    import httpx
-
-    seconds = timeout.total_seconds()
     remember(token or "")
     headers = {"Accept-Encoding": "gzip", **({"Authorization": f"Bearer {token}"} if token else {})}
-    answers = []
-    with httpx.Client(timeout=seconds, headers=headers, verify=verify, follow_redirects=False) as client:
-        for check in checks:
-            for attempt in range(1, attempts + 1):
-                answer = _ask(client, base_url.rstrip("/") + check.path, check, seconds)
-                if not answer.transient or attempt == attempts:
-                    break
-                tell(f"{check.path}: {answer.problem}; asking again")
-                time.sleep(pause(attempt, base=0.25, longest=5.0))
-            answers.append(answer)
-    return answers
+
+    async def all_answers() -> list[Answer]:
+        import httpx
+
+        async with httpx.AsyncClient(headers=headers, verify=verify, follow_redirects=False) as client:
+            return [await one(client, check) for check in checks]
+
+    async def one(client: Any, check: Check) -> Answer:
+        url = base_url.rstrip("/") + check.path
+        for attempt in range(1, attempts + 1):
+            answer = await _ask(client, url, check, timeout.total_seconds())
+            if not answer.transient or attempt == attempts:
+                break
+            tell(f"{check.path}: {answer.problem}; asking again")
+            await asyncio.sleep(pause(attempt, base=0.25, longest=5.0))
+        return answer
+
+    return asyncio.run(all_answers())
 
 
-def _ask(client: Any, url: str, check: Check, seconds: float) -> Answer:
+async def _ask(client: Any, url: str, check: Check, seconds: float) -> Answer:
     import httpx
 
     started = time.monotonic()
@@ -132,20 +137,14 @@ def _ask(client: Any, url: str, check: Check, seconds: float) -> Answer:
     def elapsed() -> int:
         return round((time.monotonic() - started) * 1000)
 
-    late = f"no complete answer within {seconds:g} s"
     try:
-        with client.stream("GET", url) as response:
-            body = bytearray()
-            for piece in pieces(response):
-                body += piece
-                # A trickle never trips the time-out of a single read.
-                if time.monotonic() - started > seconds:
-                    return Answer(check.path, response.status_code, elapsed(), late, transient=True)
-                if len(body) > MAX_BODY:
-                    break
-    except (SystemFailure, httpx.HTTPError, httpx.InvalidURL) as error:
-        late_one = isinstance(error, httpx.TimeoutException)
-        problem, transient = (late, True) if late_one else _unanswered(url, error)
+        # One deadline for all of it: a trickle, also of headers, never trips that of a single read.
+        call = client.stream("GET", url, timeout=seconds)
+        response, body = await beginning(call, MAX_BODY + 1, seconds)
+    except (asyncio.TimeoutError, SystemFailure, httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        late = isinstance(error, (asyncio.TimeoutError, httpx.TimeoutException))
+        said = f"no complete answer within {seconds:g} s"
+        problem, transient = (said, True) if late else _unanswered(url, error)
         return Answer(check.path, None, elapsed(), problem, transient)
     status = response.status_code
     if status != check.status:
@@ -156,7 +155,7 @@ def _ask(client: Any, url: str, check: Check, seconds: float) -> Answer:
             f"status {status} instead of {check.status}",
             transient=status in (429, 502, 503, 504),
         )
-    return Answer(check.path, status, elapsed(), _compare(check, bytes(body)))
+    return Answer(check.path, status, elapsed(), _compare(check, body))
 
 
 def _unanswered(url: str, error: Exception) -> tuple[str, bool]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from airflow_pipeops.base.documents import map_, text
 from airflow_pipeops.base.serialisation import JsonForm
+from airflow_pipeops.delivery.queries.attention import passed
 from airflow_pipeops.delivery.queries.facts import Fact
 from airflow_pipeops.delivery.queries.history import history
 from airflow_pipeops.delivery.queries.live import Cell, cell_of, live, revision_of, since
@@ -22,16 +23,16 @@ _TELLS = {
     "batch": ("batch", "rows", "digest"),
     "workflow": ("namespace", "name", "progress"),
     "image": ("reference", "builder"),
-    "training": ("trainer", "rows"),
+    "training": ("name", "trainer", "train_rows"),
     "model": ("name", "version", "sha256"),
     "evaluation": ("reason", "metric", "value"),
     "drift": ("batch", "share", "drifted"),
     "differences": ("app", "revision", "reason"),
     "decision": ("action", "reasons"),
-    "approval": ("subject", "approved_by", "answer"),
+    "approval": ("subject", "answer", "approved_by"),
     "change": ("commit", "file"),
     "release": ("app", "revision", "health"),
-    "rollback": ("app", "revision", "reason"),
+    "rollback": ("app", "how", "reason"),
     "incident": ("what",),
 }
 #: Of an unknown kind, so many facts are told.
@@ -145,11 +146,7 @@ def _answers(
             "Approved by whom?", cell.approved_by or "unknown", tuple(filter(None, [cell.approval]))
         )
         found.append(approved)
-    gates = [
-        one
-        for one in walk.of_kind("validation", "evaluation")
-        if "passed" in one.body or "promote" in one.body
-    ]
+    gates = [one for one in walk.of_kind("validation", "evaluation") if passed(one) is not None]
     found.append(_answer("Which gates has it passed?", gates, _gate))
     if cell is not None:
         was = (
@@ -191,8 +188,7 @@ def _change(fact: Fact) -> str:
 
 
 def _gate(fact: Fact) -> str:
-    ok = fact.body.get("passed") is True or fact.body.get("promote") is True
-    return f"{text(fact.body.get('subject')) or 'challenger'}: {'yes' if ok else 'no'}"
+    return f"{text(fact.body.get('subject')) or 'challenger'}: {'yes' if passed(fact) else 'no'}"
 
 
 def lines(walk: Walk) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -10,7 +12,9 @@ from airflow_pipeops.base.arguments import one_of, positive
 from airflow_pipeops.base.connections import work_with
 from airflow_pipeops.delivery.operators import DeliveryOperator
 from airflow_pipeops.deploy.acts import WORKLOADS
+from airflow_pipeops.deploy.pushed import KEPT, Pushed
 from airflow_pipeops.deploy.reports import compose
+from airflow_pipeops.deploy.targets import AppliedSet
 from airflow_pipeops.deploy.waits import AppliedController
 from airflow_pipeops.kubernetes.kinds import Kind
 from airflow_pipeops.waits.expectation import Policy
@@ -19,7 +23,9 @@ from airflow_pipeops.waits.verdict import Expectation
 from airflow_pipeops.waits.wait import Decided, Wait
 
 if TYPE_CHECKING:
-    from airflow_pipeops.deploy.targets import AppliedSet
+    from airflow.sdk import Context
+
+    from airflow_pipeops.delivery.records import Evidence
     from airflow_pipeops.deploy.triggers import AppliedTrigger
     from airflow_pipeops.exceptions import PipeOpsError
     from airflow_pipeops.kubernetes.client import KubernetesClient
@@ -94,6 +100,19 @@ class AppliedWaitOperator(WaitOperator, ClusterOperator):
             timeout=self.timeout,
         )
         return wait.state
+
+    def pushed(
+        self, context: Context, applied: Mapping[str, Any], pushed: Pushed
+    ) -> tuple[Evidence, dict[str, Any]]:
+        """Keep which objects a release consists of, for whoever watches it or takes it back.
+
+        :param applied: JSON of what was applied.
+        :param pushed: how it was delivered.
+        :return: what was kept, and what the record of the release says.
+        """
+        content = json.dumps(AppliedSet.from_json(applied).same().to_json(), sort_keys=True)
+        kept = self.keep(context, content.encode(), KEPT, "application/json")
+        return kept, {"pushed": replace(pushed, applied=kept.sha256).to_json()}
 
     def failure(self, applied: AppliedSet, decided: Decided) -> PipeOpsError | None:
         """Say how a wait ended.

@@ -18,6 +18,8 @@ from airflow_pipeops.waits.status import Observed
 
 #: Failures that a moment may mend: a container crashes until its database is there.
 _MAY_PASS = frozenset({"crash_loop", "degraded", "stalled", "volume_lost"})
+#: The rule of what is taken away some time after its end.
+AFTER_END = "gone_after_end"
 _NAMED = 10
 
 
@@ -43,6 +45,29 @@ class Found:
         """Names this state of the object: another one has another name."""
         metadata = map_((self.item or {}).get("metadata"))
         return f"{text(metadata.get('uid'))}@{text(metadata.get('resourceVersion'))}"
+
+
+def judged(one: Found, settled: bool) -> Readiness:
+    """Judge one object.
+
+    :param one: what was seen of it.
+    :param settled: it has been as it is for so long that a controller would have spoken.
+    :return: whether it is ready.
+    """
+    if one.hidden:
+        return unknown("hidden", one.hidden)
+    if one.item is None and one.target.brief:
+        return unknown(AFTER_END, f"{one.target} is gone, as it is after its end, which nobody saw")
+    if one.item is None:
+        return failed("gone", f"{one.target} is gone")
+    return judge(
+        one.item,
+        one.target.applied,
+        pods=one.pods,
+        settled=settled,
+        declares=one.declares,
+        empty_ok=one.target.empty_ok,
+    )
 
 
 def observed(applied: AppliedSet, found: Sequence[Found]) -> Observed:
@@ -81,23 +106,7 @@ class AppliedLook(Look):
         return self.memory.now - self.memory.since.get(name, self.memory.now)
 
     def _judge(self, one: Found) -> Readiness:
-        if one.hidden:
-            return unknown("hidden", one.hidden)
-        if one.item is None and one.target.brief:
-            return unknown(
-                "gone_after_end", f"{one.target} is gone, as it is after its end, which nobody saw"
-            )
-        if one.item is None:
-            return failed("gone", f"{one.target} is gone")
-        quiet = self.lasted(f"quiet:{one.version}") >= self.expectation.comparison_grace
-        return judge(
-            one.item,
-            one.target.applied,
-            pods=one.pods,
-            settled=quiet,
-            declares=one.declares,
-            empty_ok=one.target.empty_ok,
-        )
+        return judged(one, self.lasted(f"quiet:{one.version}") >= self.expectation.comparison_grace)
 
 
 def _lasting(look: AppliedLook) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_pipeops.base.documents import map_, text
@@ -104,3 +104,9 @@ class AppliedSet(JsonForm):
     targets: tuple[Target, ...]
     namespace: str = ""
     project: str = ""
+
+    def same(self) -> AppliedSet:
+        """Return the same objects, in whatever state of theirs: what a watch of a release holds on to."""
+        return replace(
+            self, targets=tuple(replace(one, applied=Applied(one.applied.uid)) for one in self.targets)
+        )

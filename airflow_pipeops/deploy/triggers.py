@@ -91,3 +91,48 @@ class ReleaseTrigger(AppliedTrigger):
     async def outcome(self) -> dict[str, Any]:
         """Wait, and return where the wait stands, with the facts."""
         return {**await super().outcome(), "facts": self.facts}
+
+
+class PushedSteadyTrigger(OutcomeTrigger):
+    """Watches a release that was pushed until it has proven steady, or degraded.
+
+    :param kubernetes_conn_id: connection of type ``kubernetes``.
+    :param watched: JSON of :class:`~airflow_pipeops.deploy.pushed.Watched`.
+    :param watch: JSON of :class:`~airflow_pipeops.waits.steadiness.Watch`.
+    :param memory: JSON of :class:`~airflow_pipeops.waits.steadiness.SteadyMemory`.
+    :param poll_interval: seconds between two looks.
+    :param dwell: seconds before which it does not fire.
+    """
+
+    arguments: ClassVar[tuple[str, ...]] = (
+        "kubernetes_conn_id",
+        "watched",
+        "watch",
+        "memory",
+        "poll_interval",
+    )
+
+    def __init__(
+        self,
+        *,
+        kubernetes_conn_id: str,
+        watched: Mapping[str, Any],
+        watch: Mapping[str, Any],
+        memory: Mapping[str, Any] | None = None,
+        poll_interval: float = 5.0,
+        dwell: float = DWELL,
+    ) -> None:
+        super().__init__(dwell=dwell)
+        self.kubernetes_conn_id, self.poll_interval = kubernetes_conn_id, float(poll_interval)
+        self.watched, self.watch, self.memory = dict(watched), dict(watch), dict(memory or {})
+
+    async def outcome(self) -> dict[str, Any]:
+        """Watch, and return the outcome."""
+        from airflow_pipeops.deploy.pushed import Watched
+        from airflow_pipeops.deploy.watches import PushedController
+        from airflow_pipeops.kubernetes.connections import aconnect
+        from airflow_pipeops.waits.steadiness import steady_watch, watch_until_over
+
+        async with await aconnect(self.kubernetes_conn_id) as client:
+            watch = steady_watch(Watched.from_json(self.watched), self.watch, self.memory)
+            return await watch_until_over(PushedController(client), watch, self.poll_interval)

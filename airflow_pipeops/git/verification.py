@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from typing import Any
 
+from airflow_pipeops.delivery.commands.answers import (
+    NOT_WELL,
+    WELL,
+    answering,
+    connections_of_the_database,
+    rows,
+    shown,
+)
 from airflow_pipeops.delivery.ledger.checkpoints import TRAILER, newest, of_trailer
 from airflow_pipeops.delivery.ledger.signatures import PublicKey
 from airflow_pipeops.delivery.ledger.verify import Verified, verify
-from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
+from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.git.repository import GitRepository
 
 
@@ -62,22 +68,23 @@ def verified(conn_ids: list[str], key: str = "") -> Verified:
         index.close()
 
 
-def verify_command(args: Any) -> None:
-    """Verify, print, and end with status 1 where something is not as it was, with 2 where nobody can tell.
+@answering("verify")
+def verify_command(args: Any) -> int:
+    """Verify and print; what is not as it was makes the code 1.
 
-    :param args: with ``git_conn_id`` (a list), ``key`` and ``output``.
+    :param args: with ``git_conn_id`` (a list or none), ``key`` and ``output``.
+    :return: the code that the command ends with.
     """
-    try:
-        found = verified(list(getattr(args, "git_conn_id", None) or ()), getattr(args, "key", None) or "")
-    except PipeOpsError as error:
-        print(f"airflow pipeops verify: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    if getattr(args, "output", None) == "json":
-        print(json.dumps({"good": found.good, **found.to_json()}))
-    else:
+    with connections_of_the_database():
+        found = verified(list(args.git_conn_id or ()), args.key or "")
+    if args.output == "plain":
+        told = [("not as it was", one) for one in found.findings] + [
+            ("not believed", one) for one in found.doubts
+        ]
+        rows("", [{"how": how, **one.to_json()} for how, one in told], "plain", empty="")
+    elif not shown({"good": found.good, **found.to_json()}, args.output):
         print(report(found))
-    if not found.good:
-        raise SystemExit(1)
+    return WELL if found.good else NOT_WELL
 
 
 def report(found: Verified) -> str:

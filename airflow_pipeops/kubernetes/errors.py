@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from airflow_pipeops.base.documents import map_, maps, parsed, whole
+from airflow_pipeops.base.documents import map_, maps, parsed, text, whole
 from airflow_pipeops.exceptions import (
     AccessDenied,
     Conflict,
@@ -34,6 +35,27 @@ class FieldConflict(SystemFailure):
         super().__init__(message, remedy="Leave the fields to their managers, or take them by force.")
 
 
+class FieldsImmutable(InvalidInput):
+    """Fields of an object cannot be changed, as the template of a Job or the selector of a Deployment.
+
+    :param fields: which, each with what the server says of it.
+    """
+
+    def __init__(self, message: str, fields: Sequence[str]) -> None:
+        self.fields = tuple(fields)
+        super().__init__(
+            message, field=", ".join(fields)[:200], remedy="Delete the object first, or leave them."
+        )
+
+
+#: What the server says of a change that it never allows; a wrong value is told in other words.
+_IMMUTABLE = re.compile(
+    r"immutable|updates to .* are forbidden|may not change once set|cannot change roleRef|may not be changed"
+)
+_WEBHOOK = re.compile(r"failed calling webhook (\"[^\"]+\")")
+_REFUSED = re.compile(r"admission webhook .* denied the request|denied request:|violates PodSecurity")
+
+
 def error_of(status: int, content: bytes, about: str, url: str) -> PipeOpsError:
     """Turn an answer other than success into an error of ours."""
     try:
@@ -51,6 +73,8 @@ def error_of_status(body: Mapping[str, Any], about: str, url: str) -> PipeOpsErr
     status = 500 if status is None else status
     message = excerpt(str(body.get("message") or reason), 1000)
     said = f": {message}" if message else ""
+    if (ruled := _ruled(status, message, body, about)) is not None:
+        return ruled
     if status == 401:
         return AccessDenied(
             f"{url} refuses the credential (401){said}",
@@ -71,6 +95,30 @@ def error_of_status(body: Mapping[str, Any], about: str, url: str) -> PipeOpsErr
     if status in (408, 429) or (status >= 500 and "field not declared in schema" not in message):
         return Unreachable(f"{url} could not answer about {about} (HTTP {status}){said}")
     return InvalidInput(f"the server refuses {about} (HTTP {status}){said}", field="object")
+
+
+def _ruled(status: int, message: str, body: Mapping[str, Any], about: str) -> PipeOpsError | None:
+    """Return what a rule about objects means: of admission, or of fields that cannot be changed."""
+    said = f": {message}" if message else ""
+    if status in (400, 403, 422) and _REFUSED.search(message):
+        return InvalidInput(
+            f"an admission rule of the cluster refuses {about}{said}",
+            field="object",
+            remedy="Change the object as the rule asks, or ask whoever owns the rule.",
+        )
+    if status == 422 and (fields := _immutable(maps(map_(body.get("details")).get("causes")))):
+        return FieldsImmutable(f"{about} has fields that cannot be changed: {'; '.join(fields)}", fields)
+    if status >= 500 and (webhook := _WEBHOOK.search(message)):
+        return Unreachable(
+            f"the admission webhook {webhook[1]} did not answer about {about}{said}",
+            remedy="Nothing of its kind can be changed until it answers.",
+        )
+    return None
+
+
+def _immutable(causes: Sequence[Mapping[str, Any]]) -> list[str]:
+    found = [one for one in causes if _IMMUTABLE.search(text(one.get("message")))]
+    return [f"{text(one.get('field'))} ({excerpt(text(one.get('message')), 150)})" for one in found]
 
 
 def _forbidden(message: str, about: str, said: str) -> PipeOpsError:

@@ -21,7 +21,7 @@ from weakref import WeakKeyDictionary
 
 from airflow_pipeops.base.deadlines import within
 from airflow_pipeops.base.retries import jittered
-from airflow_pipeops.exceptions import AccessDenied, NotFound, PipeOpsError, Unreachable
+from airflow_pipeops.exceptions import AccessDenied, BadResponse, NotFound, PipeOpsError, Unreachable
 from airflow_pipeops.kubernetes.client import KubernetesClient
 from airflow_pipeops.kubernetes.kinds import Kind, name_of, version_of
 from airflow_pipeops.kubernetes.watches import WATCH_SECONDS
@@ -132,6 +132,11 @@ class Feed:
                 if time.monotonic() - began >= GOOD:
                     backoff.reset()
                 self._end("lost", error)
+            except Exception as error:
+                # Nobody would ever be woken by a watch that is dead: until it is tried again, each wait reads for itself.
+                log.exception("The watch of %s in %s failed", self.kind, self.namespace)
+                self._end("refused", BadResponse(f"{type(error).__name__}: {error}"))
+                pauses = refused
             await asyncio.sleep(pauses.next())
 
     async def _follow(self) -> None:

@@ -53,6 +53,16 @@ _ALL = _arg(("--all",), help="what is not believed, too", action="store_true")
 _FIGURES_OF = _arg(("place",), metavar="DELIVERABLE@ENVIRONMENT", help="whose figures")
 _CONN_IDS = _arg(("conn_id",), nargs="*", help="look at these connections alone")
 _URL = _arg(("--url",), help="address of the API server; by default [api] base_url")
+_REPOSITORY = _arg(
+    ("--repository",),
+    dest="git_conn_id",
+    metavar="GIT_CONN_ID",
+    help="connection of a repository whose commits carry checkpoints; may be given several times",
+    action="append",
+)
+_KEY = _arg(
+    ("--key",), help="public key that signs checkpoints; by default that of [pipeops] ledger_key_conn_id"
+)
 _PARTS = _arg(("--parts",), help="divide the time into so many parts", type=int, default=1)
 
 
@@ -92,6 +102,13 @@ def commands() -> list[GroupCommand]:
         func=lazy_load_command("airflow_pipeops.provider.doctor.command.doctor_command"),
         args=(_CONN_IDS, _URL, ARG_OUTPUT, ARG_VERBOSE),
     )
+    verify = ActionCommand(
+        name="verify",
+        help="Hold the ledger against itself, its index, Airflow's database, and the checkpoints that left it",
+        description="Ends with 0 if the ledger is what it was, and with 1 if it is not: see docs/ledger.md.",
+        func=lazy_load_command("airflow_pipeops.git.verification.verify_command"),
+        args=(_REPOSITORY, _KEY, ARG_OUTPUT, ARG_VERBOSE),
+    )
     ledger = GroupCommand(
         name="ledger",
         help="Keep the ledger",
@@ -106,7 +123,9 @@ def commands() -> list[GroupCommand]:
     )
     return [
         GroupCommand(
-            name="pipeops", help="Tools of airflow-pipeops", subcommands=(*reading, doctor, ledger, replay)
+            name="pipeops",
+            help="Tools of airflow-pipeops",
+            subcommands=(*reading, verify, doctor, ledger, replay),
         )
     ]
 

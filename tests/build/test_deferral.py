@@ -73,6 +73,34 @@ def test_a_deferred_task_goes_on_in_another_process(kind, context, commit) -> No
     assert last._backend.killed
 
 
+def test_what_was_begun_is_found_again_where_the_task_is_mapped_by_now(context, commit, monkeypatch) -> None:
+    """The map index of a deferred task changes where its DAG is changed meanwhile, and what was begun keeps its name."""
+    sha, keys = commit({"test_a.py": ""}), []
+
+    def resume(self: Any, request: Any, worker: Any, event: dict[str, Any]) -> Any:
+        keys.append(worker.key)
+        return Waiting(Fires())
+
+    def start(self: Any, request: Any, worker: Any) -> Any:
+        return resume(self, request, worker, {})
+
+    monkeypatch.setattr(Elsewhere, "start", start)
+    monkeypatch.setattr(Elsewhere, "resume", resume)
+
+    def task() -> RunTestsOperator:
+        return RunTestsOperator(task_id="t", git_conn_id="app", commit=sha, backend=f"{PATH}:Elsewhere")
+
+    with pytest.raises(TaskDeferred) as first:
+        task().execute(context)
+    context["ti"].map_index = 0
+    with pytest.raises(TaskDeferred) as second:
+        task().resume(context, {}, **first.value.kwargs)
+    with pytest.raises(TaskDeferred):
+        task().resume(context, {}, **second.value.kwargs)
+    assert len(set(keys)) == 1
+    assert len(keys) == 3
+
+
 def test_a_backend_elsewhere_has_builders_of_its_own(context, commit, monkeypatch) -> None:
     sha = commit({"test_a.py": "", "Containerfile": "FROM scratch\nCOPY . /\n"})
     asked = []

@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_pipeops.build import coverage, gates, junit
 from airflow_pipeops.build.gates import Tolerance
-from airflow_pipeops.build.operators import RunTestsOperator
+from airflow_pipeops.build.operators import CoverageGateOperator, RunTestsOperator
 from airflow_pipeops.delivery.deliverable import Deliverable
 from airflow_pipeops.delivery.records import Record
 from airflow_pipeops.exceptions import BuildFailed, InvalidInput
@@ -113,7 +113,7 @@ def test_a_record_holds_as_many_names_as_it_can() -> None:
 
 
 def test_the_lines_are_counted_and_not_what_the_file_says_of_them() -> None:
-    assert coverage.percent(COBERTURA.encode()) == 75.0
+    assert coverage.read(COBERTURA.encode()).percent == 75.0
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_the_lines_are_counted_and_not_what_the_file_says_of_them() -> None:
 )  # fmt: skip
 def test_what_is_no_coverage_report_is_refused(content: str, says: str) -> None:
     with pytest.raises(BuildFailed, match=says):
-        coverage.percent(content.encode())
+        coverage.read(content.encode())
 
 
 # The operator, with real runs
@@ -191,6 +191,59 @@ def test_too_little_coverage_shuts_the_gate(context, commit) -> None:
     without = commit({"t.py": script.splitlines()[0] + "\n" + script.splitlines()[1] + "\n"})
     with pytest.raises(AirflowFailException, match="there is no coverage report"):
         run(context, without, command=command, coverage_floor=1)
+
+
+def test_shards_cover_together_what_none_of_them_does(context, commit) -> None:
+    """Each shard's lines are counted while its tests run."""
+    app = "def first():\n    return 1\n\n\ndef second():\n    return 2\n\n\ndef never():\n    return 3\n"
+    tests = (
+        "import os\n\n\ndef test_it():\n    import app\n\n"
+        "    assert app.first() == 1 if os.environ['PIPEOPS_SHARD'] == '0' else app.second() == 2\n"
+    )
+    script = (
+        "import pathlib, sys, trace, test_app\n"
+        "tracer = trace.Trace(count=1, trace=0)\n"
+        "tracer.runfunc(test_app.test_it)\n"
+        "run = {line for file, line in tracer.results().counts if file.endswith('/app.py')}\n"
+        "lines = ''.join(f'<line number=\"{n}\" hits=\"{int(n in run)}\"/>' for n in (1, 2, 5, 6, 9, 10))\n"
+        "pathlib.Path(sys.argv[1]).write_text('<testsuite><testcase name=\"test_it\"/></testsuite>')\n"
+        "pathlib.Path(sys.argv[2]).write_text(\n"
+        "    f'<coverage><class filename=\"app.py\"><lines>{lines}</lines></class></coverage>')\n"
+    )
+    sha = commit({"app.py": app, "test_app.py": tests, "t.py": script})
+    command = [sys.executable, "t.py", "{junit}", "{coverage}"]
+    parts = [run(context, sha, shard=shard, shards=2, command=command) for shard in range(2)]
+    reports = [part["coverage_report"] for part in parts]
+    assert len(set(reports)) == 2
+
+    def gate(floor: float, given: Any = reports, **more: Any) -> dict[str, Any]:
+        made = CoverageGateOperator(
+            task_id="covered", reports=given, floor=floor, deliverable=service, **more
+        )
+        return made.execute(context)
+
+    found = gate(83, shards=2)
+    assert (found["lines"], found["covered"], found["coverage"], found["files"]) == (6, 5, 83.33, 1)
+    record = Record.from_extra(context["outlet_events"][service.asset("validation")].extra)
+    assert (record.body["subject"], record.body["coverage"]) == ("coverage", 83.33)
+    with pytest.raises(AirflowFailException, match=r"83.33 % of the lines are covered by 2 tasks together"):
+        gate(84)
+    with pytest.raises(AirflowFailException, match=r"66.66 % of the lines"):
+        gate(83, reports[:1])
+    with pytest.raises(AirflowFailException, match="test task 1 of 2 left no coverage report"):
+        gate(0, [reports[0], None])
+    with pytest.raises(AirflowFailException, match="2 coverage reports are there, and there must be 3"):
+        gate(0, shards=3)
+    with pytest.raises(AirflowFailException, match="not where evidence is kept"):
+        gate(0, ["0" * 64])
+    with pytest.raises(AirflowFailException, match="is not the digest of a report"):
+        gate(0, ["x"])
+
+
+@pytest.mark.parametrize("floor", [-1, 101, True, "80"])
+def test_a_floor_is_a_share(floor: Any) -> None:
+    with pytest.raises(InvalidInput, match="no share in percent"):
+        CoverageGateOperator(task_id="covered", reports=[], floor=floor)
 
 
 def event(record: Record, minute: int) -> SimpleNamespace:

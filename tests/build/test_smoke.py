@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -26,6 +27,9 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/silent":
             self.stop.wait(30)
             return
+        if self.path == "/headers":
+            self._trickle(b"HTTP/1.1 200 OK\r\n" + b"X-Slow: 1\r\n" * 100)
+            return
         status = {"/500": 500, "/moved": 302}.get(self.path, 200)
         if self.path == "/503-once":
             status = 503 if sum(path == self.path for path, _ in self.seen) == 1 else 200
@@ -36,16 +40,17 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.path == "/trickle":
-            for byte in body:
-                if self.stop.wait(0.1):
-                    return
-                try:
-                    self.wfile.write(bytes([byte]))
-                    self.wfile.flush()
-                except OSError:
-                    return
+            self._trickle(body)
             return
         self.wfile.write(body)
+
+    def _trickle(self, content: bytes) -> None:
+        with contextlib.suppress(OSError):
+            for byte in content:
+                if self.stop.wait(0.1):
+                    return
+                self.wfile.write(bytes([byte]))
+                self.wfile.flush()
 
 
 @pytest.fixture
@@ -103,7 +108,7 @@ def test_a_wrong_answer_fails_without_retry(context, server, check, says) -> Non
     assert len(Handler.seen) == 2
 
 
-@pytest.mark.parametrize("path", ["/silent", "/trickle"])
+@pytest.mark.parametrize("path", ["/silent", "/trickle", "/headers"])
 def test_a_late_answer_is_asked_for_again_and_worth_a_retry(context, server, path) -> None:
     started = time.monotonic()
     with pytest.raises(Unreachable, match="no complete answer within 1 s"):

@@ -1,7 +1,7 @@
 """Run one example DAG to its end in this process, and print what became of its tasks as JSON.
 
 Usage: python run_dag.py DAG_ID [CONF_JSON [PAYLOADS_JSON]], where payloads are those of a batch watcher's events that start
-the run.
+the run. A DAG of a test's own is named by its path, without the suffix.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import runpy
 import sys
+from pathlib import Path
 
 from airflow.models.asset import AssetEvent, AssetModel, association_table
 from airflow.models.dagrun import DagRun
@@ -20,7 +21,7 @@ from airflow_pipeops.provider.examples import example_dags
 
 dag_id, conf = sys.argv[1], json.loads(sys.argv[2]) if len(sys.argv) > 2 else {}
 found = runpy.run_path(str(example_dags() / f"{dag_id}.py"))
-dag = next(item for item in found.values() if isinstance(item, DAG) and item.dag_id == dag_id)
+dag = next(item for item in found.values() if isinstance(item, DAG) and item.dag_id == Path(dag_id).name)
 payloads = json.loads(sys.argv[3]) if len(sys.argv) > 3 else []
 
 

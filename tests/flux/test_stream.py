@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from airflow_pipeops.flux import stream as flux_stream
 from airflow_pipeops.flux.kinds import KINDS, Ref
 from airflow_pipeops.flux.stream import joined
 from airflow_pipeops.flux.triggers import FluxWaitTrigger
@@ -265,6 +266,32 @@ def test_where_watching_is_not_allowed_each_polls(many: ApiServer) -> None:
     found = run([trigger(number, poll_interval=0.05) for number in range(5)], meanwhile)
     assert all_done(found)
     assert many.open_watches == 0
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["list", "change"])
+def test_a_watch_that_dies_of_what_nobody_foresaw_leaves_each_wait_to_read_for_itself(
+    many: ApiServer, monkeypatch: pytest.MonkeyPatch, first: bool
+) -> None:
+    """Not each fault has a name, and a dead watch that still counts as live would wake nobody."""
+    kept, struck = flux_stream._kept, threading.Event()
+
+    def odd(item: dict[str, Any]) -> dict[str, Any]:
+        if item["metadata"]["name"] == "k50" and (first or "struck" in item["metadata"].get("labels", {})):
+            struck.set()
+            raise ZeroDivisionError("nobody foresaw it")
+        return kept(item)
+
+    monkeypatch.setattr(flux_stream, "_kept", odd)
+
+    async def meanwhile() -> None:
+        if not first:
+            await until(lambda: many.open_watches == 2)
+            marked = {"labels": {"struck": "yes"}}
+            many.change("kustomizations", NAMESPACE, "k50", lambda item: item["metadata"].update(marked))
+        await until(struck.is_set)
+        release(many, range(5))
+
+    assert all_done(run([trigger(number, poll_interval=0.05) for number in range(5)], meanwhile))
 
 
 def test_a_token_that_expires_ends_the_waits_with_the_reason(many: ApiServer) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -19,7 +18,6 @@ from airflow_pipeops.delivery.ledger.hook import SigningKeyHook
 from airflow_pipeops.delivery.ledger.index import Index
 from airflow_pipeops.delivery.ledger.ingest import Ingest
 from airflow_pipeops.git.operators import GitOpsCommitOperator
-from airflow_pipeops.git.verification import verify_command
 from tests.delivery.ledger.conftest import Database
 from tests.delivery.ledger.events import entry, record
 from tests.git.conftest import FILE
@@ -69,8 +67,12 @@ def commit(context, count: int) -> None:
 
 
 def verified(capsys, **given) -> tuple[int, str]:
+    from airflow.cli.cli_parser import get_parser
+
+    options = [word for name, value in given.items() for word in (f"--{name}", value)]
+    args = get_parser().parse_args(["pipeops", "verify", "--repository", "pipeops_gitops_repo", *options])
     try:
-        verify_command(SimpleNamespace(**{"git_conn_id": ["pipeops_gitops_repo"], **given}))
+        args.func(args)
     except SystemExit as end:
         return int(end.code or 0), capsys.readouterr().out
     return 0, capsys.readouterr().out
@@ -93,6 +95,7 @@ def test_each_commit_carries_the_newest_checkpoint_and_a_rewritten_ledger_is_fou
     assert (status, said.count("agrees with commit"), said.count("agrees with the ledger's own")) == (0, 2, 1)
     status, said = verified(capsys, output="json")
     assert json.loads(said)["good"]
+    assert verified(capsys, output="plain") == (0, "")
 
     shutil.rmtree(tmp_path / "ledger")
     (tmp_path / "index.db").unlink()

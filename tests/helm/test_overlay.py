@@ -9,6 +9,7 @@ import re
 import runpy
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ from tests.openapi import problems
 ROOT = CHART.parents[1]
 UMBRELLA = CHART.parent / "pipeops-airflow"
 OVERLAYS = ("values-airflow.yaml", "values-airflow-trial.yaml")
+#: Options of files that have to outlive a pod.
+STORED = ("evidence_uri", "ledger_path")
 #: The unpacked official chart, where there is one, with its own dependencies left out of its Chart.yaml.
 OFFICIAL = os.environ.get("PIPEOPS_AIRFLOW_CHART", "")
 
@@ -96,6 +99,19 @@ def test_the_overlay_fits_this_package_and_this_chart() -> None:
         )
 
 
+def test_airflow_itself_finds_the_example_dags_by_the_overlay(tmp_path: Path) -> None:
+    program = (
+        "from airflow.dag_processing.bundles.manager import DagBundlesManager as Manager\n"
+        "print(Manager().get_bundle('pipeops-examples').path)"
+    )
+    told = json.dumps(overlay()["dagProcessor"]["dagBundleConfigList"])
+    env = {"AIRFLOW_HOME": str(tmp_path), "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": told}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=os.environ | env, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == str(example_dags())
+
+
 def test_jobs_run_where_no_helm_hook_does_and_are_no_drift() -> None:
     for job in ("createUserJob", "migrateDatabaseJob"):
         assert overlay()[job]["useHelmHooks"] is False
@@ -103,16 +119,17 @@ def test_jobs_run_where_no_helm_hook_does_and_are_no_drift() -> None:
         assert overlay()[job]["jobAnnotations"] == {"argocd.argoproj.io/hook": "Sync"}
 
 
-def test_the_image_serves_the_store_of_the_evidence() -> None:
+def test_the_image_serves_the_store_of_evidence_and_ledger() -> None:
     """The official image has what gs:// and abfs:// need, and nothing for s3://."""
-    assert overlay()["config"]["pipeops"]["evidence_uri"].startswith("s3://")
+    assert all(overlay()["config"]["pipeops"][option].startswith("s3://") for option in STORED)
     assert 'ARG PACKAGES="apache-airflow-providers-amazon[s3fs] ' in (CHART / "Containerfile").read_text()
 
 
-def test_the_trial_keeps_evidence_on_the_volume_that_it_mounts() -> None:
+def test_the_trial_keeps_evidence_and_ledger_on_the_volume_that_it_mounts() -> None:
     trial = overlay(OVERLAYS[1])
     (mount,) = trial["volumeMounts"]
-    assert trial["config"]["pipeops"]["evidence_uri"] == f"file://{mount['mountPath']}"
+    for option in STORED:
+        assert trial["config"]["pipeops"][option].removeprefix("file://").startswith(f"{mount['mountPath']}/")
     assert [volume["name"] for volume in trial["volumes"]] == [mount["name"]]
 
 
@@ -164,7 +181,7 @@ def test_the_values_of_the_guide_make_what_the_example_needs(major: str) -> None
 
 
 def test_the_volume_of_the_guide_is_what_the_trial_mounts() -> None:
-    claim = block("evidence.yaml")
+    claim = block("store.yaml")
     assert problems(claim, V1PersistentVolumeClaim) == []
     (volume,) = overlay(OVERLAYS[1])["volumes"]
     assert volume["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
@@ -214,6 +231,7 @@ def run(major: str, home: Path, *arguments: str | Path) -> str:
 @pytest.mark.parametrize("major", MAJORS)
 def test_the_umbrella_installs_both_and_either(major: str, umbrella: Path, tmp_path: Path) -> None:
     run(major, tmp_path, "dependency", "build", umbrella)
+    assert not re.search("WARNING|ERROR", run(major, tmp_path, "lint", umbrella))
     both = list(yaml.safe_load_all(run(major, tmp_path, "template", "any", umbrella, "-n", "airflow")))
     reached = next(d for d in both if d["metadata"]["name"] == "any-values")
     values = json.loads(reached["data"]["values"])
@@ -319,14 +337,15 @@ def test_tasks_and_waits_run_as_the_account_of_the_pipeops_chart(
     assert "pipeops" not in {d["metadata"]["name"] for d in official if d["kind"] == "ServiceAccount"}
 
 
-def test_the_bundle_and_the_evidence_reach_airflow(official: list[dict[str, Any]]) -> None:
+def test_the_bundle_and_the_store_reach_airflow(official: list[dict[str, Any]]) -> None:
     (config,) = [d["data"]["airflow.cfg"] for d in official if "airflow.cfg" in (d.get("data") or {})]
     assert "airflow_pipeops.provider.examples.ExampleDagsBundle" in config
-    (where,) = re.findall(r"^evidence_uri = (.*)$", config, re.MULTILINE)
     mounted = {
         mount["mountPath"]
         for spec in pods(official).values()
-        for c in containers(spec)
-        for mount in c.get("volumeMounts", [])
+        for container in containers(spec)
+        for mount in container.get("volumeMounts", [])
     }
-    assert where.startswith("s3://") or where.removeprefix("file://") in mounted
+    for option in STORED:
+        (where,) = re.findall(rf"^{option} = (.*)$", config, re.MULTILINE)
+        assert where.startswith("s3://") or str(Path(where.removeprefix("file://")).parent) in mounted

@@ -29,6 +29,7 @@ import yaml
 
 from tests.kubernetes import managed, protobuf
 from tests.kubernetes.discovery import discovered, is_dry, kind_name
+from tests.kubernetes.immutable import refuse_change
 from tests.kubernetes.objects import Kept, Object, Objects, Refused, as_seen, merge, now, selected, status
 from tests.kubernetes.patches import strategic
 
@@ -253,6 +254,8 @@ class ApiServer(Objects):
             made = managed.created(body, manager)
             return 201, self.tried(kind, made) if is_dry(query) else self.admit(kind, made)
         after = managed.apply(found, body, manager, force=query.get("force") == "true")
+        refuse_change(kind.plural, found, after)
+        self.changing(kind, after)
         return 200, after if is_dry(query) else self.store(kind, found, after)
 
     def _locate(self, path: str) -> tuple[Kept, str, str, str]:
@@ -273,6 +276,9 @@ class ApiServer(Objects):
         self.ask(kind, body)
         if kind.plural == "pods":
             body.setdefault("status", {"phase": "Pending"})
+        if kind.plural == "jobs":
+            uid = body["metadata"].setdefault("uid", str(uuid.uuid4()))
+            body.setdefault("spec", {}).setdefault("selector", {"matchLabels": {"controller-uid": uid}})
         return self.insert(kind, body)
 
     def ask(self, kind: Kept, body: Object) -> None:
@@ -285,6 +291,11 @@ class ApiServer(Objects):
             raise Refused(
                 403, "Forbidden", f'{kind.plural} "{body["metadata"].get("name")}" is forbidden: {said}'
             )
+        for asked in self.admission:
+            asked(kind.plural, body)
+
+    def changing(self, kind: Kept, body: Object) -> None:
+        """Ask whoever is to be asked before a change."""
         for asked in self.admission:
             asked(kind.plural, body)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from airflow_pipeops.build.operators.coverage import CoverageGateOperator
 from airflow_pipeops.build.operators.image import BuildImageOperator
 from airflow_pipeops.build.operators.signatures import SignImageOperator, VerifyImageOperator
 from airflow_pipeops.build.operators.smoke import SmokeTestOperator
@@ -9,6 +10,7 @@ from airflow_pipeops.build.operators.tests import RunTestsOperator
 
 __all__ = [
     "BuildImageOperator",
+    "CoverageGateOperator",
     "RunTestsOperator",
     "SignImageOperator",
     "SmokeTestOperator",

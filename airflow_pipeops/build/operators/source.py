@@ -75,7 +75,7 @@ class SourceOperator(DeliveryOperator):
         self.commit = commit
         self.timeout = positive("timeout", timeout)
         self._command: Command | None = None
-        self._token = ""
+        self._token = self._key = ""
 
     def on_kill(self) -> None:
         """End what runs, with everything that it started, here and at the backend."""
@@ -85,12 +85,18 @@ class SourceOperator(DeliveryOperator):
             self._backend.kill()
 
     def resume(
-        self, context: Context, event: Mapping[str, Any], request: Mapping[str, Any]
+        self, context: Context, event: Mapping[str, Any], request: Mapping[str, Any], key: str
     ) -> dict[str, Any]:
-        """Go on after the backend's trigger has fired."""
+        """Go on after the backend's trigger has fired.
+
+        :param request: as it was begun.
+        :param key: under which it was begun: what Airflow calls the task may have changed since, as the map index does where
+            the DAG maps the task by now, and the number of retries.
+        :return: what the task returns.
+        """
         with no_retry(), self._scratch(context) as folder:
             asked = self._asked(request)
-            worker = self._worker(context, self._sources(folder))
+            worker = self._worker(context, self._sources(folder), key)
             return self._go_on(context, asked, self._made().resume(asked, worker, event))
 
     def _go_on(self, context: Context, request: Any, outcome: Any) -> dict[str, Any]:
@@ -102,7 +108,7 @@ class SourceOperator(DeliveryOperator):
                 trigger=outcome.trigger,
                 timeout=outcome.timeout,
                 method_name="resume",
-                kwargs={"request": request.to_json()},
+                kwargs={"request": request.to_json(), "key": self._key},
             )
         return self._finish(context, request, outcome)
 
@@ -144,13 +150,14 @@ class SourceOperator(DeliveryOperator):
 
         return scratch(f"source {idempotency_key(context)}")
 
-    def _worker(self, context: Context, source: Callable[[], Path]) -> Worker:
+    def _worker(self, context: Context, source: Callable[[], Path], key: str = "") -> Worker:
         from airflow_pipeops.build.backends import Worker
 
         # Two installations on one machine may have runs of one name.
         who = f"{os.environ.get('AIRFLOW_HOME', '')} {idempotency_key(context)}"
         self._token = hashlib.sha256(who.encode()).hexdigest()
-        return Worker(context, order_key(context), source, self._run, self._tell)
+        self._key = key or order_key(context)
+        return Worker(context, self._key, source, self._run, self._tell)
 
     def _tell(self, line: str) -> None:
         self.log.info("%s", line)

@@ -58,7 +58,9 @@ class RunTestsOperator(SourceOperator):
     :param quarantine: name of a test, or a pattern -> the last day (``YYYY-MM-DD``) on which its failures do not count;
         templated.
     :param timeout: for each run of the command.
-    :return: ``{commit, tests, passed, failed, skipped, seconds, coverage, flaky, tolerated, record_id}``
+    :return: ``{commit, tests, passed, failed, skipped, seconds, coverage, coverage_report, flaky, tolerated, record_id}``;
+        ``coverage_report`` is the digest of the kept report, for
+        :class:`~airflow_pipeops.build.operators.coverage.CoverageGateOperator`; ``None`` where there is none.
     :raises TestsFailed: if a test failed that counts, none ran, time was up, or too little is covered.
     :raises BuildFailed: if there is no readable report.
     """
@@ -159,7 +161,9 @@ class RunTestsOperator(SourceOperator):
                 else "pytest alone measures no coverage",
                 field="coverage_floor",
                 value=self.coverage_floor,
-                remedy="Set it where one task runs all tests, with a command that writes a report to {coverage}.",
+                remedy="Have CoverageGateOperator join the reports of the shards."
+                if command
+                else "Give a command that writes a report to {coverage}.",
             )
         return TestRequest(
             git_conn_id=self.git_conn_id,
@@ -193,7 +197,9 @@ class RunTestsOperator(SourceOperator):
             gates.read_quarantine(self.quarantine), self._known(context), self.coverage_floor
         )
         covered = (
-            coverage.percent(last.attempt.coverage) if request.coverage and last.attempt.coverage else None
+            coverage.read(last.attempt.coverage).percent
+            if request.coverage and last.attempt.coverage
+            else None
         )
         summaries = [one.summary for one in attempts if one.summary is not None]
         today = datetime.now(timezone.utc).date()
@@ -217,7 +223,8 @@ class RunTestsOperator(SourceOperator):
         if self.shards > 1:
             body["shard"] = f"{self.shard + 1} of {self.shards}"
         record_id = self.emit(context, "validation", body, commit=self.commit, evidence=evidence)
-        return {**facts, "record_id": record_id}
+        report = next((one.sha256 for one in evidence if one.name == "coverage.xml"), None)
+        return {**facts, "coverage_report": report, "record_id": record_id}
 
     def _known(self, context: Context) -> frozenset[str] | None:
         """Return which tests failed in the last release, too: of the records that it was made from, those of this task."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import sqlite3
 import sys
 import warnings
@@ -96,6 +97,21 @@ def _take_up(path: str) -> None:
     except Exception as error:  # whatever it is, what the ledger holds is worth reading
         said = error if isinstance(error, PipeOpsError) else type(error).__name__
         print(f"What is new was not taken up: {said}", file=sys.stderr)
+
+
+@contextmanager
+def connections_of_the_database() -> Iterator[None]:
+    """Let hooks read connections from Airflow's database, as ``airflow connections test`` does."""
+    name = "_AIRFLOW_PROCESS_CONTEXT"
+    before = os.environ.get(name)
+    os.environ[name] = "server"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def shown(data: Any, output: str) -> bool:

@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from airflow_pipeops.base.documents import map_, text
 from airflow_pipeops.base.serialisation import JsonForm
-from airflow_pipeops.delivery.queries.facts import Fact
-from airflow_pipeops.delivery.queries.history import deliverables, newest
+from airflow_pipeops.delivery.queries.facts import Fact, select
+from airflow_pipeops.delivery.queries.history import deliverables, history, newest
 
 Need = Literal["approval", "gate", "degraded", "out of sync", "drift", "late labels", "budget", "investigate"]
 NEEDS: tuple[Need, ...] = get_args(Need)
 
-#: What the judgement reads of each deliverable: the newest of each kind, and how many of them.
-_READ = {
-    "approval": 20,
-    "decision": 3,
-    "differences": 3,
-    "drift": 3,
-    "evaluation": 3,
-    "incident": 3,
-    "release": 8,
-    "validation": 6,
+#: Of which kinds the newest are looked at, how many of each deliverable, and what makes one of them worth reading.
+_SUSPECT = {
+    "decision": (
+        1,
+        "content ->> '$.body.needs_approval' OR content ->> '$.body.rule' IN ('budget', 'blind')"
+        " OR content ->> '$.body.action' = 'investigate'",
+    ),
+    "differences": (3, "content ->> '$.body.verdict' IS NOT 'clean'"),
+    "drift": (3, "content ->> '$.body.drifted' = 1 OR content ->> '$.body.verdict' = 'drift'"),
+    "evaluation": (3, "content ->> '$.body.verdict' = 'too few labels'"),
+    "incident": (3, "1"),
+    "validation": (
+        6,
+        "content ->> '$.body.passed' = 0 OR content ->> '$.body.\"test-result\".result' = 'FAILED'",
+    ),
 }
+#: What is read beside a record that may need somebody, since it may be the answer.
+_ANSWERS = {"decision": {"approval": 20}, "differences": {"release": 8}, "incident": {"release": 8}}
 
 
 @dataclass(frozen=True)
@@ -85,16 +93,48 @@ def agenda(
     else:
         known = list(deliverables(connection, allowed=allowed, limit=limit + 1, after=after))
     more, known = len(known) > limit, known[:limit]
-    facts: dict[str, list[Fact]] = defaultdict(list)
-    by_number: dict[int, list[str]] = defaultdict(list)
-    for kind, each in _READ.items():
-        by_number[each].append(kind)
-    for each, kinds in by_number.items():
-        for found in newest(connection, known, kinds, each=each):
-            facts[found.deliverable].append(found)
-    items = [item for name in known for item in needs(facts[name])]
-    last = max((found.at for found_of in facts.values() for found in found_of), default="")
-    return Agenda(tuple(sorted(items, key=lambda item: item.at)), last, known[-1] if more else "")
+    facts = _read(connection, known)
+    items = [item for name, found in facts.items() for item in needs(found)]
+    if len(known) == 1:
+        last = history(connection, deliverable=known[0], limit=1)
+    else:
+        last = history(connection, allowed=known if names else allowed, limit=1)
+    ended = last.items[0].at if last.items else ""
+    return Agenda(tuple(sorted(items, key=lambda item: item.at)), ended, known[-1] if more else "")
+
+
+def _read(connection: sqlite3.Connection, names: Sequence[str]) -> dict[str, list[Fact]]:
+    """Read what may need somebody, and what may answer it; of a deliverable with which all is well, nothing."""
+    wanted: dict[tuple[str, int], set[str]] = defaultdict(set)
+    for kind, (each, suspect) in _SUSPECT.items():
+        rows = connection.execute(
+            f"""
+            SELECT DISTINCT name.value FROM json_each(:names) AS name JOIN records AS found ON found.seq IN (
+                SELECT seq FROM records INDEXED BY by_kind WHERE deliverable = name.value AND kind = :kind
+                AND problem = '' ORDER BY at DESC, seq DESC LIMIT :each
+            ) WHERE {suspect}
+            """,
+            {"names": json.dumps(list(names)), "kind": kind, "each": each},
+        )
+        suspects = {row[0] for row in rows}
+        for other, number in {kind: each, **_ANSWERS.get(kind, {})}.items():
+            wanted[other, number] |= suspects
+    facts: dict[int, Fact] = {}
+    for (kind, each), of in wanted.items():
+        facts |= (
+            {found.seq: found for found in newest(connection, sorted(of), (kind,), each=each)} if of else {}
+        )
+    ill = select(
+        connection,
+        """seq IN (SELECT seq FROM live WHERE deliverable IN (SELECT value FROM json_each(:names)))
+        AND (content ->> '$.body.health' IN ('Degraded', 'Missing') OR content ->> '$.body.sync' = 'OutOfSync')""",
+        {"names": json.dumps(list(names))},
+    )
+    facts |= {found.seq: found for found in ill}
+    by_name: dict[str, list[Fact]] = defaultdict(list)
+    for found in facts.values():
+        by_name[found.deliverable].append(found)
+    return by_name
 
 
 def needs(facts: Iterable[Fact]) -> list[Attention]:
@@ -122,26 +162,16 @@ def _item(need: Need, fact: Fact, what: str) -> Attention:
 
 def _approvals(facts: Mapping[str, Sequence[Fact]]) -> list[Attention]:
     """A proposal to retrain is open until it was started, was answered, or the next decision was taken."""
-    answers = {parent for fact in (*facts["approval"], *facts["decision"]) for parent in fact.parents}
-    newest_decision = facts["decision"][:1]
-    found = [
+    answers = {parent for fact in facts["approval"] for parent in fact.parents}
+    return [
         _item(
-            "approval", fact, f"A person must agree to {text(fact.body.get('action')) or 'act'}: {_why(fact)}"
+            "approval",
+            fact,
+            f"A person must agree to {text(fact.body.get('action')) or 'act'}: {_why(fact)}",
         )
-        for fact in newest_decision
+        for fact in facts["decision"][:1]
         if fact.body.get("needs_approval") and not fact.body.get("approved") and fact.id not in answers
     ]
-    asked: set[Any] = set()
-    for fact in facts["approval"]:
-        key = (fact.environment, text(fact.body.get("subject")), fact.dag, fact.run, fact.task)
-        if key in asked:
-            continue
-        asked.add(key)
-        if text(fact.body.get("state")) in ("waiting", "asked"):
-            found.append(
-                _item("approval", fact, text(fact.body.get("subject")) or "Somebody waits for an answer.")
-            )
-    return found
 
 
 def _gates(facts: Mapping[str, Sequence[Fact]]) -> list[Attention]:
@@ -151,9 +181,18 @@ def _gates(facts: Mapping[str, Sequence[Fact]]) -> list[Attention]:
         if gate in looked_at:
             continue
         looked_at.add(gate)
-        if fact.body.get("passed") is False:
+        if passed(fact) is False:
             found.append(_item("gate", fact, _gate(fact)))
     return found
+
+
+def passed(gate: Fact) -> bool | None:
+    """Say whether a gate said yes; none if it does not tell. Of tests, ``passed`` is how many did."""
+    result = map_(gate.body.get("test-result")).get("result")
+    if result:
+        return bool(result != "FAILED")
+    said = gate.body.get("passed", gate.body.get("promote"))
+    return said if isinstance(said, bool) else None
 
 
 def _gate(fact: Fact) -> str:

@@ -11,8 +11,8 @@ from typing import Any
 
 from airflow_pipeops.base.documents import text
 from airflow_pipeops.base.serialisation import JsonForm
-from airflow_pipeops.delivery.queries.facts import COLUMNS, Fact, Page, fact, listed, may_see, select
-from airflow_pipeops.delivery.queries.history import LAST, deliverables, newest
+from airflow_pipeops.delivery.queries.facts import Fact, Page, listed, may_see, select
+from airflow_pipeops.delivery.queries.history import LAST, deliverables
 
 #: How far up from a release its model, image, commit and approval are looked for.
 _DEPTH = 10
@@ -22,6 +22,8 @@ _BEHIND = 100
 _SINCE = 200
 #: What is looked for among what a release was made from.
 _TELLING = ("model", "image", "commit", "approval", "decision")
+#: What is read of their bodies.
+_FACTS = ("version", "name", "reference", "image", "commit", "approved", "approved_by", "by")
 
 
 @dataclass(frozen=True)
@@ -190,24 +192,54 @@ def _cells(connection: sqlite3.Connection, releases: Sequence[Fact], end: str) -
         return []
     made_from = _made_from(connection, releases)
     taken = _taken_away(connection, releases, end)
-    names = sorted({one.deliverable for one in releases})
+    names = {one.deliverable for one in releases}
     after = "~" if end == LAST else end + "~"  # up to the time itself
-    drifts = {one.deliverable: one for one in newest(connection, names, ("drift",), end=after)}
-    cells = []
-    for release in releases:
-        cell = _cell(release, made_from[release.id])
-        if release.id in taken:
-            cell = replace(cell, state="removed")
-        elif cell.commit:
-            cell = replace(cell, behind=_behind(connection, made_from[release.id], cell, after))
-        if drift := drifts.get(release.deliverable):
-            cell = replace(cell, drift=text(drift.body.get("verdict")), drift_at=drift.at)
-        cells.append(cell)
-    return cells
+    drifts = _drifts(connection, names, after)
+    cells = {release.id: _cell(release, made_from[release.id]) for release in releases}
+    born = {
+        ident: commit
+        for ident, cell in cells.items()
+        if ident not in taken and (commit := _born(made_from[ident], cell.deliverable))
+    }
+    behind = _behind(connection, born, after)
+    found = []
+    for ident, cell in cells.items():
+        drift, drift_at = drifts.get(cell.deliverable, ("", ""))
+        found.append(
+            replace(
+                cell,
+                state="removed" if ident in taken else "live",
+                behind=behind.get(ident),
+                drift=drift,
+                drift_at=drift_at,
+            )
+        )
+    return found
+
+
+def _drifts(connection: sqlite3.Connection, names: Iterable[str], end: str) -> dict[str, tuple[str, str]]:
+    """Read the verdict and the time of the newest comparison of each deliverable's data."""
+    rows = connection.execute(
+        """
+        SELECT deliverable, content ->> '$.body.verdict', at FROM json_each(:names) AS name JOIN records ON seq = (
+            SELECT seq FROM records AS found INDEXED BY by_kind WHERE found.deliverable = name.value
+            AND found.kind = 'drift' AND found.at < :end AND found.problem = ''
+            ORDER BY found.at DESC, found.seq DESC LIMIT 1
+        )
+        """,
+        {"names": listed(names), "end": end},
+    )
+    return {name: (text(verdict), at) for name, verdict, at in rows}
+
+
+def _born(above: Iterable[Fact], deliverable: str) -> Fact | None:
+    """Return the nearest commit of a deliverable among what a release was made from."""
+    return next((one for one in above if one.kind == "commit" and one.deliverable == deliverable), None)
 
 
 def _made_from(connection: sqlite3.Connection, releases: Iterable[Fact]) -> dict[str, list[Fact]]:
-    """Read the telling records that each release was made from, of its own deliverable, the nearest first."""
+    """Read the telling records that each release was made from, the nearest first; of their bodies, what tells alone."""
+    paths = ", ".join(f"'$.body.{name}'" for name in _FACTS)
     rows = connection.execute(
         f"""
         WITH RECURSIVE above(release, id, depth) AS (
@@ -216,15 +248,18 @@ def _made_from(connection: sqlite3.Connection, releases: Iterable[Fact]) -> dict
             SELECT above.release, parents.parent_id, above.depth + 1 FROM above
             JOIN parents ON parents.child_id = above.id WHERE above.depth < {_DEPTH}
         ), nearest(release, id, depth) AS (SELECT release, id, min(depth) FROM above GROUP BY release, id)
-        SELECT {COLUMNS}, nearest.release, nearest.depth FROM nearest JOIN records INDEXED BY by_id
-        ON records.id = nearest.id WHERE records.problem = '' AND records.kind IN (SELECT value FROM json_each(:kinds))
-        ORDER BY nearest.depth, records.seq DESC
+        SELECT nearest.release, seq, records.id, kind, deliverable, environment, commit_sha, at,
+            json_extract(content, {paths})
+        FROM nearest JOIN records INDEXED BY by_id ON records.id = nearest.id
+        WHERE problem = '' AND kind IN (SELECT value FROM json_each(:kinds)) ORDER BY nearest.depth, seq DESC
         """,
         {"ids": listed(one.id for one in releases), "kinds": listed(_TELLING)},
     )
     found: dict[str, list[Fact]] = defaultdict(list)
     for row in rows:
-        found[row[14]].append(fact(row))
+        told = zip(_FACTS, json.loads(row[8]), strict=True)
+        body = {name: value for name, value in told if value is not None}
+        found[row[0]].append(Fact(row[1], row[2], row[3], row[4], row[5], row[6], row[7], body=body))
     return found
 
 
@@ -232,7 +267,7 @@ def _cell(release: Fact, above: Sequence[Fact]) -> Cell:
     body = release.body
     mine = [one for one in above if one.deliverable == release.deliverable]
     version, version_of = version_in(release, mine)
-    commits = [one for one in mine if one.kind == "commit"]
+    commit = _born(mine, release.deliverable)
     by, approval = _approved(mine)
     return Cell(
         release.deliverable,
@@ -246,7 +281,7 @@ def _cell(release: Fact, above: Sequence[Fact]) -> Cell:
         revision=revision_of(release),
         health=text(body.get("health")),
         sync=text(body.get("sync")),
-        commit=(commits[0].commit or text(commits[0].body.get("commit"))) if commits else "",
+        commit=(commit.commit or text(commit.body.get("commit"))) if commit else "",
         approved_by=by,
         approval=approval,
         url=text(body.get("url")),
@@ -324,19 +359,33 @@ def _takes_away(body: Mapping[str, Any]) -> bool:
     return body.get("uninstalled") is True or body.get("action") == "deleted"
 
 
-def _behind(connection: sqlite3.Connection, above: Sequence[Fact], cell: Cell, end: str) -> int | None:
-    born = next((one for one in above if one.kind == "commit" and one.deliverable == cell.deliverable), None)
-    if born is None:
-        return None
-    row = connection.execute(
-        f"""SELECT count(DISTINCT commit_sha) FROM (
-            SELECT commit_sha FROM records AS later INDEXED BY by_kind WHERE deliverable = :deliverable AND kind = 'commit'
-            AND at >= :at AND at < :end AND (at, seq) > (:at, :seq) AND problem = '' AND NOT EXISTS (
-                SELECT 1 FROM records AS known INDEXED BY by_commit WHERE known.commit_sha = later.commit_sha
-                AND known.deliverable = :deliverable AND known.kind = 'commit' AND known.problem = ''
-                AND (known.at, known.seq) <= (:at, :seq)
-            ) ORDER BY at LIMIT {_BEHIND}
-        )""",
-        {"deliverable": cell.deliverable, "at": born.at, "seq": born.seq, "end": end},
-    ).fetchone()
-    return int(row[0])
+def _behind(connection: sqlite3.Connection, born: Mapping[str, Fact], end: str) -> dict[str, int]:
+    """Count the commits that are newer than the one that each release was born from.
+
+    :param connection: to the index.
+    :param born: id of a release -> its commit.
+    :param end: before this time.
+    :return: the number of commits, by the id of the release.
+    """
+    given = [
+        {"release": release, "deliverable": one.deliverable, "at": one.at, "seq": one.seq}
+        for release, one in born.items()
+    ]
+    rows = connection.execute(
+        f"""
+        SELECT born.value ->> 'release', (
+            SELECT count(DISTINCT commit_sha) FROM (
+                SELECT commit_sha FROM records AS later INDEXED BY by_kind
+                WHERE deliverable = born.value ->> 'deliverable' AND kind = 'commit' AND problem = ''
+                AND at >= born.value ->> 'at' AND at < :end AND (at, seq) > (born.value ->> 'at', born.value ->> 'seq')
+                AND NOT EXISTS (
+                    SELECT 1 FROM records AS known INDEXED BY by_commit WHERE known.commit_sha = later.commit_sha
+                    AND known.deliverable = later.deliverable AND known.kind = 'commit' AND known.problem = ''
+                    AND (known.at, known.seq) <= (born.value ->> 'at', born.value ->> 'seq')
+                ) ORDER BY at LIMIT {_BEHIND}
+            )
+        ) FROM json_each(:born) AS born
+        """,
+        {"born": json.dumps(given), "end": end},
+    )
+    return dict(rows.fetchall())

@@ -9,6 +9,7 @@ from typing import Literal
 
 from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.delivery.queries.facts import COLUMNS, Fact, fact, listed, may_see, scope, seen, select
+from airflow_pipeops.delivery.queries.history import kinds_of
 
 Direction = Literal["up", "down"]
 
@@ -128,23 +129,26 @@ def gaps(
     :param read: records that are looked at, the newest first.
     :return: the gaps, the newest first.
     """
-    mine = " AND deliverable = :deliverable" if deliverable else ""
-    by = "by_kind" if deliverable else "by_time"
-    if deliverable:  # in a list of kinds, so that the index by deliverable, kind and time is used
-        mine += " AND kind IN (SELECT DISTINCT kind FROM records WHERE deliverable = :deliverable)"
+    mine, by = "", "by_time"
+    if deliverable:  # with its kinds, so that the index by deliverable, kind and time is used
+        mine = " AND deliverable = :deliverable AND kind IN (SELECT value FROM json_each(:kinds))"
+        by = "by_kind"
     rows = connection.execute(
         f"""
-        SELECT {COLUMNS}, parents.parent_id FROM (
-            SELECT * FROM records INDEXED BY {by} WHERE at >= :start AND at < :end AND problem = ''{mine}{seen(allowed)}
-            ORDER BY at DESC LIMIT :read
-        ) AS records JOIN parents ON parents.child_id = records.id
-        WHERE NOT EXISTS (SELECT 1 FROM records AS other WHERE other.id = parents.parent_id AND other.problem = '')
-        ORDER BY records.at DESC, records.seq DESC LIMIT :limit
+        SELECT {COLUMNS}, missing.parent_id FROM (
+            SELECT looked.seq, looked.at, parents.parent_id FROM (
+                SELECT seq, id, at FROM records INDEXED BY {by}
+                WHERE at >= :start AND at < :end AND problem = ''{mine}{seen(allowed)} ORDER BY at DESC LIMIT :read
+            ) AS looked JOIN parents ON parents.child_id = looked.id
+            WHERE NOT EXISTS (SELECT 1 FROM records AS other WHERE other.id = parents.parent_id AND other.problem = '')
+            ORDER BY looked.at DESC, looked.seq DESC LIMIT :limit
+        ) AS missing JOIN records ON records.seq = missing.seq ORDER BY missing.at DESC, missing.seq DESC
         """,
         {
             "start": start,
             "end": end,
             "deliverable": deliverable,
+            "kinds": listed(kinds_of(connection, deliverable) if deliverable else ()),
             "read": read,
             "limit": limit,
             **scope(allowed),

@@ -9,105 +9,37 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from airflow_pipeops.base.documents import map_, maps, text
-from airflow_pipeops.deploy.apply.commits import Relation, may_apply
-from airflow_pipeops.deploy.apply.differences import contested, differences, may_force
-from airflow_pipeops.deploy.apply.objects import Manifest, Served, digest, placed, rank
-from airflow_pipeops.deploy.apply.parents import COMMIT, Holder, Parent, Release
-from airflow_pipeops.deploy.apply.sets import (
-    PART_OF,
-    Member,
-    Prune,
-    Scope,
-    check_members,
-    check_parent,
-    prune,
-    scope_of,
-    set_id,
-)
-from airflow_pipeops.exceptions import Conflict, InvalidInput, NotFound
+from airflow_pipeops.base.documents import map_
+from airflow_pipeops.deploy.apply.cluster import MANAGER, PARENTS, defined, uid_of
+from airflow_pipeops.deploy.apply.commits import Relation
+from airflow_pipeops.deploy.apply.differences import contested, may_force
+from airflow_pipeops.deploy.apply.hooks import Hook, begun_by, marked
+from airflow_pipeops.deploy.apply.looking import Looker
+from airflow_pipeops.deploy.apply.objects import Manifest, digest, rank
+from airflow_pipeops.deploy.apply.parents import Holder, Parent, Release
+from airflow_pipeops.deploy.apply.sets import Scope, scope_of
+from airflow_pipeops.deploy.apply.wanted import Done, Look, Wanted
+from airflow_pipeops.deploy.readiness import judge
+from airflow_pipeops.deploy.seen import Applied
+from airflow_pipeops.exceptions import Conflict, InvalidInput, NotFound, ReleaseFailed
 from airflow_pipeops.kubernetes.client import KubernetesClient
 from airflow_pipeops.kubernetes.errors import FieldConflict
-from airflow_pipeops.kubernetes.kinds import Kind, name_of, version_of
+from airflow_pipeops.kubernetes.kinds import version_of
 
-MANAGER = "pipeops"
-PARENTS = Kind("", "v1", "configmaps")
 #: Seconds for which a set is held without a sign of life.
 LEASE = 300.0
 _ATTEMPTS = 5
 #: Seconds for which a kind may not be served yet whose definition is of the same release.
 _DEFINED = 30.0
+#: Nothing can run without these: they are applied before the Jobs that run before all else.
+FOUNDATIONS = frozenset({"CustomResourceDefinition", "Namespace"})
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What is to be applied.
-
-    :param name: of the set, and of the ConfigMap that is its parent.
-    :param namespace: of the parent, and of the objects that name none.
-    :param bodies: the objects.
-    :param key: of the task.
-    :param commit: they are of; empty for none.
-    :param rollback: the commit may be older than the one that was applied.
-    :param undo: it is a release of before, as the parent remembers it.
-    :param prune_named: objects of guarded kinds that may be pruned.
-    :param prune_allowed: so many objects may be pruned.
-    :param force_from: managers from whom fields may be taken.
-    :param take_over: a tool whose set may be taken over.
-    :param keep_kinds: kinds whose objects stay members as they are, without being wanted.
-    """
-
-    name: str
-    namespace: str
-    bodies: Sequence[Mapping[str, Any]]
-    key: str
-    commit: str = ""
-    rollback: bool = False
-    undo: Release | None = None
-    prune_named: Collection[str] = ()
-    prune_allowed: int | None = None
-    force_from: Collection[str] = ()
-    take_over: str = ""
-    keep_kinds: Collection[str] = ()
-
-
-@dataclass(frozen=True)
-class Look:
-    """What an apply comes to.
-
-    :param manifests: in the order to apply them.
-    :param live: what is there of them, by what they are called.
-    :param lines: what differs.
-    :param parent: of the set.
-    :param pruned: what would go.
-    """
-
-    manifests: tuple[Manifest, ...]
-    live: Mapping[str, Mapping[str, Any]]
-    lines: tuple[str, ...]
-    parent: Parent
-    pruned: Prune
-
-
-@dataclass
-class Done:
-    """What was done.
-
-    :param answers: the objects as the server returned them, each with its manifest.
-    :param deleted: what was pruned.
-    :param kept: what would have been, were it named.
-    """
-
-    answers: list[tuple[Manifest, dict[str, Any]]] = field(default_factory=list)
-    deleted: tuple[Member, ...] = ()
-    kept: tuple[Member, ...] = ()
-
-
-class Applier:
+class Applier(Looker):
     """Applies one set.
 
     :param client: of the cluster.
@@ -118,164 +50,72 @@ class Applier:
     def __init__(
         self, client: KubernetesClient, wanted: Wanted, relation: Callable[[str, str], Relation]
     ) -> None:
-        self._client, self._wanted, self._relation = client, wanted, relation
-        self._id = set_id(wanted.name, wanted.namespace)
-        self._token = uuid.uuid4().hex
-        self._served: dict[str, dict[str, Served]] = {}
-
-    # ---- looking -----------------------------------------------------------------------------------------------------
-
-    async def look(self) -> Look:
-        """Find out what would change, and refuse what may not be done; nothing is touched.
-
-        :return: what there is, and what would change.
-        :raises PipeOpsError: if the release may not be.
-        """
-        wanted = self._wanted
-        manifests = placed(wanted.bodies, await self._kinds(), wanted.namespace)
-        check_members(manifests, self._id)
-        parent = await self.parent()
-        self._may(parent)
-        live, lines, conflicts = {}, [], []
-        for one in manifests:
-            found = await self._get(one)
-            if found is not None:
-                live[str(one)] = found
-                other = text(map_(map_(found.get("metadata")).get("labels")).get(PART_OF))
-                if other not in ("", self._id):
-                    raise InvalidInput(
-                        f"{one} belongs to another apply set, {other}", field="manifests", value=str(one)
-                    )
-            try:
-                after = await self._tried(one)
-            except FieldConflict as error:
-                found_conflicts = contested(error.causes)
-                if may_force(found_conflicts, wanted.force_from):
-                    after = await self._tried(one, force=True)
-                else:
-                    conflicts += [f"{one}: {each}" for each in found_conflicts]
-                    continue
-            lines += differences(str(one), found, after if after is not None else one.body)
-        if conflicts:
-            raise InvalidInput(
-                f"{len(conflicts)} fields are held by others: {'; '.join(conflicts[:50])}",
-                field="manifests",
-                remedy="Take the field out of the manifest, or name its owner in force_from.",
-            )
-        pruned = await self._plan(parent.scope, self._visited(live.values()))
-        if pruned.refused:
-            raise InvalidInput(
-                pruned.refused,
-                field="prune_allowed",
-                remedy="Allow so many with prune_allowed, if that is meant.",
-            )
-        lines += [line for one in pruned.delete for line in differences(str(one), {}, None)]
-        return Look(tuple(manifests), live, tuple(lines), parent, pruned)
-
-    async def parent(self) -> Parent:
-        """Read the parent; an empty one where there is none."""
-        wanted = self._wanted
-        try:
-            found = await self._client.get(PARENTS, wanted.name, wanted.namespace)
-        except NotFound:
-            return Parent()
-        check_parent(found, wanted.take_over)
-        return Parent.of(found)
-
-    def _may(self, parent: Parent) -> None:
-        wanted = self._wanted
-        relation: Relation = "unknown"
-        rollback = wanted.rollback or wanted.undo is not None
-        if parent.commit and wanted.commit and not rollback:
-            same = parent.commit == wanted.commit
-            relation = "same" if same else self._relation(parent.commit, wanted.commit)
-        allowed = may_apply(parent.commit, wanted.commit, relation, rollback=rollback)
-        if not allowed.ok:
-            raise InvalidInput(
-                allowed.reason,
-                field="commit",
-                value=wanted.commit,
-                remedy="If it is to go back, say rollback=True.",
-            )
-
-    async def _kinds(self) -> dict[tuple[str, str], Served]:
-        """Return the kinds that are wanted, as the cluster serves them or a definition among them says."""
-        found: dict[tuple[str, str], Served] = {}
-        defined = _defined(self._wanted.bodies)
-        for body in self._wanted.bodies:
-            version, kind = text(body["apiVersion"]), text(body["kind"])
-            served = (await self._resources(version)).get(kind) or defined.get((version, kind))
-            if served is None:
-                raise InvalidInput(
-                    f"the cluster serves no {kind} of {version}",
-                    field="apiVersion",
-                    value=version,
-                    remedy="Install what defines it, or name a version that the cluster has (kubectl api-resources).",
-                )
-            found[version, kind] = served
-        return found
-
-    async def _resources(self, version: str) -> dict[str, Served]:
-        if version not in self._served:
-            self._served[version] = {}
-            with contextlib.suppress(NotFound):
-                for one in await self._client.resources(version):
-                    kind, plural = text(one.get("kind")), text(one.get("name"))
-                    if "/" not in plural:
-                        served = Served(version, kind, plural, one.get("namespaced") is True)
-                        self._served[version][kind] = served
-        return self._served[version]
-
-    async def _get(self, one: Manifest) -> dict[str, Any] | None:
-        try:
-            found = await self._client.get(one.served.at, one.name, one.namespace)
-        except NotFound:
-            return None
-        return {**found, "apiVersion": one.served.version, "kind": one.served.kind}
-
-    async def _tried(self, one: Manifest, *, force: bool = False) -> dict[str, Any] | None:
-        """Apply without doing so; ``None`` where its namespace or its kind comes with this very release."""
-        try:
-            return await self._client.apply(
-                one.served.at, self._labelled(one), MANAGER, force=force, dry=True
-            )
-        except NotFound:
-            namespaces = {
-                str(body["metadata"]["name"]) for body in self._wanted.bodies if body["kind"] == "Namespace"
-            }
-            if one.namespace in namespaces or (one.served.version, one.served.kind) in _defined(
-                self._wanted.bodies
-            ):
-                return None
-            raise
-
-    def _labelled(self, one: Manifest, version: str = "") -> dict[str, Any]:
-        metadata = map_(one.body.get("metadata"))
-        labels = {**map_(metadata.get("labels")), PART_OF: self._id}
-        more: dict[str, Any] = {"resourceVersion": version} if version else {}
-        if self._wanted.commit:
-            # With each commit, each object changes: of a worker that slept, no version that it has read holds any more.
-            more["annotations"] = {**map_(metadata.get("annotations")), COMMIT: self._wanted.commit}
-        return {**one.body, "metadata": {**metadata, "labels": labels, **more}}
-
-    # ---- doing -------------------------------------------------------------------------------------------------------
+        super().__init__(client, wanted, relation)
+        self._token, self._lease = uuid.uuid4().hex, LEASE
 
     async def apply(self, look: Look, release: Release) -> Done:
         """Do it.
 
         :param look: what was found before.
         :param release: that is to be remembered.
-        :return: what was done.
+        :return: what was done; with a ``pending`` Job, that has to end before the rest.
         """
-        scope = scope_of(look.manifests)
-        parent = await self._hold(look, release, scope)
-        done = Done()
+        scope = scope_of(look.all)
+        if any(hook.when == "before" for hook in look.hooks):
+            self._lease = max(LEASE, self._wanted.lease)
+        parent, done = await self._hold(look, release, scope), Done()
+        begins = next(
+            (place for place, one in enumerate(look.manifests) if one.served.kind not in FOUNDATIONS),
+            len(look.manifests),
+        )
+        parent = await self._put_all(look.manifests[:begins], look, parent, done)
+        await self._established(done)
+        hooks = [hook for hook in look.hooks if hook.when == "before" and self._wanted.undo is None]
+        if hooks:
+            done.pending = await self._run(hooks, parent)
+            if done.pending:
+                return done
+            parent = await self._own()
+        parent = await self._put_all(look.manifests[begins:], look, parent, done)
+        await self._prune(look, parent, done, release, scope)
+        return done
+
+    async def _put_all(self, manifests: Sequence[Manifest], look: Look, parent: Parent, done: Done) -> Parent:
         renewed = time.time()
-        for one in look.manifests:
+        for one in manifests:
             if time.time() - renewed > LEASE / 3:
                 parent, renewed = await self._write(self._held(parent)), time.time()
-            done.answers.append((one, await self._put(one, look.live.get(str(one)))))
-        visited = self._visited(answer for _, answer in done.answers)
+            live = look.live.get(str(one))
+            anew = live if str(one) in look.replaced else None
+            if anew is not None:
+                await self._still_ours()
+                await self._gone(one, anew, _orphans(one, anew))
+            answer = await self._put(one, None if anew is not None else live)
+            if anew is not None:
+                done.replaced.append((one, uid_of(anew), uid_of(answer)))
+            done.answers.append((one, answer))
+        return parent
+
+    async def _established(self, done: Done) -> None:
+        """Wait until the cluster serves the kinds that this release defines: before, it takes no object of them."""
+        end = time.monotonic() + _DEFINED
+        for one, answer in done.answers:
+            seen: Mapping[str, Any] = answer
+            while one.served.kind == "CustomResourceDefinition":
+                found = judge(seen, Applied(uid_of(answer)))
+                if found.state == "ready":
+                    break
+                if found.state == "failed" or time.monotonic() > end:
+                    raise ReleaseFailed(
+                        f"{one} does not come to be served: {found.reason}",
+                        remedy="See its conditions; nothing of its kind was applied.",
+                    )
+                await asyncio.sleep(0.2)
+                seen = await self._get(one) or answer
+
+    async def _prune(self, look: Look, parent: Parent, done: Done, release: Release, scope: Scope) -> None:
+        """Delete what left the set, and let go."""
+        visited = self._visited(answer for _, answer in done.answers) | await self._hooked(look.hooks)
         plan = await self._plan(parent.scope, visited)
         if plan.refused:
             raise InvalidInput(
@@ -297,11 +137,68 @@ class Applier:
         after = after | Scope(namespaces=frozenset(one.namespace for one in left if one.namespace))
         await self._write(parent.ended(release, after, undo=self._wanted.undo is not None))
         done.deleted, done.kept = plan.delete, plan.keep
-        return done
+
+    async def after(self, hooks: Sequence[Hook]) -> tuple[Manifest, dict[str, Any]] | None:
+        """Run the Jobs after a release that is ready.
+
+        :return: the first that has not ended, as the server returned it; ``None`` where all have ended well.
+        """
+        parent, self._lease = await self.parent(), max(LEASE, self._wanted.lease)
+        if parent.standing != self._wanted.key:
+            raise Conflict(f"the release of {parent.standing} came before the Jobs after this one have run")
+        parent = await self._write(self._held(parent))
+        pending = await self._run(hooks, parent)
+        if pending is None:
+            await self.let_go()
+        return pending
+
+    async def let_go(self, *, mine: bool = False) -> None:
+        """Hold the set no longer, though its release has not come to its end.
+
+        :param mine: only if this very attempt holds it.
+        """
+        parent = await self.parent()
+        if mine and (parent.holder is None or parent.holder.token != self._token):
+            return
+        if parent != (after := parent.let_go(self._wanted.key)):
+            await self._write(after)
+
+    async def _run(self, hooks: Sequence[Hook], parent: Parent) -> tuple[Manifest, dict[str, Any]] | None:
+        for hook in hooks:
+            if hook.manifest.name in parent.jobs_of(self._wanted.key):
+                if hook.cleanup == "succeeded" and (left := await self._get(hook.manifest)):
+                    await self._removed(hook.manifest, left)
+                continue
+            job = await self._begun(hook)
+            seen = {**job, "apiVersion": hook.manifest.served.version, "kind": hook.manifest.served.kind}
+            if judge(seen, Applied.of(seen)).state != "ready":
+                return hook.manifest, seen
+            # Before it goes: a retry runs nothing twice.
+            parent = await self._write(parent.with_job(self._wanted.key, hook.manifest.name))
+            if hook.cleanup == "succeeded":
+                await self._removed(hook.manifest, job)
+        return None
+
+    async def _begun(self, hook: Hook) -> dict[str, Any]:
+        """Begin a Job, or find what an earlier attempt of this task has begun."""
+        one = hook.manifest
+        live = await self._get(one)
+        if live is not None and begun_by(live, self._wanted.key):
+            return live
+        if live is not None:
+            await self._still_ours()
+            await self._gone(one, live)
+        body = marked(self._labelled(one), self._wanted.key)
+        return await self._client.apply(one.served.at, body, MANAGER)
+
+    async def _own(self) -> Parent:
+        """Read the parent, which has to be in the hands of this attempt."""
+        await self._still_ours()
+        return await self.parent()
 
     def _held(self, parent: Parent) -> Parent:
         now = time.time()
-        return parent.held(Holder(self._wanted.key, self._token, now + LEASE), now)
+        return parent.held(Holder(self._wanted.key, self._token, now + self._lease), now)
 
     async def _hold(self, look: Look, release: Release, scope: Scope) -> Parent:
         """Take the set, and name all places where members may be before any is there."""
@@ -357,7 +254,7 @@ class Applier:
                 if attempt == _ATTEMPTS - 1:
                     raise
             except NotFound:
-                fresh = (one.served.version, one.served.kind) in _defined(self._wanted.bodies)
+                fresh = (one.served.version, one.served.kind) in defined(self._wanted.bodies)
                 if live is None and (not fresh or time.monotonic() - began > _DEFINED):
                     raise
                 await asyncio.sleep(0.5 if fresh else 0)
@@ -365,52 +262,11 @@ class Applier:
             await self._still_ours()
         raise AssertionError("unreachable")
 
-    # ---- members -----------------------------------------------------------------------------------------------------
 
-    def _visited(self, items: Any) -> frozenset[str]:
-        return frozenset(text(map_(one.get("metadata")).get("uid")) for one in items)
-
-    async def _plan(self, scope: Scope, visited: Collection[str]) -> Prune:
-        members = await self._members(scope)
-        kept = [one.uid for one in members if one.served.kind in self._wanted.keep_kinds]
-        wanted = self._wanted
-        return prune(members, {*visited, *kept}, named=wanted.prune_named, allowed=wanted.prune_allowed)
-
-    async def _members(self, scope: Scope) -> list[Member]:
-        """Return all that carry the label of the set where its members may be."""
-        found: dict[str, Member] = {}
-        for group_kind in sorted(scope.kinds):
-            served = await self._kind_of(group_kind)
-            if served is None:
-                continue  # a kind that is gone has no objects
-            for namespace in sorted(scope.namespaces) if served.namespaced else [""]:
-                listing = await self._client.find(served.at, namespace, labels=f"{PART_OF}={self._id}")
-                for item in listing.items:
-                    metadata = map_(item.get("metadata"))
-                    place, name = name_of(item)
-                    uid, leaving = text(metadata.get("uid")), "deletionTimestamp" in metadata
-                    found[uid] = Member(served, place, name, uid, leaving, version_of(item))
-        return list(found.values())
-
-    async def _kind_of(self, group_kind: str) -> Served | None:
-        """Return a kind in the version that the cluster prefers."""
-        kind, _, group = group_kind.partition(".")
-        version = await self._client.preferred(group)
-        return (await self._resources(version)).get(kind) if version else None
-
-
-def _defined(bodies: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], Served]:
-    """Return the kinds that definitions among these objects bring."""
-    found = {}
-    for body in bodies:
-        spec = map_(body.get("spec"))
-        if body.get("kind") == "CustomResourceDefinition":
-            names = map_(spec.get("names"))
-            for one in maps(spec.get("versions")):
-                version, kind = f"{text(spec.get('group'))}/{text(one.get('name'))}", text(names.get("kind"))
-                namespaced = spec.get("scope") == "Namespaced"
-                found[version, kind] = Served(version, kind, text(names.get("plural")), namespaced)
-    return found
+def _orphans(one: Manifest, live: Mapping[str, Any]) -> str:
+    """Say what becomes of what an object has made: pods that a new StatefulSet takes over run on, others go first."""
+    selectors = [map_(item.get("spec")).get("selector") for item in (one.body, live)]
+    return "Orphan" if one.served.kind == "StatefulSet" and selectors[0] == selectors[1] else "Foreground"
 
 
 def release_of(wanted: Wanted, manifests: Sequence[Manifest], sha256: str = "") -> Release:

@@ -28,12 +28,14 @@ class Release(JsonForm):
     :param commit: it is of; empty for none.
     :param digest: SHA-256 of what was applied.
     :param sha256: of the manifests as they were kept; empty where they could not be.
+    :param jobs: names of the Jobs before and after it that have ended well.
     """
 
     key: str
     commit: str
     digest: str
     sha256: str = ""
+    jobs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,13 @@ class Parent:
     intent: Release | None = None
     releases: tuple[Release, ...] = field(default=())
     resource_version: str = ""
+
+    @property
+    def standing(self) -> str:
+        """The key of the release that was begun last, ended or not; empty for none."""
+        if self.intent is not None:
+            return self.intent.key
+        return self.releases[-1].key if self.releases else ""
 
     @classmethod
     def of(cls, item: Mapping[str, Any]) -> Parent:
@@ -120,7 +129,26 @@ class Parent:
 
     def begun(self, release: Release, scope: Scope) -> Parent:
         """Return the parent at the beginning of a release: its scope is that of before and of after."""
-        return replace(self, scope=self.scope | scope, commit=release.commit or self.commit, intent=release)
+        intent = replace(release, jobs=self.jobs_of(release.key))
+        return replace(self, scope=self.scope | scope, commit=release.commit or self.commit, intent=intent)
+
+    def jobs_of(self, key: str) -> tuple[str, ...]:
+        """Return the Jobs of a release that have ended well."""
+        known = [one for one in (*self.releases, self.intent) if one is not None and one.key == key]
+        return known[-1].jobs if known else ()
+
+    def with_job(self, key: str, job: str) -> Parent:
+        """Return the parent that knows that a Job of a release has ended well."""
+
+        def told(one: Release) -> Release:
+            return replace(one, jobs=(*one.jobs, job)) if one.key == key else one
+
+        intent = told(self.intent) if self.intent else None
+        return replace(self, intent=intent, releases=tuple(map(told, self.releases)))
+
+    def let_go(self, key: str) -> Parent:
+        """Return the parent that a task holds no longer, whatever became of its release."""
+        return replace(self, holder=None) if self.holder is not None and self.holder.key == key else self
 
     def ended(self, release: Release, scope: Scope, *, undo: bool = False) -> Parent:
         """Return the parent at the end of a release.
@@ -128,12 +156,29 @@ class Parent:
         :param undo: what came after the release is no release any more.
         :return: the parent.
         """
+        release = replace(release, jobs=self.jobs_of(release.key))
         before = [one for one in self.releases if one.key != release.key]
         if undo:
             places = [place for place, one in enumerate(before) if one.sha256 == release.sha256]
             before = before[: places[-1]] if places else before
         kept = (*before, release)[-_RELEASES:]
         return replace(self, scope=scope, intent=None, holder=None, releases=kept)
+
+
+def may_undo(parent: Parent, key: str, undone: str) -> None:
+    """Refuse to undo another release than the one that is meant: what came later is not thrown away.
+
+    :param key: of the task that undoes.
+    :param undone: key of the release that is to be undone.
+    :raises InvalidInput: if another one stands.
+    """
+    if parent.standing not in (undone, key):
+        raise InvalidInput(
+            f"the release of {undone} is to be undone, and that of {parent.standing or 'nobody'} came after it",
+            field="of",
+            value=undone,
+            remedy="Look at what came later. To undo that one, name it, or name none.",
+        )
 
 
 def undo_to(parent: Parent, key: str) -> Release:

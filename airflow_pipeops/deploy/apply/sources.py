@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.deploy.apply.commits import Relation
 from airflow_pipeops.deploy.apply.objects import parse
-from airflow_pipeops.exceptions import InvalidInput, NotFound
+from airflow_pipeops.exceptions import InvalidInput, NotFound, Unreachable
 from airflow_pipeops.redaction import excerpt
 
 if TYPE_CHECKING:
@@ -87,14 +88,36 @@ def kustomized(folder: Path) -> str:
     return _text(done.stdout, "kubectl kustomize")
 
 
-def from_uri(uri: str) -> list[dict[str, Any]]:
-    """Read the manifests of a file in a folder or object store."""
+def from_uri(uri: str, sha256: str = "") -> list[dict[str, Any]]:
+    """Read the manifests of a file in a folder or object store.
+
+    :param sha256: that the file must have, in hex; empty for any.
+    :return: the objects.
+    """
     from airflow.sdk import ObjectStoragePath
 
-    path = ObjectStoragePath(uri)
-    if not path.is_file():
+    try:
+        path = ObjectStoragePath(uri)
+        content = path.read_bytes() if path.is_file() else None
+    except (ValueError, ImportError) as error:
+        raise InvalidInput(
+            f"{uri} cannot be opened: {error}",
+            field="uri",
+            value=uri,
+            remedy="Name a file of a folder (file://) or of an object store whose provider is installed.",
+        ) from error
+    except OSError as error:
+        raise Unreachable(f"{uri} could not be read: {error}") from error
+    if content is None:
         raise NotFound(f"{uri} is no file", remedy="Name a YAML or JSON file.")
-    return parse(_text(path.read_bytes(), uri), uri)
+    if sha256 and (found := hashlib.sha256(content).hexdigest()) != sha256.removeprefix("sha256:").lower():
+        raise InvalidInput(
+            f"{uri} has the SHA-256 {found}, and {sha256} is wanted",
+            field="sha256",
+            value=sha256,
+            remedy="Somebody has written the file anew: look at both before you take it.",
+        )
+    return parse(_text(content, uri), uri)
 
 
 def from_manifests(given: str | Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

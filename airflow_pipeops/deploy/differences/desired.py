@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.documents import map_
-from airflow_pipeops.deploy.apply.engine import MANAGER, PARENTS
+from airflow_pipeops.deploy.apply.cluster import MANAGER, PARENTS
+from airflow_pipeops.deploy.apply.hooks import HOOK
 from airflow_pipeops.deploy.apply.parents import COMMIT, Parent
 from airflow_pipeops.deploy.apply.sets import PART_OF, set_id
 from airflow_pipeops.deploy.differences.fields import Path
@@ -86,7 +87,11 @@ async def of_set(client: KubernetesClient, name: str, namespace: str) -> Desired
         return Desired(app, last.commit, namespace, unclear=unclear)
     labels = {PART_OF: set_id(name, namespace)}
     annotations = {COMMIT: last.commit} if last.commit else {}
-    bodies = [_marked(body, labels, annotations) for body in json.loads(kept)]
+    # A Job that ran before or after the release has had its time.
+    applied = [
+        body for body in json.loads(kept) if HOOK not in map_(map_(body["metadata"]).get("annotations"))
+    ]
+    bodies = [_marked(body, labels, annotations) for body in applied]
     return Desired(app, last.commit, namespace, bodies, ("metadata", "labels", PART_OF), MANAGER)
 
 

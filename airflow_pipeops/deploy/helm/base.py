@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.arguments import matching, positive
+from airflow_pipeops.base.documents import map_, text
 from airflow_pipeops.delivery.operators import DeliveryOperator
-from airflow_pipeops.deploy.base import ClusterOperator
+from airflow_pipeops.deploy.base import AppliedWaitOperator, ClusterOperator
+from airflow_pipeops.deploy.helm import manifests
 from airflow_pipeops.deploy.helm.errors import failure
 from airflow_pipeops.deploy.helm.program import Helm, Said
-from airflow_pipeops.deploy.helm.releases import NAME, Revision, history_of
+from airflow_pipeops.deploy.helm.releases import NAME, Recovery, Revision, history_of, plan_return
+from airflow_pipeops.deploy.pushed import Pushed
+from airflow_pipeops.deploy.targets import AppliedSet, Target
+from airflow_pipeops.exceptions import Conflict, NotFound, ReleaseFailed
 from airflow_pipeops.kubernetes.kinds import SECRETS
 
 if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_pipeops.delivery.records import Evidence
     from airflow_pipeops.kubernetes.client import KubernetesClient
+    from airflow_pipeops.waits.wait import Decided
+
 #: Seconds that a run of Helm may last beyond the time that Helm itself keeps.
 OVER = 30.0
+#: Seconds between two looks at a release that a Helm may still be at work on.
+LOOK = 5.0
 
 
 async def history_in(client: KubernetesClient, release: str, namespace: str) -> tuple[Revision, ...]:
@@ -125,3 +138,91 @@ class HelmOperator(ReleaseOperator):
             history = self.history()
             raise failure(said.complaints, history[-1].status if history else "")
         return said
+
+
+class HelmWaitOperator(AppliedWaitOperator, HelmOperator):
+    """What makes a revision of a release, and waits until it lives."""
+
+    emits = ("change", "release")
+
+    async def applied_in(self, client: KubernetesClient, number: int) -> AppliedSet:
+        """Bind a wait to the objects that Helm has left of a revision."""
+        revision = next(one for one in await self.history_in(client) if one.number == number)
+        targets, kinds = [], dict[str, Mapping[str, tuple[str, bool]]]()
+        for item in manifests.objects_of(revision.manifest):
+            version, kind = text(item.get("apiVersion")), text(item.get("kind"))
+            metadata = map_(item.get("metadata"))
+            if version not in kinds:
+                kinds[version] = await client.served(version)
+            if kind not in kinds[version]:
+                raise NotFound(f"the cluster serves no {kind} of {version} any more")
+            plural, namespaced = kinds[version][kind]
+            place = (text(metadata.get("namespace")) or self.namespace) if namespaced else ""
+            target = Target(version, kind, plural, text(metadata.get("name")), place)
+            answer = await client.get(target.served, target.name, place)
+            answer = {**answer, "apiVersion": version, "kind": kind}
+            targets.append(Target.of(answer, plural, item, pods=True))
+        return AppliedSet(f"release {self.release}", tuple(targets), self.namespace)
+
+    def rolled_back(self, helm: Helm, failed: int) -> tuple[int, int]:
+        """Take the release back from a revision, unless another one came after it; done once, also by several attempts.
+
+        :param failed: number of the revision.
+        :return: the number of the revision that stands now, and of that which it returns to.
+        :raises ReleaseFailed: if it may not be.
+        """
+        while True:
+            history = self.history()
+            plan = self.return_from(history, failed)
+            self.log.info("%s: %s", plan.action, plan.reason)
+            if plan.action == "refuse":
+                raise ReleaseFailed(f"Nothing was rolled back: {plan.reason}")
+            if plan.action == "attach":
+                return plan.revision, history[-1].returns_to
+            if plan.action == "wait":
+                time.sleep(min(LOOK, plan.seconds))
+                continue
+            before = history[-1].number
+            self.ran(helm, "rollback", self.release, str(plan.revision))
+            between = [one for one in self.history() if one.number > before][:-1]
+            if between:
+                # Helm takes no condition: whoever was faster gets back what was made.
+                self.ran(helm, "rollback", self.release, str(between[-1].number))
+                raise Conflict(
+                    f"revision {between[-1].number} of {self.release} was made meanwhile, and stays"
+                )
+
+    def return_from(self, history: Sequence[Revision], failed: int) -> Recovery:
+        """Say what takes the release back from a revision."""
+        return plan_return(history, failed, self.seconds + 2 * OVER, time.time())
+
+    def record(
+        self,
+        context: Context,
+        applied: AppliedSet,
+        decided: Decided,
+        facts: Mapping[str, Any],
+        commit: str,
+        evidence: Sequence[Evidence] = (),
+    ) -> dict[str, Any]:
+        """Record the change and the release.
+
+        :param commit: that this is the release of.
+        :param evidence: of the change.
+        :return: the facts, with what the wait has found.
+        """
+        verdict = decided.verdict
+        change = self.emit(context, "change", facts, evidence=evidence)
+        result = {
+            **facts,
+            "app": f"{self.namespace}/{self.release}",
+            "health": "Healthy" if verdict.rule == "ready" else "Unknown",
+            "rule": verdict.rule,
+            "reason": verdict.reason,
+            "images": list(decided.summary.get("images") or ()),
+        }
+        pushed = Pushed("helm", self.namespace, self.release, str(facts["revision"]))
+        kept, told = self.pushed(context, applied.to_json(), pushed)
+        body = {**result, **told, "helm_revision": facts["revision"], "revision": commit}
+        record = self.emit(context, "release", body, parents=[change] if change else [], evidence=[kept])
+        return {**result, "record_id": record}

@@ -11,14 +11,13 @@ from airflow_pipeops.base.arguments import one_of
 from airflow_pipeops.base.documents import map_, text
 from airflow_pipeops.delivery.operators import idempotency_key, no_retry, order_key, source_of
 from airflow_pipeops.delivery.records import Evidence
-from airflow_pipeops.deploy.base import AppliedWaitOperator
 from airflow_pipeops.deploy.helm import manifests
-from airflow_pipeops.deploy.helm.base import OVER, HelmOperator, ReleaseOperator
+from airflow_pipeops.deploy.helm.base import LOOK, OVER, HelmOperator, HelmWaitOperator, ReleaseOperator
 from airflow_pipeops.deploy.helm.charts import Fetched, Source, fetch
 from airflow_pipeops.deploy.helm.errors import said_in
 from airflow_pipeops.deploy.helm.program import Helm
-from airflow_pipeops.deploy.helm.releases import Ours, Revision, label_of, plan_recovery, way_back
-from airflow_pipeops.deploy.targets import AppliedSet, Target
+from airflow_pipeops.deploy.helm.releases import Ours, Revision, label_of, plan_recovery
+from airflow_pipeops.deploy.targets import AppliedSet
 from airflow_pipeops.deploy.triggers import ReleaseTrigger
 from airflow_pipeops.exceptions import BadResponse, Conflict, NotFound, PipeOpsError, ReleaseFailed
 from airflow_pipeops.waits.wait import Decided, raise_error_of
@@ -26,13 +25,8 @@ from airflow_pipeops.waits.wait import Decided, raise_error_of
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_pipeops.kubernetes.client import KubernetesClient
 
-#: Seconds between two looks at a release that our own Helm may still be at work on.
-_LOOK = 5.0
-
-
-class HelmReleaseOperator(AppliedWaitOperator, HelmOperator):
+class HelmReleaseOperator(HelmWaitOperator):
     """Install or upgrade a release, wait until every object of it is ready, and record both; or put back what was there.
 
     Helm is not asked to wait: what was applied is judged as ``docs/readiness.md`` says, bound to the very objects that Helm
@@ -67,7 +61,6 @@ class HelmReleaseOperator(AppliedWaitOperator, HelmOperator):
         *HelmOperator.template_fields,
     )  # fmt: skip
     template_fields_renderers = {"values": "json", "secret_values": "json"}
-    emits = ("change", "release")
 
     def __init__(
         self,
@@ -103,7 +96,7 @@ class HelmReleaseOperator(AppliedWaitOperator, HelmOperator):
         """Find our own revision again or make one; then wait."""
         with no_retry(), self.opened() as helm:
             facts = self._released(context, helm)
-            applied = self.run_with(lambda client: self._applied(client, facts))
+            applied = self.run_with(lambda client: self.applied_in(client, facts["revision"]))
             decided = self.wait_for(applied, ReleaseTrigger, facts=facts)
             return self._finish(context, applied, decided, facts, helm)
 
@@ -175,7 +168,7 @@ class HelmReleaseOperator(AppliedWaitOperator, HelmOperator):
             if plan.action == "attach":
                 return history, True
             if plan.action == "wait":
-                time.sleep(min(_LOOK, plan.seconds))
+                time.sleep(min(LOOK, plan.seconds))
             elif plan.action == "roll_back":
                 self.ran(helm, "rollback", self.release, str(plan.revision))
             elif plan.action == "uninstall":
@@ -229,79 +222,55 @@ class HelmReleaseOperator(AppliedWaitOperator, HelmOperator):
         except PipeOpsError as error:
             after = self.history()
             if after and after[-1].made_by(ours) and after[-1].status == "failed":
-                raise self._put_back(context, helm, after[-1].number, error) from error
+                raise self._put_back(context, helm, {"revision": after[-1].number}, error) from error
             raise
 
     # ---- the wait ----------------------------------------------------------------------------------------------------
 
-    async def _applied(self, client: KubernetesClient, facts: Mapping[str, Any]) -> AppliedSet:
-        """Bind the wait to the objects that Helm has left."""
-        history = await self.history_in(client)
-        newest = next(one for one in history if one.number == facts["revision"])
-        targets, kinds = [], dict[str, Mapping[str, tuple[str, bool]]]()
-        for item in manifests.objects_of(newest.manifest):
-            version, kind, metadata = (
-                text(item.get("apiVersion")),
-                text(item.get("kind")),
-                map_(item.get("metadata")),
-            )
-            if version not in kinds:
-                kinds[version] = await client.served(version)
-            if kind not in kinds[version]:
-                raise NotFound(f"the cluster serves no {kind} of {version} any more")
-            plural, namespaced = kinds[version][kind]
-            place = (text(metadata.get("namespace")) or self.namespace) if namespaced else ""
-            target = Target(version, kind, plural, text(metadata.get("name")), place)
-            answer = await client.get(target.served, target.name, place)
-            answer = {**answer, "apiVersion": version, "kind": kind}
-            targets.append(Target.of(answer, plural, item, pods=True))
-        return AppliedSet(f"release {self.release}", tuple(targets), self.namespace)
-
     def _finish(
         self, context: Context, applied: AppliedSet, decided: Decided, facts: dict[str, Any], helm: Helm
     ) -> dict[str, Any]:
-        verdict = decided.verdict
-        if error := self.failure(applied, decided):
-            raise self._put_back(context, helm, int(facts["revision"]), error)
+        error = self.failure(applied, decided)
+        if facts.get("failed"):  # this was the wait for what was put back
+            raise self._told(facts["failed"], facts["end"], error)
+        if error:
+            raise self._put_back(context, helm, facts, error)
         evidence = [Evidence.from_json(one) for one in facts.pop("evidence")]
         commit = self.revision or facts["commit"]
-        change = self.emit(context, "change", facts, evidence=evidence)
-        result = {
-            **facts,
-            "app": f"{self.namespace}/{self.release}",
-            "health": "Healthy" if verdict.rule == "ready" else "Unknown",
-            "rule": verdict.rule,
-            "reason": verdict.reason,
-            "images": list(decided.summary.get("images") or ()),
-        }
-        body = {**result, "helm_revision": facts["revision"], "revision": commit}
-        record = self.emit(context, "release", body, parents=[change] if change else [])
-        return {**result, "record_id": record}
+        return self.record(context, applied, decided, facts, commit, evidence)
 
-    def _put_back(self, context: Context, helm: Helm, failed: int, error: PipeOpsError) -> PipeOpsError:
-        """Write down what failed, and then put back what was there before.
+    def _put_back(
+        self, context: Context, helm: Helm, facts: Mapping[str, Any], error: PipeOpsError
+    ) -> PipeOpsError:
+        """Write down what failed, then put back what was there before, and wait for it.
 
         :return: the error to raise.
         """
+        failed = int(facts["revision"])
         said = f"Revision {failed} of release {self.namespace}/{self.release} failed.\n{error}\n"
         self.keep(context, said, "failure.txt", "text/plain")
         self.log.error("%s", said)
         if self.on_failure == "keep":
             return error
-        history = self.history()
-        target = way_back(history, failed)
-        if history[-1].number != failed:
-            end = f"Nothing was rolled back: revision {history[-1].number} came after it."
-        elif not target:
-            end = "Nothing was rolled back: no good revision is before it."
-        else:
-            try:
-                self.ran(helm, "rollback", self.release, str(target))
-                end = f"Rolled back from revision {failed} to what revision {target} was."
-            except PipeOpsError as second:
-                end = f"The rollback to revision {target} failed, too: {second}"
+        told = {"message": error.message, "remedy": error.remedy}
+        try:
+            number, target = self.rolled_back(helm, failed)
+        except PipeOpsError as second:
+            refused = isinstance(second, ReleaseFailed)
+            end = second.message if refused else f"The rollback of revision {failed} failed, too: {second}"
+            return self._told(told, end, None)
+        end = f"Rolled back from revision {failed} to what revision {target} was"
+        facts = {"revision": number, "failed": told, "end": end}
+        applied = self.run_with(lambda client: self.applied_in(client, number))
+        decided = self.wait_for(applied, ReleaseTrigger, facts=facts)
+        return self._told(told, end, self.failure(applied, decided))
+
+    def _told(self, failed: Mapping[str, Any], end: str, unready: PipeOpsError | None) -> PipeOpsError:
+        """Return the error of what failed, with what became of it."""
+        if unready is not None:
+            end = f"{end}, which is not ready either: {unready.message}"
         self.log.warning("%s", end)
-        return ReleaseFailed(f"{error.message}. {end}", remedy=error.remedy)
+        return ReleaseFailed(f"{failed['message']}. {end}.", remedy=failed["remedy"])
 
 
 class HelmTestOperator(HelmOperator):

@@ -262,6 +262,42 @@ def _pending(history: Sequence[Revision], ours: Ours, now: float) -> Recovery:
     return Recovery("roll_back", dead, target)
 
 
+def plan_return(history: Sequence[Revision], failed: int, patience: float, now: float) -> Recovery:
+    """Say what takes a release back from a revision, from its history alone; a later revision is not thrown away.
+
+    :param history: the revisions, the oldest first.
+    :param failed: number of the revision to go back from.
+    :param patience: seconds for which one run of Helm may last.
+    :param now: seconds since 1970.
+    :return: what to do, and why: ``roll_back``, ``attach`` (it is done), ``wait`` (somebody is at it), or ``refuse``.
+    """
+    later = [one for one in history if one.number > failed]
+    target = way_back(history, failed)
+    if failed not in [one.number for one in history]:
+        return Recovery("refuse", f"there is no revision {failed}")
+    if not target:
+        return Recovery("refuse", f"no good revision is before revision {failed}")
+    other = next((one for one in later if one.returns_to != target), None)
+    if other is not None:
+        said = other.description or other.status
+        return Recovery(
+            "refuse", f"revision {other.number} ({said}) came after revision {failed}", other.number
+        )
+    newest = history[-1]
+    if newest.status == "deployed" and later:
+        return Recovery("attach", f"revision {newest.number} is what revision {target} was", newest.number)
+    if not newest.pending:
+        return Recovery("roll_back", f"revision {newest.number} is {newest.status}", target)
+    if not later or not newest.at:
+        return Recovery(
+            "refuse", f"revision {newest.number} is {newest.status}: somebody is at work on it", newest.number
+        )
+    left = newest.at + patience - now
+    if left > 0:
+        return Recovery("wait", f"revision {newest.number} is {newest.status}", newest.number, left)
+    return Recovery("roll_back", f"the Helm that began revision {newest.number} is dead", target)
+
+
 def way_back(history: Sequence[Revision], failed: int) -> int:
     """Find the revision that a failed one is rolled back to.
 

@@ -7,7 +7,14 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from airflow_pipeops.delivery.commands.answers import NOT_WELL, WELL, answering, rows, shown
+from airflow_pipeops.delivery.commands.answers import (
+    NOT_WELL,
+    WELL,
+    answering,
+    connections_of_the_database,
+    rows,
+    shown,
+)
 from airflow_pipeops.provider.doctor import judgement
 from airflow_pipeops.provider.doctor.judgement import Check
 from airflow_pipeops.redaction import redacted
@@ -23,7 +30,8 @@ _NAMING = ("registry_conn_id", "ledger_key_conn_id")
 @answering("doctor")
 def doctor_command(args: Any) -> int:
     """Check everything, one thing after another; what raises says so in its own line, and the others are still looked at."""
-    found = checks(tuple(args.conn_id or ()), args.url or "")
+    with connections_of_the_database():
+        found = checks(tuple(args.conn_id or ()), args.url or "")
     code = NOT_WELL if any(check.standing == "bad" for check in found) else WELL
     if not shown({"checks": [check.to_json() for check in found]}, args.output):
         rows("Doctor", [check.to_json() for check in found], args.output, empty="nothing to look at")

@@ -47,6 +47,19 @@ def test_a_gate_that_said_no_until_the_same_gate_says_yes(tmp_path: Path) -> Non
     assert told(tmp_path, bad, other, good) == []
 
 
+def test_of_tests_the_result_counts_and_not_how_many_passed(tmp_path: Path) -> None:
+    bad = record(
+        "validation", {"subject": "tests", "passed": 7, "failed": 1, "test-result": {"result": "FAILED"}}
+    )
+    none = record(
+        "validation",
+        {"subject": "tests", "passed": 0, "failed": 0, "test-result": {"result": "PASSED"}},
+        minutes=1,
+    )
+    assert told(tmp_path, bad) == [("gate", "", "0: The gate of tests said no: 1 failed.")]
+    assert told(tmp_path, bad, none) == []
+
+
 def test_an_incident_until_it_was_answered(tmp_path: Path) -> None:
     bad = release(1, revision="bad")
     incident = record("incident", {"what": "it crashes"}, bad, environment="production", minutes=2)

@@ -7,8 +7,9 @@ import json
 from typing import Any
 from urllib.parse import unquote
 
-from airflow_pipeops.deploy.apply.engine import Applier, Done, Wanted, release_of
+from airflow_pipeops.deploy.apply.engine import Applier, release_of
 from airflow_pipeops.deploy.apply.sets import PART_OF
+from airflow_pipeops.deploy.apply.wanted import Done, Wanted
 from airflow_pipeops.kubernetes.client import KubernetesClient
 from airflow_pipeops.kubernetes.errors import error_of
 from tests.kubernetes.apiserver import ApiServer

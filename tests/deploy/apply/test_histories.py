@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from airflow_pipeops.deploy.apply.engine import Applier, Wanted
+from airflow_pipeops.deploy.apply.engine import Applier, release_of
 from airflow_pipeops.deploy.apply.parents import undo_to
 from airflow_pipeops.deploy.apply.sets import Scope, scope_told
+from airflow_pipeops.deploy.apply.wanted import Wanted
 from airflow_pipeops.exceptions import Conflict, InvalidInput
 from tests.deploy.apply.cluster import KINDS, Died, client_of, configmap, members, relation, release, service
 from tests.kubernetes.apiserver import ApiServer
@@ -108,7 +111,7 @@ class History:
             except InvalidInput:
                 return
             commit = int(target.commit)
-            undo = self.wanted(commit, undo=target)
+            undo = self.wanted(commit, undo=target, undone=parent.standing)
             assert undo.bodies == self.kept[target.sha256]
             self.attempts(undo)
 
@@ -156,25 +159,7 @@ def test_a_worker_that_slept_overwrites_nothing_and_deletes_nothing() -> None:
         slept = Wanted("web", "shop", [configmap("a", "2"), configmap("b")], "slept", "2")
         newer = Wanted("web", "shop", [configmap("a"), configmap("b"), configmap("old")], "newer", "3")
         client = client_of(server)
-        ask = client._http.object
-        asked = 0
-
-        async def sleeping(
-            *args: Any,
-            ask: Any = ask,
-            wakes_at: int = wakes_at,
-            server: ApiServer = server,
-            newer: Wanted = newer,
-            **more: Any,
-        ) -> Any:
-            nonlocal asked
-            asked += 1
-            if asked == wakes_at:
-                _expire(server)
-                await _released(server, newer)
-            return await ask(*args, **more)
-
-        client._http.object = sleeping  # type: ignore[method-assign]
+        _asleep(client, server, newer, wakes_at)
         with contextlib.suppress(Conflict, InvalidInput):
             asyncio.run(_one(client, slept))
         there = server.read("configmaps", "shop", "a")
@@ -183,12 +168,50 @@ def test_a_worker_that_slept_overwrites_nothing_and_deletes_nothing() -> None:
         assert set(members(server)) == {"configmaps/a", "configmaps/b", "configmaps/old"}, wakes_at
 
 
+def test_an_undo_that_slept_takes_nothing_back_that_came_since() -> None:
+    """It has decided to go back, and at any moment after that a newer commit goes through in place of what it undoes."""
+    for wakes_at in itertools.count(1):
+        server = ApiServer(*KINDS)
+        release(server, Wanted("web", "shop", [configmap("a")], "first", "1"))
+        release(server, Wanted("web", "shop", [configmap("a", "2"), configmap("b")], "second", "2"))
+        parent = asyncio.run(Applier(client_of(server), Wanted("web", "shop", [], "undo"), relation).parent())
+        target = undo_to(parent, "undo")
+        undo = Wanted("web", "shop", [configmap("a")], "undo", "1", undo=target, undone="second")
+        newer = Wanted("web", "shop", [configmap("a", "3"), configmap("b")], "newer", "3")
+        client = client_of(server)
+        asked = _asleep(client, server, newer, wakes_at)
+        with contextlib.suppress(Conflict, InvalidInput):
+            asyncio.run(_one(client, undo))
+        if not asked():
+            return
+        there = server.read("configmaps", "shop", "a")
+        assert there is not None
+        assert there["data"] == {"value": "3"}, f"woken at request {wakes_at}"
+        assert members(server) == {"configmaps/a": "3", "configmaps/b": "3"}
+
+
 def _requests_of_a_release() -> int:
     server = ApiServer(*KINDS)
     release(server, Wanted("web", "shop", [configmap("a"), configmap("old")], "first", "1"))
     client = client_of(server)
     asyncio.run(_one(client, Wanted("web", "shop", [configmap("a", "2"), configmap("b")], "slept", "2")))
     return len(client._http.requests)  # type: ignore[attr-defined]
+
+
+def _asleep(client: Any, server: ApiServer, newer: Wanted, wakes_at: int) -> Callable[[], bool]:
+    """Let a newer release go through before a client's request of this number; return whether it came to that."""
+    ask, asked = client._http.object, 0
+
+    async def sleeping(*args: Any, **more: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        if asked == wakes_at:
+            _expire(server)
+            await _one(client_of(server), newer)
+        return await ask(*args, **more)
+
+    client._http.object = sleeping
+    return lambda: asked >= wakes_at
 
 
 def _expire(server: ApiServer) -> None:
@@ -201,13 +224,7 @@ def _expire(server: ApiServer) -> None:
     server.change("configmaps", "shop", "web", expire)
 
 
-async def _released(server: ApiServer, wanted: Wanted) -> None:
-    await _one(client_of(server), wanted)
-
-
 async def _one(client: Any, wanted: Wanted) -> None:
-    from airflow_pipeops.deploy.apply.engine import release_of
-
     applier = Applier(client, wanted, relation)
     look = await applier.look()
     await applier.apply(look, release_of(wanted, look.manifests))

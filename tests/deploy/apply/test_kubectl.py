@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from airflow_pipeops.deploy.apply.engine import Wanted
 from airflow_pipeops.deploy.apply.sets import PART_OF, TOOLING, set_id
+from airflow_pipeops.deploy.apply.wanted import Wanted
 from airflow_pipeops.exceptions import InvalidInput
 from tests.deploy.apply.cluster import configmap, members, release
 from tests.deploy.conftest import Cluster

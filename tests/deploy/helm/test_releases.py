@@ -18,6 +18,7 @@ from airflow_pipeops.deploy.helm.releases import (
     label_of,
     packed,
     plan_recovery,
+    plan_return,
     way_back,
 )
 from airflow_pipeops.exceptions import BadResponse
@@ -171,3 +172,35 @@ def test_labels_are_labels() -> None:
     ):
         assert len(value) <= 63
         assert value.replace("_", "").replace(".", "").replace("-", "").isalnum()
+
+
+BACK = "Rollback to 1"
+RETURNS: dict[str, tuple[list[Revision], str, int]] = {
+    "the failed one stands": ([rev(1, "superseded"), rev(2, "deployed")], "roll_back", 1),
+    "it failed for Helm, too": ([rev(1, "deployed"), rev(2, "failed")], "roll_back", 1),
+    "done": ([rev(1, "superseded"), rev(2, "superseded"), rev(3, "deployed", said=BACK)], "attach", 3),
+    "a try failed": ([rev(1, "superseded"), rev(2, "superseded"), rev(3, "failed", said=BACK)], "roll_back", 1),
+    "being done": (
+        [rev(1, "superseded"), rev(2, "deployed"), rev(3, "pending-rollback", said=BACK, at=NOW - 1)], "wait", 3,
+    ),
+    "its Helm is dead": (
+        [rev(1, "superseded"), rev(2, "deployed"), rev(3, "pending-rollback", said=BACK, at=1)], "roll_back", 1,
+    ),
+    "a newer one": ([rev(1, "superseded"), rev(2, "superseded"), rev(3, "deployed", said="Upgrade")], "refuse", 3),
+    "a newer one is coming": ([rev(1, "superseded"), rev(2, "deployed"), rev(3, "pending-upgrade")], "refuse", 3),
+    "a newer one over the rollback": (
+        [rev(1, "superseded"), rev(2, "superseded"), rev(3, "superseded", said=BACK), rev(4, "deployed")], "refuse", 4,
+    ),
+    "nothing before": ([rev(2, "deployed")], "refuse", 0),
+    "nothing good before": ([rev(1, "failed"), rev(2, "deployed")], "refuse", 0),
+    "no such revision": ([rev(1, "deployed")], "refuse", 0),
+    "no release": ([], "refuse", 0),
+    "somebody is at it": ([rev(1, "superseded"), rev(2, "pending-upgrade")], "refuse", 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("history", "action", "revision"), RETURNS.values(), ids=RETURNS)
+def test_the_way_back_from_the_second_revision(history: list[Revision], action: str, revision: int) -> None:
+    found = plan_return(history, 2, 300.0, NOW)
+    assert (found.action, found.revision) == (action, revision), found
+    assert found.reason

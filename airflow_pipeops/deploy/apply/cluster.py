@@ -1,0 +1,180 @@
+"""The cluster as one set sees it: its objects, its members, and the trial of a manifest."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from airflow_pipeops.base.documents import map_, maps, text
+from airflow_pipeops.deploy.apply.objects import Manifest, Served
+from airflow_pipeops.deploy.apply.parents import COMMIT, Parent
+from airflow_pipeops.deploy.apply.sets import PART_OF, Member, Prune, Scope, check_parent, prune, set_id
+from airflow_pipeops.deploy.apply.wanted import Wanted
+from airflow_pipeops.exceptions import InvalidInput, NotFound, ReleaseFailed
+from airflow_pipeops.kubernetes.client import KubernetesClient
+from airflow_pipeops.kubernetes.kinds import Kind, name_of, version_of
+
+MANAGER = "pipeops"
+PARENTS = Kind("", "v1", "configmaps")
+#: Seconds in which an object must be gone, once it was deleted to be made anew.
+_GONE = 60.0
+
+
+class SetCluster:
+    """What one set is in a cluster.
+
+    :param client: of the cluster.
+    :param wanted: what is to be applied.
+    """
+
+    def __init__(self, client: KubernetesClient, wanted: Wanted) -> None:
+        self._client, self._wanted = client, wanted
+        self._id = set_id(wanted.name, wanted.namespace)
+        self._served: dict[str, dict[str, Served]] = {}
+
+    async def parent(self) -> Parent:
+        """Read the parent; an empty one where there is none."""
+        wanted = self._wanted
+        try:
+            found = await self._client.get(PARENTS, wanted.name, wanted.namespace)
+        except NotFound:
+            return Parent()
+        check_parent(found, wanted.take_over)
+        return Parent.of(found)
+
+    async def _kinds(self) -> dict[tuple[str, str], Served]:
+        """Return the kinds that are wanted, as the cluster serves them or a definition among them says."""
+        found: dict[tuple[str, str], Served] = {}
+        brought = defined(self._wanted.bodies)
+        for body in self._wanted.bodies:
+            version, kind = text(body["apiVersion"]), text(body["kind"])
+            served = (await self._resources(version)).get(kind) or brought.get((version, kind))
+            if served is None:
+                raise InvalidInput(
+                    f"the cluster serves no {kind} of {version}",
+                    field="apiVersion",
+                    value=version,
+                    remedy="Install what defines it, or name a version that the cluster has (kubectl api-resources).",
+                )
+            found[version, kind] = served
+        return found
+
+    async def _resources(self, version: str) -> dict[str, Served]:
+        if version not in self._served:
+            self._served[version] = {}
+            with contextlib.suppress(NotFound):
+                for one in await self._client.resources(version):
+                    kind, plural = text(one.get("kind")), text(one.get("name"))
+                    if "/" not in plural:
+                        served = Served(version, kind, plural, one.get("namespaced") is True)
+                        self._served[version][kind] = served
+        return self._served[version]
+
+    async def _get(self, one: Manifest) -> dict[str, Any] | None:
+        try:
+            found = await self._client.get(one.served.at, one.name, one.namespace)
+        except NotFound:
+            return None
+        return {**found, "apiVersion": one.served.version, "kind": one.served.kind}
+
+    async def _tried(self, one: Manifest, *, force: bool = False) -> dict[str, Any] | None:
+        """Apply without doing so; ``None`` where its namespace or its kind comes with this very release."""
+        try:
+            return await self._client.apply(
+                one.served.at, self._labelled(one), MANAGER, force=force, dry=True
+            )
+        except NotFound:
+            namespaces = {
+                str(body["metadata"]["name"]) for body in self._wanted.bodies if body["kind"] == "Namespace"
+            }
+            if one.namespace in namespaces or (one.served.version, one.served.kind) in defined(
+                self._wanted.bodies
+            ):
+                return None
+            raise
+
+    def _labelled(self, one: Manifest, version: str = "") -> dict[str, Any]:
+        metadata = map_(one.body.get("metadata"))
+        labels = {**map_(metadata.get("labels")), PART_OF: self._id}
+        more: dict[str, Any] = {"resourceVersion": version} if version else {}
+        if self._wanted.commit:
+            # With each commit, each object changes: of a worker that slept, no version that it has read holds any more.
+            more["annotations"] = {**map_(metadata.get("annotations")), COMMIT: self._wanted.commit}
+        return {**one.body, "metadata": {**metadata, "labels": labels, **more}}
+
+    async def _removed(self, one: Manifest, live: Mapping[str, Any], propagation: str = "Foreground") -> None:
+        with contextlib.suppress(NotFound):
+            await self._client.delete(
+                one.served.at, one.name, one.namespace, uid=uid_of(live), propagation=propagation
+            )
+
+    async def _gone(self, one: Manifest, live: Mapping[str, Any], propagation: str = "Foreground") -> None:
+        """Delete this very object, and wait until it is gone."""
+        await self._removed(one, live, propagation)
+        end = time.monotonic() + _GONE
+        while (left := await self._get(one)) is not None and uid_of(left) == uid_of(live):
+            if time.monotonic() > end:
+                raise ReleaseFailed(
+                    f"{one} is to be made anew, and does not go{held_by(left)}",
+                    remedy="Take away what holds it, and try again.",
+                )
+            await asyncio.sleep(0.2)
+
+    def _visited(self, items: Any) -> frozenset[str]:
+        return frozenset(text(map_(one.get("metadata")).get("uid")) for one in items)
+
+    async def _plan(self, scope: Scope, visited: Collection[str]) -> Prune:
+        members = await self._members(scope)
+        kept = [one.uid for one in members if one.served.kind in self._wanted.keep_kinds]
+        wanted = self._wanted
+        return prune(members, {*visited, *kept}, named=wanted.prune_named, allowed=wanted.prune_allowed)
+
+    async def _members(self, scope: Scope) -> list[Member]:
+        """Return all that carry the label of the set where its members may be."""
+        found: dict[str, Member] = {}
+        for group_kind in sorted(scope.kinds):
+            served = await self._kind_of(group_kind)
+            if served is None:
+                continue  # a kind that is gone has no objects
+            for namespace in sorted(scope.namespaces) if served.namespaced else [""]:
+                listing = await self._client.find(served.at, namespace, labels=f"{PART_OF}={self._id}")
+                for item in listing.items:
+                    metadata = map_(item.get("metadata"))
+                    place, name = name_of(item)
+                    uid, leaving = text(metadata.get("uid")), "deletionTimestamp" in metadata
+                    found[uid] = Member(served, place, name, uid, leaving, version_of(item))
+        return list(found.values())
+
+    async def _kind_of(self, group_kind: str) -> Served | None:
+        """Return a kind in the version that the cluster prefers."""
+        kind, _, group = group_kind.partition(".")
+        version = await self._client.preferred(group)
+        return (await self._resources(version)).get(kind) if version else None
+
+
+def defined(bodies: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], Served]:
+    """Return the kinds that definitions among these objects bring."""
+    found = {}
+    for body in bodies:
+        spec = map_(body.get("spec"))
+        if body.get("kind") == "CustomResourceDefinition":
+            names = map_(spec.get("names"))
+            for one in maps(spec.get("versions")):
+                version, kind = f"{text(spec.get('group'))}/{text(one.get('name'))}", text(names.get("kind"))
+                namespaced = spec.get("scope") == "Namespaced"
+                found[version, kind] = Served(version, kind, text(names.get("plural")), namespaced)
+    return found
+
+
+def uid_of(item: Mapping[str, Any]) -> str:
+    """Return the uid of an object."""
+    return text(map_(item.get("metadata")).get("uid"))
+
+
+def held_by(item: Mapping[str, Any]) -> str:
+    """Say which finalizers hold an object that is being deleted; empty for none."""
+    held = map_(item.get("metadata")).get("finalizers") or ()
+    return f": finalizers hold it: {', '.join(map(str, held))}" if held else ""
