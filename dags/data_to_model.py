@@ -41,7 +41,7 @@ from airflow_pipeops.validation.triggers import DataBatchTrigger
 
 DOMAIN = "airflow_pipeops.demo.flights"
 DESIRED_STATE = "pipeops_gitops_repo"
-BATCHES = 2  # months of data that a model learns from
+BATCHES = 3  # months of data: a model learns from two, and is judged by the days of the third
 TRAIN_IN = os.environ.get("PIPEOPS_TRAIN_IN", "worker")
 TRAIN_IMAGE = os.environ.get("PIPEOPS_TRAIN_IMAGE", "")
 
@@ -177,7 +177,7 @@ with DAG(
         name=model.name,
         target="late",
         time_column="day",
-        holdout=1 / 3,  # the last three weeks: days, not flights, are what a gain is told by
+        holdout=1 / 3,  # the last month: days, not flights, are what a gain is told by
         scorer=f"{DOMAIN}:score",
     )
     evaluate = EvaluateModelOperator(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-#: What a page or a chart reads as more than a text -> the same in full width, which is read as itself.
-_WIDE = {ord(letter): chr(ord(letter) + 0xFEE0) for letter in "<>&\"'`"}
+#: What a page or a chart reads as more than a text -> what looks alike, and is read as itself.
+_ALIKE = str.maketrans("<>&\"'`", "‹›⅋″′‵")
 #: And what cannot be seen: control characters, but for those that part words.
-_WIDE |= {
+_ALIKE |= {
     code: "\N{REPLACEMENT CHARACTER}" for code in [*range(32), *range(127, 160)] if chr(code) not in "\t\n\r"
 }
 
@@ -16,9 +16,9 @@ def inert(text: str) -> str:
     """Write a text so that no page takes a part of it for markup or a program, and a person still reads it.
 
     :param text: of data: a name or a value.
-    :return: the same, with the letters that begin such things in full width.
+    :return: the same, with letters that look like those that begin such things.
     """
-    return text.translate(_WIDE)
+    return text.translate(_ALIKE)
 
 
 def inert_names(names: Iterable[str]) -> dict[str, str]:

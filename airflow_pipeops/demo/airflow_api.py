@@ -42,12 +42,16 @@ class AirflowApi:
             raise AccessDenied(f"Airflow refused the login of {self._credentials['username']!r}")
         self._client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
 
-    def call(self, method: str, path: str, **kwargs: Any) -> Any:
+    def delivery(self, path: str) -> Any:
+        """Ask what the Delivery page asks."""
+        return self.call("GET", f"/api/{path}", below="/pipeops")
+
+    def call(self, method: str, path: str, *, below: str = "/api/v2", **kwargs: Any) -> Any:
         """Call the API; a read is tried again while the server is busy or away."""
         tries = _TRIES if method == "GET" else 1
         for attempt in range(1, tries + 1):
             try:
-                answer = self._client.request(method, f"/api/v2{path}", **kwargs)
+                answer = self._client.request(method, f"{below}{path}", **kwargs)
             except httpx.HTTPError as error:
                 if attempt == tries:
                     raise Unreachable(f"Airflow does not answer {method} {path}: {error}") from error

@@ -19,6 +19,7 @@ from airflow_pipeops.delivery.passport import lines
 from airflow_pipeops.delivery.queries.history import history
 from airflow_pipeops.delivery.queries.live import live
 from airflow_pipeops.delivery.queries.tracing import up
+from airflow_pipeops.demo.answers import check
 from airflow_pipeops.demo.claims import Claims
 from airflow_pipeops.demo.model_track import ModelTrack
 from airflow_pipeops.demo.service_track import ServiceTrack
@@ -58,12 +59,14 @@ def run(stack: Stack, *, claims_file: Path | None = None, say: Callable[[str], N
 
     teller.chapter("What is live, and what it was made from")
     stack.airflow("pipeops", "ledger", "ingest")
+    releases = {}
     with closing(reader(stack.home / "airflow" / "pipeops" / "index.db")) as connection:
         for deliverable in ("delay-api", "flight-delay"):
             cell = live(connection, deliverable, "production")
             if cell is None:
                 claims.check(f"{deliverable} has a release record", False, "none")
                 continue
+            releases[deliverable] = cell.release
             walk = up(connection, cell.release)
             claims.check(
                 f"the passport of {deliverable} in production has no gap", walk.complete, len(walk.gaps)
@@ -74,6 +77,7 @@ def run(stack: Stack, *, claims_file: Path | None = None, say: Callable[[str], N
         records = int(connection.execute("SELECT count(*) FROM records").fetchone()[0])
     for line in table(reversed(told)):
         say(f"    {line}")
+    check(teller, releases)
     say(
         f"The story took {seconds / 60:.1f} minutes; all processes together needed {peak.bytes / 2**30:.1f} GiB at most."
     )

@@ -211,7 +211,7 @@ def _release(item: Json, chart: Ref | None, around: Objects) -> Release:
         drifted_since=text(drifted.get("lastTransitionTime")),
         drift_mode=mode,
         behind=_behind(attempted, tried, chart, around),
-        unproven=_unproven(chart, around),
+        unproven=_unproven(newest, chart, around),
         chart_path=text(map_((around.get(chart) or {}).get("spec")).get("chart")) if chart else "",
         unchanged=_unchanged(newest, chart, around),
     )
@@ -234,9 +234,10 @@ def _behind(attempted: str, digest: str, chart: Ref | None, around: Objects) -> 
     return "" if current else f"{chart} holds {version or now}, and {attempted} was last attempted"
 
 
-def _unproven(chart: Ref | None, around: Objects) -> str:
-    """Say that a chart was packaged before its repository of files was fetched last, and not again since.
+def _unproven(newest: Json, chart: Ref | None, around: Objects) -> str:
+    """Say that a chart was packaged before its repository of files was fetched last, or again since it was released.
 
+    What is packaged again under the same version, as where the controller has lost its storage, is not released again.
     With the strategy ``ChartVersion`` a change of its files alone is left out, and nothing in the cluster tells that from a
     commit which changes other files.
     """
@@ -247,13 +248,17 @@ def _unproven(chart: Ref | None, around: Objects) -> str:
         return ""
     strategy = text(map_(item.get("spec")).get("reconcileStrategy")) or "ChartVersion"
     packaged, fetched = (map_(map_(one.get("status")).get("artifact")) for one in (item, source))
-    before = _time(text(packaged.get("lastUpdateTime"))), _time(text(fetched.get("lastUpdateTime")))
-    if strategy != "ChartVersion" or before[0] is None or before[1] is None or before[0] >= before[1]:
+    made, known = (_time(text(one.get("lastUpdateTime"))) for one in (packaged, fetched))
+    deployed = _time(text(newest.get("lastDeployed")))
+    if strategy != "ChartVersion" or made is None or known is None:
         return ""
-    return (
-        f"{chart} holds version {text(packaged.get('revision'))}, packaged {text(packaged.get('lastUpdateTime'))} and not "
-        f"again since {names(text(fetched.get('revision')))[0]} was fetched"
-    )
+    packed = text(packaged.get("lastUpdateTime"))
+    said = f"{chart} holds version {text(packaged.get('revision'))}, packaged {packed} and not "
+    if made < known:
+        return f"{said}again since {names(text(fetched.get('revision')))[0]} was fetched"
+    if deployed is not None and deployed < made:
+        return f"{said}released since"
+    return ""
 
 
 def _unchanged(newest: Json, chart: Ref | None, around: Objects) -> bool:

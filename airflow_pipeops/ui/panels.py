@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime, timedelta, timezone
 from typing import Annotated, Any
 
@@ -21,7 +22,7 @@ from airflow_pipeops.delivery.queries import (
 from airflow_pipeops.delivery.queries.facts import Fact, moment
 from airflow_pipeops.ui.access import ASSETS, Asked, AskedDep
 from airflow_pipeops.ui.approvals import sign, waiting
-from airflow_pipeops.ui.contents import contents
+from airflow_pipeops.ui.contents import checkpoint, contents, proof
 
 Name = Annotated[str, Query(max_length=200)]
 Limit = Annotated[int, Query(ge=1, le=1000)]
@@ -85,7 +86,8 @@ def matrix(asked: AskedDep, limit: Limit = 100, after: Name = "", at: Name = "")
 @router.get("/passport/{ref:path}")
 def passport(asked: AskedDep, ref: str) -> Response:
     """Say what something was made from."""
-    return asked.answer(lambda: _passport(asked, ref))
+    note = checkpoint()
+    return asked.answer(lambda: _passport(asked, ref, note), hashlib.sha256(note.encode()).hexdigest()[:12])
 
 
 @router.get("/history")
@@ -175,7 +177,7 @@ def records(
     )
 
 
-def _passport(asked: Asked, ref: str) -> dict[str, Any]:
+def _passport(asked: Asked, ref: str, note: str) -> dict[str, Any]:
     connection, allowed = asked.connection, asked.allowed
     wanted = references.reference(ref)
     start = references.resolve(connection, wanted, allowed=allowed)
@@ -191,6 +193,7 @@ def _passport(asked: Asked, ref: str) -> dict[str, Any]:
         "since": live.since(connection, cell) if cell else "",
         "previous": _previous(asked, start),
         **contents(connection, [step.fact for step in walk.steps if step.fact is not None]),
+        "proof": proof(start.seq, note),
     }
 
 

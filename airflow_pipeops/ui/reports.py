@@ -17,13 +17,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-#: Elements that fetch, lead elsewhere or change what addresses mean, without any script. A browser makes none of them of
-#: a text in which their beginnings do not occur.
+#: Elements that fetch, lead elsewhere or change what addresses mean, without any script. Links are among them: a browser
+#: connects to where one leads as soon as the pointer goes down on it, though it may not go there. By another name, a browser
+#: makes none of them, wherever in the text it begins.
 _LEADING = re.compile(
-    r"<(?=/?(?:link|meta|base|iframe|frame|object|embed|portal|fencedframe)\b)", re.IGNORECASE
+    r"<(/?)(?=(?:link|meta|base|iframe|frame|object|embed|portal|fencedframe|a|area|form)\b)", re.IGNORECASE
 )
-#: Links are texts: a browser connects to where one leads as soon as the pointer goes down on it, though it may not go there.
-_LINK = re.compile(r"<(/?)(?:a|area|form)(?=[\s/>])", re.IGNORECASE)
 
 #: How Evidently's page begins to tell its data.
 _DATA = re.compile(r"<script>\s*var (\w+) = (?=\{)")
@@ -63,7 +62,7 @@ def shown(content: bytes) -> Shown:
     program = _program()
     if program and (told := _told(text)) is not None:
         return _drawn(told, program)
-    return Shown(_LINK.sub(r"<\1span", _LEADING.sub("&lt;", text)), f"sandbox; {_NOTHING}")
+    return Shown(_LEADING.sub(r"<\1x-", text), f"sandbox; {_NOTHING}")
 
 
 def _told(text: str) -> dict[str, Any] | None:

@@ -19,6 +19,7 @@ import httpx
 import pytest
 
 from airflow_pipeops.demo.airflow_api import AirflowApi
+from airflow_pipeops.demo.preflight import Ports
 from tests.servers import free_ports
 from tests.surroundings import outside
 
@@ -179,6 +180,40 @@ def test_a_person_triggers_approves_and_sees_it_succeed(demo, page) -> None:
     page.get_by_text("Success", exact=True).first.wait_for(timeout=30_000)
     assert page.get_by_text("Running", exact=True).count() == 0
     shot(page, "run")
+
+
+@pytest.mark.browser
+def test_the_delivery_page_answers_for_the_service_and_the_model(demo, page) -> None:
+    """What is in production, since when, made from what: read from the page, and held against the endpoints."""
+    ports = Ports(PORT, NODES).endpoints
+    page.goto(f"{demo.url}/plugin/delivery")
+    inner = page.frame_locator("iframe[title=Delivery]")
+    for name, kind in (("delay-api", "Image"), ("flight-delay", "Model")):
+        inner.get_by_role("link", name="Matrix", exact=True).click()
+        inner.locator(".matrix").wait_for(timeout=30_000)
+        shot(page, "delivery")
+        cell = inner.locator(".matrix tr").filter(has_text=name).locator("td[data-environment=production]")
+        assert "Healthy" in cell.inner_text()
+        assert re.search("ago|just now", cell.inner_text())
+        cell.locator("a.version").click()
+        inner.get_by_text(re.compile(r"^(\d+) of \1 records hash to their ids")).wait_for(timeout=30_000)
+        assert inner.get_by_text("no gap", exact=True).count() == 1
+        shot(page, f"delivery-{name}")
+        inner.locator(".node").filter(has_text=kind).last.click()
+        inner.get_by_text("The whole record").click()
+        body = json.loads(inner.locator(".side pre").inner_text())["body"]
+        if kind == "Model":
+            url = f"http://127.0.0.1:{ports['flight-delay-production']}/v2/models/flight-delay"
+            live = httpx.get(url, timeout=30).json()
+            served = (live["versions"][0], live["parameters"]["sha256"])
+            assert (str(body["version"]), body["sha256"]) == served
+        else:
+            desired = demo.home / "git" / "deploy.git"
+            path = "main:apps/delay-api/overlays/production/kustomization.yaml"
+            text = subprocess.run(
+                ["git", "show", path], cwd=desired, check=True, capture_output=True, text=True
+            ).stdout
+            assert body["digest"] in text
 
 
 def test_ctrl_c_stops_every_process(demo) -> None:

@@ -82,5 +82,5 @@ def test_names_and_values_of_data_are_texts_in_the_page(winter: pd.DataFrame) ->
     assert "<script>alert" not in found
     assert "</script><script>alert" not in found
     # Two names that look alike afterwards are two columns.
-    twins = pd.DataFrame({"a<": winter["temp"], "a\uff1c": winter["temp"]})
-    assert "a\\uff1c (2)" in page(twins, twins, "Fine.") or "a\uff1c (2)" in page(twins, twins, "Fine.")
+    twins = pd.DataFrame({"a<": winter["temp"], "a\u2039": winter["temp"]})
+    assert "a\\u2039 (2)" in page(twins, twins, "Fine.") or "a\u2039 (2)" in page(twins, twins, "Fine.")

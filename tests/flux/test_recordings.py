@@ -250,8 +250,13 @@ def test_a_commit_that_released_something_is_done_with_a_word_about_the_chart() 
     # Whoever expects the version as well, has said that the chart stays.
     same = [*objects, owner("hr", "fleet2", commit)]
     assert judged(same, replace(BASE, revisions={"*": commit}, chart="0.4.0")).state == "done"
-    # And packaged again after the fetch, there is nothing to doubt.
+    # Packaged again after the fetch, and not released since: what is live is still the package before.
     same[1]["status"]["artifact"]["lastUpdateTime"] = "2026-11-29T02:30:25Z"
+    verdict = judged(same, replace(BASE, revisions={"*": commit}))
+    assert (verdict.state, verdict.rule) == ("wait", "cannot_tell")
+    assert "packaged 2026-11-29T02:30:25Z and not released since" in verdict.reason
+    # And released after that, there is nothing to doubt.
+    same[0]["status"]["history"][0]["lastDeployed"] = "2026-11-29T02:30:25Z"
     verdict = judged(same, replace(BASE, revisions={"*": commit}))
     assert (verdict.state, verdict.details["warnings"][1:]) == ("done", [])
 

@@ -16,10 +16,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from airflow_pipeops.delivery.ledger.feeder import lock_file
 from airflow_pipeops.delivery.ledger.index import Index
@@ -28,6 +30,8 @@ from tests.ui.managers import NARROW, OTHERS
 from tests.ui.seeds import seed
 
 ROOT = Path(__file__).parents[2]
+SIGNER = Ed25519PrivateKey.generate()
+KEY = SIGNER.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 ROLES = {"admin": "ADMIN", "viewer": "VIEWER", NARROW: "VIEWER", "guest": ""}
 
 #: DAGs that Airflow knows; the others that the ledger tells of were removed.
@@ -53,7 +57,7 @@ class Server:
     @property
     def index(self) -> Path:
         """The file of the index."""
-        return self.home / "index.db"
+        return self.home / "pipeops" / "index.db"
 
     @cache  # noqa: B019  # there are two servers, for as long as the tests last
     def token(self, user: str) -> str:
@@ -67,7 +71,15 @@ class Server:
         return httpx.get(f"{self.url}/pipeops{path}", headers={**given, **headers}, timeout=60)
 
     def holds(self, records: Iterable[Record]) -> None:
-        """Let the ledger hold these records, and no others."""
+        """Let the index hold these records, and no others, until the end of the module.
+
+        As long as somebody else fills the ledger, the server does not.
+        """
+        if self.home not in _FILLING:
+            self.index.parent.mkdir(exist_ok=True)
+            _FILLING[self.home] = lock_file(str(self.index)).open("ab")
+            fcntl.flock(_FILLING[self.home], fcntl.LOCK_EX)
+        shutil.rmtree(self.home / "pipeops" / "ledger", ignore_errors=True)
         index = Index.open(self.index)
         index.clear()
         index.close()
@@ -83,6 +95,22 @@ class Server:
         return subprocess.run(
             command, env=self.environment, check=True, capture_output=True, text=True
         ).stdout
+
+
+_FILLING: dict[Path, IO[bytes]] = {}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def given_back() -> Iterator[None]:
+    """After each module, servers fill their ledgers by themselves again."""
+    yield
+    for home, lock in _FILLING.items():
+        shutil.rmtree(home / "pipeops" / "ledger", ignore_errors=True)
+        index = Index.open(home / "pipeops" / "index.db")
+        index.clear()
+        index.close()
+        lock.close()
+    _FILLING.clear()
 
 
 @contextmanager
@@ -120,12 +148,11 @@ def _running(home: Path, base: str = "") -> Iterator[Server]:
             ]
         ),
         "AIRFLOW__PIPEOPS__EVIDENCE_URI": evidence,
-        "AIRFLOW__PIPEOPS__INDEX_PATH": str(home / "index.db"),
-        "AIRFLOW__PIPEOPS__LEDGER_PATH": (home / "ledger").as_uri(),
+        "AIRFLOW__PIPEOPS__LEDGER_KEY_CONN_ID": "ledger_key",
+        "AIRFLOW_CONN_LEDGER_KEY": json.dumps(
+            {"conn_type": "pipeops_signing_key", "login": "ledger.example.com", "extra": {"private_key": KEY}}
+        ),
     }
-    # As long as somebody else fills the ledger, the server does not: the tests do, and Airflow itself has no events.
-    filling = lock_file(str(home / "index.db")).open("ab")
-    fcntl.flock(filling, fcntl.LOCK_EX)
     airflow = [sys.executable, "-m", "airflow"]
     for command in (["db", "migrate"], ["dags", "reserialize"]):
         subprocess.run([*airflow, *command], env=environment, check=True, capture_output=True)
@@ -145,7 +172,6 @@ def _running(home: Path, base: str = "") -> Iterator[Server]:
             time.sleep(0.2)
         yield Server(url, evidence, home, environment)
     finally:
-        filling.close()
         os.killpg(process.pid, signal.SIGTERM)
         try:
             process.wait(20)

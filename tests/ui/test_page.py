@@ -13,9 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from tests.ui.conftest import Server
-from tests.ui.seeds import Story, many, whole
+from airflow_pipeops.delivery.ledger.checkpoints import advance
+from airflow_pipeops.delivery.ledger.files import Ledger
+from airflow_pipeops.delivery.ledger.signatures import Signer
+from tests.ui.conftest import SIGNER, Server
+from tests.ui.seeds import Story, many, numbered, whole
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
@@ -139,8 +143,8 @@ def test_the_matrix_is_searched_filtered_and_grouped(browser: Any, told: Server)
         assert page.locator("tr.group").first.inner_text().startswith("Not healthy")
         # All of it is in the address.
         page.fill("#search", "delay")
-        assert "group=state" in page.url
-        assert "q=delay" in page.url
+        page.wait_for_function("location.search.includes('group=state')")
+        page.wait_for_function("location.search.includes('q=delay')")
         page.reload()
         page.locator(".matrix").wait_for()
         assert page.input_value("#search") == "delay"
@@ -180,7 +184,7 @@ def test_the_passport_is_drawn_and_verified(browser: Any, told: Server) -> None:
         page.keyboard.press("ArrowLeft")
         page.keyboard.press("Enter")
         assert "Change" in page.locator(".side h3").inner_text()
-        assert "node=" in page.url
+        page.wait_for_function("location.search.includes('node=')")
         page.get_by_text("What changed against the release before").click()
         page.locator("details table").get_by_text("changed", exact=True).first.wait_for()
 
@@ -209,6 +213,32 @@ def test_what_was_altered_in_the_index_is_seen_in_the_browser(browser: Any, told
         assert "altered" in page.locator(".node").filter(has_text="Image").inner_text()
 
 
+def signed(server: Server, key: Any) -> None:
+    """Write the ledger that the index is of, and a checkpoint that this key has signed."""
+    shutil.rmtree(server.home / "pipeops" / "ledger", ignore_errors=True)
+    ledger = Ledger.open((server.home / "pipeops" / "ledger").as_uri())
+    entries = numbered(whole())
+    ledger.append(entries, ledger.head())
+    advance(ledger, len(entries), Signer("ledger.example.com", key), "ledger.example.com/test")
+
+
+def test_the_checkpoint_is_verified_in_the_browser(browser: Any, told: Server) -> None:
+    signed(told, SIGNER)
+    with opened(browser, told) as page:
+        go(page, told, "panel=passport&ref=delay-api@production")
+        page.get_by_text("In the signed checkpoint of 172 entries").wait_for()
+        assert page.get_by_text("key ledger.example.com+").is_visible()
+        signed(told, Ed25519PrivateKey.generate())
+        go(page, told, "panel=passport&ref=delay-api@production")
+        page.get_by_text("Checkpoint: the signature is not that of the ledger's key").wait_for()
+        # A ledger that was rewritten whole, but for its checkpoint.
+        signed(told, SIGNER)
+        path = told.home / "pipeops" / "ledger" / "entries" / "000" / "000.jsonl"
+        path.write_text(path.read_text().replace("1.3.0", "1.3.9"))
+        go(page, told, "panel=passport&ref=delay-api@production")
+        page.get_by_text("Checkpoint: the entry is not in the tree that the checkpoint signs").wait_for()
+
+
 def test_the_timeline_says_what_changed_before(browser: Any, told: Server) -> None:
     with opened(browser, told) as page:
         go(page, told, "panel=timeline&deliverable=delay-api")
@@ -222,7 +252,7 @@ def test_the_timeline_says_what_changed_before(browser: Any, told: Server) -> No
         shot(page, "delivery-timeline")
         page.get_by_role("button", name="Zoom in").click()
         page.wait_for_selector("main:not([aria-busy])")
-        assert "from=" in page.url
+        page.wait_for_function("location.search.includes('from=')")
         page.go_back()
         page.wait_for_function("!location.search.includes('from=')")
 
@@ -293,7 +323,18 @@ def test_it_lies_in_airflow_and_follows_its_switch(browser: Any, told: Server) -
         page.goto("about:blank")
         page.goto(address)
         inner.locator(".matrix").wait_for()
+        shot(page, "delivery-searched")
         assert inner.locator(".matrix tbody tr").count() == 2
+
+
+def test_it_is_the_picture_of_the_readme(browser: Any, told: Server) -> None:
+    with opened(browser, told, viewport={"width": 1360, "height": 860}) as page:
+        page.goto(f"{told.url}/plugin/delivery")
+        inner = page.frame_locator("iframe[title=Delivery]")
+        inner.get_by_role("link", name="Matrix", exact=True).click()
+        inner.locator(".matrix").wait_for()
+        inner.get_by_text("Live", exact=True).wait_for()
+        shot(page, "delivery")
 
 
 def test_a_dag_has_a_tab_of_what_it_recorded(browser: Any, told: Server) -> None:
@@ -339,7 +380,8 @@ def test_a_thousand_deliverables(browser: Any, below: Server) -> None:
 
 
 def test_a_narrow_window_loses_nothing(browser: Any, told: Server) -> None:
-    """As at a zoom of 400 %."""
+    """As at a zoom of 400 %, with the longest that can be said of a checkpoint."""
+    signed(told, Ed25519PrivateKey.generate())
     with opened(browser, told, viewport={"width": 360, "height": 740}) as page:
         for name, query in STATES.items():
             go(page, told, query)
@@ -347,6 +389,8 @@ def test_a_narrow_window_loses_nothing(browser: Any, told: Server) -> None:
             assert wide[0] <= wide[1], name
             assert page.locator("main").inner_text().strip()
         go(page, told, STATES["passport"])
+        page.get_by_text("Checkpoint: the signature is not").wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert page.locator(".outline li").count() == page.locator(".node").count()
 
 

@@ -17,9 +17,9 @@ export async function draw({ signal }) {
   if (!found.revision && !found.needs.length) return empty();
   if (!found.needs.length) return calm(found);
   return h("section", { "aria-labelledby": "needs" },
-    h("h2", { id: "needs" }, found.needs.length === 1 ? "One thing needs you" : `${found.needs.length}${found.more ? "+" : ""} things need you`),
+    h("h2", { id: "needs" }, found.needs.length === 1 ? "One thing needs you" : `${found.needs.length}${found.after ? "+" : ""} things need you`),
     h("ul", { class: "needs" }, found.needs.map(need)),
-    found.more ? h("p", { class: "quiet" }, "There is more than is shown here: filter the matrix by what needs attention.") : null,
+    found.after ? h("p", { class: "quiet" }, "There is more than is shown here: filter the matrix by what needs attention.") : null,
     last(found));
 }
 

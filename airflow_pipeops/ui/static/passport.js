@@ -97,9 +97,12 @@ async function check(found, verdicts) {
   const said = [sound === ids.length ? mark("good", `${sound} of ${ids.length} records hash to their ids`) : mark("bad", `${ids.length - sound} of ${ids.length} records do not hash to their ids`)];
   if (!found.proof) return [...said, mark("unknown", "No signed checkpoint yet")];
   try {
-    const wrong = await proven(found.proof);
-    const size = found.proof.size ? ` of ${found.proof.size} entries` : "";
-    said.push(wrong ? mark("bad", `Checkpoint: ${wrong}`) : mark("good", `In the signed checkpoint${size}`));
+    const start = found.walk.steps[0].id;
+    const told = JSON.parse(found.proof.line).extra ?? {};
+    const its = told.id === start && await hashes(start, told, found.outside);
+    const wrong = its ? await proven(found.proof) : "the entry that is proved is not this record";
+    said.push(wrong ? mark("bad", `Checkpoint: ${wrong}`) : mark("good", `In the signed checkpoint of ${found.proof.size} entries`),
+      found.proof.id ? h("span", { class: "quiet small" }, `key ${found.proof.id}`) : null);
   } catch (error) {
     said.push(mark("unknown", `This browser cannot check the signature: ${error.message || error.name}`));
   }

@@ -70,6 +70,6 @@ export async function proven(proof) {
   const leaf = await sha256(concat([0], utf8(proof.line)));
   const root = await rootOf(leaf, proof.index, checkpoint.size, proof.path.map(bytesOf));
   if (!root || hex(root) !== hex(checkpoint.root)) return "the entry is not in the tree that the checkpoint signs";
-  if (!proof.key) return "no key was given to check the signature with";
+  if (!proof.key) return "nobody has signed it";
   return (await signedBy(checkpoint, proof.signer, proof.key)) ? "" : "the signature is not that of the ledger's key";
 }

@@ -1,8 +1,9 @@
 """The same Jobs on a real cluster, where ``PIPEOPS_TEST_KUBECONFIG`` names one; otherwise as the cluster for tests plays it.
 
-``PIPEOPS_TEST_NAMESPACE`` names a namespace in which Jobs may be made (``default``), and ``PIPEOPS_TEST_IMAGE`` an image
-with a shell (``busybox:1.37``). Each test says in its name which of the two it ran. What each case's command does on a
-real node, its steps say of a played one.
+See :mod:`tests.kubernetes.real`. Each test says in its name which of the two it ran. What each case's command does on a
+real node, its steps say of a played one. A whole build needs more: ``PIPEOPS_TEST_BUILD``, a JSON object with the ``git``
+URL and ``commit`` of a source with a Containerfile, the ``repository`` to push to, and options of the backend, such as
+``registry_secret``.
 """
 
 from __future__ import annotations
@@ -16,28 +17,27 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from airflow_pipeops.build.backends import TestResult, Waiting
+from airflow_pipeops.build.oci import is_digest
 from airflow_pipeops.exceptions import PodFailed, PodLost
 from airflow_pipeops.kubernetes.client import KubernetesClient
 from airflow_pipeops.kubernetes.connections import connect as client_of
 from airflow_pipeops.kubernetes.kinds import JOBS, PODS
-from tests.build.cluster.running import test_request
-from tests.build.cluster.test_backends import FAILING, JUNIT, Task, always, connect, fired, handing_over
+from tests.build.cluster.running import request, test_request
+from tests.build.cluster.test_backends import FAILING, GOOD, JUNIT, Task, always, connect, fired, handing_over
 from tests.kubernetes import workloads as pods
 from tests.kubernetes.apiserver import serving
+from tests.kubernetes.real import IMAGE, REAL, WHERE, reach
 from tests.kubernetes.workloads import Step, playing
 
-REAL = os.environ.get("PIPEOPS_TEST_KUBECONFIG", "")
-IMAGE = os.environ.get("PIPEOPS_TEST_IMAGE", "busybox:1.37")
 NOWHERE = "registry.invalid/none@sha256:" + "0" * 64
 pytestmark = [
     pytest.mark.timeout(900 if REAL else 120),
-    pytest.mark.parametrize("where", ["real" if REAL else "played"]),
+    WHERE,
 ]
 
 
@@ -45,12 +45,7 @@ pytestmark = [
 def cluster(monkeypatch: pytest.MonkeyPatch, steps: Sequence[Step]) -> Iterator[None]:
     """Reach the real cluster, or one that plays these steps."""
     if REAL:
-        extra = {
-            "kube_config": Path(REAL).read_text(encoding="utf-8"),
-            "namespace": os.environ.get("PIPEOPS_TEST_NAMESPACE", "default"),
-        }
-        value = json.dumps({"conn_type": "kubernetes", "extra": extra})
-        monkeypatch.setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", value)
+        reach(monkeypatch)
         yield
         return
     with serving() as api:
@@ -169,6 +164,55 @@ def test_a_pod_ends_as_its_command_does(
     if case.report:
         assert "hello" in attempt.output
         assert found.facts["image"].partition("@")[2].startswith("sha256:")
+
+
+BUILD = json.loads(os.environ.get("PIPEOPS_TEST_BUILD", "{}"))
+NO_HOST = "fatal: unable to access 'https://git.invalid/shop.git/': Could not resolve host: git.invalid"
+#: Options of the backend, steps of a played pod, error and its words.
+BUILDS = {
+    "no source": (
+        {},
+        (pods.init_fails("source", 128, NO_HOST),),
+        PodLost,
+        "container source failed with status",
+    ),
+    "no image": (
+        {"git_image": NOWHERE},
+        (pods.cannot_pull("source", message="dial tcp: lookup registry.invalid: no such host"),),
+        PodLost,
+        "image registry.invalid/none.* of container source cannot be pulled",
+    ),
+}
+
+
+def source(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_APP", json.dumps({"conn_type": "git_repository", "host": url}))
+
+
+@pytest.mark.parametrize("builder", ["buildkit", "buildah"])
+@pytest.mark.parametrize("name", BUILDS)
+def test_a_build_that_cannot_begin_says_why(
+    monkeypatch: pytest.MonkeyPatch, where: str, key: str, name: str, builder: str
+) -> None:
+    if not REAL:
+        monkeypatch.setattr("airflow_pipeops.build.cluster.judgement.PATIENCE", 0.2)
+    options, steps, kind, said = BUILDS[name]
+    task = Task(key)
+    with cluster(monkeypatch, steps):
+        source(monkeypatch, "https://git.invalid/shop.git")
+        with pytest.raises(kind, match=said):
+            task.build(**options).start(request(builder=builder), task.worker)
+
+
+@pytest.mark.skipif(bool(REAL) and not BUILD, reason="PIPEOPS_TEST_BUILD names no source and no registry")
+def test_an_image_is_built_and_pushed(monkeypatch: pytest.MonkeyPatch, where: str, key: str) -> None:
+    given = dict(BUILD) if REAL else {"git": "https://git.example.com/shop.git", "commit": "a" * 40}
+    url, task = given.pop("git"), Task(key)
+    about = {name: given.pop(name) for name in ("commit", "repository") if name in given}
+    with cluster(monkeypatch, GOOD):
+        source(monkeypatch, url)
+        built = task.build(**given).start(request(tag=f"test-{uuid.uuid4().hex}", **about), task.worker)
+    assert is_digest(built.digest)
 
 
 def test_a_job_is_begun_once_and_leaves_nothing_when_it_is_killed(
