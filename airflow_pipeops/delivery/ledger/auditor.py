@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Verify an export of the ledger of airflow-pipeops.
 
 Usage: python verify.py [PUBLIC_KEY], in the folder of the unpacked export. It needs Python 3.10 and cryptography, nothing
