@@ -39,6 +39,7 @@ class Pushed(JsonForm):
     def told(cls, body: Any) -> Pushed:
         """Read it out of what a release's record says under ``pushed``.
 
+        :return: what was pushed.
         :raises InvalidInput: where that says nothing of the kind.
         """
         told = map_(body)

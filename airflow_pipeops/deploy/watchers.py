@@ -124,8 +124,9 @@ class HelmDriftTrigger(LiveDriftTrigger):
     async def desired(self, client: KubernetesClient, *, name: str) -> Desired:
         """Read what Helm keeps of the release."""
         from airflow_pipeops.deploy.differences.desired import of_release
+        from airflow_pipeops.deploy.helm.base import history_in
 
-        return await of_release(client, name, self.namespace)
+        return of_release(await history_in(client, name, self.namespace), name, self.namespace)
 
 
 class ManifestsDriftTrigger(LiveDriftTrigger):

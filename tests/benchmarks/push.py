@@ -192,7 +192,8 @@ def timed(api: ApiServer, work: Callable[[], None]) -> tuple[float, int]:
 
 async def child(url: str) -> None:
     """Apply, wait for and compare both releases."""
-    from airflow_pipeops.deploy.apply.engine import MANAGER, Applier, Wanted, release_of
+    from airflow_pipeops.deploy.apply.cluster import MANAGER
+    from airflow_pipeops.deploy.apply.engine import Applier, Wanted, release_of
     from airflow_pipeops.deploy.apply.sets import PART_OF
     from airflow_pipeops.deploy.differences.desired import Desired
     from airflow_pipeops.deploy.differences.look import look as compare

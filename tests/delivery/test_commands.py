@@ -15,8 +15,9 @@ import pytest
 import yaml
 
 from airflow_pipeops.delivery.records import Record
+from tests.delivery.ledger.conftest import Database
 from tests.delivery.test_passport import story
-from tests.ledgers import at, entries, indexed, record
+from tests.ledgers import at, entries, entry, indexed, record
 
 GAP = record("release", {"revision": "g"}, "0" * 64, deliverable="gappy", environment="staging", minutes=1)
 RECORDS: list[Record] = [*story(), *story("second-model"), GAP]
@@ -224,3 +225,46 @@ def test_the_page_shows_what_is_printed(pipeops: Callable[..., tuple[int, str, s
     assert len(shown) == 1
     for command, text in shown:
         assert pipeops(*shlex.split(command)[2:])[1] == text
+
+
+def test_an_index_that_could_not_be_filled_is_not_taken_for_an_empty_ledger(tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "airflow", "pipeops", "status"],
+        env={**os.environ, "AIRFLOW_HOME": str(tmp_path), "DO_NOT_TRACK": "1"},
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert ran.returncode == 3, ran.stdout + ran.stderr
+    assert "nothing was released" not in ran.stdout
+    assert "What is new was not taken up" in ran.stderr
+    assert "there is no index of the ledger" in ran.stderr
+
+
+def test_what_is_new_is_taken_up_first(tmp_path: Path) -> None:
+    """From Airflow's own table of events to the answer, each by the real command."""
+    database = Database(f"sqlite:///{tmp_path / 'airflow.db'}")
+    quiet = {"AIRFLOW__CORE__LOAD_EXAMPLES": "False", "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING"}
+    connected = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path / 'airflow.db'}"}
+
+    def run(*arguments: str) -> Ran:
+        return subprocess.run(
+            [sys.executable, "-m", "airflow", "pipeops", *arguments],
+            env={**os.environ, "AIRFLOW_HOME": str(tmp_path), "DO_NOT_TRACK": "1", **quiet, **connected},
+            capture_output=True,
+            text=True,
+            timeout=280,
+        )
+
+    database.add(entry(0, record("release", {"revision": "r1"}, environment="production", minutes=1)))
+    first = run("ledger", "ingest")
+    assert first.returncode == 0, first.stderr
+    assert "1 entries were appended" in first.stdout
+    database.add(entry(0, record("release", {"revision": "r2"}, environment="production", minutes=2)))
+    asked = run("status", "--output", "json")
+    assert asked.returncode == 0, asked.stderr
+    assert asked.stderr == ""
+    assert [cell["revision"] for cell in json.loads(asked.stdout)["live"]] == ["r2"]
+    verified = run("verify", "--output", "json")
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    assert (json.loads(verified.stdout)["good"], json.loads(verified.stdout)["size"]) == (True, 2)

@@ -71,19 +71,24 @@ def opened(args: Any) -> Iterator[sqlite3.Connection]:
     from airflow_pipeops.delivery.ledger.index import reader
 
     path = index_path()
-    if not getattr(args, "as_it_is", False):
-        _take_up(path)
+    fresh = getattr(args, "as_it_is", False) or _take_up(path)
+    absent = NotFound(
+        f"there is no index of the ledger at {path}",
+        remedy="Run airflow pipeops ledger ingest where Airflow's database can be read; see docs/cli.md.",
+    )
     if not Path(path).exists():
-        raise NotFound(
-            f"there is no index of the ledger at {path}",
-            remedy="Run airflow pipeops ledger ingest where Airflow's database can be read; see docs/cli.md.",
-        )
+        raise absent
     with closing(reader(path)) as connection:
+        if not fresh and not connection.execute("SELECT 1 FROM records LIMIT 1").fetchone():
+            raise absent  # it was made just now, and what belongs into it could not be read
         yield connection
 
 
-def _take_up(path: str) -> None:
-    """Take up new events; where that cannot be done, say so and answer from what is there."""
+def _take_up(path: str) -> bool:
+    """Take up new events; where that cannot be done, say so.
+
+    :return: whether it was done.
+    """
     from airflow_pipeops.delivery.ledger.feeder import lock_file
     from airflow_pipeops.delivery.ledger.ingest import Ingest
 
@@ -97,6 +102,8 @@ def _take_up(path: str) -> None:
     except Exception as error:  # whatever it is, what the ledger holds is worth reading
         said = error if isinstance(error, PipeOpsError) else type(error).__name__
         print(f"What is new was not taken up: {said}", file=sys.stderr)
+        return False
+    return True
 
 
 @contextmanager

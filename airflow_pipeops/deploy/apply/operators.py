@@ -351,12 +351,9 @@ class ApplyManifestsOperator(SetOperator):
         take_over: str = "",
         **kwargs: Any,
     ) -> None:
-        super().__init__(git_conn_id=git_conn_id, **kwargs)
-        self.path, self.commit = path, commit
-        self.manifests, self.uri, self.sha256 = manifests, uri, sha256
         super().__init__(**kwargs)
         self.path, self.git_conn_id, self.commit = path, git_conn_id, commit
-        self.manifests, self.uri = manifests, uri
+        self.manifests, self.uri, self.sha256 = manifests, uri, sha256
         self.rollback, self.take_over = rollback, take_over
         self._bodies: list[dict[str, Any]] = []
 

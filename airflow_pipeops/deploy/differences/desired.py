@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.documents import map_
 from airflow_pipeops.deploy.apply.cluster import MANAGER, PARENTS
+from airflow_pipeops.deploy.apply.hooks import HOOK
 from airflow_pipeops.deploy.apply.parents import COMMIT, Parent
 from airflow_pipeops.deploy.apply.sets import PART_OF, set_id
 from airflow_pipeops.deploy.differences.fields import Path
 from airflow_pipeops.deploy.helm.manifests import objects_of
-from airflow_pipeops.deploy.helm.releases import history_of
+from airflow_pipeops.deploy.helm.releases import Revision
 from airflow_pipeops.exceptions import NotFound
-from airflow_pipeops.kubernetes.kinds import SECRETS
 
 if TYPE_CHECKING:
     from airflow_pipeops.kubernetes.client import KubernetesClient
@@ -46,15 +46,14 @@ class Desired:
     unclear: str = ""
 
 
-async def of_release(client: KubernetesClient, release: str, namespace: str) -> Desired:
+def of_release(history: Sequence[Revision], release: str, namespace: str) -> Desired:
     """Return what a Helm release wants: the manifest of its newest revision, if that is deployed.
 
+    :param history: of the release, the oldest revision first.
     :return: its objects, or why nobody can tell.
     :raises NotFound: if there is no such release.
     """
     app = f"{namespace}/{release}"
-    listing = await client.find(SECRETS, namespace, labels=f"owner=helm,name={release}")
-    history = history_of(listing.items)
     if not history:
         raise NotFound(f"there is no Helm release {app}", remedy="Check its name and namespace.")
     newest = history[-1]
@@ -88,7 +87,11 @@ async def of_set(client: KubernetesClient, name: str, namespace: str) -> Desired
         return Desired(app, last.commit, namespace, unclear=unclear)
     labels = {PART_OF: set_id(name, namespace)}
     annotations = {COMMIT: last.commit} if last.commit else {}
-    bodies = [_marked(body, labels, annotations) for body in json.loads(kept)]
+    # A Job that ran before or after the release has had its time.
+    applied = [
+        body for body in json.loads(kept) if HOOK not in map_(map_(body["metadata"]).get("annotations"))
+    ]
+    bodies = [_marked(body, labels, annotations) for body in applied]
     return Desired(app, last.commit, namespace, bodies, ("metadata", "labels", PART_OF), MANAGER)
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_pipeops.base.arguments import matching, not_empty, one_of
+from airflow_pipeops.base.arguments import not_empty, one_of
 from airflow_pipeops.delivery.differences import told
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.deploy.base import ClusterOperator
 from airflow_pipeops.deploy.differences.look import Finding, look
-from airflow_pipeops.deploy.helm.releases import NAME
+from airflow_pipeops.deploy.helm.base import ReleaseOperator
 from airflow_pipeops.exceptions import DriftFound
 
 if TYPE_CHECKING:
@@ -35,30 +35,26 @@ class LiveDriftOperator(ClusterOperator):
     ``clean``, ``drifted`` or ``unknown``. Fields are named, and never their values; the text, with Secrets masked, is kept
     as evidence at ``diff_uri``. With a ``deliverable``, what is not clean is recorded as *differences*.
 
-    :param namespace: by default that of the connection, else ``default``. Templated.
-    :param kubernetes_conn_id: connection of type ``kubernetes``.
     :param ignore_managers: managers that may hold fields that were pushed; by default what runs the autoscalers.
     :param on_drift: ``accept`` (the verdict is a result), or ``fail`` the task, without retry.
     :param on_unknown: ``accept`` lets the gate that ``on_drift="fail"`` makes open where nobody can tell.
     :raises DriftFound: if it drifted, or nobody can tell, and ``on_drift`` is ``fail``.
     """
 
-    template_fields: Sequence[str] = ("namespace", *DeliveryOperator.template_fields)
     emits = ("differences",)
     ui_color = "#e9f3ee"
+
+    namespace: str
 
     def __init__(
         self,
         *,
-        namespace: str = "",
-        kubernetes_conn_id: str = "kubernetes_default",
         ignore_managers: Sequence[str] = CONTROLLERS,
         on_drift: Literal["accept", "fail"] = "accept",
         on_unknown: Literal["fail", "accept"] = "fail",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.namespace, self.kubernetes_conn_id = namespace, kubernetes_conn_id
         self.ignore_managers = ignore_managers
         self.on_drift = one_of("on_drift", on_drift, ("accept", "fail"))
         self.on_unknown = one_of("on_unknown", on_unknown, ("fail", "accept"))
@@ -67,9 +63,13 @@ class LiveDriftOperator(ClusterOperator):
         """Say what is to be there."""
         raise NotImplementedError
 
+    def located(self) -> Any:
+        """Check what is named, and say in which namespace it is, where no client need be asked."""
+
     def execute(self, context: Context) -> dict[str, Any]:
         """Look once."""
         with no_retry():
+            self.located()
 
             async def work(client: KubernetesClient) -> Finding:
                 self.namespace = self.namespace or client.namespace or "default"
@@ -124,27 +124,17 @@ class LiveDriftOperator(ClusterOperator):
         return result
 
 
-class HelmDriftOperator(LiveDriftOperator):
+class HelmDriftOperator(ReleaseOperator, LiveDriftOperator):
     """Say whether the cluster is what the newest revision of a Helm release rendered. It runs no Helm.
 
     While a revision is pending or failed, the verdict is ``unknown``. What hooks have made is not compared.
-
-    :param release: name of the release. Templated.
     """
-
-    template_fields: Sequence[str] = ("release", *LiveDriftOperator.template_fields)
-
-    def __init__(self, *, release: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.release = release
 
     async def desired(self, client: KubernetesClient) -> Desired:
         """Read what Helm keeps of the release."""
         from airflow_pipeops.deploy.differences.desired import of_release
 
-        remedy = "Lower-case letters, digits, dots and dashes; at most 53 characters."
-        matching("release", self.release, NAME, "a name of a release", remedy)
-        return await of_release(client, self.release, self.namespace)
+        return of_release(await self.history_in(client), self.release, self.namespace)
 
 
 class ManifestsDriftOperator(LiveDriftOperator):
@@ -154,17 +144,29 @@ class ManifestsDriftOperator(LiveDriftOperator):
     Secrets hold was not kept: there, a difference is that somebody else wrote it.
 
     :param name: of the set. Templated.
+    :param namespace: by default that of the connection, else ``default``. Templated.
+    :param kubernetes_conn_id: connection of type ``kubernetes``.
     """
 
-    template_fields: Sequence[str] = ("name", *LiveDriftOperator.template_fields)
+    template_fields: Sequence[str] = ("name", "namespace", *DeliveryOperator.template_fields)
 
-    def __init__(self, *, name: str, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        namespace: str = "",
+        kubernetes_conn_id: str = "kubernetes_default",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        self.name = name
+        self.name, self.namespace, self.kubernetes_conn_id = name, namespace, kubernetes_conn_id
+
+    def located(self) -> None:
+        """Check what is named."""
+        not_empty("name", self.name, "the set has no name", "Name the ConfigMap that is its parent.")
 
     async def desired(self, client: KubernetesClient) -> Desired:
         """Read what was kept of the last release."""
         from airflow_pipeops.deploy.differences.desired import of_set
 
-        not_empty("name", self.name, "the set has no name", "Name the ConfigMap that is its parent.")
         return await of_set(client, self.name, self.namespace)

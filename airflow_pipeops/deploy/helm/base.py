@@ -34,14 +34,18 @@ OVER = 30.0
 LOOK = 5.0
 
 
-class HelmOperator(ClusterOperator):
-    """What all operators of one release share.
+async def history_in(client: KubernetesClient, release: str, namespace: str) -> tuple[Revision, ...]:
+    """Read the revisions of a release, the oldest first; none where there is no such release."""
+    labels = f"owner=helm,name={release}"
+    return history_of((await client.find(SECRETS, namespace, labels=labels)).items)
+
+
+class ReleaseOperator(ClusterOperator):
+    """What all operators of one release share; what Helm keeps of it is read without Helm.
 
     :param release: its name. Templated.
     :param namespace: of the release; by default that of the connection, else ``default``. Templated.
     :param kubernetes_conn_id: a connection of type ``kubernetes``. Templated.
-    :param helm: the program, as a name or path; by default ``helm_path`` in the connection's extra, else ``helm``.
-    :param helm_timeout: for one run of Helm, its hooks included.
     """
 
     template_fields: Sequence[str] = (
@@ -55,12 +59,44 @@ class HelmOperator(ClusterOperator):
         release: str,
         namespace: str = "",
         kubernetes_conn_id: str = "kubernetes_default",
-        helm: str = "",
-        helm_timeout: timedelta = timedelta(minutes=5),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.release, self.namespace, self.kubernetes_conn_id = release, namespace, kubernetes_conn_id
+
+    def located(self) -> dict[str, Any]:
+        """Say in which namespace the release is.
+
+        :return: the extra of the cluster's connection.
+        """
+        from airflow_pipeops.kubernetes.connections import extra_of, field_of
+
+        remedy = "Lower-case letters, digits, dots and dashes; at most 53 characters."
+        matching("release", self.release, NAME, "a name of a release", remedy)
+        extra = extra_of(self.kubernetes_conn_id)
+        self.namespace = self.namespace or str(field_of(extra, "namespace") or "") or "default"
+        return extra
+
+    def history(self) -> tuple[Revision, ...]:
+        """Read the revisions of the release, the oldest first; none where there is no such release."""
+        return self.run_with(self.history_in)
+
+    async def history_in(self, client: KubernetesClient) -> tuple[Revision, ...]:
+        """Read them with an open client."""
+        return await history_in(client, self.release, self.namespace)
+
+
+class HelmOperator(ReleaseOperator):
+    """What all operators share that run Helm.
+
+    :param helm: the program, as a name or path; by default ``helm_path`` in the connection's extra, else ``helm``.
+    :param helm_timeout: for one run of Helm, its hooks included.
+    """
+
+    def __init__(
+        self, *, helm: str = "", helm_timeout: timedelta = timedelta(minutes=5), **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
         self.helm = helm
         self.helm_timeout = positive("helm_timeout", helm_timeout)
         self._running: Helm | None = None
@@ -86,19 +122,6 @@ class HelmOperator(ClusterOperator):
         self.log.info("Helm %s, release %s/%s", helm.version, self.namespace, self.release)
         return helm
 
-    def located(self) -> dict[str, Any]:
-        """Say in which namespace the release is.
-
-        :return: the extra of the cluster's connection.
-        """
-        from airflow_pipeops.kubernetes.connections import extra_of, field_of
-
-        remedy = "Lower-case letters, digits, dots and dashes; at most 53 characters."
-        matching("release", self.release, NAME, "a name of a release", remedy)
-        extra = extra_of(self.kubernetes_conn_id)
-        self.namespace = self.namespace or str(field_of(extra, "namespace") or "") or "default"
-        return extra
-
     @property
     def seconds(self) -> float:
         """For one run of Helm."""
@@ -115,15 +138,6 @@ class HelmOperator(ClusterOperator):
             history = self.history()
             raise failure(said.complaints, history[-1].status if history else "")
         return said
-
-    def history(self) -> tuple[Revision, ...]:
-        """Read the revisions of the release, the oldest first; none where there is no such release."""
-        return self.run_with(self.history_in)
-
-    async def history_in(self, client: KubernetesClient) -> tuple[Revision, ...]:
-        """Read them with an open client."""
-        labels = f"owner=helm,name={self.release}"
-        return history_of((await client.find(SECRETS, self.namespace, labels=labels)).items)
 
 
 class HelmWaitOperator(AppliedWaitOperator, HelmOperator):

@@ -12,7 +12,7 @@ from airflow_pipeops.base.documents import map_, text
 from airflow_pipeops.delivery.operators import idempotency_key, no_retry, order_key, source_of
 from airflow_pipeops.delivery.records import Evidence
 from airflow_pipeops.deploy.helm import manifests
-from airflow_pipeops.deploy.helm.base import LOOK, OVER, HelmOperator, HelmWaitOperator
+from airflow_pipeops.deploy.helm.base import LOOK, OVER, HelmOperator, HelmWaitOperator, ReleaseOperator
 from airflow_pipeops.deploy.helm.charts import Fetched, Source, fetch
 from airflow_pipeops.deploy.helm.errors import said_in
 from airflow_pipeops.deploy.helm.program import Helm
@@ -301,7 +301,7 @@ class HelmTestOperator(HelmOperator):
             return facts
 
 
-class HelmHistoryOperator(HelmOperator):
+class HelmHistoryOperator(ReleaseOperator):
     """List the revisions of a release, the oldest first; none where there is no such release. It runs no Helm.
 
     Returns ``{release, namespace, revisions}``, each ``{revision, status, description, chart, version, manifest}``; the

@@ -29,7 +29,5 @@ def test_each_question_is_answered_by_an_index(tmp_path: Path) -> None:
 def test_a_plan_that_reads_all_is_seen(tmp_path: Path) -> None:
     seed(tmp_path / "index.db", 240, 20)
     connection = reader(tmp_path / "index.db")
-    found = plans(
-        connection, lambda: connection.execute("SELECT * FROM records WHERE dag_id = 'd'").fetchall()
-    )
+    found = plans(connection, lambda: connection.execute("SELECT * FROM records WHERE manual = 1").fetchall())
     assert found == ["SCAN records"]

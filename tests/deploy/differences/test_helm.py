@@ -91,6 +91,8 @@ def test_while_a_revision_is_pending_nobody_can_tell(released: ApiServer, contex
     )
     with pytest.raises(AirflowFailException, match="there is no Helm release shop/other"):
         looked(context, release="other")
+    with pytest.raises(AirflowFailException, match="a name of a release"):
+        looked(context, release="Web!")
 
 
 def test_the_watcher_tells_a_difference_once(released: ApiServer) -> None:

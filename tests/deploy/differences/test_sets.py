@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_pipeops.delivery.deliverable import Deliverable
+from airflow_pipeops.delivery.evidence import store
 from airflow_pipeops.deploy.apply.operators import ApplyManifestsOperator
 from airflow_pipeops.deploy.differences.operators import ManifestsDriftOperator
 from airflow_pipeops.deploy.watchers import ManifestsDriftTrigger
@@ -177,6 +179,29 @@ def test_a_release_that_was_begun_says_nothing(applied: Cluster, context: dict[s
     applied.api.change("configmaps", "shop", "web", begin)
     found = looked(context)
     assert (found["verdict"], "under way" in found["reason"]) == ("unknown", True)
+
+
+def test_a_job_that_ran_before_the_release_is_no_part_of_it(
+    applied: Cluster, context: dict[str, Any]
+) -> None:
+    job = configmap("once")
+    job["metadata"]["annotations"] = {"pipeops/hook": "before"}
+    (kept,) = (
+        path
+        for path in Path(os.environ["AIRFLOW__PIPEOPS__EVIDENCE_URI"].removeprefix("file://")).rglob(
+            "manifests.json"
+        )
+    )
+    content = json.dumps([*json.loads(kept.read_text(encoding="utf-8")), job]).encode()
+    evidence = store(content, "manifests.json")
+
+    def release(item: dict[str, Any]) -> None:
+        told = item["metadata"]["annotations"]
+        (last,) = json.loads(told["pipeops/releases"])
+        told["pipeops/releases"] = json.dumps([{**last, "sha256": evidence.sha256}])
+
+    applied.api.change("configmaps", "shop", "web", release)
+    assert looked(context)["verdict"] == "clean"
 
 
 def test_a_gate_fails_by_name(applied: Cluster, context: dict[str, Any]) -> None:

@@ -50,7 +50,7 @@ def task(cls: Any, major: str, **arguments: Any) -> Any:
         "release": "web",
         "namespace": NAMESPACE,
         "kubernetes_conn_id": "cluster",
-        "helm": helm(major) if cls is not HelmHistoryOperator else "",
+        **({} if cls is HelmHistoryOperator else {"helm": helm(major)}),
     }
     if cls is HelmReleaseOperator:
         given.update(
