@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import Any
 
 import pytest
@@ -161,6 +162,24 @@ def test_a_question_that_makes_no_sense_is_told_so(server: Server) -> None:
     assert server.get("/api/passport/nothing@nowhere").status_code == 404
     assert "is no reference" in server.get("/api/passport/%F0%9F%A6%86").json()["detail"]
     assert server.get("/static/any/..%2F..%2Fapp.py").status_code == 404
+
+
+def test_an_index_that_cannot_be_read_is_not_an_empty_one(server: Server) -> None:
+    def rename(old: str, new: str) -> None:
+        connection = sqlite3.connect(server.index, timeout=30)
+        connection.execute(f"ALTER TABLE {old} RENAME TO {new}")
+        connection.close()
+
+    rename("records", "elsewhere")
+    try:
+        for asked in ("/api/state", "/api/matrix", "/api/passport/delay-api@production"):
+            answer = server.get(asked)
+            assert answer.status_code == 503
+            assert "cannot be read" in answer.json()["detail"]
+            assert server.get(asked, user=None).status_code == 401
+    finally:
+        rename("elsewhere", "records")
+    assert server.get("/api/matrix").status_code == 200
 
 
 def test_a_record_is_found_by_whatever_names_it(server: Server) -> None:
