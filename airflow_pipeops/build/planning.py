@@ -95,8 +95,11 @@ def find(request: BuildRequest) -> str:
         repository = parse(request.repository).repository
         if found := registry.find(repository, request.tag):
             return found
-        if found := referrers.find(registry, repository, wanted.key_of(request.tag)):
-            registry.tag(repository, found, request.tag)
+        try:
+            if found := referrers.find(registry, repository, wanted.key_of(request.tag)):
+                registry.tag(repository, found, request.tag)
+        except PipeOpsError:
+            return ""  # a registry that forbids what it does not know: then the image is built
         return found
 
 
