@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from airflow_pipeops.base.arguments import not_empty, one_given, one_of
 from airflow_pipeops.base.documents import map_, text
@@ -57,7 +57,7 @@ class SetOperator(AppliedWaitOperator):
     """
 
     template_fields: Sequence[str] = ("name", "namespace", "prune_allowed", *WaitOperator.template_fields)
-    emits = ("change", "release")
+    emits: ClassVar[tuple[str, ...]] = ("change", "release")
     ui_color = "#e9f3ee"
 
     def __init__(
@@ -177,7 +177,8 @@ class SetOperator(AppliedWaitOperator):
         body = {key: value for key, value in facts.items() if key not in ("applied", "evidence")}
         evidence = [Evidence(**one) for one in facts["evidence"]]
         commit = facts["commit"] or None
-        change = self.emit(context, "change", body, commit=commit, evidence=evidence)
+        before = self._undone(context, body)
+        change = self.emit(context, "change", body, commit=commit, evidence=evidence, parents=before)
         result = {**body, "evidence": facts["evidence"], "change_id": change, "record_id": change}
         if decided is None:
             return result
@@ -196,6 +197,13 @@ class SetOperator(AppliedWaitOperator):
             parents = [change] if change else []
             result["record_id"] = self.emit(context, "release", told, commit=commit, parents=parents)
         return result
+
+    def _undone(self, context: Context, facts: Mapping[str, Any]) -> list[str]:
+        """Record what was undone, where something was.
+
+        :return: the records that the change is made from.
+        """
+        return []
 
 
 class ApplyManifestsOperator(SetOperator):
@@ -287,6 +295,13 @@ class UndoManifestsOperator(SetOperator):
 
     Returns what :class:`ApplyManifestsOperator` does.
     """
+
+    emits = ("rollback", "change", "release")
+
+    def _undone(self, context: Context, facts: Mapping[str, Any]) -> list[str]:
+        told = {"app": facts["app"], "revision": facts["commit"], "reverts": facts["previous"], "how": "undo"}
+        rollback = self.emit(context, "rollback", told)
+        return [rollback] if rollback else []
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Undo."""
