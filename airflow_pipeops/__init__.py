@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from airflow_pipeops.build.operators.signatures import VerifyImageOperator as VerifyImageOperator
     from airflow_pipeops.build.operators.smoke import SmokeTestOperator as SmokeTestOperator
     from airflow_pipeops.build.operators.tests import RunTestsOperator as RunTestsOperator
+    from airflow_pipeops.delivery.approvals import RecordedApprovalOperator as RecordedApprovalOperator
     from airflow_pipeops.delivery.deliverable import Deliverable as Deliverable
     from airflow_pipeops.delivery.ledger.hook import SigningKeyHook as SigningKeyHook
     from airflow_pipeops.delivery.operators import RecordOperator as RecordOperator
@@ -209,6 +210,7 @@ _MODULES = {
     "PredictionDriftOperator": "drift.operators.comparison",
     "Record": "delivery.records",
     "RecordOperator": "delivery.operators",
+    "RecordedApprovalOperator": "delivery.approvals",
     "RecordedJobOperator": "build.cluster.operators",
     "RecordedPod": "build.cluster.recorded",
     "RecordedPodOperator": "build.cluster.operators",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -41,11 +42,11 @@ class FakeTaskInstance:
 
 
 @pytest.fixture
-def context() -> dict[str, Any]:
-    """A task context with real outlet-event accessors and no inlets."""
+def context() -> Iterator[dict[str, Any]]:
+    """A task context with real outlet-event accessors and no inlets; what is emitted must be as it is published."""
     from airflow.sdk.execution_time.context import OutletEventAccessors
 
-    return {
+    made = {
         "ti": FakeTaskInstance(),
         "outlet_events": OutletEventAccessors(),
         "inlet_events": {},
@@ -53,3 +54,18 @@ def context() -> dict[str, Any]:
         "params": {},
         "dag_run": SimpleNamespace(run_id="run-1", conf={}),
     }
+    events = made["outlet_events"]
+    yield made
+    for key in list(events):
+        _published(events[key].extra)
+
+
+def _published(extra: Any) -> None:
+    """Hold what was emitted against the published schema of its kind."""
+    from airflow_pipeops.delivery.records import KINDS
+    from airflow_pipeops.delivery.schemas import schema
+
+    if isinstance(extra, dict) and extra.get("kind") in KINDS and extra.get("source"):
+        import jsonschema
+
+        jsonschema.validate(extra, schema(extra["kind"]))

@@ -14,6 +14,9 @@ from airflow_pipeops.exceptions import InvalidInput
 if TYPE_CHECKING:
     from airflow.triggers.base import BaseEventTrigger
 
+#: An asset of another name than its kind: `batch` is what the signal of a new batch is called, and names are unique.
+_CALLED = {"batch": "arrival"}
+
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,51}[a-z0-9])?")
 
 
@@ -57,12 +60,12 @@ class Deliverable:
         """Name the asset whose events carry the records of one kind.
 
         :param kind: a record kind.
-        :param environment: needed for ``change``, ``release`` and ``incident``, refused for all others.
+        :param environment: needed for ``change``, ``release``, ``rollback`` and ``incident``, refused for all others.
         :return: the asset.
         """
         one_of("kind", kind, KINDS, called="record kind")
         if kind not in PER_ENVIRONMENT:
-            return self._asset(kind)
+            return self._asset(kind, called=_CALLED.get(kind, kind))
         if environment not in self.environments:
             raise InvalidInput(
                 f"deliverable {self.name!r} has no environment {environment!r}",
@@ -86,6 +89,11 @@ class Deliverable:
     def data(self) -> Asset:
         """A batch of data was accepted."""
         return self.asset("dataset")
+
+    @property
+    def approval(self) -> Asset:
+        """A person was asked, and has answered."""
+        return self.asset("approval")
 
     @property
     def model(self) -> Asset:
@@ -128,6 +136,14 @@ class Deliverable:
         """
         return self.asset("release", environment)
 
+    def rolled_back(self, environment: str) -> Asset:
+        """What was live before was made live again in an environment.
+
+        :param environment: one of the deliverable's own.
+        :return: the asset of kind *rollback*.
+        """
+        return self.asset("rollback", environment)
+
     def incident(self, environment: str) -> Asset:
         """A release went bad in an environment.
 
@@ -153,10 +169,10 @@ class Deliverable:
             watchers=[AssetWatcher(name=f"{self.name}-{name}", trigger=trigger)],
         )
 
-    def _asset(self, *path: str) -> Asset:
+    def _asset(self, *path: str, called: str = "") -> Asset:
         extra: dict[str, Any] = {}
         return Asset(
-            name=".".join((self.name, *path)),
+            name=".".join((self.name, *((called,) if called else path))),
             uri=f"pipeops://{'/'.join((self.name, *path))}",
             group="pipeops",
             extra=extra,

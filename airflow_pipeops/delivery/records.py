@@ -10,8 +10,8 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from dataclasses import InitVar, dataclass, field
+from typing import Any, ClassVar, Literal, get_args
 
 import rfc8785
 
@@ -26,23 +26,27 @@ SCHEMA = "pipeops/v1"
 #: What a record can be about, in the order in which a delivery usually meets them.
 RecordKind = Literal[
     "commit",
+    "batch",
     "dataset",
     "validation",
     "workflow",
     "image",
+    "training",
     "model",
     "evaluation",
     "drift",
     "differences",
     "decision",
+    "approval",
     "change",
     "release",
+    "rollback",
     "incident",
 ]
 KINDS: tuple[RecordKind, ...] = get_args(RecordKind)
 
 #: Kinds of record that happen in an environment, and so have one asset per environment.
-PER_ENVIRONMENT = frozenset({"change", "release", "incident"})
+PER_ENVIRONMENT = frozenset({"change", "release", "rollback", "incident"})
 
 #: Larger contents belong into evidence: a stored file, named here by URI and digest.
 MAX_BYTES = 16 * 1024
@@ -85,11 +89,13 @@ class Record:
     :param deliverable: name of the deliverable.
     :param body: the fact itself; JSON values only.
     :param parents: ids of the records it was made from.
-    :param environment: where a change, release or incident happened.
+    :param environment: where a change, release, rollback or incident happened.
     :param commit: full SHA of the commit it was born from, if any.
     :param at: when, as an ISO-8601 UTC time.
     :param source: which DAG, run, task and map index said so.
     :param evidence: stored files that back it.
+    :param read_from: the JSON that it was read from. What a later version has written is kept as it is: an unknown kind, and
+        unknown fields, which its id counts in.
     :raises InvalidInput: for an unknown kind, a malformed parent id, or a content over :data:`MAX_BYTES`.
     """
 
@@ -102,12 +108,18 @@ class Record:
     at: str = ""
     source: Mapping[str, Any] = field(default_factory=dict)
     evidence: tuple[Evidence, ...] = ()
+    read_from: InitVar[Mapping[str, Any] | None] = None
+    #: What it was read from, of the object; no field, so that a copy with another body is no longer what was read.
+    _read: ClassVar[Mapping[str, Any] | None] = None
 
-    def __post_init__(self) -> None:
-        one_of("kind", self.kind, KINDS, called="record kind")
+    def __post_init__(self, read_from: Mapping[str, Any] | None) -> None:
+        if read_from is None:
+            one_of("kind", self.kind, KINDS, called="record kind")
+        else:
+            object.__setattr__(self, "_read", content_of(read_from))
         for part, value in (("body", self.body), ("source", self.source)):
             mapping(part, value, "Give names and values.", message=f"the {part} of a record is no object")
-        for part in ("deliverable", "at", "environment", "commit", "source", "body"):
+        for part in ("kind", "deliverable", "at", "environment", "commit", "source", "body"):
             _check(getattr(self, part), part, self.kind)
         for parent in self.parents:
             remedy = "Pass the record_id that the upstream task returned (64 hex digits)."
@@ -156,7 +168,8 @@ class Record:
                 commit=extra["commit"],
                 at=extra["at"],
                 source=extra["source"],
-                evidence=tuple(Evidence(**item) for item in extra["evidence"]),
+                evidence=tuple(Evidence.from_json(item) for item in extra["evidence"]),
+                read_from=extra,
             )
         except (KeyError, TypeError) as error:
             raise InvalidInput(f"a record is incomplete: {error}", field="extra") from error
@@ -169,6 +182,8 @@ class Record:
         return record
 
     def _content(self) -> dict[str, Any]:
+        if self._read is not None:
+            return dict(self._read)
         return {
             "schema": SCHEMA,
             "kind": self.kind,
@@ -209,8 +224,12 @@ def identity(extra: Mapping[str, Any]) -> str:
     :return: the id that it ought to have.
     :raises InvalidInput: if it has no canonical form.
     """
-    content = {name: value for name, value in extra.items() if name != "id" and name not in STAMPS}
-    return hashlib.sha256(canonical(content, "extra", "a record")).hexdigest()
+    return hashlib.sha256(canonical(content_of(extra), "extra", "a record")).hexdigest()
+
+
+def content_of(extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an id is worked out of: all but the id itself, and what Airflow has stamped."""
+    return {name: value for name, value in extra.items() if name != "id" and name not in STAMPS}
 
 
 def placed_by(extra: Mapping[str, Any], uri: str) -> str:

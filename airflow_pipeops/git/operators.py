@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_pipeops.base.arguments import mapping, not_empty, positive
 from airflow_pipeops.delivery.events import started_by
@@ -103,7 +103,7 @@ class ResolveCommitOperator(_GitOperator):
 class _DesiredStateOperator(_GitOperator):
     """What the operators that write to the desired state share."""
 
-    emits = ("change",)
+    emits: ClassVar[tuple[str, ...]] = ("change",)
     operator_extra_links = (CommitLink(),)
     ui_color = "#fff3d6"
 
@@ -210,6 +210,7 @@ class GitOpsRevertOperator(_DesiredStateOperator):
         (the commit), ``record_id``.
     """
 
+    emits = ("rollback", "change")
     template_fields: Sequence[str] = ("git_conn_id", "commit", "reason", *DeliveryOperator.template_fields)
 
     def __init__(
@@ -239,5 +240,7 @@ class GitOpsRevertOperator(_DesiredStateOperator):
             said = "was reverted by" if done.changed else "is reverted already; the tip is"
             self.log.info("%s %s %s", self.commit, said, done.commit)
             body = {**facts, "reason": self.reason, **self._where(client)}
-            record_id = self.emit(context, "change", body)
+            undone = {"reverts": self.commit, "revision": done.commit, "reason": self.reason, "how": "revert"}
+            rollback = self.emit(context, "rollback", undone)
+            record_id = self.emit(context, "change", body, parents=[rollback] if rollback else [])
         return {**facts, "record_id": record_id}

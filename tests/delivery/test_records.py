@@ -73,6 +73,8 @@ def test_key_order_does_not_matter() -> None:
         ({"body": {"x": "y" * MAX_BYTES}}, "body"),
         ({"body": {"x": float("nan")}}, "body"),
         ({"body": {"x": object()}}, "body"),
+        ({"body": {"x": 2**53}}, "body"),
+        ({"body": {"x": 10**400}}, "body"),
     ],
 )
 def test_bad_input_names_its_field(change: dict, field: str) -> None:

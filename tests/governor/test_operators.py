@@ -285,7 +285,6 @@ FUTURE = [
     {"mode": ["act"]},
     {"performance": "0.62"},
     {"drift_share": True},
-    {"rows": 10**400},
     {"quality_passed": "yes"},
     {"at": "yesterday"},
     {"at": 1367366400},

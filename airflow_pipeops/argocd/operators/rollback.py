@@ -40,7 +40,7 @@ class ArgoCDRollbackOperator(ArgoCDWaitOperator):
     """
 
     template_fields: Sequence[str] = ("history_id", "revision", *ArgoCDOperator.template_fields)
-    emits = ("release",)
+    emits = ("rollback", "release")
 
     def __init__(
         self, *, history_id: int | str | None = None, revision: str = "", prune: bool = False, **kwargs: Any
@@ -155,7 +155,10 @@ class ArgoCDRollbackOperator(ArgoCDWaitOperator):
             "url": self.argocd_url,
         }
         body = {**result, "images": decided.summary.get("images", [])}
-        return {**result, "record_id": self.emit(context, "release", body)}
+        back = {key: result[key] for key in ("app", "revision", "reason")}
+        rollback = self.emit(context, "rollback", {**back, "reverts": None, "how": "rollback"})
+        record_id = self.emit(context, "release", body, parents=[rollback] if rollback else [])
+        return {**result, "record_id": record_id}
 
 
 def _rolls_back_to(operation: Operation, goal: Entry, application: Mapping[str, Any]) -> bool:

@@ -107,7 +107,7 @@ def passed(kind: str, body: Json) -> bool | None:
     result = text(map_(body.get("test-result")).get("result"))
     if result:
         return result in ("PASSED", "WARNED")
-    found = body.get("passed", body.get("better"))
+    found = body.get("passed", body.get("promote"))
     return found if isinstance(found, bool) else None
 
 

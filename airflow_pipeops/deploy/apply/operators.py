@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from airflow_pipeops.base.arguments import not_empty, one_given, one_of
 from airflow_pipeops.base.documents import map_, text
@@ -65,7 +65,7 @@ class SetOperator(AppliedWaitOperator):
     """
 
     template_fields: Sequence[str] = ("name", "namespace", "prune_allowed", *WaitOperator.template_fields)
-    emits = ("change", "release")
+    emits: ClassVar[tuple[str, ...]] = ("change", "release")
     ui_color = "#e9f3ee"
 
     def __init__(
@@ -288,7 +288,8 @@ class SetOperator(AppliedWaitOperator):
         body = {key: value for key, value in facts.items() if key not in _OURS}
         evidence = [Evidence(**one) for one in facts["evidence"]]
         commit = facts["commit"] or None
-        change = self.emit(context, "change", body, commit=commit, evidence=evidence)
+        before = self._undone(context, body)
+        change = self.emit(context, "change", body, commit=commit, evidence=evidence, parents=before)
         result = {**body, "evidence": facts["evidence"], "change_id": change, "record_id": change}
         if decided is None:
             return result
@@ -311,6 +312,13 @@ class SetOperator(AppliedWaitOperator):
                 context, "release", told | pushed, commit=commit, parents=parents, evidence=[kept]
             )
         return result
+
+    def _undone(self, context: Context, facts: Mapping[str, Any]) -> list[str]:
+        """Record what was undone, where something was.
+
+        :return: the records that the change is made from.
+        """
+        return []
 
 
 class ApplyManifestsOperator(SetOperator):
@@ -404,11 +412,17 @@ class UndoManifestsOperator(SetOperator):
         now, the task fails. By default the release that stands. Templated.
     """
 
+    emits = ("rollback", "change", "release")
     template_fields: Sequence[str] = ("of", *SetOperator.template_fields)
 
     def __init__(self, *, of: str = "", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.of = of
+
+    def _undone(self, context: Context, facts: Mapping[str, Any]) -> list[str]:
+        told = {"app": facts["app"], "revision": facts["commit"], "reverts": facts["previous"], "how": "undo"}
+        rollback = self.emit(context, "rollback", told)
+        return [rollback] if rollback else []
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Undo."""

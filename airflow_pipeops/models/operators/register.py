@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.delivery.operators import DeliveryOperator, idempotency_key, no_retry
+from airflow_pipeops.delivery.operators import DeliveryOperator, idempotency_key, no_retry, parent_ids
 from airflow_pipeops.models.operators.arguments import UI_COLOR, registry_of, trained
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ class RegisterModelOperator(DeliveryOperator):
                 "metrics": dict(version.metrics),
                 "data_digest": given.get("data_digest"),
             }
-            record_id = self.emit(context, "model", body, commit=self.commit or None)
+            training = parent_ids([given.get("record_id")])
+            record_id = self.emit(context, "model", body, commit=self.commit or None, parents=training)
         return {**body, "record_id": record_id}
 
 

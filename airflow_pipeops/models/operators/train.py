@@ -68,7 +68,8 @@ class TrainModelOperator(DeliveryOperator):
     """Train a model on the earlier rows and keep the later ones to judge it by.
 
     The same data, trainer and seed give the same artifact digest, so a repeated attempt changes nothing. Returns
-    ``{name, artifact_uri, sha256, metrics, train_rows, holdout_rows, holdout_uri, reference_uri, data_digest, seconds}``.
+    ``{name, artifact_uri, sha256, metrics, train_rows, holdout_rows, holdout_uri, reference_uri, data_digest, seconds}``,
+    and ``record_id`` where it is recorded.
 
     :param trainer: ``trainer(frame, seed) -> fitted scikit-learn estimator``, by import path.
     :param data: URI of a Parquet or CSV file of features, or several, in time order; templated.
@@ -86,6 +87,7 @@ class TrainModelOperator(DeliveryOperator):
     """
 
     template_fields: Sequence[str] = ("data", "name", *DeliveryOperator.template_fields)
+    emits = ("training",)
     ui_color = UI_COLOR
 
     def __init__(
@@ -123,7 +125,7 @@ class TrainModelOperator(DeliveryOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Read, split, fit, store."""
         with no_retry():
-            return train_model(
+            made = train_model(
                 trainer=self.trainer,
                 data=self.data,
                 name=self.name,
@@ -137,6 +139,9 @@ class TrainModelOperator(DeliveryOperator):
                 storage_conn_id=self.storage_conn_id,
                 csv=self.csv,
             )
+            body = {**made, "trainer": self.trainer, "seed": self.seed}
+            record_id = self.emit(context, "training", body)
+            return {**made, "record_id": record_id} if record_id else made
 
 
 def train_model(

@@ -49,7 +49,7 @@ def story() -> list[Entry]:
         "model", "shop", body={"name": "delay", "version": 3, "sha256": MODEL, "data_digest": DIGEST}
     )
     gate = record(
-        "evaluation", "shop", body={"better": True, "challenger_sha256": MODEL}, parents=(model.id,)
+        "evaluation", "shop", body={"promote": True, "challenger_sha256": MODEL}, parents=(model.id,)
     )
     drift = record("drift", "shop", body={"share": 0.5})
     release = record("release", "shop", body={"images": [IMAGE]}, parents=(image.id,))
