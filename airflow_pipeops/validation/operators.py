@@ -68,7 +68,7 @@ class ValidateDataOperator(DeliveryOperator):
     )
     template_ext: Sequence[str] = (".sql",)
     template_fields_renderers: ClassVar[dict[str, str]] = {"query": "sql", "expectations": "json"}
-    emits: ClassVar[tuple[str, ...]] = ("dataset", "validation")
+    emits: ClassVar[tuple[str, ...]] = ("batch", "dataset", "validation")
     operator_extra_links = (ReportLink(),)
 
     def __init__(
@@ -186,7 +186,9 @@ class ValidateDataOperator(DeliveryOperator):
         told = {name: facts[name] for name in ("batch", "rows", "digest")}
         failures = [finding.to_json() for finding in outcome.failures]
         errors = [finding.to_json() for finding in outcome.errors]
-        dataset = self.emit(context, "dataset", facts) if outcome.passed else None
+        arrived = self.emit(context, "batch", facts)
+        batch = [arrived] if arrived else []
+        dataset = self.emit(context, "dataset", facts, parents=batch) if outcome.passed else None
         body = {
             "subject": "data",
             **told,
@@ -198,7 +200,7 @@ class ValidateDataOperator(DeliveryOperator):
             "library": _version(),
         }
         validation = self.emit(
-            context, "validation", body, parents=[dataset] if dataset else [], evidence=evidence
+            context, "validation", body, parents=[dataset] if dataset else batch, evidence=evidence
         )
         return {
             "passed": outcome.passed,

@@ -60,7 +60,10 @@ def test_an_accepted_batch_is_a_dataset_and_its_validation(
     assert validation.parents == (dataset.id,)
     stored = json.loads(ObjectStoragePath(validation.evidence[0].uri).read_text())
     assert stored["findings"][0]["outcome"] == "passed"
-    assert [asset.name for asset in operator.outlets] == ["flight-delay.dataset", "flight-delay.validation"]
+    names = [asset.name for asset in operator.outlets]
+    assert names == ["flight-delay.arrival", "flight-delay.dataset", "flight-delay.validation"]
+    batch = emitted(context, MODEL.asset("batch"))
+    assert (batch.body, dataset.parents) == (dataset.body, (batch.id,))
 
 
 def test_several_files_are_one_batch(folder: Path, context: dict, weather: pd.DataFrame) -> None:
@@ -85,7 +88,8 @@ def test_a_refused_batch_may_be_recorded_but_is_no_dataset(folder: Path, context
     assert (found["passed"], found["dataset_record_id"]) == (False, None)
     assert emitted(context, MODEL.asset("validation")).body["failed"] == 1
     operator.post_execute(context, found)
-    assert [asset.name for asset in operator.outlets] == ["flight-delay.validation"]
+    assert [asset.name for asset in operator.outlets] == ["flight-delay.arrival", "flight-delay.validation"]
+    assert emitted(context, MODEL.asset("validation")).parents == (emitted(context, MODEL.asset("batch")).id,)
 
 
 def test_warnings_pass(folder: Path, context: dict) -> None:
