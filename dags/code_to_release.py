@@ -20,12 +20,12 @@ import json
 import os
 from datetime import timedelta
 
-from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import DAG, Param, task
 
 from airflow_pipeops.argocd.sensors import ArgoCDAppSensor
 from airflow_pipeops.base.setup import MissingConnectionTrigger
 from airflow_pipeops.build.operators import BuildImageOperator, RunTestsOperator, SmokeTestOperator
+from airflow_pipeops.delivery.approvals import RecordedApprovalOperator
 from airflow_pipeops.delivery.deliverable import Deliverable
 from airflow_pipeops.git.operators import GitOpsCommitOperator, ResolveCommitOperator
 from airflow_pipeops.git.triggers import GitPushTrigger
@@ -137,14 +137,19 @@ with DAG(
         http_conn_id="delay_api_staging",
         checks=[{"path": "/healthz", "status": 200}, {"path": "/version", "status": 200}],
     )
-    approve = ApprovalOperator(
+    approve = RecordedApprovalOperator(
         task_id="approve",
         subject=f"Release {service.name} {{{{ ti.xcom_pull('commit')['commit'][:8] }}}} to production?",
         body="**{{ ti.xcom_pull('commit')['subject'] }}** by {{ ti.xcom_pull('commit')['author'] }}\n\n"
         "{{ ti.xcom_pull('test')['passed'] }} tests passed; healthy in staging and answering.",
         fail_on_reject=True,  # a rejection is not a green run
+        deliverable=service,
+        environment="production",
+        parents=[staging.output["record_id"]],
     )
-    to_production = promote("production", build, parents=[staging.output["record_id"]])
+    to_production = promote(
+        "production", build, parents=[staging.output["record_id"], approve.output["record_id"]]
+    )
     production = live("production", to_production)
 
     test >> build >> to_staging >> staging >> smoke_test >> to_production_too() >> approve

@@ -21,11 +21,11 @@ import os
 from datetime import timedelta
 
 from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import DAG, Param, task
 
 from airflow_pipeops.argocd.sensors import ArgoCDAppSensor
 from airflow_pipeops.base.setup import MissingConnectionTrigger
+from airflow_pipeops.delivery.approvals import RecordedApprovalOperator
 from airflow_pipeops.delivery.deliverable import Deliverable
 from airflow_pipeops.git.operators import GitOpsCommitOperator
 from airflow_pipeops.models.operators import (
@@ -94,10 +94,10 @@ def live(environment: str, change: GitOpsCommitOperator) -> ArgoCDAppSensor:
     )
 
 
-def training(**arguments):
+def training(parents, **arguments):
     """Train where the configuration says; either way, the task returns the same."""
     if TRAIN_IN == "worker":
-        return TrainModelOperator(task_id="train", **arguments)
+        return TrainModelOperator(task_id="train", deliverable=model, parents=parents, **arguments)
     from airflow.providers.cncf.kubernetes.secret import Secret
 
     from airflow_pipeops.build.cluster.operators import RecordedPodOperator
@@ -114,6 +114,7 @@ def training(**arguments):
         multiple_outputs=True,
         deferrable=True,
         deliverable=model,
+        parents=parents,
     )
 
 
@@ -172,6 +173,7 @@ with DAG(
     )
     features = BuildFeaturesOperator(task_id="features", data=planned["data"], transform=f"{DOMAIN}:features")
     train = training(
+        parents=[validate.output["dataset_record_id"]],
         trainer=f"{DOMAIN}:train",
         data=features.output["uri"],
         name=model.name,
@@ -209,17 +211,20 @@ with DAG(
         sha256=register.output["sha256"],
         data=train.output["holdout_uri"],
     )
-    approve = ApprovalOperator(
+    approve = RecordedApprovalOperator(
         task_id="approve",
         subject=f"Release {model.name} version {{{{ ti.xcom_pull('register')['version'] }}}} to production?",
         body="{{ ti.xcom_pull('evaluate')['reason'] }}",
         fail_on_reject=True,
+        deliverable=model,
+        environment="production",
+        parents=[staging.output["record_id"]],
     )
     approve_by_policy = EmptyOperator(task_id="approve_by_policy")
     to_production = promote(
         "production",
         register,
-        parents=[staging.output["record_id"]],
+        parents=[staging.output["record_id"], approve.output["record_id"]],
         trigger_rule="none_failed_min_one_success",
     )
     production = live("production", to_production)
@@ -229,11 +234,5 @@ with DAG(
 
     validate >> features >> train
     evaluate >> better(evaluate.output) >> register >> to_staging >> staging >> verify
-    (
-        verify
-        >> who_approves(evaluate.output)
-        >> [approve, approve_by_policy]
-        >> to_production
-        >> production
-        >> champion
-    )
+    verify >> who_approves(evaluate.output) >> [approve, approve_by_policy] >> to_production
+    to_production >> production >> champion
