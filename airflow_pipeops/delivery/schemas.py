@@ -104,7 +104,8 @@ BODIES: Mapping[str, Body] = {
         "A model was judged: against the champion, or by what it predicted.",
         {
             "subject": "string: performance, where predictions were measured",
-            "promote": "boolean null: whether the challenger is better",
+            "promote": "boolean null: whether the challenger may replace the champion",
+            "outcome": "string: better, not worse, worse, cannot tell or invalid",
             "metric": "string: that was measured",
             "reason": "string: of the verdict",
         },
@@ -114,7 +115,7 @@ BODIES: Mapping[str, Body] = {
         {
             "batch": "string null: name of the batch",
             "share": "number null: of the columns that have drifted",
-            "drifted": "array integer null: the columns that have",
+            "drifted": "boolean null: whether that is more than was allowed",
         },
     ),
     "differences": Body(
@@ -153,10 +154,10 @@ BODIES: Mapping[str, Body] = {
         "The desired state of an environment was changed, or manifests were applied.",
         {
             "commit": "string null: of the desired state",
-            "changed": "boolean: whether there was something to change",
+            "changed": "boolean array: whether there was something to change; of an Application, the fields",
             "file": "string: that was changed",
             "set": "object: path in the file -> value",
-            "previous": "object string null: what was there before",
+            "previous": "object string integer null: what was there before",
             "reverts": "string null: commit that it takes back",
         },
     ),

@@ -106,7 +106,7 @@ def test_what_was_pushed_is_taken_back_the_way_it_came(
             others, "skipped"
         )
         kinds = [one["kind"] for one in guard["emitted"]]
-        assert sorted(kinds) == ["change", "incident", "release"]
+        assert sorted(kinds) == ["change", "incident", "release", "rollback"]
         (incident,) = [one for one in guard["emitted"] if one["kind"] == "incident"]
         assert "Deployment/web" in incident["body"]["what"]
         assert len(incident["parents"]) == 2

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_pipeops.base.arguments import matching, positive
 from airflow_pipeops.base.documents import map_, text
@@ -143,7 +143,7 @@ class HelmOperator(ReleaseOperator):
 class HelmWaitOperator(AppliedWaitOperator, HelmOperator):
     """What makes a revision of a release, and waits until it lives."""
 
-    emits = ("change", "release")
+    emits: ClassVar[tuple[str, ...]] = ("change", "release")
 
     async def applied_in(self, client: KubernetesClient, number: int) -> AppliedSet:
         """Bind a wait to the objects that Helm has left of a revision."""
@@ -204,15 +204,17 @@ class HelmWaitOperator(AppliedWaitOperator, HelmOperator):
         facts: Mapping[str, Any],
         commit: str,
         evidence: Sequence[Evidence] = (),
+        parents: Sequence[str] = (),
     ) -> dict[str, Any]:
         """Record the change and the release.
 
         :param commit: that this is the release of.
         :param evidence: of the change.
+        :param parents: records that the change is made from.
         :return: the facts, with what the wait has found.
         """
         verdict = decided.verdict
-        change = self.emit(context, "change", facts, evidence=evidence)
+        change = self.emit(context, "change", facts, evidence=evidence, parents=parents)
         result = {
             **facts,
             "app": f"{self.namespace}/{self.release}",

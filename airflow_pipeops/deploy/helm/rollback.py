@@ -33,6 +33,7 @@ class HelmRollbackOperator(HelmWaitOperator):
     :param revision: number of the revision to go back from. Templated.
     """
 
+    emits = ("rollback", "change", "release")
     template_fields: Sequence[str] = ("revision", *HelmOperator.template_fields)
 
     def __init__(self, *, revision: int | str, **kwargs: Any) -> None:
@@ -93,4 +94,11 @@ class HelmRollbackOperator(HelmWaitOperator):
     ) -> dict[str, Any]:
         if error := self.failure(applied, decided):
             raise error
-        return self.record(context, applied, decided, facts, "")
+        told = {
+            "app": f"{self.namespace}/{self.release}",
+            "revision": str(facts["restored"]),
+            "reverts": None,
+            "how": "rollback",
+        }
+        back = self.emit(context, "rollback", told)
+        return self.record(context, applied, decided, facts, "", parents=[back] if back else [])
