@@ -92,7 +92,7 @@ BODIES: Mapping[str, Body] = {
     "model": Body(
         "A version of a model was registered.",
         {
-            "name": "string!: of the model",
+            "name": "string: of the model",
             "version": "string integer null: of the model",
             "sha256": "string null: digest of the artifact",
             "artifact_uri": "string null: where it is",
