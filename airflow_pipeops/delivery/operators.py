@@ -59,7 +59,7 @@ def _leaving(method: Callable[..., Any]) -> Callable[..., Any]:
 class DeliveryOperator(BaseOperator):
     """Base of the operators that may emit a record about a deliverable.
 
-    What leaves by it, as a record, a kept text or a result, is free of secrets. A result of more than 256 KiB is kept as
+    What leaves by it, as a record, a kept text or a result, is free of secrets. A result of more than 96 KiB is kept as
     evidence, ``result.json``, and what is long in it names that: ``{"kept_in": URI, "bytes": its size}``.
 
     :param deliverable: what the record is about; without it, nothing is recorded.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 #: Bytes of a result, as JSON. A result beyond is kept as a file, which it names.
-MOST = 256 * 1024
+MOST = 96 * 1024
 #: Of such a result, a text that is not longer stays where it is, in characters.
 _SHORT = 1000
 
