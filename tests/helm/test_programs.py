@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import os
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -31,8 +29,7 @@ from tests.git.conftest import git
 from tests.helm.combinations import IMAGE
 from tests.helm.test_chart import render
 from tests.servers import free_ports
-from tests.ui.conftest import Server
-from tests.ui.conftest import server as server
+from tests.ui.conftest import Server, running
 
 PASSWORD = "s3cret/tok+en"
 REGISTRY = "registry.example.com/team"
@@ -212,46 +209,33 @@ with DAG({DAG!r}, schedule=None, params={{"environment": Param("production", typ
 
 
 @pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A real API server that knows the DAG, by the tasks that the trial looks at; nothing runs them."""
+    with running(tmp_path_factory.mktemp("airflow"), dags=DAG_FILE) as found:
+        yield found
+
+
+@pytest.fixture
 def airflow(server: Server) -> AirflowApi:
-    """A real API server whose database knows the DAG, by the tasks that the trial looks at; nothing runs them."""
-    home = Path(urlsplit(server.evidence).path).parent
-    (home / "dags").mkdir(exist_ok=True)
-    for other in (home / "dags").glob("*.py"):  # what the server brings may have a DAG of that name
-        other.unlink()
-    (home / "dags" / "it.py").write_text(DAG_FILE)
-    reading = [sys.executable, "-m", "airflow", "dags", "reserialize"]
-    subprocess.run(reading, env=server.environment, check=True, capture_output=True, timeout=240)
     api = AirflowApi(server.url, "admin", "pass")
     api.login()
     return api
 
 
 def played(
-    database: Path, known: set[str], states: dict[str, str], run_state: str, stop: threading.Event
+    api: AirflowApi, known: set[str], states: dict[str, str], run_state: str, stop: threading.Event
 ) -> None:
-    """Be the scheduler of a run that was not known: give its tasks these states in the database, and end it."""
-    while not stop.wait(0.1):
-        with contextlib.closing(sqlite3.connect(database, timeout=60)) as connection:
-            found = connection.execute("SELECT run_id FROM dag_run WHERE dag_id = ?", (DAG,)).fetchall()
-            for (run,) in (row for row in found if row[0] not in known):
-                with connection:
-                    given = [
-                        connection.execute(
-                            "UPDATE task_instance SET state = ? WHERE dag_id = ? AND run_id = ? AND task_id = ?",
-                            (state, DAG, run, task),
-                        ).rowcount
-                        for task, state in states.items()
-                    ]
-                    if not all(given):  # the run is there before its tasks are
-                        continue
-                    if run_state:
-                        change = "UPDATE dag_run SET state = ? WHERE dag_id = ? AND run_id = ?"
-                        connection.execute(change, (run_state, DAG, run))
-                return
+    """Be the scheduler of a run that was not known: give its tasks these states, and end it."""
+    while not stop.wait(0.05):
+        for run in (run["dag_run_id"] for run in api.runs(DAG) if run["dag_run_id"] not in known):
+            path = f"/dags/{DAG}/dagRuns/{run}"
+            for task, state in states.items():
+                api.call("PATCH", f"{path}/taskInstances/{task}", json={"new_state": state})
+            if run_state:
+                api.call("PATCH", path, json={"state": run_state})
+            return
 
 
-# Airflow's API server on SQLite may stand still while a run is triggered and its tasks are written by another process.
-@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("states", "run_state", "live"),
     [
@@ -262,13 +246,12 @@ def played(
     ],
 )
 def test_the_trial_is_green_only_if_staging_is_live(
-    server: Server, airflow: AirflowApi, states: dict[str, str], run_state: str, live: bool
+    airflow: AirflowApi, states: dict[str, str], run_state: str, live: bool
 ) -> None:
     told: list[str] = []
     stop = threading.Event()
     known = {run["dag_run_id"] for run in airflow.runs(DAG)}
-    database = Path(urlsplit(server.evidence).path).parent / "airflow.db"
-    player = threading.Thread(target=played, args=(database, known, states, run_state, stop), daemon=True)
+    player = threading.Thread(target=played, args=(airflow, known, states, run_state, stop), daemon=True)
     player.start()
     trial = Trial(AirflowApi(airflow.url, "admin", "pass"), "staging", 200, told.append, pause=0.1)
     try:

@@ -114,7 +114,8 @@ def given_back() -> Iterator[None]:
 
 
 @contextmanager
-def _running(home: Path, base: str = "") -> Iterator[Server]:
+def running(home: Path, base: str = "", dags: str = _DAGS) -> Iterator[Server]:
+    """Start a real API server in a folder; it knows the DAGs of one file."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -122,7 +123,7 @@ def _running(home: Path, base: str = "") -> Iterator[Server]:
     passwords = home / "passwords.json"
     passwords.write_text(json.dumps(dict.fromkeys(ROLES, "pass")))
     (home / "dags").mkdir()
-    (home / "dags" / "known.py").write_text(_DAGS)
+    (home / "dags" / "known.py").write_text(dags)
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
@@ -181,14 +182,14 @@ def _running(home: Path, base: str = "") -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with _running(tmp_path_factory.mktemp("airflow")) as found:
+    with running(tmp_path_factory.mktemp("airflow")) as found:
         yield found
 
 
 @pytest.fixture(scope="session")
 def below(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The same, below a base path."""
-    with _running(tmp_path_factory.mktemp("below"), "/af") as found:
+    with running(tmp_path_factory.mktemp("below"), "/af") as found:
         yield found
 
 
