@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.base.arguments import has_columns
+from airflow_pipeops.base.arguments import at_least, has_columns
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.models.paired.gain import Gain
 from airflow_pipeops.models.paired.influence import gain, standard_error
@@ -71,9 +71,11 @@ def compare(challenger: Any, champion: Any | None, frame: pd.DataFrame, question
     :param frame: held-out rows, with features, label, clusters and slices.
     :param question: what is compared.
     :return: what was measured.
-    :raises InvalidInput: for missing columns, labels or predictions that the metric cannot be had from, or too many slices.
+    :raises InvalidInput: for missing columns, labels or predictions that the metric cannot be had from, no rows,
+        or too many slices.
     """
     has_columns("data", frame.columns, [*question.slices, *([question.cluster] if question.cluster else [])])
+    at_least("data", len(frame), 1, "the held-out data have no rows", "Give labelled rows.")
     frame = frame.reset_index(drop=True)
     units = by_column(frame[question.cluster], question.cluster) if question.cluster else each_row(len(frame))
     slices = _slices(frame, question.slices)

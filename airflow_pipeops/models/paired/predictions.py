@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.arguments import has_columns, one_of
@@ -26,6 +27,7 @@ def labels(metric: str, frame: pd.DataFrame, target: str, positive: Any = None) 
     :raises InvalidInput: for an unknown metric or column, a null label, or a positive one that is not there.
     """
     import numpy as np
+    import pandas as pd
 
     one_of("metric", metric, tuple(METRICS), called="metric")
     has_columns("data", frame.columns, [target])
@@ -37,7 +39,16 @@ def labels(metric: str, frame: pd.DataFrame, target: str, positive: Any = None) 
             value=target,
             remedy="Leave rows without a label out of the held-out data.",
         )
-    if positive is None or METRICS[metric].task != "binary":
+    if METRICS[metric].task != "binary":
+        return np.asarray(found)
+    if positive is None:
+        if not pd.api.types.is_numeric_dtype(found.dtype):
+            kinds = ", ".join(map(repr, found.unique()[:5].tolist()))
+            raise InvalidInput(
+                f"the labels in {target!r} are {kinds}, and {metric} needs 0 and 1",
+                field="positive",
+                remedy="Name the one that counts as positive.",
+            )
         return np.asarray(found)
     if not (found == positive).any():
         raise InvalidInput(
@@ -57,19 +68,18 @@ def predictions(metric: str, model: Any, frame: pd.DataFrame, positive: Any = No
     :param frame: the rows.
     :param positive: the label that counts as positive, for metrics of two classes; by default the model's second class.
     :return: shape (rows,); the probability of the positive class, the predicted class, or a number.
-    :raises InvalidInput: if columns are missing, or the model has no probabilities where the metric needs them.
+    :raises InvalidInput: if columns are missing, the model has no probabilities where the metric needs them, or it refuses
+        the rows.
     """
-    import numpy as np
-
     names = [str(name) for name in getattr(model, "feature_names_in_", ())]
     has_columns("data", frame.columns, names)
     rows = frame[names] if names else frame
     if METRICS[metric].task != "binary":
-        return np.asarray(model.predict(rows))
+        return _asked(model.predict, rows)
     if not hasattr(model, "predict_proba"):
         if METRICS[metric].needs == "class":
-            found = np.asarray(model.predict(rows))
-            return found if positive is None else np.asarray(found == positive, dtype=float)
+            found = _asked(model.predict, rows)
+            return found if positive is None else (found == positive).astype(float)
         raise InvalidInput(
             f"{metric} needs probabilities, and the model has no predict_proba",
             field="metric",
@@ -87,4 +97,19 @@ def predictions(metric: str, model: Any, frame: pd.DataFrame, positive: Any = No
             else "Name one of the model's classes.",
         )
     column = 1 if positive is None else classes.index(positive)
-    return np.asarray(model.predict_proba(rows))[:, column]
+    found = _asked(model.predict_proba, rows)
+    return found[:, column]
+
+
+def _asked(predict: Callable[[Any], Any], rows: pd.DataFrame) -> Array:
+    """Let a model predict; it may be anybody's, and rows that it refuses are the data's fault."""
+    import numpy as np
+
+    try:
+        return np.asarray(predict(rows))
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(
+            f"the model cannot predict these rows: {str(error).splitlines()[0]}",
+            field="data",
+            remedy="Give rows like those that both models have learned from.",
+        ) from error

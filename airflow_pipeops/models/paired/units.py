@@ -72,7 +72,7 @@ def by_column(marks: pd.Series[Any], name: str) -> Units:
     :param marks: shape (rows,); equal values mark rows that move together.
     :param name: of the column.
     :return: the units; in time, where the column holds times.
-    :raises InvalidInput: for nulls.
+    :raises InvalidInput: for nulls, or values that cannot be told apart, such as lists.
     """
     import pandas as pd
 
@@ -84,7 +84,15 @@ def by_column(marks: pd.Series[Any], name: str) -> Units:
             remedy="Leave these rows out of the held-out data, or give them a value.",
         )
     days = _days(marks)
-    numbers, kinds = pd.factorize(marks if days is None else days, sort=days is not None)
+    try:
+        numbers, kinds = pd.factorize(marks if days is None else days, sort=days is not None)
+    except TypeError as error:
+        raise InvalidInput(
+            f"the values of cluster {name!r} cannot be compared: {error}",
+            field="cluster",
+            value=name,
+            remedy="Name a column of texts, numbers or times.",
+        ) from error
     return Units(numbers, len(kinds), name, days is not None)
 
 
