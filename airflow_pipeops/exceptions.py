@@ -24,6 +24,7 @@ The tree (``*`` is worth retrying; all others say the same thing on every attemp
       x ReleaseFailed           the desired state did not come to life
         + SyncFailed
         + WaitTimeout
+        + NotJudged               nor did anybody find out whether it is good
       x BuildFailed
       x WorkflowFailed
 
@@ -38,7 +39,7 @@ from typing import TYPE_CHECKING
 from airflow_pipeops.redaction import redacted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 #: Where the pages of this project are read.
 DOCS = "https://github.com/airflow-pipeops/airflow-pipeops/blob/main/docs"
@@ -50,6 +51,7 @@ _CONNECTION_TYPES = {
     "container_registry": ("Container registry", "container-registry"),
     "git_repository": ("Git repository", "git-repository"),
     "http": ("HTTP", "http"),
+    "kafka": ("Apache Kafka", "kafka"),
     "kubernetes": ("Kubernetes Cluster Connection", "kubernetes"),
     "mlflow": ("MLflow", "mlflow"),
     "pipeops_signing_key": ("Signing key", "signing-key"),
@@ -73,6 +75,20 @@ class PipeOpsError(Exception):
         self.message = message = redacted(message)
         self.remedy = remedy
         super().__init__(f"{message.rstrip('.')}. {remedy}" if remedy else message)
+
+    @staticmethod
+    def together(errors: Sequence[PipeOpsError]) -> PipeOpsError:
+        """Let one error tell what all of them say: the first that no retry mends, else the first.
+
+        :param errors: at least one.
+        :return: that error.
+        """
+        first = next((one for one in errors if not one.retryable), errors[0])
+        said = list(dict.fromkeys(one.message.rstrip(".") for one in (first, *errors)))
+        if len(said) > 1:
+            first.message = "; ".join(said)
+            first.args = (f"{first.message}. {first.remedy}" if first.remedy else first.message,)
+        return first
 
 
 class InvalidInput(PipeOpsError):
@@ -211,6 +227,10 @@ class SyncFailed(ReleaseFailed):
 
 class WaitTimeout(ReleaseFailed):
     """The deadline passed first; the message names the rule the wait last stood at."""
+
+
+class NotJudged(ReleaseFailed):
+    """It was superseded, somebody else holds the release, or nobody can tell: that says nothing against a change."""
 
 
 class BuildFailed(PipeOpsError):

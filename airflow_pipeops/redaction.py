@@ -15,7 +15,7 @@ import json
 import re
 import threading
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -47,8 +47,12 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
 #: What is a secret wherever it stands, also within a value that a program reads.
 _PLAIN: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(?i)\b([a-z][a-z0-9+.-]{0,30}://)[^\s/@:]*:[^\s/@]+@"), rf"\1{MASK}@"),
-    # JSON web tokens and the tokens of the large forges and clouds, wherever they stand.
-    (re.compile(r"\beyJ[\w-]{5,}\.[\w-]{5,}\.[\w-]*"), MASK),
+    # JSON web tokens and the tokens of the large forges and clouds, wherever they stand. A long word without dots is looked
+    # at once, and not from each of its hyphens on. A token's first part is no prefix of the second, though both begin alike.
+    (
+        re.compile(r"(?<![\w-])(?=[\w-]*\.[\w-]{5,}\.)((?:[\w-]*?[^\w])??)eyJ[\w-]{5,}\.[\w-]{5,}\.[\w-]*"),
+        rf"\1{MASK}",
+    ),
     (
         re.compile(
             r"\b(?:gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{15,}|xox[abpr]-[\w-]{10,}|AKIA[0-9A-Z]{16})"
@@ -129,6 +133,30 @@ def redacted(text: str, also: Callable[[str], str] | None = None) -> str:
     for pattern, replacement in (*_RULES, *_PLAIN):
         text = pattern.sub(replacement, text)
     return also(text) if also else text
+
+
+def used_in(text: str) -> Iterator[tuple[int, int]]:
+    """Find the secrets that this process has used, in every form.
+
+    :yield: where one begins and ends.
+    """
+    for form in _forms:
+        start = text.find(form)
+        while start >= 0:
+            yield start, start + len(form)
+            start = text.find(form, start + len(form))
+
+
+def secrets_in(text: str) -> Iterator[tuple[int, int]]:
+    """Find what :func:`redacted` would take out, for whoever puts something else in its place.
+
+    :yield: where a secret begins and ends; one may lie within another.
+    """
+    yield from used_in(text)
+    for pattern, replacement in (*_RULES, *_PLAIN):
+        for found in pattern.finditer(text):
+            before, _, after = found.expand(replacement).partition(MASK)
+            yield found.start() + len(before), found.end() - len(after)
 
 
 def cleaned(value: Any, deep: int = 100) -> Any:

@@ -50,11 +50,12 @@ def interval(field: str, value: timedelta | float) -> float:
 
 
 def one_of(
-    field: str, value: str, allowed: Sequence[Choice], *, called: str = "", remedy: str = ""
+    field: str, value: str, allowed: Sequence[Choice], *, called: str = "", of: str = "", remedy: str = ""
 ) -> Choice:
     """Refuse a value that is none of these.
 
     :param called: how the message calls it, where the bare field would not be understood.
+    :param of: what the field belongs to, where that is not the caller's own.
     :param remedy: in place of the list of what is allowed.
     :return: the value.
     :raises InvalidInput: for any other.
@@ -63,11 +64,27 @@ def one_of(
         if choice == value:
             return choice
     raise InvalidInput(
-        f"{called} {value!r} is unknown" if called else f"{field} is {value!r}",
+        f"{called} {value!r} is unknown" if called else f"{field}{f' of {of}' if of else ''} is {value!r}",
         field=field,
         value=value,
         remedy=remedy or f"Use one of {', '.join(allowed)}.",
     )
+
+
+def flag(field: str, value: Any, *, default: bool = True, of: str = "") -> bool:
+    """Read a yes or no, which a connection that is given as a URI holds as a text.
+
+    :param field: name of the argument, or of the field of a connection.
+    :param value: a bool, a text, or nothing.
+    :param default: where nothing is given.
+    :param of: what the field belongs to.
+    :return: yes or no.
+    :raises InvalidInput: for anything else.
+    """
+    if value in (None, ""):
+        return default
+    said = str(value).lower()
+    return one_of(field, said, ("true", "false"), of=of) == "true"
 
 
 def matching(
@@ -127,6 +144,23 @@ def files(field: str, value: str | Sequence[str]) -> list[str]:
     if found and all(isinstance(name, str) and name for name in found):
         return found
     raise InvalidInput(f"{field} names no file", field=field, value=value, remedy="Give one URI, or a list.")
+
+
+def texts(field: str, value: Any, *, of: str = "") -> None:
+    """Refuse what is no list of texts: a text alone would be taken for its letters, and for each word that is part of it.
+
+    :param of: what the field belongs to, where that is not the caller's own.
+    :raises InvalidInput: for anything else.
+    """
+    several = isinstance(value, Collection) and not isinstance(value, (str, Mapping))
+    if several and all(isinstance(one, str) and one for one in value):
+        return
+    raise InvalidInput(
+        f"{field}{f' of {of}' if of else ''} is {value!r}",
+        field=field,
+        value=value,
+        remedy="Give a list of texts.",
+    )
 
 
 def object_name(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The ``[pipeops]`` section of Airflow's configuration, read when asked and never at import."""
+"""The ``[pipeops]`` section of Airflow's configuration, and its switches: read when asked and never at import."""
 
 from __future__ import annotations
 
@@ -39,6 +39,18 @@ def accepted_assets() -> frozenset[str]:
     """Return the assets whose events may be posted through Airflow's API: ``[pipeops] accept_posted_events``."""
     given = _configured("accept_posted_events").split(",")
     return frozenset(filter(None, (name.strip() for name in given)))
+
+
+def switched_on(variable: str | None) -> bool:
+    """Whether an Airflow Variable is on: not there, empty, ``0``, ``false``, ``no`` and ``off`` are not, all else is.
+
+    :param variable: its name; none is off.
+    :return: whether it is. One that cannot be read is an error.
+    """
+    from airflow.sdk import Variable
+
+    value = str(Variable.get(variable, default="") or "") if variable else ""
+    return value.strip().lower() not in ("", "0", "false", "no", "off")
 
 
 def _configured(option: str) -> str:

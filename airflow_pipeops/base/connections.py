@@ -102,6 +102,17 @@ def only(conn_id: str, extra: Mapping[str, Any], *known: str, prefix: str = "") 
         )
 
 
+def server_url(connection: Any) -> str:
+    """Return the URL of a server: the host, or what a connection that is given as a URI has in parts."""
+    host = str(connection.host)
+    if "://" in host:
+        return host
+    scheme = connection.schema if connection.schema in ("http", "https") else "https"
+    port = f":{connection.port}" if connection.port else ""
+    name, slash, path = host.partition("/")
+    return f"{scheme}://{name}{port}{slash}{path}"
+
+
 def seconds(conn_id: str, field: str, value: Any, default: float) -> float:
     """Read a time in seconds from a connection's extra.
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
+from datetime import datetime, timezone
 from typing import Any
 
 Json = Mapping[str, Any]
@@ -47,3 +49,23 @@ def text(value: Any, limit: int | None = None) -> str:
 def whole(value: Any) -> int | None:
     """Return a whole number; none in place of anything else, a truth value included."""
     return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def number(value: Any) -> float | None:
+    """Return a finite number; none in place of anything else, a truth value and what no float can hold included."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        found = float(value)
+    except OverflowError:
+        return None
+    return found if math.isfinite(found) else None
+
+
+def time_of(value: Any) -> datetime | None:
+    """Return an ISO-8601 time; one without a zone is in UTC; none in place of anything else."""
+    try:
+        found = datetime.fromisoformat(text(value).replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=timezone.utc)

@@ -14,14 +14,17 @@ import contextlib
 import json
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from time import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from airflow_pipeops.base.arguments import flag
+from airflow_pipeops.base.authorities import authorities
 from airflow_pipeops.base.deadlines import within
 from airflow_pipeops.base.documents import parsed
-from airflow_pipeops.base.retries import jittered
+from airflow_pipeops.base.retries import LONGEST_PAUSE, jittered
 from airflow_pipeops.exceptions import (
     AccessDenied,
     BadResponse,
@@ -42,13 +45,43 @@ LINE_LIMIT = 16 * 1024 * 1024
 ONE, MANY, REFUSAL = 16 * 1024**2, 128 * 1024**2, 64 * 1024
 #: Bytes that are unpacked at a time.
 _PIECE = 256 * 1024
-#: A server that asks for a longer pause is not waited for within a call; seconds.
-LONGEST_PAUSE = 30.0
 
 #: Turns status, body, what was asked about, and base URL into an error.
 ErrorOf = Callable[[int, bytes, str, str], PipeOpsError]
 #: Returns a client that is open, made for this call or kept from the last one.
 Opened = Callable[[], Awaitable["httpx.AsyncClient"]]
+
+
+@dataclass(frozen=True)
+class Call:
+    """What is sent, and what is borne.
+
+    :param headers: beside those of the client.
+    :param params: of the query; ``None`` for none.
+    :param content: the body; ``None`` for none.
+    :param timeout: seconds for all of it.
+    :param most: bytes that the answer may have.
+    """
+
+    headers: Mapping[str, str]
+    params: Mapping[str, Any] | None
+    content: bytes | None
+    timeout: float
+    most: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back.
+
+    :param status: of HTTP.
+    :param retry_after: header of that name; empty for none.
+    :param content: the body, or the beginning of one that tells of no success.
+    """
+
+    status: int
+    retry_after: str
+    content: bytes
 
 
 class Http:
@@ -73,8 +106,8 @@ class Http:
         """Make a call whose answer is a JSON object.
 
         :param about: what is asked about, for the message of an error.
-        :param request: ``params``, ``json``, ``content_type``; ``attempts`` and ``timeout`` to replace the own ones;
-            ``most`` bytes that the answer may have, :data:`ONE` by default.
+        :param request: ``params``, ``json``, ``content_type``, ``headers``; ``attempts`` and ``timeout`` to replace the own
+            ones; ``most`` bytes that the answer may have, :data:`ONE` by default.
         :return: the object.
         :raises SystemFailure: if the answer is longer.
         """
@@ -107,12 +140,14 @@ class Http:
         try:
             client = await self._client()
             sent = {"Accept-Encoding": "identity", **(headers or {})}
-            async with client.stream(
-                "GET", self.url + path, params=dict(params), headers=sent, timeout=limits
-            ) as response:
+            call = client.stream("GET", self.url + path, params=dict(params), headers=sent, timeout=limits)
+            async with contextlib.AsyncExitStack() as held:
+                # Some servers send no headers before the first line; that none comes, though bytes do, has an end, too.
+                response = await within(max(self.timeout, silence), held.enter_async_context(call))
                 if response.status_code != 200:
-                    content = await within(self.timeout, _read(response, REFUSAL, cut=True))
-                    raise self._failure(response, content, about)
+                    content = await within(self.timeout, _read(_pieces(response), REFUSAL, cut=True))
+                    said = Answer(response.status_code, response.headers.get("Retry-After", ""), content)
+                    raise self._failure(said, about)
                 rest = bytearray()
                 # Bytes, and not httpx's lines: those also end at U+0085 and its like, which JSON may hold as they are.
                 async for chunk in _pieces(response):
@@ -135,7 +170,7 @@ class Http:
             if refused := untrusted(self.url, error):
                 raise refused from error
             # An alert of TLS 1.3 that comes after the handshake passes httpx as it is, an OSError.
-            raise Unreachable(f"{about} from {self.url} broke: {_words(error)}") from error
+            raise Unreachable(f"{about} from {self.url} broke: {words(error)}") from error
 
     async def _tried(
         self,
@@ -181,33 +216,58 @@ class Http:
         """
         import httpx
 
-        options = dict(request)
-        timeout = options.pop("timeout", None) or self.timeout
-        # JSON is demanded of every write: Argo CD answers 415 to all else, as a guard against forged requests.
-        kind = options.pop("content_type", "application/json")
-        if options.get("json") is not None:
-            options["content"] = json.dumps(options.pop("json")).encode()
-        most = options.pop("most", None) or ONE
-        headers = {"Accept-Encoding": "gzip", **({} if method == "GET" else {"Content-Type": kind})}
+        call = self.asked(method, request)
         try:
             client = await self._client()
-            call = client.stream(method, self.url + path, headers=headers, timeout=timeout, **options)
-            response, content = await within(timeout, _exchanged(call, most))
+            exchange = client.stream(
+                method,
+                self.url + path,
+                headers=call.headers,
+                timeout=call.timeout,
+                params=call.params,
+                content=call.content,
+            )
+            answer = await within(call.timeout, _exchanged(exchange, call.most))
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             if refused := untrusted(self.url, error):
                 raise refused from error
             raise Unsent(
-                Unreachable(f"{self.url} does not answer: {_words(error)}", remedy="Is the server up?")
+                Unreachable(f"{self.url} does not answer: {words(error)}", remedy="Is the server up?")
             ) from error
         except httpx.InvalidURL as error:
             raise InvalidInput(f"{self.url} is no usable URL: {error}", field="host") from error
         except (httpx.HTTPError, OSError, asyncio.TimeoutError) as error:
-            raise Unreachable(f"{self.url} gave no whole answer about {about}: {_words(error)}") from error
-        if response.status_code == 429:
-            raise Unsent(self._failure(response, content, about))
-        if response.status_code not in _SUCCESS:
-            raise self._failure(response, content, about)
-        return content
+            raise Unreachable(f"{self.url} gave no whole answer about {about}: {words(error)}") from error
+        return self.judged(answer, about)
+
+    def asked(self, method: str, request: Mapping[str, Any]) -> Call:
+        """Say what is sent.
+
+        :param request: as for :meth:`object`.
+        :return: it.
+        """
+        # JSON is demanded of every write: Argo CD answers 415 to all else, as a guard against forged requests.
+        kind = {} if method == "GET" else {"Content-Type": request.get("content_type") or "application/json"}
+        body = request.get("json")
+        return Call(
+            {"Accept-Encoding": "gzip", **kind, **(request.get("headers") or {})},
+            request.get("params"),
+            None if body is None else json.dumps(body).encode(),
+            request.get("timeout") or self.timeout,
+            request.get("most") or ONE,
+        )
+
+    def judged(self, answer: Answer, about: str) -> bytes:
+        """Tell an answer that says success from any other.
+
+        :return: its body.
+        :raises Unsent: where the server cannot have acted.
+        :raises PipeOpsError: for any other answer.
+        """
+        if answer.status in _SUCCESS:
+            return answer.content
+        error = self._failure(answer, about)
+        raise Unsent(error) if answer.status == 429 else error
 
     async def _client(self) -> httpx.AsyncClient:
         """Return the open client, and remember its credential: servers send it back in what they say."""
@@ -215,9 +275,9 @@ class Http:
         remember_header(client.headers.get("Authorization", ""))
         return client
 
-    def _failure(self, response: httpx.Response, content: bytes, about: str) -> PipeOpsError:
-        error = self._error_of(response.status_code, content, about, self.url)
-        return pausing(error, response.headers.get("Retry-After", ""))
+    def _failure(self, answer: Answer, about: str) -> PipeOpsError:
+        error = self._error_of(answer.status, answer.content, about, self.url)
+        return pausing(error, answer.retry_after)
 
 
 def asked(
@@ -241,7 +301,7 @@ def asked(
     import httpx
 
     async def ask() -> dict[str, Any]:
-        async with httpx.AsyncClient(headers=dict(headers), verify=verify) as client:
+        async with httpx.AsyncClient(headers=dict(headers), verify=authorities(verify)) as client:
 
             async def opened() -> httpx.AsyncClient:
                 return client
@@ -297,10 +357,24 @@ class _Unpacker:
         return rest
 
 
-async def _exchanged(call: Any, most: int) -> tuple[httpx.Response, bytes]:
+async def _exchanged(call: Any, most: int) -> Answer:
     async with call as response:
-        good = response.status_code in _SUCCESS
-        return response, await _read(response, most if good else REFUSAL, cut=not good)
+        encoding, status = response.headers.get("Content-Encoding", ""), response.status_code
+        content = await collected(response.aiter_raw(), encoding, status, most)
+        return Answer(status, response.headers.get("Retry-After", ""), content)
+
+
+async def collected(chunks: AsyncIterator[bytes], encoding: str, status: int, most: int) -> bytes:
+    """Read an answer; of one that says no success, the beginning.
+
+    :param chunks: of its body, as they come.
+    :param encoding: its ``Content-Encoding``.
+    :param most: bytes that it may have, unpacked.
+    :return: its body.
+    :raises TooLong: if it is longer.
+    """
+    good = status in _SUCCESS
+    return await _read(_unpacked(chunks, encoding), most if good else REFUSAL, cut=not good)
 
 
 async def beginning(call: Any, most: int, seconds: float) -> tuple[httpx.Response, bytes]:
@@ -315,15 +389,15 @@ async def beginning(call: Any, most: int, seconds: float) -> tuple[httpx.Respons
 
     async def exchange() -> tuple[httpx.Response, bytes]:
         async with call as response:
-            return response, await _read(response, most, cut=True)
+            return response, await _read(_pieces(response), most, cut=True)
 
     return await within(seconds, exchange())
 
 
-async def _read(response: httpx.Response, most: int, *, cut: bool) -> bytes:
+async def _read(pieces: AsyncIterator[bytes], most: int, *, cut: bool) -> bytes:
     """Read an answer of at most so many bytes; of a longer one the beginning, or nothing."""
     content = bytearray()
-    async for piece in _pieces(response):
+    async for piece in pieces:
         content += piece
         if len(content) > most:
             if cut:
@@ -332,9 +406,13 @@ async def _read(response: httpx.Response, most: int, *, cut: bool) -> bytes:
     return bytes(content[:most])
 
 
-async def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:
-    unpacker = _Unpacker(response.headers.get("Content-Encoding", ""))
-    async for chunk in response.aiter_raw():
+def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:
+    return _unpacked(response.aiter_raw(), response.headers.get("Content-Encoding", ""))
+
+
+async def _unpacked(chunks: AsyncIterator[bytes], encoding: str) -> AsyncIterator[bytes]:
+    unpacker = _Unpacker(encoding)
+    async for chunk in chunks:
         for piece in unpacker.feed(chunk):
             yield piece
     if rest := unpacker.end():
@@ -365,7 +443,7 @@ def untrusted(url: str, error: Exception) -> AccessDenied | None:
     if "CERTIFICATE_VERIFY_FAILED" not in str(error):
         return None
     return AccessDenied(
-        f"the certificate of {url} is not trusted: {_words(error)}",
+        f"the certificate of {url} is not trusted: {words(error)}",
         remedy="Name the PEM file of a private authority in ca_file, and the host as the certificate names it.",
     )
 
@@ -430,10 +508,10 @@ def trusting(extra: Mapping[str, Any]) -> Any:
 
     :param extra: with ``ca_file`` and ``verify_tls``.
     :return: an SSL context; or whether the authorities of the machine count.
-    :raises InvalidInput: if the file cannot be read.
+    :raises InvalidInput: if the file cannot be read, or ``verify_tls`` is neither yes nor no.
     """
     given = str(extra.get("ca_file") or "")
-    return tls_context(given) if given else extra.get("verify_tls", True) is not False
+    return tls_context(given) if given else flag("verify_tls", extra.get("verify_tls"))
 
 
 def _object(content: bytes, about: str, url: str) -> dict[str, Any]:
@@ -479,5 +557,6 @@ def retry_after(value: str) -> float:
         return 0.0
 
 
-def _words(error: Exception) -> str:
+def words(error: Exception) -> str:
+    """Return what an error says, or is."""
     return str(error) or type(error).__name__

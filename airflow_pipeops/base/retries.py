@@ -12,6 +12,9 @@ from airflow_pipeops.exceptions import Unreachable
 
 Result = TypeVar("Result")
 
+#: A server that asks for a longer pause is not waited for within a call; seconds.
+LONGEST_PAUSE = 30.0
+
 
 def jittered(seconds: float, shortest: float = 0.5, longest: float = 1.0) -> float:
     """Vary a pause, so that those who began together do not come back together.
@@ -30,12 +33,12 @@ def pause(attempt: int, base: float = 0.5, longest: float = 8.0) -> float:
 
 
 def retried(call: Callable[[], Result], attempts: int) -> Result:
-    """Return what ``call`` returns, trying again while the other side is unreachable."""
+    """Return what ``call`` returns, trying again while the other side is unreachable, and not before it asks for that."""
     for attempt in range(attempts - 1):
         try:
             return call()
-        except Unreachable:
-            time.sleep(pause(attempt))
+        except Unreachable as error:
+            time.sleep(_pause_after(error, attempt))
     return call()
 
 
@@ -44,6 +47,12 @@ async def aretried(call: Callable[[], Awaitable[Result]], attempts: int) -> Resu
     for attempt in range(attempts - 1):
         try:
             return await call()
-        except Unreachable:
-            await asyncio.sleep(pause(attempt))
+        except Unreachable as error:
+            await asyncio.sleep(_pause_after(error, attempt))
     return await call()
+
+
+def _pause_after(error: Unreachable, attempt: int) -> float:
+    if error.retry_after > LONGEST_PAUSE:
+        raise error
+    return pause(attempt) + error.retry_after

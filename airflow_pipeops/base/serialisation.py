@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import fields
 from datetime import timedelta
@@ -55,7 +56,8 @@ def _typed(hint: Any, value: Any) -> Any:
     if get_origin(hint) is tuple and isinstance(value, (list, tuple)):
         return tuple(_typed(get_args(hint)[0], item) for item in value)
     if hint is timedelta and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return timedelta(seconds=value)
+        with contextlib.suppress(ValueError, OverflowError):  # not a number, or longer than all time
+            return timedelta(seconds=value)
     if isinstance(hint, type) and issubclass(hint, JsonForm) and isinstance(value, Mapping):
         return hint.from_json(value)
     return value

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
@@ -82,25 +79,3 @@ def root(conn_id: str, connection: Any) -> ObjectStoragePath:
             value=uri,
             remedy="Set the host to a URI such as file:///srv/data or s3://bucket/prefix.",
         ) from error
-
-
-def write_whole(target: ObjectStoragePath, content: bytes) -> None:
-    """Write a file whole or not at all: object stores do so themselves, a folder needs a rename.
-
-    :param target: whose folder is made where it is not there.
-    :param content: of the file.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.protocol != "file":
-        target.write_bytes(content)
-        return
-    final = Path(target.path)
-    unfinished = final.with_name(f".{uuid.uuid4().hex}")  # not longer than the name itself may be
-    try:
-        with unfinished.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(final)
-    finally:
-        unfinished.unlink(missing_ok=True)

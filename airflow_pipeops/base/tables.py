@@ -6,7 +6,7 @@ import hashlib
 import io
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,11 +30,13 @@ class Table:
     :param frame: the rows of all files, in the order of the files.
     :param digest: SHA-256 of the file's bytes; of several files, SHA-256 of their sorted hex digests, one a line.
     :param files: the URIs.
+    :param digests: URI -> SHA-256 of the file's bytes.
     """
 
     frame: pd.DataFrame
     digest: str
     files: tuple[str, ...]
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -69,7 +71,7 @@ def read(
     names = files(field, data)
     for name in names:
         _suffix(name, field)
-    contents = {name: _content(_path(name, storage_conn_id), name, field) for name in dict.fromkeys(names)}
+    contents = {name: content_of(name, field, storage_conn_id) for name in dict.fromkeys(names)}
     digests = [hashlib.sha256(contents[name]).hexdigest() for name in names]
     csv = {name: content for name, content in contents.items() if _suffix(name, field) in _CSV}
     found = {
@@ -82,7 +84,7 @@ def read(
         digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()
     )
     frame = frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
-    return Table(frame, digest, tuple(names))
+    return Table(frame, digest, tuple(names), dict(zip(names, digests, strict=True)))
 
 
 def exact(table: Any, *, doubles: bool = False) -> pd.DataFrame:
@@ -152,8 +154,23 @@ def _path(name: str, storage_conn_id: str | None) -> ObjectStoragePath:
     return ObjectStoragePath(name, conn_id=root.conn_id) if "://" in name else root / name
 
 
-def _content(path: ObjectStoragePath, name: str, field: str) -> bytes:
+def content_of(name: str, field: str, storage_conn_id: str | None = None, most: int | None = None) -> bytes:
+    """Read the bytes of a file.
+
+    :param name: its URI or path.
+    :param field: the name under which the reader knows the value, for errors.
+    :param storage_conn_id: as for :func:`read`.
+    :param most: bytes that it may have; ``None`` for any number.
+    :return: its bytes.
+    :raises NotFound: if it is not there.
+    :raises InvalidInput: if it is larger.
+    """
+    path = _path(name, storage_conn_id)
     try:
+        if most is not None and (size := path.stat().st_size) > most:
+            raise InvalidInput(
+                f"{name} has {size:,} bytes, more than {most:,}", field=field, value=name, remedy="Sample it."
+            )
         content: bytes = path.read_bytes()
     except (FileNotFoundError, IsADirectoryError) as error:
         raise NotFound(f"{field}: there is no file {name}", remedy="Check the URI.") from error

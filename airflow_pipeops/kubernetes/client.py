@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_pipeops.base.arguments import object_name
-from airflow_pipeops.base.documents import Json, map_, maps, text
+from airflow_pipeops.base.documents import map_, maps, text
 from airflow_pipeops.base.http import MANY, Http
 from airflow_pipeops.exceptions import BadResponse, NotFound
+from airflow_pipeops.kubernetes.calls import ManyCalls
 from airflow_pipeops.kubernetes.errors import Expired, error_of
 from airflow_pipeops.kubernetes.kinds import (
     ACCESS_REVIEWS,
@@ -43,6 +44,8 @@ class KubernetesClient(Watching):
     :param attempts: how often a call is tried at most.
     :param pause: seconds before the second attempt; it doubles from there, with jitter.
     :param namespace: default namespace for who asks for :attr:`namespace`; the client itself uses none.
+    :param many: hundreds of calls are made; see :class:`~airflow_pipeops.kubernetes.calls.ManyCalls`, whose import is not
+        worth it for a few.
     """
 
     def __init__(
@@ -53,10 +56,15 @@ class KubernetesClient(Watching):
         attempts: int = 4,
         pause: float = 0.5,
         namespace: str = "",
+        many: bool = False,
     ) -> None:
         self.namespace = namespace
         self._connection = Connection(source, timeout)
-        self._http = Http("", self._opened, error_of, timeout=timeout, attempts=attempts, pause=pause)
+        options: dict[str, Any] = {"timeout": timeout, "attempts": attempts, "pause": pause}
+        if many:
+            self._http: Http = ManyCalls(self._connection, "", self._opened, error_of, **options)
+        else:
+            self._http = Http("", self._opened, error_of, **options)
 
     async def __aenter__(self) -> KubernetesClient:
         return self
@@ -165,20 +173,29 @@ class KubernetesClient(Watching):
         )
 
     async def apply(
-        self, kind: Kind, body: Mapping[str, Any], manager: str, *, force: bool = False, dry: bool = False
+        self,
+        kind: Kind,
+        body: Mapping[str, Any],
+        manager: str,
+        *,
+        force: bool = False,
+        dry: bool = False,
+        strict: bool = True,
     ) -> dict[str, Any]:
-        """Apply an object on the server, with its fields looked at strictly.
+        """Apply an object on the server.
 
         :param body: what is wanted; with a ``resourceVersion``, only over that version.
         :param manager: whose the fields are.
         :param force: take fields from other managers.
         :param dry: only say what it would be.
+        :param strict: refuse fields that the kind does not have.
         :return: the object as it is now, or would be.
         :raises FieldConflict: if another manager holds a field.
         :raises Conflict: if the object is not at that version.
         """
         namespace, name = name_of(body)
-        params = {"fieldManager": manager, "force": str(force).lower(), "fieldValidation": "Strict"}
+        validation = "Strict" if strict else "Ignore"
+        params = {"fieldManager": manager, "force": str(force).lower(), "fieldValidation": validation}
         return await self._http.object(
             "PATCH",
             kind.path(namespace, object_name(name)),
@@ -260,11 +277,14 @@ class KubernetesClient(Watching):
         )
         return told.split("\n")[-tail - 1 :] if not told.endswith("\n") else told.split("\n")[-tail - 1 : -1]
 
-    async def log_from(self, namespace: str, pod: str, container: str, since: str = "") -> list[str]:
+    async def log_from(
+        self, namespace: str, pod: str, container: str, since: str = ""
+    ) -> tuple[list[str], bool]:
         """Read a container's log on from a moment.
 
         :param since: a moment as the log itself writes them; the server takes its whole second. Empty: from the beginning.
-        :return: its next lines, each with the moment it was written at, as far as one answer holds them.
+        :return: its next lines, each with the moment it was written at, as far as one answer holds them; and whether there
+            was more.
         """
         params = {"container": container, "timestamps": "true", "limitBytes": str(_MOST_LOG_PART)}
         if since:
@@ -276,8 +296,9 @@ class KubernetesClient(Watching):
             most=2 * _MOST_LOG_PART,
         )
         *whole, rest = told.split("\n")
+        more = len(told.encode()) >= _MOST_LOG_PART
         # What an answer's limit cut comes whole with the next one.
-        return whole + ([rest] if rest and len(told.encode()) < _MOST_LOG_PART else [])
+        return whole + ([rest] if rest and not more else []), more
 
     async def served(self, version: str) -> dict[str, tuple[str, bool]]:
         """Ask which kinds the server has in one version of a group.
@@ -285,31 +306,19 @@ class KubernetesClient(Watching):
         :param version: group and version as a manifest says them, for example ``apps/v1``.
         :return: kind -> its name in paths, and whether its objects are in namespaces; empty where it has no such version.
         """
-        path = f"/apis/{version}" if "/" in version else f"/api/{version}"
+        group, _, number = version.rpartition("/")
+        path = Kind(group, number, "").path().rstrip("/")
         try:
             answer = await self._http.object("GET", path, about=f"the kinds of {version}", most=MANY)
         except NotFound:
             return {}
-        listed = answer.get("resources")
         return {
-            str(one.get("kind")): (str(one.get("name")), bool(one.get("namespaced")))
-            for one in (listed if isinstance(listed, list) else ())
-            if isinstance(one, dict) and "/" not in str(one.get("name"))
+            text(one.get("kind")): (text(one.get("name")), one.get("namespaced") is True)
+            for one in maps(answer.get("resources"))
+            if "/" not in text(one.get("name"))
         }
 
     # ---- the server itself -------------------------------------------------------------------------------------------
-
-    async def resources(self, version: str) -> list[Json]:
-        """Return the kinds of an API version, as the server tells them.
-
-        :param version: group and version, as a manifest says them.
-        :return: the kinds.
-        :raises NotFound: if it serves no such version.
-        """
-        group, _, number = version.rpartition("/")
-        path = Kind(group, number, "").path().rstrip("/")
-        answer = await self._http.object("GET", path, about=f"the kinds of {version}", most=MANY)
-        return maps(answer.get("resources"))
 
     async def preferred(self, group: str) -> str:
         """Return a group with the version of it that the server prefers; empty if it serves none."""

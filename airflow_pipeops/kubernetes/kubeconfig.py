@@ -11,20 +11,29 @@ import binascii
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import yaml
 
+from airflow_pipeops.base.authorities import changed
 from airflow_pipeops.base.documents import map_, maps, parsed
 from airflow_pipeops.base.http import tls_context
+from airflow_pipeops.redaction import remember_header
 
 if TYPE_CHECKING:
+    import aiohttp
     import httpx
 
 #: Where a pod finds its own account.
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+_HEADERS = {"Accept": "application/json", "User-Agent": "airflow-pipeops"}
+#: Seconds for which a connection is kept that nobody uses: servers and what is before them close theirs after longer.
+_KEPT = 5.0
 _PLAIN = {
     "token",
     "tokenFile",
@@ -70,7 +79,7 @@ Source = Callable[[], Awaitable[Endpoint]]
 
 
 class Connection:
-    """Keeps an HTTP client open for an endpoint, and makes a new one when something about the endpoint changes.
+    """Keeps HTTP clients open for an endpoint, and makes new ones when something about the endpoint changes.
 
     :param source: returns the endpoint.
     :param timeout: seconds for one call.
@@ -80,34 +89,79 @@ class Connection:
         self._source, self._timeout = source, timeout
         self._endpoint: Endpoint | None = None
         self._client: httpx.AsyncClient | None = None
+        self._session: aiohttp.ClientSession | None = None
+        self._tls: Any = None
+        self._proxied = False
 
     @property
     def url(self) -> str:
         """The base URL; empty before the first call."""
         return self._endpoint.url.rstrip("/") if self._endpoint else ""
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers that say who calls."""
+        authorization = self._endpoint.authorization if self._endpoint else ""
+        return {**_HEADERS, **({"Authorization": authorization} if authorization else {})}
+
+    @property
+    def server_name(self) -> str | None:
+        """The name that the server's certificate must bear; ``None`` for the URL's."""
+        return (self._endpoint and self._endpoint.server_name) or None
+
     async def opened(self) -> httpx.AsyncClient:
         """Return the client for the endpoint as it is now."""
-        found = await self._source()
-        kept = self._endpoint and replace(self._endpoint, authorization=found.authorization)
-        before = self._client
-        if before is None or found != kept:
-            self._client = self._make(found)
-            if before is not None:
-                # A stream that is still open on it ends, and is taken up again by its reader.
-                await before.aclose()
-        assert self._client is not None
-        if found.authorization:
+        endpoint = await self._now()
+        if self._client is None:
+            self._client = self._make(endpoint)
+        if endpoint.authorization:
             # A new token is no reason to break the streams that the old one opened.
-            self._client.headers["Authorization"] = found.authorization
-        self._endpoint = found
+            self._client.headers["Authorization"] = endpoint.authorization
         return self._client
 
+    async def session(self) -> aiohttp.ClientSession | None:
+        """Return a client for many calls to the endpoint as it is now.
+
+        :return: the client; ``None`` where the way leads through a proxy, which the other client knows better.
+        """
+        endpoint = await self._now()
+        if self._proxied:
+            return None
+        if self._session is None:
+            import aiohttp
+
+            connector = aiohttp.TCPConnector(ssl=self._tls, keepalive_timeout=_KEPT)
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._timeout),
+                auto_decompress=False,
+            )
+            # It would make a DELETE or a PUT again whose answer was lost, and each read twice as often as it was told.
+            self._session._retry_connection = False
+        remember_header(endpoint.authorization)
+        return self._session
+
+    async def _now(self) -> Endpoint:
+        found = await self._source()
+        kept = self._endpoint and replace(self._endpoint, authorization=found.authorization)
+        if found == kept:
+            self._endpoint = found
+        else:
+            self._tls, self._proxied = _verify(found), bool(found.proxy) or _proxied(found.url)
+            self._endpoint = found
+            # A stream that is still open ends, and is taken up again by its reader.
+            await self.close()
+        return self._endpoint  # by then, another call may have found a newer one
+
     async def close(self) -> None:
-        """Close the client."""
-        if self._client is not None:
-            await self._client.aclose()
-            self._client = None
+        """Close the clients."""
+        client, self._client = self._client, None
+        session, self._session = self._session, None
+        if client is not None:
+            await client.aclose()
+        if session is not None:
+            await session.close()
 
     def _make(self, endpoint: Endpoint) -> httpx.AsyncClient:
         import httpx
@@ -116,13 +170,25 @@ class Connection:
             request.extensions["sni_hostname"] = endpoint.server_name
 
         return httpx.AsyncClient(
-            headers={"Accept": "application/json", "User-Agent": "airflow-pipeops"},
-            verify=_verify(endpoint),
+            headers=_HEADERS,
+            verify=self._tls,
             event_hooks={"request": [name_server]} if endpoint.server_name else {},
             timeout=self._timeout,
             proxy=endpoint.proxy or None,
             follow_redirects=False,
         )
+
+
+def _proxied(url: str) -> bool:
+    """Whether the environment names a proxy for a URL; where httpx may see it otherwise than urllib, it does."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # for example https://[::1: who calls it says so
+        return False
+    proxies, host = getproxies(), parts.hostname or ""
+    # Of NO_PROXY, .example.com names example.com itself, too, to urllib alone.
+    below = f".{host}" in proxies.get("no", "").lower().replace(" ", "").split(",")
+    return bool((parts.scheme in proxies or "all" in proxies) and (below or not proxy_bypass(host)))
 
 
 def pod_endpoint() -> Endpoint | None:
@@ -176,6 +242,21 @@ def config_endpoint(config: Any, context: str = "", folder: Path | None = None) 
 
 
 def _verify(endpoint: Endpoint) -> Any:
+    import ssl
+
+    named = (endpoint.ca_file, endpoint.ca_data, endpoint.cert_file, endpoint.cert_data)
+    if endpoint.verify and not any(named):
+        paths = ssl.get_default_verify_paths()
+        return _authorities(paths.cafile, paths.capath, changed(paths.cafile))
+    return _context(endpoint)
+
+
+@lru_cache(maxsize=1)
+def _authorities(file: str | None, folder: str | None, changed: int) -> Any:
+    return _context(Endpoint(""))
+
+
+def _context(endpoint: Endpoint) -> Any:
     import ssl
 
     with TemporaryDirectory() as folder:

@@ -29,7 +29,7 @@ class Position(JsonForm):
 async def read_on(
     client: KubernetesClient, namespace: str, pod: str, container: str, position: Position
 ) -> tuple[list[str], Position]:
-    """Read what a container has written since.
+    """Read what a container has written since, up to now: one that writes all the time is left at that.
 
     :param position: how far it was read.
     :return: its new lines without the moments, and how far it is read now.
@@ -38,13 +38,13 @@ async def read_on(
     lines: list[str] = []
     while True:
         try:
-            part = await client.log_from(namespace, pod, container, position.since)
+            part, more = await client.log_from(namespace, pod, container, position.since)
         except InvalidInput:
             return lines, position  # it has not begun yet
         fresh, position = after(part, position)
-        if not fresh:
-            return lines, position
         lines += fresh
+        if not (fresh and more):
+            return lines, position
 
 
 def after(lines: Sequence[str], position: Position) -> tuple[list[str], Position]:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_pipeops.base import arguments as check
+from airflow_pipeops.base.http import trusting
 from airflow_pipeops.exceptions import InvalidInput
 
 _WORD = re.compile("[a-z]+")
@@ -25,6 +26,7 @@ _WORD = re.compile("[a-z]+")
         (lambda: check.one_of("mode", "x", ("a", "b")), "mode", "mode is 'x'. Use one of a, b."),
         (lambda: check.one_of("mode", "x", ("a",), called="the mode"), "mode", "the mode 'x' is unknown"),
         (lambda: check.one_of("mode", "x", ("a",), remedy="Use a."), "mode", "mode is 'x'. Use a."),
+        (lambda: check.flag("verify_tls", "no", of="it"), "verify_tls", "verify_tls of it is 'no'"),
         (lambda: check.matching("name", "A", _WORD, "a word", "Use a-z."), "name", "name 'A' is not a word"),
         (lambda: check.matching("name", None, _WORD, "a word", "Use a-z."), "name", "None is not a word"),
         (lambda: check.matching("name", "a\n", _WORD, "a word", "", called="it"), "name", "it 'a.n' is not"),
@@ -91,3 +93,22 @@ def test_files_are_names_or_refused(value: list[Any]) -> None:
     else:
         with pytest.raises(InvalidInput):
             check.files("data", value)
+
+
+@pytest.mark.parametrize(
+    ("value", "yes"),
+    [
+        (True, True),
+        ("true", True),
+        ("False", False),
+        (False, False),
+        ("false", False),
+        ("", True),
+        (None, True),
+    ],
+)
+def test_a_yes_or_no_may_come_as_a_text_as_in_the_uri_of_a_connection(value: Any, yes: bool) -> None:
+    assert check.flag("verify_tls", value) is yes
+    assert trusting({"verify_tls": value}) is yes
+    if value in (None, ""):
+        assert check.flag("any_namespace", value, default=False) is False

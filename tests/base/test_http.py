@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ from airflow_pipeops.kubernetes.client import KubernetesClient
 from airflow_pipeops.kubernetes.kinds import PODS
 from airflow_pipeops.kubernetes.kubeconfig import Endpoint
 from airflow_pipeops.models.registry import Registry
-from airflow_pipeops.serving import verification
+from airflow_pipeops.serving.api import verification
 
 TOKEN = "Zk9+wQ/7xR2-pL4_vN8"
 
@@ -95,15 +96,19 @@ def argocd(url: str) -> Any:
     return asyncio.run(ask())
 
 
-def kubernetes(url: str) -> Any:
+def kubernetes(url: str, *, many: bool = False) -> Any:
     async def source() -> Endpoint:
         return Endpoint(url, f"Bearer {TOKEN}")
 
     async def ask() -> Any:
-        async with KubernetesClient(source, attempts=1, timeout=20) as client:
+        async with KubernetesClient(source, attempts=1, timeout=20, many=many) as client:
             return await client.get(PODS, "web", "ns")
 
     return asyncio.run(ask())
+
+
+def kubernetes_often(url: str) -> Any:
+    return kubernetes(url, many=True)
 
 
 def mlflow(url: str) -> Any:
@@ -117,7 +122,13 @@ def model(url: str, **tls: Any) -> Any:
     )
 
 
-CLIENTS = {"argocd": argocd, "kubernetes": kubernetes, "mlflow": mlflow, "model": model}
+CLIENTS = {
+    "argocd": argocd,
+    "kubernetes": kubernetes,
+    "kubernetes, often": kubernetes_often,
+    "mlflow": mlflow,
+    "model": model,
+}
 #: Every way in which a server may send a token back, as (what it is, how it looks, what must not be left of it).
 FORMS = {
     "plain": TOKEN,
@@ -135,8 +146,8 @@ FORMS = {
 @pytest.mark.parametrize("status", [400, 401, 500])
 @pytest.mark.parametrize("client", CLIENTS)
 def test_a_token_that_a_server_sends_back_is_not_told(client: str, status: int, monkeypatch: Any) -> None:
-    if client == "mlflow":
-        monkeypatch.setattr("airflow_pipeops.models.registry._ATTEMPTS", 1)
+    monkeypatch.setattr("airflow_pipeops.models.registry._ATTEMPTS", 1)
+    monkeypatch.setattr(verification, "_ATTEMPTS", 1)
     sent = [b""]
     with serving(lambda handler: send(handler, status, sent[0])) as url:
         for form, text in FORMS.items():
@@ -144,7 +155,7 @@ def test_a_token_that_a_server_sends_back_is_not_told(client: str, status: int, 
             for filling in ("x" * 188 + " ", "x" * 985 + " "):
                 said = f"{filling}you sent {text} here"
                 body = {"message": said, "error": said, "error_code": "BAD_REQUEST", "code": 3}
-                if client == "kubernetes":
+                if client.startswith("kubernetes"):
                     body |= {"kind": "Status", "code": status}
                 for sent[0] in (json.dumps(body).encode(), said.encode()):
                     with pytest.raises(PipeOpsError) as caught:
@@ -164,6 +175,7 @@ def endless(handler: BaseHTTPRequestHandler) -> None:
         handler.wfile.write(b"x" * 1024 * 1024)
 
 
+@cache
 def bomb(size: int) -> bytes:
     """Zeros of so many bytes, packed a thousandfold smaller."""
     packer = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS | 16)
@@ -171,15 +183,12 @@ def bomb(size: int) -> bytes:
     return b"".join(packer.compress(block) for _ in range(size // len(block))) + packer.flush()
 
 
-PACKED = bomb(256 * 1024**2)
-
-
 def exploding(handler: BaseHTTPRequestHandler) -> None:
-    send(handler, 200, PACKED, Content_Encoding="gzip")
+    send(handler, 200, bomb(256 * 1024**2), Content_Encoding="gzip")
 
 
 @pytest.mark.parametrize("answer", [endless, exploding], ids=["endless", "zeros without end"])
-@pytest.mark.parametrize("client", ["argocd", "kubernetes", "mlflow", "model"])
+@pytest.mark.parametrize("client", CLIENTS)
 def test_an_answer_is_read_up_to_what_its_call_states(client: str, answer: Any) -> None:
     calls = []
 
@@ -196,7 +205,7 @@ def test_an_answer_is_read_up_to_what_its_call_states(client: str, answer: Any) 
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024  # kilobytes
 
 
-@pytest.mark.parametrize("client", ["argocd", "kubernetes", "mlflow"])
+@pytest.mark.parametrize("client", ["argocd", "kubernetes", "kubernetes, often", "mlflow"])
 def test_of_an_endless_refusal_the_beginning_is_told(client: str) -> None:
     def refuse(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(403)

@@ -7,11 +7,20 @@ import base64
 import pytest
 
 from airflow_pipeops.exceptions import InvalidInput
-from airflow_pipeops.redaction import MASK, MOST, cleaned, excerpt, redacted, remember, remember_header
+from airflow_pipeops.redaction import (
+    MASK,
+    MOST,
+    cleaned,
+    excerpt,
+    redacted,
+    remember,
+    remember_header,
+    secrets_in,
+)
 
 
 @pytest.mark.timeout(20)
-@pytest.mark.parametrize("unit", ["x", "a.", "a-b", "x=", "token", "token ", "://", "a+"])
+@pytest.mark.parametrize("unit", ["x", "a.", "a-b", "x=", "token", "token ", "://", "a+", "eyJ-"])
 def test_a_long_text_takes_no_time(unit: str) -> None:
     assert redacted(unit * 100_000)
 
@@ -89,3 +98,22 @@ def test_nesting_without_end_is_left_to_whoever_refuses_it() -> None:
     for _ in range(100_000):
         deep = [deep]
     assert isinstance(cleaned(deep), list)
+
+
+def test_where_the_secrets_are_is_told_as_they_are_taken_out() -> None:
+    text = 'https://ann:geheim@host/x?token=abc12345 and "password": "open sesame", eyJhbGci1.eyJzdWIi2.abc'
+    found = sorted(set(secrets_in(text)))
+    assert [text[start:end] for start, end in found] == [
+        "ann:geheim",
+        "abc12345",
+        '"open sesame"',
+        "eyJhbGci1.eyJzdWIi2.abc",
+    ]
+
+
+def test_a_web_token_behind_a_hyphen_goes() -> None:
+    assert redacted("a-eyJhbGci1.eyJzdWIi2.abc b") == f"a-{MASK} b"
+    assert redacted("It is eyJhbGci1.eyJzdWIi2.abcdef. Or") == f"It is {MASK}. Or", (
+        "a sentence may end with it"
+    )
+    assert redacted(".".join(["eyJhbGci1.eyJzdWIi2.abcdef"] * 2)) == f"{MASK}.{MASK}"

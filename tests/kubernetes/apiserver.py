@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import parse_qs, unquote
 
 import uvicorn
@@ -163,7 +163,7 @@ class ApiServer(Objects):
         if fault and fault.kind == "delay":
             await asyncio.sleep(fault.seconds)
         if fault and fault.kind == "drop":
-            raise _Cut
+            _cut(send)
         if fault and fault.kind == "status":
             extra = {"retry-after": fault.retry_after} if fault.retry_after else {}
             return await _send(send, fault.status, status(fault.status, "", "told to fail"), extra)
@@ -177,7 +177,7 @@ class ApiServer(Objects):
         except Refused as refused:
             answer = refused.code, refused.body
         if fault and fault.kind == "lose":
-            raise _Cut
+            _cut(send)
         await _send(send, *answer, truncate=bool(fault and fault.kind == "truncate"))
 
     def _strike(self, method: str, path: str) -> Fault | None:
@@ -451,6 +451,7 @@ class ApiServer(Objects):
             kept = after if sub == "status" else found
             after = {**(found if sub == "status" else after), "status": kept.get("status", {})}
         after = copy.deepcopy(after)
+        refuse_change(kind.plural, found, after)
         managed.updated(found, after, manager)
         return self.store(kind, found, after)
 
@@ -526,6 +527,12 @@ class ApiServer(Objects):
 
 class _Cut(Exception):
     """Ends a response without its end: the connection is closed."""
+
+
+def _cut(send: Any) -> NoReturn:
+    """Close the connection without an answer; uvicorn alone would answer 500."""
+    send.__self__.transport.abort()
+    raise _Cut
 
 
 @contextmanager

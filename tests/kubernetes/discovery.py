@@ -10,6 +10,7 @@ from tests.kubernetes.objects import Kept, Object
 
 #: Of kinds whose name does not follow from their plural.
 _NAMES = {
+    "inferenceservices": "InferenceService",
     "appprojects": "AppProject",
     "configmaps": "ConfigMap",
     "customresourcedefinitions": "CustomResourceDefinition",

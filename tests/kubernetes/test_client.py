@@ -24,6 +24,7 @@ from airflow_pipeops.kubernetes.errors import Expired, error_of
 from airflow_pipeops.kubernetes.kinds import PODS, Kind
 from airflow_pipeops.kubernetes.kubeconfig import Endpoint
 from tests.kubernetes.apiserver import ApiServer, Fault, serving
+from tests.threads import repeated
 
 THINGS = Kind("example.com", "v1", "things")
 PLAIN = ("example.com", "v1", "things")
@@ -34,6 +35,10 @@ STATED = Kind("example.com", "v1", "stateds")
 def api() -> Iterator[ApiServer]:
     with serving(PLAIN, ("example.com", "v1", "stateds", True), bookmarks=0.1) as server:
         yield server
+
+
+#: Clients for a few calls, and for hundreds.
+BOTH = pytest.mark.parametrize("many", [False, True], ids=["few", "many"])
 
 
 def run(api: ApiServer, work: Callable[[KubernetesClient], Awaitable[Any]], **options: Any) -> Any:
@@ -53,7 +58,8 @@ def thing(name: str, **spec: Any) -> dict[str, Any]:
     return {"metadata": {"name": name, "namespace": "ns", "labels": {"team": "a"}}, "spec": spec}
 
 
-def test_create_get_list_patch_replace_delete(api: ApiServer) -> None:
+@BOTH
+def test_create_get_list_patch_replace_delete(api: ApiServer, many: bool) -> None:
     async def story(client: KubernetesClient) -> None:
         made = await client.create(THINGS, thing("one", size=1), "ns")
         assert made["metadata"]["uid"]
@@ -74,10 +80,11 @@ def test_create_get_list_patch_replace_delete(api: ApiServer) -> None:
         with pytest.raises(NotFound, match=r"things.example.com ns/one does not exist"):
             await client.get(THINGS, "one", "ns")
 
-    run(api, story)
+    run(api, story, many=many)
 
 
-def test_a_patch_with_a_precondition_holds_only_for_that_version(api: ApiServer) -> None:
+@BOTH
+def test_a_patch_with_a_precondition_holds_only_for_that_version(api: ApiServer, many: bool) -> None:
     api.put(*PLAIN, thing("one", size=1))
 
     async def story(client: KubernetesClient) -> None:
@@ -86,7 +93,7 @@ def test_a_patch_with_a_precondition_holds_only_for_that_version(api: ApiServer)
         with pytest.raises(Conflict):
             await client.patch(THINGS, "one", {"spec": {"size": 3}}, "ns", resource_version=version)
 
-    run(api, story)
+    run(api, story, many=many)
     assert api.read("things", "ns", "one")["spec"] == {"size": 2}  # type: ignore[index]
 
 
@@ -102,7 +109,8 @@ def test_the_status_subresource_is_a_path_of_its_own(api: ApiServer) -> None:
     run(api, story)
 
 
-def test_a_long_list_comes_in_pages_and_starts_over_when_it_expired(api: ApiServer) -> None:
+@BOTH
+def test_a_long_list_comes_in_pages_and_starts_over_when_it_expired(api: ApiServer, many: bool) -> None:
     for number in range(600):
         api.put(*PLAIN, thing(f"t{number:03}"))
 
@@ -111,7 +119,7 @@ def test_a_long_list_comes_in_pages_and_starts_over_when_it_expired(api: ApiServ
         assert len(listing.items) == len({item["metadata"]["name"] for item in listing.items}) == 600
         assert listing.resource_version
 
-    run(api, story)
+    run(api, story, many=many)
     assert len(api.requests) == 3
 
 
@@ -139,9 +147,14 @@ def test_every_status_becomes_the_error_that_it_means(code: int, error: type[Pip
     assert type(error_of(code, b"<html>", "x", "http://c")) is error
 
 
-def test_a_cluster_without_the_kind_says_so(api: ApiServer) -> None:
+@BOTH
+def test_a_cluster_without_the_kind_says_so(api: ApiServer, many: bool) -> None:
     with pytest.raises(NotFound, match="CRDs installed"):
-        run(api, lambda client: client.get(Kind("argoproj.io", "v1alpha1", "applications"), "x", "ns"))
+        run(
+            api,
+            lambda client: client.get(Kind("argoproj.io", "v1alpha1", "applications"), "x", "ns"),
+            many=many,
+        )
 
 
 @pytest.mark.parametrize("name", ["", None])
@@ -151,55 +164,88 @@ def test_a_missing_name_never_becomes_a_call_about_all(api: ApiServer, name: Any
     assert api.requests == []
 
 
-def test_a_refused_credential_is_tried_once_and_not_told(api: ApiServer) -> None:
+@BOTH
+def test_a_refused_credential_is_tried_once_and_not_told(api: ApiServer, many: bool) -> None:
     with pytest.raises(AccessDenied) as caught:
-        run(api, lambda client: client.get(THINGS, "one", "ns"), authorization="Bearer s3cr3t")
+        run(api, lambda client: client.get(THINGS, "one", "ns"), authorization="Bearer s3cr3t", many=many)
     assert "s3cr3t" not in str(caught.value)
     assert len(api.requests) == 1
 
 
-def test_a_busy_server_is_left_alone_for_as_long_as_it_asks(api: ApiServer) -> None:
+@BOTH
+def test_a_busy_server_is_left_alone_for_as_long_as_it_asks(api: ApiServer, many: bool) -> None:
     api.put(*PLAIN, thing("one"))
     api.faults = [Fault("status", status=429, retry_after="1", count=1)]
     begun = time.monotonic()
-    assert run(api, lambda client: client.get(THINGS, "one", "ns"))
+    assert run(api, lambda client: client.get(THINGS, "one", "ns"), many=many)
     assert time.monotonic() - begun >= 1
     # Longer than a call may take: given up at once, and how long it asked for is known.
     api.faults, api.requests = [Fault("status", status=503, retry_after="3600")], []
     with pytest.raises(Unreachable) as caught:
-        run(api, lambda client: client.get(THINGS, "one", "ns"))
+        run(api, lambda client: client.get(THINGS, "one", "ns"), many=many)
     assert caught.value.retry_after == 3600
     assert len(api.requests) == 1
 
 
+@BOTH
 @pytest.mark.parametrize("kind", ["drop", "truncate", "status"])
-def test_reads_survive_a_server_that_dies_in_mid_answer(api: ApiServer, kind: str) -> None:
+def test_reads_survive_a_server_that_dies_in_mid_answer(api: ApiServer, kind: str, many: bool) -> None:
     api.put(*PLAIN, thing("one"))
     api.faults = [Fault(kind, count=2)]
-    assert run(api, lambda client: client.get(THINGS, "one", "ns"))["metadata"]["name"] == "one"
+    assert run(api, lambda client: client.get(THINGS, "one", "ns"), many=many)["metadata"]["name"] == "one"
     assert len(api.requests) == 3
 
 
-def test_a_write_whose_answer_was_lost_is_not_repeated(api: ApiServer) -> None:
+@BOTH
+def test_a_write_whose_answer_was_lost_is_not_repeated(api: ApiServer, many: bool) -> None:
     api.put(*PLAIN, thing("one", size=1))
     api.faults = [Fault("lose", method="PATCH", count=1)]
     with pytest.raises(Unreachable):
-        run(api, lambda client: client.patch(THINGS, "one", {"spec": {"size": 2}}, "ns"))
+        run(api, lambda client: client.patch(THINGS, "one", {"spec": {"size": 2}}, "ns"), many=many)
     assert api.requests == ["PATCH /apis/example.com/v1/namespaces/ns/things/one"]
     assert api.read("things", "ns", "one")["spec"] == {"size": 2}  # type: ignore[index]
 
 
-def test_a_stalled_answer_ends(api: ApiServer) -> None:
+@BOTH
+@pytest.mark.parametrize(
+    ("method", "write"),
+    [
+        ("PUT", lambda client: client.replace(THINGS, thing("one", size=2), "ns")),
+        ("DELETE", lambda client: client.delete(THINGS, "one", "ns")),
+    ],
+    ids=["replace", "delete"],
+)
+def test_nor_is_one_that_libraries_think_harmless(
+    api: ApiServer, method: str, write: Callable[[KubernetesClient], Awaitable[Any]], many: bool
+) -> None:
+    api.put(*PLAIN, thing("one", size=1))
+    api.faults = [Fault("lose", method=method)]
+    with pytest.raises(Unreachable, match=r"gave no whole answer"):
+        run(api, write, many=many)
+    assert api.requests == [f"{method} /apis/example.com/v1/namespaces/ns/things/one"]
+
+
+@BOTH
+def test_a_read_is_tried_as_often_as_was_told(api: ApiServer, many: bool) -> None:
+    api.faults = [Fault("drop")]
+    with pytest.raises(Unreachable, match=r"gave no whole answer"):
+        run(api, lambda client: client.get(THINGS, "one", "ns"), attempts=3, many=many)
+    assert len(api.requests) == 3
+
+
+@BOTH
+def test_a_stalled_answer_ends(api: ApiServer, many: bool) -> None:
     api.faults = [Fault("delay", seconds=2)]
     with pytest.raises(Unreachable):
-        run(api, lambda client: client.get(THINGS, "one", "ns"), timeout=0.2, attempts=1)
+        run(api, lambda client: client.get(THINGS, "one", "ns"), timeout=0.2, attempts=1, many=many)
 
 
-def test_a_server_that_comes_back_is_found_again(api: ApiServer) -> None:
+@BOTH
+def test_a_server_that_comes_back_is_found_again(api: ApiServer, many: bool) -> None:
     api.put(*PLAIN, thing("one"))
     api.stop()
     threading.Timer(0.3, api.start).start()
-    found = run(api, lambda client: client.get(THINGS, "one", "ns"), attempts=8, pause=0.05)
+    found = run(api, lambda client: client.get(THINGS, "one", "ns"), attempts=8, pause=0.05, many=many)
     assert found["metadata"]["name"] == "one"
 
 
@@ -240,21 +286,9 @@ def test_watch_that_is_cut_is_unreachable_and_one_that_ends_is_not(api: ApiServe
 
     assert set(run(api, lambda client: collect(client, 1))) == {"BOOKMARK"}
 
-    over = threading.Event()
-
-    def cut() -> None:
-        # Whenever it is open: nobody knows how soon that is.
-        while not over.wait(0.01):
-            api.cut()
-
-    cutting = threading.Thread(target=cut, daemon=True)
-    cutting.start()
-    try:
-        with pytest.raises(Unreachable):
-            run(api, lambda client: collect(client, 60))
-    finally:
-        over.set()
-        cutting.join()
+    # Whenever it is open: nobody knows how soon that is.
+    with repeated(0.01, api.cut), pytest.raises(Unreachable):
+        run(api, lambda client: collect(client, 60))
 
 
 def test_a_dead_watch_is_noticed(api: ApiServer) -> None:

@@ -155,6 +155,44 @@ def test_a_kubeconfig_with_plain_credentials(tmp_path: Path) -> None:
     )
 
 
+def test_many_calls_go_through_a_proxy_where_the_environment_names_one(
+    api: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    define(monkeypatch, {"kube_config": kubeconfig("http://cluster.test")})
+    monkeypatch.setenv("HTTP_PROXY", api.url)
+    api.requests.clear()
+    assert version(many=True) == version()
+    assert api.requests == ["GET /version"] * 2
+    monkeypatch.setenv("NO_PROXY", ".cluster.test")
+    assert version(many=True) == version()
+    assert api.requests == ["GET /version"] * 4
+    monkeypatch.setenv("NO_PROXY", "cluster.test")
+    with pytest.raises(Unreachable, match=r"cluster.test does not answer"):
+        version(many=True)
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["few calls", "many calls"])
+def test_a_url_that_cannot_be_read_is_told_as_that(many: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    define(monkeypatch, {"kube_config": kubeconfig("https://[::1")})
+    with pytest.raises(InvalidInput, match=r"https://\[::1 "):
+        version(many=many)
+
+
+@pytest.mark.parametrize(
+    ("user", "token"),
+    [("ann:s3cr3t-word@", "a-token"), ("", "s3cr3t-word\nand more")],
+    ids=["password in the URL", "token of two lines"],
+)
+def test_what_many_calls_cannot_send_is_told_without_the_secret(
+    user: str, token: str, api: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = api.url.replace("://", f"://{user}")
+    define(monkeypatch, {"kube_config": kubeconfig(url, {"token": token})})
+    with pytest.raises(InvalidInput, match=r"cannot be called: .* without user name and password") as caught:
+        version(many=True)
+    assert "s3cr3t" not in str(caught.value)
+
+
 def test_a_task_does_not_pay_for_clients_that_it_does_not_need(api: ApiServer) -> None:
     value = json.dumps({"conn_type": "kubernetes", "extra": {"kube_config": kubeconfig(api.url)}})
     program = (
@@ -278,6 +316,7 @@ def _data(path: Path) -> str:
     return base64.b64encode(path.read_bytes()).decode()
 
 
+@pytest.mark.parametrize("many", [False, True], ids=["few calls", "many calls"])
 @pytest.mark.parametrize(
     ("cluster", "extra", "works"),
     [
@@ -293,6 +332,7 @@ def test_the_server_and_the_client_prove_who_they_are(
     cluster: dict[str, Any],
     extra: dict[str, Any],
     works: bool,
+    many: bool,
     secure: str,
     authority: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -305,10 +345,10 @@ def test_the_server_and_the_client_prove_who_they_are(
     }
     define(monkeypatch, {"kube_config": kubeconfig(secure, user, **cluster), **extra})
     if works:
-        assert version() == "v1.tls"
+        assert version(many=many) == "v1.tls"
     else:
         with pytest.raises(AccessDenied, match="certificate verify failed"):
-            version()
+            version(many=many)
 
 
 def test_without_a_client_certificate_there_is_no_answer(
