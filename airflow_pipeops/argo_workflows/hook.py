@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow.sdk import BaseHook
 
 from airflow_pipeops.argo_workflows.clients.protocol import WorkflowRef
-from airflow_pipeops.base.arguments import one_of
+from airflow_pipeops.base.arguments import flag, one_of
 from airflow_pipeops.base.connections import (
     aread,
     only,
     read,
     read_extra,
     seconds,
+    server_url,
     without_id,
     work_with,
 )
@@ -116,11 +117,11 @@ class ArgoWorkflowsHook(BaseHook):
         self.mode = one_of(
             "mode", str(extra.get("mode") or "auto"), _MODES, called=f"mode of connection {ident}"
         )
-        self.url = base_url(_url(connection), field="host", of="a server of Argo Workflows")
+        self.url = base_url(server_url(connection), field="host", of="a server of Argo Workflows")
         self._settings = {
             "url": self.url,
             "authorization": _authorization(str(connection.password or "")),
-            "verify_tls": _flag(ident, extra.get("verify_tls")),
+            "verify_tls": flag("verify_tls", extra.get("verify_tls"), of=f"connection {ident}"),
             "ca_file": str(extra.get("ca_file") or ""),
             "timeout": seconds(ident, "timeout", extra.get("timeout"), 20.0),
         }
@@ -208,25 +209,7 @@ class ArgoWorkflowsHook(BaseHook):
         return trial.usable, f"{trial.greeting}; the token {lacks}; {trial.untried}"
 
 
-def _url(connection: Any) -> str:
-    host = str(connection.host)
-    if "://" in host:
-        return host
-    scheme = connection.schema if connection.schema in ("http", "https") else "https"
-    port = f":{connection.port}" if connection.port else ""
-    name, slash, path = host.partition("/")
-    return f"{scheme}://{name}{port}{slash}{path}"
-
-
 def _authorization(token: str) -> str:
     """Return the header for a token; ``argo auth token`` prints it with its scheme, a service account's has none."""
     token = token.strip()
     return token if not token or token.lower().startswith(("bearer ", "basic ")) else f"Bearer {token}"
-
-
-def _flag(ident: str, value: Any) -> bool:
-    if value in (None, ""):
-        return True
-    said = str(value).lower()
-    one_of("verify_tls", said, ("true", "false"), called=f"verify_tls of connection {ident}")
-    return said == "true"

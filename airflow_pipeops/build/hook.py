@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from airflow.sdk import BaseHook
 
+from airflow_pipeops.base.arguments import flag
 from airflow_pipeops.base.connections import only, read, seconds, without_id
 from airflow_pipeops.build import logins
 from airflow_pipeops.build.references import HUB, REPOSITORY, Reference, canonical, parse
@@ -99,14 +100,6 @@ class RegistryHook(BaseHook):
                 value=None if parts.username else given,
                 remedy="Set its host to the registry, such as registry.example.com/team; http:// for one without TLS.",
             )
-        verify = extra.get("verify_tls", True)
-        if not isinstance(verify, bool):
-            raise InvalidInput(
-                f"connection {name!r} has verify_tls {verify!r}",
-                field=f"{name}.verify_tls",
-                value=verify,
-                remedy="Give true or false.",
-            )
         where = f"{host}:{port}" if port else host
         credential = Credential(connection.login, connection.password or "") if connection.login else None
         if extra.get("auth_file"):
@@ -116,7 +109,7 @@ class RegistryHook(BaseHook):
             path=path,
             credential=credential,
             ca_file=str(extra.get("ca_file") or ""),
-            verify_tls=verify,
+            verify_tls=flag("verify_tls", extra.get("verify_tls"), of=f"connection {name!r}"),
             plain=parts.scheme == "http",
             timeout=seconds(name, "timeout", extra.get("timeout"), 60.0),
         )

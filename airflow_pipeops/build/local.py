@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from airflow_pipeops.base.storage import StorageHook
 from airflow_pipeops.build import builders, containerfile, logins, oci, testrun
@@ -31,8 +32,12 @@ class LocalBuild:
     lfs = False
 
     def platform(self) -> str:
-        """Return the worker's own platform."""
-        return oci.platform_here()
+        """Return the worker's own platform, or the place where Docker's engine is on another machine."""
+        remote = urlsplit(os.environ.get("DOCKER_HOST", ""))
+        if remote.scheme in ("tcp", "http", "https", "ssh"):
+            return f"the Docker of {remote.hostname}"
+        context = os.environ.get("DOCKER_CONTEXT") or "default"
+        return oci.platform_here() if context == "default" else f"the Docker of context {context}"
 
     def start(self, request: BuildRequest, worker: Worker) -> BuiltImage:
         """Build, and put the image where it is wanted."""

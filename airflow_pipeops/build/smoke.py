@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from airflow_pipeops.base.authorities import authorities
 from airflow_pipeops.base.documents import parsed
 from airflow_pipeops.base.http import beginning, untrusted
 from airflow_pipeops.base.retries import pause
@@ -113,7 +114,9 @@ def ask(
     async def all_answers() -> list[Answer]:
         import httpx
 
-        async with httpx.AsyncClient(headers=headers, verify=verify, follow_redirects=False) as client:
+        async with httpx.AsyncClient(
+            headers=headers, verify=authorities(verify), follow_redirects=False
+        ) as client:
             return [await one(client, check) for check in checks]
 
     async def one(client: Any, check: Check) -> Answer:

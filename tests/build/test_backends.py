@@ -7,8 +7,9 @@ from datetime import timedelta
 
 import pytest
 
-from airflow_pipeops.build import backends
+from airflow_pipeops.build import backends, oci
 from airflow_pipeops.build.backends import BuildRequest, TestRequest
+from airflow_pipeops.build.local import LocalBuild
 from airflow_pipeops.exceptions import InvalidInput
 
 
@@ -48,3 +49,24 @@ def test_requests_survive_the_way_through_a_deferred_task() -> None:
     )
     assert BuildRequest.from_json(build.to_json()) == build
     assert TestRequest.from_json(test.to_json()) == test
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "place"),
+    [
+        ("DOCKER_HOST", "tcp://arm.example:2376", "the Docker of arm.example"),
+        ("DOCKER_HOST", "ssh://ada@arm.example", "the Docker of arm.example"),
+        ("DOCKER_HOST", "unix:///run/user/1000/docker.sock", oci.platform_here()),
+        ("DOCKER_CONTEXT", "arm", "the Docker of context arm"),
+        ("DOCKER_CONTEXT", "default", oci.platform_here()),
+        ("DOCKER_CONTEXT", "", oci.platform_here()),
+    ],
+)
+def test_an_engine_elsewhere_is_another_place(
+    name: str, value: str, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it builds is for its own machine, so that an image of this one is not taken for it."""
+    for other in ("DOCKER_HOST", "DOCKER_CONTEXT"):
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv(name, value)
+    assert LocalBuild().platform() == place

@@ -363,6 +363,8 @@ def test_what_refers_to_a_key_is_taken_only_if_its_image_is_there(real, before, 
         referrers.attach(one, "team/key", key, digest)
         assert referrers.find(one, "team/key", key) == digest
         other = {"mediaType": oci.MANIFEST, "digest": digest, "size": 1, "artifactType": "application/other"}
+        before.referrers[f"sha256:{key}"][:0] = [other] * 3
+        assert referrers.find(one, "team/key", key) == digest
         before.referrers[f"sha256:{key}"] = [other]
         assert referrers.find(one, "team/key", key) == ""
 

@@ -61,6 +61,21 @@ def client(real: ContainerRegistry, host: str = "", **options: Any) -> Registry:
     return Registry(host or real.host, verify=tls_context(str(real.ca_file)), **options)
 
 
+@pytest.mark.parametrize("status", [400, 405, 501])
+def test_where_a_registry_knows_no_head_a_tag_is_read(
+    real: ContainerRegistry, before: Proxy, tmp_path: Path, status: int
+) -> None:
+    layout, digest = image(tmp_path)
+    with client(real) as one:
+        one.push("team/headless", layout, digest)
+        one.tag("team/headless", digest, "v1")
+    before.faults = [Fault("status", "HEAD", "/manifests/", 99, status)]
+    with client(real, before.host) as one:
+        assert one.resolve("team/headless", "v1") == digest
+        assert one.find("team/headless", "never") == ""
+    assert before.faults[0].times < 99, "the fault never came"
+
+
 def test_what_was_pushed_is_there_byte_by_byte_and_is_not_sent_again(real, before, tmp_path) -> None:
     layout, digest = image(tmp_path)
     with client(real, before.host) as one:

@@ -17,6 +17,7 @@ from airflow_pipeops.argo_workflows.clients.protocol import Act, Trial, Workflow
 from airflow_pipeops.argo_workflows.manifest import API_VERSION
 from airflow_pipeops.argo_workflows.status import FIELDS
 from airflow_pipeops.base.arguments import object_name
+from airflow_pipeops.base.authorities import authorities
 from airflow_pipeops.base.documents import map_, maps, parsed, text
 from airflow_pipeops.base.http import MANY, Http, tls_context
 from airflow_pipeops.exceptions import (
@@ -67,7 +68,7 @@ class LoopHttp(Http):
             headers["Authorization"] = self._authorization
         verify = tls_context(self._ca_file) if self._verify_tls and self._ca_file else self._verify_tls
         self._httpx = httpx.AsyncClient(
-            headers=headers, verify=verify, timeout=self.timeout, follow_redirects=False
+            headers=headers, verify=authorities(verify), timeout=self.timeout, follow_redirects=False
         )
         return self
 

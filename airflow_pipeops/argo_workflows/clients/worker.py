@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.argo_workflows.clients.errors import error_of
-from airflow_pipeops.base.deadlines import within
+from airflow_pipeops.base.deadlines import in_thread
 from airflow_pipeops.base.http import (
     LINE_LIMIT,
     ONE,
@@ -95,7 +95,7 @@ class WorkerHttp(Http):
                 response.close()
 
         try:
-            return await within(timeout * 1.5, asyncio.to_thread(call))
+            return await in_thread(timeout * 1.5, call)
         except asyncio.TimeoutError as error:
             raise Unreachable(f"{self.url} gave no whole answer about {about} in time") from error
 
@@ -172,9 +172,14 @@ class WorkerHttp(Http):
         """Read a stream line by line, until it ends properly."""
         limits = (self.timeout, silence)
         try:
-            response = await asyncio.to_thread(self._call, "GET", path, about, params, None, limits)
+            # Some servers send no headers before the first line.
+            response = await in_thread(
+                max(limits), lambda: self._call("GET", path, about, params, None, limits)
+            )
         except Unsent as error:
             raise error.cause from error
+        except asyncio.TimeoutError as error:
+            raise Unreachable(f"{about} from {self.url} did not begin in time") from error
         loop, queue, over = asyncio.get_running_loop(), asyncio.Queue[Any](), False
 
         def pump() -> None:

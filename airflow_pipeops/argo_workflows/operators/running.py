@@ -9,9 +9,7 @@ from urllib.parse import quote
 from airflow.sdk.configuration import conf
 
 from airflow_pipeops.argo_workflows.hook import ArgoWorkflowsHook
-from airflow_pipeops.argo_workflows.manifest import (
-    namespace_of,
-)
+from airflow_pipeops.argo_workflows.manifest import namespace_of
 from airflow_pipeops.argo_workflows.names import COMMIT, LONGEST, OPERATION, RUN, mark_of, marked, name_of
 from airflow_pipeops.argo_workflows.operators.base import (
     ArgoWorkflowsOperator,

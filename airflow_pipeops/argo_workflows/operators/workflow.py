@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from airflow_pipeops.argo_workflows.manifest import (
-    manifest_of,
-    reference,
-)
-from airflow_pipeops.argo_workflows.operators.base import (
-    folder_of,
-)
+from airflow_pipeops.argo_workflows.manifest import manifest_of, reference
+from airflow_pipeops.argo_workflows.operators.base import folder_of
 from airflow_pipeops.argo_workflows.operators.running import WorkflowRunOperator
 from airflow_pipeops.base.arguments import object_name, one_given
-
-if TYPE_CHECKING:
-    pass
 
 
 class ArgoWorkflowOperator(WorkflowRunOperator):

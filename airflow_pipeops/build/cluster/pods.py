@@ -277,6 +277,16 @@ def _built(
     return pod
 
 
+def composed(settings: Settings, main: Mapping[str, Any]) -> dict[str, Any]:
+    """Compose a pod of one container that needs no source.
+
+    :param main: the container.
+    :return: the manifest.
+    """
+    confined = {"securityContext": _CONFINED, **_resources(settings)}
+    return _pod(settings, {**confined, **main}, [], [])
+
+
 def _pod(
     settings: Settings,
     main: Mapping[str, Any],

@@ -37,6 +37,11 @@ class RecordedPod(DeliveryOperator):
 
     template_fields: Sequence[str] = ("facts", "commit", *DeliveryOperator.template_fields)
 
+    @classmethod
+    def kinds_of(cls, arguments: Mapping[str, Any]) -> Sequence[str]:
+        """Name the kind that it was told."""
+        return (arguments.get("record", "workflow"),)
+
     def __init__(
         self,
         *,

@@ -7,26 +7,15 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.base.arguments import (
-    mapping,
-    matching,
-)
+from airflow_pipeops.base.arguments import mapping, matching
 from airflow_pipeops.build.operators.source import SourceOperator
-from airflow_pipeops.delivery.operators import (
-    no_retry,
-)
-from airflow_pipeops.exceptions import (
-    InvalidInput,
-)
+from airflow_pipeops.delivery.operators import no_retry
+from airflow_pipeops.exceptions import InvalidInput
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_pipeops.build.backends import (
-        BuildBackend,
-        BuildRequest,
-        BuiltImage,
-    )
+    from airflow_pipeops.build.backends import BuildBackend, BuildRequest, BuiltImage
 
 _FOLDER = re.compile(r"(?![/-])(?!(?:.*/)?\.\.(?:/|$))[^\x00-\x1f]+")
 _CONTEXT = "Name a folder relative to the repository's root."
@@ -44,12 +33,10 @@ class BuildImageOperator(SourceOperator):
     :param image: its name below the registry's, or below the storage's; without tag and digest; templated.
     :param context: folder of the repository that is built; templated.
     :param file: Containerfile, as a path below the context; by default ``Containerfile`` or ``Dockerfile``. Templated.
-    :param builder: ``buildah``, ``podman``, ``docker``, or ``auto``: the first of these that is installed, works,
-        and can get
-        the base image; or the import path of a builder of your own. By default what ``[pipeops] builder`` says.
-    :param registry_conn_id: connection of type ``container_registry`` or ``docker`` that the image is pushed to. By
-        default what
-        ``[pipeops] registry_conn_id`` says; without one, the image is kept in ``storage_conn_id``. Templated.
+    :param builder: ``buildah``, ``podman``, ``docker``, or ``auto``: the first of these that is installed, works, and can
+        get the base image; or the import path of a builder of your own. By default what ``[pipeops] builder`` says.
+    :param registry_conn_id: connection of type ``container_registry`` or ``docker`` that the image is pushed to. By default
+        what ``[pipeops] registry_conn_id`` says; without one, the image is kept in ``storage_conn_id``. Templated.
     :param base_conn_ids: connections of further registries that base images come from.
     :param storage_conn_id: connection of type ``pipeops_storage`` with a ``file://`` URI, for OCI layouts; templated.
     :param tags: tags that are to mean the image in the registry, too; templated.

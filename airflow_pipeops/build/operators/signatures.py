@@ -7,22 +7,10 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.base.arguments import (
-    given,
-    one_given,
-    positive,
-    still_given,
-)
+from airflow_pipeops.base.arguments import given, one_given, positive, still_given
 from airflow_pipeops.base.connections import read
-from airflow_pipeops.delivery.operators import (
-    DeliveryOperator,
-    idempotency_key,
-    no_retry,
-)
-from airflow_pipeops.exceptions import (
-    GateFailed,
-    InvalidInput,
-)
+from airflow_pipeops.delivery.operators import DeliveryOperator, idempotency_key, no_retry
+from airflow_pipeops.exceptions import GateFailed, InvalidInput
 from airflow_pipeops.redaction import remember
 
 if TYPE_CHECKING:
@@ -108,9 +96,8 @@ class VerifyImageOperator(SignatureOperator):
     :param certificate_issuer: who vouched for it, the URL of an OpenID provider; templated.
     :param attestations: types of statements that must be there, signed by the same, such as ``slsaprovenance1`` or
         ``spdxjson``.
-    :return: ``{image, digest, verified, by, record_id}``; ``verified`` names what was: ``digest``, ``tag``,
-    ``signature``, or the
-        type of an attestation.
+    :return: ``{image, digest, verified, by, record_id}``; ``verified`` names what was: ``digest``, ``tag``, ``signature``,
+        or the type of an attestation.
     :raises GateFailed: if the digest, the tag, a signature or a statement is not as demanded.
     :raises InvalidInput: for a tag where a digest is needed, and where cosign is needed and not installed.
     """

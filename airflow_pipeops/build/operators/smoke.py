@@ -11,13 +11,8 @@ from airflow.sdk import BaseOperator
 
 from airflow_pipeops.base.connections import known_to_airflow, read
 from airflow_pipeops.base.http import base_url, trusting
-from airflow_pipeops.delivery.operators import (
-    no_retry,
-)
-from airflow_pipeops.exceptions import (
-    GateFailed,
-    Unreachable,
-)
+from airflow_pipeops.delivery.operators import no_retry
+from airflow_pipeops.exceptions import GateFailed, Unreachable
 from airflow_pipeops.redaction import redacted
 
 if TYPE_CHECKING:

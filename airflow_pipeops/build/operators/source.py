@@ -14,24 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperatorLink
 
-from airflow_pipeops.base.arguments import (
-    matching,
-    positive,
-)
+from airflow_pipeops.base.arguments import matching, positive
 from airflow_pipeops.delivery.links import CommitLink
-from airflow_pipeops.delivery.operators import (
-    DeliveryOperator,
-    idempotency_key,
-    no_retry,
-    order_key,
-)
+from airflow_pipeops.delivery.operators import DeliveryOperator, idempotency_key, no_retry, order_key
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_pipeops.build.backends import (
-        Worker,
-    )
+    from airflow_pipeops.build.backends import Worker
     from airflow_pipeops.build.process import Command, Finished
     from airflow_pipeops.git.repository import GitRepository
 

@@ -6,33 +6,19 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.base.arguments import (
-    not_empty,
-)
+from airflow_pipeops.base.arguments import not_empty
 from airflow_pipeops.base.connections import known_to_airflow
 from airflow_pipeops.base.documents import map_
 from airflow_pipeops.build.operators.source import SourceOperator
 from airflow_pipeops.delivery.links import CommitLink, LogLink
-from airflow_pipeops.delivery.operators import (
-    no_retry,
-    source_of,
-)
-from airflow_pipeops.exceptions import (
-    BuildFailed,
-    InvalidInput,
-    PipeOpsError,
-    TestsFailed,
-)
+from airflow_pipeops.delivery.operators import no_retry, source_of
+from airflow_pipeops.exceptions import BuildFailed, InvalidInput, PipeOpsError, TestsFailed
 from airflow_pipeops.redaction import redacted
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_pipeops.build.backends import (
-        TestBackend,
-        TestRequest,
-        TestResult,
-    )
+    from airflow_pipeops.build.backends import TestBackend, TestRequest, TestResult
     from airflow_pipeops.build.testrun import ReadAttempt
     from airflow_pipeops.delivery.records import RecordKind
 
