@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.base.documents import Json, map_, maps, text
+from airflow_pipeops.base.documents import Json, map_, maps, text, time_of
 from airflow_pipeops.base.retries import pause
 from airflow_pipeops.exceptions import BadResponse, Conflict, PipeOpsError
 from airflow_pipeops.redaction import redacted
@@ -339,13 +338,8 @@ def _resource(item: Json) -> Resource:
 
 
 def _time(value: Any) -> float | None:
-    if not isinstance(value, str) or not value:
-        return None
-    try:
-        moment = datetime.fromisoformat(value.replace("Z", "+00:00"))
-    except ValueError:
-        return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+    found = time_of(value)
+    return found.timestamp() if found else None
 
 
 def _said(value: Any) -> str:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from airflow.sdk import BaseHook
 
-from airflow_pipeops.base.connections import aread, only, read, read_extra, without_id, work_with
+from airflow_pipeops.base.arguments import flag, one_of
+from airflow_pipeops.base.connections import aread, only, read, read_extra, server_url, without_id, work_with
 from airflow_pipeops.exceptions import InvalidInput, NotConfigured, PipeOpsError
 from airflow_pipeops.kubernetes.connections import DEFAULT_CONNECTION
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from airflow_pipeops.argocd.clients.rest import ArgoCDClient
 
 Result = TypeVar("Result")
+
+_MODES = ("auto", "stream", "poll")
 
 
 class ArgoCDHook(BaseHook):
@@ -102,11 +105,11 @@ class ArgoCDHook(BaseHook):
             )
         only(self.argocd_conn_id, extra, "project", "mode", "verify_tls", "ca_file", "timeout")
         self._project = self._project or str(extra.get("project") or "")
-        self.mode = _mode(extra.get("mode"), field)
+        self.mode = one_of("mode", str(extra.get("mode") or "auto"), _MODES, of=field)
         self._settings = {
-            "url": _url(connection),
+            "url": server_url(connection),
             "token": connection.password or "",
-            "verify_tls": _flag(extra.get("verify_tls"), field),
+            "verify_tls": flag("verify_tls", extra.get("verify_tls"), of=field),
             "ca_file": str(extra.get("ca_file") or ""),
             "timeout": _timeout(extra.get("timeout"), field),
         }
@@ -116,12 +119,14 @@ class ArgoCDHook(BaseHook):
         known = ("project", "mode", "url", "namespace", "any_namespace", "timeout")
         only(self.argocd_conn_id, extra, *(f"argocd_{name}" for name in known), prefix="argocd_")
         self._project = self._project or str(extra.get("argocd_project") or "")
-        self.mode = _mode(extra.get("argocd_mode"), field)
+        self.mode = one_of("mode", str(extra.get("argocd_mode") or "auto"), _MODES, of=field)
         self._cluster = dict(extra)
         self._settings = {
             "url": str(extra.get("argocd_url") or ""),
             "namespace": self._argocd_namespace or str(extra.get("argocd_namespace") or "argocd"),
-            "everywhere": _flag(extra.get("argocd_any_namespace") or False, field, "argocd_any_namespace"),
+            "everywhere": flag(
+                "argocd_any_namespace", extra.get("argocd_any_namespace"), default=False, of=field
+            ),
             "timeout": _timeout(extra.get("argocd_timeout"), field),
         }
 
@@ -217,36 +222,6 @@ class ArgoCDHook(BaseHook):
         lacks = f"lacks {' and '.join(lacking)}" if lacking else ""
         # Looking is all that the sensors need, so a token without more is a good one for them.
         return trial.usable, f"{trial.greeting}; the token {', and '.join(filter(None, (able, lacks)))}"
-
-
-def _url(connection: Any) -> str:
-    host = str(connection.host)
-    if "://" in host:
-        return host
-    scheme = connection.schema if connection.schema in ("http", "https") else "https"
-    port = f":{connection.port}" if connection.port else ""
-    name, slash, path = host.partition("/")
-    return f"{scheme}://{name}{port}{slash}{path}"
-
-
-def _flag(value: Any, field: str, name: str = "verify_tls") -> bool:
-    if value is None or value == "":
-        return True
-    if isinstance(value, bool):
-        return value
-    if str(value).lower() in ("true", "false"):
-        return str(value).lower() == "true"
-    raise InvalidInput(
-        f"{name} of {field} is {value!r}", field=name, value=value, remedy="Use true or false."
-    )
-
-
-def _mode(value: Any, field: str) -> str:
-    if value in (None, "", "auto", "stream", "poll"):
-        return value or "auto"
-    raise InvalidInput(
-        f"mode of {field} is {value!r}", field="mode", value=value, remedy="Use stream, poll or auto."
-    )
 
 
 def _timeout(value: Any, field: str) -> float:

@@ -37,9 +37,10 @@ class ClusterOperator(DeliveryOperator):
     """What reaches a cluster."""
 
     kubernetes_conn_id: str
+    namespace: str = ""
 
     def run_with(self, work: Callable[[KubernetesClient], Awaitable[Result]], **options: Any) -> Result:
-        """Do something with an open client.
+        """Do something with an open client, whose connection says in which namespace that is where nobody else does.
 
         :param work: is called with it.
         :param options: arguments of the client.
@@ -47,7 +48,11 @@ class ClusterOperator(DeliveryOperator):
         """
         from airflow_pipeops.kubernetes.connections import connect
 
-        return work_with(connect(self.kubernetes_conn_id, **options), work)
+        async def located(client: KubernetesClient) -> Result:
+            self.namespace = self.namespace or client.namespace or "default"
+            return await work(client)
+
+        return work_with(connect(self.kubernetes_conn_id, **options), located)
 
 
 class AppliedWaitOperator(WaitOperator, ClusterOperator):
@@ -164,6 +169,5 @@ class WorkloadOperator(ClusterOperator):
 
     async def read(self, client: KubernetesClient) -> dict[str, Any]:
         """Return the workload as it is now."""
-        self.namespace = self.namespace or client.namespace or "default"
         item = await client.get(self.served, self.name, self.namespace)
         return {**item, "apiVersion": WORKLOADS[self.kind][0], "kind": self.kind}

@@ -77,9 +77,8 @@ def _changed_since(seen: Seen, applied: Applied) -> Readiness | None:
 
 def _observation(seen: Seen) -> Readiness | None:
     """Its controller has seen this spec, and is not at work on it."""
-    told = seen.status.get("observedGeneration")
-    if told is not None and seen.observed is None:
-        return unknown("observed_generation", f"{seen} says that generation {told!r} was observed")
+    if seen.told is not None and seen.observed is None:
+        return unknown("observed_generation", f"{seen} says that generation {seen.told!r} was observed")
     if seen.observed is not None and seen.observed != seen.generation and seen.generation:
         return waiting(
             "not_observed", f"the controller of {seen} saw generation {seen.observed} of {seen.generation}"

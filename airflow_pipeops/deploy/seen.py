@@ -109,6 +109,11 @@ class Condition:
         return (self.message or self.reason or f"{self.type} is {self.status}")[:500]
 
 
+#: KServe copies the ``observedGeneration`` of the Deployment or Knative Service that it made into the status: it says
+#: nothing of the generation of the object itself, which may be lower or higher.
+_OF_OTHERS = {("serving.kserve.io", "InferenceService"), ("serving.kserve.io", "InferenceGraph")}
+
+
 class Seen:
     """An object as the cluster tells it, read leniently: what has the wrong type is not there.
 
@@ -133,8 +138,10 @@ class Seen:
         self.group = text(item.get("apiVersion")).rpartition("/")[0]
         self.uid, self.name = text(self.metadata.get("uid")), text(self.metadata.get("name"))
         self.generation = number(self.metadata.get("generation")) or 0
+        #: As it is told, where it is the object's own.
+        self.told = None if (self.group, self.kind) in _OF_OTHERS else self.status.get("observedGeneration")
         #: ``None`` where it is not told.
-        self.observed = number(self.status.get("observedGeneration"))
+        self.observed = number(self.told)
         self.conditions = {one.type: one for one in map(condition_of, maps(self.status.get("conditions")))}
 
     def __str__(self) -> str:

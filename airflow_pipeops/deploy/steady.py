@@ -13,9 +13,9 @@ from airflow_pipeops.deploy.base import ClusterOperator
 from airflow_pipeops.deploy.pushed import KEPT, Pushed, Watched
 from airflow_pipeops.deploy.targets import AppliedSet
 from airflow_pipeops.deploy.triggers import PushedSteadyTrigger
-from airflow_pipeops.exceptions import AccessDenied, NotFound, Unreachable
+from airflow_pipeops.exceptions import NotFound
 from airflow_pipeops.waits.operators import MARGIN, LookingOperator
-from airflow_pipeops.waits.steadiness import steady_watch, watch_until_over
+from airflow_pipeops.waits.steadiness import seen_outcome, steady_watch, watch_until_over
 from airflow_pipeops.waits.wait import raise_error_of
 
 if TYPE_CHECKING:
@@ -107,9 +107,7 @@ class PushedSteadySensor(LookingOperator, ClusterOperator):
         return Watched(pushed, AppliedSet.from_json(json.loads(content)))
 
     def _finish(self, pushed: Pushed, event: Mapping[str, Any]) -> dict[str, Any]:
-        outcome, app = event["outcome"], f"{pushed.namespace}/{pushed.name}"
-        if outcome["verdict"] == "blind":
-            kinds = {"denied": AccessDenied, "missing": NotFound}
-            raise kinds.get(outcome["rule"], Unreachable)(f"{app} could not be watched: {outcome['reason']}")
+        app = f"{pushed.namespace}/{pushed.name}"
+        outcome = seen_outcome(event["outcome"], app)
         self.log.info("%s: %s", outcome["verdict"], outcome["reason"])
         return {**outcome, "app": app, "release": pushed.release}

@@ -11,41 +11,47 @@ if TYPE_CHECKING:
     from airflow_pipeops.waits.verdict import Verdict
 
 
-class AppliedTrigger(OutcomeTrigger):
-    """Waits until objects that were applied are ready, or will not be.
-
-    All waits of a triggerer share one watch per connection, namespace and kind (:mod:`~airflow_pipeops.kubernetes.feeds`).
-    The event is ``{"applied": JSON of an AppliedSet, "decided": JSON of a Decided}``.
+class ClusterTrigger(OutcomeTrigger):
+    """Looks at a cluster, and goes on where an earlier part of the task has ended.
 
     :param kubernetes_conn_id: connection of type ``kubernetes``.
-    :param applied: JSON of :class:`~airflow_pipeops.deploy.targets.AppliedSet`.
-    :param expectation: JSON of :class:`~airflow_pipeops.waits.verdict.Expectation`.
-    :param memory: JSON of :class:`~airflow_pipeops.waits.verdict.Memory`.
-    :param poll_interval: seconds between two looks, where watching is not allowed.
+    :param memory: JSON of what that part remembers.
+    :param poll_interval: seconds between two looks.
     :param dwell: seconds before which it does not fire.
     """
 
-    arguments: ClassVar[tuple[str, ...]] = (
-        "kubernetes_conn_id",
-        "applied",
-        "expectation",
-        "memory",
-        "poll_interval",
-    )
+    arguments: ClassVar[tuple[str, ...]] = ("kubernetes_conn_id", "memory", "poll_interval")
 
     def __init__(
         self,
         *,
         kubernetes_conn_id: str,
-        applied: Mapping[str, Any],
-        expectation: Mapping[str, Any],
         memory: Mapping[str, Any] | None = None,
         poll_interval: float = 5.0,
         dwell: float = DWELL,
     ) -> None:
         super().__init__(dwell=dwell)
         self.kubernetes_conn_id, self.poll_interval = kubernetes_conn_id, float(poll_interval)
-        self.applied, self.expectation, self.memory = dict(applied), dict(expectation), dict(memory or {})
+        self.memory = dict(memory or {})
+
+
+class AppliedTrigger(ClusterTrigger):
+    """Waits until objects that were applied are ready, or will not be.
+
+    All waits of a triggerer share one watch per connection, namespace and kind (:mod:`~airflow_pipeops.kubernetes.feeds`).
+    The event is ``{"applied": JSON of an AppliedSet, "decided": JSON of a Decided}``.
+
+    :param applied: JSON of :class:`~airflow_pipeops.deploy.targets.AppliedSet`.
+    :param expectation: JSON of :class:`~airflow_pipeops.waits.verdict.Expectation`.
+    :param memory: JSON of :class:`~airflow_pipeops.waits.verdict.Memory`.
+    :param poll_interval: seconds between two looks, where watching is not allowed.
+    """
+
+    arguments = (*ClusterTrigger.arguments, "applied", "expectation")
+
+    def __init__(self, *, applied: Mapping[str, Any], expectation: Mapping[str, Any], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.applied, self.expectation = dict(applied), dict(expectation)
 
     async def outcome(self) -> dict[str, Any]:
         """Wait, and return where the wait stands."""
@@ -93,38 +99,19 @@ class ReleaseTrigger(AppliedTrigger):
         return {**await super().outcome(), "facts": self.facts}
 
 
-class PushedSteadyTrigger(OutcomeTrigger):
+class PushedSteadyTrigger(ClusterTrigger):
     """Watches a release that was pushed until it has proven steady, or degraded.
 
-    :param kubernetes_conn_id: connection of type ``kubernetes``.
     :param watched: JSON of :class:`~airflow_pipeops.deploy.pushed.Watched`.
     :param watch: JSON of :class:`~airflow_pipeops.waits.steadiness.Watch`.
     :param memory: JSON of :class:`~airflow_pipeops.waits.steadiness.SteadyMemory`.
-    :param poll_interval: seconds between two looks.
-    :param dwell: seconds before which it does not fire.
     """
 
-    arguments: ClassVar[tuple[str, ...]] = (
-        "kubernetes_conn_id",
-        "watched",
-        "watch",
-        "memory",
-        "poll_interval",
-    )
+    arguments = (*ClusterTrigger.arguments, "watched", "watch")
 
-    def __init__(
-        self,
-        *,
-        kubernetes_conn_id: str,
-        watched: Mapping[str, Any],
-        watch: Mapping[str, Any],
-        memory: Mapping[str, Any] | None = None,
-        poll_interval: float = 5.0,
-        dwell: float = DWELL,
-    ) -> None:
-        super().__init__(dwell=dwell)
-        self.kubernetes_conn_id, self.poll_interval = kubernetes_conn_id, float(poll_interval)
-        self.watched, self.watch, self.memory = dict(watched), dict(watch), dict(memory or {})
+    def __init__(self, *, watched: Mapping[str, Any], watch: Mapping[str, Any], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.watched, self.watch = dict(watched), dict(watch)
 
     async def outcome(self) -> dict[str, Any]:
         """Watch, and return the outcome."""

@@ -124,7 +124,7 @@ class HelmDriftTrigger(LiveDriftTrigger):
     async def desired(self, client: KubernetesClient, *, name: str) -> Desired:
         """Read what Helm keeps of the release."""
         from airflow_pipeops.deploy.differences.desired import of_release
-        from airflow_pipeops.deploy.helm.base import history_in
+        from airflow_pipeops.deploy.reading import history_in
 
         return of_release(await history_in(client, name, self.namespace), name, self.namespace)
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from airflow_pipeops.deploy.apply.cluster import PARENTS
 from airflow_pipeops.deploy.apply.parents import Parent
-from airflow_pipeops.deploy.helm.releases import history_of
 from airflow_pipeops.deploy.judgement import RULEBOOK
 from airflow_pipeops.deploy.pushed import Pushed, Watched, wellness
+from airflow_pipeops.deploy.reading import history_in
 from airflow_pipeops.deploy.waits import AppliedController
 from airflow_pipeops.exceptions import NotFound, PipeOpsError
 from airflow_pipeops.kubernetes.client import KubernetesClient
-from airflow_pipeops.kubernetes.kinds import SECRETS
 from airflow_pipeops.waits.status import Observed, Trouble
 from airflow_pipeops.waits.streams.source import problem_of
 from airflow_pipeops.waits.wait import Decided, Wait
@@ -30,7 +29,7 @@ class PushedController:
     async def look(self, ref: Watched) -> Observed | Trouble:
         """Look at a release and its objects."""
         try:
-            seen = await self._objects.look(ref.applied)
+            found = await self._objects.read(ref.applied.targets)
             # Afterwards: what a newer release has done to the objects is never taken for what this one has.
             standing = await self._standing(ref.pushed)
         except PipeOpsError as error:
@@ -38,7 +37,7 @@ class PushedController:
             if isinstance(problem, Trouble):
                 return problem
             raise
-        return seen if isinstance(seen, Trouble) else wellness(ref, standing, seen.reconciled or ())
+        return wellness(ref, standing, found)
 
     async def refresh(self, wait: Wait) -> None:
         """A cluster looks by itself."""
@@ -51,8 +50,7 @@ class PushedController:
         """Return which release stands."""
         if pushed.by == "manifests":
             return Parent.of(await self._client.get(PARENTS, pushed.name, pushed.namespace)).standing
-        listing = await self._client.find(SECRETS, pushed.namespace, labels=f"owner=helm,name={pushed.name}")
-        history = history_of(listing.items)
+        history = await history_in(self._client, pushed.name, pushed.namespace)
         if not history:
             raise NotFound(f"there is no Helm release {pushed.namespace}/{pushed.name} any more")
         return str(history[-1].number)

@@ -11,10 +11,9 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Literal
 
-from airflow_pipeops.base.documents import map_, maps, text, whole
+from airflow_pipeops.base.documents import map_, maps, text, time_of, whole
 from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.flux.objects import observe
 from airflow_pipeops.flux.revisions import names
@@ -292,10 +291,8 @@ def _first(event: Mapping[str, Any]) -> str:
 
 
 def _seconds(moment: str) -> float:
-    try:
-        return datetime.fromisoformat(moment.replace("Z", "+00:00")).timestamp() if moment else 0.0
-    except ValueError:
-        return 0.0
+    found = time_of(moment)
+    return found.timestamp() if found else 0.0
 
 
 def when(event: Mapping[str, Any]) -> str:

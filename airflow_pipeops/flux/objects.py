@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timezone
 from typing import Any
 
-from airflow_pipeops.base.documents import map_, maps, text, whole
+from airflow_pipeops.base.documents import map_, maps, text, time_of, whole
 from airflow_pipeops.exceptions import BadResponse
 from airflow_pipeops.flux.kinds import Ref, chart_of, owner_of, ref_of, references, source_of
 from airflow_pipeops.flux.revisions import names
@@ -368,10 +367,5 @@ def _said(one: Json) -> str:
 
 
 def _time(value: str) -> float | None:
-    try:
-        moment = datetime.fromisoformat(value.replace("Z", "+00:00")) if value else None
-    except ValueError:
-        return None
-    if moment is None:
-        return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+    found = time_of(value)
+    return found.timestamp() if found else None

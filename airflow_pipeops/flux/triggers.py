@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 # Their home is watchers.py; whoever writes an AssetWatcher looks here first.
 from airflow_pipeops.flux.watchers import FluxDriftTrigger as FluxDriftTrigger
@@ -19,33 +19,19 @@ if TYPE_CHECKING:
     from airflow_pipeops.waits.wait import Wait
 
 
-class FluxWaitTrigger(OutcomeTrigger):
-    """Waits until an expectation about a Kustomization or a HelmRelease is met or cannot be met.
-
-    All waits of a triggerer share one watch per connection, namespace and kind; see :mod:`~airflow_pipeops.flux.stream`.
-    The event is the JSON of a :class:`~airflow_pipeops.waits.wait.Decided`.
+class _ObjectTrigger(OutcomeTrigger):
+    """Looks at a Kustomization or a HelmRelease, and goes on where an earlier part of the task has ended.
 
     :param flux_conn_id: the connection.
     :param kind: ``Kustomization`` or ``HelmRelease``, with its ``namespace`` and ``name``.
-    :param expectation: JSON of :class:`~airflow_pipeops.waits.verdict.Expectation`.
-    :param memory: JSON of :class:`~airflow_pipeops.waits.verdict.Memory`.
-    :param git_conn_id: repository that says which commit contains which.
-    :param requests: what this task's requests to reconcile begin with; empty: it asks for none.
-    :param poll_interval: seconds between two looks, where watching is not allowed.
+    :param memory: JSON of what that part remembers.
+    :param poll_interval: seconds between two looks.
     :param dwell: seconds before which it does not fire.
     """
 
-    arguments = (
-        "flux_conn_id",
-        "kind",
-        "namespace",
-        "name",
-        "expectation",
-        "memory",
-        "git_conn_id",
-        "requests",
-        "poll_interval",
-    )
+    arguments: ClassVar[tuple[str, ...]] = (
+        "flux_conn_id", "kind", "namespace", "name", "memory", "poll_interval",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -54,18 +40,41 @@ class FluxWaitTrigger(OutcomeTrigger):
         kind: str,
         namespace: str,
         name: str,
-        expectation: Mapping[str, Any],
         memory: Mapping[str, Any] | None = None,
-        git_conn_id: str | None = None,
-        requests: str = "",
         poll_interval: float = 5.0,
         dwell: float = DWELL,
     ) -> None:
         super().__init__(dwell=dwell)
-        self.flux_conn_id, self.git_conn_id = flux_conn_id, git_conn_id
+        self.flux_conn_id = flux_conn_id
         self.kind, self.namespace, self.name = kind, namespace, name
-        self.expectation, self.memory = dict(expectation), dict(memory or {})
-        self.requests, self.poll_interval = requests, float(poll_interval)
+        self.memory, self.poll_interval = dict(memory or {}), float(poll_interval)
+
+
+class FluxWaitTrigger(_ObjectTrigger):
+    """Waits until an expectation about a Kustomization or a HelmRelease is met or cannot be met.
+
+    All waits of a triggerer share one watch per connection, namespace and kind; see :mod:`~airflow_pipeops.flux.stream`.
+    The event is the JSON of a :class:`~airflow_pipeops.waits.wait.Decided`.
+
+    :param expectation: JSON of :class:`~airflow_pipeops.waits.verdict.Expectation`.
+    :param memory: JSON of :class:`~airflow_pipeops.waits.verdict.Memory`.
+    :param git_conn_id: repository that says which commit contains which.
+    :param requests: what this task's requests to reconcile begin with; empty: it asks for none.
+    :param poll_interval: seconds between two looks, where watching is not allowed.
+    """
+
+    arguments = (*_ObjectTrigger.arguments, "expectation", "git_conn_id", "requests")
+
+    def __init__(
+        self,
+        *,
+        expectation: Mapping[str, Any],
+        git_conn_id: str | None = None,
+        requests: str = "",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.expectation, self.git_conn_id, self.requests = dict(expectation), git_conn_id, requests
 
     async def outcome(self) -> dict[str, Any]:
         """Wait, and return where the wait stands."""
@@ -106,6 +115,33 @@ class FluxWaitTrigger(OutcomeTrigger):
 
     def _tell(self, verdict: Verdict) -> None:
         self.log.info("%s %s: %s: %s (%s)", self.kind, self.name, verdict.state, verdict.reason, verdict.rule)
+
+
+class FluxSteadyTrigger(_ObjectTrigger):
+    """Watches a Kustomization or a HelmRelease until it has proven steady, or degraded.
+
+    :param watch: JSON of :class:`~airflow_pipeops.waits.steadiness.Watch`.
+    :param memory: JSON of :class:`~airflow_pipeops.waits.steadiness.SteadyMemory`.
+    """
+
+    arguments = (*_ObjectTrigger.arguments, "watch")
+
+    def __init__(self, *, watch: Mapping[str, Any], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.watch = dict(watch)
+
+    async def outcome(self) -> dict[str, Any]:
+        """Watch, and return the outcome."""
+        from airflow_pipeops.flux.kinds import Ref
+        from airflow_pipeops.flux.stream import joined
+        from airflow_pipeops.flux.waits import Asking, FluxController
+        from airflow_pipeops.waits.steadiness import steady_watch, watch_until_over
+
+        watch = steady_watch(Ref(self.kind, self.namespace, self.name), self.watch, self.memory)
+        async with joined(self.flux_conn_id) as cluster:
+            # By what the shared watches told last: one triggerer may watch hundreds.
+            controller = FluxController(cluster.gather, cluster.all, Asking(cluster.request, ""))
+            return await watch_until_over(controller, watch, self.poll_interval)
 
 
 def _refs(seen: Any) -> set[Any]:

@@ -126,6 +126,16 @@ class _Plan:
     previous: dict[str, Any] = field(default_factory=dict)
 
 
+def identity(name: str, email: str) -> dict[str, str]:
+    """Return the environment by which git knows who makes a commit."""
+    return {
+        "GIT_AUTHOR_NAME": name,
+        "GIT_AUTHOR_EMAIL": email,
+        "GIT_COMMITTER_NAME": name,
+        "GIT_COMMITTER_EMAIL": email,
+    }
+
+
 class Writer:
     """Writes to one branch.
 
@@ -147,12 +157,7 @@ class Writer:
     def __init__(self, git: Git, cache: Cache, branch: str, name: str, email: str) -> None:
         self._git, self._cache, self._branch = git, cache, branch
         self._locked_out = 0
-        self._identity = {
-            "GIT_AUTHOR_NAME": name,
-            "GIT_AUTHOR_EMAIL": email,
-            "GIT_COMMITTER_NAME": name,
-            "GIT_COMMITTER_EMAIL": email,
-        }
+        self._identity = identity(name, email)
 
     def edit(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,6 +19,9 @@ from airflow_pipeops.delivery.operators import (
 )
 from airflow_pipeops.git.forges import commit_url
 from airflow_pipeops.git.hook import GitHook
+
+#: Characters of a value above which a record names its digest.
+_LONG = 500
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -100,7 +104,7 @@ class ResolveCommitOperator(_GitOperator):
         return pushes[-1] if pushes else {}
 
 
-class _DesiredStateOperator(_GitOperator):
+class DesiredStateOperator(_GitOperator):
     """What the operators that write to the desired state share."""
 
     emits: ClassVar[tuple[str, ...]] = ("change",)
@@ -128,7 +132,7 @@ class _DesiredStateOperator(_GitOperator):
         return {"repository": client.display_url, "branch": client.branch}
 
 
-class GitOpsCommitOperator(_DesiredStateOperator):
+class GitOpsCommitOperator(DesiredStateOperator):
     """Set values of a YAML or JSON file in the desired state, by one commit and push.
 
     Only the bytes of the values change. What stands at several places by anchor and alias is refused, with their lines; an
@@ -191,11 +195,22 @@ class GitOpsCommitOperator(_DesiredStateOperator):
             }
             said = "Changed by" if change.changed else "Nothing to change; the tip is"
             self.log.info("%s: %s %s", self.file, said, change.commit)
-            record_id = self.emit(context, "change", {**facts, **self._where(client)})
+            shown = {"set": _shown(self.set), "previous": _shown(change.previous)}
+            record_id = self.emit(context, "change", {**facts, **shown, **self._where(client)})
         return {**facts, "record_id": record_id}
 
 
-class GitOpsRevertOperator(_DesiredStateOperator):
+def _shown(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values as a record has them: of a long text, such as a whole prompt, its digest. Git has the text."""
+    return {
+        path: f"sha256:{hashlib.sha256(value.encode()).hexdigest()} ({len(value):,} characters)"
+        if isinstance(value, str) and len(value) > _LONG
+        else value
+        for path, value in values.items()
+    }
+
+
+class GitOpsRevertOperator(DesiredStateOperator):
     """Give the files that a commit touched the content they had before it, by one commit and push.
 
     A file that was changed again since gets back the values that the commit set, if they still stand, without the keys and

@@ -16,10 +16,10 @@ from typing import Any, TypeVar, cast
 
 from airflow_pipeops.base.arguments import matching
 from airflow_pipeops.base.retries import aretried, retried
-from airflow_pipeops.exceptions import AccessDenied, InvalidInput, NotFound, ReleaseFailed
+from airflow_pipeops.exceptions import AccessDenied, InvalidInput, NotFound, NotJudged
 from airflow_pipeops.git.cache import Cache, Damaged, default_directory
 from airflow_pipeops.git.checkout import checkout
-from airflow_pipeops.git.commits import Change, Reverted, Writer, told
+from airflow_pipeops.git.commits import Change, Reverted, Writer, identity, told
 from airflow_pipeops.git.credentials import Credentials, apart, repository_url, shown
 from airflow_pipeops.git.process import Git
 from airflow_pipeops.git.values.paths import repository_file
@@ -248,7 +248,7 @@ class GitRepository:
         :param live: the revision that is live, which contains it.
         :param change: what the operator returned that wrote the commit: its values or the commit that it reverted count
             then, also where it had nothing to change. By default, what the commit changed.
-        :raises ReleaseFailed: naming what is lost, and the later commit.
+        :raises NotJudged: naming what is lost, and the later commit.
         """
         first, second = self.resolve(commit), self.resolve(live)
         writer, given = self._writer(), change or {}
@@ -259,7 +259,7 @@ class GitRepository:
         else:
             missing = writer.lost(first, second)
         if missing:
-            raise ReleaseFailed(
+            raise NotJudged(
                 f"{second[:12]} is live and contains {first[:12]}, but what that set is not set any more: "
                 f"{told(missing)}; it was changed by {writer.later(first, second, missing)}",
                 remedy="Nothing was released by this commit: look at the later one, or set the values anew.",
@@ -326,9 +326,7 @@ class GitRepository:
         :raises SystemFailure: also where somebody else began it meanwhile; nothing is overwritten.
         """
         with tempfile.TemporaryDirectory(prefix="pipeops-git-") as scratch:
-            where = {"GIT_WORK_TREE": str(folder)}
-            for role in ("AUTHOR", "COMMITTER"):
-                where |= {f"GIT_{role}_NAME": self.author.name, f"GIT_{role}_EMAIL": self.author.email}
+            where = {"GIT_WORK_TREE": str(folder), **identity(self.author.name, self.author.email)}
 
             def git(*arguments: str) -> str:
                 return self._git.run(*arguments, directory=Path(scratch), extra=where).text

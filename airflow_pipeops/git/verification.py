@@ -7,7 +7,6 @@ from typing import Any
 from airflow_pipeops.delivery.commands.answers import (
     NOT_WELL,
     WELL,
-    answering,
     connections_of_the_database,
     rows,
     shown,
@@ -68,7 +67,6 @@ def verified(conn_ids: list[str], key: str = "") -> Verified:
         index.close()
 
 
-@answering("verify")
 def verify_command(args: Any) -> int:
     """Verify and print; what is not as it was makes the code 1.
 

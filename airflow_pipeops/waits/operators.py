@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk.configuration import conf
 
 from airflow_pipeops.base.arguments import positive
-from airflow_pipeops.delivery.operators import DeliveryOperator
-from airflow_pipeops.exceptions import PipeOpsError
+from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
+from airflow_pipeops.exceptions import PipeOpsError, ReleaseFailed
 from airflow_pipeops.waits.controller import Controller, ended, look_once, until_decided
+from airflow_pipeops.waits.expectation import Verdict
+from airflow_pipeops.waits.wait import raise_error_of
 
 if TYPE_CHECKING:
+    from airflow.sdk import Context
     from airflow.triggers.base import BaseTrigger
 
     from airflow_pipeops.waits.wait import Wait
@@ -116,6 +120,57 @@ class WaitOperator(LookingOperator):
             return str(run(explain, attempts=1, timeout=10.0))
         except PipeOpsError:
             return otherwise()
+
+
+class VerdictWaitOperator(WaitOperator):
+    """Wait for the verdict of looks that block; a :class:`~airflow_pipeops.waits.triggers.VerdictTrigger` goes on with them.
+
+    A subclass gives :attr:`errors` and :meth:`finish`.
+    """
+
+    #: Rule of a verdict -> the error that a wait ends with; ``ReleaseFailed`` for any other.
+    errors: ClassVar[Mapping[str, type[PipeOpsError]]] = {}
+
+    def until_told(self, look: Callable[[], Verdict], trigger: Callable[[], BaseTrigger]) -> Verdict:
+        """Wait; deferred unless the first look decides.
+
+        :param look: looks once.
+        :param trigger: makes the trigger that goes on.
+        :return: the verdict.
+        """
+        while (verdict := look()).state == "wait":
+            if self.deferrable:
+                self.defer(trigger=trigger(), method_name="execute_complete", timeout=self.timeout + MARGIN)
+            time.sleep(self.poll_interval.total_seconds())
+        return verdict
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Go on after the deferral; records are emitted here, since a trigger cannot."""
+        with no_retry():
+            raise_error_of(event)
+            assert event is not None
+            return self.finish(context, Verdict.from_json(event["verdict"]), event["facts"])
+
+    def finish(self, context: Context, verdict: Verdict, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the verdict means.
+
+        :param context: of the task.
+        :param verdict: that is in.
+        :param facts: what the task has to say beside it.
+        :return: what the task returns.
+        :raises PipeOpsError: where it is not done.
+        """
+        raise NotImplementedError
+
+    def demand_done(self, verdict: Verdict, called: str) -> None:
+        """Refuse a verdict that is not done.
+
+        :param called: what was waited for.
+        :raises PipeOpsError: of the kind that :attr:`errors` says.
+        """
+        if verdict.state != "done":
+            kind = self.errors.get(verdict.rule, ReleaseFailed)
+            raise kind(f"{called}: {verdict.reason} ({verdict.rule})")
 
 
 class CommitWaitOperator(WaitOperator):

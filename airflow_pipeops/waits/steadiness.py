@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_pipeops.base.serialisation import JsonForm
+from airflow_pipeops.exceptions import AccessDenied, NotFound, Unreachable
 from airflow_pipeops.waits.status import Observed, Trouble, short, shorts
 from airflow_pipeops.waits.streams.pacing import LONGEST_PAUSE
 from airflow_pipeops.waits.wait import Clock
@@ -239,6 +240,20 @@ async def watch_until_over(
         if watch.over or looks == 0:
             return watch.to_json()
         await asyncio.sleep(watch.pause(poll_interval) * random.uniform(0.8, 1.2))
+
+
+def seen_outcome(outcome: Mapping[str, Any], called: str) -> dict[str, Any]:
+    """Return an outcome that says something.
+
+    :param outcome: JSON of an :class:`Outcome`.
+    :param called: what a message calls what was watched.
+    :return: the outcome.
+    :raises SystemFailure: where nothing could be seen.
+    """
+    if outcome["verdict"] == "blind":
+        kinds = {"denied": AccessDenied, "missing": NotFound}
+        raise kinds.get(outcome["rule"], Unreachable)(f"{called} could not be watched: {outcome['reason']}")
+    return dict(outcome)
 
 
 def steady_watch(ref: Any, goal: Mapping[str, Any], memory: Mapping[str, Any] | None) -> SteadyWatch:

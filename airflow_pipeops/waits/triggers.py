@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
@@ -15,6 +15,7 @@ from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 from airflow_pipeops.exceptions import PipeOpsError
 
 if TYPE_CHECKING:
+    from airflow_pipeops.waits.expectation import Verdict
     from airflow_pipeops.waits.streams.stream import SharedStream
 
 #: A trigger that fires right after the deferral can fail its task (Airflow 3.3.2), so none fires sooner. Seconds.
@@ -59,6 +60,30 @@ class OutcomeTrigger(BaseEventTrigger):
             payload = {"error": str(error), "type": type(error).__name__}
         await asyncio.sleep(max(0.0, self.dwell - (time.monotonic() - started)))
         yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
+
+
+class VerdictTrigger(OutcomeTrigger):
+    """Goes on with the looks of a :class:`~airflow_pipeops.waits.operators.VerdictWaitOperator`.
+
+    The event is ``{"verdict": JSON of a Verdict, "facts": what the task has said}``.
+
+    :param facts: what the task has to say.
+    :param poll_interval: seconds between two looks.
+    """
+
+    def __init__(self, *, facts: Mapping[str, Any], poll_interval: float, dwell: float = DWELL) -> None:
+        super().__init__(dwell=dwell)
+        self.facts, self.poll_interval = dict(facts), float(poll_interval)
+
+    async def until_told(self, look: Callable[[], Verdict]) -> dict[str, Any]:
+        """Look until the verdict is in.
+
+        :param look: looks once; it may block.
+        :return: the event's payload.
+        """
+        while (verdict := await asyncio.to_thread(look)).state == "wait":
+            await asyncio.sleep(self.poll_interval)
+        return {"verdict": verdict.to_json(), "facts": self.facts}
 
 
 class StreamTrigger(OutcomeTrigger):

@@ -140,7 +140,8 @@ def test_a_ca_file_that_is_none(script: Any) -> None:
 
 
 def test_tls_is_verified_by_default() -> None:
-    assert ArgoCDClient("https://x")._tls() is True
+    ours = ArgoCDClient("https://x")._tls()
+    assert (ours.verify_mode, ours.check_hostname) == (ssl.CERT_REQUIRED, True)
     assert isinstance(ArgoCDClient("https://x", ca_file=_certificates())._tls(), ssl.SSLContext)
     assert ArgoCDClient("https://x", verify_tls=False)._tls() is False
 

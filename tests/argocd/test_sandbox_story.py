@@ -80,7 +80,7 @@ def test_what_is_taken_back_in_mid_wait_is_no_release(
         task = live(app, revision, deliverable=deliverable, environment="production", **given)
         return deferred_result(task, context)
 
-    with pytest.raises(AirflowFailException, match=r"ReleaseFailed: .*data.value.*\(Back to one\)"):
+    with pytest.raises(AirflowFailException, match=r"NotJudged: .*data.value.*\(Back to one\)"):
         released(second)
     assert not len(context["outlet_events"])
     # A task that found its values there commits nothing, and names the tip: its values count, not those of the tip.

@@ -138,10 +138,10 @@ def signing_request(*said: str, **status: Any) -> Object:
     return thing("certificates.k8s.io/v1", "CertificateSigningRequest", generation=1, status=told)
 
 
-def inference(*said: str, **status: Any) -> Object:
-    """Return an InferenceService."""
-    told = {"observedGeneration": 2, "conditions": conditions(*said), **status}
-    return thing("serving.kserve.io/v1beta1", "InferenceService", status=told)
+def inference(*said: str, generation: int = 1, **status: Any) -> Object:
+    """Return an InferenceService; the observed generation in its status is that of its Deployment."""
+    told = {"observedGeneration": 1, "conditions": conditions(*said), **status}
+    return thing("serving.kserve.io/v1beta1", "InferenceService", generation=generation, status=told)
 
 
 def custom(*said: str, generation: int = 2, **status: Any) -> Object:

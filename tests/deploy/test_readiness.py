@@ -300,7 +300,16 @@ TABLE: list[tuple[Object, str, str]] = [
     (rollout(spec={"replicas": 0}), "unknown", "zero_replicas"),
     (inference("Ready=True"), "ready", "serving"),
     (inference("Ready=False"), "waiting", "not_ready"),
-    (inference("Ready=True", observedGeneration=1), "waiting", "not_observed"),
+    (
+        inference("Ready=True", observedGeneration=3),
+        "ready",
+        "serving",
+    ),  # an autoscaler changed its Deployment
+    (
+        inference("Ready=True", generation=2, observedGeneration=2),
+        "waiting",
+        "settling",
+    ),  # may be of the spec before
     (
         inference(
             "Ready=True",
@@ -439,6 +448,17 @@ def test_what_was_applied_carries_no_value_that_may_be_a_secret() -> None:
     assert judge(later, bound).rule == "overwritten"
 
 
+@pytest.mark.parametrize("observed", [1, 2, 7])
+def test_a_changed_inference_service_counts_once_nothing_moves(observed: int) -> None:
+    """Its observed generation is that of its Deployment: neither equal nor another says anything."""
+    item = inference("Ready=True", generation=2, observedGeneration=observed)
+    assert judge(item, applied(item)).state == "waiting"
+    assert judge(item, applied(item), settled=True).state == "ready"
+    graph = {**item, "kind": "InferenceGraph"}
+    assert judge(graph, applied(graph)).rule == "settling"
+    assert judge(graph, applied(graph), settled=True).state == "ready"
+
+
 @pytest.mark.parametrize(
     ("declares", "state"), [(None, "unknown"), (True, "waiting"), (False, "ready")], ids=str
 )
@@ -507,6 +527,8 @@ _fields = st.sampled_from(
 )
 _oddly = st.dictionaries(_fields, _json, max_size=4)
 _ready = [item for item, state, _ in TABLE if state == "ready"]
+#: Of an InferenceService, the observed generation is that of another object.
+_own = [item for item in _ready if item["kind"] != "InferenceService"]
 
 
 @given(st.sampled_from(_KINDS), _json | _oddly, _json | _oddly, st.booleans())
@@ -520,7 +542,7 @@ def test_whatever_a_cluster_says_is_judged(
     assert judge(item, Applied("u1", 2), settled=settled, pods=[item]) == found
 
 
-@given(st.sampled_from(_ready), _oddly, st.integers(1, 5), st.booleans(), st.booleans())
+@given(st.sampled_from(_own), _oddly, st.integers(1, 5), st.booleans(), st.booleans())
 def test_never_ready_with_a_generation_behind(
     item: Object, odd: Object, behind: int, settled: bool, as_text: bool
 ) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -28,6 +27,7 @@ from airflow_pipeops.flux.operators import (
 from airflow_pipeops.flux.sensors import FluxReadySensor
 from tests.flux.conftest import NAMESPACE, Flux, connect
 from tests.kubernetes.apiserver import ApiServer, Fault
+from tests.threads import repeated
 
 NEVER = "f" * 40
 
@@ -152,19 +152,12 @@ def test_health_must_fail_in_two_attempts(flux: Flux, context: dict[str, Any]) -
 @contextmanager
 def retrying(flux: Flux) -> Iterator[None]:
     """Have the kustomize-controller try again whenever it is idle, as at a short retry interval."""
-    over = threading.Event()
 
     def work() -> None:
-        while not over.wait(0.1):
-            flux.kustomize.due = flux.kustomize.phase == "idle"
+        flux.kustomize.due = flux.kustomize.phase == "idle"
 
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
+    with repeated(0.1, work):
         yield
-    finally:
-        over.set()
-        thread.join(10)
 
 
 def test_a_suspended_object_fails_at_once(flux: Flux, context: dict[str, Any]) -> None:
@@ -647,7 +640,7 @@ def test_no_gate_opens_while_what_applies_an_object_may_not_be_seen(
     assert "WaitTimeout" in str(caught.value)
     with pytest.raises(AirflowFailException, match=lacking) as caught:
         task(FluxReadySensor, revision=made.sha, on_unknown="fail").execute(context)
-    assert "ReleaseFailed" in str(caught.value)
+    assert "NotJudged" in str(caught.value)
     # An explicit choice, which the result repeats.
     result = task(FluxReadySensor, revision=made.sha, on_unknown="accept").execute(context)
     assert result["rule"] == "ready"
@@ -680,7 +673,7 @@ def test_a_release_is_not_taken_for_ready_of_a_commit_while_its_owner_may_not_be
     flux.until(lambda: flux.world.released == "2.0.0")
     forbid(flux, "kustomizations", NAMESPACE)
     given = {"kind": "HelmRelease", "name": "api"}
-    for choice, error in (("fail", "ReleaseFailed"), ("accept", "WaitTimeout")):
+    for choice, error in (("fail", "NotJudged"), ("accept", "WaitTimeout")):
         with pytest.raises(AirflowFailException, match="cannot get resource 'kustomizations") as caught:
             task(
                 FluxReadySensor,

@@ -18,6 +18,7 @@ from airflow_pipeops.delivery.ledger.hook import SigningKeyHook
 from airflow_pipeops.delivery.ledger.index import Index
 from airflow_pipeops.delivery.ledger.ingest import Ingest
 from airflow_pipeops.git.operators import GitOpsCommitOperator
+from tests.commands import called
 from tests.delivery.ledger.conftest import Database
 from tests.delivery.ledger.events import entry, record
 from tests.git.conftest import FILE
@@ -67,15 +68,9 @@ def commit(context, count: int) -> None:
 
 
 def verified(capsys, **given) -> tuple[int, str]:
-    from airflow.cli.cli_parser import get_parser
-
     options = [word for name, value in given.items() for word in (f"--{name}", value)]
-    args = get_parser().parse_args(["pipeops", "verify", "--repository", "pipeops_gitops_repo", *options])
-    try:
-        args.func(args)
-    except SystemExit as end:
-        return int(end.code or 0), capsys.readouterr().out
-    return 0, capsys.readouterr().out
+    code, out, _ = called(capsys, "verify", "--repository", "pipeops_gitops_repo", *options)
+    return code, out
 
 
 def test_each_commit_carries_the_newest_checkpoint_and_a_rewritten_ledger_is_found(

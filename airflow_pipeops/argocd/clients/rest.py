@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from airflow_pipeops.argocd.clients.errors import error_of
 from airflow_pipeops.argocd.clients.protocol import AppRef, Resource, Trial
+from airflow_pipeops.base.authorities import authorities
 from airflow_pipeops.base.deadlines import within
 from airflow_pipeops.base.documents import parsed
 from airflow_pipeops.base.http import MANY, Http, base_url, tls_context
@@ -98,7 +99,7 @@ class ArgoCDClient:
         return self._client
 
     def _tls(self) -> Any:
-        return tls_context(self._verify) if isinstance(self._verify, str) else self._verify
+        return tls_context(self._verify) if isinstance(self._verify, str) else authorities(self._verify)
 
     async def get(self, app: AppRef) -> dict[str, Any]:
         """Return an Application as it is known now."""

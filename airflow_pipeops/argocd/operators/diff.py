@@ -13,7 +13,7 @@ from airflow_pipeops.delivery.differences import LIMIT, fingerprint
 from airflow_pipeops.delivery.operators import no_retry
 from airflow_pipeops.exceptions import Conflict, DriftFound, SyncFailed
 from airflow_pipeops.git.forges import first_commit_url
-from airflow_pipeops.redaction import cleaned, redacted
+from airflow_pipeops.redaction import redacted
 from airflow_pipeops.waits.status import Observed
 
 if TYPE_CHECKING:
@@ -145,9 +145,9 @@ class ArgoCDDiffOperator(ArgoCDOperator):
         why = result["reason"]
         self.log.info("%s: %s%s", self.app, result["verdict"], "" if clean else f": {why}")
         if clean and self.on_clean == "skip":
-            self._skip_rest(context, result)
+            self.skip_rest(context, result)
         if not clean and self.on_difference == "skip":
-            self._skip_rest(context, result)
+            self.skip_rest(context, result)
         if not clean and self.on_difference == "fail":
             more = f" and {result['more']} more" if result["more"] else ""
             what = "differs from Git" if result["verdict"] == "different" else "cannot be compared with Git"
@@ -156,21 +156,6 @@ class ArgoCDDiffOperator(ArgoCDOperator):
                 remedy=f"See {result['diff_uri'] or self.argocd_url}.",
             )
         return result
-
-    def _skip_rest(self, context: Context, result: dict[str, Any]) -> None:
-        """End well, and have Airflow skip what comes directly after this task."""
-        from airflow.sdk.exceptions import DownstreamTasksSkipped
-
-        tasks = [task.task_id for task in self.get_direct_relatives(upstream=False)]
-        if not tasks:
-            return
-        # Airflow keeps neither the result nor the clean-up of a task that ends by this exception.
-        ti: Any = context["ti"]
-        result = cleaned(result)
-        for key, value in {**result, "return_value": result}.items():
-            ti.xcom_push(key=key, value=value)
-        self.post_execute(context, result)
-        raise DownstreamTasksSkipped(tasks=tasks)  # type: ignore[no-untyped-call]
 
 
 def _doubtful(observed: Observed) -> bool:

@@ -20,7 +20,7 @@ from airflow_pipeops.waits.sources import revisions_of
 from airflow_pipeops.waits.verdict import Expectation
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import Asset, Context
 
 _CHOICES = {
     "match": ("exact", "contains", "any"),
@@ -102,8 +102,15 @@ class ArgoCDAppSensor(ArgoCDWaitOperator):
         self.deliverables = dict(deliverables or {})
         self._check()
         for one in self.deliverables.values():
-            self._may_emit += self.record_assets("release", one)
-            self.outlets = [*self.outlets, *self.record_assets("release", one)]
+            self.name_outlets(one)
+
+    @classmethod
+    def outlets_of(cls, arguments: Mapping[str, Any]) -> list[Asset]:
+        """Name the assets of the deliverables of many applications, too."""
+        found = super().outlets_of(arguments)
+        for one in (arguments.get("deliverables") or {}).values():
+            found += super().outlets_of({**arguments, "deliverable": one})
+        return list(dict.fromkeys(found))
 
     def _check(self) -> None:
         given = [name for name in ("app", "apps", "selector") if getattr(self, name)]

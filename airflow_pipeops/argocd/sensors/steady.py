@@ -10,7 +10,7 @@ from airflow_pipeops.argocd.operators.base import ArgoCDOperator, raise_error_of
 from airflow_pipeops.argocd.triggers import ArgoCDSteadyTrigger
 from airflow_pipeops.base.arguments import positive
 from airflow_pipeops.delivery.operators import no_retry
-from airflow_pipeops.exceptions import AccessDenied, NotFound, Unreachable
+from airflow_pipeops.waits.steadiness import seen_outcome, steady_watch, watch_until_over
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -45,7 +45,6 @@ class ArgoCDSteadySensor(ArgoCDOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Watch."""
         from airflow_pipeops.argocd.waits import ArgoCDController
-        from airflow_pipeops.waits.steadiness import steady_watch, watch_until_over
 
         with no_retry():
             watch = {
@@ -84,11 +83,6 @@ class ArgoCDSteadySensor(ArgoCDOperator):
             return self._finish(event)
 
     def _finish(self, event: Mapping[str, Any]) -> dict[str, Any]:
-        outcome = event["outcome"]
-        if outcome["verdict"] == "blind":
-            kinds = {"denied": AccessDenied, "missing": NotFound}
-            raise kinds.get(outcome["rule"], Unreachable)(
-                f"{self.app} could not be watched: {outcome['reason']}"
-            )
+        outcome = seen_outcome(event["outcome"], self.app)
         self.log.info("%s: %s", outcome["verdict"], outcome["reason"])
         return {**outcome, "app": self.app, "revision": event["revision"], "url": self.argocd_url}

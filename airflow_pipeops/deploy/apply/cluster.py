@@ -13,7 +13,8 @@ from airflow_pipeops.deploy.apply.objects import Manifest, Served
 from airflow_pipeops.deploy.apply.parents import COMMIT, Parent
 from airflow_pipeops.deploy.apply.sets import PART_OF, Member, Prune, Scope, check_parent, prune, set_id
 from airflow_pipeops.deploy.apply.wanted import Wanted
-from airflow_pipeops.exceptions import InvalidInput, NotFound, ReleaseFailed
+from airflow_pipeops.deploy.reading import Kinds, labelled
+from airflow_pipeops.exceptions import InvalidInput, NotFound, PipeOpsError, ReleaseFailed
 from airflow_pipeops.kubernetes.client import KubernetesClient
 from airflow_pipeops.kubernetes.kinds import Kind, name_of, version_of
 
@@ -33,7 +34,7 @@ class SetCluster:
     def __init__(self, client: KubernetesClient, wanted: Wanted) -> None:
         self._client, self._wanted = client, wanted
         self._id = set_id(wanted.name, wanted.namespace)
-        self._served: dict[str, dict[str, Served]] = {}
+        self._served = Kinds(client)
 
     async def parent(self) -> Parent:
         """Read the parent; an empty one where there is none."""
@@ -51,7 +52,7 @@ class SetCluster:
         brought = defined(self._wanted.bodies)
         for body in self._wanted.bodies:
             version, kind = text(body["apiVersion"]), text(body["kind"])
-            served = (await self._resources(version)).get(kind) or brought.get((version, kind))
+            served = (await self._served.of(version)).get(kind) or brought.get((version, kind))
             if served is None:
                 raise InvalidInput(
                     f"the cluster serves no {kind} of {version}",
@@ -62,23 +63,8 @@ class SetCluster:
             found[version, kind] = served
         return found
 
-    async def _resources(self, version: str) -> dict[str, Served]:
-        if version not in self._served:
-            self._served[version] = {}
-            with contextlib.suppress(NotFound):
-                for one in await self._client.resources(version):
-                    kind, plural = text(one.get("kind")), text(one.get("name"))
-                    if "/" not in plural:
-                        served = Served(version, kind, plural, one.get("namespaced") is True)
-                        self._served[version][kind] = served
-        return self._served[version]
-
     async def _get(self, one: Manifest) -> dict[str, Any] | None:
-        try:
-            found = await self._client.get(one.served.at, one.name, one.namespace)
-        except NotFound:
-            return None
-        return {**found, "apiVersion": one.served.version, "kind": one.served.kind}
+        return await live_of(self._client, one)
 
     async def _tried(self, one: Manifest, *, force: bool = False) -> dict[str, Any] | None:
         """Apply without doing so; ``None`` where its namespace or its kind comes with this very release."""
@@ -105,54 +91,74 @@ class SetCluster:
             more["annotations"] = {**map_(metadata.get("annotations")), COMMIT: self._wanted.commit}
         return {**one.body, "metadata": {**metadata, "labels": labels, **more}}
 
-    async def _removed(self, one: Manifest, live: Mapping[str, Any], propagation: str = "Foreground") -> None:
-        with contextlib.suppress(NotFound):
-            await self._client.delete(
-                one.served.at, one.name, one.namespace, uid=uid_of(live), propagation=propagation
-            )
-
-    async def _gone(self, one: Manifest, live: Mapping[str, Any], propagation: str = "Foreground") -> None:
-        """Delete this very object, and wait until it is gone."""
-        await self._removed(one, live, propagation)
-        end = time.monotonic() + _GONE
-        while (left := await self._get(one)) is not None and uid_of(left) == uid_of(live):
-            if time.monotonic() > end:
-                raise ReleaseFailed(
-                    f"{one} is to be made anew, and does not go{held_by(left)}",
-                    remedy="Take away what holds it, and try again.",
-                )
-            await asyncio.sleep(0.2)
-
     def _visited(self, items: Any) -> frozenset[str]:
         return frozenset(text(map_(one.get("metadata")).get("uid")) for one in items)
 
-    async def _plan(self, scope: Scope, visited: Collection[str]) -> Prune:
-        members = await self._members(scope)
+    def _plan(self, members: Sequence[Member], visited: Collection[str]) -> Prune:
         kept = [one.uid for one in members if one.served.kind in self._wanted.keep_kinds]
         wanted = self._wanted
         return prune(members, {*visited, *kept}, named=wanted.prune_named, allowed=wanted.prune_allowed)
 
-    async def _members(self, scope: Scope) -> list[Member]:
-        """Return all that carry the label of the set where its members may be."""
-        found: dict[str, Member] = {}
-        for group_kind in sorted(scope.kinds):
-            served = await self._kind_of(group_kind)
-            if served is None:
-                continue  # a kind that is gone has no objects
-            for namespace in sorted(scope.namespaces) if served.namespaced else [""]:
-                listing = await self._client.find(served.at, namespace, labels=f"{PART_OF}={self._id}")
-                for item in listing.items:
-                    metadata = map_(item.get("metadata"))
-                    place, name = name_of(item)
-                    uid, leaving = text(metadata.get("uid")), "deletionTimestamp" in metadata
-                    found[uid] = Member(served, place, name, uid, leaving, version_of(item))
-        return list(found.values())
+    async def _labelled_in(self, scope: Scope) -> list[tuple[Served, dict[str, Any]]]:
+        """Return all that carry the label of the set where its members may be, each with its kind."""
+        found, hidden = await labelled(self._client, f"{PART_OF}={self._id}", scope, self._served)
+        if hidden:
+            raise PipeOpsError.together([*hidden.values()])
+        return found
 
-    async def _kind_of(self, group_kind: str) -> Served | None:
-        """Return a kind in the version that the cluster prefers."""
-        kind, _, group = group_kind.partition(".")
-        version = await self._client.preferred(group)
-        return (await self._resources(version)).get(kind) if version else None
+    async def _members(self, scope: Scope) -> list[Member]:
+        """Return what they are of the set."""
+        return members_of(await self._labelled_in(scope))
+
+
+def members_of(found: Sequence[tuple[Served, Mapping[str, Any]]]) -> list[Member]:
+    """Return what objects, each with its kind, are of their set."""
+    members = []
+    for served, item in found:
+        (place, name), leaving = name_of(item), "deletionTimestamp" in map_(item.get("metadata"))
+        members.append(Member(served, place, name, uid_of(item), leaving, version_of(item)))
+    return members
+
+
+async def live_of(client: KubernetesClient, one: Manifest) -> dict[str, Any] | None:
+    """Read an object as it is now; ``None`` where it is not there."""
+    try:
+        found = await client.get(one.served.at, one.name, one.namespace)
+    except NotFound:
+        return None
+    return {**found, "apiVersion": one.served.version, "kind": one.served.kind}
+
+
+async def removed(
+    client: KubernetesClient, one: Manifest, live: Mapping[str, Any], propagation: str = "Foreground"
+) -> None:
+    """Delete this very object, if it is still there."""
+    with contextlib.suppress(NotFound):
+        await client.delete(one.served.at, one.name, one.namespace, uid=uid_of(live), propagation=propagation)
+
+
+async def gone(
+    client: KubernetesClient, one: Manifest, live: Mapping[str, Any], propagation: str = "Foreground"
+) -> None:
+    """Delete this very object, and wait until it is gone.
+
+    :raises ReleaseFailed: if it does not go.
+    """
+    await removed(client, one, live, propagation)
+    end = time.monotonic() + _GONE
+    while (left := await live_of(client, one)) is not None and uid_of(left) == uid_of(live):
+        if time.monotonic() > end:
+            raise ReleaseFailed(
+                f"{one} is to be made anew, and does not go{held_by(left)}",
+                remedy="Take away what holds it, and try again.",
+            )
+        await asyncio.sleep(0.2)
+
+
+def propagation_of(one: Manifest, live: Mapping[str, Any]) -> str:
+    """Say what becomes of what an object has made: pods that a new StatefulSet takes over run on, others go first."""
+    selectors = [map_(item.get("spec")).get("selector") for item in (one.body, live)]
+    return "Orphan" if one.served.kind == "StatefulSet" and selectors[0] == selectors[1] else "Foreground"
 
 
 def defined(bodies: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], Served]:

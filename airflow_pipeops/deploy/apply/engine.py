@@ -13,15 +13,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from airflow_pipeops.base.documents import map_
-from airflow_pipeops.deploy.apply.cluster import MANAGER, PARENTS, defined, uid_of
+from airflow_pipeops.base.parallel import in_parallel
+from airflow_pipeops.deploy.apply.cluster import (
+    MANAGER,
+    PARENTS,
+    defined,
+    gone,
+    propagation_of,
+    removed,
+    uid_of,
+)
 from airflow_pipeops.deploy.apply.commits import Relation
 from airflow_pipeops.deploy.apply.differences import contested, may_force
 from airflow_pipeops.deploy.apply.hooks import Hook, begun_by, marked
 from airflow_pipeops.deploy.apply.looking import Looker
-from airflow_pipeops.deploy.apply.objects import Manifest, digest, rank
+from airflow_pipeops.deploy.apply.objects import Manifest, digest, rank, waves
 from airflow_pipeops.deploy.apply.parents import Holder, Parent, Release
-from airflow_pipeops.deploy.apply.sets import Scope, scope_of
+from airflow_pipeops.deploy.apply.sets import Member, Scope, scope_of
 from airflow_pipeops.deploy.apply.wanted import Done, Look, Wanted
 from airflow_pipeops.deploy.readiness import judge
 from airflow_pipeops.deploy.seen import Applied
@@ -75,25 +83,32 @@ class Applier(Looker):
             done.pending = await self._run(hooks, parent)
             if done.pending:
                 return done
-            parent = await self._own()
+            parent = await self._still_ours()
         parent = await self._put_all(look.manifests[begins:], look, parent, done)
         await self._prune(look, parent, done, release, scope)
         return done
 
     async def _put_all(self, manifests: Sequence[Manifest], look: Look, parent: Parent, done: Done) -> Parent:
-        renewed = time.time()
-        for one in manifests:
-            if time.time() - renewed > LEASE / 3:
-                parent, renewed = await self._write(self._held(parent)), time.time()
+        """Apply in waves: all of a kind side by side, and what others need before them."""
+        renewed, renewing = time.time(), asyncio.Lock()
+
+        async def put(one: Manifest) -> tuple[dict[str, Any], str]:
+            nonlocal parent, renewed
+            async with renewing:
+                if time.time() - renewed > LEASE / 3:
+                    parent, renewed = await self._write(self._held(parent)), time.time()
             live = look.live.get(str(one))
-            anew = live if str(one) in look.replaced else None
-            if anew is not None:
-                await self._still_ours()
-                await self._gone(one, anew, _orphans(one, anew))
-            answer = await self._put(one, None if anew is not None else live)
-            if anew is not None:
-                done.replaced.append((one, uid_of(anew), uid_of(answer)))
-            done.answers.append((one, answer))
+            if live is None or str(one) not in look.replaced:
+                return await self._put(one, live), ""
+            await self._still_ours()
+            await gone(self._client, one, live, propagation_of(one, live))
+            return await self._put(one, None), uid_of(live)
+
+        for wave in waves(manifests):
+            for one, (answer, before) in zip(wave, await in_parallel(put, wave), strict=True):
+                if before:
+                    done.replaced.append((one, before, uid_of(answer)))
+                done.answers.append((one, answer))
         return parent
 
     async def _established(self, done: Done) -> None:
@@ -116,12 +131,13 @@ class Applier(Looker):
     async def _prune(self, look: Look, parent: Parent, done: Done, release: Release, scope: Scope) -> None:
         """Delete what left the set, and let go."""
         visited = self._visited(answer for _, answer in done.answers) | await self._hooked(look.hooks)
-        plan = await self._plan(parent.scope, visited)
+        plan = self._plan(await self._members(parent.scope), visited)
         if plan.refused:
             raise InvalidInput(
                 plan.refused, field="prune_allowed", remedy="Allow so many with prune_allowed."
             )
-        for member in sorted(plan.delete, key=lambda one: rank(one.served.kind), reverse=True):
+
+        async def delete(member: Member) -> None:
             await self._still_ours()
             with contextlib.suppress(NotFound):
                 await self._client.delete(
@@ -132,6 +148,9 @@ class Applier(Looker):
                     resource_version=member.version,
                     propagation="Background",
                 )
+
+        for wave in waves(sorted(plan.delete, key=lambda one: rank(one.served.kind), reverse=True)):
+            await in_parallel(delete, wave)
         left = [one for one in await self._members(parent.scope) if one.uid not in visited]
         after = replace(scope, kinds=scope.kinds | {one.served.group_kind for one in left})
         after = after | Scope(namespaces=frozenset(one.namespace for one in left if one.namespace))
@@ -167,7 +186,7 @@ class Applier(Looker):
         for hook in hooks:
             if hook.manifest.name in parent.jobs_of(self._wanted.key):
                 if hook.cleanup == "succeeded" and (left := await self._get(hook.manifest)):
-                    await self._removed(hook.manifest, left)
+                    await removed(self._client, hook.manifest, left)
                 continue
             job = await self._begun(hook)
             seen = {**job, "apiVersion": hook.manifest.served.version, "kind": hook.manifest.served.kind}
@@ -176,7 +195,7 @@ class Applier(Looker):
             # Before it goes: a retry runs nothing twice.
             parent = await self._write(parent.with_job(self._wanted.key, hook.manifest.name))
             if hook.cleanup == "succeeded":
-                await self._removed(hook.manifest, job)
+                await removed(self._client, hook.manifest, job)
         return None
 
     async def _begun(self, hook: Hook) -> dict[str, Any]:
@@ -187,14 +206,9 @@ class Applier(Looker):
             return live
         if live is not None:
             await self._still_ours()
-            await self._gone(one, live)
+            await gone(self._client, one, live)
         body = marked(self._labelled(one), self._wanted.key)
         return await self._client.apply(one.served.at, body, MANAGER)
-
-    async def _own(self) -> Parent:
-        """Read the parent, which has to be in the hands of this attempt."""
-        await self._still_ours()
-        return await self.parent()
 
     def _held(self, parent: Parent) -> Parent:
         now = time.time()
@@ -230,10 +244,13 @@ class Applier(Looker):
             answer = await self._client.create(PARENTS, {**body, "metadata": metadata}, wanted.namespace)
         return replace(parent, resource_version=version_of(answer))
 
-    async def _still_ours(self) -> None:
-        holder = (await self.parent()).holder
+    async def _still_ours(self) -> Parent:
+        """Read the parent, which has to be in the hands of this attempt."""
+        parent = await self.parent()
+        holder = parent.holder
         if holder is None or holder.token != self._token:
             raise Conflict(f"the apply set was taken by {holder.key if holder else 'nobody'} meanwhile")
+        return parent
 
     async def _put(self, one: Manifest, live: Mapping[str, Any] | None) -> dict[str, Any]:
         """Apply one object over what was read of it: a worker that slept does not overwrite what came since."""
@@ -261,12 +278,6 @@ class Applier(Looker):
             live = await self._get(one)
             await self._still_ours()
         raise AssertionError("unreachable")
-
-
-def _orphans(one: Manifest, live: Mapping[str, Any]) -> str:
-    """Say what becomes of what an object has made: pods that a new StatefulSet takes over run on, others go first."""
-    selectors = [map_(item.get("spec")).get("selector") for item in (one.body, live)]
-    return "Orphan" if one.served.kind == "StatefulSet" and selectors[0] == selectors[1] else "Foreground"
 
 
 def release_of(wanted: Wanted, manifests: Sequence[Manifest], sha256: str = "") -> Release:

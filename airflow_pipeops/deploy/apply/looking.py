@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_pipeops.base.documents import map_, text
-from airflow_pipeops.deploy.apply.cluster import SetCluster, held_by
+from airflow_pipeops.base.parallel import in_parallel
+from airflow_pipeops.deploy.apply.cluster import SetCluster, held_by, members_of
 from airflow_pipeops.deploy.apply.commits import Relation, may_apply
 from airflow_pipeops.deploy.apply.differences import contested, differences, may_force
 from airflow_pipeops.deploy.apply.hooks import Hook, as_another, hooks_of
@@ -18,6 +19,7 @@ from airflow_pipeops.deploy.apply.wanted import Look, Wanted
 from airflow_pipeops.exceptions import Conflict, InvalidInput
 from airflow_pipeops.kubernetes.client import KubernetesClient
 from airflow_pipeops.kubernetes.errors import FieldConflict, FieldsImmutable
+from airflow_pipeops.kubernetes.kinds import name_of
 
 #: Kinds that cannot be tried under another name.
 _UNTRIED = GUARDED | {"Service"}
@@ -39,6 +41,14 @@ class _Found:
     conflicts: list[str] = field(default_factory=list)
     fixed: list[str] = field(default_factory=list)
     replaced: set[str] = field(default_factory=set)
+
+    def take(self, other: _Found) -> None:
+        """Take in what was found out of others."""
+        self.live |= other.live
+        self.lines += other.lines
+        self.conflicts += other.conflicts
+        self.fixed += other.fixed
+        self.replaced |= other.replaced
 
     def check(self) -> None:
         """Refuse what may not be, all of it at once."""
@@ -84,12 +94,20 @@ class Looker(SetCluster):
             # Under a free name: that of the release before, which cannot be changed, is still there.
             await self._tried(replace(hook.manifest, body=as_another(hook.manifest.body)))
             found.lines.append(f"! {hook} runs {hook.when}")
-        for one in plain:
-            await self._try_one(one, found)
+        members = await self._labelled_in(parent.scope)
+        known = {(served, *name_of(item)): item for served, item in members}
+
+        async def tried(one: Manifest) -> _Found:
+            # What is a member has been read with all others; any other object is asked for by its name.
+            live = known.get((one.served, one.namespace, one.name)) or await self._get(one)
+            return await self._try_one(one, live)
+
+        # Nothing is touched, so that the order is of no account.
+        for part in await in_parallel(tried, plain):
+            found.take(part)
         found.check()
-        pruned = await self._plan(
-            parent.scope, {*self._visited(found.live.values()), *await self._hooked(hooks)}
-        )
+        visited = {*self._visited(found.live.values()), *await self._hooked(hooks)}
+        pruned = self._plan(members_of(members), visited)
         if pruned.refused:
             raise InvalidInput(
                 pruned.refused,
@@ -107,8 +125,8 @@ class Looker(SetCluster):
             pruned,
         )
 
-    async def _try_one(self, one: Manifest, found: _Found) -> None:
-        live, wanted = await self._get(one), self._wanted
+    async def _try_one(self, one: Manifest, live: Mapping[str, Any] | None) -> _Found:
+        wanted, found = self._wanted, _Found()
         if live is not None:
             found.live[str(one)] = live
             self._may_change(one, live)
@@ -119,7 +137,7 @@ class Looker(SetCluster):
             contests = contested(error.causes)
             if not may_force(contests, wanted.force_from):
                 found.conflicts += [f"{one}: {each}" for each in contests]
-                return
+                return found
             after = await self._tried(one, force=True)
         except FieldsImmutable as error:
             said = f"{one}: {'; '.join(error.fields)}"
@@ -128,13 +146,14 @@ class Looker(SetCluster):
                 found.fixed.append(
                     said + (" (its kind is deleted only where prune_named names it)" if guarded else "")
                 )
-                return
+                return found
             if one.served.kind not in _UNTRIED:
                 await self._tried(replace(one, body=as_another(one.body)))
             found.replaced.add(str(one))
             found.lines.append(f"! {said}; it is deleted and made anew")
             after = one.body
         found.lines += differences(str(one), live, after if after is not None else one.body)
+        return found
 
     def _may_change(self, one: Manifest, live: Mapping[str, Any]) -> None:
         metadata = map_(live.get("metadata"))

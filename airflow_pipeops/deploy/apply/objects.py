@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import groupby
+from typing import Any, Protocol, TypeVar
 
 from airflow_pipeops.base.documents import map_, maps, text
 from airflow_pipeops.exceptions import InvalidInput
@@ -74,6 +75,14 @@ class Served:
     def group_kind(self) -> str:
         """Kind and group, as apply sets write them."""
         return f"{self.kind}.{self.at.group}".rstrip(".")
+
+
+class _OfKind(Protocol):
+    @property
+    def served(self) -> Served: ...
+
+
+Placed = TypeVar("Placed", bound=_OfKind)
 
 
 @dataclass(frozen=True)
@@ -153,7 +162,7 @@ def placed(
 
     :param served: (apiVersion, kind) -> the kind.
     :param namespace: of those that name none.
-    :return: the objects, those first that others need.
+    :return: the objects, those first that others need, and each kind together.
     :raises InvalidInput: for two of the same object.
     """
     found: dict[str, Manifest] = {}
@@ -173,7 +182,8 @@ def placed(
                 f"{one} is there twice", field="manifests", value=str(one), remedy="Leave one of them."
             )
         found[identity] = one
-    return sorted(found.values(), key=lambda one: rank(one.served.kind))
+    kinds = {kind: place for place, kind in enumerate(dict.fromkeys(one.served for one in found.values()))}
+    return sorted(found.values(), key=lambda one: (rank(one.served.kind), kinds[one.served]))
 
 
 #: The server writes these itself; an apply that carries them is refused, or meant for another object.
@@ -193,6 +203,14 @@ _SERVERS = frozenset(
 def rank(kind: str) -> int:
     """Return the place of a kind in the order of applying; deletion is the other way round."""
     return _RANKS.get(kind, _BETWEEN)
+
+
+def waves(ordered: Iterable[Placed]) -> list[list[Placed]]:
+    """Part what is in order into what may be done side by side: objects of one kind do not need each other.
+
+    :return: the waves, one after the other.
+    """
+    return [list(wave) for _, wave in groupby(ordered, lambda one: one.served)]
 
 
 def masked(body: Mapping[str, Any]) -> dict[str, Any]:

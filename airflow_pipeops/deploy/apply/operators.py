@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from airflow_pipeops.base.arguments import not_empty, one_given, one_of
+from airflow_pipeops.base.arguments import at_least, not_empty, one_given, one_of, texts
 from airflow_pipeops.base.documents import map_, text
 from airflow_pipeops.delivery.operators import no_retry, order_key
 from airflow_pipeops.delivery.records import Evidence
@@ -23,7 +23,7 @@ from airflow_pipeops.deploy.targets import AppliedSet, Target
 from airflow_pipeops.deploy.triggers import ReleaseTrigger
 from airflow_pipeops.exceptions import InvalidInput, NotFound, PipeOpsError
 from airflow_pipeops.git.hook import GitHook
-from airflow_pipeops.kubernetes.kinds import Kind
+from airflow_pipeops.kubernetes.kinds import SECRETS
 from airflow_pipeops.redaction import cleaned
 from airflow_pipeops.waits.expectation import Policy
 from airflow_pipeops.waits.operators import MARGIN, WaitOperator
@@ -34,10 +34,6 @@ if TYPE_CHECKING:
 
     from airflow_pipeops.kubernetes.client import KubernetesClient
 
-Result = TypeVar("Result")
-#: Under this name the manifests of a release are kept.
-KEPT = "manifests.json"
-_SECRETS = Kind("", "v1", "secrets")
 #: So many objects are named in a record.
 _NAMED = 50
 #: Facts that a deferral carries, and that no record needs.
@@ -86,41 +82,37 @@ class SetOperator(AppliedWaitOperator):
         super().__init__(**kwargs)
         self.name, self.namespace, self.kubernetes_conn_id = name, namespace, kubernetes_conn_id
         self.prune_named, self.prune_allowed, self.force_from = prune_named, prune_allowed, force_from
+        for several in ("prune_named", "force_from"):
+            texts(several, getattr(self, several))
         self.on_immutable = one_of("on_immutable", on_immutable, ("fail", "replace"))
         self.wait = wait
         self._pinned: tuple[str, ...] = ()
         self.on_paused: Policy = one_of("on_paused", on_paused, ("fail", "wait", "accept"))
         self.on_unknown: Policy = one_of("on_unknown", on_unknown, ("fail", "wait", "accept"))
 
-    def run_with(self, work: Callable[[KubernetesClient], Awaitable[Result]], **options: Any) -> Result:
-        """Do something with an open client, which may say in which namespace that is."""
-
-        async def located(client: KubernetesClient) -> Result:
-            self.namespace = self.namespace or client.namespace or "default"
-            return await work(client)
-
-        return super().run_with(located, **options)
-
     def relation(self, recorded: str, wanted: str) -> Relation:
         """Say how a commit stands to the recorded one."""
         return "unknown"
 
-    def wanted(self, context: Context, **more: Any) -> dict[str, Any]:
-        """Return the arguments of what is wanted that come from the operator."""
-        allowed = self.prune_allowed
-        given = {
-            "name": not_empty(
-                "name", self.name, "the set has no name", "Name the ConfigMap that is its parent."
-            ),
-            "namespace": self.namespace,
-            "key": order_key(context),
-            "prune_named": tuple(self.prune_named),
-            "prune_allowed": None if allowed is None else int(allowed),
-            "force_from": tuple(self.force_from),
-            "replace": self.on_immutable == "replace",
-            "lease": (self.timeout + MARGIN).total_seconds(),
-        }
-        return {**given, **more}
+    def wanted(self, context: Context, bodies: Sequence[Mapping[str, Any]] = (), **more: Any) -> Wanted:
+        """Return what is wanted, as far as the operator says it.
+
+        :param bodies: the objects.
+        :param more: says the rest.
+        :return: the set, before anything was looked at.
+        """
+        return Wanted(
+            not_empty("name", self.name, "the set has no name", "Name the ConfigMap that is its parent."),
+            self.namespace,
+            bodies,
+            order_key(context),
+            prune_named=tuple(self.prune_named),
+            prune_allowed=_count("prune_allowed", self.prune_allowed),
+            force_from=tuple(self.force_from),
+            replace=self.on_immutable == "replace",
+            lease=(self.timeout + MARGIN).total_seconds(),
+            **more,
+        )
 
     def prepare(self) -> None:
         """Have at hand what is to be applied, before the cluster is asked."""
@@ -137,7 +129,7 @@ class SetOperator(AppliedWaitOperator):
 
         self.prepare()
         while True:
-            facts = self.run_with(work)
+            facts = self.run_with(work, many=True)
             if "job" not in facts:
                 return self.finish(context, facts)
             self._job(context, facts)
@@ -178,19 +170,19 @@ class SetOperator(AppliedWaitOperator):
         """Keep the manifests; an undo goes back to those that were kept, and not to those without their Secrets."""
         content = written(manifests)
         if undo is not None:
-            return self.keep(context, content.encode(), KEPT, "application/json"), undo.sha256
+            return self.keep(context, content.encode(), sources.KEPT, "application/json"), undo.sha256
         if cleaned(content) != content:
             self.log.warning(
                 "The manifests hold a secret outside of Secrets: nothing can go back to this release."
             )
-            return self.keep(context, content, KEPT, "application/json"), ""
-        kept = self.keep(context, content.encode(), KEPT, "application/json")
+            return self.keep(context, content, sources.KEPT, "application/json"), ""
+        kept = self.keep(context, content.encode(), sources.KEPT, "application/json")
         return kept, kept.sha256
 
     def _facts(
         self, wanted: Wanted, look: Look, done: Done, evidence: Sequence[Evidence], after: Sequence[str]
     ) -> dict[str, Any]:
-        targets = [Target.of(answer, one.served.plural, one.body).to_json() for one, answer in done.answers]
+        targets = tuple(Target.of(answer, one.served.plural, one.body) for one, answer in done.answers)
         app = f"{wanted.namespace}/{wanted.name}"
         return {
             "app": app,
@@ -209,7 +201,7 @@ class SetOperator(AppliedWaitOperator):
             "after": after,
             "pinned": [wanted.commit, digest(look.all)],
             "evidence": [one.to_json() for one in evidence],
-            "applied": AppliedSet(app, tuple(map(Target.from_json, targets)), wanted.namespace).to_json(),
+            "applied": AppliedSet(app, targets, wanted.namespace).to_json(),
         }
 
     # ---- waiting -----------------------------------------------------------------------------------------------------
@@ -248,7 +240,7 @@ class SetOperator(AppliedWaitOperator):
         if decided is None:
             decided = self.wait_for(job, ReleaseTrigger, facts=facts)
         if error := self.failure(job, decided):
-            asked = Wanted(**self.wanted(context, bodies=()))
+            asked = self.wanted(context)
             with contextlib.suppress(PipeOpsError):  # what failed is what is told
                 self.run_with(lambda client: Applier(client, asked, self.relation).let_go())
             raise error
@@ -336,8 +328,8 @@ class ApplyManifestsOperator(SetOperator):
     :param commit: the commit to apply; of the repository by default the tip of its branch. With ``manifests`` or ``uri``,
         the commit that they were rendered from. Templated.
     :param manifests: rendered manifests, as text or objects. Templated.
-    :param uri: of a file with rendered manifests. Templated.
-    :param sha256: that this file must have, in hex; by default any. Templated.
+    :param uri: of a file with rendered manifests: ``file://``, an object store, or ``https://``. Templated.
+    :param sha256: that this file must have, in hex; by default any, but one of a web server needs it. Templated.
     :param rollback: the commit may be older than the one that was applied. Templated.
     :param take_over: a tool whose set may be taken over, for example ``kubectl``.
     """
@@ -383,8 +375,7 @@ class ApplyManifestsOperator(SetOperator):
     async def meant(self, client: KubernetesClient, context: Context) -> Wanted:
         """Return the manifests of the commit, or those that are given."""
         back = str(self.rollback).lower() == "true"
-        more = {"commit": self.commit, "rollback": back, "take_over": self.take_over}
-        return Wanted(**self.wanted(context, bodies=self._bodies, **more))
+        return self.wanted(context, self._bodies, commit=self.commit, rollback=back, take_over=self.take_over)
 
     def _read(self) -> list[dict[str, Any]]:
         self.commit = self._pinned[0] if self._pinned else self.commit
@@ -431,14 +422,31 @@ class UndoManifestsOperator(SetOperator):
 
     async def meant(self, client: KubernetesClient, context: Context) -> Wanted:
         """Return the manifests of the release before."""
-        asked = Wanted(**self.wanted(context, bodies=()))
+        asked = self.wanted(context)
         parent = await Applier(client, asked, self.relation).parent()
         undone = self.of or parent.standing
         may_undo(parent, asked.key, undone)
         target = undo_to(parent, asked.key)
         bodies = await _without_secrets(client, _manifests_of(target), asked.namespace)
-        more = {"commit": target.commit, "undo": target, "undone": undone, "keep_kinds": ("Secret",)}
-        return Wanted(**self.wanted(context, bodies=bodies, **more))
+        return replace(
+            asked,
+            bodies=bodies,
+            commit=target.commit,
+            undo=target,
+            undone=undone,
+            keep_kinds=("Secret",),
+        )
+
+
+def _count(field: str, value: Any) -> int | None:
+    """Return a number that a template may have made; ``None`` for none."""
+    if value is None:
+        return None
+    try:
+        number = int(value)
+    except (TypeError, ValueError, OverflowError):
+        number = -1
+    return at_least(field, number, 0, f"{field} is {value!r}", "Give a number from 0 on, or None.")
 
 
 def _waited(job: Manifest, answer: Mapping[str, Any]) -> dict[str, Any]:
@@ -456,15 +464,12 @@ def _before(parent: Parent, key: str) -> str:
 
 def _manifests_of(release: Release) -> list[dict[str, Any]]:
     """Return the manifests of a release, as they were kept."""
-    from airflow_pipeops.delivery.evidence import kept
-
-    content = kept(release.sha256, KEPT) if release.sha256 else None
-    if content is None:
+    found = sources.from_release(release)
+    if found is None:
         raise NotFound(
             f"the manifests of commit {release.commit[:12] or '(none)'} are not kept any more, or never could be",
             remedy="Apply that commit with rollback=True.",
         )
-    found: list[dict[str, Any]] = json.loads(content)
     return found
 
 
@@ -477,7 +482,7 @@ async def _without_secrets(
         name, place = text(metadata.get("name")), text(metadata.get("namespace")) or namespace
         if body.get("kind") == "Secret":
             try:
-                await client.get(_SECRETS, name, place)
+                await client.get(SECRETS, name, place)
             except NotFound as error:
                 raise InvalidInput(
                     f"Secret {place}/{name} of that release is gone, and what it held was not kept",

@@ -1,8 +1,9 @@
-"""Where manifests come from: a commit and a path, rendered text, or a file in storage."""
+"""Where manifests come from: a commit and a path, rendered text, a file in storage, or what was kept of a release."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import subprocess
 import sys
@@ -11,14 +12,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_pipeops.base.downloads import fetched
 from airflow_pipeops.deploy.apply.commits import Relation
 from airflow_pipeops.deploy.apply.objects import parse
+from airflow_pipeops.deploy.apply.parents import Release
 from airflow_pipeops.exceptions import InvalidInput, NotFound, Unreachable
 from airflow_pipeops.redaction import excerpt
 
 if TYPE_CHECKING:
     from airflow_pipeops.git.repository import GitRepository
 
+#: Under this name the manifests of a release are kept.
+KEPT = "manifests.json"
 _SUFFIXES = (".yaml", ".yml", ".json")
 _KUSTOMIZATIONS = ("kustomization.yaml", "kustomization.yml", "Kustomization")
 #: Seconds that kustomize may take.
@@ -89,12 +94,15 @@ def kustomized(folder: Path) -> str:
 
 
 def from_uri(uri: str, sha256: str = "") -> list[dict[str, Any]]:
-    """Read the manifests of a file in a folder or object store.
+    """Read the manifests of a file in a folder or object store, or of a web server.
 
-    :param sha256: that the file must have, in hex; empty for any.
+    :param sha256: that the file must have, in hex; empty for any, but not of a web server.
     :return: the objects.
     """
     from airflow.sdk import ObjectStoragePath
+
+    if uri.startswith(("http://", "https://")):
+        return parse(_text(fetched(uri, sha256, field="uri", most=_MOST), uri), uri)
 
     try:
         path = ObjectStoragePath(uri)
@@ -122,9 +130,18 @@ def from_uri(uri: str, sha256: str = "") -> list[dict[str, Any]]:
 
 def from_manifests(given: str | Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Read manifests that are given as text, or as objects."""
-    import json
-
     return parse(given if isinstance(given, str) else json.dumps({"kind": "List", "items": list(given)}))
+
+
+def from_release(release: Release) -> list[dict[str, Any]] | None:
+    """Read the manifests of a release, as they were kept.
+
+    :return: the objects; ``None`` where they are not kept any more, or never could be.
+    """
+    from airflow_pipeops.delivery.evidence import kept
+
+    content = kept(release.sha256, KEPT) if release.sha256 else None
+    return None if content is None else json.loads(content)
 
 
 def relation_in(client: GitRepository, recorded: str, wanted: str) -> Relation:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.base.documents import map_
+from airflow_pipeops.base.documents import map_, text
 from airflow_pipeops.deploy.apply.cluster import MANAGER, PARENTS
 from airflow_pipeops.deploy.apply.hooks import HOOK
 from airflow_pipeops.deploy.apply.parents import COMMIT, Parent
-from airflow_pipeops.deploy.apply.sets import PART_OF, set_id
+from airflow_pipeops.deploy.apply.sets import GUARDED, PART_OF, Scope, set_id
+from airflow_pipeops.deploy.apply.sources import from_release
 from airflow_pipeops.deploy.differences.fields import Path
 from airflow_pipeops.deploy.helm.manifests import objects_of
 from airflow_pipeops.deploy.helm.releases import Revision
@@ -21,7 +21,8 @@ from airflow_pipeops.exceptions import NotFound
 if TYPE_CHECKING:
     from airflow_pipeops.kubernetes.client import KubernetesClient
 
-_RELEASE = "meta.helm.sh/release-name"
+_RELEASE, _PLACE = "meta.helm.sh/release-name", "meta.helm.sh/release-namespace"
+_HELM_HOOK, _KEEP = "helm.sh/hook", "helm.sh/resource-policy"
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,9 @@ class Desired:
     :param mark: a field that only whoever pushed it writes.
     :param manager: whose fields they are.
     :param unclear: why nobody can tell what is to be there now; empty where that is known.
+    :param selector: of labels that all of it carries.
+    :param carries: annotations that all of it carries, too.
+    :param scope: where some of it may be.
     """
 
     app: str
@@ -44,6 +48,21 @@ class Desired:
     mark: Path = ()
     manager: str = ""
     unclear: str = ""
+    selector: str = ""
+    carries: Mapping[str, str] = field(default_factory=dict)
+    scope: Scope = field(default_factory=Scope)
+
+    def is_stray(self, item: Mapping[str, Any]) -> bool:
+        """Whether an object that carries the labels is one too many: nobody pushed it, or it should have been pruned.
+
+        :param item: the object.
+        :return: so. Never of what is kept on purpose: what only goes where somebody names it, hooks, what a chart keeps.
+        """
+        metadata = map_(item.get("metadata"))
+        told = map_(metadata.get("annotations"))
+        if item.get("kind") in GUARDED or "deletionTimestamp" in metadata or metadata.get("ownerReferences"):
+            return False
+        return self.carries.items() <= told.items() and not {HOOK, _HELM_HOOK, _KEEP} & told.keys()
 
 
 def of_release(history: Sequence[Revision], release: str, namespace: str) -> Desired:
@@ -61,7 +80,25 @@ def of_release(history: Sequence[Revision], release: str, namespace: str) -> Des
         unclear = f"revision {newest.number} of release {app} is {newest.status}"
         return Desired(app, str(newest.number), namespace, unclear=unclear)
     mark = ("metadata", "annotations", _RELEASE)
-    return Desired(app, str(newest.number), namespace, objects_of(newest.manifest), mark, "helm")
+    bodies = objects_of(newest.manifest)
+    # What an earlier revision had may be left over.
+    seen = [*bodies, *(body for one in history[:-1] for body in objects_of(one.manifest))]
+    kinds = {
+        f"{text(one.get('kind'))}.{text(one.get('apiVersion')).rpartition('/')[0]}".rstrip(".")
+        for one in seen
+    }
+    places = {text(map_(one.get("metadata")).get("namespace")) or namespace for one in seen}
+    return Desired(
+        app,
+        str(newest.number),
+        namespace,
+        bodies,
+        mark,
+        "helm",
+        selector="app.kubernetes.io/managed-by=Helm",
+        carries={_RELEASE: release, _PLACE: namespace},
+        scope=Scope(frozenset(kinds), frozenset(places)),
+    )
 
 
 async def of_set(client: KubernetesClient, name: str, namespace: str) -> Desired:
@@ -77,22 +114,21 @@ async def of_set(client: KubernetesClient, name: str, namespace: str) -> Desired
             f"ConfigMap {app} is of no set that was applied", remedy="Check its name and namespace."
         )
     last = parent.releases[-1]
-    kept = await asyncio.to_thread(_kept, last.sha256) if last.sha256 else None
-    unclear = ""
     if parent.intent is not None:
         unclear = f"a release of {app} by {parent.intent.key} is under way, or was never ended"
-    elif kept is None:
+        return Desired(app, last.commit, namespace, unclear=unclear)
+    kept = await asyncio.to_thread(from_release, last)
+    if kept is None:
         unclear = f"the manifests of the last release of {app} are not kept, or cannot be read here"
-    if kept is None or unclear:
         return Desired(app, last.commit, namespace, unclear=unclear)
     labels = {PART_OF: set_id(name, namespace)}
     annotations = {COMMIT: last.commit} if last.commit else {}
     # A Job that ran before or after the release has had its time.
-    applied = [
-        body for body in json.loads(kept) if HOOK not in map_(map_(body["metadata"]).get("annotations"))
-    ]
+    applied = [body for body in kept if HOOK not in map_(map_(body["metadata"]).get("annotations"))]
     bodies = [_marked(body, labels, annotations) for body in applied]
-    return Desired(app, last.commit, namespace, bodies, ("metadata", "labels", PART_OF), MANAGER)
+    mark = ("metadata", "labels", PART_OF)
+    selector = f"{PART_OF}={labels[PART_OF]}"
+    return Desired(app, last.commit, namespace, bodies, mark, MANAGER, selector=selector, scope=parent.scope)
 
 
 def _marked(
@@ -104,10 +140,3 @@ def _marked(
         if more:
             metadata[part] = {**map_(metadata.get(part)), **more}
     return {**body, "metadata": metadata}
-
-
-def _kept(sha256: str) -> bytes | None:
-    from airflow_pipeops.delivery.evidence import kept
-    from airflow_pipeops.deploy.apply.operators import KEPT
-
-    return kept(sha256, KEPT)

@@ -56,9 +56,9 @@ class Field:
 class Compared:
     """One object that differs.
 
-    :param body: what was pushed.
+    :param body: what was pushed; of an object that was not, what it is called.
     :param live: what is there; ``None`` if it is not.
-    :param fields: that differ.
+    :param fields: that differ; none of an object that was not pushed.
     """
 
     body: Json
@@ -77,7 +77,7 @@ class Compared:
             text(self.body.get("kind")),
             text(metadata.get("namespace")),
             text(metadata.get("name")),
-            "missing" if self.live is None else "modified",
+            "missing" if self.live is None else "modified" if self.fields else "extra",
             tuple(map(written, (one.path for one in self.fields))),
             hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest(),
         )
@@ -93,6 +93,9 @@ class Compared:
         )
         if self.live is None:
             yield f"- {name} is not there"
+            return
+        if not self.fields:
+            yield f"+ {name} is there, and was not pushed"
             return
         yield f"~ {name}"
         for one in self.fields:

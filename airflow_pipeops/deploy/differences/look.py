@@ -11,9 +11,9 @@ from airflow_pipeops.delivery.differences import Difference
 from airflow_pipeops.deploy.apply.objects import Manifest, Served, placed
 from airflow_pipeops.deploy.differences.desired import Desired
 from airflow_pipeops.deploy.differences.fields import Compared, changed, value_at
-from airflow_pipeops.deploy.reading import listed
+from airflow_pipeops.deploy.reading import Kinds, labelled, listed
 from airflow_pipeops.exceptions import NotFound, PipeOpsError
-from airflow_pipeops.kubernetes.kinds import Kind
+from airflow_pipeops.kubernetes.kinds import Kind, name_of
 
 if TYPE_CHECKING:
     from airflow_pipeops.kubernetes.client import KubernetesClient
@@ -29,11 +29,13 @@ class Finding:
     :param desired: what is to be there.
     :param compared: the objects that differ.
     :param unclear: why nobody can tell; empty otherwise.
+    :param unlisted: where something that was not pushed may be, and the credential may not look.
     """
 
     desired: Desired
     compared: tuple[Compared, ...] = ()
     unclear: str = ""
+    unlisted: tuple[str, ...] = ()
 
     @property
     def differences(self) -> list[Difference]:
@@ -55,7 +57,8 @@ async def look(
     desired = await wanting(client)
     if desired.unclear:
         return Finding(desired, unclear=desired.unclear)
-    served = await _served(client, desired.bodies)
+    kinds = Kinds(client)
+    served = await _served(kinds, desired.bodies)
     known = [one for one in desired.bodies if _key(one) in served]
     manifests = placed(known, served, desired.namespace)
     lives = await _read(client, manifests)
@@ -73,23 +76,39 @@ async def look(
             compared = await _asked(client, one, compared, desired.manager)
         if compared.fields:
             found.append(compared)
+    strays, unlisted = await _strays(client, desired, manifests, kinds)
+    found += strays
     if found and (again := await wanting(client)) != desired:
         return Finding(again, unclear=f"{desired.app} was released anew while it was looked at")
-    return Finding(desired, tuple(found))
+    return Finding(desired, tuple(found), unlisted=tuple(unlisted))
+
+
+async def _strays(
+    client: KubernetesClient, desired: Desired, manifests: Sequence[Manifest], kinds: Kinds
+) -> tuple[list[Compared], Collection[str]]:
+    """Return what carries the labels of what was pushed, and is none of it."""
+    wanted = {(one.served.group_kind, one.namespace, one.name) for one in manifests}
+    there, unlisted = await labelled(client, desired.selector, desired.scope, kinds)
+    strays = []
+    for served, item in there:
+        namespace, name = name_of(item)
+        if (served.group_kind, namespace, name) not in wanted and desired.is_stray(item):
+            called = {"namespace": namespace, "name": name}
+            body = {"apiVersion": served.version, "kind": served.kind, "metadata": called}
+            strays.append(Compared(body, item))
+    return strays, unlisted
 
 
 def _key(body: Mapping[str, Any]) -> tuple[str, str]:
     return text(body.get("apiVersion")), text(body.get("kind"))
 
 
-async def _served(
-    client: KubernetesClient, bodies: Sequence[Mapping[str, Any]]
-) -> dict[tuple[str, str], Served]:
+async def _served(kinds: Kinds, bodies: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], Served]:
     """Return the kinds of these objects, as far as the cluster serves them."""
     found = {}
     for version in dict.fromkeys(_key(body)[0] for body in bodies):
-        for kind, (plural, namespaced) in (await client.served(version)).items():
-            found[version, kind] = Served(version, kind, plural, namespaced)
+        for kind, served in (await kinds.of(version)).items():
+            found[version, kind] = served
     return found
 
 

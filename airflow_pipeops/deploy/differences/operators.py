@@ -27,9 +27,10 @@ _FIELDS = 5
 class LiveDriftOperator(ClusterOperator):
     """Compare the cluster with what was pushed, object by object, and field by field; nothing is changed.
 
-    What the manifests do not say is not compared: defaults, and fields of others. A field that they say differs where it has
-    another value and somebody else wrote that, by the object's own ``managedFields``; the server is then asked what an apply
-    would change (a dry run), where the credential may. What Secrets hold is compared, and told to nobody.
+    What carries the labels of what was pushed, and was not, is *extra*. What the manifests do not say is not compared:
+    defaults, and fields of others. A field that they say differs where it has another value and somebody else wrote that,
+    by the object's own ``managedFields``; the server is then asked what an apply would change (a dry run), where the
+    credential may. What Secrets hold is compared, and told to nobody.
 
     Returns ``{app, revision, verdict, reason, resources, more, fingerprint, diff_uri, record_id}``; ``verdict`` is
     ``clean``, ``drifted`` or ``unknown``. Fields are named, and never their values; the text, with Secrets masked, is kept
@@ -43,8 +44,6 @@ class LiveDriftOperator(ClusterOperator):
 
     emits = ("differences",)
     ui_color = "#e9f3ee"
-
-    namespace: str
 
     def __init__(
         self,
@@ -70,12 +69,7 @@ class LiveDriftOperator(ClusterOperator):
         """Look once."""
         with no_retry():
             self.located()
-
-            async def work(client: KubernetesClient) -> Finding:
-                self.namespace = self.namespace or client.namespace or "default"
-                return await look(client, self.desired, self.ignore_managers)
-
-            found = self.run_with(work)
+            found = self.run_with(lambda client: look(client, self.desired, self.ignore_managers))
             result = self._result(found)
             self.log.info("%s: %s %s", result["app"], result["verdict"], result["reason"])
             if result["verdict"] != "clean":
@@ -85,6 +79,9 @@ class LiveDriftOperator(ClusterOperator):
     def _result(self, found: Finding) -> dict[str, Any]:
         differences = found.differences
         named = ", ".join(f"{one.kind}/{one.name} {one.change}" for one in differences[:_FIELDS])
+        if found.unlisted:
+            hidden = f"what else there is may not be listed: {', '.join(found.unlisted)}"
+            named = f"{named}; {hidden}" if named else hidden
         return {
             "app": found.desired.app,
             "revision": found.desired.revision,

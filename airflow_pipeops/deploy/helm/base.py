@@ -8,18 +8,19 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_pipeops.base.arguments import matching, positive
+from airflow_pipeops.base.arguments import matching, one_of, positive
 from airflow_pipeops.base.documents import map_, text
 from airflow_pipeops.delivery.operators import DeliveryOperator
 from airflow_pipeops.deploy.base import AppliedWaitOperator, ClusterOperator
 from airflow_pipeops.deploy.helm import manifests
 from airflow_pipeops.deploy.helm.errors import failure
 from airflow_pipeops.deploy.helm.program import Helm, Said
-from airflow_pipeops.deploy.helm.releases import NAME, Recovery, Revision, history_of, plan_return
+from airflow_pipeops.deploy.helm.releases import NAME, Recovery, Revision, plan_return
+from airflow_pipeops.deploy.helm.replacing import OnImmutable, make_way
 from airflow_pipeops.deploy.pushed import Pushed
+from airflow_pipeops.deploy.reading import history_in
 from airflow_pipeops.deploy.targets import AppliedSet, Target
 from airflow_pipeops.exceptions import Conflict, NotFound, ReleaseFailed
-from airflow_pipeops.kubernetes.kinds import SECRETS
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -32,12 +33,6 @@ if TYPE_CHECKING:
 OVER = 30.0
 #: Seconds between two looks at a release that a Helm may still be at work on.
 LOOK = 5.0
-
-
-async def history_in(client: KubernetesClient, release: str, namespace: str) -> tuple[Revision, ...]:
-    """Read the revisions of a release, the oldest first; none where there is no such release."""
-    labels = f"owner=helm,name={release}"
-    return history_of((await client.find(SECRETS, namespace, labels=labels)).items)
 
 
 class ReleaseOperator(ClusterOperator):
@@ -141,9 +136,42 @@ class HelmOperator(ReleaseOperator):
 
 
 class HelmWaitOperator(AppliedWaitOperator, HelmOperator):
-    """What makes a revision of a release, and waits until it lives."""
+    """What makes a revision of a release, and waits until it lives.
+
+    :param on_immutable: ``replace``: an object with fields that cannot be changed is deleted, with what it has made, and
+        Helm makes it anew; ``fail``: Helm's own error is told.
+    """
 
     emits: ClassVar[tuple[str, ...]] = ("change", "release")
+
+    def __init__(self, *, on_immutable: OnImmutable = "fail", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.on_immutable = one_of("on_immutable", on_immutable, ("fail", "replace"))
+
+    def made_way(self, manifest: str, history: Sequence[Revision]) -> list[dict[str, str]]:
+        """Delete what cannot become what a manifest wants, if that is wanted; see :func:`~.replacing.make_way`.
+
+        :param history: as it was when the manifest was decided on; nothing goes where it is another by now.
+        :return: what was deleted.
+        """
+        if self.on_immutable != "replace":
+            return []
+        now = self.history()
+        if [(one.number, one.status) for one in now] != [(one.number, one.status) for one in history]:
+            raise Conflict(f"somebody else is at work on release {self.namespace}/{self.release}")
+        bodies = manifests.objects_of(manifest)
+        found = self.run_with(
+            lambda client: make_way(client, bodies, self.release, self.namespace), many=True
+        )
+        for one in found:
+            self.log.warning("%s was deleted: it has fields that cannot be changed", one["object"])
+        return found
+
+    def back_to(self, helm: Helm, number: int, history: Sequence[Revision]) -> None:
+        """Have Helm roll back to a revision."""
+        manifest = next((one.manifest for one in history if one.number == number), "")
+        self.made_way(manifest, history)
+        self.ran(helm, "rollback", self.release, str(number))
 
     async def applied_in(self, client: KubernetesClient, number: int) -> AppliedSet:
         """Bind a wait to the objects that Helm has left of a revision."""
@@ -183,7 +211,7 @@ class HelmWaitOperator(AppliedWaitOperator, HelmOperator):
                 time.sleep(min(LOOK, plan.seconds))
                 continue
             before = history[-1].number
-            self.ran(helm, "rollback", self.release, str(plan.revision))
+            self.back_to(helm, plan.revision, history)
             between = [one for one in self.history() if one.number > before][:-1]
             if between:
                 # Helm takes no condition: whoever was faster gets back what was made.

@@ -17,6 +17,8 @@ import yaml
 from airflow_pipeops.base.arguments import mapping, matching
 from airflow_pipeops.base.connections import read
 from airflow_pipeops.base.documents import map_, text
+from airflow_pipeops.base.downloads import fetched
+from airflow_pipeops.base.http import trusting
 from airflow_pipeops.deploy.helm.errors import failure
 from airflow_pipeops.deploy.helm.manifests import digest_of
 from airflow_pipeops.deploy.helm.program import Helm
@@ -25,6 +27,8 @@ from airflow_pipeops.git.hook import GitHook
 from airflow_pipeops.git.values.paths import repository_file
 from airflow_pipeops.redaction import remember
 
+#: Bytes that a packed chart may have.
+_MOST = 64 * 1024 * 1024
 _DIGEST = re.compile(r"@(sha256:[0-9a-f]{64})$")
 _SECRET = re.compile(r"[^.\s]+\.(?:login|password|host|extra\.\S+)")
 _NAMES = re.compile(r"[^.\s]+(?:\.[^.\s]+)*")
@@ -34,7 +38,7 @@ _NAMES = re.compile(r"[^.\s]+(?:\.[^.\s]+)*")
 class Source:
     """Which chart, and what it is given.
 
-    :param chart: ``oci://...``, a name in ``repository``, or ``./path`` in a commit.
+    :param chart: ``oci://...``, ``https://...@sha256:...``, a name in ``repository``, or ``./path`` in a commit.
     :param version: of the chart; empty for that which a digest or a commit names.
     :param repository: URL of a chart repository.
     :param chart_conn_id: login for the repository or registry.
@@ -85,12 +89,14 @@ def fetch(source: Source, helm: Helm, timeout: float) -> Fetched:
             field="git_conn_id",
             remedy="Name the connection of the Git repository.",
         )
-    if not (local or oci or source.repository):
+    web = source.chart.startswith(("http://", "https://"))
+    if not (local or oci or web or source.repository):
         raise InvalidInput(
             f"chart {source.chart!r} is neither of a registry nor of a commit, and no repository is given",
             field="chart",
             value=source.chart,
-            remedy="Give 'oci://host/path@sha256:...', './path/in/the/commit', or a name and its repository.",
+            remedy="Give 'oci://host/path@sha256:...', 'https://host/chart.tgz@sha256:...', './path/in/the/commit', "
+            "or a name and its repository.",
         )
     sha, tree = "", helm.place / "commit"
     if local or source.values_files:
@@ -98,7 +104,7 @@ def fetch(source: Source, helm: Helm, timeout: float) -> Fetched:
     if local:
         path, facts = _local(source, helm, tree, sha, timeout)
     else:
-        path, facts = _pulled(source, helm, timeout)
+        path, facts = _downloaded(source, helm, timeout) if web else _pulled(source, helm, timeout)
     about = map_(yaml.safe_load(_ran(helm, timeout, "show", "chart", str(path))))
     chart = {"name": text(about.get("name")), "version": str(about.get("version") or ""), **facts}
     files, values = _values(source, helm, tree)
@@ -121,6 +127,26 @@ def _local(source: Source, helm: Helm, tree: Path, sha: str, timeout: float) -> 
         _login(source, helm)
         _ran(helm, timeout, "dependency", "build", str(path))
     return path, {"source": git.display_url, "commit": sha, "digest": f"git:{git.tree(sha, folder)}"}
+
+
+def _downloaded(source: Source, helm: Helm, timeout: float) -> tuple[Path, dict[str, str]]:
+    """Fetch a packed chart from a web server, by its digest."""
+    url, _, digest = source.chart.rpartition("@") if _DIGEST.search(source.chart) else (source.chart, "", "")
+    login = read(source.chart_conn_id, "container_registry") if source.chart_conn_id else None
+    if login and login.password:
+        remember(login.password)
+    content = fetched(
+        url,
+        digest,
+        field="chart",
+        most=_MOST,
+        seconds=timeout,
+        verify=trusting(login.extra_dejson) if login else True,
+        auth=(login.login, login.password or "") if login and login.login else None,
+    )
+    path = helm.place / "downloaded.tgz"
+    path.write_bytes(content)
+    return path, {"source": url, "digest": digest}
 
 
 def _pulled(source: Source, helm: Helm, timeout: float) -> tuple[Path, dict[str, str]]:

@@ -146,10 +146,11 @@ _RULES = (
         "chart",
     ),
     _Rule(
-        r"(?P<name>\S+ \"[^\"]+\") is invalid: (?P<path>[^:]+): (?P<why>.*field is immutable)",
+        r"(?P<name>\S+ \"[^\"]+\") is invalid: (?P<path>[^:]+): "
+        r"(?P<why>.*(?:is immutable|updates to .* are forbidden|cannot change roleRef).*)",
         ReleaseFailed,
         "{name}: {path} cannot be changed: {why}",
-        "Delete the object first, or set replace=True, which deletes and creates what cannot be changed.",
+        'Leave the field, or say on_immutable="replace": the object is deleted, and made anew.',
     ),
     _Rule(
         r"conflicts? with \"(?P<who>[^\"]+)\"",

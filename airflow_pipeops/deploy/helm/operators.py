@@ -19,7 +19,7 @@ from airflow_pipeops.deploy.helm.program import Helm
 from airflow_pipeops.deploy.helm.releases import Ours, Revision, label_of, plan_recovery
 from airflow_pipeops.deploy.targets import AppliedSet
 from airflow_pipeops.deploy.triggers import ReleaseTrigger
-from airflow_pipeops.exceptions import BadResponse, Conflict, NotFound, PipeOpsError, ReleaseFailed
+from airflow_pipeops.exceptions import BadResponse, Conflict, NotFound, NotJudged, PipeOpsError, ReleaseFailed
 from airflow_pipeops.waits.wait import Decided, raise_error_of
 
 if TYPE_CHECKING:
@@ -34,11 +34,12 @@ class HelmReleaseOperator(HelmWaitOperator):
     then rolled back. The revision carries the identity of the task, so a retry finds what a worker that died has left; one
     that is stuck in ``pending-*`` is taken out of the way if it is of this task, and never else.
 
-    Returns ``{release, namespace, revision, previous, attached, changed, chart, values, manifest, helm, commit, objects,
-    health, rule, reason, record_id}``. Charts, values and manifests are named by digest; values are told nowhere.
+    Returns ``{release, namespace, revision, previous, attached, changed, replaced, chart, values, manifest, helm, commit,
+    objects, health, rule, reason, record_id}``. Charts, values and manifests are named by digest; values are told nowhere.
 
-    :param chart: ``oci://host/path@sha256:...`` (Helm 3 needs ``version`` beside the digest), a name in ``repository``, or
-        ``./path`` in a commit of ``git_conn_id``. Templated.
+    :param chart: ``oci://host/path@sha256:...`` (Helm 3 needs ``version`` beside the digest),
+        ``https://host/chart.tgz@sha256:...``, a name in ``repository``, or ``./path`` in a commit of ``git_conn_id``.
+        Templated.
     :param version: of the chart. Templated.
     :param repository: URL of a chart repository. Templated.
     :param chart_conn_id: connection with the login for the repository or registry; ``http://`` in its host is for one
@@ -51,7 +52,9 @@ class HelmReleaseOperator(HelmWaitOperator):
     :param secret_values: path of a value -> ``connection.field``, for example ``{"db.password": "shop_db.password"}``. They
         reach Helm in a file that only this user reads, and that is gone afterwards. Templated.
     :param create_namespace: make the namespace where it is not there.
-    :param replace: delete and create what cannot be changed.
+    :param replace: have Helm write objects whole (``--force``) instead of patching them. It deletes none.
+    :param on_immutable: ``replace``: an object of this release with fields that cannot be changed is deleted, with what it
+        has made, and Helm makes it anew; ``fail``: Helm's error is told.
     :param on_failure: ``rollback`` to the newest good revision, or ``keep`` what failed.
     :param failed_grace: for which an object may look as if it had failed.
     """
@@ -120,10 +123,14 @@ class HelmReleaseOperator(HelmWaitOperator):
         fetched = fetch(source, helm, self.seconds)
         history, attached = self._cleared(helm, ours)
         kept: list[Evidence] = []
+        replaced: list[dict[str, str]] = []
         if not attached:
-            names, said = self._compared(helm, fetched, history)
+            rendered = self._rendered(helm, fetched)
+            live = [one for one in history if one.status == "deployed"]
+            names, said = self._differs(live[-1].manifest if live else "", rendered)
             self.log.info("What changes:\n%s", said)
             kept = [self.keep(context, said, "difference.txt", "text/plain")]
+            replaced = self.made_way(rendered, history)
             self._upgrade(context, helm, fetched, history, ours)
             history = self.history()
         newest = history[-1]
@@ -140,6 +147,7 @@ class HelmReleaseOperator(HelmWaitOperator):
             "attached": attached,
             "changed": any(names.values()),
             "objects": names,
+            "replaced": replaced,
             **fetched.facts,
             "manifest": manifests.digest(manifests.objects_of(newest.manifest)),
             "helm": helm.version,
@@ -170,7 +178,7 @@ class HelmReleaseOperator(HelmWaitOperator):
             if plan.action == "wait":
                 time.sleep(min(LOOK, plan.seconds))
             elif plan.action == "roll_back":
-                self.ran(helm, "rollback", self.release, str(plan.revision))
+                self.back_to(helm, plan.revision, history)
             elif plan.action == "uninstall":
                 self.ran(helm, "uninstall", self.release)
             elif plan.action == "undone":
@@ -179,7 +187,7 @@ class HelmReleaseOperator(HelmWaitOperator):
                     remedy="Clear the task to release it anew.",
                 )
             else:
-                raise ReleaseFailed(
+                raise NotJudged(
                     f"{self.release}: {plan.reason}",
                     remedy="Wait for its end. Where its Helm is dead, have whoever holds it clear that task, or run "
                     f"'helm rollback {self.release} --namespace {self.namespace}'.",
@@ -189,19 +197,15 @@ class HelmReleaseOperator(HelmWaitOperator):
         files = [part for path in fetched.files for part in ("--values", str(path))]
         return [self.release, str(fetched.path), "--install", *files]
 
-    def _compared(
-        self, helm: Helm, fetched: Fetched, history: Sequence[Revision]
-    ) -> tuple[dict[str, list[str]], str]:
-        """Have the cluster try it, and compare with what is live."""
+    def _rendered(self, helm: Helm, fetched: Fetched) -> str:
+        """Have the cluster try it; return the manifest."""
         said = self.ran(
             helm, "upgrade", *self._arguments(fetched), "--dry-run=server", "--output", "json"
         ).output
         try:
-            rendered = text(map_(json.loads(said[said.index("{") :])).get("manifest"))
+            return text(map_(json.loads(said[said.index("{") :])).get("manifest"))
         except ValueError as error:
             raise BadResponse(f"Helm's answer to a trial is no JSON: {error}") from error
-        live = [one for one in history if one.status == "deployed"]
-        return self._differs(live[-1].manifest if live else "", rendered)
 
     def _differs(self, before: str, after: str) -> tuple[dict[str, list[str]], str]:
         both = (manifests.objects_of(before), manifests.objects_of(after))

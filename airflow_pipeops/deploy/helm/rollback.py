@@ -31,6 +31,7 @@ class HelmRollbackOperator(HelmWaitOperator):
     reason, record_id}``; ``restored`` is the revision that it returns to.
 
     :param revision: number of the revision to go back from. Templated.
+    :param on_immutable: as for :class:`~airflow_pipeops.deploy.helm.operators.HelmReleaseOperator`.
     """
 
     emits = ("rollback", "change", "release")

@@ -88,16 +88,23 @@ def _counts(seen: Seen) -> Readiness | None:
 
 
 def inference_service(seen: Seen) -> Readiness:
-    """Ready, with the newest revision of each component, and the newest model loaded: Ready stays true while those come."""
+    """Ready, with the newest revision of each component, and the newest model loaded: Ready stays true while those come.
+
+    Of which generation that is, KServe does not say: of a changed one, it counts once nothing has moved for a while.
+
+    :return: the verdict.
+    """
     model = map_(seen.status.get("modelStatus"))
     transition = text(model.get("transitionStatus"))
     failure = map_(model.get("lastFailureInfo"))
     said = text(failure.get("message")) or text(failure.get("reason"))
     if transition in ("InvalidSpec", "BlockedByFailedLoad"):
         return failed("model_failed", f"{seen}: {transition}{': ' if said else ''}{said}"[:500])
-    found = _served(seen)
-    if found is not None:
-        return found
+    found = seen.condition("Ready")
+    if found is None:
+        return waiting("not_observed", f"the controller of {seen} has not looked at it yet")
+    if found.status != "True":
+        return waiting("not_ready", found.words)
     if transition not in ("", "UpToDate"):
         return waiting("model_loading", f"the model of {seen} is {transition}")
     for name, one in map_(seen.status.get("components")).items():
@@ -106,6 +113,8 @@ def inference_service(seen: Seen) -> Readiness:
             return waiting(
                 "old_revision", f"{name} of {seen} is ready at {served or 'none'}, and {created} comes"
             )
+    if found.generation is None and seen.generation > 1 and not seen.settled:
+        return waiting("settling", f"{seen} is ready, and does not say of which generation")
     return ready("serving", f"{seen} serves")
 
 

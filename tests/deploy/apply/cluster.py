@@ -45,7 +45,7 @@ class _Direct:
     async def object(self, method: str, path: str, *, about: str, **request: Any) -> dict[str, Any]:
         self.asked += 1
         dies = self.asked == self.dies_at
-        if dies and not self.acted:
+        if (dies and not self.acted) or 0 < self.dies_at < self.asked:
             raise Died
         self.requests.append((method, path))
         headers = {"authorization": "Bearer token", "content-type": request.get("content_type", "")}

@@ -10,7 +10,6 @@ import json
 import os
 import random
 import signal
-import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +29,7 @@ from tests.deploy.conftest import Cluster
 from tests.deploy.helm.running import deployments_live
 from tests.git.conftest import Remote
 from tests.kubernetes.apiserver import ApiServer
+from tests.threads import repeated
 
 __all__ = ["repository"]
 
@@ -101,22 +101,14 @@ def finished(folder: Path, context: dict[str, Any], cls: Any = ApplyManifestsOpe
 @contextmanager
 def lively(api: ApiServer) -> Iterator[None]:
     """Let Deployments come to life, and Jobs end well."""
-    over = threading.Event()
     complete = {"conditions": [{"type": "Complete", "status": "True"}], "succeeded": 1}
 
     def play() -> None:
-        while not over.wait(0.01):
-            for one in api.all("jobs"):
-                api.change("jobs", "shop", one["metadata"]["name"], lambda item: item.update(status=complete))
+        for one in api.all("jobs"):
+            api.change("jobs", "shop", one["metadata"]["name"], lambda item: item.update(status=complete))
 
-    thread = threading.Thread(target=play, daemon=True)
-    thread.start()
-    try:
-        with deployments_live(api):
-            yield
-    finally:
-        over.set()
-        thread.join(10)
+    with repeated(0.01, play), deployments_live(api):
+        yield
 
 
 def commits(repository: Remote, folder: Path, context: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from airflow_pipeops.delivery.deliverable import Deliverable
 from airflow_pipeops.deploy.apply.operators import ApplyManifestsOperator, UndoManifestsOperator
-from airflow_pipeops.exceptions import Unreachable
+from airflow_pipeops.exceptions import InvalidInput, Unreachable
 from tests.deploy.apply.cluster import configmap, members
 from tests.deploy.conftest import Cluster
 from tests.git.conftest import Remote
@@ -63,6 +63,21 @@ def as_run(context: dict[str, Any], name: str) -> dict[str, Any]:
 def kept(result: dict[str, Any], name: str) -> str:
     (uri,) = [one["uri"] for one in result["evidence"] if one["name"] == name]
     return Path(uri.removeprefix("file://")).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["prune_named", "force_from"])
+def test_a_text_alone_is_no_list(name: str) -> None:
+    with pytest.raises(InvalidInput, match=f"{name} is 'helm'"):
+        task(**{name: "helm"})
+
+
+@pytest.mark.parametrize("allowed", ["", "many", -1, float("inf")])
+def test_a_number_that_is_none_is_told_and_nothing_applied(
+    repository: Remote, cluster: Cluster, context: dict[str, Any], allowed: Any
+) -> None:
+    with pytest.raises(AirflowFailException, match=r"prune_allowed is .*from 0 on, or None"):
+        task(prune_allowed=allowed).execute(context)
+    assert members(cluster.api) == {}
 
 
 def test_a_commit_is_applied_waited_for_and_recorded(

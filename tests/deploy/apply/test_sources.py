@@ -16,6 +16,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_pipeops.delivery.deliverable import Deliverable
 from airflow_pipeops.exceptions import BadResponse, PipeOpsError, Unreachable
+from tests.base.test_http import send
+from tests.base.test_http import serving as web
 from tests.deploy.apply.cluster import KINDS, configmap, members
 from tests.deploy.apply.test_operators import WEB, as_run, task
 from tests.deploy.conftest import Cluster
@@ -68,6 +70,19 @@ def test_a_file_is_applied_and_may_be_pinned(
     there = cluster.api.read("configmaps", "shop", "settings")
     assert there is not None
     assert there["data"] == {"value": "1"}
+
+
+def test_a_file_of_a_web_server_is_applied_by_its_digest(cluster: Cluster, context: dict[str, Any]) -> None:
+    content = json.dumps(configmap("settings")).encode()
+    sha256 = hashlib.sha256(content).hexdigest()
+    with web(lambda handler: send(handler, 200, content)) as url:
+        for given, told in (("", "no SHA-256 says"), ("0" * 64, f"{'0' * 64} is wanted")):
+            with pytest.raises(AirflowFailException, match=told):
+                task(uri=f"{url}/rendered.yaml", sha256=given, wait=False).execute(context)
+        assert not members(cluster.api)
+        made = task(uri=f"{url}/rendered.yaml", sha256=sha256, wait=False).execute(context)
+    assert made["objects"] == 1
+    assert "configmaps/settings" in members(cluster.api)
 
 
 @pytest.mark.parametrize(

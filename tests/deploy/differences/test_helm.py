@@ -77,6 +77,29 @@ def test_what_a_person_changed_and_deleted_is_told(released: ApiServer, context:
     assert "123456789" not in text
 
 
+def test_what_says_that_it_is_of_the_release_and_is_not_is_extra(
+    released: ApiServer, context: dict[str, Any]
+) -> None:
+    there = released.read("configmaps", NAMESPACE, "web-config")
+    assert there is not None
+    told = {part: there["metadata"][part] for part in ("labels", "annotations")}
+
+    def put(name: str, **annotations: str) -> None:
+        more = {**told, "annotations": {**told["annotations"], **annotations}}
+        released.put(
+            "", "v1", "configmaps", {"metadata": {"name": name, "namespace": NAMESPACE, **more}, "data": {}}
+        )
+
+    put("stray")
+    put("kept", **{"helm.sh/resource-policy": "keep"})
+    put("of-another", **{"meta.helm.sh/release-name": "another"})
+    with deployments_live(released):
+        found = looked(context)
+    assert [(one["kind"], one["name"], one["change"]) for one in found["resources"]] == [
+        ("ConfigMap", "stray", "extra")
+    ]
+
+
 def test_while_a_revision_is_pending_nobody_can_tell(released: ApiServer, context: dict[str, Any]) -> None:
     def pend(item: dict[str, Any]) -> None:
         release = json.loads(gzip.decompress(base64.b64decode(base64.b64decode(item["data"]["release"]))))

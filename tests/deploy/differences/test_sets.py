@@ -91,6 +91,13 @@ def test_what_was_applied_and_left_alone_is_clean(applied: Cluster, context: dic
     )
 
 
+def test_one_look_asks_for_the_kinds_of_a_group_once(applied: Cluster, context: dict[str, Any]) -> None:
+    applied.api.requests.clear()
+    looked(context)
+    asked = [one for one in applied.api.requests if one in ("GET /api/v1", "GET /apis/apps/v1", "GET /apis")]
+    assert sorted(asked) == ["GET /api/v1", "GET /apis", "GET /apis/apps/v1"]
+
+
 def test_what_differs_is_told_by_field_and_owner_and_recorded(
     applied: Cluster, context: dict[str, Any]
 ) -> None:
@@ -127,6 +134,39 @@ def test_an_object_that_is_gone_and_a_secret_that_was_written(
     text = Path(found["diff_uri"].removeprefix("file://")).read_text(encoding="utf-8")
     assert "another-value" not in text
     assert "hunter2" not in text
+
+
+def test_what_carries_the_label_and_was_not_applied_is_extra(
+    applied: Cluster, context: dict[str, Any]
+) -> None:
+    there = applied.api.read("configmaps", "shop", "settings")
+    assert there is not None
+    labels = there["metadata"]["labels"]
+
+    def put(name: str, **metadata: Any) -> None:
+        body = configmap(name)
+        body["metadata"] |= {"labels": labels, **metadata}
+        applied.api.put("", "v1", "configmaps", body)
+
+    put("stray")
+    put("of-another", labels={"applyset.kubernetes.io/part-of": "applyset-another-v1"})
+    put("made-by-a-controller", ownerReferences=[{"kind": "Deployment", "name": "web", "uid": "1"}])
+    put("hook", annotations={"pipeops/hook": "before"})
+    found = looked(context)
+    assert found["verdict"] == "drifted"
+    assert [(one["kind"], one["name"], one["change"]) for one in found["resources"]] == [
+        ("ConfigMap", "stray", "extra")
+    ]
+    assert "+ ConfigMap shop/stray is there, and was not pushed" in Path(
+        found["diff_uri"].removeprefix("file://")
+    ).read_text(encoding="utf-8")
+
+
+def test_where_nothing_may_be_listed_that_is_said(applied: Cluster, context: dict[str, Any]) -> None:
+    applied.api.tokens["token"] = lambda verb, *_: verb != "list"
+    found = looked(context)
+    assert found["verdict"] == "clean"
+    assert "what else there is may not be listed: ConfigMap in shop" in found["reason"]
 
 
 def test_the_server_has_the_last_word_on_what_an_apply_would_change(

@@ -8,7 +8,6 @@ import os
 import pwd
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import yaml
 
 from tests.kubernetes.apiserver import ApiServer
+from tests.threads import repeated
 
 ROOT = Path(__file__).parents[3]
 NAMESPACE = "shop"
@@ -130,19 +130,10 @@ def deployments_live(api: ApiServer, broken: str = "") -> Iterator[None]:
 
     :param broken: those whose image has this in its name never come to life.
     """
-    over = threading.Event()
 
     def play() -> None:
-        while not over.wait(0.01):
-            for item in api.all("deployments"):
-                api.change(
-                    "deployments", NAMESPACE, item["metadata"]["name"], lambda one: _became(one, broken)
-                )
+        for item in api.all("deployments"):
+            api.change("deployments", NAMESPACE, item["metadata"]["name"], lambda one: _became(one, broken))
 
-    thread = threading.Thread(target=play, daemon=True)
-    thread.start()
-    try:
+    with repeated(0.01, play):
         yield
-    finally:
-        over.set()
-        thread.join(10)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import hashlib
 import json
 import socket
 import subprocess
@@ -153,6 +154,22 @@ def test_a_login_of_a_repository_is_on_no_command_line(
     assert "swordfish-9" not in " ".join(said)
     with pytest.raises(AccessDenied, match="credential was refused"):
         fetched(major, Source("web", version="1.2.3", repository=charts))
+
+
+def test_a_chart_of_a_web_server_is_known_by_its_digest(
+    charts: str, packed: Path, major: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    login = {"conn_type": "http", "login": "reader", "password": "swordfish-9"}
+    monkeypatch.setenv("AIRFLOW_CONN_CHARTS", json.dumps(login))
+    url, digest = f"{charts}/{packed.name}", f"sha256:{hashlib.sha256(packed.read_bytes()).hexdigest()}"
+    found = fetched(major, Source(f"{url}@{digest}", chart_conn_id="charts")).facts["chart"]
+    assert found == {"name": "web", "version": "1.2.3", "source": url, "digest": digest}
+    with pytest.raises(InvalidInput, match="no SHA-256 says"):
+        fetched(major, Source(url, chart_conn_id="charts"))
+    with pytest.raises(InvalidInput, match="is wanted"):
+        fetched(major, Source(f"{url}@sha256:{'0' * 64}", chart_conn_id="charts"))
+    with pytest.raises(AccessDenied, match="may not be read"):
+        fetched(major, Source(f"{url}@{digest}"))
 
 
 def test_values_are_told_by_a_digest_without_secrets(

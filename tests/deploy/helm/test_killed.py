@@ -68,6 +68,8 @@ def killed_attempt(api: ApiServer, major: str, after: int, *, with_helm: bool) -
     finally:
         process.kill()
         process.wait(60)
+        if process.stdout is not None:
+            process.stdout.close()
         api.faults.remove(slow)
 
 
@@ -154,7 +156,7 @@ def test_fifty_are_killed_anywhere(
     api: ApiServer, repo: Repository, context: dict[str, Any], seed: int
 ) -> None:
     chance = random.Random(seed)
-    one_story(
-        api, MAJORS[seed % 2], context, chance.randint(-1, 4),
-        with_helm=chance.random() < 0.7, first=chance.random() < 0.5,
-    )  # fmt: skip
+    after, with_helm, first = chance.randint(-1, 4), chance.random() < 0.7, chance.random() < 0.5
+    # The fourth is about the revision before, which a first one lacks.
+    after = min(after, 3) if first else after
+    one_story(api, MAJORS[seed % 2], context, after, with_helm=with_helm, first=first)
