@@ -60,7 +60,8 @@ class Deliverable:
         """Name the asset whose events carry the records of one kind.
 
         :param kind: a record kind.
-        :param environment: needed for ``change``, ``release``, ``rollback`` and ``incident``, refused for all others.
+        :param environment: needed for the kinds that happen somewhere, such as ``change`` and ``release``; refused for all
+            others.
         :return: the asset.
         """
         one_of("kind", kind, KINDS, called="record kind")
@@ -101,6 +102,11 @@ class Deliverable:
         return self.asset("model")
 
     @property
+    def scores(self) -> Asset:
+        """A partition was scored by a model version."""
+        return self.asset("scores")
+
+    @property
     def drift(self) -> Asset:
         """A batch was compared with its reference."""
         return self.asset("drift")
@@ -119,6 +125,11 @@ class Deliverable:
     def retrain(self) -> Asset:
         """A policy decided to retrain."""
         return self._asset("retrain")
+
+    @property
+    def failure(self) -> Asset:
+        """A task that would have made a record of it failed for good."""
+        return self.asset("failure")
 
     def changed(self, environment: str) -> Asset:
         """The desired state of an environment was changed in Git.
@@ -152,6 +163,14 @@ class Deliverable:
         """
         return self.asset("incident", environment)
 
+    def remediated(self, environment: str) -> Asset:
+        """A policy answered a finding in an environment, or what was done came to its end.
+
+        :param environment: one of the deliverable's own.
+        :return: the asset of kind *remediation*.
+        """
+        return self.asset("remediation", environment)
+
     def signal(self, name: str, trigger: BaseEventTrigger) -> Asset:
         """Make an asset fed by a watcher: something outside happened (a push, a new file, a drifted application).
 
@@ -160,11 +179,21 @@ class Deliverable:
         :param name: what happened, for example ``push``.
         :param trigger: the event trigger that notices it.
         :return: the asset.
+        :raises InvalidInput: for the name of an asset that carries records.
         """
-        uri = f"pipeops://{self.name}/signal/{name}"
+        called = f"{self.name}.{name}"
+        of_records = {"retrain", *(_CALLED.get(kind, kind) for kind in KINDS if kind not in PER_ENVIRONMENT)}
+        of_records |= {f"{kind}.{place}" for kind in PER_ENVIRONMENT for place in self.environments}
+        if name in of_records:
+            raise InvalidInput(
+                f"a signal cannot be called {name!r}: {called} carries records, and Airflow knows an asset by its name",
+                field="name",
+                value=name,
+                remedy="Name what happened, for example push.",
+            )
         return Asset(
-            name=f"{self.name}.{name}",
-            uri=uri,
+            name=called,
+            uri=f"pipeops://{self.name}/signal/{name}",
             group="pipeops",
             watchers=[AssetWatcher(name=f"{self.name}-{name}", trigger=trigger)],
         )

@@ -174,21 +174,12 @@ def read_records(events: Iterable[Event]) -> tuple[list[Record], list[str]]:
             except InvalidInput as error:
                 why = f"{event.name}: its record cannot be read: {error.message[:200]}"
             else:
-                why = misplaced(record, event.uri)
+                why = placed_by(extra, event.uri)
         if why:
             left_out.append(why)
         else:
             found.setdefault(record.id, record)
     return list(found.values()), left_out
-
-
-def misplaced(record: Record, uri: str) -> str:
-    """Say why a record does not belong on an asset.
-
-    :param uri: of the asset; one that is no deliverable's, or unknown, says nothing.
-    :return: the reason; empty if it may be there.
-    """
-    return placed_by(record.to_extra(), uri)
 
 
 def _not_believed(event: Event, accepted: frozenset[str]) -> str:

@@ -6,7 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from airflow_pipeops.base.storage import write_whole
+from airflow_pipeops.base.files import write_whole
 from airflow_pipeops.delivery.records import Evidence, file_name
 
 if TYPE_CHECKING:

@@ -25,6 +25,8 @@ _TELLS = {
     "image": ("reference", "builder"),
     "training": ("name", "trainer", "train_rows"),
     "model": ("name", "version", "sha256"),
+    "prompt": ("name", "model", "sha256"),
+    "scores": ("partition", "version", "rows"),
     "evaluation": ("reason", "metric", "value"),
     "drift": ("batch", "share", "drifted"),
     "differences": ("app", "revision", "reason"),
@@ -34,6 +36,9 @@ _TELLS = {
     "release": ("app", "revision", "health"),
     "rollback": ("app", "how", "reason"),
     "incident": ("what",),
+    "explanation": ("outcome", "reason"),
+    "remediation": ("action", "state", "reason"),
+    "failure": ("outcome", "error", "reason"),
 }
 #: Of an unknown kind, so many facts are told.
 _UNKNOWN_TELLS = 3

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal, get_args
 import rfc8785
 
 from airflow_pipeops.base.arguments import mapping, matching, one_of
-from airflow_pipeops.base.documents import text
+from airflow_pipeops.base.documents import map_, text
 from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.exceptions import InvalidInput
 
@@ -33,20 +33,29 @@ RecordKind = Literal[
     "image",
     "training",
     "model",
+    "prompt",
+    "scores",
     "evaluation",
     "drift",
     "differences",
     "decision",
+    "tuning",
     "approval",
     "change",
     "release",
     "rollback",
     "incident",
+    "explanation",
+    "anomaly",
+    "remediation",
+    "failure",
 ]
 KINDS: tuple[RecordKind, ...] = get_args(RecordKind)
+#: Health that a release record tells of what does not work.
+ILL = ("Degraded", "Missing")
 
 #: Kinds of record that happen in an environment, and so have one asset per environment.
-PER_ENVIRONMENT = frozenset({"change", "release", "rollback", "incident"})
+PER_ENVIRONMENT = frozenset({"change", "release", "rollback", "incident", "remediation"})
 
 #: Larger contents belong into evidence: a stored file, named here by URI and digest.
 MAX_BYTES = 16 * 1024
@@ -89,7 +98,7 @@ class Record:
     :param deliverable: name of the deliverable.
     :param body: the fact itself; JSON values only.
     :param parents: ids of the records it was made from.
-    :param environment: where a change, release, rollback or incident happened.
+    :param environment: where a change, release, rollback, incident or remediation happened.
     :param commit: full SHA of the commit it was born from, if any.
     :param at: when, as an ISO-8601 UTC time.
     :param source: which DAG, run, task and map index said so.
@@ -253,6 +262,43 @@ def placed_by(extra: Mapping[str, Any], uri: str) -> str:
     return f"{uri}: a {kind} record of {about}{where} does not belong there"
 
 
+def parent_ids(values: Sequence[Any]) -> tuple[str, ...]:
+    """Flatten and de-duplicate parent ids, leaving out the empty ones, in the order given.
+
+    :param values: ids, or lists of them, however deep.
+    :return: the ids.
+    :raises InvalidInput: for an object, such as the whole output of a task.
+    """
+    found: dict[str, None] = {}
+    for value in values:
+        if not value:
+            continue
+        if isinstance(value, str):
+            found[value] = None
+        elif isinstance(value, Mapping):
+            raise InvalidInput(
+                "a parent is a record id, not an object",
+                field="parents",
+                remedy='Pass task.output["record_id"].',
+            )
+        else:
+            found.update(dict.fromkeys(parent_ids(list(value))))
+    return tuple(found)
+
+
+def gate_passed(body: Mapping[str, Any]) -> bool | None:
+    """Tell what a gate has found.
+
+    :param body: of its record. Of tests, ``passed`` is how many did, and the result of in-toto decides.
+    :return: whether it said yes, which of a result only PASSED and WARNED do; none if it does not tell.
+    """
+    result = text(map_(body.get("test-result")).get("result"))
+    if result:
+        return result in ("PASSED", "WARNED")
+    said = body.get("passed", body.get("promote"))
+    return said if isinstance(said, bool) else None
+
+
 def file_name(name: str) -> str:
     """Refuse what is no plain file name everywhere: with a slash, a dot in front, control characters, or too long.
 
@@ -292,14 +338,3 @@ def _check(value: Any, where: str, kind: str, depth: int = 0) -> None:
     if said:
         field = where[:200].encode("utf-8", "replace").decode()
         raise InvalidInput(f"{field} of a {kind} record {said}", field=field, remedy=remedy)
-
-
-def readable(extras: Sequence[Mapping[str, Any]]) -> list[Record]:
-    """Return the records among the ``extra`` values of asset events, leaving out what is none or was altered."""
-    records = []
-    for extra in extras:
-        try:
-            records.append(Record.from_extra(extra))
-        except InvalidInput:
-            continue
-    return records

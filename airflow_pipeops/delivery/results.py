@@ -18,7 +18,7 @@ def bounded(result: Any, keep: Callable[[str], str]) -> Any:
     :param result: what a task is about to return, as JSON.
     :param keep: keeps the whole result, as JSON, and returns where.
     :return: the result; of one that is too large, each long text, and then the largest fields until it fits, became
-        ``{"kept_in": ..., "bytes": ...}``.
+        ``{"kept_in": ..., "bytes": ...}``; and so did the whole of one that has too many fields for that.
     """
     whole = _json(result)
     if len(whole) <= MOST:
@@ -28,11 +28,13 @@ def bounded(result: Any, keep: Callable[[str], str]) -> Any:
         return _left(result, where)
     found = {name: _short(value, where) for name, value in result.items()}
     sizes = {name: len(_json(value)) for name, value in found.items()}
+    size = len(_json(found))
     for name in sorted(sizes, key=lambda name: sizes[name], reverse=True):
-        if len(_json(found)) <= MOST:
-            break
+        if size <= MOST:
+            return found
         found[name] = _left(result[name], where)
-    return found
+        size += len(_json(found[name])) - sizes[name]
+    return found if size <= MOST else _left(result, where)
 
 
 def _short(value: Any, where: str) -> Any:
@@ -44,7 +46,8 @@ def _short(value: Any, where: str) -> Any:
 
 
 def _left(value: Any, where: str) -> dict[str, Any]:
-    return {"kept_in": where, "bytes": len(value.encode() if isinstance(value, str) else _json(value))}
+    content = value.encode("utf-8", "replace") if isinstance(value, str) else _json(value)
+    return {"kept_in": where, "bytes": len(content)}
 
 
 def _json(value: Any) -> str:

@@ -81,9 +81,19 @@ BODIES: Mapping[str, Body] = {
         {
             "name": "string!: of the model",
             "sha256": "string!: digest of the artifact",
+            "behaviour": "string: digest of its scores on the probes",
             "data_digest": "string null: of the data that it was trained on",
+            "data_rows": "integer: rows of that data",
             "trainer": "string: function that trained it",
             "seed": "integer: that it was given",
+            "parameters": "object: name -> value that the trainer was given",
+            "feature_set": "object null: path and digest of what made its features",
+            "code": "object: digest of the trainer's modules; their commit, and whether they were changed since",
+            "packages_digest": "string: of all packages and their versions",
+            "image": "string null: digest of the image that it ran in",
+            "training_uri": "string: file with everything that it was made from",
+            "training_sha256": "string: digest of that file",
+            "trials": "integer: models among which it was chosen, itself included",
             "metrics": "object: name -> value on the rows that were kept apart",
             "train_rows": "integer: rows that it learned from",
             "seconds": "number: that it took",
@@ -97,17 +107,56 @@ BODIES: Mapping[str, Body] = {
             "sha256": "string null: digest of the artifact",
             "artifact_uri": "string null: where it is",
             "data_digest": "string null: of the data that it was trained on",
+            "training_uri": "string null: file with everything that it was made from",
+            "training_sha256": "string null: digest of that file",
             "metrics": "object: name -> value",
         },
     ),
-    "evaluation": Body(
-        "A model was judged: against the champion, or by what it predicted.",
+    "prompt": Body(
+        "A version of a prompt was taken up from Git.",
         {
-            "subject": "string: performance, where predictions were measured",
+            "name": "string!: of the prompt",
+            "sha256": "string!: digest of its canonical form",
+            "model": "string: that it asks, as its API calls it",
+            "file": "string: that it was read from, in the repository",
+            "variables": "array: names of what it leaves open",
+            "repository": "string: address of the repository, without a credential",
+        },
+    ),
+    "scores": Body(
+        "A partition was scored by a model version, or found as it was scored before.",
+        {
+            "partition": "string!: that was scored",
+            "outcome": "string!: scored, found, kept (another version's scores stay) or superseded (by a later run)",
+            "rows": "integer null: of the partition",
+            "model": "string!: name of the model",
+            "version": "string: of it",
+            "sha256": "string!: digest of its artifact",
+            "key": "string: identity of the scores: rows, model, scorer and contract",
+            "input_digest": "string null: of the rows, in whatever order",
+            "output_digest": "string null: of the lines that were written, in whatever order",
+            "manifest": "string null: where the manifest is, which names the files",
+            "shown": "boolean: whether they are what readers see",
+            "scores": "object: output -> mean, least, greatest, how many are null and how many the model refused",
+            "shadows": "array: the same of challengers that scored the same rows",
+        },
+    ),
+    "evaluation": Body(
+        "A model was judged: against the champion, or by what it predicted; or answers to prompts were scored.",
+        {
+            "subject": "string: performance, where predictions were measured; prompts, where answers were scored; "
+            "prompt gate or gate rate, where they were compared; guard, where a release was",
             "promote": "boolean null: whether the challenger may replace the champion",
-            "outcome": "string: better, not worse, worse, cannot tell or invalid",
+            "outcome": "string: better, not worse, worse, cannot tell or invalid; of scores complete, incomplete or budget",
             "metric": "string: that was measured",
             "reason": "string: of the verdict",
+            "dataset_sha256": "string: digest of the items that were asked, in whatever order",
+            "arms": "object: name -> digest of prompt, model and parameters",
+            "scorers": "object: name -> digest of what judged",
+            "items": "integer: that were scored",
+            "scores": "integer: rows of the table of results",
+            "missing": "integer: scores that could not be told",
+            "results_sha256": "string: digest of the table of results",
         },
     ),
     "drift": Body(
@@ -136,6 +185,14 @@ BODIES: Mapping[str, Body] = {
             "approved_by": "string: who agreed, where somebody was asked",
         },
     ),
+    "tuning": Body(
+        "Knobs were looked at, and one was moved or none.",
+        {
+            "decisions": "array!: each knob with its rails, and the step: action, rule, value, to, reason, evidence, digest",
+            "busy": "string: what else acted on the deliverable",
+            "off": "boolean: whether the kill switch was on",
+        },
+    ),
     "approval": Body(
         "A person was asked, and has answered.",
         {
@@ -159,6 +216,8 @@ BODIES: Mapping[str, Body] = {
             "set": "object: path in the file -> value",
             "previous": "object string integer null: what was there before",
             "reverts": "string null: commit that it takes back",
+            "subject": "string: what was changed, where no file tells: secret, provider, library, flag, schema",
+            "effective": "string: when it takes effect, where that is later: a certificate that expires",
         },
     ),
     "release": Body(
@@ -181,7 +240,69 @@ BODIES: Mapping[str, Body] = {
             "how": "string!: revert, rollback or undo",
         },
     ),
-    "incident": Body("A release went bad.", {"what": "string: has happened"}),
+    "incident": Body(
+        "A release went bad.",
+        {
+            "what": "string: has happened",
+            "symptom": "string: how it shows: failure, degraded, metric, drift or data",
+            "onset": "array: between which times it began: the last at which all was well, and when it was seen",
+        },
+    ),
+    "explanation": Body(
+        "What changed before something went wrong was ranked.",
+        {
+            "outcome": "string!: likely, none of these or cannot tell",
+            "reason": "string: of the outcome",
+            "symptom": "object!: what went wrong, where, and between which times it began",
+            "suspects": "array: the first few changes: record, kind, what, probability and reason",
+            "none": "number: probability that none of these is it",
+        },
+    ),
+    "anomaly": Body(
+        "A look over runs and deliveries has found something unusual.",
+        {
+            "alarms": "array!: by their time, of each: root, subjects, finding, reason, at, run, expected, seen, onset",
+            "count": "integer!: of the alarms; those that the record has no room for are in its evidence",
+            "looked": "integer!: values that were judged",
+            "cannot_tell": "integer!: values of which nobody can tell yet",
+            "since": "string!: the look begins here",
+            "until": "string!: and ends here",
+            "open": "array: names of what was told of while it was still running",
+            "policy": "object: with the budget of false alarms a week",
+        },
+    ),
+    "failure": Body(
+        "A task failed for good, and would have made records if it had not.",
+        {
+            "outcome": "string!: refused: a judgement said no; failed: it could not be done; unknown: it did not say",
+            "reason": "string!: why, in words",
+            "error": "string: class of the error; empty where it is unknown",
+            "operator": "string: class of the task",
+            "of": "array!: kinds of the records that it would have made",
+            "found": "array!: records that it had made by then, of each: kind, id, and body if there is room for it",
+            "try": "integer!: the last one, by its number; a task that is cleared counts on",
+            "tries": "integer: that it was allowed",
+        },
+    ),
+    "remediation": Body(
+        "A policy answered a finding, or what was done about one came to its end.",
+        {
+            "outcome": "string!: act, go on, observe, propose, refuse or hand over",
+            "stage": "string!: that decided",
+            "reason": "string!: why, in one sentence",
+            "rule": "string: of the policy",
+            "action": "string: that was chosen",
+            "operation": "string: its id; empty where nothing was done",
+            "state": "string: of the operation: acted, helped, stopped, handed_over; empty where nothing was done",
+            "finding": "object!: kind, at, reason and target of what was found",
+            "plan": "object: what there was before, and what it was to become",
+            "result": "object: what the act has returned",
+            "helped": "boolean null: whether the judge that had found the fault has seen it away",
+            "undone": "string: when it was taken back; empty if it was not",
+            "approved_by": "string: who agreed, where somebody was asked",
+            "called": "integer: number of the call by which a person was told; 0 for none",
+        },
+    ),
 }
 
 _TEXT = {"type": "string"}
@@ -194,71 +315,77 @@ def schema(kind: str) -> dict[str, Any]:
     :param kind: one of :data:`~airflow_pipeops.delivery.records.KINDS`.
     :return: the schema, of draft 2020-12.
     """
-    fields = BODIES[kind].fields
-    body = {name: _field(said) for name, said in fields.items()}
+    fields = {name: _Field.read(said) for name, said in BODIES[kind].fields.items()}
     where = _TEXT if kind in PER_ENVIRONMENT else _MAYBE
+    properties = {
+        "schema": {"const": SCHEMA},
+        "kind": {"const": kind},
+        "deliverable": _TEXT,
+        "environment": {**where, "description": "where it happened"},
+        "commit": {**_MAYBE, "description": "full SHA of the commit that it was born from"},
+        "at": {"type": "string", "description": "when, as an ISO-8601 UTC time"},
+        "source": {
+            "type": "object",
+            "properties": {
+                "dag": _TEXT,
+                "run": _TEXT,
+                "task": _TEXT,
+                "map_index": {"type": ["integer", "null"]},
+            },
+        },
+        "body": {
+            "type": "object",
+            "properties": {name: field.to_schema() for name, field in fields.items()},
+            "required": [name for name, field in fields.items() if field.always],
+        },
+        "parents": {"type": "array", "items": {"type": "string", "pattern": "^[0-9a-f]{64}$"}},
+        "evidence": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["name", "uri", "sha256"],
+                "properties": {"name": _TEXT, "uri": _TEXT, "sha256": _TEXT, "media_type": _TEXT},
+            },
+        },
+        "id": {
+            "type": "string",
+            "pattern": "^[0-9a-f]{64}$",
+            "description": "SHA-256 of the rest, in the form of RFC 8785",
+        },
+    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"{PAGE}/{kind}",
         "title": kind,
         "description": BODIES[kind].says,
         "type": "object",
-        "required": [
-            "schema",
-            "kind",
-            "deliverable",
-            "environment",
-            "commit",
-            "at",
-            "source",
-            "body",
-            "parents",
-            "evidence",
-            "id",
-        ],
-        "properties": {
-            "schema": {"const": SCHEMA},
-            "kind": {"const": kind},
-            "deliverable": _TEXT,
-            "environment": {**where, "description": "where it happened"},
-            "commit": {**_MAYBE, "description": "full SHA of the commit that it was born from"},
-            "at": {"type": "string", "description": "when, as an ISO-8601 UTC time"},
-            "source": {
-                "type": "object",
-                "properties": {
-                    "dag": _TEXT,
-                    "run": _TEXT,
-                    "task": _TEXT,
-                    "map_index": {"type": ["integer", "null"]},
-                },
-            },
-            "body": {
-                "type": "object",
-                "properties": body,
-                "required": [name for name, said in fields.items() if "!:" in said],
-            },
-            "parents": {"type": "array", "items": {"type": "string", "pattern": "^[0-9a-f]{64}$"}},
-            "evidence": {
-                "type": "array",
-                "items": {
-                    "type": "object",
-                    "required": ["name", "uri", "sha256"],
-                    "properties": {"name": _TEXT, "uri": _TEXT, "sha256": _TEXT, "media_type": _TEXT},
-                },
-            },
-            "id": {
-                "type": "string",
-                "pattern": "^[0-9a-f]{64}$",
-                "description": "SHA-256 of the rest, in the form of RFC 8785",
-            },
-        },
+        "required": list(properties),  # a record has all that is not of its body
+        "properties": properties,
     }
 
 
-def _field(said: str) -> dict[str, Any]:
-    types, _, what = said.partition(": ")
-    names = types.rstrip("!").split()
-    return {"type": names[0] if len(names) == 1 else names, "description": what}
+@dataclass(frozen=True)
+class _Field:
+    """What :data:`BODIES` says of a field.
+
+    :param types: of JSON, that it may have.
+    :param always: whether every record has it.
+    :param what: it says, in words.
+    """
+
+    types: list[str]
+    always: bool
+    what: str
+
+    @classmethod
+    def read(cls, said: str) -> _Field:
+        """Read one line of :data:`BODIES`."""
+        types, _, what = said.partition(": ")
+        return cls(types.rstrip("!").split(), types.endswith("!"), what)
+
+    def to_schema(self) -> dict[str, Any]:
+        """Return it as JSON Schema."""
+        return {"type": self.types[0] if len(self.types) == 1 else self.types, "description": self.what}
 
 
 def page() -> str:
@@ -292,9 +419,9 @@ def page() -> str:
             "|---|---|---|",
         ]
         for name, said in body.fields.items():
-            types, _, what = said.partition(": ")
-            always = ", always there" if types.endswith("!") else ""
-            lines.append(f"| `{name}` | {' or '.join(types.rstrip('!').split())}{always} | {what} |")
+            field = _Field.read(said)
+            always = ", always there" if field.always else ""
+            lines.append(f"| `{name}` | {' or '.join(field.types)}{always} | {field.what} |")
         text = json.dumps(schema(kind), indent=1)
         lines += ["", "```json", *text.splitlines(), "```"]
     return "\n".join(lines) + "\n"

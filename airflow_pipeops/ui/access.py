@@ -1,8 +1,9 @@
 """Who asks, and what of the ledger that person may see.
 
 Airflow's access control decides: whoever may read assets, asks; of a DAG that Airflow knows and the person may not read, no
-record is shown, nor any other of a deliverable that such a DAG has recorded something about: what is told of a deliverable
-is put together from all of its records. A DAG that Airflow knows no more hides nothing.
+record is shown, nor is a deliverable that such a DAG has recorded something about: what is told of a deliverable is put
+together from all of its records. It is named as hidden to whoever may read another DAG that has recorded something about it;
+what that DAG has recorded is shown as the DAG's. A DAG that Airflow knows no more hides nothing.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from airflow_pipeops.exceptions import InvalidInput, NotFound
 from airflow_pipeops.ui.headers import DATA
 
 _ALL = 1_000_000
+#: The deliverables that a person may see, and those that are hidden in part.
+_Rights = tuple[frozenset[str], frozenset[str]]
 
 
 @dataclass(frozen=True)
@@ -40,14 +43,18 @@ class Asked:
     :param connection: to the index, for reading.
     :param revision: of the index.
     :param hidden: the DAGs that are there and that the person may not read.
+    :param readable: the DAGs that are there and that the person may read.
     :param allowed: the deliverables that the person may see; none means all.
+    :param partly: those that are hidden, and that a readable DAG has recorded something about.
     :param known: the tag of what the browser has already; empty for nothing.
     """
 
     connection: sqlite3.Connection
     revision: int
     hidden: frozenset[str]
+    readable: frozenset[str]
     allowed: frozenset[str] | None
+    partly: frozenset[str] = frozenset()
     known: str = ""
 
     def answer(self, work: Callable[[], Any], also: str = "") -> Response:
@@ -57,7 +64,8 @@ class Asked:
         :param also: what else the answer depends on, beside the ledger and who asks.
         :return: the answer; its tag changes when the answer may.
         """
-        rights = hashlib.sha256(json.dumps(sorted(self.hidden)).encode()).hexdigest()[:12]
+        dags = [sorted(self.hidden), sorted(self.readable) if self.hidden else []]
+        rights = hashlib.sha256(json.dumps(dags).encode()).hexdigest()[:12]
         tag = f'"{self.revision}.{rights}{f".{also}" if also else ""}"'
         headers = {**DATA, "ETag": tag}
         if self.known == tag:
@@ -81,8 +89,13 @@ def asked(request: Request, user: GetUserDep, session: SessionDep) -> Iterator[A
     with closing(reader(path)) as connection:
         connection.execute("BEGIN")  # all that is read for one answer is of one moment
         revision = connection.execute("SELECT ifnull(max(seq), 0) FROM records").fetchone()[0]
-        allowed = _allowed(connection, path, revision, hidden) if hidden else None
-        yield Asked(connection, revision, hidden, allowed, request.headers.get("if-none-match", ""))
+        readable = frozenset(there - hidden)
+        allowed, partly = (
+            _rights(connection, path, revision, hidden, readable) if hidden else (None, frozenset())
+        )
+        yield Asked(
+            connection, revision, hidden, readable, allowed, partly, request.headers.get("if-none-match", "")
+        )
 
 
 #: A route that takes it is closed to whoever may not read assets.
@@ -90,22 +103,29 @@ AskedDep = Annotated[Asked, Depends(asked, scope="function")]
 ASSETS = Depends(requires_access_asset("GET"))
 
 
-def _allowed(
-    connection: sqlite3.Connection, path: str, revision: int, hidden: frozenset[str]
-) -> frozenset[str]:
-    def found() -> frozenset[str]:
-        return frozenset(deliverables(connection, limit=_ALL)) - told_by(connection, hidden)
+def _rights(
+    connection: sqlite3.Connection,
+    path: str,
+    revision: int,
+    hidden: frozenset[str],
+    readable: frozenset[str],
+) -> _Rights:
+    def found() -> _Rights:
+        closed = told_by(connection, hidden)
+        return frozenset(deliverables(connection, limit=_ALL)) - closed, closed & told_by(
+            connection, readable
+        )
 
-    return _KEPT.of((path, revision, hidden), found)
+    return _KEPT.of((path, revision, hidden, readable), found)
 
 
 class _Kept:
     """The last answers, since a page asks the same many times."""
 
     def __init__(self) -> None:
-        self._found: dict[Any, frozenset[str]] = {}
+        self._found: dict[Any, _Rights] = {}
 
-    def of(self, key: Any, work: Callable[[], frozenset[str]]) -> frozenset[str]:
+    def of(self, key: Any, work: Callable[[], _Rights]) -> _Rights:
         if key not in self._found:
             if len(self._found) >= 100:
                 self._found.clear()

@@ -20,8 +20,10 @@ from airflow_pipeops.delivery.queries import (
     tracing,
 )
 from airflow_pipeops.delivery.queries.facts import Fact, moment
+from airflow_pipeops.delivery.questions import waiting
+from airflow_pipeops.exceptions import InvalidInput
+from airflow_pipeops.operations.changes import gathering as changes
 from airflow_pipeops.ui.access import ASSETS, Asked, AskedDep
-from airflow_pipeops.ui.approvals import sign, waiting
 from airflow_pipeops.ui.contents import checkpoint, contents, proof
 
 Name = Annotated[str, Query(max_length=200)]
@@ -33,7 +35,7 @@ router = APIRouter(prefix="/api", dependencies=[ASSETS])
 @router.get("/state")
 def state(asked: AskedDep, session: SessionDep) -> Response:
     """Say whether anything is new: the one question that an open page repeats."""
-    questions = sign(waiting(session, asked.hidden))
+    questions = _sign(waiting(session, asked.hidden))
 
     def work() -> dict[str, Any]:
         newest = history.history(asked.connection, allowed=asked.allowed, limit=1).items
@@ -59,7 +61,7 @@ def now(asked: AskedDep, session: SessionDep, after: Name = "") -> Response:
             "hidden": bool(asked.hidden),
         }
 
-    return asked.answer(work, sign(questions))
+    return asked.answer(work, _sign(questions))
 
 
 @router.get("/deliverables")
@@ -77,9 +79,12 @@ def deliverables(asked: AskedDep, limit: Limit = 1000, after: Name = "") -> Resp
 def matrix(asked: AskedDep, limit: Limit = 100, after: Name = "", at: Name = "") -> Response:
     """Say what is live of every deliverable."""
     return asked.answer(
-        lambda: live.matrix(
-            asked.connection, at=moment(at) if at else "", allowed=asked.allowed, limit=limit, after=after
-        ).to_json()
+        lambda: {
+            **live.matrix(
+                asked.connection, at=moment(at) if at else "", allowed=asked.allowed, limit=limit, after=after
+            ).to_json(),
+            "partly": sorted(asked.partly)[:1000],
+        }
     )
 
 
@@ -139,6 +144,12 @@ def before(
     )
 
 
+@router.get("/why/{ref:path}")
+def why(asked: AskedDep, ref: str) -> Response:
+    """Say what of that which changed before something went wrong is to be suspected."""
+    return asked.answer(lambda: _why(asked, ref))
+
+
 @router.get("/data")
 def data(asked: AskedDep, deliverable: Name = "", limit: Limit = 200) -> Response:
     """Say how far the data of a deliverable are from their reference, how good its model is, and what was decided."""
@@ -170,11 +181,19 @@ def records(
     """Say what a DAG, one of its runs or a task has recorded."""
     if dag in asked.hidden:
         raise HTTPException(403, f"You may not read the DAG {dag!r}.")
+    # Each is shown for itself, as the DAG's: nothing is put together from what others have recorded.
+    allowed = None if dag in asked.readable else asked.allowed
     return asked.answer(
         lambda: recorded.recorded(
-            asked.connection, dag, run=run, task=task, map_index=map_index, allowed=asked.allowed, limit=limit
+            asked.connection, dag, run=run, task=task, map_index=map_index, allowed=allowed, limit=limit
         ).to_json()
     )
+
+
+def _sign(questions: list[dict[str, Any]]) -> str:
+    """Return what changes when any question comes or goes."""
+    told = [(one["asked"], one["at"]) for one in questions]
+    return hashlib.sha256(repr(told).encode()).hexdigest()[:12] if told else "0"
 
 
 def _passport(asked: Asked, ref: str, note: str) -> dict[str, Any]:
@@ -195,6 +214,16 @@ def _passport(asked: Asked, ref: str, note: str) -> dict[str, Any]:
         **contents(connection, [step.fact for step in walk.steps if step.fact is not None]),
         "proof": proof(start.seq, note),
     }
+
+
+def _why(asked: Asked, ref: str) -> dict[str, Any]:
+    try:
+        found = changes.why(asked.connection, ref, allowed=asked.allowed)
+    except (
+        InvalidInput
+    ) as error:  # it is a record of what did not go wrong, which is no error of whoever looks at it
+        return {"explanation": None, "reason": str(error)}
+    return {"explanation": found.to_json(), "reason": ""}
 
 
 def _previous(asked: Asked, start: Fact) -> str:

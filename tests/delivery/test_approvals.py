@@ -52,7 +52,7 @@ def test_a_rejection_that_fails_no_task_is_recorded(context) -> None:
     assert (emitted(context).body["approved"], emitted(context).body["answer"]) == (False, "Reject")
 
 
-def test_a_rejection_that_fails_the_task_leaves_none(context) -> None:
+def test_a_rejection_that_fails_the_task_is_not_emitted_by_it(context) -> None:
     with pytest.raises(HITLRejectException):
         ask(fail_on_reject=True).execute_complete(context, answer("Reject"))
     assert len(context["outlet_events"]) == 0
@@ -68,3 +68,12 @@ def test_what_is_shown_is_a_template_and_without_a_deliverable_nothing_is_record
     assert {"subject", "body", "parents"} <= set(RecordedApprovalOperator.template_fields)
     done = ask(deliverable=None, environment=None).execute_complete(context, answer())
     assert done["record_id"] is None
+
+
+def test_a_long_text_in_any_script_and_many_people_leave_room_in_the_record(context) -> None:
+    for text in ("部署" * 9000, "\U0001f680" * 9000, "\x01" * 9000):
+        people = [{"id": str(n), "name": "n" * 30} for n in range(900)]
+        done = ask(subject=text, body=text, assigned_users=people).execute_complete(context, answer())
+        assert done["record_id"]
+        assert text.startswith(emitted(context).body["body"])
+        assert len(emitted(context).body["body"]) > 600

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from airflow_pipeops.delivery.records import Record
+from tests.commands import called
 from tests.delivery.ledger.conftest import Database
 from tests.delivery.test_passport import story
 from tests.ledgers import at, entries, entry, indexed, record
@@ -57,21 +58,8 @@ def pipeops(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, str]]:
     """Run what the real command runs, by the real parser, in this process: its exit code, and what it prints."""
-    from airflow.cli.cli_parser import get_parser
-
     monkeypatch.setenv("AIRFLOW__PIPEOPS__INDEX_PATH", str(home / "pipeops" / "index.db"))
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        args = get_parser().parse_args(["pipeops", *arguments, "--as-it-is"])
-        code = 0
-        try:
-            args.func(args)
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+    return lambda *arguments: called(capsys, *arguments, "--as-it-is")
 
 
 def test_status_as_a_table(airflow: Callable[..., Ran]) -> None:
@@ -211,6 +199,19 @@ def test_no_ledger_yet(
     assert "airflow pipeops ledger ingest" in err
 
 
+def test_an_index_that_is_damaged(
+    home: Path, pipeops: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = (home / "pipeops" / "index.db").read_bytes()
+    for number, damaged in enumerate((b"no database", whole[:4096] + b"x" * (len(whole) - 4096))):
+        (tmp_path / f"{number}.db").write_bytes(damaged)
+        monkeypatch.setenv("AIRFLOW__PIPEOPS__INDEX_PATH", str(tmp_path / f"{number}.db"))
+        code, out, err = pipeops("status")
+        assert (code, out) == (2, "")
+        assert err.startswith("airflow pipeops status: the index of the ledger cannot be read: ")
+        assert len(err.splitlines()) == 1
+
+
 PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
 ANSWERED = re.compile(r"```bash\n(airflow pipeops [^\n]+)\n```\n\n```text\n(.*?)```", re.DOTALL)
 ASKED = re.findall(r"^airflow pipeops ((?:status|trace|passport|history|figures)\b.*)$", PAGE, re.MULTILINE)
@@ -246,7 +247,12 @@ def test_an_index_that_could_not_be_filled_is_not_taken_for_an_empty_ledger(tmp_
 
 def test_what_is_new_is_taken_up_first(tmp_path: Path) -> None:
     """From Airflow's own table of events to the answer, each by the real command."""
+    from airflow.models import import_all_models
+    from airflow.models.base import Base
+
     database = Database(f"sqlite:///{tmp_path / 'airflow.db'}")
+    import_all_models()
+    Base.metadata.create_all(database.engine)
     quiet = {"AIRFLOW__CORE__LOAD_EXAMPLES": "False", "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING"}
     connected = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path / 'airflow.db'}"}
 

@@ -12,14 +12,14 @@ import pytest
 
 from airflow_pipeops.delivery.deliverable import Deliverable
 from airflow_pipeops.delivery.events import (
-    misplaced,
     read_on,
     records_on,
     started_by,
     triggering_records,
     triggering_signals,
 )
-from airflow_pipeops.delivery.records import Record
+from airflow_pipeops.delivery.records import KINDS, PER_ENVIRONMENT, Record, placed_by
+from airflow_pipeops.exceptions import InvalidInput
 
 WEB, OTHER = Deliverable("web"), Deliverable("other")
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -96,6 +96,20 @@ def test_a_run_that_something_else_started_is_as_by_hand(context) -> None:
     assert not started_by(context).by_nothing
 
 
+@pytest.mark.parametrize("name", ["drift", "arrival", "retrain", "change.staging"])
+def test_a_signal_takes_no_name_of_an_asset_that_carries_records(push, name: str) -> None:
+    trigger = push.watchers[0].trigger
+    with pytest.raises(InvalidInput, match=f"web.{name} carries records") as caught:
+        WEB.signal(name, trigger)
+    assert (caught.value.field, caught.value.value) == ("name", name)
+    for free in ("batch", "drifted", "change", "change.qa"):
+        assert WEB.signal(free, trigger).name == f"web.{free}"
+    for kind in KINDS:
+        for place in WEB.environments if kind in PER_ENVIRONMENT else (None,):
+            with pytest.raises(InvalidInput, match="carries records"):
+                WEB.signal(WEB.asset(kind, place).name.removeprefix("web."), trigger)
+
+
 @pytest.mark.parametrize(
     ("record", "asset", "stays"),
     [
@@ -114,7 +128,7 @@ def test_a_run_that_something_else_started_is_as_by_hand(context) -> None:
     ],
 )
 def test_a_record_belongs_to_the_asset_of_its_deliverable_and_kind(context, record, asset, stays) -> None:
-    assert (misplaced(record, asset.uri) == "") is stays
+    assert (placed_by(record.to_extra(), asset.uri) == "") is stays
     context["inlet_events"] = {asset: [event(record.to_extra())]}
     found, left_out = read_on(context, asset)
     assert (found, len(left_out)) == (([record], 0) if stays else ([], 1))

@@ -4,12 +4,16 @@ import json
 from pathlib import Path
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk import DAG
+from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped
 
+from airflow_pipeops.argocd.sensors.app import ArgoCDAppSensor
 from airflow_pipeops.delivery.deliverable import Deliverable
-from airflow_pipeops.delivery.operators import DeliveryOperator, RecordOperator, no_retry, parent_ids
-from airflow_pipeops.delivery.records import Record
+from airflow_pipeops.delivery.operators import DeliveryOperator, RecordOperator, no_retry
+from airflow_pipeops.delivery.records import Record, parent_ids
+from airflow_pipeops.delivery.results import MOST
 from airflow_pipeops.exceptions import DataRejected, InvalidInput, Unreachable
+from airflow_pipeops.governor.operators import ApprovedRetrainOperator, RetrainGovernorOperator
 from airflow_pipeops.redaction import remember
 
 service = Deliverable("svc")
@@ -40,10 +44,87 @@ def test_a_record_born_from_code_travels_under_its_commit(context) -> None:
     assert keys == {SHA}
 
 
+def test_what_ends_by_skipping_the_rest_leaves_a_result_of_bounded_size_too(context) -> None:
+    class Large(DeliveryOperator):
+        def execute(self, context):
+            self.skip_rest(context, {"said": "x" * MOST, "password": "hunter22hunter22"})
+
+    remember("hunter22hunter22")
+    with DAG("skips"):
+        task = Large(task_id="large")
+        task >> Emitter(task_id="next")
+    with pytest.raises(DownstreamTasksSkipped):
+        task.execute(context)
+    left = context["ti"].xcoms
+    assert left["return_value"] == {"said": left["said"], "password": "***"}
+    assert left["said"]["bytes"] == MOST
+    assert "result.json" in left["said"]["kept_in"]
+    assert task.returned == left["return_value"]
+
+
 def test_outlets_are_the_assets_of_what_it_emits() -> None:
     op = Emitter(task_id="t", deliverable=service, environment="staging")
     assert {asset.uri for asset in op.outlets} == {"pipeops://svc/image", "pipeops://svc/release/staging"}
     assert Emitter(task_id="t").outlets == []
+
+
+def test_a_mapped_task_names_the_assets_that_it_may_emit_before_it_is_made() -> None:
+    both = Deliverable("svc", environments=("staging", "production"))
+    with DAG("mapped"):
+        one = Emitter.partial(task_id="one", deliverable=both, environment="staging").expand(parents=[[], []])
+        each = Emitter.partial(task_id="each", deliverable=both).expand(environment=["staging", "production"])
+        none = Emitter.partial(task_id="none").expand(parents=[[], []])
+        told = RecordOperator.partial(task_id="told", kind="model", deliverable=both).expand(body=[{}, {}])
+    assert [asset.uri for asset in one.outlets] == ["pipeops://svc/image", "pipeops://svc/release/staging"]
+    assert [asset.uri for asset in each.outlets] == [
+        "pipeops://svc/image",
+        "pipeops://svc/release/staging",
+        "pipeops://svc/release/production",
+    ]
+    assert none.outlets == []
+    assert [asset.uri for asset in told.outlets] == ["pipeops://svc/model"]
+    made = Emitter(task_id="made", deliverable=both, environment="production", outlets=each.outlets)
+    assert [asset.uri for asset in made.outlets] == [
+        "pipeops://svc/image",
+        "pipeops://svc/release/production",
+    ]
+
+
+def test_a_mapped_task_names_the_assets_that_are_not_of_its_own_kinds_or_deliverable() -> None:
+    both, other = (Deliverable(name, environments=("staging", "production")) for name in ("svc", "other"))
+    with DAG("mapped"):
+        waits = ArgoCDAppSensor.partial(
+            task_id="waits", deliverables={"a": both, "b": other, "c": other}, environment="staging"
+        ).expand(revision=["1", "2"])
+        each = ArgoCDAppSensor.partial(task_id="each", deliverables={"a": both}, apps=["a"]).expand(
+            environment=["staging", "production"]
+        )
+        decides = RetrainGovernorOperator.partial(task_id="decides", deliverable=both).expand(
+            batch=["1", "2"]
+        )
+        starts = ApprovedRetrainOperator.partial(task_id="starts", deliverable=both).expand(decision=[1, 2])
+    assert [asset.uri for asset in waits.outlets] == [
+        "pipeops://svc/release/staging",
+        "pipeops://other/release/staging",
+    ]
+    assert len(each.outlets) == 2
+    made = ArgoCDAppSensor(
+        task_id="m", deliverables={"a": both}, apps=["a"], environment="production", outlets=each.outlets
+    )
+    assert [asset.uri for asset in made.outlets] == ["pipeops://svc/release/production"]
+    assert list(decides.outlets) == [both.decision, both.retrain]
+    assert list(starts.outlets) == [both.retrain]
+    for kind, mapped, given in (
+        (RetrainGovernorOperator, decides, {}),
+        (ApprovedRetrainOperator, starts, {"decision": 1}),
+    ):
+        made = kind(task_id=f"made-{kind.__name__}", deliverable=both, outlets=mapped.outlets, **given)
+        assert sorted(asset.uri for asset in made.outlets) == sorted(asset.uri for asset in mapped.outlets)
+
+
+def test_a_mapped_task_is_told_the_kind_of_its_records_before_it_is_mapped() -> None:
+    with pytest.raises(InvalidInput, match="the kind of a mapped task's records is not told"):
+        RecordOperator.partial(task_id="told", deliverable=Deliverable("svc"))
 
 
 def test_without_a_deliverable_nothing_is_recorded(context) -> None:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_pipeops.delivery.records import KINDS, MAX_BYTES, SCHEMA, Evidence, Record, readable
+from airflow_pipeops.delivery.events import Event, read_records
+from airflow_pipeops.delivery.records import KINDS, MAX_BYTES, SCHEMA, Evidence, Record
 from airflow_pipeops.exceptions import InvalidInput
 
 json_values = st.recursive(
@@ -112,6 +113,10 @@ def test_what_could_not_be_read_back_is_refused_when_it_is_written(
         Record(**{"kind": "commit", "deliverable": "s", "body": {}, **change})
     assert field.startswith(caught.value.field)
     assert caught.value.remedy
+
+
+def readable(extras: list[dict]) -> list[Record]:
+    return read_records(map(Event, extras))[0]
 
 
 @pytest.mark.parametrize("name", ["", "a/b", ".x", "a\0b", "a\nb", "é" * 128, "a\ud800", 5])

@@ -34,6 +34,15 @@ def test_what_is_too_large_is_kept_and_the_rest_stays(result: Any) -> None:
     assert "file:///kept" in json.dumps(found["a"])
 
 
+def test_a_result_of_too_many_fields_is_kept_as_a_whole() -> None:
+    many = {f"n{number}": "x" * 30 for number in range(20_000)}
+    assert bounded(many, lambda _: "there") == {"kept_in": "there", "bytes": len(json.dumps(many))}
+
+
+def test_a_long_text_that_has_no_form_in_utf_8_is_kept_too() -> None:
+    assert bounded({"a": "\ud800" * MOST}, lambda _: "there") == {"a": {"kept_in": "there", "bytes": MOST}}
+
+
 def test_what_fits_is_left_alone() -> None:
     result = {"a": "x" * 30_000, "b": ["y" * 2000]}
     assert bounded(result, lambda whole: pytest.fail("nothing is kept")) is result

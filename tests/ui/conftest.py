@@ -42,6 +42,43 @@ for name in ("code_to_release", "drift_to_retrain", "{OTHERS}"):
     with DAG(name, schedule=None, tags=["pipeops"]) as dag:
         EmptyOperator(task_id="approve") >> EmptyOperator(task_id="production_is_live")
     globals()[name] = dag
+
+from airflow_pipeops.delivery.approvals import RecordedApprovalOperator
+from airflow_pipeops.delivery.deliverable import Deliverable
+with DAG("asks", schedule=None) as asks:
+    RecordedApprovalOperator(
+        task_id="approve", deliverable=Deliverable("asked-about"), environment="production", parents=["{"a" * 64}"],
+        subject="Release 1.9.0?", body="7 tests passed", fail_on_reject=True,
+    )
+
+import os
+from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
+from airflow_pipeops.exceptions import GateFailed, Unreachable
+
+class Judge(DeliveryOperator):
+    template_fields = ("says", *DeliveryOperator.template_fields)
+    emits = ("evaluation",)
+
+    def __init__(self, *, says, **given):
+        super().__init__(**given)
+        self.says = says
+
+    def execute(self, context):
+        if self.says == "down":
+            raise Unreachable("nobody answers")
+        if self.says == "killed":
+            os.kill(os.getpid(), 9)
+        with no_retry():
+            record = self.emit(context, "evaluation", {{"promote": self.says == "yes", "n": self.says}})
+            if self.says == "no":
+                raise GateFailed("the challenger is worse")
+        return {{"record_id": record}}
+
+with DAG("fails", schedule=None) as fails:
+    of = {{"deliverable": Deliverable("judged"), "environment": "production"}}
+    judged = Judge.partial(task_id="judge", retries=1, retry_delay=0, parents=["{"a" * 64}"], **of)
+    lost = Judge(task_id="lost", says="killed", trigger_rule="all_done", parents=["{"b" * 64}"], **of)
+    judged.expand(says=["yes", "no", "down"]) >> lost
 """
 
 
@@ -114,8 +151,14 @@ def given_back() -> Iterator[None]:
 
 
 @contextmanager
-def running(home: Path, base: str = "", dags: str = _DAGS) -> Iterator[Server]:
-    """Start a real API server in a folder; it knows the DAGs of one file."""
+def running(
+    home: Path,
+    base: str = "",
+    dags: str = _DAGS,
+    manager: str = "tests.ui.managers.PerDag",
+    people: str = "",
+) -> Iterator[Server]:
+    """Start a real API server in a folder; it knows the DAGs of one file, and a program makes people known."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -131,7 +174,7 @@ def running(home: Path, base: str = "", dags: str = _DAGS) -> Iterator[Server]:
         "AIRFLOW__API__BASE_URL": url,
         "AIRFLOW__API__PORT": str(port),
         "AIRFLOW__API__WORKERS": "1",
-        "AIRFLOW__CORE__AUTH_MANAGER": "tests.ui.managers.PerDag",
+        "AIRFLOW__CORE__AUTH_MANAGER": manager,
         "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
@@ -155,8 +198,12 @@ def running(home: Path, base: str = "", dags: str = _DAGS) -> Iterator[Server]:
         ),
     }
     airflow = [sys.executable, "-m", "airflow"]
-    for command in (["db", "migrate"], ["dags", "reserialize"]):
-        subprocess.run([*airflow, *command], env=environment, check=True, capture_output=True)
+    for command in (
+        [*airflow, "db", "migrate"],
+        [*airflow, "dags", "reserialize"],
+        [sys.executable, "-c", people],
+    ):
+        subprocess.run(command, env=environment, check=True, capture_output=True)
     with (home / "log").open("w") as log:
         process = subprocess.Popen(
             [*airflow, "api-server"],

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+import subprocess
+import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+from sqlalchemy import create_engine, text
 
+from airflow_pipeops.delivery.failures import Failures
 from airflow_pipeops.delivery.ledger.index import reader
 from tests.delivery.ledger.conftest import Database
 from tests.delivery.ledger.events import entry, record
@@ -43,3 +50,126 @@ def test_what_is_emitted_and_what_is_posted_is_in_the_ledger_at_once(server: Ser
         pause.wait(0.2)
     assert found == [("by-hand", 1, "it was posted through Airflow's API"), ("of-a-task", 0, "")]
     assert (home / "pipeops" / "ledger" / "entries" / "000" / "000.jsonl").is_file()
+
+
+def until(told: Callable[[], Any]) -> Any:
+    """Wait for something that comes."""
+    pause = threading.Event()
+    for _ in range(600):
+        if found := told():
+            return found
+        pause.wait(0.2)
+    raise AssertionError("it has not come")
+
+
+def test_an_approval_waits_and_its_rejection_is_recorded_though_its_task_fails(server: Server) -> None:
+    program = """
+import runpy, os
+dag = runpy.run_path(os.environ["AIRFLOW__CORE__DAGS_FOLDER"] + "/known.py")["asks"]
+print(dag.test().state)
+"""
+    run = subprocess.Popen(
+        [sys.executable, "-c", program], env=server.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )  # fmt: skip
+
+    def mine() -> list[dict[str, Any]]:
+        return [one for one in server.get("/api/now").json()["needs"] if one["deliverable"] == "asked-about"]
+
+    try:
+        (asked,) = until(mine)
+        assert (asked["need"], asked["deliverable"], asked["environment"]) == (
+            "approval",
+            "asked-about",
+            "production",
+        )
+        assert asked["what"] == "Release 1.9.0?"
+        status = subprocess.run(
+            [sys.executable, "-m", "airflow", "pipeops", "status", "asked-about", "--output", "json", "--check"],
+            env=server.environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert status.returncode == 1, status.stderr
+        assert json.loads(status.stdout)["needs"] == [asked]
+        of = asked["asked"]
+        answer = httpx.patch(
+            f"{server.url}/api/v2/dags/asks/dagRuns/{of['run']}/taskInstances/approve/-1/hitlDetails",
+            json={"chosen_options": ["Reject"], "params_input": {}},
+            headers={"Authorization": f"Bearer {server.token('admin')}"},
+            timeout=30,
+        )
+        assert answer.status_code == 200, answer.text
+        (fact,) = until(lambda: server.get("/api/records?dag=asks").json()["items"])
+        ended, _ = run.communicate(timeout=120)
+    finally:
+        run.kill()
+    assert (fact["kind"], fact["environment"], fact["problem"]) == ("approval", "production", "")
+    assert fact["parents"] == ["a" * 64]
+    body = fact["body"]
+    assert (body["approved"], body["answer"], body["approved_by"]) == (False, "Reject", "admin")
+    assert (body["subject"], body["body"], body["timed_out"]) == ("Release 1.9.0?", "7 tests passed", False)
+    assert (run.returncode, ended.splitlines()[-1]) == (0, "failed"), ended
+    assert [(one["need"], one["what"]) for one in mine()] == [("rejected", "admin said no: Release 1.9.0?")]
+
+
+def test_a_task_that_fails_is_recorded_once_with_why_and_what_it_had_found(server: Server) -> None:
+    program = """
+import runpy, os
+runpy.run_path(os.environ["AIRFLOW__CORE__DAGS_FOLDER"] + "/known.py")["fails"].test()
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", program], env=server.environment, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == -9, run.stderr[-2000:]
+
+    def facts(kind: str = "failure") -> list[dict[str, Any]]:
+        return server.get(f"/api/history?deliverable=judged&kinds={kind}").json()["items"]
+
+    until(lambda: len(facts()) == 2)
+    of = server.get("/api/records?dag=fails").json()["items"][0]
+    # The worker of the third task is dead, and can tell nothing: this is what Airflow knows when its heartbeat stays away.
+    lost = f"/dags/fails/dagRuns/{of['run']}/taskInstances/lost"
+    answer = httpx.patch(
+        f"{server.url}/api/v2{lost}",
+        json={"new_state": "failed"},
+        headers={"Authorization": f"Bearer {server.token('admin')}"},
+        timeout=30,
+    )
+    assert answer.status_code == 200, answer.text
+    until(lambda: len(facts()) == 3)
+    by = {(one["task"], one["map_index"]): one for one in facts()}
+    refused, down, killed = by["judge", 1], by["judge", 2], by["lost", -1]
+    assert {one["problem"] for one in by.values()} == {""}
+    assert (refused["environment"], down["environment"], killed["environment"]) == (
+        "production",
+        "production",
+        "",
+    )
+    body = refused["body"]
+    assert (body["outcome"], body["error"], body["reason"]) == (
+        "refused",
+        "GateFailed",
+        "the challenger is worse",
+    )
+    assert [(one["kind"], one["body"]) for one in body["found"]] == [
+        ("evaluation", {"promote": False, "n": "no"})
+    ]
+    assert (body["of"], body["operator"], body["try"], body["tries"]) == (["evaluation"], "Judge", 1, 2)
+    assert refused["parents"] == ["a" * 64]
+    body = down["body"]
+    assert (body["outcome"], body["error"], body["try"], body["found"]) == ("failed", "Unreachable", 2, [])
+    body = killed["body"]
+    assert (body["outcome"], body["error"], body["try"], body["found"]) == ("unknown", "", 1, [])
+    assert killed["parents"] == ["b" * 64]
+    # What failed is evidence of nothing: of the kind that it would have had, there is the one that went well.
+    assert [one["body"]["n"] for one in facts("evaluation")] == ["yes"]
+    needs = [one for one in server.get("/api/now").json()["needs"] if one["deliverable"] == "judged"]
+    assert {(one["need"], one["fact"]["id"]) for one in needs} == {
+        ("failed", one["id"]) for one in by.values()
+    }
+    # Another server, which remembers nothing, finds all of it told.
+    engine = create_engine(f"sqlite:///{server.home / 'airflow.db'}")
+    Failures(engine).take_up()
+    with engine.connect() as connection:
+        told = connection.execute(
+            text("SELECT count(*) FROM asset_event WHERE source_dag_id = 'fails'")
+        ).scalar()
+    assert told == 4

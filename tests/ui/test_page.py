@@ -151,6 +151,16 @@ def test_the_matrix_is_searched_filtered_and_grouped(browser: Any, told: Server)
         assert rows.count() == 2
 
 
+def test_what_nobody_knows_is_not_well(browser: Any, told: Server) -> None:
+    story = Story()
+    story.ship("ferry", "ferry", 2, production={"health": "Healthy", "sync": "Unknown"})
+    told.gets(story.records)
+    with opened(browser, told) as page:
+        go(page, told, "panel=matrix&show=unknown")
+        rows = page.locator(".matrix tbody tr:not(.group)")
+        assert [row.split()[0] for row in rows.all_inner_texts()] == ["ferry", "seat-map"]
+
+
 def test_the_matrix_of_another_day(browser: Any, told: Server) -> None:
     from tests.ui.seeds import NOW, timedelta
 
@@ -187,6 +197,120 @@ def test_the_passport_is_drawn_and_verified(browser: Any, told: Server) -> None:
         page.wait_for_function("location.search.includes('node=')")
         page.get_by_text("What changed against the release before").click()
         page.locator("details table").get_by_text("changed", exact=True).first.wait_for()
+
+
+#: Bodies as operators emit them, and what the page says of each: title, line, level.
+SAID: list[tuple[str, dict[str, Any], list[str]]] = [
+    (
+        "batch",
+        {"batch": "2013-04", "rows": 28330, "digest": "a" * 64},
+        ["Batch 2013-04", "28,330 rows", "good"],
+    ),
+    (
+        "validation",
+        {"subject": "tests", "passed": 3, "test-result": {"result": "PASSED"}},
+        ["Tests", "passed", "good"],
+    ),
+    (
+        "validation",
+        {"subject": "tests", "tests": 4, "passed": 3, "failed": 1, "test-result": {"result": "WARNED"}},
+        ["Tests", "warned: 1 of 4", "warn"],
+    ),
+    ("validation", {"subject": "tests", "passed": 3}, ["Tests", "cannot tell", "unknown"]),
+    (
+        "validation",
+        {"subject": "data", "passed": False, "failed": 1, "evaluated": 14},
+        ["Data gate", "failed: 1 of 14", "bad"],
+    ),
+    (
+        "validation",
+        {"subject": "image", "verified": ["digest", "signature"], "by": "key"},
+        ["Signatures", "digest; signature verified, by key", "good"],
+    ),
+    (
+        "validation",
+        {"subject": "coverage", "coverage": 91.25, "floor": 80},
+        ["Coverage", "91.25 % of the lines, 80 % asked for", "good"],
+    ),
+    ("workflow", {"pods": [{"pod": "train-1"}]}, ["Workflow", "train-1", "unknown"]),
+    (
+        "training",
+        {"name": "delay", "sha256": "b" * 64, "metrics": {"auc": 0.7412}},
+        ["Training", "delay: auc 0.741", "good"],
+    ),
+    (
+        "scores",
+        {
+            "partition": "2013-06",
+            "rows": 28243,
+            "model": "delay",
+            "version": "3",
+            "outcome": "scored",
+            "shown": True,
+        },
+        ["Scores of 2013-06", "28,243 rows \u00b7 delay v3 \u00b7 scored", "good"],
+    ),
+    ("model", {"name": "delay", "version": None, "sha256": "b" * 64}, ["Model delay", "b" * 8, "good"]),
+    (
+        "drift",
+        {"batch": "2013-04", "share": None, "drifted": None},
+        ["Drift", "cannot tell \u00b7 2013-04", "unknown"],
+    ),
+    (
+        "approval",
+        {"subject": "Release 1.9.0?", "answer": "Reject", "approved": False, "approved_by": "Ines"},
+        ["Approval", "Release 1.9.0?: Reject by Ines", "bad"],
+    ),
+    (
+        "approval",
+        {"subject": "Release?", "answer": "Approve", "approved": True, "approved_by": "", "timed_out": True},
+        ["Approval", "Release?: Approve since nobody answered in time", "good"],
+    ),
+    ("approval", {}, ["Approval", "", "unknown"]),
+    (
+        "rollback",
+        {"app": "api", "reverts": "c" * 40, "how": "undo"},
+        ["Rollback of cccccccc", "api \u00b7 undo", "warn"],
+    ),
+    (
+        "prompt",
+        {"name": "notice", "sha256": "d" * 64, "model": "small-1"},
+        ["Prompt notice", "dddddddd for small-1", "good"],
+    ),
+    (
+        "tuning",
+        {"decisions": [{"knob": {"name": "alarm"}, "step": {"action": "move"}}]},
+        ["Tuning", "alarm: move", "unknown"],
+    ),
+    (
+        "anomaly",
+        {"count": 2, "alarms": [{"reason": "load took 3 h"}, {}]},
+        ["Anomalies", "2: load took 3 h", "warn"],
+    ),
+    ("anomaly", {"count": 0, "alarms": []}, ["Anomalies", "none", "good"]),
+    (
+        "failure",
+        {"outcome": "refused", "error": "GateFailed", "reason": "worse"},
+        ["Refused", "GateFailed \u00b7 worse", "bad"],
+    ),
+    ("failure", {"outcome": "constructor"}, ["Failed, nobody knows why", "", "bad"]),
+    ("toString", {}, ["toString", "of a kind that this version does not know", "unknown"]),
+]
+
+
+def test_each_kind_is_said_as_operators_record_it(browser: Any, told: Server) -> None:
+    from airflow_pipeops.delivery.records import KINDS
+
+    tell = """async (facts) => {
+        const { tell } = await import(document.querySelector("script[type=module]").src.replace("main.js", "facts.js"));
+        return facts.map(tell);
+    }"""
+    with opened(browser, told) as page:
+        go(page, told)
+        found = page.evaluate(tell, [{"kind": kind, "body": body} for kind, body, _ in SAID])
+        assert found == [said for _, _, said in SAID]
+        empty = page.evaluate(tell, [{"kind": kind, "body": {}} for kind in KINDS])
+        assert all(title and "does not know" not in line for title, line, _ in empty)
 
 
 def test_a_gap_is_drawn(browser: Any, told: Server) -> None:
@@ -248,7 +372,12 @@ def test_the_timeline_says_what_changed_before(browser: Any, told: Server) -> No
         page.keyboard.press("Enter")
         before = page.locator(".before")
         before.wait_for()
-        assert before.locator("tbody tr").first.inner_text().count("Release") == 1
+        suspects = before.locator(".suspects tbody tr")
+        assert "Cache answers by airport" in suspects.first.inner_text()
+        suspects.first.get_by_text("Log odds").click()
+        assert "prior: of changes of code" in suspects.first.inner_text()
+        assert "airflow pipeops passport delay-api@production@" in suspects.first.inner_text()
+        assert before.locator(".suspects ~ div tbody tr").first.inner_text().count("Release") == 1
         shot(page, "delivery-timeline")
         page.get_by_role("button", name="Zoom in").click()
         page.wait_for_selector("main:not([aria-busy])")
@@ -301,6 +430,19 @@ def test_a_new_fact_appears_by_itself(browser: Any, told: Server) -> None:
         )
         # Until then, nothing but the one cheap question was asked.
         assert set(asked[: asked.index(next(one for one in asked if one.startswith("matrix")))]) == {"state"}
+
+
+def test_a_server_that_is_silent_is_not_live(browser: Any, told: Server) -> None:
+    with opened(browser, told) as page:
+        page.add_init_script(
+            "const timeout = AbortSignal.timeout.bind(AbortSignal); AbortSignal.timeout = (time) => timeout(time / 100);"
+        )
+        go(page, told)
+        page.get_by_text("Live", exact=True).wait_for()
+        page.route("**/api/state", lambda route: None)
+        page.get_by_text("Airflow does not answer").wait_for()
+        page.unroute("**/api/state")
+        page.get_by_text("Live", exact=True).wait_for()
 
 
 def test_it_lies_in_airflow_and_follows_its_switch(browser: Any, told: Server) -> None:

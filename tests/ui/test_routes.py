@@ -23,6 +23,7 @@ ASKED = {
     "/api/passport/{ref:path}": "/api/passport/delay-api@production",
     "/api/history": "/api/history",
     "/api/before": "/api/before?moment=2030-01-01",
+    "/api/why/{ref:path}": "/api/why/delay-api@production",
     "/api/data": "/api/data?deliverable=flight-delay",
     "/api/figures": "/api/figures?deliverable=delay-api",
     "/api/records": "/api/records?dag=code_to_release",
@@ -33,6 +34,8 @@ ASKED = {
 PLAIN = {"/page", "/static/{edition}/{path:path}"}
 #: What a person is not told, who may not read the DAG that said it.
 SECRET = "payroll"
+#: What that DAG and another one have both recorded something about.
+SHARED = "timetable"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -42,7 +45,10 @@ def told(server: Server) -> None:
     theirs.tell(
         "drift", 90, {"subject": "data", "verdict": "steady", "drifted": False, "share": 0.0}, of=SECRET
     )
-    server.holds([*whole(), *theirs.records])
+    theirs.ship(SHARED, "theirs", 90)
+    ours = Story()
+    ours.ship(SHARED, "ours", 80)
+    server.holds([*whole(), *theirs.records, *ours.records])
 
 
 def routes() -> list[Any]:
@@ -98,6 +104,7 @@ def test_each_says_what_a_browser_may_do_with_it(server: Server, asked: str) -> 
         f"/api/history?deliverable={SECRET}",
         "/api/before?moment=2035-01-01&limit=1000",
         f"/api/before?moment=2035-01-01&deliverable={SECRET}",
+        f"/api/why/{SECRET}@production@2035-01-01",
         f"/api/data?deliverable={SECRET}",
         f"/api/figures?deliverable={SECRET}",
         f"/api/passport/{SECRET}@production",
@@ -113,6 +120,20 @@ def test_who_may_not_read_a_dag_sees_nothing_of_it(server: Server, asked: str) -
     assert seen.status_code == 200
     if asked != "/api/now":  # all is well with it
         assert seen.text != hidden.text
+
+
+def test_what_is_hidden_in_part_is_named_and_what_a_readable_dag_has_recorded_is_shown_as_its_own(
+    server: Server,
+) -> None:
+    hidden, seen = (server.get("/api/matrix?limit=1000", user).json() for user in (NARROW, "viewer"))
+    assert (hidden["partly"], seen["partly"]) == ([SHARED], [])
+    assert SHARED not in {row["deliverable"] for row in hidden["items"]}
+    assert SHARED in {row["deliverable"] for row in seen["items"]}
+    assert server.get(f"/api/passport/{SHARED}@production", NARROW).status_code == 404
+    assert server.get(f"/api/history?deliverable={SHARED}", NARROW).json()["items"] == []
+    of_ours = server.get("/api/records?dag=code_to_release&limit=1000", NARROW).json()["items"]
+    assert {fact["dag"] for fact in of_ours} == {"code_to_release"}
+    assert SHARED in {fact["deliverable"] for fact in of_ours}
 
 
 def test_a_dag_that_is_gone_hides_nothing(server: Server) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import sqlite3
@@ -27,36 +26,37 @@ WELL, NOT_WELL, FAILED, ABSENT = 0, 1, 2, 3
 _WIDE = 200
 
 
-def answering(name: str) -> Callable[[Callable[[Any], int]], Callable[[Any], None]]:
-    """Make a command of a function: what is wrong ends it with one sentence, and never with a traceback.
+def answer(name: str, work: Callable[[Any], int], args: Any) -> None:
+    """Run a command: what is wrong ends it with one sentence, and never with a traceback.
 
     :param name: of the command, as its errors say it.
-    :return: a decorator for a function that returns the exit code.
+    :param work: what it does; it returns the exit code.
+    :param args: of the command.
+    :raises SystemExit: with the exit code, unless all is well.
     """
+    from airflow.utils.cli import suppress_logs_and_warning
 
-    def decorate(work: Callable[[Any], int]) -> Callable[[Any], None]:
-        @functools.wraps(work)
-        def command(args: Any) -> None:
-            from airflow.utils.cli import suppress_logs_and_warning
-
-            codes: list[int] = []
-            # Airflow logs to the standard output, where the answer goes; --verbose lets it.
-            quietly = suppress_logs_and_warning(lambda given: codes.append(work(given)))
-            try:
-                quietly(args)  # type: ignore[no-untyped-call]
-                (code,) = codes
-            except PipeOpsError as error:
-                print(f"airflow pipeops {name}: {error}", file=sys.stderr)
-                code = ABSENT if isinstance(error, NotFound) else FAILED
-            except BrokenPipeError:  # as with "| head"
-                sys.stderr.close()
-                code = WELL
-            if code:
-                raise SystemExit(code)
-
-        return command
-
-    return decorate
+    codes: list[int] = []
+    # Airflow logs to the standard output, where the answer goes; --verbose lets it.
+    quietly = suppress_logs_and_warning(lambda given: codes.append(work(given)))
+    try:
+        quietly(args)  # type: ignore[no-untyped-call]
+        (code,) = codes
+    except PipeOpsError as error:
+        print(f"airflow pipeops {name}: {error}", file=sys.stderr)
+        code = ABSENT if isinstance(error, NotFound) else FAILED
+    except sqlite3.Error as error:
+        anew = "Where its file is deleted, it is made anew from the ledger: see docs/ledger.md."
+        print(
+            f"airflow pipeops {name}: the index of the ledger cannot be read: {error}. {anew}",
+            file=sys.stderr,
+        )
+        code = FAILED
+    except BrokenPipeError:  # as with "| head"
+        sys.stderr.close()
+        code = WELL
+    if code:
+        raise SystemExit(code)
 
 
 @contextmanager

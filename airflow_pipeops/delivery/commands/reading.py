@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +11,6 @@ from airflow_pipeops.delivery.commands.answers import (
     NOT_WELL,
     WELL,
     age,
-    answering,
     duration,
     moment_of,
     named,
@@ -31,7 +32,6 @@ _PAGE = 500
 _DAYS = 90
 
 
-@answering("status")
 def status_command(args: Any) -> int:
     """Say what is live everywhere, and what needs somebody."""
     from airflow_pipeops.delivery.queries.attention import agenda
@@ -53,13 +53,14 @@ def status_command(args: Any) -> int:
         needs = agenda(connection, names=names, limit=max(known, 1)) if not at else None
     if args.environment:
         cells = [cell for cell in cells if cell.environment == args.environment]
-    items = (
-        [item for item in needs.items if not args.environment or item.environment in ("", args.environment)]
-        if needs
-        else []
-    )
+    asked = _asked(args, names) if not at else []
+    items = [
+        item
+        for item in [*asked, *(item.to_json() for item in (needs.items if needs else ()))]
+        if not args.environment or item["environment"] in ("", args.environment)
+    ]
     code = NOT_WELL if args.check and items else WELL
-    data = {"at": at, "live": [cell.to_json() for cell in cells], "needs": [item.to_json() for item in items]}
+    data = {"at": at, "live": [cell.to_json() for cell in cells], "needs": items}
     if shown(data, args.output):
         return code
     live = [_live(cell, at) for cell in cells]
@@ -71,13 +72,31 @@ def status_command(args: Any) -> int:
     )
     if args.output == "table" and needs is not None:
         told = [
-            {"need": item.need, "deliverable": item.deliverable, "environment": item.environment, "for": age(item.at),
-             "what": item.what, "record": item.fact.id[:12]}
+            {**{part: item[part] for part in ("need", "deliverable", "environment")}, "for": age(item["at"]),
+             "what": item["what"], "where": item["fact"]["id"][:12] if item["fact"] else "/".join(
+                str(item["asked"][part]) for part in ("dag", "run", "task"))}
             for item in items
         ]  # fmt: skip
         last = f"; the last record is {age(needs.last)} old" if needs.last else ""
         rows("Needs somebody", told, args.output, empty=f"nothing{last}")
     return code
+
+
+def _asked(args: Any, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Read which approvals wait, from Airflow's database; where it cannot be read, say so."""
+    if args.as_it_is:
+        return []
+    from airflow.utils.session import create_session
+
+    from airflow_pipeops.delivery.questions import waiting
+
+    try:
+        with create_session() as session:
+            found = waiting(session)
+    except Exception as error:  # whatever it is, what the ledger holds is worth reading
+        print(f"Whether approvals wait is not known: {type(error).__name__}", file=sys.stderr)
+        return []
+    return [one for one in found if not names or one["deliverable"] in names]
 
 
 def _live(cell: Cell, at: str) -> dict[str, Any]:
@@ -97,7 +116,6 @@ def _live(cell: Cell, at: str) -> dict[str, Any]:
     }
 
 
-@answering("trace")
 def trace_command(args: Any) -> int:
     """Walk up to what a record was made from, or down to what was made of it."""
     from airflow_pipeops.delivery.passport import line
@@ -129,7 +147,6 @@ def trace_command(args: Any) -> int:
     return code
 
 
-@answering("passport")
 def passport_command(args: Any) -> int:
     """Say what is live somewhere, since when, made from what, approved by whom."""
     from airflow_pipeops.delivery.passport import lines, passport
@@ -161,7 +178,6 @@ def passport_command(args: Any) -> int:
     return code
 
 
-@answering("history")
 def history_command(args: Any) -> int:
     """Say what happened, the newest first."""
     from airflow_pipeops.delivery.queries.history import FIRST, LAST, history
@@ -193,7 +209,6 @@ def history_command(args: Any) -> int:
     return WELL
 
 
-@answering("figures")
 def figures_command(args: Any) -> int:
     """Say DORA's metrics of a deliverable in an environment, and those of its model."""
     from airflow_pipeops.delivery.queries.gathering import figures
@@ -225,10 +240,13 @@ def figures_command(args: Any) -> int:
 def _dora(found: Dora) -> list[dict[str, str]]:
     rate = "-" if found.per_week is None or not found.deployments else f"{found.per_week:.2f} a week"
     lead = f"{found.lead_time.count} commits; {found.unknown_commits} deployments of unknown commits"
+    live = f"{found.deployments} deployments" + (
+        f"; {found.never_live} never live" if found.never_live else ""
+    )
     mended = f"{found.recovery_time.count} mended; {found.unrecovered} not yet"
     return [
         _figure("Change lead time", _spread(found.lead_time), lead),
-        _figure("Deployment frequency", rate, f"{found.deployments} deployments"),
+        _figure("Deployment frequency", rate, live),
         _figure("Failed deployment recovery time", _spread(found.recovery_time), mended),
         _figure(
             "Change fail rate", _share(found.change_fail_rate), _of(found.change_fail_rate, "deployments")

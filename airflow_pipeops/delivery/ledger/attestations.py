@@ -12,6 +12,7 @@ from typing import Any
 
 from airflow_pipeops.base.documents import Json, map_, text
 from airflow_pipeops.delivery.ledger.entries import Entry
+from airflow_pipeops.delivery.records import gate_passed
 from airflow_pipeops.exceptions import DOCS
 
 STATEMENT = "https://in-toto.io/Statement/v1"
@@ -102,13 +103,7 @@ def passed(kind: str, body: Json) -> bool | None:
     :param body: of the record.
     :return: whether it passed; none where the record is of no gate, or does not say.
     """
-    if kind not in _GATES:
-        return None
-    result = text(map_(body.get("test-result")).get("result"))
-    if result:
-        return result in ("PASSED", "WARNED")
-    found = body.get("passed", body.get("promote"))
-    return found if isinstance(found, bool) else None
+    return gate_passed(body) if kind in _GATES else None
 
 
 def record_type(kind: str) -> str:
@@ -163,6 +158,7 @@ def _subjects(kind: str, extra: Json, body: Json) -> list[dict[str, Any]]:
         "image": lambda: _images([body.get("reference")]),
         "model": lambda: _digest(f"{body.get('name')}/{body.get('version')}", body.get("sha256")),
         "training": lambda: _digest(str(body.get("name")), body.get("sha256")),
+        "prompt": lambda: _digest(str(body.get("name")), body.get("sha256")),
         "dataset": lambda: _digest(str(body.get("batch") or body.get("name")), body.get("digest")),
         "commit": lambda: _commits(extra, body),
         "change": lambda: _commits(extra, body),

@@ -103,6 +103,12 @@ def proved(text: str, line: bytes, key: Key) -> None:
         raise ValueError("a proof does not lead to its checkpoint")
 
 
+def cell(value: Any) -> str:
+    """Return the id of a record as index.csv has it: short, and no formula of a spreadsheet."""
+    said = value[:100].encode("utf-8", "replace").decode() if isinstance(value, str) else ""
+    return f"'{said}" if said.startswith(("=", "+", "-", "@", "\t", "\r")) else said
+
+
 def tree(folder: Path, lines: list[bytes], first: int, key: Key) -> int:
     """Hold the exported lines, and what stands beside them, against the signed checkpoint."""
     size, expected = key.note((folder / "checkpoint").read_text(encoding="utf-8"))
@@ -132,7 +138,7 @@ def main() -> int:
     if numbers != list(range(numbers[0], numbers[0] + len(numbers))):
         raise ValueError("entries are missing between the first and the last")
     size = tree(folder, lines, numbers[0], key)
-    by_id = {entry["extra"].get("id"): entry for entry in entries}
+    ids = {entry["seq"]: cell(entry["extra"].get("id")) for entry in entries}
     statements = sorted((folder / "statements").glob("*.json"))
     for path in statements:
         stated = key.envelope(json.loads(path.read_text(encoding="utf-8")))
@@ -147,7 +153,7 @@ def main() -> int:
         proved(path.read_text(encoding="utf-8"), lines[int(path.name.split(".")[0]) - numbers[0]], key)
     with (folder / "index.csv").open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
-            if row["id"] and row["id"] not in by_id:
+            if ids.get(int(row["seq"])) != row["id"]:
                 raise ValueError(f"record {row['id']} of index.csv is not among the entries")
     print(f"{len(lines)} entries, {numbers[0]} to {numbers[-1]} of {size}, {len(statements)} statements and")
     print(f"{len(proofs)} proofs are as they were signed by {key.name}.")

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_pipeops.base.storage import write_whole
+from airflow_pipeops.base.files import write_whole
 from airflow_pipeops.delivery.ledger.signatures import PublicKey, Signer, signed_by
 from airflow_pipeops.delivery.ledger.tree import included, leaf_hash, root
 from airflow_pipeops.exceptions import InvalidInput
@@ -78,7 +78,7 @@ def trailer(note: str) -> str:
     :param note: as :meth:`Checkpoint.note` returned it.
     :return: origin, size and root; and, where it is signed, name and signature.
     """
-    return " ".join(note.replace("—", "").split())
+    return " ".join(word for word in note.split() if word != "—")
 
 
 def of_trailer(value: str) -> str:
@@ -88,8 +88,9 @@ def of_trailer(value: str) -> str:
     :return: the note.
     :raises InvalidInput: if it is none.
     """
-    origin, size, encoded, *signature = [*value.split(), "", "", ""][: max(3, len(value.split()))]
-    note = f"{origin}\n{size}\n{encoded}\n"
+    words = value.split()
+    signature = words[3:]
+    note = "".join(f"{word}\n" for word in words[:3])
     Checkpoint.read(note)
     return note + (f"\n— {signature[0]} {signature[1]}\n" if len(signature) == 2 else "")
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.delivery.commands.answers import WELL, answering, connections_of_the_database
+from airflow_pipeops.delivery.commands.answers import WELL, connections_of_the_database
 
 if TYPE_CHECKING:
     from airflow_pipeops.delivery.ledger.ingest import Ingest
 
 
-@answering("ledger ingest")
 def ingest_command(args: Any) -> int:
     """Take up all that is new."""
     appended, ingest = _taken_up()
@@ -21,7 +20,6 @@ def ingest_command(args: Any) -> int:
     return WELL
 
 
-@answering("audit export")
 def export_command(args: Any) -> int:
     """Write an export for auditors, of a ledger that is brought up to date before.
 

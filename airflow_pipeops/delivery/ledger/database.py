@@ -40,7 +40,7 @@ class Events:
     """
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        self.engine = engine
 
     @classmethod
     def of_airflow(cls) -> Events:
@@ -55,7 +55,7 @@ class Events:
         from airflow.models.asset import AssetEvent
         from sqlalchemy import func, select
 
-        with self._engine.connect() as connection:
+        with self.engine.connect() as connection:
             return int(connection.scalar(select(func.max(AssetEvent.id))) or 0)
 
     def ids(self, after: int, upto: int) -> list[int]:
@@ -69,7 +69,7 @@ class Events:
         from sqlalchemy import select
 
         query = select(AssetEvent.id).where(AssetEvent.id > after, AssetEvent.id <= upto)
-        with self._engine.connect() as connection:
+        with self.engine.connect() as connection:
             return list(connection.scalars(query.order_by(AssetEvent.id)))
 
     def after(self, event: int, limit: int) -> list[Entry]:
@@ -108,11 +108,11 @@ class Events:
             except BlockingIOError:
                 yield False
                 return
-            with self._engine.connect() as connection:
+            with self.engine.connect() as connection:
                 yield from _locked(connection, wait)
 
     def _read(self, query: Select[Any]) -> list[Entry]:
-        with self._engine.connect() as connection:
+        with self.engine.connect() as connection:
             return [_entry(row._mapping) for row in connection.execute(query)]
 
 

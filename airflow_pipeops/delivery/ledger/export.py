@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,11 +16,12 @@ from airflow_pipeops.base.documents import map_, text
 from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.delivery.ledger.attestations import statement, summary
 from airflow_pipeops.delivery.ledger.checkpoints import Checkpoint, advance, proof
-from airflow_pipeops.delivery.ledger.entries import Entry, judged, utc
+from airflow_pipeops.delivery.ledger.entries import Entry, Judged, judged, utc
 from airflow_pipeops.delivery.ledger.files import WIDTH, Ledger
 from airflow_pipeops.delivery.ledger.index import Index
 from airflow_pipeops.delivery.ledger.signatures import Signer
 from airflow_pipeops.delivery.ledger.tree import leaf_hash
+from airflow_pipeops.delivery.records import KINDS
 from airflow_pipeops.exceptions import InvalidInput, NotFound
 
 #: So many records a release may be made from, until its summary is left out.
@@ -101,73 +102,88 @@ def export(
         file.writestr("checkpoint", note)
         file.writestr("tree.json", json.dumps(_beside(ledger, lines, first, Checkpoint.read(note).size)))
         file.writestr("entries.jsonl", b"".join(line + b"\n" for line in lines))
+        rows = []
         for entry in entries:
-            for name, stated in _stated(entry, index, signer):
+            found, problem = judged(entry), index.problem(entry.seq)
+            release = found.kind == "release" and not problem
+            before = _before(found, index) if release else _Before()
+            for name, stated in () if problem else _stated(entry, before, f"https://{signer.name}/pipeops"):
                 envelope = signer.envelope(json.dumps(stated, sort_keys=True).encode())
                 file.writestr(f"statements/{entry.seq:09d}-{name}.json", json.dumps(envelope))
                 statements += 1
-            if text(entry.extra.get("kind")) == "release" and not index.problem(entry.seq):
+            if release:
                 file.writestr(f"proofs/{entry.seq:09d}.tlog-proof", proof(ledger, entry.seq, note))
-            exceptions += [(entry.seq, entry.extra.get("id"), said) for said in _exceptions(entry, index)]
-        file.writestr("index.csv", _csv(_COLUMNS, (_row(entry, index) for entry in entries)))
+            exceptions += [(entry.seq, found.id, said) for said in _exceptions(entry, problem, before)]
+            rows.append(_row(entry, found, problem))
+        file.writestr("index.csv", _csv(_COLUMNS, rows))
         file.writestr("exceptions.csv", _csv(("seq", "id", "what"), exceptions))
     return Exported(len(entries), first, last, statements, len(exceptions))
 
 
-def _stated(entry: Entry, index: Index, signer: Signer) -> Iterator[tuple[str, dict[str, Any]]]:
-    if index.problem(entry.seq):
+@dataclass(frozen=True)
+class _Before:
+    """What a record was made from.
+
+    :param entries: of the records.
+    :param missing: ids of those that nobody holds.
+    """
+
+    entries: Sequence[Entry] = ()
+    missing: Sequence[str] = ()
+
+
+def _stated(entry: Entry, before: _Before, verifier: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    kind = text(entry.extra.get("kind"))
+    yield kind if kind in KINDS else "unknown", statement(entry, verifier)
+    if kind != "release" or len(before.entries) >= _ANCESTORS:
         return
-    verifier = f"https://{signer.name}/pipeops"
-    yield text(entry.extra.get("kind")), statement(entry, verifier)
-    if text(entry.extra.get("kind")) == "release":
-        ancestors, missing = _before(entry, index)
-        if len(ancestors) < _ANCESTORS and (found := summary(entry, ancestors, missing, verifier)):
-            yield "summary", found
+    if found := summary(entry, before.entries, before.missing, verifier):
+        yield "summary", found
 
 
-def _before(entry: Entry, index: Index) -> tuple[list[Entry], list[str]]:
+def _before(record: Judged, index: Index) -> _Before:
     """Walk to all that a record was made from; what nobody holds is named."""
     found: dict[str, Entry | None] = {}
-    frontier = list(judged(entry).parents)
+    frontier = list(record.parents)
     while frontier and len(found) < _ANCESTORS:
         identifier = frontier.pop()
         if identifier not in found:
             there = found[identifier] = index.record(identifier)
             frontier += judged(there).parents if there else ()
-    return [one for one in found.values() if one], [one for one, there in found.items() if not there]
+    return _Before([one for one in found.values() if one], [one for one, there in found.items() if not there])
 
 
-def _exceptions(entry: Entry, index: Index) -> Iterator[str]:
+def _exceptions(entry: Entry, problem: str, before: _Before) -> Iterator[str]:
     kind, body = text(entry.extra.get("kind")), map_(entry.extra.get("body"))
-    if problem := index.problem(entry.seq):
+    if problem:
         yield f"not believed: {problem}"
     elif entry.manual:
         yield "posted by hand, on an asset for which that is accepted"
     elif kind == "differences" and body.get("verdict") != "clean":
         yield f"live state differed from the desired state: {text(body.get('reason'), 500)}"
     elif kind == "release":
-        for identifier in _before(entry, index)[1]:
+        for identifier in before.missing:
             yield f"it was made from record {identifier}, which nobody holds"
 
 
-def _row(entry: Entry, index: Index) -> tuple[Any, ...]:
-    found = judged(entry)
+def _row(entry: Entry, found: Judged, problem: str) -> tuple[Any, ...]:
     return (
         entry.seq, found.id, found.kind, found.deliverable, found.environment, found.commit, found.at, entry.stored,
-        entry.dag, entry.run, entry.task, entry.map_index, int(entry.manual), index.problem(entry.seq),
+        entry.dag, entry.run, entry.task, entry.map_index, int(entry.manual), problem,
     )  # fmt: skip
 
 
-def _csv(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+def _csv(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> bytes:
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(columns)
     for row in rows:
-        # A spreadsheet takes what begins so for a formula.
+        # A spreadsheet takes what begins so for a formula. The auditor's program writes ids in the same way.
+        formula = ("=", "+", "-", "@", "\t", "\r")
         writer.writerow(
-            [f"'{cell}" if str(cell)[:1] in "=+-@" and not isinstance(cell, int) else cell for cell in row]
+            [f"'{cell}" if isinstance(cell, str) and cell.startswith(formula) else cell for cell in row]
         )
-    return out.getvalue()
+    return out.getvalue().encode("utf-8", "replace")
 
 
 def _beside(ledger: Ledger, lines: list[bytes], first: int, size: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_pipeops.base.storage import write_whole
+from airflow_pipeops.base.files import write_whole
 from airflow_pipeops.delivery.ledger.entries import Entry
 from airflow_pipeops.delivery.ledger.tree import inclusion, leaf_hash, root
 from airflow_pipeops.exceptions import InvalidInput

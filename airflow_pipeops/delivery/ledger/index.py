@@ -172,18 +172,6 @@ class Index:
             json.loads(row["content"]), row["dag_id"], row["run_id"], row["task_id"], row["map_index"],
         )  # fmt: skip
 
-    def leaves(self, after: int = 0, limit: int = -1) -> list[bytes]:
-        """Return the hashes of the entries, in their order.
-
-        :param after: the number after which to begin.
-        :param limit: at most so many.
-        :return: their hashes.
-        """
-        rows = self._connection.execute(
-            "SELECT leaf FROM records WHERE seq > ? ORDER BY seq LIMIT ?", (after, limit)
-        )
-        return [bytes(row[0]) for row in rows]
-
     def clear(self) -> None:
         """Take everything out of it."""
         with self._writing():
@@ -195,21 +183,6 @@ class Index:
             for statement in _SCHEMA.split(";"):
                 self._connection.execute(statement)
             self._connection.execute(f"PRAGMA user_version = {VERSION}")
-
-    def rebuild(self, entries: Iterable[Entry], accepted: frozenset[str] = frozenset()) -> None:
-        """Make it anew.
-
-        :param entries: all of the ledger, in their order.
-        :param accepted: assets on which events may be posted by hand.
-        """
-        self.clear()
-        batch: list[Entry] = []
-        for entry in entries:
-            batch.append(entry)
-            if len(batch) == 5000:
-                self.add(batch, accepted)
-                batch = []
-        self.add(batch, accepted)
 
     def add(self, entries: Iterable[Entry], accepted: frozenset[str] = frozenset()) -> None:
         """Add entries, all or none of them; those whose number is there already are left out.

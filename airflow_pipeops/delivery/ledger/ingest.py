@@ -6,8 +6,14 @@ The ledger itself says how far it is: what is appended by one write of a file is
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
+from sqlalchemy.exc import SQLAlchemyError
+
+from airflow_pipeops.delivery.failures import Failures
 from airflow_pipeops.delivery.ledger.checkpoints import advance
 from airflow_pipeops.delivery.ledger.database import Events
 from airflow_pipeops.delivery.ledger.entries import Entry
@@ -15,6 +21,7 @@ from airflow_pipeops.delivery.ledger.files import Head, Ledger
 from airflow_pipeops.delivery.ledger.index import Index
 from airflow_pipeops.delivery.ledger.signatures import Signer
 from airflow_pipeops.delivery.ledger.tree import leaf_hash
+from airflow_pipeops.delivery.questions import Rejections
 from airflow_pipeops.exceptions import InvalidInput
 
 log = logging.getLogger(__name__)
@@ -23,6 +30,17 @@ log = logging.getLogger(__name__)
 _BATCH = 2000
 #: An id is given when a transaction writes, and seen when it ends: one that ends late is looked for so far back.
 _LATE = 5000
+
+
+class Unsaid(Protocol):
+    """What Airflow's database tells of, and no worker could write an event of."""
+
+    @property
+    def pending(self) -> bool:
+        """Whether an event is missing."""
+
+    def take_up(self) -> None:
+        """Write the events that are missing."""
 
 
 class Ingest:
@@ -34,6 +52,7 @@ class Ingest:
     :param accepted: assets on which events may be posted by hand.
     :param signer: of checkpoints; without one they are not signed.
     :param origin: name of the ledger, in its checkpoints.
+    :param unsaid: what has no event yet, and gets it first.
     """
 
     def __init__(
@@ -44,6 +63,7 @@ class Ingest:
         accepted: frozenset[str] = frozenset(),
         signer: Signer | None = None,
         origin: str = "airflow-pipeops",
+        unsaid: Sequence[Unsaid] = (),
     ) -> None:
         self.ledger = ledger
         self.index = index
@@ -51,6 +71,7 @@ class Ingest:
         self.accepted = accepted
         self.signer = signer
         self.origin = origin
+        self.unsaid = unsaid
         self._passed: set[int] = set()  # late ones that are not for the ledger
 
     @classmethod
@@ -61,7 +82,9 @@ class Ingest:
 
         ledger, index, signer = Ledger.open(ledger_path()), Index.open(index_path()), configured()
         origin = signer.name if signer else "airflow-pipeops"
-        return cls(ledger, index, Events.of_airflow(), accepted_assets(), signer, origin)
+        events = Events.of_airflow()
+        unsaid = (Rejections(events.engine), Failures(events.engine))
+        return cls(ledger, index, events, accepted_assets(), signer, origin, unsaid)
 
     def run(self, lock: Path, *, wait: bool = False) -> int | None:
         """Take up all that is new.
@@ -77,6 +100,7 @@ class Ingest:
             head = self.ledger.head()
             self._follow(head)
             self._same_database()
+            self._say()
             appended = self._append(self._late())
             while found := self.events.after(self.index.looked_to, _BATCH):
                 appended += self._append(found)
@@ -88,7 +112,20 @@ class Ingest:
     @property
     def behind(self) -> bool:
         """Whether there is something that was not looked at; a cheap question, by which late events are missed."""
-        return self.events.newest() > self.index.looked_to
+        if self.events.newest() > self.index.looked_to:
+            return True
+        try:
+            return any(one.pending for one in self.unsaid)
+        except SQLAlchemyError:
+            return False  # it is said when they are taken up
+
+    def _say(self) -> None:
+        """Let what no worker could tell have its events; where it cannot, the rest goes into the ledger all the same."""
+        for one in self.unsaid:
+            try:
+                one.take_up()
+            except SQLAlchemyError as error:
+                log.warning("%s cannot be read: %s", type(one).__name__, type(error).__name__)
 
     def _append(self, found: list[Entry]) -> int:
         belonging = [entry for entry in found if entry.belongs]
@@ -101,19 +138,15 @@ class Ingest:
     def _follow(self, head: Head) -> None:
         """Let the index have what the ledger has: it may be new, or behind, or of another ledger."""
         there = self.index.revision
-        if there:
+        if kept := self.index.kept(there):
             line = next(self.ledger.read(there - 1), b"")
-            if there > head.size or self.index.leaves(there - 1, 1) != [leaf_hash(line)]:
+            if there > head.size or kept[1] != leaf_hash(line):
                 log.warning("The index is not of this ledger, and is made anew.")
                 self.index.clear()
                 there = 0
-        batch: list[Entry] = []
-        for seq, line in enumerate(self.ledger.read(there), there + 1):
-            batch.append(Entry.seen(line, seq))
-            if len(batch) == _BATCH:
-                self.index.add(batch, self.accepted)
-                batch = []
-        self.index.add(batch, self.accepted)
+        entries = (Entry.seen(line, seq) for seq, line in enumerate(self.ledger.read(there), there + 1))
+        while batch := list(islice(entries, _BATCH)):
+            self.index.add(batch, self.accepted)
 
     def _same_database(self) -> None:
         newest, seen = self.events.newest(), self.index.looked_to

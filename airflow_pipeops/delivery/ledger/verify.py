@@ -87,7 +87,7 @@ def verify(
         work.file(number)
     work.end()
     agreeing = work.against(checkpoints, keys)
-    whole = root([root(leaves) for leaves in work.leaves])
+    whole = root(work.roots)
     return Verified(work.size, whole.hex(), tuple(work.findings), tuple(work.doubts), tuple(agreeing))
 
 
@@ -103,6 +103,7 @@ class _Work:
     :param findings: what is not as it was.
     :param doubts: what is not believed.
     :param leaves: hashes of the lines, by file.
+    :param roots: of the tree over the lines, by file.
     :param last: highest number of an entry.
     :param seen_events: number of the entry of an event.
     :param seen_records: number of the first entry of a record.
@@ -116,6 +117,7 @@ class _Work:
     findings: list[Finding] = field(default_factory=list)
     doubts: list[Finding] = field(default_factory=list)
     leaves: list[list[bytes]] = field(default_factory=list)
+    roots: list[bytes] = field(default_factory=list)
     last: int = 0
     seen_events: dict[int, int] = field(default_factory=dict)
     seen_records: dict[str, int] = field(default_factory=dict)
@@ -127,9 +129,10 @@ class _Work:
     def file(self, number: int) -> None:
         """Look at one file of entries."""
         first = number * WIDTH + 1
+        tile = self.ledger.tile(0, number)  # before the lines: where it is there, they are all there
         lines = self.ledger.lines(number)
         self.leaves.append([leaf_hash(line) for line in lines])
-        tile = self.ledger.tile(0, number)
+        self.roots.append(root(self.leaves[-1]))
         entries = [self._entry(line, first + place) for place, line in enumerate(lines)]
         self._places(
             number, [entry.seq if entry else first + place for place, entry in enumerate(entries)], bool(tile)
@@ -214,8 +217,10 @@ class _Work:
         """Look for what is missing at the end, or altogether."""
         if self.kept is not None:
             seq = max(self.size, self.last) + 1
+            come = self.ledger.read(seq - 1)  # since the files were read
             while there := self.kept(seq):
-                self.findings.append(Finding(seq, there[0], "it was removed"))
+                if leaf_hash(next(come, b"")) != there[1]:
+                    self.findings.append(Finding(seq, there[0], "it was removed"))
                 seq += 1
         if self.events is None:
             return
@@ -258,7 +263,7 @@ class _Work:
 
     def _root(self, size: int) -> bytes:
         full, rest = divmod(size, WIDTH)
-        parts = [root(leaves) for leaves in self.leaves[:full]]
+        parts = self.roots[:full]
         return root([*parts, root(self.leaves[full][:rest])] if rest else parts)
 
     def _found(self, seq: int, what: str, record: str = "") -> None:

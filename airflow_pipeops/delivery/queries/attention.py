@@ -7,18 +7,33 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
-from airflow_pipeops.base.documents import map_, text
+from airflow_pipeops.base.documents import text, whole
 from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.delivery.queries.facts import Fact, select
+from airflow_pipeops.delivery.queries.failing import made
 from airflow_pipeops.delivery.queries.history import deliverables, history, newest
+from airflow_pipeops.delivery.records import ILL, gate_passed
 
-Need = Literal["approval", "gate", "degraded", "out of sync", "drift", "late labels", "budget", "investigate"]
+Need = Literal[
+    "approval",
+    "rejected",
+    "failed",
+    "gate",
+    "degraded",
+    "out of sync",
+    "drift",
+    "late labels",
+    "budget",
+    "investigate",
+]
 NEEDS: tuple[Need, ...] = get_args(Need)
+Sort = TypeVar("Sort")
 
 #: Of which kinds the newest are looked at, how many of each deliverable, and what makes one of them worth reading.
 _SUSPECT = {
+    "approval": (3, "content ->> '$.body.approved' = 0"),
     "decision": (
         1,
         "content ->> '$.body.needs_approval' OR content ->> '$.body.rule' IN ('budget', 'blind')"
@@ -27,14 +42,24 @@ _SUSPECT = {
     "differences": (3, "content ->> '$.body.verdict' IS NOT 'clean'"),
     "drift": (3, "content ->> '$.body.drifted' = 1 OR content ->> '$.body.verdict' = 'drift'"),
     "evaluation": (3, "content ->> '$.body.verdict' = 'too few labels'"),
+    "failure": (6, "1"),
     "incident": (3, "1"),
+    "remediation": (20, "content ->> '$.body.state' = 'handed_over'"),
     "validation": (
         6,
         "content ->> '$.body.passed' = 0 OR content ->> '$.body.\"test-result\".result' = 'FAILED'",
     ),
 }
 #: What is read beside a record that may need somebody, since it may be the answer.
-_ANSWERS = {"decision": {"approval": 20}, "differences": {"release": 8}, "incident": {"release": 8}}
+_ANSWERS = {
+    "approval": {"release": 8},
+    "decision": {"approval": 20},
+    "differences": {"release": 8},
+    "incident": {"release": 8},
+    "remediation": {"release": 8},
+}
+#: Of each kind that a failed task makes, so many are looked through for a later one of it.
+_MADE = 20
 
 
 @dataclass(frozen=True)
@@ -120,6 +145,11 @@ def _read(connection: sqlite3.Connection, names: Sequence[str]) -> dict[str, lis
         for other, number in {kind: each, **_ANSWERS.get(kind, {})}.items():
             wanted[other, number] |= suspects
     facts: dict[int, Fact] = {}
+    each = _SUSPECT["failure"][0]
+    for found in newest(connection, sorted(wanted.pop(("failure", each))), ("failure",), each=each):
+        facts[found.seq] = found
+        for kind in ("release", *made(found)):  # what the same task has made since then
+            wanted[kind, _MADE].add(found.deliverable)
     for (kind, each), of in wanted.items():
         facts |= (
             {found.seq: found for found in newest(connection, sorted(of), (kind,), each=each)} if of else {}
@@ -174,46 +204,92 @@ def _approvals(facts: Mapping[str, Sequence[Fact]]) -> list[Attention]:
     ]
 
 
+def _rejected(facts: Mapping[str, Sequence[Fact]]) -> list[Attention]:
+    """A no is open until the same task was answered with a yes, or a release has come after it where it was asked about."""
+    asked = _newest_of(
+        facts["approval"], lambda fact: (fact.dag, fact.task, fact.map_index, fact.environment)
+    )
+    return [
+        _item("rejected", fact, _rejection(fact))
+        for fact in asked.values()
+        if fact.body.get("approved") is False
+        and not any(
+            (release.at, release.seq) > (fact.at, fact.seq)
+            for release in facts["release"]
+            if _there(release, fact)
+        )
+    ]
+
+
+def _rejection(fact: Fact) -> str:
+    who = text(fact.body.get("approved_by")) or "Somebody"
+    late = fact.body.get("timed_out") is True
+    said = "Nobody answered in time, which counts as a no" if late else f"{who} said no"
+    return f"{said}: {text(fact.body.get('subject'), 300)}"
+
+
+def _failed(facts: Mapping[str, Sequence[Fact]]) -> list[Attention]:
+    """A failure is open until the same task has made a record there, or a release has come after it where it happened."""
+    tasks = _newest_of(facts["failure"], lambda fact: (fact.dag, fact.task, fact.map_index, fact.environment))
+    return [
+        _item("failed", fact, failed(fact))
+        for fact in tasks.values()
+        if not any(
+            (later.at, later.seq) > (fact.at, fact.seq)
+            and (_same_task(later, fact) or (kind == "release" and _there(later, fact)))
+            for kind, those in facts.items()
+            for later in those
+        )
+    ]
+
+
+def failed(fact: Fact) -> str:
+    """Say in one sentence which task has failed, and why."""
+    does = {"refused": "said no", "failed": "failed"}.get(text(fact.body.get("outcome")), "failed")
+    return f"{fact.task} {does}: {text(fact.body.get('reason'), 300)}"
+
+
+def _same_task(one: Fact, other: Fact) -> bool:
+    """Whether a task speaks in both of the same environment; a task may be asked to work in any."""
+    there = one.environment == other.environment or "" in (one.environment, other.environment)
+    return there and (one.dag, one.task, one.map_index) == (other.dag, other.task, other.map_index)
+
+
+def _there(release: Fact, fact: Fact) -> bool:
+    return release.environment == fact.environment or not fact.environment
+
+
 def _gates(facts: Mapping[str, Sequence[Fact]]) -> list[Attention]:
-    found, looked_at = [], set()
-    for fact in facts["validation"]:
-        gate = (text(fact.body.get("subject")), fact.dag, fact.task, str(fact.body.get("shard") or ""))
-        if gate in looked_at:
-            continue
-        looked_at.add(gate)
-        if passed(fact) is False:
-            found.append(_item("gate", fact, _gate(fact)))
-    return found
+    gates = _newest_of(
+        facts["validation"],
+        lambda fact: (_subject(fact), fact.dag, fact.task, str(fact.body.get("shard") or "")),
+    )
+    return [_item("gate", fact, _gate(fact)) for fact in gates.values() if passed(fact) is False]
 
 
 def passed(gate: Fact) -> bool | None:
-    """Say whether a gate said yes; none if it does not tell. Of tests, ``passed`` is how many did."""
-    result = map_(gate.body.get("test-result")).get("result")
-    if result:
-        return bool(result != "FAILED")
-    said = gate.body.get("passed", gate.body.get("promote"))
-    return said if isinstance(said, bool) else None
+    """Say whether a gate said yes; none if it does not tell."""
+    return gate_passed(gate.body)
 
 
 def _gate(fact: Fact) -> str:
-    subject = text(fact.body.get("subject")) or "A gate"
+    subject = _subject(fact) or "A gate"
     named = text(fact.body.get("batch")) or (fact.commit or text(fact.body.get("commit")))[:7]
-    counted = fact.body.get("failed")
-    many = f": {counted} failed" if isinstance(counted, int) and not isinstance(counted, bool) else ""
+    counted = whole(fact.body.get("failed"))
+    many = "" if counted is None else f": {counted} failed"
     return f"The gate of {subject} said no{f' to {named}' if named else ''}{many}."
 
 
 def _degraded(facts: Mapping[str, Sequence[Fact]]) -> list[Attention]:
-    found, looked_at = [], set()
-    for fact in facts["incident"]:
-        if fact.environment in looked_at:
-            continue
-        looked_at.add(fact.environment)
-        if not healed(fact, facts["release"]):
-            found.append(_item("degraded", fact, text(fact.body.get("what")) or "A release went bad."))
-    for release in _newest_of_place(facts["release"]):
+    incidents = _newest_of(facts["incident"], _environment)
+    found = [
+        _item("degraded", fact, text(fact.body.get("what")) or "A release went bad.")
+        for fact in incidents.values()
+        if not healed(fact, facts["release"])
+    ]
+    for environment, release in _newest_of(facts["release"], _environment).items():
         health = text(release.body.get("health"))
-        if health in ("Degraded", "Missing") and release.environment not in looked_at:
+        if health in ILL and environment not in incidents:
             found.append(_item("degraded", release, f"It was released, and was {health}."))
     return found
 
@@ -234,21 +310,15 @@ def healed(incident: Fact, releases: Iterable[Fact]) -> bool:
 
 
 def _out_of_sync(facts: Mapping[str, Sequence[Fact]]) -> list[Attention]:
-    found, looked_at = [], set()
-    for fact in facts["differences"]:
-        place = (fact.environment, text(fact.body.get("app")))
-        if place in looked_at or text(fact.body.get("verdict")) == "clean":
-            looked_at.add(place)
-            continue
-        looked_at.add(place)
-        if not any(_overtakes(release, fact) for release in facts["release"]):
+    found = []
+    differences = _newest_of(facts["differences"], _application)
+    for (_, app), fact in differences.items():
+        clean = text(fact.body.get("verdict")) == "clean"
+        if not clean and not any(_overtakes(release, fact) for release in facts["release"]):
             said = text(fact.body.get("reason")) or "what is live is not what Git says"
-            found.append(_item("out of sync", fact, f"{place[1] or fact.deliverable}: {said[:300]}"))
-    for release in _newest_of_place(facts["release"]):
-        if (
-            text(release.body.get("sync")) == "OutOfSync"
-            and (release.environment, text(release.body.get("app"))) not in looked_at
-        ):
+            found.append(_item("out of sync", fact, f"{app or fact.deliverable}: {said[:300]}"))
+    for release in _newest_of(facts["release"], _environment).values():
+        if text(release.body.get("sync")) == "OutOfSync" and _application(release) not in differences:
             found.append(_item("out of sync", release, "It was released, and was OutOfSync."))
     return found
 
@@ -262,16 +332,12 @@ def _overtakes(release: Fact, difference: Fact) -> bool:
 
 
 def _drift(facts: Mapping[str, Sequence[Fact]]) -> list[Attention]:
-    found, looked_at = [], set()
-    for fact in facts["drift"]:
-        subject = text(fact.body.get("subject"))
-        if subject in looked_at:
-            continue
-        looked_at.add(subject)
+    found = []
+    for subject, fact in _newest_of(facts["drift"], _subject).items():
         if fact.body.get("drifted") is True or text(fact.body.get("verdict")) == "drift":
             batch = text(fact.body.get("batch"))
-            columns = fact.body.get("columns_drifted")
-            many = f": {columns} columns moved" if isinstance(columns, int) else ""
+            columns = whole(fact.body.get("columns_drifted"))
+            many = "" if columns is None else f": {columns} columns moved"
             found.append(
                 _item(
                     "drift", fact, f"The {subject or 'data'} drifted{f' in {batch}' if batch else ''}{many}."
@@ -281,7 +347,7 @@ def _drift(facts: Mapping[str, Sequence[Fact]]) -> list[Attention]:
 
 
 def _labels(facts: Mapping[str, Sequence[Fact]]) -> list[Attention]:
-    measured = [fact for fact in facts["evaluation"] if text(fact.body.get("subject")) == "performance"]
+    measured = [fact for fact in facts["evaluation"] if _subject(fact) == "performance"]
     found = [
         _item(
             "late labels",
@@ -306,25 +372,56 @@ def _decisions(facts: Mapping[str, Sequence[Fact]]) -> list[Attention]:
     return found
 
 
+def _handed_over(facts: Mapping[str, Sequence[Fact]]) -> list[Attention]:
+    """What a remediation has left to a person is open until something later was done, or a release has come."""
+    done = _newest_of((fact for fact in facts["remediation"] if fact.body.get("state")), _environment)
+    return [
+        _item("investigate", fact, f"A remediation was handed over: {_why(fact)}")
+        for environment, fact in done.items()
+        if fact.body.get("state") == "handed_over"
+        and not any(
+            (release.at, release.seq) > (fact.at, fact.seq)
+            for release in facts["release"]
+            if release.environment == environment
+        )
+    ]
+
+
 def _why(fact: Fact) -> str:
     reasons = fact.body.get("reasons")
     said = reasons[0] if isinstance(reasons, list) and reasons else fact.body.get("reason")
-    return text(said) or f"The rule {text(map_(fact.body).get('rule')) or 'is not told'}."
+    return text(said) or f"The rule {text(fact.body.get('rule')) or 'is not told'}."
 
 
-def _newest_of_place(releases: Iterable[Fact]) -> list[Fact]:
-    found: dict[str, Fact] = {}
-    for release in releases:
-        found.setdefault(release.environment, release)
-    return list(found.values())
+def _newest_of(facts: Iterable[Fact], sort: Callable[[Fact], Sort]) -> dict[Sort, Fact]:
+    """Return the newest fact of each sort: the first, since the newest come first."""
+    found: dict[Sort, Fact] = {}
+    for fact in facts:
+        found.setdefault(sort(fact), fact)
+    return found
+
+
+def _subject(fact: Fact) -> str:
+    return text(fact.body.get("subject"))
+
+
+def _environment(fact: Fact) -> str:
+    return fact.environment
+
+
+def _application(fact: Fact) -> tuple[str, str]:
+    return fact.environment, text(fact.body.get("app"))
 
 
 _JUDGES: tuple[Callable[[Mapping[str, Sequence[Fact]]], list[Attention]], ...] = (
     _approvals,
+    _rejected,
+    _failed,
     _gates,
     _degraded,
     _out_of_sync,
     _drift,
     _labels,
     _decisions,
+    _handed_over,
 )

@@ -151,16 +151,16 @@ def moment(given: str, field: str = "at") -> str:
     """
     try:
         found = datetime.fromisoformat(given.strip().replace("Z", "+00:00"))
-    except ValueError as error:
+        if found.tzinfo is None:
+            found = found.replace(tzinfo=timezone.utc)
+        return found.astimezone(timezone.utc).isoformat(timespec="microseconds")
+    except (ValueError, OverflowError) as error:  # the first moment of all may have none in UTC
         raise InvalidInput(
             f"{field} is {given!r}, which is no date and no time",
             field=field,
             value=given,
             remedy="Write 2026-03-01, or 2026-03-01T12:00:00Z.",
         ) from error
-    if found.tzinfo is None:
-        found = found.replace(tzinfo=timezone.utc)
-    return found.astimezone(timezone.utc).isoformat(timespec="microseconds")
 
 
 def paged(items: Sequence[Fact], limit: int) -> Page[Fact]:
@@ -181,7 +181,7 @@ def key_of(after: str) -> dict[str, Any]:
     if not after:
         return {"at": "~", "seq": 0}
     at, _, seq = after.rpartition("~")
-    if not at or not seq.isdigit():
+    if not at or not (seq.isascii() and seq.isdecimal() and len(seq) < 19):  # what SQLite holds
         raise InvalidInput(
             f"after is {after[:80]!r}, which no page has given",
             field="after",

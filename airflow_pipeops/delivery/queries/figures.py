@@ -17,14 +17,16 @@ from airflow_pipeops.base.serialisation import JsonForm
 
 @dataclass(frozen=True)
 class Deployment(JsonForm):
-    """A version that went live where another one, or none, was live before.
+    """A version that went live where another one, or none, was live before; or one that was to, and never did.
 
-    :param record: id of its release record.
-    :param at: when it was live, in UTC.
+    :param record: id of its release record, or of the failure.
+    :param at: when it was live, or has failed, in UTC.
     :param commits: when each commit that it brought was committed, in UTC; none if nobody knows what it brought.
-    :param failed: whether it needed somebody at once: an incident names it, or it was rolled back or reverted.
+    :param failed: whether it needed somebody at once: it never went live, an incident names it, or it was rolled back or
+        reverted.
     :param rework: whether it was made because of an incident: it rolls back, reverts, or was made from an incident.
     :param recovered: when what was live after it was whole again; empty if it did not fail, or that has not come yet.
+    :param live: whether it went live at all.
     """
 
     record: str
@@ -33,6 +35,7 @@ class Deployment(JsonForm):
     failed: bool = False
     rework: bool = False
     recovered: str = ""
+    live: bool = True
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,8 @@ class Dora(JsonForm):
 
     :param start: of the time.
     :param end: of the time.
-    :param deployments: in it.
+    :param deployments: in it, that went live.
+    :param never_live: deployments that failed before they were live; they count where failures are counted.
     :param per_week: deployment frequency.
     :param between: time from a deployment to the next one.
     :param lead_time: change lead time: from each commit to its deployment.
@@ -98,6 +102,7 @@ class Dora(JsonForm):
     unrecovered: int
     change_fail_rate: Share
     rework_rate: Share
+    never_live: int = 0
 
 
 @dataclass(frozen=True)
@@ -154,21 +159,23 @@ def dora(deployments: Iterable[Deployment], start: str, end: str) -> Dora:
     :return: the metrics.
     """
     within = sorted((one for one in deployments if start <= one.at < end), key=lambda one: one.at)
-    times = [one.at for one in within]
+    went = [one for one in within if one.live]
+    times = [one.at for one in went]
     weeks = seconds(start, end) / timedelta(weeks=1).total_seconds()
     failed = [one for one in within if one.failed]
     return Dora(
         start,
         end,
-        len(within),
-        len(within) / weeks if weeks > 0 else None,
+        len(went),
+        len(went) / weeks if weeks > 0 else None,
         spread(seconds(first, second) for first, second in pairwise(times)),
-        spread(seconds(commit, one.at) for one in within for commit in one.commits or ()),
-        sum(one.commits is None for one in within),
+        spread(seconds(commit, one.at) for one in went for commit in one.commits or ()),
+        sum(one.commits is None for one in went),
         spread(seconds(one.at, one.recovered) for one in failed if one.recovered),
         sum(not one.recovered for one in failed),
         Share(len(failed), len(within)),
         Share(sum(one.rework for one in within), len(within)),
+        len(within) - len(went),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from airflow_pipeops.base.documents import map_, text
 from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.delivery.queries.facts import COLUMNS, Fact, fact, listed, may_see, moment, select
+from airflow_pipeops.delivery.queries.failing import attempts, verdicts
 from airflow_pipeops.delivery.queries.figures import (
     Deployment,
     Dora,
@@ -121,7 +122,9 @@ def deployments(
     near = _near(connection, [run[0] for run in runs])
     commits = _commits(connection, deliverable, runs, near)
     incidents = history(connection, **of, kinds=("incident", "rollback"), start=start, limit=_RELEASES).items
-    failed = _failed(runs, near, incidents)
+    failures = history(connection, **of, kinds=("failure",), start=start, limit=_RELEASES).items
+    never = attempts(failures, page.items)
+    failed = _failed(runs, near, incidents, never)
     found = [
         Deployment(
             run[0].id,
@@ -136,7 +139,11 @@ def deployments(
         mended = next((at for at in range(number + 1, len(runs)) if at not in failed), None)
         if mended is not None:
             found[number] = replace(found[number], recovered=found[mended].at)
-    return found[first:], bool(page.after)
+    whole = sorted(release.at for number, run in enumerate(runs) if number not in failed for release in run)
+    for one in never:
+        mended_at = next((at for at in whole if at > one.at), "")
+        found.append(Deployment(one.id, one.at, (), failed=True, recovered=mended_at, live=False))
+    return sorted(found[first:], key=lambda one: one.at), bool(page.after)
 
 
 #: Kinds of record, next to a release, that say that it answers an incident.
@@ -152,9 +159,15 @@ def _undoes(near: Fact) -> bool:
 
 
 def _failed(
-    runs: Sequence[Sequence[Fact]], near: dict[str, list[Fact]], incidents: Iterable[Fact]
+    runs: Sequence[Sequence[Fact]],
+    near: dict[str, list[Fact]],
+    incidents: Iterable[Fact],
+    never: Iterable[Fact],
 ) -> set[int]:
-    """Find the deployments that an incident names, that were live when one happened, or that the next one undid."""
+    """Find the deployments that an incident names, that were live when one happened, or that the next one undid.
+
+    What undoes something after a deployment that never went live undoes that one, unless it names another.
+    """
     number_of = {release.id: number for number, run in enumerate(runs) for release in run}
     failed = set()
     for incident in incidents:
@@ -169,9 +182,9 @@ def _failed(
             if one.kind not in ("release", "change", "rollback") or not _undoes(one) or not number:
                 continue
             undone = text(one.body.get("reverts"))
-            failed.add(
-                max((at for at in range(number) if undone and revisions[at] == undone), default=number - 1)
-            )
+            named = {at for at in range(number) if undone and revisions[at] == undone}
+            if named or not any(runs[number - 1][-1].at < attempt.at < run[0].at for attempt in never):
+                failed.add(max(named, default=number - 1))
     return failed
 
 
@@ -273,13 +286,10 @@ def _model(
 ) -> ModelFigures | None:
     if not history(connection, deliverable=deliverable, kinds=("model",), limit=1).items:
         return None
-    judged = [
-        one.body["promote"]
-        for one in history(
-            connection, deliverable=deliverable, kinds=("evaluation",), start=start, end=end, limit=_RELEASES
-        ).items
-        if isinstance(one.body.get("promote"), bool)
-    ]
+    kinds = ("evaluation", "failure")
+    judged = verdicts(
+        history(connection, deliverable=deliverable, kinds=kinds, start=start, end=end, limit=_RELEASES).items
+    )
     cell = live(connection, deliverable, environment, at=end)
     data = up(connection, cell.release).of_kind("dataset", "batch") if cell else ()
     return model_figures(
@@ -320,11 +330,7 @@ def retrains(
             if one.body.get("drifted") is True and one.deliverable == deliverable
         ]
         came = down(connection, decision.id, limit=_WALKED)
-        promoted = [
-            one.body["promote"]
-            for one in came.of_kind("evaluation")
-            if isinstance(one.body.get("promote"), bool)
-        ]
+        promoted = verdicts(came.of_kind("evaluation", "failure"))
         released = min(
             (one.at for one in came.of_kind("release") if one.environment == environment), default=""
         )

@@ -18,7 +18,18 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _PLACE = re.compile(r"(?P<deliverable>[a-z][-a-z0-9]*)@(?P<environment>[a-z][-a-z0-9]*)(?:@(?P<at>.+))?")
 _MODEL = re.compile(r"(?P<name>[^@:/\s]+)/(?P<version>[^@:/\s]+)")
 #: Which of several records that bear a name is the one that it was born with: the first of these.
-_BIRTH = ("commit", "batch", "dataset", "image", "training", "model", "workflow", "change", "release")
+_BIRTH = (
+    "commit",
+    "batch",
+    "dataset",
+    "image",
+    "training",
+    "model",
+    "prompt",
+    "workflow",
+    "change",
+    "release",
+)
 #: So many names that something could mean are told.
 _TOLD = 5
 

@@ -18,9 +18,11 @@ LANES = {
     "deploys": ("change", "release", "rollback"),
     "drift": ("drift",),
     "retrains": ("decision", "training", "model"),
+    "scores": ("scores",),
     "approvals": ("approval",),
     "incidents": ("incident",),
     "configuration drift": ("differences",),
+    "failures": ("failure",),
 }
 
 
@@ -97,34 +99,23 @@ def timeline(
     :param limit: facts of each lane; without a deliverable, of all lanes together six times as many.
     :return: the lanes, also those in which nothing happened.
     """
-    if not deliverable:
-        kinds = [kind for of in LANES.values() for kind in of]
-        page = history(
-            connection, kinds=kinds, start=start, end=end, allowed=allowed, limit=len(LANES) * limit
-        )
-        pages = {
-            name: ([one for one in page.items if one.kind in of], page.after) for name, of in LANES.items()
-        }
+    asked: dict[str, Any] = {"deliverable": deliverable, "start": start, "end": end, "allowed": allowed}
+    if deliverable:
+        pages = {name: history(connection, kinds=of, limit=limit, **asked) for name, of in LANES.items()}
     else:
-        pages = {}
-        for name, of in LANES.items():
-            page = history(
-                connection,
-                deliverable=deliverable,
-                kinds=of,
-                start=start,
-                end=end,
-                allowed=allowed,
-                limit=limit,
-            )
-            pages[name] = (list(page.items), page.after)
+        kinds = [kind for of in LANES.values() for kind in of]
+        pages = dict.fromkeys(LANES, history(connection, kinds=kinds, limit=len(LANES) * limit, **asked))
     return tuple(
         Lane(
             name,
-            tuple(one for one in found if not environment or one.environment in ("", environment)),
-            bool(more),
+            tuple(
+                one
+                for one in page.items
+                if one.kind in LANES[name] and (not environment or one.environment in ("", environment))
+            ),
+            bool(page.after),
         )
-        for name, (found, more) in pages.items()
+        for name, page in pages.items()
     )
 
 

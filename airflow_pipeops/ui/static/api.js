@@ -2,6 +2,8 @@
 
 const kept = new Map();
 const KEPT = 60;
+/** Milliseconds for one answer: a panel that waits longer would keep the page from asking whether anything is new. */
+const PATIENCE = 60_000;
 
 export class Refused extends Error {
   constructor(status, text) {
@@ -10,10 +12,19 @@ export class Refused extends Error {
   }
 }
 
-/** Ask for JSON. What the server says has not changed is what it said before. */
+/** Ask for JSON, and wait no longer than is bearable. What the server says has not changed is what it said before. */
 export async function get(path, query = {}, { signal } = {}) {
   const given = Object.entries(query).filter(([, value]) => value !== undefined && value !== "" && value !== null);
   const url = new URL(`api/${path}${given.length ? `?${new URLSearchParams(given)}` : ""}`, document.baseURI).href;
+  const bound = AbortSignal.timeout(PATIENCE);
+  try {
+    return await answered(url, signal ? AbortSignal.any([signal, bound]) : bound);
+  } catch (error) {
+    throw bound.aborted ? new Refused(0, "Airflow has not answered within a minute.") : error;
+  }
+}
+
+async function answered(url, signal) {
   const before = kept.get(url);
   const headers = before ? { "If-None-Match": before.tag } : {};
   const answer = await fetch(url, { headers, signal, credentials: "same-origin", cache: "no-store" });

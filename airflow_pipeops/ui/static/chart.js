@@ -1,8 +1,8 @@
 // A series as a chart, and behind it always a table: a canvas says nothing to a screen reader.
 
 import uPlot from "./vendor/uplot/uPlot.esm.js";
-import { h } from "./dom.js";
-import { moment, number } from "./facts.js";
+import { h, head, scrolling } from "./dom.js";
+import { moment, number, tick } from "./facts.js";
 
 const shade = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 const value = (x) => (x === null || x === undefined ? null : Number(x));
@@ -36,7 +36,7 @@ function mount(place, { points, label, against, marks, height }) {
   const axis = { stroke: shade("soft"), grid: line, ticks: line, font: "12px system-ui, sans-serif" };
   const options = {
     width: 600, height, series, bands, tzDate: (time) => uPlot.tzDate(new Date(time * 1000), "UTC"),
-    axes: [{ ...axis, space: 90, values: (plot, splits) => splits.map((time) => when(time, splits)) }, { ...axis, size: 56 }], scales: { y: { range: (plot, min, max) => padded(min, max) } }, legend: { show: false }, cursor: { y: false },
+    axes: [{ ...axis, space: 90, values: (plot, splits) => splits.map((time) => tick(1000 * time, 1000 * (splits[1] - splits[0]))) }, { ...axis, size: 56 }], scales: { y: { range: (plot, min, max) => padded(min, max) } }, legend: { show: false }, cursor: { y: false },
     hooks: { drawAxes: [(plot) => decisions(plot, marks)] },
   };
   const build = () => {
@@ -44,12 +44,6 @@ function mount(place, { points, label, against, marks, height }) {
     new ResizeObserver(() => { if (place.clientWidth > 0 && place.isConnected) plot.setSize({ width: Math.max(240, place.clientWidth), height }); }).observe(place);
   };
   requestAnimationFrame(() => { if (place.isConnected) build(); });
-}
-
-/** A time on the axis: the date, and the hour where the marks are closer than days. */
-function when(time, splits) {
-  const text = new Date(time * 1000).toISOString();
-  return splits.length > 1 && splits[1] - splits[0] < 86_400 ? `${text.slice(5, 10)} ${text.slice(11, 16)}` : text.slice(0, 10);
 }
 
 function padded(min, max) {
@@ -80,7 +74,6 @@ function table(points, label, against) {
   const columns = [["When", (p) => moment(p.at)], ["Batch", (p) => p.batch], [label, (p) => number(p.value)], [against, (p) => number(p.threshold)],
     ["Noise floor", (p) => number(p.noise)], ["Interval", (p) => (value(p.low) === null ? "unknown" : `${number(p.low)} to ${number(p.high)}`)], ["Verdict", (p) => p.verdict || "unknown"]];
   const used = columns.filter(([, read]) => points.some((point) => ![undefined, "", "unknown"].includes(read(point))));
-  return h("details", {}, h("summary", {}, "As a table"), h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `${label}, as a table` }, h("table", {},
-    h("thead", {}, h("tr", {}, used.map(([name]) => h("th", { scope: "col" }, name)))),
-    h("tbody", {}, [...points].reverse().map((point) => h("tr", {}, used.map(([, read]) => h("td", {}, read(point)))))))));
+  return h("details", {}, h("summary", {}, "As a table"), scrolling(`${label}, as a table`, h("table", {}, head(used.map(([name]) => name)),
+    h("tbody", {}, [...points].reverse().map((point) => h("tr", {}, used.map(([, read]) => h("td", {}, read(point))))))), ""));
 }

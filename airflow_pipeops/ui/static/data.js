@@ -3,9 +3,9 @@
 import { get } from "./api.js";
 import { chart } from "./chart.js";
 import { chooser, named, names } from "./choose.js";
-import { h } from "./dom.js";
+import { h, head, scrolling } from "./dom.js";
 import { empty, nothing } from "./empty.js";
-import { age, level, mark, number, short, tag, tell } from "./facts.js";
+import { age, files, level, mark, number, short, tag, tell } from "./facts.js";
 import { address, elsewhere, state } from "./state.js";
 
 const SHOWN = 6;
@@ -56,8 +56,7 @@ function drift(found, marks, all) {
 
 function decided(found) {
   if (!found.decisions.length) return null;
-  return h("section", {}, h("h2", {}, "Decisions of the governor"), h("div", { class: "card flush scroll", tabindex: 0, role: "region", "aria-label": "Decisions" }, h("table", {},
-    h("thead", {}, h("tr", {}, ["When", "Decision", "Batch", "Why"].map((text) => h("th", { scope: "col" }, text)))),
+  return h("section", {}, h("h2", {}, "Decisions of the governor"), scrolling("Decisions", h("table", {}, head(["When", "Decision", "Batch", "Why"]),
     h("tbody", {}, [...found.decisions].reverse().slice(0, 50).map((one) => h("tr", {}, h("td", {}, age(one.at)),
       h("td", {}, h("a", { class: "plain", "data-go": "", href: elsewhere("passport", { ref: one.record }) }, mark(level(one.action), one.action || "unknown")), one.waits ? [" ", tag("busy", "asks a person")] : null),
       h("td", {}, short(one.batch, 40)), h("td", {}, h("ul", { class: "plain" }, one.reasons.map((reason) => h("li", {}, reason)))))))))); 
@@ -67,7 +66,6 @@ function reports(found) {
   if (!found.reports.length) return null;
   return h("section", {}, h("h2", {}, "Reports"), h("ul", { class: "card plain reports" }, found.reports.map((fact) => {
     const [title, line, lev] = tell(fact);
-    return h("li", {}, mark(lev, title), " ", h("span", { class: "quiet" }, line), " ", age(fact.at), " ", fact.evidence.map((item) => [
-      h("a", { href: `evidence/${encodeURIComponent(fact.dag)}/${item.sha256}/${encodeURIComponent(item.name)}`, target: "_self" }, item.name), " "]));
+    return h("li", {}, mark(lev, title), " ", h("span", { class: "quiet" }, line), " ", age(fact.at), " ", files(fact).map(([link]) => [link, " "]));
   })));
 }

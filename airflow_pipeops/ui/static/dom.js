@@ -25,13 +25,34 @@ function build(element, attributes, children) {
 
 const there = (children) => children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false);
 
+/** What may be wider than the window, in a box that scrolls and that keys reach. */
+export function scrolling(label, content, look = "card flush") {
+  return h("div", { class: `scroll ${look}`, tabindex: 0, role: "region", "aria-label": label }, content);
+}
+
+/** The head of a table. */
+export function head(names) {
+  return h("thead", {}, h("tr", {}, names.map((name) => h("th", { scope: "col" }, name))));
+}
+
+/** Items by a key, in the order in which they come. */
+export function grouped(items, keyOf) {
+  const found = new Map();
+  for (const item of items) {
+    const key = keyOf(item);
+    if (!found.has(key)) found.set(key, []);
+    found.get(key).push(item);
+  }
+  return found;
+}
+
 /** Put these in place of what an element holds; what is null is left out. */
 export function fill(element, ...children) {
   element.replaceChildren(...there(children));
 }
 
 /** An address that may be followed: of the web, or of this server. Anything else, as "javascript:", is none. */
-export function safe(address) {
+function safe(address) {
   try {
     const url = new URL(address, document.baseURI);
     return ["http:", "https:"].includes(url.protocol) ? url.href : "";
@@ -47,6 +68,15 @@ export function out(address, text, attributes = {}) {
   return h("a", { href, target: "_blank", rel: "noopener noreferrer", ...attributes, onclick: (event) => leave(event, href) }, text);
 }
 
+/** Where Airflow shows a DAG, one of its runs, or a task in it. */
+export function placeOf({ dag, run, task, map_index: index }) {
+  const parts = ["dags", dag];
+  if (run) parts.push("runs", run);
+  if (run && task) parts.push("tasks", task);
+  if (run && task && Number.isInteger(index) && index >= 0) parts.push("mapped", index);
+  return parts.map(encodeURIComponent).join("/");
+}
+
 /** A link to a place in Airflow itself. */
 export function within(path, text, attributes = {}) {
   const href = new URL(path, root()).href;
@@ -54,7 +84,7 @@ export function within(path, text, attributes = {}) {
 }
 
 /** Where Airflow begins: the page lies two steps below. */
-export function root() {
+function root() {
   return new URL("..", document.baseURI);
 }
 

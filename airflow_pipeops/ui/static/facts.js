@@ -35,6 +35,7 @@ export function tag(level, word, title) {
 }
 
 const LEVELS = {
+  __proto__: null, // words come from records: "constructor" is none that is known
   healthy: "good", synced: "good", succeeded: "good", steady: "good", clean: "good", none: "good", passed: "good", approved: "good",
   promoted: "good", kept: "good", hold: "good", ready: "good", "not drifted": "good", "no drift": "good",
   progressing: "busy", syncing: "busy", running: "busy", pending: "busy", retrain: "busy", waiting: "busy", suspended: "busy",
@@ -72,14 +73,21 @@ export function age(at) {
   return h("time", { datetime: at, "data-age": "", title: moment(at), class: "quiet" }, ago(at));
 }
 
-export function growOlder(root = document) {
-  root.querySelectorAll("time[data-age]").forEach((item) => { item.textContent = ago(item.dateTime); });
+/** Write all ages anew. */
+export function growOlder() {
+  document.querySelectorAll("time[data-age]").forEach((item) => { item.textContent = ago(item.dateTime); });
 }
 
 /** A time as a person reads it, in UTC as everywhere in Airflow's records. */
 export function moment(at) {
   const time = new Date(at);
   return Number.isNaN(time.getTime()) ? String(at ?? "") : `${time.toISOString().slice(0, 16).replace("T", " ")} UTC`;
+}
+
+/** A mark on an axis of time: the date, and the hour where the marks are closer than days. */
+export function tick(time, step) {
+  const text = new Date(time).toISOString();
+  return step < 86_400_000 ? `${text.slice(5, 10)} ${text.slice(11, 16)}` : text.slice(0, 10);
 }
 
 /** A digest or a SHA in short; anything else as it is, though not endlessly. */
@@ -96,34 +104,62 @@ export function number(value, digits = 3) {
   return Number(Number(value).toPrecision(digits)).toLocaleString("en");
 }
 
-const share = (value) => (value === null || value === undefined ? "" : `${number(100 * value, 2)} %`);
+/** What a fact is about: a deliverable, and where it happened, if anywhere. */
+export function whose(fact) {
+  return [fact?.deliverable, fact?.environment].filter(Boolean).join(" in ");
+}
+
+/** The files that back a fact: of each, a link to where the DAG that stored it keeps it, and its digest. */
+export function files(fact) {
+  return fact.evidence.filter((item) => fact.dag && /^[0-9a-f]{64}$/.test(item.sha256 ?? "")).map((item) => [
+    h("a", { href: `evidence/${encodeURIComponent(fact.dag)}/${item.sha256}/${encodeURIComponent(item.name)}`, target: "_self" }, item.name), item.sha256]);
+}
+
+const share = (value) => (value === null || value === undefined ? "" : `, ${number(100 * value, 2)} % of the columns`);
 const joined = (value) => (Array.isArray(value) ? value.join("; ") : String(value ?? ""));
 
-/** What a record is called, what it tells in one line, and of what level it is, by its kind. */
+const GATES = { __proto__: null, tests: "Tests", data: "Data gate", image: "Signatures", coverage: "Coverage" };
+const judged = (value, yes, no, unsure = "unknown") => (value === true ? yes : value === false ? no : unsure);
+
+/** What a gate says, in a word or two, and its level. Of tests, passed is how many did: their result stands beside it. */
+function gate(b) {
+  const result = b["test-result"]?.result;
+  if (b.subject === "image" && b.verified?.length) return [`${joined(b.verified)} verified${b.by ? `, by ${b.by}` : ""}`, "good"];
+  if (b.subject === "coverage") return [`${number(b.coverage, 4)} % of the lines, ${number(b.floor, 4)} % asked for`, b.coverage >= b.floor ? "good" : "unknown"];
+  const said = result ? result.toLowerCase() : judged(b.passed, "passed", "failed", "cannot tell");
+  return [b.failed ? `${said}: ${b.failed} of ${b.evaluated ?? b.tests ?? "?"}` : said, level(said)];
+}
+
+/** What a record is called, what it tells in one line, and of what level it is, by its kind: delivery/schemas.py has the bodies. */
 const KINDS = {
+  __proto__: null,
   commit: (b, f) => [`Commit ${short(f.commit || b.commit)}`, [b.subject, b.author].filter(Boolean).join(" \u00b7 "), "good"],
   dataset: (b) => [b.rows ? `Data, ${number(b.rows, 6)} rows` : "Data", b.batch || b.subject || short(b.digest), "good"],
-  batch: (b) => [`Batch ${short(b.name || b.batch || "")}`, b.uri || "", "good"],
-  validation: (b) => [b.subject === "data" ? "Data gate" : b.subject === "image" ? "Signatures" : "Tests",
-    b.passed === true ? "passed" : b.passed === false ? `failed${b.failed ? `: ${b.failed} of ${b.evaluated ?? b.tests ?? "?"}` : ""}` : "cannot tell",
-    b.passed === true ? "good" : b.passed === false ? "bad" : "unknown"],
-  workflow: (b) => [`Workflow ${b.name ?? ""}`, b.message || b.progress || b.phase || "", level(b.phase)],
+  batch: (b) => [`Batch ${short(b.batch)}`, b.rows ? `${number(b.rows, 6)} rows` : short(b.digest), "good"],
+  validation: (b) => [GATES[b.subject] ?? `Gate of ${b.subject || "something"}`, ...gate(b)],
+  workflow: (b) => [`Workflow ${b.name ?? ""}`, b.message || b.progress || b.phase || joined(b.pods?.map(({ pod }) => pod)), level(b.phase)],
   image: (b) => [`Image ${short(b.digest || b.reference)}`, b.reference || b.image || "", "good"],
   training: (b) => ["Training", [b.name, b.metrics && Object.entries(b.metrics).map(([k, v]) => `${k} ${number(v)}`).join(", ")].filter(Boolean).join(": "), "good"],
-  model: (b) => [`Model ${b.name ?? ""} ${b.version !== undefined ? `v${b.version}` : ""}`.trim(), short(b.sha256), "good"],
+  model: (b) => [`Model ${b.name ?? ""} ${b.version ? `v${b.version}` : ""}`, short(b.sha256), "good"],
+  scores: (b) => [`Scores of ${short(b.partition, 30)}`, [b.rows ? `${number(b.rows, 6)} rows` : "", b.version ? `${b.model ?? "model"} v${b.version}` : "", b.outcome].filter(Boolean).join(" \u00b7 "), b.shown ? "good" : "warn"],
   evaluation: (b) => (b.subject === "performance"
     ? ["Performance", `${b.metric ?? "metric"} ${number(b.value)}${b.reference !== null && b.reference !== undefined ? `, agreed ${number(b.reference)}` : ""}`,
       b.verdict === "steady" ? "good" : b.worse ? "bad" : "unknown"]
-    : ["Evaluation", b.reason || "", b.promote === true ? "good" : b.promote === false ? "warn" : "unknown"]),
-  drift: (b) => ["Drift", `${b.verdict ?? (b.drifted ? "drift" : "no drift")}${b.share !== undefined ? `, ${share(b.share)} of the columns` : ""}${b.batch ? ` \u00b7 ${short(b.batch, 30)}` : ""}`,
-    b.drifted === true ? "warn" : b.drifted === false ? "good" : "unknown"],
-  differences: (b) => ["Against Git", b.verdict === "clean" ? "as it should be" : b.reason || b.verdict || "", b.verdict === "clean" ? "good" : level(b.verdict)],
+    : ["Evaluation", b.reason || "", judged(b.promote, "good", "warn")]),
+  drift: (b) => ["Drift", `${b.verdict ?? judged(b.drifted, "drift", "no drift", "cannot tell")}${share(b.share)}${b.batch ? ` \u00b7 ${short(b.batch, 30)}` : ""}`, judged(b.drifted, "warn", "good")],
+  differences: (b) => ["Against Git", b.verdict === "clean" ? "as it should be" : b.reason || b.verdict || "", level(b.verdict)],
   decision: (b) => [`Decision: ${b.action ?? "unknown"}`, joined(b.reasons), level(b.action)],
-  approval: (b) => ["Approval", [b.outcome || b.decision || b.chosen && joined(b.chosen), b.by || b.user].filter(Boolean).join(" by "), /reject|refus|deny/i.test(b.outcome || joined(b.chosen)) ? "bad" : "good"],
+  approval: (b) => ["Approval", [b.subject && `${short(b.subject)}:`, b.answer, b.approved_by ? `by ${joined(b.approved_by)}` : b.timed_out && "since nobody answered in time"].filter(Boolean).join(" "), judged(b.approved, "good", "bad")],
   change: (b) => [`Change ${short(b.commit)}`, b.reverts ? `reverts ${short(b.reverts)}: ${b.reason ?? ""}` : b.file || b.app || b.release || "", "good"],
   release: (b) => [`Release ${short(b.revision)}`, b.reason || b.app || "", level(b.health)],
-  rollback: (b) => ["Rollback", b.reason || "", "warn"],
+  rollback: (b) => [b.reverts ? `Rollback of ${short(b.reverts)}` : "Rollback", [b.app, b.how, b.reason].filter(Boolean).join(" \u00b7 "), "warn"],
+  prompt: (b) => [`Prompt ${b.name ?? ""}`, [short(b.sha256), b.model && `for ${b.model}`].filter(Boolean).join(" "), "good"],
+  tuning: (b) => ["Tuning", (b.decisions ?? []).map((one) => `${one.knob?.name ?? "knob"}: ${one.step?.action ?? "unknown"}`).join("; "), "unknown"],
+  anomaly: (b) => ["Anomalies", b.count ? `${b.count}: ${b.alarms?.[0]?.reason ?? ""}` : b.count === 0 ? "none" : "", b.count ? "warn" : b.count === 0 ? "good" : "unknown"],
+  explanation: (b) => ["Explanation", b.outcome === "likely" ? b.reason ?? "" : b.outcome ?? "", "unknown"],
   incident: (b) => ["Incident", b.what || b.reason || "", "bad"],
+  failure: (b, f) => [{ __proto__: null, refused: "Refused", failed: "Failed" }[b.outcome] ?? "Failed, nobody knows why", [f.task, b.error, b.reason].filter(Boolean).join(" \u00b7 "), "bad"],
+  remediation: (b) => [`Remediation: ${b.state || b.outcome || "unknown"}`, [b.action, b.reason].filter(Boolean).join(" \u00b7 "), judged(b.helped, "good", "bad")],
 };
 
 /** Say a fact: its title, one line, its level. A kind that this page does not know is shown as it is. */
@@ -134,5 +170,5 @@ export function tell(fact) {
     if (KINDS[fact.kind]) said = KINDS[fact.kind](fact.body ?? {}, fact);
   } catch { /* a body of another shape: its kind is all that can be said */ }
   if (fact.problem) said = [said[0], fact.problem, "unknown"];
-  return said.map(String);
+  return said.map((one) => String(one).trim());
 }

@@ -45,7 +45,7 @@ const tail = (spread, what) => (spread.count > 1 ? `median of ${spread.count} ${
 function delivery(dora) {
   return [
     figure("Change lead time", time(dora.lead_time), tail(dora.lead_time, "commit"), dora.unknown_commits ? `${dora.unknown_commits} deployments are left out: nobody knows what they brought` : null),
-    figure("Deployment frequency", dora.deployments ? `${number(dora.per_week, 2)} a week` : null, `${dora.deployments} deployments`, dora.between.count ? `every ${span(dora.between.median)}, by the median` : null),
+    figure("Deployment frequency", dora.deployments ? `${number(dora.per_week, 2)} a week` : null, `${dora.deployments} deployments`, dora.never_live ? `${dora.never_live} more never went live` : null, dora.between.count ? `every ${span(dora.between.median)}, by the median` : null),
     figure("Failed deployment recovery time", time(dora.recovery_time), tail(dora.recovery_time, "failed deployment"), dora.unrecovered ? `${dora.unrecovered} not recovered yet` : null),
     figure("Change fail rate", rate(dora.change_fail_rate), counted(dora.change_fail_rate, "deployments needed somebody at once")),
     figure("Deployment rework rate", rate(dora.rework_rate), counted(dora.rework_rate, "deployments were made because of an incident")),

@@ -1,6 +1,6 @@
 // The graph of a passport: what something was made from, from the left to what runs, at the right. Gaps are drawn.
 
-import { h, s } from "./dom.js";
+import { grouped, h, s } from "./dom.js";
 import { age, mark, shape, tell } from "./facts.js";
 
 const [HIGH, ACROSS, DOWN] = [84, 38, 18];
@@ -11,7 +11,7 @@ const [NARROWEST, WIDEST] = [140, 212];
 function columns(walk) {
   const start = walk.steps[0]?.id;
   const depth = new Map([[start, 0]]);
-  const parents = Map.groupBy ? Map.groupBy(walk.edges, ([child]) => child) : grouped(walk.edges);
+  const parents = grouped(walk.edges, ([child]) => child);
   const deepen = (id, at, path) => {
     for (const [, parent] of parents.get(id) ?? []) {
       if (path.has(parent) || (depth.get(parent) ?? -1) >= at + 1) continue;
@@ -24,14 +24,8 @@ function columns(walk) {
   return depth;
 }
 
-function grouped(edges) {
-  const found = new Map();
-  edges.forEach((edge) => found.set(edge[0], [...(found.get(edge[0]) ?? []), edge]));
-  return found;
-}
-
 /** Where each record is drawn; records of a column stand in the order of their children, so that few lines cross. */
-export function layout(walk, room = 1200) {
+function layout(walk, room = 1200) {
   const depth = columns(walk);
   const most = Math.max(0, ...depth.values());
   const wide = Math.max(NARROWEST, Math.min(WIDEST, Math.floor((room - most * ACROSS) / (most + 1))));

@@ -38,7 +38,7 @@ async function draw({ fresh = true } = {}) {
   const focused = focusKey();
   try {
     const { draw: panelOf } = await import(`./${panel}.js`);
-    const content = await panelOf({ signal: mine.signal, again: () => draw({ fresh: false }) });
+    const content = await panelOf({ signal: mine.signal });
     if (mine.signal.aborted) return;
     fill(main, content);
     refocus(focused);

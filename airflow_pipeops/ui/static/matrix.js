@@ -1,7 +1,7 @@
 // Matrix: every deliverable in every environment, by the version that people know.
 
 import { get } from "./api.js";
-import { h } from "./dom.js";
+import { grouped, h, head, scrolling } from "./dom.js";
 import { empty, nothing } from "./empty.js";
 import { age, ago, level, mark, short, tag } from "./facts.js";
 import { address, elsewhere, go, state } from "./state.js";
@@ -22,11 +22,13 @@ export async function draw({ signal }) {
   const show = () => place.replaceChildren(table(rows, place.dataset.whole === "yes"));
   const first = await get("matrix", { limit: PAGE, at }, { signal });
   rows.push(...first.items);
-  if (!rows.length && !at) return empty();
+  const hidden = first.partly?.length ? h("p", { class: "quiet", id: "partly" }, mark("unknown", "Hidden"),
+    ` A DAG that you may not read has recorded something about ${first.partly.join(", ")}.`) : null;
+  if (!rows.length && !at) return hidden ?? empty();
   place.dataset.whole = first.after ? "no" : "yes";
   show();
   if (first.after) rest(first.after, rows, at, signal, place, show);
-  return [controls(show), place];
+  return [controls(show), place, hidden];
 }
 
 /** The other pages, one after the other: the first is useful meanwhile. */
@@ -60,12 +62,12 @@ function options(list, chosen = "") {
   return list.map(([value, text]) => h("option", { value, selected: value === chosen }, text));
 }
 
-/** The level of a cell: that of its worst word; nothing known is unknown. */
-export function worst(cell) {
+/** The level of a cell: that of its worst word; what nobody knows is never well. */
+function worst(cell) {
   if (cell.state === "removed") return "unknown";
   const levels = [level(cell.health), cell.sync ? level(cell.sync) : null, cell.drift ? level(cell.drift) : null].filter(Boolean);
   if (levels[0] === "unknown") return levels.includes("bad") ? "bad" : "unknown";
-  return ["bad", "warn", "busy"].find((one) => levels.includes(one)) ?? "good";
+  return ["bad", "warn", "busy", "unknown"].find((one) => levels.includes(one)) ?? "good";
 }
 
 function fits(cell, show) {
@@ -89,23 +91,21 @@ function table(rows, whole) {
   const environments = [...new Set(shown.flatMap((row) => row.cells.map((cell) => cell.environment)))].sort(byStage);
   const count = h("p", { class: "quiet small", role: "status" },
     `${shown.length} of ${rows.length} deliverables${whole ? "" : " so far"}`);
-  const head = h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Deliverable"), environments.map((name) => h("th", { scope: "col" }, name))));
-  const bodies = grouped(shown, group).map(([title, items]) => h("tbody", {},
+  const bodies = parts(shown, group).map(([title, items]) => h("tbody", {},
     title ? h("tr", { class: "group" }, h("th", { colspan: environments.length + 1, scope: "rowgroup" }, title, h("span", { class: "quiet" }, ` ${items.length}`))) : null,
     items.map((row) => line(row, environments, show))));
-  return h("div", {}, count, h("div", { class: "scroll card flush", tabindex: 0, role: "region", "aria-label": "Matrix of deliverables and environments" },
-    h("table", { class: "matrix" }, h("caption", { class: "unseen" }, "What is live, per deliverable and environment"), head, bodies)));
+  return h("div", {}, count, scrolling("Matrix of deliverables and environments",
+    h("table", { class: "matrix" }, h("caption", { class: "unseen" }, "What is live, per deliverable and environment"), head(["Deliverable", ...environments]), bodies)));
 }
 
-function grouped(rows, group) {
-  if (group === "state") {
-    const of = (row) => STATES.find(([name]) => row.cells.some((cell) => worst(cell) === name))?.[0] ?? "unknown";
-    return STATES.map(([name, title]) => [title, rows.filter((row) => of(row) === name)]).filter(([, items]) => items.length);
-  }
-  if (group !== "prefix") return [["", rows]];
-  const found = new Map();
-  rows.forEach((row) => { const key = row.deliverable.split("-")[0]; found.set(key, [...(found.get(key) ?? []), row]); });
-  return [...found];
+function parts(rows, group) {
+  if (group === "prefix") return [...grouped(rows, (row) => row.deliverable.split("-")[0])];
+  if (group !== "state") return [["", rows]];
+  const found = grouped(rows, (row) => {
+    const levels = row.cells.map(worst);
+    return STATES.find(([name]) => levels.includes(name))?.[0] ?? "unknown";
+  });
+  return STATES.filter(([name]) => found.has(name)).map(([name, title]) => [title, found.get(name)]);
 }
 
 function byStage(a, b) {

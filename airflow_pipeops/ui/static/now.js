@@ -1,13 +1,13 @@
 // Now: what needs a person, each with the place where it is solved.
 
 import { get } from "./api.js";
-import { h, out, within } from "./dom.js";
+import { h, out, placeOf, within } from "./dom.js";
 import { empty } from "./empty.js";
-import { age, mark } from "./facts.js";
+import { age, mark, whose } from "./facts.js";
 import { elsewhere } from "./state.js";
 
 const WORDS = {
-  approval: ["busy", "Approval waiting"], gate: ["bad", "Gate failed"], degraded: ["bad", "Not healthy"],
+  approval: ["busy", "Approval waiting"], rejected: ["bad", "Rejected"], failed: ["bad", "Task failed"], gate: ["bad", "Gate failed"], degraded: ["bad", "Not healthy"],
   "out of sync": ["warn", "Out of sync"], drift: ["warn", "Drifting"], "late labels": ["unknown", "Labels are late"],
   budget: ["warn", "Budget spent"], investigate: ["warn", "Somebody must look"],
 };
@@ -25,7 +25,7 @@ export async function draw({ signal }) {
 
 function need(item) {
   const [level, word] = WORDS[item.need] ?? ["unknown", item.need];
-  const where = [item.deliverable, item.environment].filter(Boolean).join(" in ");
+  const where = whose(item);
   return h("li", { class: `card need ${level}` },
     h("div", { class: "what" }, mark(level, word), age(item.at)),
     h("div", { class: "who" }, where ? h("strong", {}, where) : null, h("span", {}, item.what || "no reason was recorded")),
@@ -34,21 +34,22 @@ function need(item) {
 
 /** The ways to where it is solved: first the one that solves it. */
 function links(item) {
-  const { dag, run, task, map_index: index } = item.asked ?? item.fact ?? {};
-  const instance = dag && run && task
-    ? `dags/${encodeURIComponent(dag)}/runs/${encodeURIComponent(run)}/tasks/${encodeURIComponent(task)}${index >= 0 ? `/mapped/${index}` : ""}` : "";
+  const by = item.asked ?? item.fact ?? {};
+  const instance = by.dag && by.run && by.task ? placeOf(by) : "";
   const url = item.fact?.body?.url;
   return [
     item.asked ? within(`${instance}/required_actions`, "Answer it", { class: "button first" }) : null,
     url ? out(url, "Controller", { class: "button" }) : null,
     !item.asked && instance ? within(instance, "Task", { class: "button" }) : null,
     item.fact?.id ? h("a", { class: "button", "data-go": "", href: elsewhere("passport", { ref: item.fact.id }) }, "Record") : null,
+    item.fact?.kind === "incident" ? h("a", { class: "button", "data-go": "",
+      href: elsewhere("timeline", { deliverable: item.fact.deliverable, moment: item.fact.at, about: item.fact.id }) }, "What changed") : null,
   ];
 }
 
 function calm(found) {
   return h("section", { class: "card empty" }, h("h2", {}, mark("good", "Nothing needs you")),
-    h("p", {}, "No approval waits; no gate has failed; of what is recorded, nothing is degraded, out of sync, drifting or late."),
+    h("p", {}, "No approval waits; nothing was rejected; no task and no gate has failed; of what is recorded, nothing is degraded, out of sync, drifting or late."),
     last(found));
 }
 

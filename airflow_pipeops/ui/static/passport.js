@@ -1,9 +1,9 @@
 // Passport: what something was made from, as a graph, verified here; and what changed against the one before.
 
 import { get } from "./api.js";
-import { fill, h, out, within } from "./dom.js";
+import { fill, h, head, out, placeOf, scrolling, within } from "./dom.js";
 import { empty } from "./empty.js";
-import { age, level, mark, moment, short, tag, tell } from "./facts.js";
+import { age, files, level, mark, moment, short, tag, tell, whose } from "./facts.js";
 import { graph } from "./graph.js";
 import { address, elsewhere, go, state } from "./state.js";
 import { able, hashes, proven } from "./verify.js";
@@ -54,19 +54,18 @@ async function recent(signal) {
   const page = await get("history", { kinds: "release", limit: 15 }, { signal });
   if (!page.items.length) return empty();
   const { list } = await import("./records.js");
-  return h("section", {}, h("h2", {}, "Released last"), h("div", { class: "card flush scroll", tabindex: 0, role: "region", "aria-label": "Releases" }, list(page.items, "Releases")));
+  return h("section", {}, h("h2", {}, "Released last"), list(page.items, "Releases"));
 }
 
 function heading(found) {
   const { cell, walk } = found;
   const start = walk.steps[0];
-  const [title] = tell(start.fact);
+  const [title, , lev] = tell(start.fact);
   const gaps = walk.steps.filter((step) => !step.hidden && (!step.fact || step.fact.problem)).length;
-  const whose = cell ? `${cell.deliverable} in ${cell.environment}` : [start.fact?.deliverable, start.fact?.environment].filter(Boolean).join(" in ");
   return h("div", { class: "heading" },
-    h("div", {}, h("h2", {}, whose || title), h("div", { class: "marks" },
+    h("div", {}, h("h2", {}, whose(cell ?? start.fact) || title), h("div", { class: "marks" },
       cell ? [h("strong", { class: "version" }, cell.version || "unknown version"), mark(level(cell.health), cell.health || "Health unknown"),
-        cell.sync ? mark(level(cell.sync), cell.sync) : null, h("span", { class: "quiet" }, "since ", age(found.since || cell.at))] : mark(tell(start.fact)[2], title),
+        cell.sync ? mark(level(cell.sync), cell.sync) : null, h("span", { class: "quiet" }, "since ", age(found.since || cell.at))] : mark(lev, title),
       gaps ? tag("unknown", `${gaps} gap${gaps === 1 ? "" : "s"}`) : walk.cut ? tag("unknown", "longer than what is shown") : tag("good", "no gap"),
       cell && !cell.approved_by ? tag("unknown", "no approval recorded") : null,
       cell?.approved_by ? tag("good", `approved by ${short(cell.approved_by, 40)}`) : null)),
@@ -120,7 +119,7 @@ function record(found, step) {
   return [h("h3", {}, mark(lev, title)), h("p", {}, line || null),
     fact.problem ? h("p", { class: "notice" }, `Not believed: ${fact.problem}.`) : null,
     h("dl", { class: "facts" },
-      row("Of", [fact.deliverable, fact.environment].filter(Boolean).join(" in ")),
+      row("Of", whose(fact)),
       row("When", [moment(fact.at), " (", age(fact.at), ")"]),
       row("Recorded by", fact.manual ? tag("unknown", "posted by hand") : source(fact)),
       row("Commit", fact.commit ? h("code", {}, short(fact.commit)) : null),
@@ -133,10 +132,8 @@ function row(name, value) {
   return value ? [h("dt", {}, name), h("dd", {}, value)] : null;
 }
 
-function source({ dag, run, task, map_index: index }) {
-  if (!dag) return "unknown";
-  const path = `dags/${encodeURIComponent(dag)}${run ? `/runs/${encodeURIComponent(run)}${task ? `/tasks/${encodeURIComponent(task)}${index >= 0 ? `/mapped/${index}` : ""}` : ""}` : ""}`;
-  return within(path, [dag, task].filter(Boolean).join(" \u203a "));
+function source(fact) {
+  return fact.dag ? within(placeOf(fact), [fact.dag, fact.task].filter(Boolean).join(" \u203a ")) : "unknown";
 }
 
 /** Every address that the body names: the forge, the controller, the registry. */
@@ -152,10 +149,8 @@ function ways(fact) {
 }
 
 function reports(fact) {
-  const shown = fact.evidence.filter((item) => fact.dag && /^[0-9a-f]{64}$/.test(item.sha256 ?? ""));
-  if (!shown.length) return null;
-  return h("ul", { class: "plain" }, shown.map((item) => h("li", {}, h("a", {
-    href: `evidence/${encodeURIComponent(fact.dag)}/${item.sha256}/${encodeURIComponent(item.name)}`, target: "_self" }, item.name), h("span", { class: "quiet small" }, ` ${short(item.sha256)}`))));
+  const found = files(fact);
+  return found.length ? h("ul", { class: "plain" }, found.map(([link, digest]) => h("li", {}, link, h("span", { class: "quiet small" }, ` ${short(digest)}`)))) : null;
 }
 
 /** The same as a list, for paper, for readers that hear it, and for narrow windows. */
@@ -172,8 +167,11 @@ function difference(found, signal) {
   const place = h("div", {});
   return h("details", { class: "card", ontoggle: async (event) => {
     if (!event.target.open || place.childElementCount) return;
-    const before = await get(`passport/${encodeURIComponent(found.previous)}`, {}, { signal });
-    place.replaceChildren(compared(found, before));
+    try {
+      fill(place, compared(found, await get(`passport/${encodeURIComponent(found.previous)}`, {}, { signal })));
+    } catch (error) {
+      if (!signal.aborted) fill(place, `It could not be read: ${error.message}`); // a text alone, so that it is asked for again when this is opened again
+    }
   } }, h("summary", {}, "What changed against the release before"), place);
 }
 
@@ -186,7 +184,7 @@ function compared(now, before) {
   const [new_, old] = [named(now), named(before)];
   const kinds = [...new Set([...new_.keys(), ...old.keys()])];
   const line = (fact) => (fact ? [h("a", { "data-go": "", href: elsewhere("passport", { ref: fact.id }) }, tell(fact)[0]), " ", h("span", { class: "quiet" }, tell(fact)[1])] : h("span", { class: "quiet" }, "none"));
-  return h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, ["Kind", "Before", "Now", ""].map((text) => h("th", { scope: "col" }, text)))),
+  return scrolling("What changed", h("table", {}, head(["Kind", "Before", "Now", ""]),
     h("tbody", {}, kinds.map((kind) => h("tr", {}, h("th", { scope: "row" }, kind), h("td", {}, line(old.get(kind))), h("td", {}, line(new_.get(kind))),
-      h("td", {}, old.get(kind)?.id === new_.get(kind)?.id ? h("span", { class: "quiet" }, "the same") : tag("busy", "changed")))))));
+      h("td", {}, old.get(kind)?.id === new_.get(kind)?.id ? h("span", { class: "quiet" }, "the same") : tag("busy", "changed")))))), "");
 }

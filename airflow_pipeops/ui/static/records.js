@@ -1,7 +1,7 @@
 // Records: what a DAG, one of its runs or a task has recorded; the tab that Airflow shows beside them.
 
 import { get } from "./api.js";
-import { h } from "./dom.js";
+import { h, head, scrolling } from "./dom.js";
 import { nothing } from "./empty.js";
 import { age, mark, tag, tell } from "./facts.js";
 import { elsewhere, state } from "./state.js";
@@ -11,14 +11,13 @@ export async function draw({ signal }) {
   const page = await get("records", { dag, run, task, map: /^\d+$/.test(map ?? "") ? map : undefined, limit: 100 }, { signal });
   const where = [task && `task ${task}`, run && `run ${run}`, `DAG ${dag}`].filter(Boolean).join(" of ");
   if (!page.items.length) return nothing(`Nothing has been recorded by ${where}. Tasks record what they did for a deliverable that their operator is given.`);
-  return h("section", {}, h("h2", {}, `Recorded by ${where}`), h("div", { class: "card flush scroll", tabindex: 0, role: "region", "aria-label": "Records" }, list(page.items)),
+  return h("section", {}, h("h2", {}, `Recorded by ${where}`), list(page.items),
     page.after ? h("p", { class: "quiet" }, "Only the newest 100 are shown.") : null);
 }
 
-/** Facts as a table, the newest first. */
+/** Facts as a table, the newest first, in a box that scrolls. */
 export function list(facts, caption = "Records, the newest first") {
-  return h("table", {}, h("caption", { class: "unseen" }, caption),
-    h("thead", {}, h("tr", {}, ["When", "What", "Of", "Says"].map((name) => h("th", { scope: "col" }, name)))),
+  return scrolling(caption, h("table", {}, h("caption", { class: "unseen" }, caption), head(["When", "What", "Of", "Says"]),
     h("tbody", {}, facts.map((fact) => {
       const [title, line, level] = tell(fact);
       return h("tr", {}, h("td", {}, age(fact.at)),
@@ -26,5 +25,5 @@ export function list(facts, caption = "Records, the newest first") {
           fact.manual ? [" ", tag("unknown", "by hand")] : null),
         h("td", {}, fact.deliverable, fact.environment ? h("span", { class: "quiet" }, ` in ${fact.environment}`) : null),
         h("td", {}, line));
-    })));
+    }))));
 }

@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { fill, h } from "./dom.js";
-import { age, mark, short, tag, tell } from "./facts.js";
+import { age, mark, short, tag, tell, whose } from "./facts.js";
 import { elsewhere, state } from "./state.js";
 
 export async function draw({ signal }) {
@@ -19,5 +19,5 @@ export async function draw({ signal }) {
 function said(fact) {
   const [title, line, level] = tell(fact);
   return h("p", {}, h("a", { class: "plain", "data-go": "", href: elsewhere("passport", { ref: fact.id }) }, mark(level, title)), " ", line, " ",
-    h("span", { class: "quiet" }, [fact.deliverable, fact.environment].filter(Boolean).join(" in ")), " ", age(fact.at), fact.manual ? tag("unknown", "by hand") : null);
+    h("span", { class: "quiet" }, whose(fact)), " ", age(fact.at), fact.manual ? tag("unknown", "by hand") : null);
 }

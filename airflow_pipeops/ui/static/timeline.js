@@ -1,16 +1,17 @@
 // Timeline: what happened, in lanes on one axis, and for any moment what changed before it.
 
 import { get } from "./api.js";
-import { h, s } from "./dom.js";
+import { grouped, h, s } from "./dom.js";
 import { empty, nothing } from "./empty.js";
-import { moment, shape, tell } from "./facts.js";
+import { moment, shape, tell, tick, whose } from "./facts.js";
 import { chooser, names } from "./choose.js";
 import { list } from "./records.js";
 import { address, go, state } from "./state.js";
+import { suspects } from "./suspects.js";
 
 const LANES = [
   ["Deploys", ["change", "release", "rollback"]], ["Builds and tests", ["commit", "image", "workflow"]], ["Data and drift", ["drift", "dataset", "batch", "validation"]],
-  ["Models", ["training", "model", "evaluation"]], ["Decisions", ["decision", "approval"]], ["Incidents", ["incident"]], ["Drift from Git", ["differences"]],
+  ["Models", ["training", "model", "scores", "evaluation"]], ["Decisions", ["decision", "approval", "tuning"]], ["Incidents", ["incident", "anomaly", "remediation"]], ["Failed tasks", ["failure"]], ["Drift from Git", ["differences"]],
 ];
 const SPANS = [["day", "24 hours", 1], ["week", "7 days", 7], ["month", "30 days", 30], ["quarter", "90 days", 90], ["year", "1 year", 365], ["all", "All", 0]];
 const DAY = 86_400_000;
@@ -29,7 +30,7 @@ export async function draw({ signal }) {
   const bar = controls(known, deliverable, environment, start, end);
   const drawing = facts.length ? h("div", { class: "card" }, lanes(facts, start, end), hint(page)) : nothing("Nothing was recorded in this time. Choose a longer one.");
   return [bar, drawing, await earlier(deliverable, environment, signal), facts.length
-    ? h("details", {}, h("summary", {}, `The same as a table (${facts.length})`), h("div", { class: "card flush scroll" }, list(facts))) : null];
+    ? h("details", {}, h("summary", {}, `The same as a table (${facts.length})`), list(facts)) : null];
 }
 
 const iso = (time) => (time === null ? undefined : new Date(time).toISOString());
@@ -85,11 +86,7 @@ const OFFSETS = [0, -15, 15];
 
 /** One lane. Marks that would lie on each other are stacked, what is worst first; more than three are counted. */
 function lane(name, facts, top, x, width) {
-  const places = new Map();
-  facts.forEach((fact) => {
-    const key = Math.round(x(Date.parse(fact.at)) / STEP);
-    places.set(key, [...(places.get(key) ?? []), fact]);
-  });
+  const places = grouped(facts, (fact) => Math.round(x(Date.parse(fact.at)) / STEP));
   const middle = top + HIGH / 2;
   return s("g", {}, s("line", { x1: 0, x2: width, y1: top + HIGH, y2: top + HIGH, class: "rule" }), s("text", { x: 0, y: middle + 4, class: "lane" }, name),
     [...places.values()].map((here) => {
@@ -102,7 +99,7 @@ function lane(name, facts, top, x, width) {
 }
 
 function point(fact, [title, line, level], x, y) {
-  const words = `${title}, ${fact.deliverable}${fact.environment ? ` in ${fact.environment}` : ""}, ${moment(fact.at)}. ${line}`;
+  const words = `${title}, ${whose(fact)}, ${moment(fact.at)}. ${line}`;
   const drawn = shape(level);
   Object.entries({ x: x - 7, y: y - 7, width: 14, height: 14 }).forEach(([key, value]) => drawn.setAttribute(key, value));
   const choose = (event) => { event.stopPropagation(); go(address({ moment: fact.at, about: fact.id })); };
@@ -121,10 +118,7 @@ const STEPS = [3600e3, 3 * 3600e3, 6 * 3600e3, 12 * 3600e3, DAY, 2 * DAY, 7 * DA
 function axis(start, end, most) {
   const step = STEPS.find((one) => (end - start) / one <= most) ?? 365 * DAY * Math.ceil((end - start) / (365 * DAY * most));
   const found = [];
-  for (let time = Math.ceil(start / step) * step; time <= end; time += step) {
-    const text = new Date(time).toISOString();
-    found.push([time, step < DAY ? `${text.slice(5, 10)} ${text.slice(11, 16)}` : text.slice(0, 10)]);
-  }
+  for (let time = Math.ceil(start / step) * step; time <= end; time += step) found.push([time, tick(time, step)]);
   return found;
 }
 
@@ -135,5 +129,6 @@ async function earlier(deliverable, environment, signal) {
   const page = await get("before", { moment: at, deliverable, environment, limit: 20 }, { signal });
   return h("section", { class: "before", "aria-live": "polite" }, h("h2", {}, "What changed before ", h("time", { datetime: at }, moment(at))),
     about ? h("p", {}, h("a", { "data-go": "", href: address({ panel: "passport", ref: about, node: "" }) }, "Passport of what was chosen")) : null,
-    page.items.length ? h("div", { class: "card flush scroll", tabindex: 0, role: "region", "aria-label": "What changed before" }, list(page.items, "What changed before, the newest first")) : nothing("Nothing that is recorded changed before."));
+    about ? await suspects(about, signal) : null,
+    page.items.length ? list(page.items, "What changed before, the newest first") : nothing("Nothing that is recorded changed before."));
 }

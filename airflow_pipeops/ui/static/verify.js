@@ -2,7 +2,7 @@
 // and the ledger's checkpoint holds it and is signed.
 
 /** RFC 8785: names ordered by their UTF-16 units, numbers as ECMAScript writes them, which is what JSON.stringify does. */
-export function canonical(value) {
+function canonical(value) {
   if (Array.isArray(value)) return `[${value.map(canonical).join(",")}]`;
   if (value !== null && typeof value === "object") {
     return `{${Object.keys(value).sort().map((name) => `${JSON.stringify(name)}:${canonical(value[name])}`).join(",")}}`;
@@ -27,7 +27,7 @@ export async function hashes(id, content, outside = ["id"]) {
 }
 
 /** Walk up from a leaf of an RFC 6962 tree: the root that leaf, place, size and path lead to; null if they do not fit. */
-export async function rootOf(leaf, index, size, path) {
+async function rootOf(leaf, index, size, path) {
   let [node, last, hash] = [index, size - 1, leaf];
   if (index < 0 || index >= size) return null;
   for (const sibling of path) {
@@ -45,7 +45,7 @@ export async function rootOf(leaf, index, size, path) {
 }
 
 /** Read a checkpoint, a C2SP signed note: its origin, size, root, text and signatures. */
-export function readCheckpoint(note) {
+function readCheckpoint(note) {
   const [text, signed = ""] = note.split("\n\n");
   const [origin, size, root] = text.split("\n");
   const signatures = [...signed.matchAll(/^\u2014 (\S+) (\S+)$/gm)].map(([, name, value]) => ({ name, value: base64(value) }));
@@ -53,7 +53,7 @@ export function readCheckpoint(note) {
 }
 
 /** Whether a signature of the checkpoint is that of an Ed25519 key (32 bytes, Base64). */
-export async function signedBy(checkpoint, name, key) {
+async function signedBy(checkpoint, name, key) {
   const raw = base64(key);
   const id = (await sha256(concat(utf8(`${name}\n`), [1], raw))).slice(0, 4);
   const imported = await crypto.subtle.importKey("raw", raw, { name: "Ed25519" }, false, ["verify"]);

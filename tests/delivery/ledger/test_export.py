@@ -251,6 +251,23 @@ def test_a_name_is_no_formula_of_a_spreadsheet(ledger: Ledger, tmp_path: Path) -
         assert "'=cmd()" in file.read("index.csv").decode()
 
 
+@pytest.mark.parametrize("ident", [None, "", 7, "=cmd()", "\tx", "x" * 200, "\ud800", 'a,"b"\nc'])
+def test_an_event_with_whatever_id_is_as_it_was_signed(ledger: Ledger, tmp_path: Path, ident: object) -> None:
+    posted = entry(record(), 1, extra={"from_rest_api": True, "id": ident}, task=None)
+    index = Index.open(tmp_path / "index.db")
+    index.add(ledger.append([posted, entry(record("commit"), 2)], ledger.head()))
+    export(ledger, index, SIGNER, tmp_path / "x.zip", start="2026-01-01", end="2027-01-01")
+    index.close()
+    with zipfile.ZipFile(tmp_path / "x.zip") as file:
+        file.extractall(tmp_path / "unpacked")
+    assert verified(tmp_path / "unpacked", str(SIGNER.public)) == (
+        0,
+        f"2 entries, 1 to 2 of 2, 1 statements and\n0 proofs are as they were signed by {SIGNER.name}.\n",
+    )
+    with (tmp_path / "unpacked" / "index.csv").open(encoding="utf-8", newline="") as file:
+        assert [row["environment"] for row in csv.DictReader(file)] == ["", ""]
+
+
 def test_what_cannot_be_exported_is_said(ledger: Ledger, tmp_path: Path) -> None:
     index = Index.open(tmp_path / "index.db")
     with pytest.raises(InvalidInput, match="there is no key"):

@@ -108,7 +108,8 @@ def test_an_index_that_is_lost_or_of_another_ledger_is_made_anew(tmp_path, datab
     assert ingest(tmp_path) == 0
     assert rows(tmp_path, everything) == before
     index = Index.open(tmp_path / "index.db")
-    index.rebuild([entry(record(body={"other": n}), n, n) for n in range(1, 500)])
+    index.clear()
+    index.add(entry(record(body={"other": n}), n, n) for n in range(1, 500))
     index.close()
     assert ingest(tmp_path) == 0
     assert rows(tmp_path, everything) == before
@@ -176,7 +177,7 @@ def wait_for(holds: Any) -> bool:
 
 
 OURS = str(Path(ingest_module.__file__).parent)
-STORAGE = "base/storage.py"
+STORAGE = "base/files.py"
 
 
 def killed_after(tmp_path: Path, steps: int) -> bool:
@@ -234,6 +235,7 @@ def test_killed_at_any_step_nothing_is_lost_and_nothing_is_there_twice(tmp_path,
 
 
 @pytest.mark.nightly
+@pytest.mark.timeout(3600)  # seventy processes, one after the other, each traced line by line
 @pytest.mark.parametrize("seed", range(100, 104))
 def test_killed_two_hundred_times(tmp_path, database, seed) -> None:
     killed_again_and_again(tmp_path, database, 70, seed)

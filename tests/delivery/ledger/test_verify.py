@@ -266,6 +266,26 @@ def test_records_that_came_forged_or_by_hand_are_doubts_and_no_findings(ledger: 
     assert [f.seq for f in verify(ledger).findings] == [1]  # without a witness nobody can tell who did it
 
 
+@pytest.mark.parametrize("there", [10, 255, 256])
+def test_what_is_appended_meanwhile_was_not_removed(ledger: Ledger, tmp_path: Path, there: int) -> None:
+    index = Index.open(tmp_path / "index.db")
+    new = [entry(record(body={"n": n}), n) for n in range(1, there + 301)]
+    index.add(ledger.append(new[:there], ledger.head()))
+
+    def kept(seq: int) -> tuple[str, bytes] | None:
+        if seq == there + 1 and index.revision == there:
+            index.add(ledger.append(new[there:], ledger.head()))
+        return index.kept(seq)
+
+    assert verify(ledger, kept=kept).findings == ()
+    assert verify(ledger, kept=kept).size == there + 300
+    path = ledger.path("entries", (there + 299) // 256)
+    path.write_bytes(b"".join(line + b"\n" for line in path.read_bytes().splitlines()[:-1]))
+    (finding,) = verify(ledger, kept=kept).findings
+    assert (finding.seq, finding.what) == (there + 300, "it was removed")
+    index.close()
+
+
 def test_nothing_is_signed_that_contradicts_what_was_signed(kept) -> None:
     entries = events()
     entries[300] = entry(record(body={"n": "forged"}), 301)

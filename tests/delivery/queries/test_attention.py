@@ -9,7 +9,7 @@ import pytest
 
 from airflow_pipeops.delivery.queries.attention import agenda
 from airflow_pipeops.delivery.records import Record
-from tests.ledgers import entries, indexed, record
+from tests.ledgers import at, entries, indexed, record
 
 
 def told(tmp_path: Path, *records: Record, **asked: Any) -> list[tuple[str, str, str]]:
@@ -47,6 +47,74 @@ def test_a_gate_that_said_no_until_the_same_gate_says_yes(tmp_path: Path) -> Non
     assert told(tmp_path, bad, other, good) == []
 
 
+def test_a_no_until_a_yes_of_the_same_task_or_a_release_where_it_was_asked_about(tmp_path: Path) -> None:
+    def said(approved: bool, minutes: float, by: str = "ada") -> Record:
+        body = {"subject": "Release?", "approved": approved, "approved_by": by, "timed_out": not by}
+        return record("approval", body, environment="production", minutes=minutes, task="approve")
+
+    no, wanted = said(False, 1), [("rejected", "production", "0: ada said no: Release?")]
+    assert told(tmp_path, no) == wanted
+    assert told(tmp_path, no, release(2, environment="staging")) == wanted
+    assert told(tmp_path, no, said(True, 2)) == []
+    assert told(tmp_path, no, release(2)) == []
+    late = [("rejected", "production", "0: Nobody answered in time, which counts as a no: Release?")]
+    assert told(tmp_path, said(False, 1, "")) == late
+
+
+def test_a_no_whose_record_does_not_say_who_gave_it_is_nobodys_silence(tmp_path: Path) -> None:
+    body = {"subject": "Release?", "approved": False, "approved_by": ["ada", "bob"]}
+    no = record("approval", body, environment="production", minutes=1)
+    assert told(tmp_path, no) == [("rejected", "production", "0: Somebody said no: Release?")]
+
+
+def test_a_mapped_task_that_was_answered_with_a_yes_leaves_the_no_of_another(tmp_path: Path) -> None:
+    def said(approved: bool, number: int) -> Record:
+        source = {"dag": "dag", "run": "run", "task": "approve", "map_index": number}
+        return Record("approval", "delay-api", {"approved": approved}, at=at(number), source=source)
+
+    assert [need for need, _, _ in told(tmp_path, said(False, 0), said(True, 1))] == ["rejected"]
+
+
+def test_a_failed_task_until_it_makes_a_record_or_a_release_comes_where_it_failed(tmp_path: Path) -> None:
+    def failed(minutes: float, outcome: str = "refused", task: str = "gate") -> Record:
+        body = {"outcome": outcome, "reason": "too slow", "of": ["validation"], "found": [], "try": 1}
+        return record("failure", body, environment="production", minutes=minutes, task=task)
+
+    open_ = [("failed", "production", "0: gate said no: too slow")]
+    assert told(tmp_path, failed(1)) == open_
+    assert told(tmp_path, failed(1, "unknown")) == [("failed", "production", "0: gate failed: too slow")]
+    assert told(tmp_path, failed(1), release(2, environment="staging")) == open_
+    passed = record("validation", {"subject": "tests", "passed": True}, minutes=2, task="gate")
+    other = record("validation", {"subject": "tests", "passed": True}, minutes=3, task="another")
+    assert told(tmp_path, failed(1), other) == open_
+    assert told(tmp_path, failed(1), passed) == []
+    assert told(tmp_path, failed(1), release(2)) == []
+    assert told(tmp_path, failed(1), failed(2)) == [("failed", "production", "1: gate said no: too slow")]
+
+
+def test_a_task_that_works_elsewhere_does_not_answer_for_where_it_failed(tmp_path: Path) -> None:
+    def failed(minutes: float, environment: str) -> Record:
+        body = {"outcome": "refused", "reason": "slow", "of": ["change", "release"], "found": [], "try": 1}
+        return record("failure", body, environment=environment, minutes=minutes, task="sync")
+
+    def change(environment: str) -> Record:
+        return record("change", {"changed": True}, environment=environment, minutes=3, task="sync")
+
+    open_ = ("failed", "production", "0: sync said no: slow")
+    assert told(tmp_path, failed(1, "production"), change("staging")) == [open_]
+    assert told(tmp_path, failed(1, "production"), change("production")) == []
+    both = told(tmp_path, failed(1, "production"), failed(2, "staging"))
+    assert [where for _, where, _ in both] == ["production", "staging"]
+
+
+@pytest.mark.parametrize("of", [None, 5, "release", [None, {}, ["x"]], {"release": 1}], ids=str)
+def test_a_failure_that_does_not_say_what_it_would_have_made_is_told_all_the_same(
+    tmp_path: Path, of: object
+) -> None:
+    bad = record("failure", {"outcome": "failed", "reason": "down", "of": of}, minutes=1, task="gate")
+    assert [need for need, _, _ in told(tmp_path, bad)] == ["failed"]
+
+
 def test_of_tests_the_result_counts_and_not_how_many_passed(tmp_path: Path) -> None:
     bad = record(
         "validation", {"subject": "tests", "passed": 7, "failed": 1, "test-result": {"result": "FAILED"}}
@@ -67,6 +135,17 @@ def test_an_incident_until_it_was_answered(tmp_path: Path) -> None:
     elsewhere = release(3, environment="staging")
     assert told(tmp_path, bad, incident, elsewhere) == [("degraded", "production", "1: it crashes")]
     assert told(tmp_path, bad, incident, release(3, revision="good")) == []
+
+
+def test_a_remediation_that_was_handed_over(tmp_path: Path) -> None:
+    at = {"environment": "production"}
+    left = record("remediation", {"state": "handed_over", "reason": "it did not help"}, minutes=2, **at)
+    refused = record("remediation", {"state": "", "reason": "a person has it"}, minutes=3, **at)
+    asks = [("investigate", "production", "0: A remediation was handed over: it did not help")]
+    assert told(tmp_path, left, refused) == asks
+    assert told(tmp_path, left, record("remediation", {"state": "helped"}, minutes=4, **at)) == []
+    assert told(tmp_path, left, release(5, revision="good")) == []
+    assert told(tmp_path, left, release(5, environment="staging")) == asks
 
 
 def test_an_incident_that_was_written_down_after_it_was_over(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_pipeops.delivery.ledger.index import reader
 from airflow_pipeops.delivery.queries.figures import Deployment, Share, dora, model_figures, spread
-from airflow_pipeops.delivery.queries.gathering import Figures, deployments, figures
+from airflow_pipeops.delivery.queries.gathering import Figures, deployments, figures, retrains
 from airflow_pipeops.delivery.records import Record
 from airflow_pipeops.exceptions import InvalidInput
 from tests.ledgers import at, entries, indexed, record, sha
@@ -52,7 +53,7 @@ def test_nothing_is_said_of_nothing(tmp_path: Path) -> None:
         "lead_time": {"count": 0, "median": None, "p90": None}, "unknown_commits": 0,
         "recovery_time": {"count": 0, "median": None, "p90": None}, "unrecovered": 0,
         "change_fail_rate": {"count": 0, "of": 0, "value": None},
-        "rework_rate": {"count": 0, "of": 0, "value": None},
+        "rework_rate": {"count": 0, "of": 0, "value": None}, "never_live": 0,
     }  # fmt: skip
 
 
@@ -135,6 +136,74 @@ def test_parts_of_the_time_add_up(tmp_path: Path) -> None:
     assert one.parts[-1].end == END
 
 
+def failure(minutes: float, *parents: Record, task: str = "wait", **body: Any) -> Record:
+    told = {"outcome": "refused", "reason": "Degraded", "of": ["release"], "found": [], "try": 1, **body}
+    return record("failure", told, *parents, environment="production", minutes=minutes, task=task)
+
+
+def test_a_deployment_that_never_went_live_has_failed_and_its_revert_blames_no_other(tmp_path: Path) -> None:
+    bad = record("change", {"commit": "r2"}, environment="production", minutes=15)
+    undo = record("change", {"reverts": "r2"}, environment="production", minutes=30)
+    records = [release("r1", 10), bad, failure(20, bad), undo, release("r3", 40, undo)]
+    one = found(tmp_path, *records).dora
+    assert (one.deployments, one.never_live) == (2, 1)
+    assert (one.change_fail_rate, one.rework_rate) == (Share(1, 3), Share(1, 3))
+    assert (one.recovery_time.count, one.recovery_time.median, one.unrecovered) == (1, 20 * 60.0, 0)
+
+
+def test_a_revert_that_names_what_was_live_blames_that(tmp_path: Path) -> None:
+    undo = record("change", {"reverts": "r1"}, environment="production", minutes=30)
+    one = found(tmp_path, release("r1", 10), failure(20), undo, release("r3", 40, undo)).dora
+    assert one.change_fail_rate == Share(2, 3)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{"outcome": "unknown"}, {"outcome": "failed"}, {"of": ["validation"]}, {"of": ["release", "rollback"]}],
+    ids=str,
+)
+def test_a_failure_that_tells_nothing_of_a_deployment_counts_as_none(
+    tmp_path: Path, said: dict[str, Any]
+) -> None:
+    one = found(tmp_path, release("r1", 10), failure(20, **said)).dora
+    assert (one.deployments, one.never_live, one.change_fail_rate) == (1, 0, Share(0, 1))
+
+
+def test_a_wait_that_was_cleared_and_saw_the_release_was_late(tmp_path: Path) -> None:
+    live = record("release", {"revision": "r1"}, environment="production", minutes=30, task="wait")
+    one = found(tmp_path, failure(20), live).dora
+    assert (one.deployments, one.never_live, one.change_fail_rate) == (1, 0, Share(0, 1))
+
+
+def test_a_challenger_whose_gate_failed_is_among_those_that_were_rejected(tmp_path: Path) -> None:
+    model = record("model", {"name": "m", "version": 1}, minutes=1)
+    decision = record("decision", {"action": "retrain", "acts": True}, minutes=5)
+    said = [{"kind": "evaluation", "body": {"promote": False}}, {"kind": "evaluation"}, {"kind": "drift"}]
+    lost = failure(10, decision, of=["evaluation"], found=said)
+    one = found(tmp_path, model, decision, lost, record("evaluation", {"promote": True}, minutes=20)).model
+    assert one is not None
+    assert one.rejected == Share(1, 2)
+    (retrain,) = retrains(reader(tmp_path / "index.db"), "delay-api", "production", START, END)
+    assert retrain.outcome == "rejected"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "promote"), [("failed", True), ("refused", True), ("failed", False), ("unknown", False)]
+)
+def test_a_task_that_failed_promotes_nothing_and_rejects_by_its_no_alone(
+    tmp_path: Path, outcome: str, promote: bool
+) -> None:
+    model = record("model", {"name": "m", "version": 1}, minutes=1)
+    decision = record("decision", {"action": "retrain", "acts": True}, minutes=5)
+    said = [{"kind": "evaluation", "body": {"promote": promote}}]
+    lost = failure(10, decision, of=["evaluation"], outcome=outcome, found=said)
+    one = found(tmp_path, model, decision, lost).model
+    assert one is not None
+    assert one.rejected == Share(0, 0)
+    (retrain,) = retrains(reader(tmp_path / "index.db"), "delay-api", "production", START, END)
+    assert retrain.outcome == ""
+
+
 def test_a_time_that_ends_before_it_starts(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="the time ends at"):
         figures(ledger(tmp_path, commit("a", 1)), "delay-api", "production", END, START)
@@ -189,6 +258,7 @@ def deployed(draw: st.DrawFn) -> Deployment:
         failed,
         draw(st.booleans()),
         at(when + mended) if failed and mended else "",
+        draw(st.booleans()),
     )
 
 
@@ -196,11 +266,12 @@ def deployed(draw: st.DrawFn) -> Deployment:
 def test_the_figures_agree_with_a_plain_count(given: list[Deployment]) -> None:
     one = dora(given, START, END)
     within = [item for item in given if START <= item.at < END]
+    went = [item for item in within if item.live]
     leads = [
-        (int(item.record) - minutes) * 60 for item in within for minutes in map(_minutes, item.commits or ())
+        (int(item.record) - minutes) * 60 for item in went for minutes in map(_minutes, item.commits or ())
     ]
-    assert one.deployments == len(within)
-    assert one.per_week == len(within)
+    assert (one.deployments, one.never_live) == (len(went), len(within) - len(went))
+    assert one.per_week == len(went)
     assert (one.lead_time.count, one.lead_time.median) == (
         len(leads),
         statistics.median(leads) if leads else None,

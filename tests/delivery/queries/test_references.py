@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from airflow_pipeops.delivery.queries import tracing
 from airflow_pipeops.delivery.queries.differences import change, changed
+from airflow_pipeops.delivery.queries.history import history
 from airflow_pipeops.delivery.queries.live import live, matrix
 from airflow_pipeops.delivery.queries.references import reference, resolve, shipped
 from airflow_pipeops.delivery.records import Record
@@ -91,9 +93,16 @@ def test_what_is_not_there(ledger: sqlite3.Connection, asked: str, said: str) ->
         resolve(ledger, reference(asked))
 
 
-def test_a_time_that_is_none() -> None:
-    with pytest.raises(InvalidInput, match="REF is 'yesterday', which is no date and no time"):
-        reference("delay-api@production@yesterday")
+@pytest.mark.parametrize("when", ["yesterday", "0001-01-01T00:00+14:00", "9999-12-31T23:59-05:00"])
+def test_a_time_that_is_none(when: str) -> None:
+    with pytest.raises(InvalidInput, match=f"REF is '{re.escape(when)}', which is no date and no time"):
+        reference(f"delay-api@production@{when}")
+
+
+@pytest.mark.parametrize("after", ["x", "~", "~1", f"{at(1)}~x", f"{at(1)}~²", f"{at(1)}~{10**19}"])
+def test_a_page_that_no_page_leads_to(ledger: sqlite3.Connection, after: str) -> None:
+    with pytest.raises(InvalidInput, match="which no page has given"):
+        history(ledger, after=after)
 
 
 def test_the_start_of_several_names(tmp_path: Path) -> None:
