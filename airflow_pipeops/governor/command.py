@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -11,9 +10,10 @@ from typing import Any
 
 from airflow_pipeops.base.arguments import imported, mapping, not_empty, one_given
 from airflow_pipeops.base.documents import parsed
+from airflow_pipeops.delivery.commands.answers import WELL, shown
 from airflow_pipeops.delivery.events import Event, read_records
 from airflow_pipeops.delivery.records import Record
-from airflow_pipeops.exceptions import InvalidInput, PipeOpsError, Unreachable
+from airflow_pipeops.exceptions import InvalidInput, Unreachable
 from airflow_pipeops.governor.history import Observation, deduplicated
 from airflow_pipeops.governor.policy import RetrainPolicy
 from airflow_pipeops.governor.records import read_history
@@ -23,20 +23,15 @@ from airflow_pipeops.governor.replay import Step, replay, totals
 _EVENTS = 10_000
 
 
-def replay_command(args: Any) -> None:
-    """Run the command; what is wrong with its input ends it with one sentence and status 2."""
-    try:
-        policy = read_policy(args.policy)
-        history = _history(args.history, args.deliverable)
-        steps = replay(history, policy)
-    except PipeOpsError as error:
-        print(f"airflow pipeops replay: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    if args.json:
-        found = {"totals": totals(steps, policy), "policy": policy.to_json()}
-        print(json.dumps({**found, "steps": [step.to_json() for step in steps]}))
-    else:
+def replay_command(args: Any) -> int:
+    """Replay, and print what would have been decided."""
+    policy = read_policy(args.policy)
+    history = _history(args.history, args.deliverable)
+    steps = replay(history, policy)
+    found = {"totals": totals(steps, policy), "policy": policy.to_json()}
+    if not shown({**found, "steps": [step.to_json() for step in steps]}, "json" if args.json else ""):
         print(table(steps, policy))
+    return WELL
 
 
 def read_policy(given: str) -> RetrainPolicy:
@@ -45,19 +40,8 @@ def read_policy(given: str) -> RetrainPolicy:
     :return: the policy.
     :raises InvalidInput: if there is no such file or object, or it is no policy.
     """
-    path = Path(given)
-    if path.suffix in (".json", ".yaml", ".yml"):
-        import yaml
-
-        try:
-            found = yaml.safe_load(_text(path, "policy"))  # JSON is YAML
-        except yaml.YAMLError as error:
-            raise InvalidInput(
-                f"{given} is neither JSON nor YAML: {' '.join(str(error).split())}",
-                field="policy",
-                value=given,
-            ) from error
-        return RetrainPolicy.from_json(found)
+    if Path(given).suffix in (".json", ".yaml", ".yml"):
+        return RetrainPolicy.from_json(read_document(given, "policy"))
     found = imported(given, "policy")
     if not isinstance(found, RetrainPolicy):
         raise InvalidInput(
@@ -67,6 +51,26 @@ def read_policy(given: str) -> RetrainPolicy:
             remedy="Name a RetrainPolicy, or a .json or .yaml file.",
         )
     return found
+
+
+def read_document(given: str, field: str) -> Any:
+    """Read a JSON or YAML file.
+
+    :param given: its path.
+    :param field: of the error.
+    :return: what it holds.
+    :raises InvalidInput: if there is no such file, or it is neither.
+    """
+    import yaml
+
+    try:
+        return yaml.safe_load(_text(Path(given), field))  # JSON is YAML
+    except (yaml.YAMLError, RecursionError) as error:
+        raise InvalidInput(
+            f"{given} is neither JSON nor YAML: {' '.join(str(error).split())}",
+            field=field,
+            value=given,
+        ) from error
 
 
 def read_lines(lines: Iterable[str]) -> list[Observation]:

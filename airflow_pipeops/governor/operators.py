@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_pipeops.base.documents import parsed
+from airflow_pipeops.base.documents import number, parsed
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.governor import (
@@ -106,9 +106,14 @@ class RetrainGovernorOperator(DeliveryOperator):
         self.kill_switch = kill_switch
         self.left_out: list[str] = []
         if self.deliverable is not None:
-            self.outlets = [*self.outlets, self.deliverable.retrain]
+            self.outlets = list(dict.fromkeys([*self.outlets, self.deliverable.retrain]))
             read = [asset for asset in self._read() if asset not in self.inlets]
             self.inlets = [*self.inlets, *read]
+
+    @classmethod
+    def outlets_of(cls, arguments: Mapping[str, Any]) -> list[Asset]:
+        """Name the asset of a retrain, too."""
+        return [*super().outlets_of(arguments), *_retrains(arguments)]
 
     def _read(self) -> list[Asset]:
         """Return the assets from which the history is read: decisions, and what became of the retrains."""
@@ -118,13 +123,16 @@ class RetrainGovernorOperator(DeliveryOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Decide and record."""
+        from airflow_pipeops.base.configuration import switched_on
+
         with no_retry():
             now = datetime.now(timezone.utc)
             current = self.observed(context, now)
             known = self.past(context)
             late = self.arrived(known, now)
             past = [item for item in deduplicated([*known, *late]) if item.batch != current.batch]
-            decision = decide([*past, current], self.policy, now, killed=self.killed())
+            killed = switched_on(self.kill_switch)
+            decision = decide([*past, current], self.policy, now, killed=killed)
             if self.left_out:
                 told_so = f"{len(self.left_out)} records of the history cannot be read, and were left out."
                 decision = replace(decision, reasons=(*decision.reasons, told_so))
@@ -151,6 +159,7 @@ class RetrainGovernorOperator(DeliveryOperator):
     def recorded_policy(self) -> dict[str, Any]:
         """Return the policy as the record tells it: a thousand weights would not fit, those of what moved do."""
         policy = self.policy.to_json()
+        policy |= {"cooldown_batches": self.policy.dwell, "futile_memory": self.policy.memory}
         moved = self.drifted()
         return {**policy, "importance": {name: policy["importance"][name] for name in moved}}
 
@@ -235,15 +244,6 @@ class RetrainGovernorOperator(DeliveryOperator):
             self.log.warning("Left out of the history: %s", why)
         return found
 
-    def killed(self) -> bool:
-        """Whether the kill switch is on. A Variable that is not there is off; one that cannot be read is an error."""
-        if not self.kill_switch:
-            return False
-        from airflow.sdk import Variable
-
-        value = str(Variable.get(self.kill_switch, default="") or "")
-        return value.strip().lower() not in ("", "0", "false", "no", "off")
-
 
 def _observations(given: Any) -> list[Observation]:
     """Read a history that was given.
@@ -265,10 +265,10 @@ def _observations(given: Any) -> list[Observation]:
             raise bad(f"is no JSON: {error}") from error
     if not isinstance(given, (list, tuple)):
         raise bad(f"is no list, but of type {type(given).__name__}")
-    for number, item in enumerate(given, 1):
+    for place, item in enumerate(given, 1):
         if not isinstance(item, (Observation, Mapping)):
             raise bad(
-                f"holds as its entry {number} no observation, but something of type {type(item).__name__}"
+                f"holds as its entry {place} no observation, but something of type {type(item).__name__}"
             )
     return [item if isinstance(item, Observation) else Observation.from_json(item) for item in given]
 
@@ -296,7 +296,12 @@ class ApprovedRetrainOperator(DeliveryOperator):
                 field="deliverable",
                 remedy="Pass deliverable=Deliverable(...).",
             )
-        self.outlets = [*self.outlets, self.deliverable.retrain]
+        self.outlets = list(dict.fromkeys([*self.outlets, self.deliverable.retrain]))
+
+    @classmethod
+    def outlets_of(cls, arguments: Mapping[str, Any]) -> list[Asset]:
+        """Name the asset of a retrain, too."""
+        return [*super().outlets_of(arguments), *_retrains(arguments)]
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Emit the decision anew, as approved."""
@@ -315,6 +320,11 @@ class ApprovedRetrainOperator(DeliveryOperator):
             parents = [given["record_id"]] if given.get("record_id") else []
             record = self.emit(context, "decision", approved, parents=parents, asset=self.deliverable.retrain)
         return {**approved, "record_id": record}
+
+
+def _retrains(arguments: Mapping[str, Any]) -> list[Asset]:
+    deliverable = arguments.get("deliverable")
+    return [] if deliverable is None else [deliverable.retrain]
 
 
 def _mapping(value: Any, field: str) -> Mapping[str, Any]:
@@ -347,17 +357,17 @@ def _performance(given: Any, field: str) -> dict[str, Any]:
     found = _mapping(given, field)
     figures: dict[str, Any] = {}
     for name, aliases in _FIGURES.items():
-        number = next((found[alias] for alias in aliases if found.get(alias) is not None), None)
-        if number is None:
+        said = next((found[alias] for alias in aliases if found.get(alias) is not None), None)
+        if said is None:
             continue
-        if isinstance(number, bool) or not isinstance(number, (int, float)) or number - number != 0:
+        if (figure := number(said)) is None:
             raise InvalidInput(
                 f"{field} holds something that is no finite number",
                 field=field,
-                value=str(number) if isinstance(number, float) else type(number).__name__,
+                value=str(said) if isinstance(said, float) else type(said).__name__,
                 remedy='Pass a number, or {"value": number, "reference": number}.',
             )
-        figures[name] = int(number) if name == "rows" else float(number)
+        figures[name] = int(said) if name == "rows" else figure
     return _read_further(figures, found)
 
 

@@ -19,6 +19,50 @@ PROPOSE: Final = "propose"
 ACT: Final = "act"
 MODES: tuple[Mode, ...] = (OBSERVE, PROPOSE, ACT)
 
+#: Batches, where no delay is stated: right where labels are there at once and batches are of months.
+_COOLDOWN, _MEMORY = 2, 12
+#: So many times both delays is a retrain that did not help remembered: else it is forgiven before a second can fail, too.
+_TIMES = 10
+
+
+def least_cooldown(label_delay: int, release: int) -> int:
+    """Return the batches after a retrain whose labels are of the model before, or of nothing yet.
+
+    :param label_delay: batches that come before the labels of one are there.
+    :param release: batches that come between a decision to retrain and the release.
+    :return: both together.
+    """
+    return label_delay + release
+
+
+def least_memory(label_delay: int, release: int) -> int:
+    """Return the batches for which a retrain that did not help should be remembered, as docs/stability.md measures it.
+
+    :param label_delay: batches that come before the labels of one are there.
+    :param release: batches that come between a decision to retrain and the release.
+    :return: ten times the delays.
+    """
+    return _TIMES * least_cooldown(label_delay, release)
+
+
+def too_short(policy: RetrainPolicy, label_delay: int, release: int) -> str:
+    """Say what is wrong with a cooldown that ends before the first labels of the model that was retrained are there.
+
+    A cooldown by time (``cooldown``) may be as long; nobody can tell how many batches that are, so nothing is said then.
+
+    :param policy: with the cooldown.
+    :param label_delay: batches that come before the labels of one are there.
+    :param release: batches that come between a decision to retrain and the release.
+    :return: it in words; empty where it is long enough.
+    """
+    least = least_cooldown(label_delay, release)
+    if policy.cooldown or policy.dwell >= least:
+        return ""
+    return (
+        f"of the retrain policy is {policy.dwell}, and labels ({label_delay}) and a release ({release}) take {least} "
+        "batches: it would retrain for what the model before has lost"
+    )
+
 
 @dataclass(frozen=True)
 class RetrainPolicy(JsonForm):
@@ -30,7 +74,8 @@ class RetrainPolicy(JsonForm):
     :param k: number of batches, of the last ``n`` measured ones, that must be below.
     :param n: number of measured batches looked at.
     :param min_batches: number of measured batches needed at all, after the last retrain.
-    :param cooldown_batches: number of batches after a retrain in which nothing can retrain.
+    :param cooldown_batches: number of batches after a retrain in which nothing can retrain. By default it follows the
+        delays (:func:`least_cooldown`), and is two where none is stated.
     :param cooldown: time after a retrain in which nothing can retrain.
     :param drift_share: from this share on, columns are said to have moved. It is told, and never retrains.
     :param higher_is_better: false for an error.
@@ -47,7 +92,8 @@ class RetrainPolicy(JsonForm):
     :param budget_window: see ``budget``.
     :param max_futile: limit of retrains in a row that did not help; at it somebody must look instead of a further one.
         Each of them before asks for one more batch of evidence.
-    :param futile_memory: number of batches after which a retrain that did not help is forgiven.
+    :param futile_memory: number of batches after which a retrain that did not help is forgiven. By default it follows the
+        delays (:func:`least_memory`), and is 12 where none is stated.
     :param rollback_drop: the model before must be better by more than this in k of n batches for a rollback; ``None``:
         never.
     :param retrain_cost: what a retrain costs, all in; given, it must be earned. In the unit of ``value``.
@@ -59,6 +105,8 @@ class RetrainPolicy(JsonForm):
         part of it is a hard batch, which no model masters.
     :param decay: loss of the metric for each batch of the model's age, from a backtest on the reference history.
     :param confidence: number of its standard errors that a loss must be above to count.
+    :param label_delay_batches: number of batches that come before the labels of one are there.
+    :param release_batches: number of batches that come between a decision to retrain and the release.
     :raises InvalidInput: for numbers that make no sense.
     """
 
@@ -67,7 +115,7 @@ class RetrainPolicy(JsonForm):
     k: int = 2
     n: int = 3
     min_batches: int = 2
-    cooldown_batches: int = 2
+    cooldown_batches: int | None = None
     cooldown: timedelta = timedelta(0)
     drift_share: float = 0.5
     higher_is_better: bool = True
@@ -80,7 +128,7 @@ class RetrainPolicy(JsonForm):
     budget: int | None = None
     budget_window: timedelta = timedelta(days=365)
     max_futile: int = 2
-    futile_memory: int = 12
+    futile_memory: int | None = None
     rollback_drop: float | None = 0.02
     retrain_cost: float | None = None
     value: float = 1.0
@@ -89,6 +137,8 @@ class RetrainPolicy(JsonForm):
     recovery: float = 0.5
     decay: float | None = None
     confidence: float = 1.0
+    label_delay_batches: int = 0
+    release_batches: int = 0
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -105,13 +155,21 @@ class RetrainPolicy(JsonForm):
                     value=getattr(self, name),
                     remedy="Use 1 <= k <= n, shares from 0 to 1, no negative numbers, and the words that are documented.",
                 )
+        short = too_short(self, self.label_delay_batches, self.release_batches)
+        if short:
+            raise InvalidInput(
+                f"cooldown_batches {short}",
+                field="cooldown_batches",
+                value=self.cooldown_batches,
+                remedy="Leave cooldown_batches out: it follows label_delay_batches and release_batches.",
+            )
 
     def _checks(self) -> dict[str, bool]:
         return {
             "k": 1 <= self.k <= self.n,
             "max_drop": self.max_drop >= 0,
             "min_batches": self.min_batches >= 1,
-            "cooldown_batches": self.cooldown_batches >= 0,
+            "cooldown_batches": self.cooldown_batches is None or self.cooldown_batches >= 0,
             "cooldown": self.cooldown >= timedelta(0),
             "drift_share": 0 <= self.drift_share <= 1,
             "mode": self.mode in MODES,
@@ -121,7 +179,7 @@ class RetrainPolicy(JsonForm):
             "budget": self.budget is None or self.budget >= 0,
             "budget_window": self.budget_window > timedelta(0),
             "max_futile": self.max_futile >= 1,
-            "futile_memory": self.futile_memory >= 1,
+            "futile_memory": self.futile_memory is None or self.futile_memory >= 1,
             "rollback_drop": self.rollback_drop is None or self.rollback_drop >= 0,
             "retrain_cost": self.retrain_cost is None or self.retrain_cost >= 0,
             "value": self.value > 0,
@@ -129,7 +187,23 @@ class RetrainPolicy(JsonForm):
             "horizon": self.horizon is None or self.horizon > 0,
             "recovery": 0 <= self.recovery <= 1,
             "confidence": self.confidence >= 0,
+            "label_delay_batches": self.label_delay_batches >= 0,
+            "release_batches": self.release_batches >= 0,
         }
+
+    @property
+    def dwell(self) -> int:
+        """Batches after a retrain in which nothing can retrain."""
+        if self.cooldown_batches is not None:
+            return self.cooldown_batches
+        return max(_COOLDOWN, least_cooldown(self.label_delay_batches, self.release_batches))
+
+    @property
+    def memory(self) -> int:
+        """Batches after which a retrain that did not help is forgiven."""
+        if self.futile_memory is not None:
+            return self.futile_memory
+        return max(_MEMORY, least_memory(self.label_delay_batches, self.release_batches))
 
     @property
     def clear(self) -> float:

@@ -96,8 +96,8 @@ def _cooldown(look: Look) -> Ruled | None:
     if last is None or not look.due:
         return None
     batches = len(look.since) + 1
-    if batches <= policy.cooldown_batches:
-        text = f"batch {batches} of the {policy.cooldown_batches} that follow the {last.action} after {last.batch}"
+    if batches <= policy.dwell:
+        text = f"batch {batches} of the {policy.dwell} that follow the {last.action} after {last.batch}"
     elif policy.cooldown and look.now - last.when < policy.cooldown:
         passed = look.now - last.when
         text = (

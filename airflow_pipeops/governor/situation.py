@@ -53,7 +53,7 @@ class Look:
     @cached_property
     def futile(self) -> int:
         """The number of last retrains in a row that did not help; what is long past is forgiven."""
-        oldest = len(self.past) - self.policy.futile_memory
+        oldest = len(self.past) - self.policy.memory
         count = 0
         for number, won in reversed(helped(self.past, self.policy)):
             if won or number < oldest:

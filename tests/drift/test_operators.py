@@ -327,7 +327,7 @@ def test_a_gate_stays_shut_where_nobody_can_tell(
     )
     with pytest.raises(AirflowFailException, match=rf"PerformanceDropped: nobody can tell .*\({why}\)"):
         gate.execute(context)
-    assert not gate._emitted
+    assert not gate.emitted
 
 
 @pytest.mark.parametrize("label", [0, "on time"])

@@ -8,12 +8,11 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from airflow_pipeops.exceptions import InvalidInput
-from airflow_pipeops.governor.command import read_lines, read_policy, replay_command
+from airflow_pipeops.governor.command import read_lines, read_policy
 
 HISTORY = [
     {
@@ -57,6 +56,14 @@ def replay(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return run(home, "-m", "airflow", "pipeops", "replay", *arguments)
 
 
+def replay_here(*arguments: str) -> None:
+    """Run what the real command runs, by the real parser, in this process."""
+    from airflow.cli.cli_parser import get_parser
+
+    args = get_parser().parse_args(["pipeops", "replay", *arguments])
+    args.func(args)
+
+
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[str, str]:
     policy, history = tmp_path / "policy.yaml", tmp_path / "history.jsonl"
@@ -81,7 +88,7 @@ def test_a_table_with_reasons_and_totals(home: Path, files: tuple[str, str]) -> 
 def test_json_from_standard_input(files: tuple[str, str], monkeypatch, capsys) -> None:
     lines = [json.dumps({"observation": line, "action": "hold"}) for line in HISTORY]
     monkeypatch.setattr("sys.stdin", lines)
-    replay_command(SimpleNamespace(policy=files[0], history="-", deliverable=None, json=True))
+    replay_here(files[0], "--history", "-", "--json")
     found = json.loads(capsys.readouterr().out)
     assert found["totals"] == {
         "batches": 3, "hold": 1, "retrain": 1, "investigate": 1, "rollback": 0, "differ": 1, "cost": 0.03
@@ -102,9 +109,9 @@ WRONG = [
 @pytest.mark.parametrize(("given", "text"), WRONG)
 def test_each_wrong_argument_is_named(given: dict, text: str, files: tuple[str, str], capsys) -> None:
     given = {name: value.format(policy=files[0]) for name, value in given.items()}
-    arguments = {"policy": files[0], "history": None, "deliverable": None, "json": False, **given}
+    policy = given.pop("policy", files[0])
     with pytest.raises(SystemExit) as ended:
-        replay_command(SimpleNamespace(**arguments))
+        replay_here(policy, *(word for name, value in given.items() for word in (f"--{name}", value)))
     assert ended.value.code == 2
     told = capsys.readouterr().err
     assert text in told
@@ -152,7 +159,7 @@ def test_decisions_in_a_dag_and_their_replay(database: Path, files: tuple[str, s
     assert [item["rule"] for item in found] == ["evidence", "consequence", "evidence"]
     assert events(database, "act") == {"decision": 2, "retrain": 1}
     ran = replay(database, files[0], "--deliverable", "late-flights-act", "--json")
-    replayed = json.loads(ran.stdout.splitlines()[-1])
+    replayed = json.loads(ran.stdout)
     assert replayed["totals"]["batches"] == 3
     assert [step["recorded"] for step in replayed["steps"]] == [item["action"] for item in found]
 

@@ -18,6 +18,7 @@ from airflow_pipeops.governor import (
     decided,
     deduplicated,
 )
+from airflow_pipeops.governor.policy import too_short
 
 START = datetime(2013, 3, 1, tzinfo=timezone.utc)
 POLICY = RetrainPolicy(target=0.70, max_drop=0.02, k=2, n=3, min_batches=2, cooldown_batches=2)
@@ -134,6 +135,35 @@ def test_json_round_trip() -> None:
 def test_senseless_policies_are_refused(numbers: dict[str, float]) -> None:
     with pytest.raises(InvalidInput, match="out of range"):
         RetrainPolicy(**numbers)
+
+
+def test_what_is_not_given_follows_the_delays_that_are_stated() -> None:
+    unstated, daily = RetrainPolicy(), RetrainPolicy(label_delay_batches=7, release_batches=2)
+    assert (unstated.dwell, unstated.memory) == (2, 12)
+    assert (daily.dwell, daily.memory) == (9, 90)
+    assert RetrainPolicy.from_json(daily.to_json()) == daily
+    assert replace(daily, label_delay_batches=28).dwell == 30
+    assert RetrainPolicy(label_delay_batches=1).dwell == 2  # never less than without
+    assert replace(daily, cooldown_batches=20, futile_memory=30).memory == 30
+
+
+def test_a_cooldown_that_ends_before_the_labels_are_there_is_refused_by_name() -> None:
+    with pytest.raises(
+        InvalidInput, match=r"cooldown_batches .* is 8, and labels \(7\) and a release \(2\)"
+    ) as caught:
+        RetrainPolicy(cooldown_batches=8, label_delay_batches=7, release_batches=2)
+    assert caught.value.field == "cooldown_batches"
+    RetrainPolicy(cooldown_batches=9, label_delay_batches=7, release_batches=2)
+    # A time may be as long as the batches are: nobody can tell.
+    RetrainPolicy(cooldown_batches=0, cooldown=timedelta(days=9), label_delay_batches=7)
+    assert too_short(RetrainPolicy(), 7, 2).startswith("of the retrain policy is 2")
+    assert too_short(RetrainPolicy(label_delay_batches=7, release_batches=2), 7, 2) == ""
+
+
+def test_the_default_holds_until_labels_of_the_new_model_can_be_there() -> None:
+    daily = replace(POLICY, cooldown_batches=None, label_delay_batches=7, release_batches=2)
+    found = actions([0.6] * 14, daily)
+    assert [place for place, action in enumerate(found) if action == "retrain"] == [1, 11]
 
 
 def test_bad_input() -> None:

@@ -55,6 +55,10 @@ def test_a_decision_to_retrain_is_an_event_of_its_own(context: dict) -> None:
     assert record.kind == "decision"
     assert record.body["observation"]["action"] == "retrain"
     assert record.body["policy"]["max_drop"] == 0.02
+    assert (
+        record.body["policy"]["cooldown_batches"] == 2
+    )  # the number that counted, and not that none was given
+    assert record.body["policy"]["futile_memory"] == 12
 
 
 def test_hold_is_a_decision_and_starts_nothing(context: dict) -> None:
@@ -131,7 +135,15 @@ def test_deciding_again_about_a_batch_decides_the_same(context: dict) -> None:
     assert found["action"] == "retrain"
 
 
-@pytest.mark.parametrize("wrong", [{"performance": {"value": "good"}}, {"quality": "yes"}, {"drift": [1]}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"performance": {"value": "good"}},
+        {"performance": {"value": 10**400}},
+        {"quality": "yes"},
+        {"drift": [1]},
+    ],
+)
 def test_wrong_values_are_refused(wrong: dict, context: dict) -> None:
     with pytest.raises(AirflowFailException, match=f"InvalidInput: {next(iter(wrong))}"):
         govern(context, history=[], **wrong)

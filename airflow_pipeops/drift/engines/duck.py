@@ -6,7 +6,7 @@ import os
 import re
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ from airflow_pipeops.exceptions import InvalidInput, MissingExtra, NotFound, Pip
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 #: What DuckDB may take for itself. The process needs some 110 MB besides, of Python, NumPy and DuckDB's own code.
 MEMORY_LIMIT = "96MB"
@@ -320,6 +321,19 @@ class DuckSide:
         except Exception as error:
             raise self._error(error) from error
         return exact(table)
+
+    def batches(self, sql: str, columns: Sequence[str], size: int) -> Iterator[pa.RecordBatch]:
+        """Run a query; give its rows as they come, in the order of the files."""
+        try:
+            found = self._running.sql(sql)
+            # DuckDB 1 has another name for it.
+            read = found.to_arrow_reader if hasattr(found, "to_arrow_reader") else found.fetch_arrow_reader
+            reader = read(size)
+            yield from (batch.rename_columns(list(columns)) for batch in reader)
+        except GeneratorExit:
+            raise
+        except Exception as error:
+            raise self._error(error) from error
 
     def _execute(self, sql: str) -> Any:
         try:

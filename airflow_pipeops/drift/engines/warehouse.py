@@ -8,8 +8,10 @@ import random
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from airflow_pipeops.base.arguments import not_empty
 from airflow_pipeops.drift.columns import Column, Unmeasured
@@ -21,6 +23,7 @@ from airflow_pipeops.exceptions import AccessDenied, InvalidInput, PipeOpsError,
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 #: Attempts of one query, and the seconds before the second; each pause is twice as long, and of random length.
 ATTEMPTS = 3
@@ -109,6 +112,27 @@ class Warehouse:
         found, description = self._run(sql)
         return frame_of([str(item[0]) for item in description], found)
 
+    def batches(self, sql: str, columns: Sequence[str], size: int) -> Iterator[pa.RecordBatch]:
+        """Run a query; give its rows as they come. It is not begun anew in the middle: whoever reads begins again."""
+        import pyarrow as pa
+
+        try:
+            # psycopg reads a whole result into memory, unless the server keeps it.
+            with contextlib.closing(self._opened("pipeops_rows")) as cursor:
+                with self._deadline():
+                    cursor.execute(sql)
+                while found := self._fetched(cursor, size):
+                    arrays = [_array(values) for values in zip(*map(tuple, found), strict=True)]
+                    yield pa.RecordBatch.from_arrays(arrays, names=list(columns))
+        except (GeneratorExit, PipeOpsError):
+            raise
+        except Exception as error:
+            raise self._error(error) from error
+
+    def _fetched(self, cursor: Any, size: int) -> list[Any]:
+        with self._deadline():
+            return list(cursor.fetchmany(size))
+
     def _run(self, sql: str) -> tuple[list[tuple[Any, ...]], Any]:
         """Run a query that only reads, again over a new connection where the old one broke."""
         pause = FIRST_PAUSE
@@ -129,14 +153,22 @@ class Warehouse:
         raise AssertionError("unreachable")
 
     def _once(self, sql: str) -> tuple[list[tuple[Any, ...]], Any]:
-        with self._lock:
-            if self._connection is None:
-                self._connection = self._hook.get_conn()
-            cursor = self._cursor = self._connection.cursor()
-        with contextlib.closing(cursor), self._deadline():
+        with contextlib.closing(self._opened()) as cursor, self._deadline():
             # Without parameters: a percent sign in a name or a query is one.
             cursor.execute(sql)
             return [tuple(row) for row in cursor.fetchall()], cursor.description
+
+    def _opened(self, kept_as: str = "") -> Any:
+        """Return a cursor; where the driver knows such, one whose result the server keeps under a name."""
+        with self._lock:
+            if self._connection is None:
+                self._connection = self._hook.get_conn()
+            knows = type(self._connection).__module__.startswith(
+                "psycopg"
+            )  # or psycopg2, by what Airflow has
+            named = [kept_as] if kept_as and knows else []
+            self._cursor = self._connection.cursor(*named)
+            return self._cursor
 
     @contextlib.contextmanager
     def _deadline(self) -> Iterator[None]:
@@ -266,6 +298,18 @@ def _of_connection(connection: Any, kind: str) -> Any:
 
         return BigQueryHook(gcp_conn_id=connection.conn_id, use_legacy_sql=False)
     return connection.get_hook(hook_params=parameters)
+
+
+def _array(values: Sequence[Any]) -> pa.Array:
+    """Make a column; what Arrow would give another type by the values beside it (decimals), or as bytes, becomes text."""
+    import pyarrow as pa
+
+    if {Decimal, UUID} & set(map(type, values)):
+        values = [
+            format(value, "f") if isinstance(value, Decimal) else None if value is None else str(value)
+            for value in values
+        ]
+    return pa.array(values)
 
 
 def _type_name(code: Any) -> str:
