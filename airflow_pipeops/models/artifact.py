@@ -36,6 +36,7 @@ class Manifest:
     :param versions: of the libraries it was trained with.
     :param time_column: column that orders its rows in time, if stated.
     :param trained_until: the latest time among the rows that it learned from, as that column has it.
+    :param feature_set: ``{path, digest}`` of the code that makes its features, if stated: who serves it must carry that.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Manifest:
     versions: Mapping[str, str] = field(default_factory=dict)
     time_column: str | None = None
     trained_until: str | None = None
+    feature_set: Mapping[str, str] | None = None
 
     def to_bytes(self) -> bytes:
         """Return canonical JSON; the order of the features is kept as a list."""

@@ -22,13 +22,14 @@ def judge(
     guards: Sequence[Gain] = (),
     slices: Mapping[str, Gain] | None = None,
     challengers: int = 1,
+    uses: int = 1,
     invalid: str = "",
     higher_is_better: bool = True,
 ) -> Decision:
     """Judge a challenger on held-out data.
 
-    First match wins: worse than the floor, or not known to be no worse, reject; no champion, promote; else what
-    :func:`~airflow_pipeops.models.paired.decision.decide` says of the gain.
+    First match wins: worse than the floor, or not known to be no worse, reject; no champion, promote, unless a floor was
+    held against rows that tell nothing; else what :func:`~airflow_pipeops.models.paired.decision.decide` says of the gain.
 
     :param challenger: the challenger's metric.
     :param gain: over the champion on the same rows, or ``None`` while there is none.
@@ -51,10 +52,15 @@ def judge(
     if floor is not None and (short := _short_of(floor, challenger, level, doubt, higher_is_better)):
         outcome, why = short
         return Decision(outcome, False, f"The challenger's {challenger:.4f} {why}.", alpha=policy.alpha)
+    if gain is None and floor is not None and invalid:
+        why = f"No floor can be held against these rows: {invalid}."
+        return Decision("invalid", False, why, alpha=policy.alpha)
     if gain is None:
         why = f"There is no champion yet; the challenger reaches {challenger:.4f}."
         return Decision("better", True, why, alpha=policy.alpha)
-    return decide(gain, policy, guards=guards, slices=slices, challengers=challengers, invalid=invalid)
+    return decide(
+        gain, policy, guards=guards, slices=slices, challengers=challengers, uses=uses, invalid=invalid
+    )
 
 
 def _short_of(

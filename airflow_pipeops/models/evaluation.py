@@ -2,7 +2,8 @@
 
 The interval is the gain, give or take the bootstrap's standard error times a quantile of Student's t. A bootstrap cannot
 know what a label of which it has seen three rows looks like elsewhere, and its error is too small by just that: so the
-degrees of freedom are those of the rarer label, and where it has fewer than :data:`MIN_RARER` rows there is no interval.
+degrees of freedom are those of the rarest label, and where it has fewer than
+:data:`~airflow_pipeops.models.paired.gain.MIN_UNITS` rows there is no interval.
 
 Rows that move together, as those of one day do, are fewer than they look. With a ``cluster`` column whole clusters are
 drawn, and the degrees of freedom are at most those of the clusters.
@@ -12,12 +13,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.exceptions import InvalidInput
+from airflow_pipeops.models.paired.comparison import Compared
 from airflow_pipeops.models.paired.gain import Gain
-from airflow_pipeops.models.paired.units import by_column
+from airflow_pipeops.models.paired.units import Units, of_columns, too_few
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,31 +30,7 @@ Scorer = Callable[[Any, "pd.DataFrame"], float]
 #: Resampling more rows than this narrows the interval by less than it costs in time.
 MAX_ROWS = 20_000
 
-#: With fewer rows of the rarer label nothing is said about a gain.
-MIN_RARER = 10
-
-#: With fewer clusters nothing is said about anything.
-MIN_CLUSTERS = 10
-
 _CONFIDENCE = 0.95
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What was measured.
-
-    :param challenger: the scorer's number of the challenger.
-    :param gain: over the champion; ``None`` without one.
-    :param rows: that both were scored on.
-    :param doubt: why nobody can tell, in plain words.
-    :param level: 95 % interval of the challenger's own number; ``None`` where it was not asked for, or nobody can tell.
-    """
-
-    challenger: float
-    gain: Gain | None
-    rows: int
-    doubt: str = ""
-    level: tuple[float, float] | None = None
 
 
 def compare(
@@ -68,13 +46,13 @@ def compare(
     higher_is_better: bool = True,
     rounds: int = 200,
     seed: int = 0,
-) -> Comparison:
+) -> Compared:
     """Score both models on the same rows, and both again on each of ``rounds`` resamples of those rows.
 
     :param scorer: ``scorer(model, frame) -> float``; it may call ``predict`` and ``predict_proba`` of the model, on rows
         that it has sorted, filtered or numbered anew, as long as they are the same for both models.
     :param metric: name of what the scorer measures.
-    :param target: name of the label's column, by which the rows of the rarer label are counted.
+    :param target: name of the label's column, by which the rows of the rarest label are counted.
     :param cluster: name of a column whose equal values mark rows that move together; of times, those of one day do.
     :param level: also find the interval of the challenger's own number, which a floor is held against.
     :return: both numbers, and the interval of the gain.
@@ -88,24 +66,24 @@ def compare(
     value = new.scored(scorer, frame)
     random = np.random.default_rng(seed)
     pool = random.permutation(len(frame))[:MAX_ROWS]
-    clusters = _clusters(frame, pool, cluster)
+    units = of_columns(frame, cluster).part(pool)
     old, gain = None, None
     if champion is not None:
         old = _Remembering(champion)
         other = old.scored(scorer, frame)
         _check_paired(new, old)
         turned = (value - other) * (1 if higher_is_better else -1)
-        units = len(pool) if clusters is None else len(clusters)
-        gain = Gain(metric, value, other, turned, None, 0, len(frame), units, cluster or "")
+        gain = Gain(metric, value, other, turned, None, 0, len(frame), units.count, units.name)
     elif not level:
-        return Comparison(value, None, len(frame))
+        return Compared(value, None)
 
-    def unsure(doubt: str) -> Comparison:
-        return Comparison(value, gain and replace(gain, doubt=doubt), len(frame), doubt)
+    def unsure(doubt: str) -> Compared:
+        return Compared(value, None, gain and replace(gain, doubt=doubt), doubt=doubt)
 
-    rarer = _rarer(challenger, frame.iloc[pool], target)
-    if doubt := _too_few(rarer, pool, clusters, cluster):
+    rarest = _rarest(challenger, frame.iloc[pool], target)
+    if doubt := too_few(units, rarest):
         return unsure(doubt)
+    clusters = _clusters(pool, units)
     values, others = [], []
     for _ in range(rounds):
         sample = frame.iloc[_drawn(random, pool, clusters)]
@@ -120,14 +98,14 @@ def compare(
             )
         if old is not None:
             _check_paired(new, old)
-    rows = rarer if clusters is None else min(rarer, len(clusters))
+    rows = min(rarest, units.count)
     if gain is not None:
         gain = replace(
             gain, error=_error(np.std(np.subtract(values, others), ddof=1), rows), degrees=rows - 1
         )
     found = _level(value, float(np.std(values, ddof=1)), rows) if level else None
     doubt = "all resamples have the same number" if level and found is None else ""
-    return Comparison(value, gain, len(frame), doubt, found)
+    return Compared(value, found, gain, doubt=doubt)
 
 
 def _error(spread: Any, rows: int) -> float:
@@ -154,33 +132,14 @@ def _level(value: float, error: float, rows: int) -> tuple[float, float] | None:
     return min(low, least), max(high, most)
 
 
-def _clusters(frame: pd.DataFrame, pool: Any, column: str | None) -> list[Any] | None:
-    """Return the rows of each cluster; ``None`` where each row stands for itself."""
+def _clusters(pool: Any, units: Units) -> list[Any] | None:
+    """Return the rows of each unit; ``None`` where each row stands for itself."""
     import numpy as np
 
-    if column is None:
+    if not units.name:
         return None
-    if column not in frame.columns:
-        raise InvalidInput(
-            f"the data lack the column {column!r}",
-            field="cluster",
-            value=column,
-            remedy="Name a column of the held-out data, such as the day.",
-        )
-    numbers = by_column(frame[column], column).codes[pool]
-    order = np.argsort(numbers, kind="stable")
-    return np.split(pool[order], np.flatnonzero(np.diff(numbers[order])) + 1)
-
-
-def _too_few(rarer: int, pool: Any, clusters: list[Any] | None, column: str | None) -> str:
-    """Say why so few rows or clusters tell nothing; empty where they are enough."""
-    if rarer < MIN_RARER:
-        of_a_label = " of the rarer label" if rarer < len(pool) else ""
-        return f"{rarer} rows{of_a_label} among the {len(pool)} compared are too few, at least {MIN_RARER} are needed"
-    if clusters is not None and len(clusters) < MIN_CLUSTERS:
-        few = f"{len(clusters)} values of {column!r}, whose rows move together, are too few"
-        return f"{few}, at least {MIN_CLUSTERS} are needed"
-    return ""
+    order = np.argsort(units.codes, kind="stable")
+    return np.split(pool[order], np.flatnonzero(np.diff(units.codes[order])) + 1)
 
 
 def _drawn(random: Any, pool: Any, clusters: list[Any] | None) -> Any:
@@ -192,8 +151,8 @@ def _drawn(random: Any, pool: Any, clusters: list[Any] | None) -> Any:
     return np.concatenate([clusters[one] for one in random.integers(len(clusters), size=len(clusters))])
 
 
-def _rarer(model: Any, frame: pd.DataFrame, target: str | None) -> int:
-    """Return the rows of the rarer label; all rows, where the model tells no classes or nobody knows the label's column."""
+def _rarest(model: Any, frame: pd.DataFrame, target: str | None) -> int:
+    """Return the rows of the rarest label; all rows, where the model tells no classes or nobody knows the label's column."""
     if not hasattr(model, "classes_"):
         return len(frame)
     if target is None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
 
-from airflow_pipeops.base.connections import only, read, seconds, without_id
+from airflow_pipeops.base.connections import aread, only, read, seconds, without_id
 from airflow_pipeops.exceptions import InvalidInput
 
 if TYPE_CHECKING:
@@ -36,9 +36,15 @@ class MLflowHook(BaseHook):
         :return: the registry.
         :raises InvalidInput: if the connection names none.
         """
+        return self._registry(read(self.mlflow_conn_id, self.conn_type))
+
+    async def aget_registry(self) -> Registry:
+        """Open the registry; for triggers, which must not block."""
+        return self._registry(await aread(self.mlflow_conn_id, self.conn_type))
+
+    def _registry(self, connection: Any) -> Registry:
         from airflow_pipeops.models.registry import Registry
 
-        connection = read(self.mlflow_conn_id, self.conn_type)
         if connection.conn_type == self.conn_type:
             only(self.mlflow_conn_id, connection.extra_dejson, "ca_file", "timeout")
         uri = connection.host or ""

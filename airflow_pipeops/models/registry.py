@@ -7,9 +7,10 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from airflow_pipeops.base.documents import map_, parsed
@@ -20,6 +21,7 @@ from airflow_pipeops.exceptions import (
     Conflict,
     InvalidInput,
     MissingExtra,
+    ModelRejected,
     NotFound,
     PipeOpsError,
     SystemFailure,
@@ -30,6 +32,8 @@ from airflow_pipeops.redaction import excerpt, remember
 
 _PREFIX = "pipeops."
 _ATTEMPTS = 5
+#: Points of metrics and parameters that MLflow takes at once, and characters of a parameter.
+_POINTS, _PARAMETERS, _LONGEST = 1000, 100, 500
 #: MLflow reads credentials from the environment of the process, so calls of different connections must not overlap.
 _ENVIRONMENT = threading.RLock()
 
@@ -56,6 +60,7 @@ class ModelVersion:
     :param holdout_uri: the data that it was measured on.
     :param metrics: metric -> value there.
     :param key: under which it was registered.
+    :param blocked: why it must not be promoted again, once it was taken back; empty while it may.
     """
 
     name: str
@@ -66,6 +71,23 @@ class ModelVersion:
     holdout_uri: str | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     key: str | None = None
+    blocked: str = ""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a tracking server shows of a training.
+
+    :param parameters: name -> value.
+    :param metrics: name -> value.
+    :param curves: name -> ``[round, value]`` for each of its rounds.
+    :param tags: name -> text; ``sha256`` names the model.
+    """
+
+    parameters: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    curves: Mapping[str, Sequence[Sequence[float]]]
+    tags: Mapping[str, str]
 
 
 class Registry:
@@ -107,6 +129,8 @@ class Registry:
         reference_uri: str | None = None,
         holdout_uri: str | None = None,
         metrics: Mapping[str, float] | None = None,
+        training_uri: str | None = None,
+        run: Run | None = None,
     ) -> ModelVersion:
         """Register an artifact, unless it is registered already.
 
@@ -114,6 +138,8 @@ class Registry:
         the same digest are taken back. So a crash between any two steps, or a retry, leaves one.
 
         :param key: idempotency key of the caller, kept for audit.
+        :param training_uri: file that says what it was made from.
+        :param run: what is logged of its training, once for each artifact.
         :return: its version.
         """
         known = self.find(name, sha256)
@@ -124,12 +150,15 @@ class Registry:
                 "reference_uri": reference_uri,
                 "holdout_uri": holdout_uri,
                 "metrics": json.dumps(dict(metrics or {}), sort_keys=True),
+                "training_uri": training_uri,
             }
+            run_id = self.log(name, run) if run else None
             self._create_model(name)
-            self._call(
+            self.call(
                 lambda client: client.create_model_version(
                     name,
                     source=artifact_uri,
+                    run_id=run_id,
                     tags={_PREFIX + tag: value for tag, value in tags.items() if value},
                 )
             )
@@ -138,6 +167,39 @@ class Registry:
             raise Unreachable(f"the registry does not show the version of {name!r} that it has just made")
         self._take_back_duplicates(known)
         return known
+
+    def log(self, name: str, run: Run) -> str:
+        """Log a training as a run of the experiment that is called like its model, once for each artifact.
+
+        :param name: of the model.
+        :param run: what is logged; logging the same again changes nothing.
+        :return: the id of the run.
+        """
+        experiment = self._experiment(name)
+        tags = {_PREFIX + tag: value for tag, value in run.tags.items() if value}
+        wanted = f"tags.`{_PREFIX}sha256` = '{run.tags['sha256']}'"
+        known = self.call(lambda client: client.search_runs([experiment], wanted))
+        now = round(time.time() * 1000)
+        found = known[0] if known else self.call(lambda client: client.create_run(experiment, now, tags))
+        run_id, at = str(found.info.run_id), int(found.info.start_time)
+        points = [(metric, value, 0) for metric, value in run.metrics.items()]
+        points += [(curve, value, int(step)) for curve, of in run.curves.items() for step, value in of]
+        told = {key: str(value)[:_LONGEST] for key, value in run.parameters.items() if value is not None}
+        items = list(told.items())
+        parts: list[tuple[list[Any], dict[str, str]]] = [
+            ([], dict(items[start : start + _PARAMETERS])) for start in range(0, len(items), _PARAMETERS)
+        ]
+        parts += [(points[start : start + _POINTS], {}) for start in range(0, len(points), _POINTS)]
+        for some, given in parts:
+            self.call(partial(_logged, run_id=run_id, points=some, parameters=given, at=at))
+        self.call(lambda client: client.set_terminated(run_id, "FINISHED", at))
+        return run_id
+
+    def _experiment(self, name: str) -> str:
+        try:
+            return str(self.call(lambda client: client.create_experiment(name)))
+        except Exists:
+            return str(self.call(lambda client: client.get_experiment_by_name(name)).experiment_id)
 
     def find(self, name: str, sha256: str) -> ModelVersion | None:
         """Return the lowest version of an artifact digest."""
@@ -150,12 +212,12 @@ class Registry:
         :return: the version.
         :raises NotFound: if there is none.
         """
-        return _read(self._call(lambda client: client.get_model_version(name, version)))
+        return _read(self.call(lambda client: client.get_model_version(name, version)))
 
     def by_alias(self, name: str, alias: str) -> ModelVersion | None:
         """Return the version that an alias names, or ``None`` where the alias or the model is not there."""
         try:
-            return _read(self._call(lambda client: client.get_model_version_by_alias(name, alias)))
+            return _read(self.call(lambda client: client.get_model_version_by_alias(name, alias)))
         except Absent:
             return None
 
@@ -164,20 +226,31 @@ class Registry:
 
         :return: the version that it named before; ``None`` if none.
         :raises NotFound: if there is no such version.
+        :raises ModelRejected: if it was taken back.
         """
-        self.version(name, version)
+        demand_free(self.version(name, version))
         before = self.by_alias(name, alias)
         if before is None or before.version != str(version):
-            self._call(lambda client: client.set_registered_model_alias(name, alias, str(version)))
+            self.call(lambda client: client.set_registered_model_alias(name, alias, str(version)))
         return before.version if before else None
+
+    def block(self, name: str, version: str, reason: str) -> None:
+        """Say that a version was taken back: it is neither registered again nor named by an alias until it is unblocked.
+
+        :param reason: in plain words; empty to unblock it.
+        :raises NotFound: if there is no such version.
+        """
+        if self.version(name, version).blocked != reason:
+            tag = _PREFIX + "blocked"
+            self.call(lambda client: client.set_model_version_tag(name, version, tag, reason))
 
     def ping(self) -> int:
         """Return how many models there are (one page at most), to prove that the registry answers."""
-        return len(self._call(lambda client: client.search_registered_models(max_results=100)))
+        return len(self.call(lambda client: client.search_registered_models(max_results=100)))
 
     def _create_model(self, name: str) -> None:
         with contextlib.suppress(Exists):
-            self._call(lambda client: client.create_registered_model(name))
+            self.call(lambda client: client.create_registered_model(name))
 
     def _with_digest(self, name: str, sha256: str) -> list[ModelVersion]:
         def look(client: Any) -> list[Any]:
@@ -186,7 +259,7 @@ class Registry:
                 client.search_model_versions(f"name = '{quoted}' and tags.`{_PREFIX}sha256` = '{sha256}'")
             )
 
-        return sorted((_read(item) for item in self._call(look)), key=lambda item: int(item.version))
+        return sorted((_read(item) for item in self.call(look)), key=lambda item: int(item.version))
 
     def _take_back_duplicates(self, keep: ModelVersion) -> None:
         for item in self._with_digest(keep.name, keep.sha256):
@@ -198,10 +271,14 @@ class Registry:
                 continue  # its own maker was faster
 
     def _delete(self, item: ModelVersion) -> None:
-        self._call(lambda client: client.delete_model_version(item.name, item.version))
+        self.call(lambda client: client.delete_model_version(item.name, item.version))
 
-    def _call(self, act: Callable[[Any], Any]) -> Any:
-        """Run one call on the client, and again after a transient error."""
+    def call(self, act: Callable[[Any], Any]) -> Any:
+        """Run one call on the client, and again after a transient error.
+
+        :param act: is called with MLflow's client, or with a :class:`~airflow_pipeops.models.rest.RestClient`.
+        :return: what it returned.
+        """
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 with _ENVIRONMENT, _environment(self._environment):
@@ -225,6 +302,24 @@ class Registry:
                 client.search_registered_models(max_results=1)
             self._made = client
         return self._made
+
+
+def _logged(
+    client: Any,
+    *,
+    run_id: str,
+    points: Sequence[tuple[str, float, int]],
+    parameters: Mapping[str, str],
+    at: int,
+) -> None:
+    """Log points of metrics and parameters; at the time of the run, so that a point that is logged again is the same."""
+    if isinstance(client, RestClient):
+        client.log_batch(run_id, points, parameters, at)
+        return
+    from mlflow.entities import Metric, Param
+
+    metrics = [Metric(key, value, at, step) for key, value, step in points]
+    client.log_batch(run_id, metrics=metrics, params=[Param(*item) for item in parameters.items()])
 
 
 @contextmanager
@@ -258,7 +353,22 @@ def _read(found: Any) -> ModelVersion:
         holdout_uri=tags.get("holdout_uri"),
         metrics=map_(metrics),
         key=tags.get("key"),
+        blocked=tags.get("blocked", ""),
     )
+
+
+def demand_free(version: ModelVersion) -> ModelVersion:
+    """Refuse a version that was taken back.
+
+    :return: the version.
+    :raises ModelRejected: with the reason for which it was taken back.
+    """
+    if version.blocked:
+        raise ModelRejected(
+            f"version {version.version} of {version.name!r} was taken back: {version.blocked}",
+            remedy="Train another one; or empty its tag pipeops.blocked in the registry, if it was wronged.",
+        )
+    return version
 
 
 def _failure(error: Exception, uri: str) -> SystemFailure:

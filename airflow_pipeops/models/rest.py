@@ -23,7 +23,7 @@ from airflow_pipeops.exceptions import (
 from airflow_pipeops.redaction import excerpt
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 _API = "/api/2.0/mlflow"
 
@@ -60,17 +60,29 @@ class RestClient:
         answer = self._asked("GET", "registered-models/search", "models", {"max_results": str(max_results)})
         return maps(answer.get("registered_models"))
 
-    def create_registered_model(self, name: str) -> None:
+    def create_registered_model(self, name: str, tags: Mapping[str, str] | None = None) -> None:
         """Make a model.
 
         :raises Exists: if there is one of that name.
         """
-        self._asked("POST", "registered-models/create", f"model {name!r}", {"name": name})
+        sent = {"name": name, **({"tags": _pairs(tags)} if tags else {})}
+        self._asked("POST", "registered-models/create", f"model {name!r}", sent)
 
-    def create_model_version(self, name: str, *, source: str, tags: Mapping[str, str]) -> Any:
+    def get_registered_model(self, name: str) -> Any:
+        """Return a model with its tags."""
+        found = self._asked("GET", "registered-models/get", f"model {name!r}", {"name": name})
+        return SimpleNamespace(name=name, tags=_tags(map_(found.get("registered_model"))))
+
+    def create_model_version(
+        self, name: str, *, source: str, tags: Mapping[str, str], run_id: str | None = None
+    ) -> Any:
         """Make a version, and return it."""
-        given = [{"key": key, "value": value} for key, value in tags.items()]
-        sent = {"name": name, "source": source, "tags": given}
+        sent = {
+            "name": name,
+            "source": source,
+            "tags": _pairs(tags),
+            **({"run_id": run_id} if run_id else {}),
+        }
         return _version(self._asked("POST", "model-versions/create", f"model {name!r}", sent))
 
     def search_model_versions(self, filter_string: str) -> list[Any]:
@@ -94,10 +106,54 @@ class RestClient:
         sent = {"name": name, "alias": alias, "version": version}
         self._asked("POST", "registered-models/alias", f"alias {alias!r} of {name!r}", sent)
 
+    def set_model_version_tag(self, name: str, version: str, key: str, value: str) -> None:
+        """Set a tag of a version."""
+        sent = {"name": name, "version": version, "key": key, "value": value}
+        self._asked("POST", "model-versions/set-tag", f"version {version} of {name!r}", sent)
+
     def delete_model_version(self, name: str, version: str) -> None:
         """Delete a version."""
         sent = {"name": name, "version": version}
         self._asked("DELETE", "model-versions/delete", f"version {version} of {name!r}", sent)
+
+    def create_experiment(self, name: str) -> str:
+        """Make an experiment.
+
+        :return: its id.
+        :raises Exists: if there is one of that name.
+        """
+        answer = self._asked("POST", "experiments/create", f"experiment {name!r}", {"name": name})
+        return text(answer.get("experiment_id"))
+
+    def get_experiment_by_name(self, name: str) -> Any:
+        """Return an experiment."""
+        found = self._asked(
+            "GET", "experiments/get-by-name", f"experiment {name!r}", {"experiment_name": name}
+        )
+        return SimpleNamespace(experiment_id=text(map_(found.get("experiment")).get("experiment_id")))
+
+    def search_runs(self, experiment_ids: list[str], filter_string: str) -> list[Any]:
+        """Return the runs that a filter names, one page."""
+        asked = {"experiment_ids": experiment_ids, "filter": filter_string}
+        return [_run(one) for one in maps(self._asked("POST", "runs/search", "runs", asked).get("runs"))]
+
+    def create_run(self, experiment_id: str, start_time: int, tags: Mapping[str, str]) -> Any:
+        """Make a run, and return it."""
+        sent = {"experiment_id": experiment_id, "start_time": start_time, "tags": _pairs(tags)}
+        return _run(map_(self._asked("POST", "runs/create", "a run", sent).get("run")))
+
+    def log_batch(
+        self, run_id: str, points: Sequence[tuple[str, float, int]], parameters: Mapping[str, str], at: int
+    ) -> None:
+        """Log metrics, as name, value and step at a time in milliseconds, and parameters."""
+        metrics = [{"key": key, "value": value, "timestamp": at, "step": step} for key, value, step in points]
+        sent = {"run_id": run_id, "metrics": metrics, "params": _pairs(parameters)}
+        self._asked("POST", "runs/log-batch", f"run {run_id}", sent)
+
+    def set_terminated(self, run_id: str, status: str, end_time: int) -> None:
+        """End a run."""
+        sent = {"run_id": run_id, "status": status, "end_time": end_time}
+        self._asked("POST", "runs/update", f"run {run_id}", sent)
 
     def _asked(self, method: str, path: str, about: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
         sent = {"params" if method == "GET" else "json": dict(given)}
@@ -114,14 +170,30 @@ class RestClient:
         )
 
 
+def _pairs(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"key": key, "value": value} for key, value in tags.items()]
+
+
+def _run(found: Mapping[str, Any]) -> Any:
+    info = map_(found.get("info"))
+    at = str(info.get("start_time") or "0")  # 64 bits, which protobuf writes as a text
+    return SimpleNamespace(
+        info=SimpleNamespace(run_id=text(info.get("run_id")), start_time=int(at) if at.isdecimal() else 0)
+    )
+
+
 def _version(answer: Mapping[str, Any]) -> Any:
     found = map_(answer.get("model_version"))
     return SimpleNamespace(
         name=text(found.get("name")),
         version=text(found.get("version")),
         source=text(found.get("source")),
-        tags={text(tag.get("key")): text(tag.get("value")) for tag in maps(found.get("tags"))},
+        tags=_tags(found),
     )
+
+
+def _tags(found: Mapping[str, Any]) -> dict[str, str]:
+    return {text(tag.get("key")): text(tag.get("value")) for tag in maps(found.get("tags"))}
 
 
 def _error_of(status: int, content: bytes, about: str, url: str) -> PipeOpsError:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import json
 import re
+import threading
 import zipfile
 from collections.abc import Iterable
 from typing import Any
 
+from airflow_pipeops.base.documents import map_
 from airflow_pipeops.exceptions import BadResponse, InvalidInput, MissingExtra
 
 #: What scikit-learn's own estimators need beyond the types that skops trusts by itself.
@@ -17,6 +19,14 @@ TRUSTED = (
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.utils.validation.check_array",
 )
+
+#: What an estimator of scikit-learn remembers of the machine that it was fitted on, and what it is without it. It decides
+#: how fast a model predicts, never what.
+RUNTIME = {"n_jobs": "null", "n_threads": "1"}
+
+#: Reading imports scikit-learn, whose docstrings are parsed then: in Python 3.11 two threads that parse at once may both
+#: fail ("AST constructor recursion depth mismatch").
+_READING = threading.Lock()
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -43,8 +53,9 @@ def loads(content: bytes, *, trusted: Iterable[str] = ()) -> Any:
     """
     skops = _skops()
     try:
-        _refuse_untrusted(skops, content, trusted)
-        return skops.loads(content, trusted=[*TRUSTED, *trusted])
+        with _READING:
+            _refuse_untrusted(skops, content, trusted)
+            return skops.loads(content, trusted=[*TRUSTED, *trusted])
     except (InvalidInput, MemoryError):
         raise
     except (
@@ -70,15 +81,16 @@ def _refuse_untrusted(skops: Any, content: bytes, trusted: Iterable[str]) -> Non
 
 
 def _canonical(content: bytes) -> bytes:
-    """Give a skops file stable names and times.
+    """Give a skops file stable names and times, and leave the machine out of it.
 
     skops names parts after memory addresses and stamps them with the time, so equal models differ; number the
-    parts in the order in which the schema first names them.
+    parts in the order in which the schema first names them. Texts, numbers and truth values are numbered by what they
+    are, since which of them share an address is chance. :data:`RUNTIME` is set to what it is on any machine.
     """
     with zipfile.ZipFile(io.BytesIO(content)) as source:
         parts = {name: source.read(name) for name in source.namelist()}
     schema = json.loads(parts.pop("schema.json"))
-    numbers: dict[int, int] = {}
+    numbers: dict[Any, int] = {}
     renamed: dict[str, str] = {}
 
     def walk(node: Any) -> Any:
@@ -87,9 +99,14 @@ def _canonical(content: bytes) -> bytes:
         if not isinstance(node, dict):
             return node
         made = {}
+        for name, one in _attributes(node).items():
+            if name in RUNTIME and one.get("__loader__") == "JsonNode":
+                one["content"] = RUNTIME[name]
         for key, value in node.items():
             if key == "__id__" and isinstance(value, int):
-                value = numbers.setdefault(value, len(numbers))
+                content = node.get("content") if node.get("__loader__") == "JsonNode" else None
+                plain = isinstance(content, str) and not content.startswith(("[", "{"))
+                value = numbers.setdefault(content if plain else value, len(numbers))
             elif key == "file" and isinstance(value, str) and value in parts:
                 stem = f"part-{len(renamed):05}"
                 value = renamed.setdefault(value, stem + _suffix(value))
@@ -109,6 +126,14 @@ def _canonical(content: bytes) -> bytes:
             info.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(info, part)
     return target.getvalue()
+
+
+def _attributes(node: dict[str, Any]) -> dict[str, Any]:
+    """Return the attributes of an object of scikit-learn: those of others may mean something else."""
+    if not str(node.get("__module__")).startswith("sklearn."):
+        return {}
+    found = map_(map_(node.get("content")).get("content"))
+    return {name: one for name, one in found.items() if isinstance(one, dict)}
 
 
 def _suffix(name: str) -> str:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from airflow_pipeops.base.files import write_whole
 from airflow_pipeops.exceptions import BadResponse, InvalidInput, NotFound
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from airflow_pipeops.base.delimited import Csv
+    from airflow_pipeops.base.tables import Table
 
 
 def sha256(content: bytes) -> str:
@@ -42,23 +45,11 @@ def uri_of(path: Any) -> str:
 
 
 def put(path: Any, content: bytes) -> None:
-    """Write a file whole or not at all. One that is there with the same bytes is left alone.
-
-    An object store shows an object only when it is complete; a local file is renamed into place.
-    """
+    """Write a file whole or not at all. One that is there with the same bytes is left alone."""
     path = at(uri_of(path))
     if path.exists() and path.read_bytes() == content:
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if "://" in str(path):
-        path.write_bytes(content)
-        return
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        unfinished.write_bytes(content)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_whole(path, content)
 
 
 def get(uri: str, digest: str | None = None) -> bytes:
@@ -75,28 +66,44 @@ def get(uri: str, digest: str | None = None) -> bytes:
         raise NotFound(
             f"there is no file {uri}", remedy="Check the URI and the storage connection."
         ) from error
-    if digest is not None and sha256(content) != digest:
-        raise InvalidInput(
-            f"{uri} has been altered: it hashes to {sha256(content)}, not {digest}",
-            field="sha256",
-            value=digest,
-        )
+    if digest is not None:
+        demand(uri, sha256(content), digest)
     return content
 
 
+def demand(uri: str, found: str, wanted: str) -> None:
+    """Refuse a file that is another than it was.
+
+    :param found: digest of its bytes.
+    :param wanted: what it should be.
+    :raises InvalidInput: if they differ.
+    """
+    if found != wanted:
+        raise InvalidInput(
+            f"{uri} has been altered: it hashes to {found}, not {wanted}", field="sha256", value=wanted
+        )
+
+
 def read_tables(uris: list[str], options: Csv | None = None) -> tuple[pd.DataFrame, str]:
+    """Read files one below the other; return their rows and the digest of their bytes. See :func:`read_table`."""
+    found = read_table(uris, options)
+    return found.frame, found.digest
+
+
+def read_table(uris: list[str], options: Csv | None = None, *, field: str = "data") -> Table:
     """Read files one below the other.
 
     :param options: what CSV files do not say of themselves.
-    :return: their rows, and the digest of their bytes.
+    :param field: the name under which the reader knows them.
+    :return: their rows, numbered from 0, and the digests of their bytes.
     :raises InvalidInput: if there is none, one is unreadable, or there are no rows; see :func:`.tables.read`.
     """
     from airflow_pipeops.base import tables
 
-    found = tables.read(uris, options=options)
+    found = tables.read(uris, field=field, options=options)
     if found.frame.empty:
-        raise InvalidInput(f"the data has no rows: {', '.join(uris)}", field="data", value=uris)
-    return found.frame.reset_index(drop=True), found.digest
+        raise InvalidInput(f"the {field} has no rows: {', '.join(uris)}", field=field, value=uris)
+    return replace(found, frame=found.frame.reset_index(drop=True))
 
 
 def put_table(frame: pd.DataFrame, root: Any, name: str) -> tuple[str, str]:

@@ -62,12 +62,8 @@ def after(given: pd.Series[Any], time_column: str, until: str) -> bool | None:
     :param until: what :func:`latest` returned of other rows.
     :return: ``None`` where the two are no times of one kind, and nobody can tell.
     """
-    import pandas as pd
-
     first = times(given, time_column).min()
     try:
-        return bool(
-            first > type(first)(until) if not isinstance(first, pd.Timestamp) else first > pd.Timestamp(until)
-        )
+        return bool(first > type(first)(until))
     except (TypeError, ValueError):
         return None

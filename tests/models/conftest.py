@@ -14,9 +14,6 @@ import httpx
 import pandas as pd
 import pytest
 
-# Set before scikit-learn is loaded: on a busy machine its threads wait for each other, and tests take ten times longer.
-os.environ["OMP_NUM_THREADS"] = "1"
-
 from airflow_pipeops.demo import flights
 from airflow_pipeops.models import artifact
 
@@ -73,7 +70,7 @@ class Server:
             **environment,
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "airflow_pipeops.serving.server"],
+            [sys.executable, "-m", "airflow_pipeops.serving.api.server"],
             cwd=ROOT,
             env={**os.environ, **settings},
             stdout=subprocess.PIPE,

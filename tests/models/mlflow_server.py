@@ -10,10 +10,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from mlflow.entities.model_registry import ModelVersionTag
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities.model_registry import ModelVersionTag, RegisteredModelTag
 from mlflow.exceptions import MlflowException
 from mlflow.protos import model_registry_pb2 as messages
+from mlflow.protos import service_pb2 as tracking
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as TrackingStore
 from mlflow.utils.proto_json_utils import message_to_json, parse_dict
 
 API = "/api/2.0/mlflow/"
@@ -34,13 +37,23 @@ CALLS: dict[tuple[str, str], tuple[Any, Callable[[Any, Any], Any], Callable[[Any
     ),
     ("POST", "registered-models/create"): (
         messages.CreateRegisteredModel,
-        lambda store, asked: store.create_registered_model(asked.name),
+        lambda store, asked: store.create_registered_model(
+            asked.name, [RegisteredModelTag.from_proto(tag) for tag in asked.tags]
+        ),
         lambda found: messages.CreateRegisteredModel.Response(registered_model=found.to_proto()),
+    ),
+    ("GET", "registered-models/get"): (
+        messages.GetRegisteredModel,
+        lambda store, asked: store.get_registered_model(asked.name),
+        lambda found: messages.GetRegisteredModel.Response(registered_model=found.to_proto()),
     ),
     ("POST", "model-versions/create"): (
         messages.CreateModelVersion,
         lambda store, asked: store.create_model_version(
-            asked.name, asked.source, tags=[ModelVersionTag.from_proto(tag) for tag in asked.tags]
+            asked.name,
+            asked.source,
+            asked.run_id or None,
+            tags=[ModelVersionTag.from_proto(tag) for tag in asked.tags],
         ),
         _version(messages.CreateModelVersion),
     ),
@@ -64,10 +77,58 @@ CALLS: dict[tuple[str, str], tuple[Any, Callable[[Any, Any], Any], Callable[[Any
         lambda store, asked: store.set_registered_model_alias(asked.name, asked.alias, asked.version),
         lambda found: messages.SetRegisteredModelAlias.Response(),
     ),
+    ("POST", "model-versions/set-tag"): (
+        messages.SetModelVersionTag,
+        lambda store, asked: store.set_model_version_tag(
+            asked.name, asked.version, ModelVersionTag(asked.key, asked.value)
+        ),
+        lambda found: messages.SetModelVersionTag.Response(),
+    ),
     ("DELETE", "model-versions/delete"): (
         messages.DeleteModelVersion,
         lambda store, asked: store.delete_model_version(asked.name, asked.version),
         lambda found: messages.DeleteModelVersion.Response(),
+    ),
+}
+
+#: The same of trainings, which another store keeps.
+TRACKING: dict[tuple[str, str], tuple[Any, Callable[[Any, Any], Any], Callable[[Any], Any]]] = {
+    ("POST", "experiments/create"): (
+        tracking.CreateExperiment,
+        lambda store, asked: store.create_experiment(asked.name),
+        lambda found: tracking.CreateExperiment.Response(experiment_id=found),
+    ),
+    ("GET", "experiments/get-by-name"): (
+        tracking.GetExperimentByName,
+        lambda store, asked: store.get_experiment_by_name(asked.experiment_name),
+        lambda found: tracking.GetExperimentByName.Response(experiment=found.to_proto()),
+    ),
+    ("POST", "runs/search"): (
+        tracking.SearchRuns,
+        lambda store, asked: store.search_runs(list(asked.experiment_ids), asked.filter, 1),
+        lambda found: tracking.SearchRuns.Response(runs=[one.to_proto() for one in found]),
+    ),
+    ("POST", "runs/create"): (
+        tracking.CreateRun,
+        lambda store, asked: store.create_run(
+            asked.experiment_id, "", asked.start_time, [RunTag.from_proto(tag) for tag in asked.tags], ""
+        ),
+        lambda found: tracking.CreateRun.Response(run=found.to_proto()),
+    ),
+    ("POST", "runs/log-batch"): (
+        tracking.LogBatch,
+        lambda store, asked: store.log_batch(
+            asked.run_id,
+            [Metric.from_proto(one) for one in asked.metrics],
+            [Param.from_proto(one) for one in asked.params],
+            [],
+        ),
+        lambda found: tracking.LogBatch.Response(),
+    ),
+    ("POST", "runs/update"): (
+        tracking.UpdateRun,
+        lambda store, asked: store.update_run_info(asked.run_id, asked.status, asked.end_time, None),
+        lambda found: tracking.UpdateRun.Response(),
     ),
 }
 
@@ -79,14 +140,17 @@ def registry_server(database: str) -> Iterator[tuple[str, list[str]]]:
     :param database: its SQLite URI.
     :return: the server's URL, and the ``Authorization`` of each call.
     """
-    store, seen = SqlAlchemyStore(database), []
+    store, trainings, seen = SqlAlchemyStore(database), TrackingStore(database, "/nowhere"), []
 
     class Handler(BaseHTTPRequestHandler):
         def answer(self) -> None:
             url = urlsplit(self.path)
             content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             seen.append(self.headers.get("Authorization", ""))
-            call = CALLS.get((self.command, url.path.removeprefix(API)))
+            name = (self.command, url.path.removeprefix(API))
+            call, asks = CALLS.get(name), store
+            if name in TRACKING:
+                call, asks = TRACKING[name], trainings
             if call is None or not url.path.startswith(API):
                 self.reply(404, "<h1>404 Not Found</h1>")
                 return
@@ -96,7 +160,7 @@ def registry_server(database: str) -> Iterator[tuple[str, list[str]]]:
                 given["max_results"] = int(given["max_results"])
             parse_dict(given, asked)
             try:
-                self.reply(200, message_to_json(call[2](call[1](store, asked))))
+                self.reply(200, message_to_json(call[2](call[1](asks, asked))))
             except MlflowException as error:
                 self.reply(error.get_http_status_code(), error.serialize_as_json())
 

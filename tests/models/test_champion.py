@@ -52,6 +52,12 @@ def gained(challenger, champion, half=None, *, doubt="", higher=True) -> Gain:
         (0.72, None, None, {"floor": 0.7, "level": (0.69, 0.75)}, False, "cannot tell", "0.6900 to 0.7500. may be"),
         (0.72, None, None, {"floor": 0.7, "level": (0.70, 0.74)}, True, "better", "no champion"),
         (
+            0.72, None, None, {"floor": 0.7, "level": (0.70, 0.74), "invalid": "it has seen them"},
+            False, "invalid", "No floor can be held against these rows: it has seen them\\.",
+        ),
+        (0.72, None, None, {"invalid": "it has seen them"}, True, "better", "no champion"),
+        (0.6, None, None, {"floor": 0.7, "invalid": "it has seen them"}, False, "worse", "below the floor"),
+        (
             0.28, None, None, {"higher_is_better": False, "floor": 0.3, "level": (0.25, 0.31)},
             False, "cannot tell", "may be above",
         ),

@@ -11,7 +11,8 @@ from sklearn.tree import DecisionTreeRegressor
 
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.models.champion import judge
-from airflow_pipeops.models.evaluation import MIN_CLUSTERS, MIN_RARER, compare
+from airflow_pipeops.models.evaluation import compare
+from airflow_pipeops.models.paired.gain import MIN_UNITS
 
 COLUMNS = ["x", "noise"]
 
@@ -73,15 +74,15 @@ def test_with_20_positives_in_a_million_rows_nothing_is_promoted(guesses) -> Non
         assert "cannot be told from chance: " in said.reason
 
 
-@pytest.mark.parametrize("positives", [1, 2, 5, MIN_RARER - 1])
+@pytest.mark.parametrize("positives", [1, 2, 5, MIN_UNITS - 1])
 def test_few_rows_of_a_label_are_no_ground_for_a_promotion(knows, guesses, positives: int) -> None:
     found = compare(knows, guesses, rows(1000, positives), auc, target="y")
     assert interval(found) is None
-    assert found.doubt.startswith(f"{positives} rows of the rarer label among the 1000")
+    assert found.doubt.startswith(f"{positives} rows of the rarest class among 1,000 are too few")
 
 
 def test_the_labels_column_is_found_where_nobody_named_it(knows, guesses) -> None:
-    assert compare(knows, guesses, rows(1000, 5), auc).doubt.startswith("5 rows of the rarer label")
+    assert compare(knows, guesses, rows(1000, 5), auc).doubt.startswith("5 rows of the rarest class")
 
 
 def test_a_resample_that_has_no_number_is_a_doubt(knows, guesses) -> None:
@@ -101,7 +102,7 @@ def test_pure_noise_is_promoted_as_seldom_as_it_says(guesses) -> None:
     promoted = 0
     for seed in range(20):
         random = np.random.default_rng(seed)
-        frame = rows(400, MIN_RARER, seed).assign(x=random.normal(size=400))
+        frame = rows(400, MIN_UNITS, seed).assign(x=random.normal(size=400))
         promoted += verdict(compare(other, guesses, frame, auc, target="y", rounds=50, seed=seed)).promote
     # 2.5 % of 20; five or more have a chance of 1 in 10,000.
     assert promoted <= 4
@@ -210,7 +211,7 @@ def test_times_count_by_their_day(knows, guesses) -> None:
 
 
 def test_a_handful_of_days_tells_nothing(knows, guesses) -> None:
-    found = compare(knows, guesses, days(MIN_CLUSTERS - 1, 60, 0), auc, target="y", cluster="day")
+    found = compare(knows, guesses, days(MIN_UNITS - 1, 60, 0), auc, target="y", cluster="day")
     assert interval(found) is None
     assert found.doubt.startswith("9 values of 'day', whose rows move together, are too few")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,7 +26,7 @@ from airflow_pipeops.models.operators import (
     TrainModelOperator,
 )
 from airflow_pipeops.models.registry import Registry
-from airflow_pipeops.serving.operators import VerifyModelOperator
+from airflow_pipeops.serving.api.operators import VerifyModelOperator
 from tests.models.conftest import Server
 
 DOMAIN = "airflow_pipeops.demo.flights"
@@ -67,6 +68,7 @@ def learn(context, tmp_path, *months: int, rows: int = 3000) -> dict[str, Any]:
 
 
 def evaluate(context, trained, **arguments) -> dict[str, Any]:
+    context["inlet_events"].setdefault(MODEL.asset("evaluation"), [])
     return run(
         context,
         EvaluateModelOperator,
@@ -156,10 +158,10 @@ def test_the_whole_way(ready, context, tmp_path):
     assert "the challenger is the champion itself" in itself["reason"]
 
     better = learn(context, tmp_path, 6, rows=6000)
-    judged = evaluate(context, better)
+    judged = evaluate(context, better, cluster=())  # a week of held-out days is too few to tell by days
     assert judged["promote"], judged["reason"]
     assert judged["interval"][0] > 0
-    assert not evaluate(context, better, minimum_gain=0.4)["promote"]
+    assert not evaluate(context, better, cluster=(), minimum_gain=0.4)["promote"]
 
     server = Server(artifact.Stored(registered["artifact_uri"], registered["sha256"]), MODEL_VERSION="1")
     try:
@@ -187,10 +189,9 @@ def test_by_days_with_a_guard_and_slices(ready, context, tmp_path):
     later = learn(context, tmp_path, 6, rows=6000)
     july = flights.write_month(7, tmp_path / "data", 6000).as_uri()
     how = {"scorer": None, "metric": "roc_auc", "holdout": july}
-    by_rows = evaluate(context, later, **how)
-    by_days = evaluate(
-        context, later, **how, cluster="day", guards={"log_loss": 0.05}, slices=["carrier", "origin"]
-    )
+    by_rows = evaluate(context, later, **how, cluster=())
+    # By days, since the challenger was trained with that column of times.
+    by_days = evaluate(context, later, **how, guards={"log_loss": 0.05}, slices=["carrier", "origin"])
     assert by_rows["gain"] == by_days["gain"] > 0
     assert by_days["error"] > 1.5 * by_rows["error"] == 1.5 * by_days["error_by_rows"]
     assert (by_days["units"], by_days["unit"], by_rows["units"]) == (31, "day", 6000)
@@ -200,6 +201,23 @@ def test_by_days_with_a_guard_and_slices(ready, context, tmp_path):
     assert by_days["harmed"] == []
     fallen = evaluate(context, later, **how, cluster="day", floor=0.99)
     assert (fallen["outcome"], fallen["promote"]) == ("worse", False)
+    two_ways = evaluate(context, later, **how, cluster=["day", "dest"])
+    assert (two_ways["unit"], two_ways["units"]) == ("day, dest", 31)
+    assert two_ways["error"] >= by_days["error"]
+    shadow = evaluate(context, later, **how, planned_units=30)
+    assert shadow["interval"][0] < by_days["interval"][0]
+    assert shadow["gain"] == by_days["gain"]
+
+
+def test_a_metric_of_ones_own_has_its_interval_by_days_of_the_time_column_too(ready, context, tmp_path):
+    first = learn(context, tmp_path, 1)
+    run(context, RegisterModelOperator, model=MODEL.name, challenger=first)
+    run(context, SetModelAliasOperator, model=MODEL.name, version="1", alias="champion")
+    later = learn(context, tmp_path, 6)
+    july = flights.write_month(7, tmp_path / "data", 2000).as_uri()
+    by_days, by_rows = (evaluate(context, later, holdout=july, **how) for how in ({}, {"cluster": ()}))
+    assert (by_days["unit"], by_days["units"]) == ("day", 31)
+    assert (by_rows["unit"], by_rows["units"]) == (None, 2000)
 
 
 def test_rows_that_a_model_has_learned_from_judge_nothing(ready, context, tmp_path):
@@ -209,20 +227,50 @@ def test_rows_that_a_model_has_learned_from_judge_nothing(ready, context, tmp_pa
     judged = evaluate(context, learn(context, tmp_path, 3), scorer=None, metric="roc_auc")
     assert (judged["outcome"], judged["promote"]) == ("invalid", False)
     assert "a model has learned from rows up to 2013-06-2" in judged["reason"]
+    itself = {"scorer": None, "metric": "roc_auc", "alias": "nobody"}
+    known = evaluate(
+        context,
+        learn(context, tmp_path, 6),
+        holdout=flights.write_month(6, tmp_path / "data", 3000).as_uri(),
+        floor=0.5,
+        **itself,
+    )
+    assert (known["outcome"], known["promote"]) == ("invalid", False)
+    assert known["reason"].startswith(
+        "No floor can be held against these rows: a model has learned from rows up to"
+    )
+
+
+def test_times_that_cannot_be_compared_are_said_to_be_so(ready, context, tmp_path):
+    first = learn(context, tmp_path, 1)
+    run(context, RegisterModelOperator, model=MODEL.name, challenger=first)
+    run(context, SetModelAliasOperator, model=MODEL.name, version="1", alias="champion")
+    frame = pd.read_parquet(flights.write_month(7, tmp_path / "data", 2000))
+    zoned = tmp_path / "zoned.parquet"
+    frame.assign(day=pd.to_datetime(frame["day"]).dt.tz_localize("UTC")).to_parquet(zoned)
+    judged = evaluate(context, learn(context, tmp_path, 3), scorer=None, metric="roc_auc", holdout=str(zoned))
+    assert (judged["outcome"], judged["promote"]) == ("invalid", False)
+    assert "which the held-out 'day' cannot be compared with" in judged["reason"]
 
 
 def test_challengers_that_were_tried_on_the_same_rows_are_counted(ready, context, tmp_path):
     """The earlier evaluations lie on the deliverable's asset; the chance of a wrong promotion is shared out."""
     asset = MODEL.asset("evaluation")
     holdout = flights.write_month(7, tmp_path / "data", 2000).as_uri()
-    tried = [learn(context, tmp_path, month, rows=1000) for month in (1, 2, 3)]
+    tried = [learn(context, tmp_path, month, rows=1000) for month in (2, 3, 4)]
+    run(context, RegisterModelOperator, model=MODEL.name, challenger=learn(context, tmp_path, 1, rows=1000))
+    run(context, SetModelAliasOperator, model=MODEL.name, version="1", alias="champion")
     events: list[Any] = []
     context["inlet_events"] = {asset: events}
     for number, challenger in enumerate([*tried, tried[0]], 1):
-        judged = evaluate(context, challenger, scorer=None, metric="roc_auc", holdout=holdout, inlets=[asset])
+        judged = evaluate(context, challenger, scorer=None, metric="roc_auc", holdout=holdout)
         assert judged["challengers"] == min(number, 3)
+        assert judged["alpha"] == pytest.approx(0.025 / min(number, 3) ** 2)
         extra = context["outlet_events"][asset].extra
         events.append(SimpleNamespace(extra=dict(extra), asset=asset, timestamp=number))
+    again = evaluate(context, tried[0], scorer=None, metric="roc_auc", holdout=holdout, max_uses=2)
+    assert (again["outcome"], again["promote"]) == ("invalid", False)
+    assert "have judged 2 challengers, 2 are the most" in again["reason"]
 
 
 @pytest.mark.parametrize(
@@ -234,6 +282,10 @@ def test_challengers_that_were_tried_on_the_same_rows_are_counted(ready, context
         ({"enough": "not worse"}, "margin", "how much"),
         ({"scorer": f"{DOMAIN}:score", "slices": ["carrier"]}, "slices", "Leave scorer= out"),
         ({"scorer": f"{DOMAIN}:score", "positive": 1}, "positive", "Leave scorer= out"),
+        ({"scorer": f"{DOMAIN}:score", "planned_units": 30}, "planned_units", "Leave scorer= out"),
+        ({"scorer": f"{DOMAIN}:score", "cluster": ["day", "dest"]}, "cluster", "Leave scorer= out"),
+        ({"planned_units": 3}, "planned_units", "At least 10"),
+        ({"max_uses": 0}, "max_uses", "challenger itself"),
     ],
 )
 def test_an_evaluation_that_contradicts_itself_is_refused_while_the_dag_is_read(arguments, field, why):
@@ -264,6 +316,11 @@ def test_a_tampered_challenger_is_neither_evaluated_nor_registered(ready, contex
         ({"name": "../up"}, "not usable"),
         ({"time_column": "when"}, "lack the column 'when'"),
         ({"holdout": 0.999}, "left to learn from"),
+        ({"label_delay": timedelta(hours=24)}, "late labels need the time of a row"),
+        ({"label_delay": 60}, "late labels need the time of a row"),
+        ({"feature_set": {"path": f"{DOMAIN}:FLIGHTS"}}, "is not what BuildFeaturesOperator returns"),
+        ({"feature_set": "{'path': 'm:F', 'digest': '0'}"}, "is not what BuildFeaturesOperator returns"),
+        ({"until": datetime(2030, 1, 1, tzinfo=timezone.utc)}, "until .* is no time"),
     ],
 )
 def test_bad_input_to_training_stores_nothing(ready, context, tmp_path, arguments, why):

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from airflow_pipeops.exceptions import InvalidInput, NotFound, SystemFailure, Unreachable
+from airflow_pipeops.exceptions import InvalidInput, ModelRejected, NotFound, SystemFailure, Unreachable
 from airflow_pipeops.models.hook import MLflowHook
-from airflow_pipeops.models.registry import Registry
+from airflow_pipeops.models.registry import Registry, Run
 from tests.models.mlflow_server import registry_server
 
 ROOT = Path(__file__).parents[2]
@@ -53,6 +53,45 @@ def test_an_artifact_is_registered_once(either):
     assert first.metrics == {"auc": 0.7}
     assert either.register("m", "file:///a/2", TWO).version == "2"
     assert either.register("other", "file:///a/1", ONE).version == "1"
+
+
+def test_a_training_is_logged_once_with_its_parameters_metrics_and_curves(either, registry):
+    run = Run(
+        {"C": 0.5, "trainer": "m:train", "nothing": None},
+        {"auc": 0.7},
+        {"loss_curve": [[step, 1 / (step + 1)] for step in range(2500)]},
+        {"sha256": ONE, "commit": "c" * 40, "image": ""},
+    )
+    first = either.register("m", "file:///a/1", ONE, training_uri="file:///t.json", run=run)
+    assert either.log("m", run) == either.log("m", run), "once more, as after a crash"
+    client = registry._client()
+    experiment = client.get_experiment_by_name("m").experiment_id
+    (found,) = client.search_runs([experiment])
+    assert client.get_model_version("m", first.version).run_id == found.info.run_id
+    assert client.get_model_version("m", first.version).tags["pipeops.training_uri"] == "file:///t.json"
+    assert found.info.status == "FINISHED"
+    assert found.data.params == {"C": "0.5", "trainer": "m:train"}
+    assert found.data.metrics == {"auc": 0.7, "loss_curve": pytest.approx(1 / 2500)}
+    assert {name: found.data.tags.get(f"pipeops.{name}") for name in ("sha256", "commit", "image")} == {
+        "sha256": ONE,
+        "commit": "c" * 40,
+        "image": None,
+    }
+    curve = client.get_metric_history(found.info.run_id, "loss_curve")
+    assert [(point.step, point.value) for point in curve] == [(n, 1 / (n + 1)) for n in range(2500)]
+
+
+def test_a_version_that_was_taken_back_is_promoted_by_nothing_until_it_is_free_again(either):
+    either.register("m", "file:///a/1", ONE)
+    either.block("m", "1", "worse than version 0")
+    either.block("m", "1", "worse than version 0")
+    assert either.version("m", "1").blocked == "worse than version 0"
+    with pytest.raises(ModelRejected, match="version 1 of 'm' was taken back: worse than version 0"):
+        either.set_alias("m", "champion", "1")
+    either.block("m", "1", "")
+    either.set_alias("m", "champion", "1")
+    with pytest.raises(NotFound):
+        either.block("m", "9", "no such version")
 
 
 def test_aliases(either):
@@ -100,7 +139,7 @@ def test_several_processes_registering_the_same_leave_one_version(registry, tmp_
 
 def test_a_duplicate_that_a_dead_process_left_is_taken_back(either):
     either.register("m", "file:///a", ONE)
-    either._call(
+    either.call(
         lambda client: client.create_model_version("m", source="file:///a", tags={"pipeops.sha256": ONE})
     )
     assert either.register("m", "file:///a", ONE).version == "1"
@@ -110,7 +149,7 @@ def test_a_duplicate_that_a_dead_process_left_is_taken_back(either):
 def test_credentials_are_in_the_environment_for_one_call_only(database, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "before")
     registry = Registry(f"sqlite:///{database}", username="robot", password="s3cret")
-    seen = registry._call(lambda _: dict(os.environ))
+    seen = registry.call(lambda _: dict(os.environ))
     assert (seen["MLFLOW_TRACKING_USERNAME"], seen["MLFLOW_TRACKING_PASSWORD"]) == ("robot", "s3cret")
     assert seen["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert os.environ["MLFLOW_TRACKING_USERNAME"] == "before"
@@ -181,7 +220,7 @@ def test_the_hook(connections, database):
 
 def test_a_tag_that_somebody_damaged_is_named(registry):
     registry.register("m", "file:///a/1", ONE, metrics={"auc": 0.7})
-    registry._call(lambda client: client.set_model_version_tag("m", "1", "pipeops.metrics", "{0.7"))
+    registry.call(lambda client: client.set_model_version_tag("m", "1", "pipeops.metrics", "{0.7"))
     with pytest.raises(
         SystemFailure, match=r"the tag pipeops.metrics of version 1 of 'm' is no JSON"
     ) as caught:

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from airflow_pipeops.exceptions import InvalidInput
+from airflow_pipeops.models.times import after, latest
 from airflow_pipeops.models.training import split
 
 
@@ -58,3 +59,20 @@ def test_equal_times_stay_together() -> None:
     days = np.repeat([f"2026-01-{day:02}" for day in range(1, 11)], 30)
     earlier, tail = split(frame(list(days)), 0.25, "at")
     assert (set(earlier["at"]) & set(tail["at"]), len(tail)) == (set(), 90)
+
+
+@pytest.mark.parametrize(
+    ("seen", "held_out", "later"),
+    [
+        (["2026-01-01", "2026-01-03"], ["2026-01-04"], True),
+        (["2026-01-01", "2026-01-03"], ["2026-01-03", "2026-01-04"], False),
+        (["2026-01-01T10:00Z"], ["2026-01-01T12:00+01:00"], True),
+        (["2026-01-01T10:00Z"], ["2026-01-01T10:30+01:00"], False),
+        ([1, 2], [3, 4], True),
+        ([1.5, 2.5], [2.5], False),
+        (["2026-01-01T10:00Z"], ["2026-01-02T10:00"], None),
+        (["2026-01-01"], [7], None),
+    ],
+)
+def test_rows_that_come_after_what_was_learned_from(seen: list[Any], held_out: list[Any], later: Any) -> None:
+    assert after(pd.Series(held_out), "at", latest(pd.Series(seen), "at")) is later

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from airflow_pipeops.base.arguments import finite
+from airflow_pipeops.base.documents import map_, text
 from airflow_pipeops.exceptions import InvalidInput, NotFound
 
 if TYPE_CHECKING:
@@ -27,6 +30,47 @@ def data_uris(data: Any) -> list[str]:
     return found
 
 
+def moment(field: str, value: str | None) -> datetime | None:
+    """Read a time in ISO 8601.
+
+    :param field: the name under which the reader knows the value.
+    :return: the time, as it is written, with its zone or without; ``None`` where none is given.
+    :raises InvalidInput: if it is none.
+    """
+    if value is None or value == "":
+        return None
+    try:
+        return datetime.fromisoformat(value.replace("Z", "+00:00"))
+    except (ValueError, AttributeError, TypeError) as error:
+        remedy = "Write it as 2026-01-31T10:00:00Z."
+        raise InvalidInput(
+            f"{field} {value!r} is no time", field=field, value=value, remedy=remedy
+        ) from error
+
+
+def figure(field: str, given: Any) -> float | None:
+    """Read a number, or the ``value`` of an earlier result; templates render to text.
+
+    :param field: the name under which the reader knows the value.
+    :return: the number; ``None`` where none is given.
+    :raises InvalidInput: if it is none, or not finite.
+    """
+    value = given.get("value") if isinstance(given, Mapping) else given
+    if value is None or value in ("", "None"):
+        return None
+    try:
+        found = float(value)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(
+            f"{field} is {value!r}",
+            field=field,
+            value=value,
+            remedy="Give a number, or an earlier result.",
+        ) from error
+    finite(field, found)
+    return found
+
+
 def trained(given: Any) -> Mapping[str, Any]:
     """Return the result of a training, checked."""
     wanted = ("artifact_uri", "sha256", "holdout_uri")
@@ -37,6 +81,22 @@ def trained(given: Any) -> Mapping[str, Any]:
             remedy="Pass train.output, or a mapping with artifact_uri, sha256 and holdout_uri.",
         )
     return given
+
+
+def feature_set_of(given: Any) -> dict[str, str] | None:
+    """Return what says which features a model is trained on, checked; ``None`` where nothing does."""
+    if not given:
+        return None
+    found = map_(given)
+    path, digest = text(found.get("path")), text(found.get("digest"))
+    if not (path and digest):
+        raise InvalidInput(
+            "feature_set is not what BuildFeaturesOperator returns",
+            field="feature_set",
+            value=given,
+            remedy='Pass features.output["feature_set"], or a mapping with path and digest.',
+        )
+    return {"path": path, "digest": digest}
 
 
 def check_name(name: str) -> None:

@@ -1,17 +1,19 @@
-"""Champion against challenger, and the champion against new data."""
+"""Champion against challenger."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.base.arguments import function, one_of
+from airflow_pipeops.base.arguments import at_least, function, one_of
 from airflow_pipeops.base.delimited import Csv
 from airflow_pipeops.delivery.events import records_on
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.exceptions import InvalidInput
-from airflow_pipeops.models.operators.arguments import UI_COLOR, champion_of, data_uris, registry_of, trained
+from airflow_pipeops.models.operators.arguments import UI_COLOR, registry_of, trained
 from airflow_pipeops.models.paired.decision import Enough, Policy
+from airflow_pipeops.models.paired.gain import MIN_UNITS
+from airflow_pipeops.models.paired.units import columns_of
 from airflow_pipeops.models.performance import METRICS
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ class EvaluateModelOperator(DeliveryOperator):
     The verdict (``outcome``) is a result and not a failure: ``better``, ``not worse``, ``worse``, ``cannot tell`` or
     ``invalid``; see ``docs/models.md``. What cannot be told from chance, as where a label has a handful of rows, is no
     reason to promote. Returns ``{promote, outcome, reason, metric, challenger, challenger_interval, champion, gain,
-    interval, error, error_by_rows, rows, units, unit, challengers, guards, harmed, small, further_units, data_digest,
+    interval, alpha, error, error_by_rows, rows, units, unit, challengers, guards, harmed, small, further_units, data_digest,
     challenger_sha256, champion_version, champion_sha256, record_id}``; ``challenger`` and ``champion`` are the metric's
     values.
 
@@ -54,11 +56,15 @@ class EvaluateModelOperator(DeliveryOperator):
     :param floor: what a model must reach whatever the champion does: the worse end of the 95 % interval of its metric, so
         that no floor is reached by chance.
     :param cluster: column of the held-out data whose equal values mark rows that move together, such as the day; times count
-        by their day. Intervals are then of days and not of rows, and wider. Without it rows count as independent.
+        by their day. Two columns where rows move together in two ways, as by day and by user. By default the time column
+        that the challenger was trained with; ``()`` where rows are independent.
     :param positive: the label that counts as positive; by default labels are 0 and 1.
     :param threshold: from this score on, a row counts as positive, for metrics of classes.
-    :param challengers: how many were tried on this held-out data, this one included. Those whose evaluations lie on the
-        deliverable's asset are counted where it is among the task's ``inlets``.
+    :param challengers: how many are tried at once on this held-out data, this one included. With a ``deliverable`` those
+        whose evaluations lie on its asset are counted, too.
+    :param max_uses: so many challengers may be judged on the same held-out data; after that they are ``invalid``.
+    :param planned_units: where the held-out data grow and are judged each time, as those of a shadow do: after about how
+        many units (days) a decision is wanted. The intervals then hold however often anybody looks.
     :param higher_is_better: of the scorer's number; ``False`` for an error or a loss.
     :param trusted: types that a stored model may hold beyond scikit-learn's own.
     :param mlflow_conn_id: the registry.
@@ -86,10 +92,12 @@ class EvaluateModelOperator(DeliveryOperator):
         slices: Sequence[str] = (),
         slice_margin: float = 0.0,
         floor: float | None = None,
-        cluster: str | None = None,
+        cluster: str | Sequence[str] | None = None,
         positive: Any = None,
         threshold: float = 0.5,
         challengers: int = 1,
+        max_uses: int = 20,
+        planned_units: int | None = None,
         higher_is_better: bool = True,
         trusted: Sequence[str] = (),
         mlflow_conn_id: str = "mlflow_default",
@@ -114,11 +122,18 @@ class EvaluateModelOperator(DeliveryOperator):
         self.positive = positive
         self.threshold = threshold
         self.challengers = challengers
+        self.max_uses = max_uses
+        self.planned_units = planned_units
         self.higher_is_better = higher_is_better
         self.trusted = trusted
         self.mlflow_conn_id = mlflow_conn_id
         self.csv = Csv.of(csv)
         self._check()
+        if (
+            self.deliverable is not None
+            and (judged := self.deliverable.asset("evaluation")) not in self.inlets
+        ):
+            self.inlets = [*self.inlets, judged]
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Score both, judge, record."""
@@ -131,12 +146,18 @@ class EvaluateModelOperator(DeliveryOperator):
     def _check(self) -> None:
         """Refuse what contradicts itself while the DAG is read."""
         self._policy()
+        if self.planned_units is not None:
+            few = f"planned_units is {self.planned_units}"
+            at_least(
+                "planned_units", self.planned_units, MIN_UNITS, few, f"At least {MIN_UNITS} tell anything."
+            )
         if self.scorer is None:
             for field, names in (("metric", (self.metric,)), ("guards", tuple(self.guards))):
                 for name in names:
                     one_of(field, name, tuple(METRICS), called="metric")
             return
         given = {"guards": self.guards, "slices": self.slices, "positive": self.positive is not None}
+        given |= {"planned_units": bool(self.planned_units), "cluster": len(columns_of(self.cluster)) > 1}
         if set_ := [name for name, value in given.items() if value]:
             raise InvalidInput(
                 f"{set_[0]} is for the metrics of this package, and {self.scorer!r} is a scorer of your own",
@@ -146,7 +167,14 @@ class EvaluateModelOperator(DeliveryOperator):
             )
 
     def _policy(self) -> Policy:
-        return Policy(self.minimum_gain, self.margin, self.guards, self.slice_margin, self.enough)
+        return Policy(
+            self.minimum_gain,
+            self.margin,
+            self.guards,
+            self.slice_margin,
+            self.enough,
+            max_uses=self.max_uses,
+        )
 
     def _evaluate(self, context: Context) -> dict[str, Any]:
         from airflow_pipeops.models import artifact, champion, storage
@@ -156,8 +184,11 @@ class EvaluateModelOperator(DeliveryOperator):
         new = artifact.load(given["artifact_uri"], given["sha256"], trusted=self.trusted)
         old = artifact.load(current.artifact_uri, current.sha256, trusted=self.trusted) if current else None
         frame, data_digest = storage.read_tables([self.holdout or given["holdout_uri"]], self.csv)
-        measured = self._measured(new, old, frame)
-        challengers = max(self.challengers, self._tried(context, data_digest, given["sha256"]))
+        cluster = self._cluster(new, frame)
+        measured = self._measured(new, old, frame, cluster)
+        uses = self._tried(context, data_digest, given["sha256"])
+        # The best of a search: each of its trials has looked at the same rows.
+        challengers = max(self.challengers, int(given.get("trials") or 1))
         kind = METRICS[self.metric].higher_is_better if self.scorer is None else self.higher_is_better
         verdict = champion.judge(
             measured.challenger,
@@ -169,6 +200,7 @@ class EvaluateModelOperator(DeliveryOperator):
             guards=measured.guards,
             slices=measured.slices,
             challengers=challengers,
+            uses=uses,
             invalid=_no_pair(new, old, frame),
             higher_is_better=kind,
         )
@@ -183,12 +215,13 @@ class EvaluateModelOperator(DeliveryOperator):
             "champion": gain.champion if gain else None,
             "gain": gain.value if gain else None,
             "interval": list(verdict.interval) if verdict.interval else None,
+            "alpha": verdict.alpha,
             "error": gain.error if gain else None,
             "error_by_rows": gain.error_by_rows if gain else None,
             "rows": len(frame),
             "units": gain.units if gain else None,
-            "unit": self.cluster,
-            "challengers": challengers,
+            "unit": ", ".join(cluster) or None,
+            "challengers": max(challengers, uses),
             "guards": [_short(one) for one in measured.guards],
             "harmed": list(verdict.harmed),
             "small": list(verdict.small)[:_NAMED],
@@ -199,23 +232,31 @@ class EvaluateModelOperator(DeliveryOperator):
             "champion_sha256": current.sha256 if current else None,
         }
 
-    def _measured(self, new: Loaded, old: Loaded | None, frame: pd.DataFrame) -> Compared:
+    def _cluster(self, new: Loaded, frame: pd.DataFrame) -> tuple[str, ...]:
+        """Return the columns by which rows move together."""
+        if self.cluster is not None:
+            return columns_of(self.cluster)
+        column = new.manifest.time_column
+        return (column,) if column is not None and column in frame.columns else ()
+
+    def _measured(
+        self, new: Loaded, old: Loaded | None, frame: pd.DataFrame, cluster: tuple[str, ...]
+    ) -> Compared:
         from airflow_pipeops.models import evaluation
-        from airflow_pipeops.models.paired.comparison import Compared, Question, compare
+        from airflow_pipeops.models.paired.comparison import Question, compare
 
         if self.scorer is not None:
-            found = evaluation.compare(
+            return evaluation.compare(
                 new.model,
                 old.model if old else None,
                 frame,
                 function(self.scorer, "scorer"),
                 metric=self.metric,
                 target=new.manifest.target,
-                cluster=self.cluster,
+                cluster=cluster[0] if cluster else None,
                 level=self.floor is not None,
                 higher_is_better=self.higher_is_better,
             )
-            return Compared(found.challenger, found.level, found.gain, doubt=found.doubt)
         if new.manifest.target is None:
             raise InvalidInput(
                 "the challenger does not say which column it predicts",
@@ -227,15 +268,16 @@ class EvaluateModelOperator(DeliveryOperator):
             new.manifest.target,
             tuple(self.guards),
             self.slices,
-            self.cluster,
+            cluster,
             self.positive,
             self.threshold,
+            self.planned_units,
         )
         return compare(new.model, old.model if old else None, frame, question)
 
     def _tried(self, context: Context, data_digest: str, sha256: str) -> int:
-        """Count the challengers that were evaluated on the same data, as far as the task may read it; this one is new."""
-        if self.deliverable is None or self.deliverable.asset("evaluation") not in self.inlets:
+        """Count the challengers that were evaluated on the same data, this one included."""
+        if self.deliverable is None:
             return 1
         earlier = records_on(context, self.deliverable.asset("evaluation"))
         tried = {
@@ -245,7 +287,7 @@ class EvaluateModelOperator(DeliveryOperator):
 
 
 def _no_pair(new: Loaded, old: Loaded | None, frame: pd.DataFrame) -> str:
-    """Say why two models cannot be compared on these rows; empty where they can, or nobody knows."""
+    """Say why two models cannot be compared on these rows; empty where they can, or nobody knows of times."""
     from airflow_pipeops.models.times import after
 
     if old is not None and old.sha256 == new.sha256:
@@ -254,7 +296,10 @@ def _no_pair(new: Loaded, old: Loaded | None, frame: pd.DataFrame) -> str:
         column, until = manifest.time_column, manifest.trained_until
         if column is None or until is None or column not in frame.columns:
             continue
-        if not after(frame[column], column, until):
+        later = after(frame[column], column, until)
+        if later is None:
+            return f"a model has learned from rows up to {until}, which the held-out {column!r} cannot be compared with"
+        if not later:
             return f"a model has learned from rows up to {until}, and the held-out rows do not all come after that"
     return ""
 
@@ -263,85 +308,3 @@ def _short(gain: Gain) -> dict[str, Any]:
     """Return what a record keeps of a guard."""
     kept = ("metric", "challenger", "champion", "value", "error")
     return {name: getattr(gain, name) for name in kept}
-
-
-class MeasureModelOperator(DeliveryOperator):
-    """Measure the champion, or the version that is named, on labelled data that arrived after it was trained, and emit the
-    evaluation.
-
-    Returns ``{metric, value, reference, rows, version, sha256, record_id}``: ``reference`` is what that version
-    reached on its own held-out data when it was trained.
-
-    :param model: name of the model.
-    :param data: URI of a labelled Parquet or CSV file, or several; templated.
-    :param scorer: ``scorer(model, frame) -> float``, by import path.
-    :param alias: of the champion in the registry.
-    :param version: measure this version instead of the one that the alias names by then; templated.
-    :param metric: name of what the scorer measures.
-    :param trusted: types that a stored model may hold beyond scikit-learn's own.
-    :param mlflow_conn_id: the registry.
-    :param csv: what CSV files do not say of themselves: the fields of :class:`~airflow_pipeops.base.delimited.Csv`, such as
-        ``{"decimal": ","}``.
-    """
-
-    template_fields: Sequence[str] = ("model", "data", "version", *DeliveryOperator.template_fields)
-    emits = ("evaluation",)
-    ui_color = UI_COLOR
-
-    def __init__(
-        self,
-        *,
-        model: str,
-        data: str | Sequence[str],
-        scorer: str,
-        alias: str = "champion",
-        version: str = "",
-        metric: str = "auc",
-        trusted: Sequence[str] = (),
-        mlflow_conn_id: str = "mlflow_default",
-        csv: Csv | Mapping[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.model = model
-        self.data = data
-        self.scorer = scorer
-        self.alias = alias
-        self.version = version
-        self.metric = metric
-        self.trusted = trusted
-        self.mlflow_conn_id = mlflow_conn_id
-        self.csv = Csv.of(csv)
-
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Load the model, score, record."""
-        from airflow_pipeops.models import artifact, evaluation, storage
-
-        with no_retry():
-            scorer = function(self.scorer, "scorer")
-            registry = registry_of(self.mlflow_conn_id)
-            current = (
-                registry.version(self.model, self.version)
-                if self.version
-                else champion_of(registry, self.model, self.alias)
-            )
-            loaded = artifact.load(current.artifact_uri, current.sha256, trusted=self.trusted)
-            frame, data_digest = storage.read_tables(data_uris(self.data), self.csv)
-            value = evaluation.number(scorer(loaded.model, frame))
-            reference = current.metrics.get(self.metric)
-            if reference is None and current.holdout_uri:
-                held_out, _ = storage.read_tables([current.holdout_uri])
-                reference = evaluation.number(scorer(loaded.model, held_out))
-            body = {
-                "metric": self.metric,
-                "value": value,
-                "reference": reference,
-                "rows": len(frame),
-                "data_digest": data_digest,
-                "version": current.version,
-                "sha256": current.sha256,
-                "reason": f"Version {current.version}: {self.metric} {value:.4f} on {len(frame)} new rows"
-                + (f", {reference:.4f} on its held-out data." if reference is not None else "."),
-            }
-            record_id = self.emit(context, "evaluation", body)
-        return {**body, "record_id": record_id}

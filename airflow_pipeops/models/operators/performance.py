@@ -9,6 +9,7 @@ from airflow_pipeops.base.arguments import one_of
 from airflow_pipeops.base.delimited import Csv
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.exceptions import InvalidInput, PerformanceDropped
+from airflow_pipeops.models.operators.arguments import figure
 from airflow_pipeops.models.performance import METRICS, Performance, measure, rarest
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ class ModelPerformanceOperator(DeliveryOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Join, measure or estimate, record, and fail if that is asked for."""
         with no_retry():
-            reference = _number(self.reference)
+            reference = figure("reference", self.reference)
             batch, predictions = self._read(
                 self.predictions, "predictions", [*self.key, self.prediction_column, *self.features]
             )
@@ -238,23 +239,6 @@ def _doubles(frame: pd.DataFrame) -> pd.DataFrame:
         or (is_extension_array_dtype(column.dtype) and is_numeric_dtype(column.dtype))
     ]
     return frame.astype(dict.fromkeys(odd, "float64"))
-
-
-def _number(reference: Any) -> float | None:
-    """Read the reference; templates render to text."""
-    if isinstance(reference, Mapping):
-        reference = reference.get("value")
-    if reference is None or reference in ("", "None"):
-        return None
-    try:
-        return float(reference)
-    except (TypeError, ValueError) as error:
-        raise InvalidInput(
-            f"reference is {reference!r}",
-            field="reference",
-            value=reference,
-            remedy="Give a number, or an earlier result.",
-        ) from error
 
 
 def _said(facts: Mapping[str, Any]) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.delivery.operators import DeliveryOperator, idempotency_key, no_retry, parent_ids
+from airflow_pipeops.delivery.operators import DeliveryOperator, idempotency_key, no_retry
+from airflow_pipeops.delivery.records import parent_ids
 from airflow_pipeops.models.operators.arguments import UI_COLOR, registry_of, trained
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_pipeops.models.registry import Run
 
 
 class RegisterModelOperator(DeliveryOperator):
@@ -43,6 +46,7 @@ class RegisterModelOperator(DeliveryOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Verify the artifact, register it, record it."""
         from airflow_pipeops.models import artifact
+        from airflow_pipeops.models.registry import demand_free
 
         with no_retry():
             given = trained(self.challenger)
@@ -55,7 +59,10 @@ class RegisterModelOperator(DeliveryOperator):
                 reference_uri=given.get("reference_uri"),
                 holdout_uri=given.get("holdout_uri"),
                 metrics=given.get("metrics"),
+                training_uri=given.get("training_uri"),
+                run=_run_of(given),
             )
+            demand_free(version)
             body = {
                 "name": version.name,
                 "version": version.version,
@@ -64,10 +71,39 @@ class RegisterModelOperator(DeliveryOperator):
                 "reference_uri": version.reference_uri,
                 "metrics": dict(version.metrics),
                 "data_digest": given.get("data_digest"),
+                "training_uri": given.get("training_uri"),
+                "training_sha256": given.get("training_sha256"),
             }
             training = parent_ids([given.get("record_id")])
             record_id = self.emit(context, "model", body, commit=self.commit or None, parents=training)
         return {**body, "record_id": record_id}
+
+
+def _run_of(given: Mapping[str, Any]) -> Run | None:
+    """Return what the registry shows of a training, if there is a file that says so."""
+    from airflow_pipeops.models.registry import Run
+    from airflow_pipeops.models.reproduction.manifest import read
+
+    if not given.get("training_uri"):
+        return None
+    made = read(given["training_uri"], given["training_sha256"])
+    told = {name: made.arguments.get(name) for name in ("trainer", "seed", "holdout", "time_column")}
+    return Run(
+        parameters={**told, **made.arguments.get("parameters", {})},
+        metrics=made.result.get("metrics", {}),
+        curves=made.result.get("curves", {}),
+        tags={
+            "sha256": given["sha256"],
+            "behaviour": str(made.result.get("behaviour", "")),
+            "training_uri": given["training_uri"],
+            "data_digest": str(made.data.get("digest", "")),
+            "features": str((made.feature_set or {}).get("digest", "")),
+            "commit": made.code.commit or "",
+            "code": made.code.digest,
+            "packages": made.packages_digest,
+            "image": made.image or "",
+        },
+    )
 
 
 class SetModelAliasOperator(DeliveryOperator):

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from airflow_pipeops.base.arguments import at_least, has_columns
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.models.paired.gain import Gain
-from airflow_pipeops.models.paired.influence import gain, standard_error
+from airflow_pipeops.models.paired.influence import degrees_of, gain, standard_error
 from airflow_pipeops.models.paired.predictions import labels, predictions
-from airflow_pipeops.models.paired.units import Units, by_column, each_row
-from airflow_pipeops.models.performance.metrics import influence, measure
+from airflow_pipeops.models.paired.units import Units, columns_of, of_columns, too_few
+from airflow_pipeops.models.performance.metrics import METRICS, influence, measure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,18 +29,21 @@ class Question:
     :param target: name of the label's column.
     :param guards: further metrics.
     :param slices: columns; each of their values is a slice.
-    :param cluster: column whose equal values mark rows that move together; times count by their day.
+    :param cluster: column, or two of them, whose equal values mark rows that move together; times count by their day.
     :param positive: the label that counts as positive; by default labels are 0 and 1.
     :param threshold: from this score on, a row counts as positive, for metrics of classes.
+    :param planned: where the rows grow and are judged each time, about how many units (days) are planned; ``None`` where
+        they are judged once.
     """
 
     metric: str
     target: str
     guards: tuple[str, ...] = ()
     slices: tuple[str, ...] = ()
-    cluster: str | None = None
+    cluster: str | Sequence[str] | None = None
     positive: Any = None
     threshold: float = 0.5
+    planned: int | None = None
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Compared:
     """What was measured.
 
     :param challenger: the challenger's value of the metric.
-    :param level: 95 % interval of that value; ``None`` where nobody can tell.
+    :param level: 95 % interval of that value; ``None`` where nobody can tell, or nobody asked.
     :param gain: over the champion; ``None`` without one.
     :param guards: gains of the further metrics.
     :param slices: ``column=value`` -> the metric's gain there.
@@ -74,35 +77,39 @@ def compare(challenger: Any, champion: Any | None, frame: pd.DataFrame, question
     :raises InvalidInput: for missing columns, labels or predictions that the metric cannot be had from, no rows,
         or too many slices.
     """
-    has_columns("data", frame.columns, [*question.slices, *([question.cluster] if question.cluster else [])])
+    has_columns("data", frame.columns, [*question.slices, *columns_of(question.cluster)])
     at_least("data", len(frame), 1, "the held-out data have no rows", "Give labelled rows.")
     frame = frame.reset_index(drop=True)
-    units = by_column(frame[question.cluster], question.cluster) if question.cluster else each_row(len(frame))
+    units = of_columns(frame, question.cluster)
     slices = _slices(frame, question.slices)
+    known: dict[Any, Any] = {}
+
+    def said(model: Any, metric: str) -> Any:
+        kind = METRICS[metric]
+        asked = model is challenger, kind.task, kind.needs
+        if asked not in known:
+            known[asked] = predictions(metric, model, frame, question.positive)
+        return known[asked]
+
     truth = labels(question.metric, frame, question.target, question.positive)
-    new = predictions(question.metric, challenger, frame, question.positive)
-    value, level = _level(question, truth, new, units)
+    new = said(challenger, question.metric)
+    value, level, doubt = _level(question, truth, new, units)
     if champion is None:
-        return Compared(value, level)
-    old = predictions(question.metric, champion, frame, question.positive)
+        return Compared(value, level, doubt=doubt)
+    old = said(champion, question.metric)
+
+    how: dict[str, Any] = {"threshold": question.threshold, "planned": question.planned}
 
     def gained(rows: Any = slice(None), part: Units | None = None) -> Gain:
-        return gain(
-            question.metric,
-            truth[rows],
-            new[rows],
-            old[rows],
-            units=part or units,
-            threshold=question.threshold,
-        )
+        return gain(question.metric, truth[rows], new[rows], old[rows], units=part or units, **how)
 
     guards = []
     for metric in question.guards:
         y = labels(metric, frame, question.target, question.positive)
-        both = (predictions(metric, model, frame, question.positive) for model in (challenger, champion))
-        guards.append(gain(metric, y, *both, units=units, threshold=question.threshold))
+        both = said(challenger, metric), said(champion, metric)
+        guards.append(gain(metric, y, *both, units=units, **how))
     by_slice = {name: _of_slice(gained, rows, units) for name, rows in slices.items()}
-    return Compared(value, level, gained(), tuple(guards), by_slice)
+    return Compared(value, level, gained(), tuple(guards), by_slice, doubt)
 
 
 def _of_slice(gained: Any, rows: Any, units: Units) -> Gain:
@@ -134,15 +141,28 @@ def _slices(frame: pd.DataFrame, columns: Sequence[str]) -> dict[str, Any]:
 
 def _level(
     question: Question, truth: Any, new: Any, units: Units, alpha: float = 0.025
-) -> tuple[float, tuple[float, float] | None]:
-    """Return the challenger's own value and interval: the wider of the exact one of rows, and that of the units."""
-    from scipy.stats import t
+) -> tuple[float, tuple[float, float] | None, str]:
+    """Return the challenger's own value and interval: the wider of the exact one of rows, and that of the units.
 
+    The last is why there is no interval: of rows that move together, as few units tell as little as they do of a gain.
+    """
     found = measure(question.metric, truth, new, threshold=question.threshold, confidence=1 - 2 * alpha)
-    if not units.name:
-        return found.value, (found.low, found.high)
-    if units.count < 2:
-        return found.value, None
+    if not units.name and question.planned is None:
+        return found.value, (found.low, found.high), ""
+    if doubt := too_few(units, len(truth)):
+        return found.value, None, doubt
     value, pulls = influence(question.metric, truth, new, threshold=question.threshold)
-    half = standard_error(pulls, units) * float(t.ppf(1 - alpha, units.count - 1))
-    return value, (min(found.low, value - half), max(found.high, value + half))
+    error, degrees = standard_error(pulls, units), degrees_of(pulls, units, question.planned)
+    alone = Gain(
+        question.metric,
+        value,
+        value,
+        value,
+        error,
+        degrees,
+        len(truth),
+        units.count,
+        planned=question.planned,
+    )
+    low, high = alone.bounds(alpha) or (value, value)
+    return value, (min(found.low, low), max(found.high, high)), ""

@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from airflow_pipeops.base.arguments import finite, one_of
+from airflow_pipeops.base.arguments import at_least, finite, one_of
 from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.exceptions import InvalidInput
-from airflow_pipeops.models.paired.gain import Gain
+from airflow_pipeops.models.paired.gain import MIN_UNITS, Gain
 
 Outcome = Literal["better", "not worse", "worse", "cannot tell", "invalid"]
 #: What is enough for a promotion.
@@ -35,6 +35,8 @@ class Policy(JsonForm):
     :param slice_margin: how much of the primary metric a slice may lose.
     :param enough: which outcome promotes: ``better`` only; or ``not worse``, where fresher or cheaper is reason enough.
     :param alpha: chance of a wrong promotion, on one side.
+    :param max_uses: so many challengers may be judged on the same rows; after that, what was learned from the verdicts is a
+        way to learn from the rows themselves (Dwork and others, Science 349, 2015), and no correction helps.
     """
 
     minimum_gain: float = 0.0
@@ -43,6 +45,7 @@ class Policy(JsonForm):
     slice_margin: float = 0.0
     enough: Enough = "better"
     alpha: float = 0.025
+    max_uses: int = 20
 
     def __post_init__(self) -> None:
         one_of("enough", self.enough, ("better", "not worse"), called="outcome that is enough")
@@ -60,6 +63,9 @@ class Policy(JsonForm):
             raise InvalidInput(
                 f"alpha is {self.alpha}", field="alpha", value=self.alpha, remedy="For example 0.025."
             )
+        at_least(
+            "max_uses", self.max_uses, 1, f"max_uses is {self.max_uses}", "At least the challenger itself."
+        )
         if self.enough == "not worse" and not self.margin:
             raise InvalidInput(
                 "margin is 0, so nothing can be shown to be not worse",
@@ -77,7 +83,7 @@ class Decision(JsonForm):
     :param promote: whether that is enough.
     :param reason: one sentence.
     :param interval: where the primary metric's gain lies; ``None`` where nobody can tell.
-    :param alpha: chance on either side of that interval, after the correction for ``challengers``.
+    :param alpha: chance on either side of that interval, after the correction for many challengers.
     :param harmed: slices that got worse beyond doubt.
     :param small: slices of which nobody can tell.
     :param further_units: about how many more units (days, rows) would tell, if the gain stays as it was seen; ``None`` where
@@ -101,11 +107,12 @@ def decide(
     guards: Sequence[Gain] = (),
     slices: Mapping[str, Gain] | None = None,
     challengers: int = 1,
+    uses: int = 1,
     invalid: str = "",
 ) -> Decision:
     """Judge a challenger. First match wins.
 
-    1. The comparison is none: ``invalid``.
+    1. The comparison is none, or the rows have judged more than ``max_uses``: ``invalid``.
     2. The primary metric, a guard or a slice got worse by more than its margin, beyond doubt: ``worse``.
     3. Nobody can tell about the primary metric, or a guard may have lost more than its margin: ``cannot tell``.
     4. The whole interval of the gain is above ``minimum_gain``: ``better``; above ``-margin``: ``not worse``; below 0:
@@ -115,15 +122,21 @@ def decide(
     :param policy: what must be shown.
     :param guards: the gains of the metrics named in the policy's ``guards``.
     :param slices: the primary metric's gain in each slice.
-    :param challengers: how many were tried on these rows, this one included: the chance of a wrong promotion is shared out
-        among them (Bonferroni), since the best of many looks better than it is.
+    :param challengers: how many are tried at once on these rows, this one included: the chance of a wrong promotion is
+        shared out among them (Bonferroni), since the best of many looks better than it is.
+    :param uses: how many were judged on these rows so far, this one included; where they are more than ``challengers``, each
+        further one has the square of its number as its share, so that all together have less than 1.65 of ``alpha``.
     :param invalid: why the two cannot be compared; empty if they can.
     :return: the decision.
     :raises InvalidInput: for a guard without a margin or the other way round, and for less than one challenger.
     """
     slices = slices or {}
     _check(policy, guards, challengers)
-    alpha = policy.alpha / challengers
+    alpha = policy.alpha / (uses**2 if uses > challengers else challengers)
+    if uses > policy.max_uses:
+        invalid = invalid or (
+            f"these rows have judged {uses - 1} challengers, {policy.max_uses} are the most, and newer rows are needed"
+        )
     bounds = primary.bounds(alpha)
     small = tuple(name for name, found in slices.items() if found.error is None)
     harmed = _harmed(slices, policy.slice_margin, alpha)
@@ -135,6 +148,8 @@ def decide(
         or _primary(primary, policy, alpha)
     )
     outcome, reason, further = found
+    if uses > 1 and outcome != "invalid":
+        reason += f" It is challenger {uses} on these rows, so the chance of an error is {alpha:.2g} on either side."
     promote = outcome == "better" or outcome == policy.enough
     return Decision(outcome, promote, reason, bounds, alpha, harmed, small, further)
 
@@ -162,7 +177,7 @@ def _guarded(primary: Gain, policy: Policy, guards: Sequence[Gain], alpha: float
         return (
             "cannot tell",
             f"{_told(primary, alpha)}, which cannot be told from chance: {primary.doubt}.",
-            None,
+            _lacking(primary),
         )
     for guard in guards:
         around, margin = guard.bounds(alpha), policy.guards[guard.metric]
@@ -227,14 +242,8 @@ def _check(policy: Policy, guards: Sequence[Gain], challengers: int) -> None:
 
 def _harmed(slices: Mapping[str, Gain], margin: float, alpha: float) -> tuple[str, ...]:
     """Return the slices that got worse beyond doubt, the surest first (Holm)."""
-    from scipy.stats import t
-
-    known = {name: found for name, found in slices.items() if found.error}
-    chances = {
-        name: float(t.cdf((found.value + margin) / found.error, found.degrees))
-        for name, found in known.items()
-        if found.error
-    }
+    measured = {name: found.chance(-margin) for name, found in slices.items()}
+    chances = {name: chance for name, chance in measured.items() if chance is not None}
     harmed: list[str] = []
     for name in sorted(chances, key=lambda one: chances[one]):
         if chances[name] > alpha / (len(chances) - len(harmed)):
@@ -249,8 +258,13 @@ def _further(found: Gain, distance: float, alpha: float, power: float = 0.8) -> 
 
     if not found.error or distance <= 0:
         return None
-    factor = (float(norm.ppf(1 - alpha)) + float(norm.ppf(power))) * found.error / distance
+    factor = (found.quantile(alpha) + float(norm.ppf(power))) * found.error / distance
     return max(1, math.ceil(found.units * (factor**2 - 1))) if factor < _NEVER else None
+
+
+def _lacking(found: Gain) -> int | None:
+    """Return how many units lack to the least with which anything is told; ``None`` if it is not for them."""
+    return MIN_UNITS - found.units if found.unit and found.units < MIN_UNITS else None
 
 
 def _told(found: Gain, alpha: float) -> str:

@@ -6,16 +6,22 @@ of the data, and not by a look at the result.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.exceptions import InvalidInput
+from airflow_pipeops.models.paired.gain import MIN_UNITS
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
     Array = np.ndarray[Any, Any]
+
+
+#: In so many ways rows may move together.
+MAX_WAYS = 2
 
 
 @dataclass(frozen=True)
@@ -26,12 +32,14 @@ class Units:
     :param count: how many units there are.
     :param name: of the column that says so; empty where each row stands for itself.
     :param in_time: whether units follow each other in time, so that neighbours may resemble each other.
+    :param also: another way in which rows move together, such as by user beside by day.
     """
 
     codes: Array
     count: int
     name: str = ""
     in_time: bool = False
+    also: Units | None = None
 
     def sums(self, values: Array) -> Array:
         """Add up a value by unit.
@@ -46,13 +54,73 @@ class Units:
     def part(self, rows: Array) -> Units:
         """Return the units of some of the rows, numbered anew in the same order.
 
-        :param rows: shape (rows,); whether a row is among them.
+        :param rows: whether each row is among them, or the numbers of those that are.
         :return: their units.
         """
         import numpy as np
 
         kept, codes = np.unique(self.codes[rows], return_inverse=True)
-        return Units(codes, len(kept), self.name, self.in_time)
+        return Units(codes, len(kept), self.name, self.in_time, self.also and self.also.part(rows))
+
+    def shared(self) -> Units:
+        """Return units of the rows that move together in both ways."""
+        import numpy as np
+
+        assert self.also is not None
+        kept, codes = np.unique(self.codes * self.also.count + self.also.codes, return_inverse=True)
+        return Units(codes, len(kept), f"{self.name}, {self.also.name}")
+
+
+def columns_of(cluster: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return the columns that somebody named, one or several."""
+    return (cluster,) if isinstance(cluster, str) else tuple(cluster or ())
+
+
+def of_columns(frame: pd.DataFrame, cluster: str | Sequence[str] | None) -> Units:
+    """Return the units of a table's rows.
+
+    :param frame: the rows.
+    :param cluster: the column that names the units, or two of them; none where each row stands for itself.
+    :return: the units.
+    :raises InvalidInput: for a column that is not there, or holds nulls; for more than two.
+    """
+    columns = columns_of(cluster)
+    if len(columns) > MAX_WAYS:
+        raise InvalidInput(
+            f"cluster names {len(columns)} columns",
+            field="cluster",
+            value=list(columns),
+            remedy=f"Name at most {MAX_WAYS} ways in which rows move together, such as the day and the user.",
+        )
+    if not columns:
+        return each_row(len(frame))
+    for column in columns:
+        if column not in frame.columns:
+            raise InvalidInput(
+                f"the data lack the column {column!r}",
+                field="cluster",
+                value=column,
+                remedy="Name a column of the held-out data, such as the day.",
+            )
+    first, *others = (by_column(frame[column], column) for column in columns)
+    return replace(first, also=others[0]) if others else first
+
+
+def too_few(units: Units, rarest: int) -> str:
+    """Say why so few rows or units tell nothing.
+
+    :param units: of the rows that are looked at.
+    :param rarest: how many of the rows are of the rarest class; all, where there are no classes.
+    :return: a reason in plain words; empty where there are enough.
+    """
+    rows = len(units.codes)
+    if rarest < MIN_UNITS:
+        of_a_class = " of the rarest class" if rarest < rows else ""
+        return f"{rarest:,} rows{of_a_class} among {rows:,} are too few, at least {MIN_UNITS} are needed"
+    if units.count < MIN_UNITS:
+        few = f"{units.count} values of {units.name!r}, whose rows move together, are too few"
+        return f"{few}, at least {MIN_UNITS} are needed"
+    return too_few(units.also, rarest) if units.also else ""
 
 
 def each_row(rows: int) -> Units:

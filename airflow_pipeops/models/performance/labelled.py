@@ -78,7 +78,7 @@ def join(
         _unique(wanted, key, "labels", "has labels that differ")
         left, right = known[[*key, prediction]].copy(), wanted.copy()
         for name in key:
-            left[name], right[name] = _alike(left[name], right[name], name)
+            left[name], right[name] = alike(left[name], right[name], name)
         both = left.merge(right, on=list(key), how="inner")
         orphans -= len(both)
     return Labelled(
@@ -98,9 +98,16 @@ def _values(series: pd.Series) -> Any:
     return series.to_numpy(dtype=float if infer_dtype(series) == "decimal" else None)
 
 
-def _alike(left: pd.Series, right: pd.Series, name: str) -> tuple[pd.Series, pd.Series]:
-    """Return both sides of a key in one type.
+def alike(
+    left: pd.Series, right: pd.Series, name: str, *, other: str = "labels"
+) -> tuple[pd.Series, pd.Series]:
+    """Bring both sides of a key into one type.
 
+    :param left: of the predictions.
+    :param right: of the labels, or what else is joined to them.
+    :param name: of the key.
+    :param other: what the reader knows the right side as.
+    :return: both sides.
     :raises InvalidInput: if their types are unlike: made equal, a value would meet others than its own.
     """
     left, right = (
@@ -109,7 +116,7 @@ def _alike(left: pd.Series, right: pd.Series, name: str) -> tuple[pd.Series, pd.
     kinds = _kind(left), _kind(right)
     if "empty" not in kinds and kinds[0] != kinds[1]:
         raise InvalidInput(
-            f"key {name!r} is {kinds[0]} in the predictions and {kinds[1]} in the labels",
+            f"key {name!r} is {kinds[0]} in the predictions and {kinds[1]} in the {other}",
             field="key",
             value=name,
             remedy="Write it in one type on both sides, for example by a CAST in a query.",

@@ -9,6 +9,7 @@ added for it is in :mod:`airflow_pipeops.models.performance.intervals`.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow_pipeops.base.arguments import one_of, share
 from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.exceptions import InvalidInput
-from airflow_pipeops.models.performance import classes
+from airflow_pipeops.models.performance import calibration, classes
 from airflow_pipeops.models.performance.intervals import Part, bounded, mean_of_proportions, proportion
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class Metric:
     :param shares: where it is a weighted mean of proportions: weight, hits and trials of each.
     :param parts: where it lies between 0 and 1: the classes it rests on, from labels, predictions, value and influence.
     :param rests_on: the rows of the rarest class that it rests on; by default all.
+    :param folded: whether it is the size of a deviation, whose sign is lost.
     """
 
     task: Literal["binary", "multiclass", "regression"]
@@ -82,6 +84,7 @@ class Metric:
     shares: Callable[[Array, Array], list[tuple[float, float, float]]] | None = None
     parts: Callable[[Array, Array, float, Array], list[Part]] | None = None
     rests_on: Callable[[Array, Array], int] = lambda y, p: len(y)
+    folded: bool = False
 
 
 def measure(
@@ -126,7 +129,7 @@ def _measured(metric: str, y: Array, p: Array) -> tuple[float, Array]:
             f"{metric} is not defined on these rows",
             field="metric",
             value=metric,
-            remedy="It divides by a count that is zero here: wait for more labels, or use another metric.",
+            remedy="It divides by zero here, or is infinite: wait for more labels, or use another metric.",
         )
     return value, pulls
 
@@ -206,6 +209,8 @@ def _interval(
         known = math.fsum(part.variance for part in parts)
         variance = 0.0 if known else float((influence**2).mean()) / len(y)
         return bounded(value, parts, confidence, variance=variance)
+    if kind.folded:
+        return calibration.interval(metric, y, value, influence, confidence)
     if metric == "r2":
         return _of_logarithm(value, influence, confidence)
     if metric == "rmse":
@@ -298,13 +303,16 @@ def _ratio(top: Array, bottom: Array) -> tuple[float, Array]:
 def _log_loss(y: Array, p: Array) -> tuple[float, Array]:
     import numpy as np
 
-    if ((p < 0) | (p > 1)).any():
-        raise InvalidInput(
-            "log_loss needs probabilities", field="predictions", remedy="Give shares from 0 to 1."
-        )
+    calibration.probabilities("log_loss", p)
     tiny = np.finfo(float).eps
     q = np.clip(p, tiny, 1 - tiny)
     return _mean(-(y * np.log(q) + (1 - y) * np.log1p(-q)))
+
+
+def _pinball(y: Array, p: Array, share: float) -> tuple[float, Array]:
+    import numpy as np
+
+    return _mean(np.maximum(share * (y - p), (share - 1) * (y - p)))
 
 
 def _rmse(y: Array, p: Array) -> tuple[float, Array]:
@@ -321,11 +329,15 @@ def _r2(y: Array, p: Array) -> tuple[float, Array]:
     return 1 - a / b, a * (spread - b) / b**2 - (errors - a) / b
 
 
-#: Every metric by its name, as scikit-learn calls it.
+#: Every metric by its name, as scikit-learn calls it where it has it.
 METRICS: Mapping[str, Metric] = {
     "roc_auc": Metric("binary", "score", True, _roc_auc, parts=_by_label, rests_on=_rarer),
     "log_loss": Metric("binary", "score", False, _log_loss),
     "brier_score": Metric("binary", "score", False, lambda y, p: _mean((y - p) ** 2)),
+    "calibration_bias": Metric("binary", "score", False, calibration.bias, rests_on=_rarer, folded=True),
+    "calibration_slope_error": Metric(
+        "binary", "score", False, calibration.slope_error, rests_on=_rarer, folded=True
+    ),
     "accuracy": Metric("binary", "class", True, classes.accuracy, _hits),
     "precision": Metric(
         "binary",
@@ -385,5 +397,12 @@ METRICS: Mapping[str, Metric] = {
     "mae": Metric("regression", "number", False, lambda y, p: _mean(abs(y - p))),
     "mse": Metric("regression", "number", False, lambda y, p: _mean((y - p) ** 2)),
     "rmse": Metric("regression", "number", False, _rmse),
+    # The loss of a quantile, by its percent.
+    **{
+        f"pinball_loss_{percent}": Metric(
+            "regression", "number", False, functools.partial(_pinball, share=percent / 100)
+        )
+        for percent in (1, 5, 10, 25, 50, 75, 90, 95, 99)
+    },
     "r2": Metric("regression", "number", True, _r2, rests_on=lambda y, p: len(y) if y.min() < y.max() else 0),
 }

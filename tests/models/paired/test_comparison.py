@@ -10,6 +10,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from airflow_pipeops.exceptions import InvalidInput
+from airflow_pipeops.models.champion import judge
 from airflow_pipeops.models.paired.comparison import Question, compare
 
 ROWS = 400
@@ -80,3 +81,26 @@ def test_what_cannot_be_compared_is_named(
 def test_no_rows_are_no_comparison(frame: pd.DataFrame) -> None:
     with pytest.raises(InvalidInput, match="no rows"):
         compare(*models(frame), frame.iloc[:0], Question("roc_auc", "late"))
+
+
+@pytest.mark.parametrize(("days", "told"), [(1, False), (2, False), (9, False), (10, True)])
+def test_a_floor_is_not_reached_on_a_handful_of_days(frame: pd.DataFrame, days: int, told: bool) -> None:
+    frame = frame.assign(day=np.arange(ROWS) % days)
+    found = compare(models(frame)[0], None, frame, Question("roc_auc", "late", cluster="day"))
+    said = judge(found.challenger, None, floor=0.6, level=found.level, doubt=found.doubt)
+    assert (said.outcome, said.promote) == (("better", True) if told else ("cannot tell", False))
+    assert (f"{days} values of 'day', whose rows move together, are too few" in said.reason) is not told
+
+
+def test_each_model_predicts_once_for_each_kind_of_metric(frame: pd.DataFrame) -> None:
+    asked: list[int] = []
+    pair = models(frame)
+    for number, model in enumerate(pair):
+        predict = model.predict_proba
+        model.predict_proba = lambda rows, number=number, predict=predict: (
+            asked.append(number) or predict(rows)
+        )
+    guards = ("log_loss", "brier_score", "accuracy", "f1")
+    found = compare(*pair, frame, Question("roc_auc", "late", guards=guards))
+    assert [gain.metric for gain in found.guards] == list(guards)
+    assert sorted(asked) == [0, 0, 1, 1], "for scores, and for classes"

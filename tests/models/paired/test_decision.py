@@ -84,6 +84,39 @@ def test_the_best_of_many_must_be_better_by_more() -> None:
     assert (found.outcome, found.alpha) == ("cannot tell", 0.0025)
 
 
+def test_the_chances_of_all_challengers_on_the_same_rows_add_up_to_a_bound() -> None:
+    """One after the other the first has all of it and the n-th the square of n as its share; at once all have the same."""
+    one_by_one = [decide(gained(0.03, 0.001), Policy(), uses=number).alpha for number in range(1, 21)]
+    assert one_by_one[:3] == pytest.approx([0.025, 0.025 / 4, 0.025 / 9])
+    assert sum(one_by_one) < 1.65 * 0.025
+    at_once = [
+        decide(gained(0.03, 0.001), Policy(), uses=number, challengers=10).alpha for number in (1, 10, 11)
+    ]
+    assert at_once == pytest.approx([0.0025, 0.0025, 0.025 / 121])
+    found = decide(gained(0.03, 0.022), Policy(), uses=2)
+    assert found.outcome == "better"
+    assert found.reason.endswith(
+        "It is challenger 2 on these rows, so the chance of an error is 0.0063 on either side."
+    )
+    assert decide(gained(0.03, 0.022), Policy(), uses=3).outcome == "cannot tell"
+
+
+def test_rows_that_have_judged_too_many_judge_no_more() -> None:
+    assert decide(gained(0.3, 0.001), Policy(), uses=20).promote
+    found = decide(gained(0.3, 0.001), Policy(), uses=21)
+    assert (found.outcome, found.promote) == ("invalid", False)
+    assert found.reason == (
+        "The two cannot be compared: these rows have judged 20 challengers, 20 are the most, and newer rows are needed."
+    )
+    assert decide(gained(0.3, 0.001), Policy(max_uses=3), uses=4).outcome == "invalid"
+
+
+def test_on_so_few_days_it_is_said_how_many_lack() -> None:
+    four = Gain("auc", 0.6, 0.5, 0.1, None, 0, 4000, 4, "day", doubt="4 days")
+    assert decide(four, Policy()).further_units == 6
+    assert decide(gained(0.1, None, doubt="3 rows", units=4), Policy()).further_units is None
+
+
 def test_what_cannot_be_compared() -> None:
     found = decide(gained(0.3, 0.01), Policy(), invalid="they saw other rows")
     assert (found.outcome, found.promote, found.reason) == (
@@ -142,6 +175,7 @@ def test_of_two_models_not_each_is_better_than_the_other(value, half, minimum) -
         ({"margin": float("nan")}, "margin"),
         ({"guards": {"f1": -1.0}}, "guards[f1]"),
         ({"alpha": 0.7}, "alpha"),
+        ({"max_uses": 0}, "max_uses"),
         ({"enough": "fresh"}, "enough"),
         ({"enough": "not worse"}, "margin"),
     ],

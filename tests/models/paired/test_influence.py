@@ -13,8 +13,9 @@ from sklearn.metrics import f1_score, log_loss, roc_auc_score
 
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.models.paired.decision import Policy, decide
-from airflow_pipeops.models.paired.influence import MIN_UNITS, gain, standard_error
-from airflow_pipeops.models.paired.units import Units, by_column, each_row
+from airflow_pipeops.models.paired.gain import MIN_UNITS, Gain
+from airflow_pipeops.models.paired.influence import degrees_of, gain, standard_error
+from airflow_pipeops.models.paired.units import Units, by_column, each_row, of_columns
 from tests.benchmarks.promotion import METRICS, equal_models
 
 
@@ -87,6 +88,24 @@ def test_newey_and_west_by_hand() -> None:
     spread = sums @ sums + 2 * sum((1 - k / (lags + 1)) * (sums[k:] @ sums[:-k]) for k in range(1, lags + 1))
     expected = math.sqrt(max(spread, sums @ sums) * 16 / 15) / 16
     assert standard_error(sums, Units(np.arange(16), 16, "day", True)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("alike", "most"), [(0.0, 0.05), (0.5, 0.09)])
+def test_days_that_resemble_each_other_promise_no_more_than_they_hold(alike: float, most: float) -> None:
+    random, rounds, days = np.random.default_rng(4), 2000, 20
+    units = Units(np.arange(days), days, "day", True)
+    series = random.normal(size=(rounds, days))
+    for day in range(1, days):
+        series[:, day] = alike * series[:, day - 1] + math.sqrt(1 - alike**2) * series[:, day]
+    wrong = 0
+    for one in series:
+        pulls = one - one.mean()
+        found = Gain(
+            "mae", 0, 0, one.mean(), standard_error(pulls, units), degrees_of(pulls, units), days, days
+        )
+        low, _ = found.bounds(0.05)
+        wrong += low > 0
+    assert wrong / rounds <= most
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -168,6 +187,17 @@ def test_what_nobody_can_tell(y, new, old, days, why) -> None:
     assert decide(found, Policy()).outcome == "cannot tell"
 
 
+def test_a_gain_that_is_the_same_on_every_day_has_no_error() -> None:
+    """On each day of four rows, one is taken and one is lost: the days agree, and their sums are all zero."""
+    y = np.tile([0.0, 1.0], 40)
+    new, old = y.copy(), y.copy()
+    new[::4], old[1::4] = 1.0, 0.0
+    found = gain("accuracy", y, new, old, units=Units(np.arange(80) // 4, 20, "day"))
+    assert (found.value, found.error) == (0.0, None)
+    assert found.doubt.startswith("the gain is the same in all 20 values of 'day'")
+    assert decide(found, Policy()).outcome == "cannot tell"
+
+
 def test_ten_that_differ_are_the_least() -> None:
     y = np.tile([0.0, 1.0], 50)
     new, old = np.full(100, 0.4), np.r_[np.full(MIN_UNITS, 0.9), np.full(90, 0.4)]
@@ -185,6 +215,64 @@ def test_a_loss_that_a_few_rows_carry_is_not_better() -> None:
     said = decide(found, Policy())
     assert (said.outcome, said.promote) == ("cannot tell", False)
     assert "without the rows that differ most" in said.reason
+
+
+def test_days_and_users_both_move_together() -> None:
+    """By hand: the variances by day and by user, less that of the rows which share both."""
+    random = np.random.default_rng(4)
+    day, user = np.repeat(np.arange(20), 15), np.tile(np.arange(15), 20)
+    pulls = random.normal(size=20)[day] + random.normal(size=15)[user] + 0.1 * random.normal(size=300)
+    pulls -= pulls.mean()
+    two = Units(day, 20, "day", also=Units(user, 15, "user"))
+
+    def variance(codes: np.ndarray, count: int) -> float:
+        return sum(pulls[codes == one].sum() ** 2 for one in range(count)) * count / (count - 1)
+
+    expected = variance(day, 20) + variance(user, 15) - variance(np.arange(300), 300)
+    assert standard_error(pulls, two) == pytest.approx(math.sqrt(expected) / 300)
+    frame = pd.DataFrame({"day": day, "user": user, "more": 1})
+    found = of_columns(frame, ["day", "user"])
+    assert standard_error(pulls, found) == pytest.approx(math.sqrt(expected) / 300)
+    kept = found.part(frame["day"].to_numpy() < 12)
+    assert (kept.count, kept.also.count) == (12, 15)
+    with pytest.raises(InvalidInput, match="cluster names 3 columns"):
+        of_columns(frame, ["day", "user", "more"])
+
+
+def test_few_users_tell_nothing_on_however_many_days() -> None:
+    y, new, old = scores(900)
+    units = Units(np.arange(900) % 30, 30, "day", also=Units(np.arange(900) % 7, 7, "user"))
+    found = gain("log_loss", y, new, old, units=units)
+    assert found.error is None
+    assert found.doubt.startswith("7 values of 'user', whose rows move together, are too few")
+
+
+@pytest.mark.parametrize("metric", ["calibration_bias", "calibration_slope_error"])
+def test_a_guard_of_calibration_lets_harm_pass_as_seldom_as_it_says(metric) -> None:
+    """A champion that is right, where the size of a deviation is above its truth; a challenger worse by just the margin."""
+    margin, passed = {"calibration_bias": 0.06, "calibration_slope_error": 0.3}[metric], 0
+    for seed in range(300):
+        random = np.random.default_rng(seed)
+        logits = random.normal(size=500)
+        y = (random.random(500) < 1 / (1 + np.exp(-logits))).astype(float)
+        old = 1 / (1 + np.exp(-logits - 0.1 * random.normal(size=500)))
+        sharper = 1 / (1 + np.exp(-logits))
+        new = sharper + 0.06 if metric == "calibration_bias" else 1 / (1 + np.exp(-logits / 0.7))
+        found = gain(metric, y, np.clip(new, 0, 1), old)
+        passed += found.bounds(0.025)[0] > -margin
+    assert passed < 18  # as above: 2.5 % of 300 are 7.5
+
+
+def test_a_challenger_that_learned_by_heart_is_stopped_by_its_calibration() -> None:
+    random = np.random.default_rng(1)
+    logits = 2 * random.normal(size=20_000)
+    y = (random.random(20_000) < 1 / (1 + np.exp(-logits))).astype(float)
+    noisy = logits + 0.5 * random.normal(size=20_000)
+    new, old = 1 / (1 + np.exp(-5 * logits)), 1 / (1 + np.exp(-noisy))
+    policy = Policy(guards={"calibration_slope_error": 0.05})
+    guard = gain("calibration_slope_error", y, new, old)
+    assert decide(gain("roc_auc", y, new, old), Policy()).outcome == "better"
+    assert decide(gain("roc_auc", y, new, old), policy, guards=[guard]).outcome == "worse"
 
 
 @pytest.mark.parametrize(

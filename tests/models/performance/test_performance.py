@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 
@@ -10,16 +11,20 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from sklearn import metrics as sk
+from sklearn.linear_model import LogisticRegression
 
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.models.performance import METRICS, Performance, measure, rarest
 from airflow_pipeops.models.performance.intervals import Part, bounded, proportion
+from airflow_pipeops.models.performance.metrics import influence
 from tests.benchmarks import coverage
 
 TRUTH = {
     "roc_auc": sk.roc_auc_score,
     "log_loss": sk.log_loss,
     "brier_score": sk.brier_score_loss,
+    "calibration_bias": lambda y, p: abs(np.mean(p) - np.mean(y)),
+    "calibration_slope_error": lambda y, p: abs(regressed(y, p) - 1),
     "accuracy": lambda y, p: sk.accuracy_score(y, p >= 0.5),
     "precision": lambda y, p: sk.precision_score(y, p >= 0.5),
     "recall": lambda y, p: sk.recall_score(y, p >= 0.5),
@@ -34,7 +39,20 @@ TRUTH = {
     "mse": sk.mean_squared_error,
     "rmse": sk.root_mean_squared_error,
     "r2": sk.r2_score,
+    **{
+        f"pinball_loss_{percent}": functools.partial(sk.mean_pinball_loss, alpha=percent / 100)
+        for percent in (1, 5, 10, 25, 50, 75, 90, 95, 99)
+    },
 }
+
+
+def regressed(y: np.ndarray, p: np.ndarray) -> float:
+    """The slope of a logistic regression on the logits, by scikit-learn's solver of second order."""
+    from scipy.special import logit
+
+    x = logit(np.clip(p, 1e-6, 1 - 1e-6))[:, None]
+    solver = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-14, max_iter=500)
+    return float(solver.fit(x, y).coef_[0, 0])
 
 
 def binary(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -73,9 +91,47 @@ def test_every_metric_has_a_truth_here() -> None:
 def test_equal_to_scikit_learn(metric: str, rows: int) -> None:
     y, p = sample(metric, rows, 7)
     found = measure(metric, y, p)
-    assert found.value == pytest.approx(TRUTH[metric](y, p), rel=1e-12)
+    # A regression is solved by steps: by both to the same value, and not to the same last digit.
+    exact = {"rel": 1e-6, "abs": 1e-8} if metric == "calibration_slope_error" else {"rel": 1e-12}
+    assert found.value == pytest.approx(TRUTH[metric](y, p), **exact)
     assert found.low <= found.value <= found.high
     assert found.rows == rows
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_influence_of_a_row_is_what_the_metric_loses_without_it(metric: str) -> None:
+    """Against the jackknife, which knows no formula: each row is left out, and the metric is measured anew."""
+    y, p = sample(metric, 400, 11)
+    if METRICS[metric].folded:
+        p = p**2  # too low and too far apart: a deviation next to zero has no such thing
+    value, pulls = influence(metric, y, p)
+    left_out = np.array([influence(metric, np.delete(y, row), np.delete(p, row))[0] for row in range(len(y))])
+    jackknife = (len(y) - 1) * (value - left_out)
+    assert pulls.mean() == pytest.approx(0, abs=1e-9)
+    assert np.corrcoef(pulls, jackknife)[0, 1] > 0.999
+    assert pulls.std() == pytest.approx(jackknife.std(), rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("y", "p", "why"),
+    [
+        ([0, 1] * 20, [0.2] * 40, "not defined"),
+        ([0] * 20 + [1] * 20, [0.2] * 20 + [0.6] * 20, "not defined"),
+        ([0, 1] * 20, [-0.1, 0.5] * 20, "calibration_slope_error needs probabilities"),
+    ],
+)
+def test_a_slope_that_nobody_can_have(y: list, p: list, why: str) -> None:
+    with pytest.raises(InvalidInput, match=why):
+        measure("calibration_slope_error", y, p)
+
+
+def test_the_sign_of_a_deviation_does_not_count() -> None:
+    y, p = binary(5000, 3)
+    high, low = (measure("calibration_bias", y, np.clip(p + by, 0, 1)) for by in (0.1, -0.1))
+    assert high.low > 0.07
+    assert low.low > 0.07
+    sure = measure("calibration_slope_error", y, p**3 / (p**3 + (1 - p) ** 3))
+    assert sure.value == pytest.approx(2 / 3, abs=0.05)
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -1,0 +1,132 @@
+"""A manifest in a real repository, and two versions in a real registry behind HTTP."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_pipeops.git.repository import GitRepository
+from airflow_pipeops.models.desired import ModelInGit
+from airflow_pipeops.models.registry import Registry
+from airflow_pipeops.models.rollback.saga import ModelRollback, RollbackOrder
+from tests.git.conftest import Remote, git
+from tests.models.mlflow_server import registry_server
+from tests.mortal import started
+
+FILE = "apps/flight-delay/model.yaml"
+DESIRED = ModelInGit(
+    FILE, {"model.uri": "artifact_uri", "model.sha256": "sha256", "model.version": "version"}
+)
+OLD, BAD, THIRD = "1" * 64, "2" * 64, "3" * 64
+
+
+def manifest(version: str, sha256: str) -> str:
+    return f'replicas: 1  # stays\nmodel:\n  uri: file:///a/{version}\n  sha256: "{sha256}"\n  version: "{version}"\n'
+
+
+@dataclass
+class Sides:
+    """Both sides, with version 2 live, and what an attempt leaves there."""
+
+    remote: Remote
+    registry: Registry
+    folder: Path
+
+    @property
+    def order(self) -> RollbackOrder:
+        return RollbackOrder("m", "2", BAD, "1", OLD, "worse on 20 days")
+
+    def rollback(self, order: RollbackOrder | None = None) -> ModelRollback:
+        return ModelRollback(self.git(), self.registry, DESIRED, order or self.order)
+
+    def git(self) -> GitRepository:
+        return self.remote.client(self.folder / "cache")
+
+    def want(self, version: str, sha256: str) -> None:
+        """Somebody commits a model."""
+        self.remote.pull()
+        self.remote.put(FILE, manifest(version, sha256))
+        self.remote.commit(f"Deploy version {version}")
+
+    def reset(self) -> None:
+        """Version 2 is live again, and nothing has happened."""
+        self.want("2", BAD)
+        self.registry.block("m", "2", "")
+        self.registry.set_alias("m", "champion", "2")
+
+    def attempts(self) -> subprocess.Popen[str]:
+        """Start what makes attempts in processes of their own."""
+        (self.folder / "records").mkdir(exist_ok=True)
+        return started(Path(__file__).with_name("two_sides.py"), self.folder / "attempts.log")
+
+    def ask(self, attempts: subprocess.Popen[str], key: str, kill: int = 0) -> None:
+        """Begin an attempt."""
+        settings: dict[str, Any] = {
+            "git": str(self.remote.path),
+            "registry": self.registry.tracking_uri,
+            "cache": str(self.folder / "cache"),
+            "file": FILE,
+            "fields": dict(DESIRED.fields),
+            "order": self.order.to_json(),
+            "key": key,
+            "record": str(self.folder / "records"),
+            "kill": kill,
+        }
+        assert attempts.stdin is not None
+        attempts.stdin.write(json.dumps(settings) + "\n")
+        attempts.stdin.flush()
+
+    def answer(self, attempts: subprocess.Popen[str]) -> dict[str, Any]:
+        """Wait for the end of an attempt."""
+        assert attempts.stdout is not None
+        while not (line := attempts.stdout.readline()).startswith("{"):
+            assert line, (self.folder / "attempts.log").read_text()[-3000:]
+        found: dict[str, Any] = json.loads(line)
+        assert found.get("killed") is not False, (self.folder / "attempts.log").read_text()[-3000:]
+        return found
+
+    def state(self) -> tuple[str, str, bool]:
+        """The digest that Git wants, the version of the alias, and whether the bad one is blocked."""
+        found = self.registry.by_alias("m", "champion")
+        assert found is not None
+        return DESIRED.digest(self.git()), found.version, bool(self.registry.version("m", "2").blocked)
+
+    def records(self) -> list[str]:
+        return sorted(path.name for path in (self.folder / "records").iterdir())
+
+    def rollbacks(self, since: str) -> int:
+        """Commits of a rollback after another commit."""
+        log = git("log", "--format=%(trailers:key=PipeOps-Rollback)", f"{since}..main", cwd=self.remote.path)
+        return log.count("PipeOps-Rollback")
+
+
+@pytest.fixture(scope="session")
+def versions(tmp_path_factory) -> Path:
+    """A registry with three versions, of which the second is the champion: its migrations take seconds."""
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    registry = Registry(f"sqlite:///{path}")
+    for number, sha256 in (("1", OLD), ("2", BAD), ("3", THIRD)):
+        registry.register("m", f"file:///a/{number}", sha256)
+    registry.set_alias("m", "champion", "2")
+    return path
+
+
+@pytest.fixture
+def sides(versions, tmp_path) -> Iterator[Sides]:
+    remote = Remote(tmp_path / "remote.git", tmp_path / "person")
+    git("init", "--quiet", "--bare", "--initial-branch=main", str(remote.path))
+    git("init", "--quiet", "--initial-branch=main", str(remote.work))
+    git("remote", "add", "origin", str(remote.path), cwd=remote.work)
+    for version, sha256 in (("1", OLD), ("2", BAD)):
+        remote.put(FILE, manifest(version, sha256))
+        remote.commit(f"Deploy version {version}")
+    shutil.copy(versions, tmp_path / "mlflow.db")
+    with registry_server(f"sqlite:///{tmp_path}/mlflow.db") as (url, _):
+        yield Sides(remote, Registry(url), tmp_path)
