@@ -1,1 +1,1 @@
-"""A model as an API: the server, its protocol, and the proof that the right model answers."""
+"""A model at work: behind an API, over batches, and on streams."""

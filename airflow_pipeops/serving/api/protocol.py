@@ -8,35 +8,50 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.models.outputs import OUTPUT
+from airflow_pipeops.serving.values import is_text, value_of
 
 if TYPE_CHECKING:
     from typing import TypeGuard
 
-_INT64 = 2**63
+
+@dataclass(frozen=True)
+class Asked:
+    """An inference request.
+
+    :param id: of it; ``None`` where it has none.
+    :param columns: the values of each input, in the order in which the model takes them.
+    :param rows: how many there are.
+    :param outputs: those that are wanted.
+    """
+
+    id: str | None
+    columns: dict[str, list[Any]]
+    rows: int
+    outputs: tuple[str, ...]
 
 
-def read_request(
-    body: bytes, features: Mapping[str, str], outputs: Iterable[str] = (OUTPUT,)
-) -> tuple[str | None, dict[str, list[Any]], int]:
-    """Return id, columns (in the order of ``features``) and number of rows of an inference request.
+def read_request(body: bytes, features: Mapping[str, str], outputs: Iterable[str] = (OUTPUT,)) -> Asked:
+    """Read an inference request.
 
     :param features: input name -> datatype, as the model wants them.
     :param outputs: the names of its outputs.
-    :return: the id (``None`` where the request has none), the values of each input, and how many rows there are.
+    :return: what is asked; all outputs where the request names none.
     :raises InvalidInput: naming what is wrong; the text suits an error body.
     """
+    known = tuple(outputs)
     request = _json(body)
     if not isinstance(request, dict) or not isinstance(request.get("inputs"), list):
         raise InvalidInput('the request is no object with a list "inputs"', field="inputs")
     identifier = request.get("id")
-    if identifier is not None and not isinstance(identifier, str):
+    if identifier is not None and not is_text(identifier):
         raise InvalidInput('"id" is not a string', field="id")
-    _check_outputs(request.get("outputs"), list(outputs))
+    wanted = _outputs(request.get("outputs"), known)
     tensors: dict[str, list[Any]] = {}
     for tensor in request["inputs"]:
         name, values = _tensor(tensor, features)
@@ -48,7 +63,7 @@ def read_request(
     lengths = {len(values) for values in tensors.values()}
     if len(lengths) != 1:
         raise InvalidInput(f"the inputs have different lengths: {sorted(lengths)}", field="inputs")
-    return identifier, {name: tensors[name] for name in features}, lengths.pop()
+    return Asked(identifier, {name: tensors[name] for name in features}, lengths.pop(), wanted)
 
 
 def write_request(
@@ -87,7 +102,7 @@ def write_response(
 
 def metadata(
     model: str,
-    version: str,
+    versions: Sequence[str],
     features: Mapping[str, str],
     outputs: Mapping[str, str],
     parameters: Mapping[str, Any],
@@ -95,7 +110,7 @@ def metadata(
     """Describe a served model.
 
     :param model: its name.
-    :param version: of it.
+    :param versions: that can be asked, the one that is described first.
     :param features: datatype by name.
     :param outputs: name -> the class whose probability it is; empty for none.
     :param parameters: where it comes from.
@@ -103,7 +118,7 @@ def metadata(
     """
     return {
         "name": model,
-        "versions": [version],
+        "versions": list(versions),
         "platform": "sklearn_skops",
         "inputs": [{"name": name, "datatype": kind, "shape": [-1]} for name, kind in features.items()],
         "outputs": [
@@ -124,9 +139,9 @@ def _json(body: bytes) -> Any:
         raise InvalidInput(f"the body is not JSON: {error}", field="body") from error
 
 
-def _check_outputs(outputs: Any, known: list[str]) -> None:
+def _outputs(outputs: Any, known: tuple[str, ...]) -> tuple[str, ...]:
     if outputs is None:
-        return
+        return known
     named = (
         [output.get("name") for output in outputs if isinstance(output, dict)]
         if isinstance(outputs, list)
@@ -139,6 +154,7 @@ def _check_outputs(outputs: Any, known: list[str]) -> None:
             f"unknown outputs: {', '.join(map(repr, unknown))}; there is {', '.join(map(repr, known))}",
             field="outputs",
         )
+    return tuple(name for name in known if name in named) or known
 
 
 def _tensor(tensor: Any, features: Mapping[str, str]) -> tuple[str, list[Any]]:
@@ -175,19 +191,8 @@ def _is_shape(shape: Any) -> TypeGuard[list[int]]:
 
 
 def _value(name: str, datatype: str, value: Any) -> Any:
-    if datatype == "BYTES" and isinstance(value, str):
-        return value
-    if datatype == "INT64" and type(value) is int and -_INT64 <= value < _INT64:
-        return value
-    if datatype == "FP64":
-        if value is None:
-            return math.nan
-        if type(value) in (int, float):
-            try:
-                number = float(value)
-            except OverflowError:
-                number = math.inf
-            if math.isfinite(number):
-                return number
-    shown = json.dumps(value)[:40]
-    raise InvalidInput(f"input {name!r} holds {shown}, which is no {datatype}", field=name)
+    try:
+        return value_of(datatype, value)
+    except ValueError as error:
+        shown = json.dumps(value)[:40]
+        raise InvalidInput(f"input {name!r} holds {shown}, which is no {datatype}", field=name) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,17 +9,19 @@ import httpx
 import numpy as np
 import pandas as pd
 import pytest
-import uvicorn
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.svm import LinearSVC
 
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.models import artifact, training
-from airflow_pipeops.models.outputs import outputs_of
-from airflow_pipeops.serving import protocol
-from airflow_pipeops.serving import verification as verifying
-from airflow_pipeops.serving.server import Settings, application
+from airflow_pipeops.models.behaviour import scores
+from airflow_pipeops.models.outputs import outputs_of, predicted
+from airflow_pipeops.serving.api import protocol
+from airflow_pipeops.serving.api import verification as verifying
+from airflow_pipeops.serving.api.server import Service
+from airflow_pipeops.serving.api.settings import Served, Settings
+from tests.serving.api.estimators import running
 
 FEATURES = {"x": "FP64", "z": "FP64"}
 MODEL = "/v2/models/flight-delay"
@@ -38,20 +39,9 @@ def frame() -> pd.DataFrame:
 def serving(model, tmp_path) -> Iterator[tuple[httpx.Client, artifact.Loaded]]:
     stored = artifact.save(model, artifact.Manifest("flight-delay", FEATURES), tmp_path)
     loaded = artifact.load(stored.uri, stored.sha256)
-    app = application(loaded, Settings(stored.uri, stored.sha256, "flight-delay", "3"))
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical")
-    listening = config.bind_socket()
-    listening.listen()
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-    thread.start()
-    try:
-        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        with httpx.Client(base_url=url, timeout=60) as client:
-            yield client, loaded
-    finally:
-        server.should_exit = True
-        thread.join()
+    one = Served("flight-delay", "3", stored.uri, stored.sha256)
+    with running(Service([loaded], Settings((one,)))) as client:
+        yield client, loaded
 
 
 def body(frame: pd.DataFrame, rows: int = 4, **request) -> dict:
@@ -76,6 +66,15 @@ def test_a_model_of_three_classes_gives_each_its_probability(frame, tmp_path) ->
         asked = client.post(f"{MODEL}/infer", json=body(frame, outputs=[{"name": "probability"}]))
         assert asked.status_code == 400
         assert "probability_bird" in asked.json()["error"]
+
+
+def test_a_model_of_several_columns_of_numbers_is_not_taken_for_its_last_one(frame) -> None:
+    model = LinearRegression().fit(frame[["x", "z"]], frame[["size", "x"]])
+    columns = verifying.plain_columns(frame.head(4), FEATURES)
+    with pytest.raises(InvalidInput, match="predicts several columns at once"):
+        predicted(model, columns, FEATURES)
+    with pytest.raises(InvalidInput, match="predicts several columns at once"):
+        scores(model, frame[["x", "z"]].head(4))
 
 
 def test_null_for_a_model_that_takes_none_is_the_requests_fault(frame, tmp_path) -> None:

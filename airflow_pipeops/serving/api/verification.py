@@ -7,8 +7,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.base.documents import parsed
-from airflow_pipeops.base.http import asked
+from airflow_pipeops.base.documents import map_, parsed
+from airflow_pipeops.base.http import asked, trusting
 from airflow_pipeops.base.http import base_url as checked
 from airflow_pipeops.exceptions import (
     AccessDenied,
@@ -20,7 +20,7 @@ from airflow_pipeops.exceptions import (
     Unreachable,
 )
 from airflow_pipeops.redaction import excerpt, remember
-from airflow_pipeops.serving import protocol
+from airflow_pipeops.serving.api import protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,40 +59,35 @@ def verify(
     version: str,
     frame: pd.DataFrame,
     verify_tls: Any = True,
+    by_version: bool = False,
 ) -> Verified:
     """Check that a server serves this version of this artifact, and answers as the artifact does.
 
     :param base_url: of the server.
     :param token: sent as a bearer token, if any.
     :param frame: rows to send.
+    :param by_version: ask for this version by its path, and not for the one that answers requests that name none.
     :param verify_tls: what the server's certificate is checked with; see :func:`airflow_pipeops.base.http.trusting`.
     :return: how many rows were compared, by how much they differ at most, and how long the server took.
     :raises GateFailed: if it serves another version or digest, or its answers differ.
     """
-    from airflow_pipeops.serving.server import predicted
+    from airflow_pipeops.models.outputs import predicted
 
     features = loaded.manifest.features
     columns = plain_columns(frame, features)
     by_output = predicted(loaded.model, columns, features)
     offline = [value for values in by_output.values() for value in values]
-    remember(token or "")
-    base = base_url.rstrip("/")
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    found = _ask(base, headers, verify_tls, "GET", f"/v2/models/{model}")
-    served = {
-        "version": (found.get("versions") or [None])[0],
-        "sha256": (found.get("parameters") or {}).get("sha256"),
-    }
+    base, headers = base_url.rstrip("/"), _headers(token)
+    path = f"/v2/models/{model}" + (f"/versions/{version}" if by_version else "")
+    found = _ask(base, headers, verify_tls, "GET", path)
+    versions = found.get("versions")
+    first = versions[0] if isinstance(versions, list) and versions else None
+    described = {"version": first, "sha256": _sha256(found)}
     wanted = {"version": str(version), "sha256": loaded.sha256}
-    for what, value in wanted.items():
-        if served[what] != value:
-            raise GateFailed(
-                f"{base_url} serves {what} {served[what]} of {model!r}, not {value}",
-                remedy="Look whether the release of that version is live, and the connection names its endpoint.",
-            )
+    _refuse_other(described, wanted, f"{base_url} serves", model)
     began = time.monotonic()
     request = protocol.write_request(columns, features, by_output)
-    answer = _ask(base, headers, verify_tls, "POST", f"/v2/models/{model}/infer", request)
+    answer = _ask(base, headers, verify_tls, "POST", f"{path}/infer", request)
     seconds = time.monotonic() - began
     try:
         answered = {output["name"]: output["data"] for output in answer["outputs"]}
@@ -108,7 +103,41 @@ def verify(
             f"{base_url} predicts otherwise than the model itself, by up to {difference:.3g}",
             remedy="Compare the versions of scikit-learn and numpy of the server with those in model.json.",
         )
+    # Behind one address, another pod may have answered than the one that described itself.
+    answerer = {"version": answer.get("model_version"), "sha256": _sha256(answer)}
+    _refuse_other(answerer, wanted, f"{base_url} was answered by", model)
     return Verified(len(frame), difference, seconds)
+
+
+def _sha256(answer: Mapping[str, Any]) -> Any:
+    return map_(answer.get("parameters")).get("sha256")
+
+
+def _headers(token: str | None) -> dict[str, str]:
+    remember(token or "")
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def _refuse_other(found: Mapping[str, Any], wanted: Mapping[str, Any], says: str, model: str) -> None:
+    for what, value in wanted.items():
+        if found[what] != value:
+            raise GateFailed(
+                f"{says} {what} {found[what]} of {model!r}, not {value}",
+                remedy="Look whether the release of that version is live, and the connection names its endpoint.",
+            )
+
+
+def served(connection: Any, conn_id: str, model: str) -> dict[str, Any]:
+    """Return what a server says of a model: its versions, and the digest among its parameters.
+
+    :param connection: of type ``http``.
+    :param conn_id: its name.
+    :param model: name under which it is served.
+    :return: the answer.
+    :raises SystemFailure: if the server does not answer, or does not serve it.
+    """
+    base, headers = base_url(connection, conn_id).rstrip("/"), _headers(connection.password)
+    return _ask(base, headers, trusting(connection.extra_dejson), "GET", f"/v2/models/{model}")
 
 
 def plain_columns(frame: pd.DataFrame, features: Any) -> dict[str, list[Any]]:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_pipeops.exceptions import InvalidInput
-from airflow_pipeops.serving import protocol
+from airflow_pipeops.serving.api import protocol
 
 FEATURES = {"hour": "INT64", "temp": "FP64", "dest": "BYTES"}
 
@@ -29,10 +29,17 @@ def request(**changes) -> dict:
 def test_a_request_becomes_columns_in_the_models_order():
     content = request()
     content["inputs"].reverse()
-    identifier, columns, rows = protocol.read_request(json.dumps(content).encode(), FEATURES)
-    assert (identifier, rows, list(columns)) == ("7", 2, ["hour", "temp", "dest"])
-    assert columns["temp"][0] == 50.5
-    assert math.isnan(columns["temp"][1])
+    asked = protocol.read_request(json.dumps(content).encode(), FEATURES)
+    assert (asked.id, asked.rows, list(asked.columns)) == ("7", 2, ["hour", "temp", "dest"])
+    assert asked.columns["temp"][0] == 50.5
+    assert math.isnan(asked.columns["temp"][1])
+
+
+def test_only_the_outputs_that_are_named_are_wanted():
+    outputs = ("probability_a", "probability_b", "probability_c")
+    for named, wanted in ((None, outputs), ([], outputs), (["probability_b"], ("probability_b",))):
+        content = {**request(), "outputs": named and [{"name": name} for name in named]}
+        assert protocol.read_request(json.dumps(content).encode(), FEATURES, outputs).outputs == wanted
 
 
 @pytest.mark.parametrize(
@@ -66,6 +73,8 @@ def test_a_request_becomes_columns_in_the_models_order():
         (request(temp={"data": ["1", 2], "shape": [2]}), "no FP64"),
         (request(temp={"data": [10**400, 2], "shape": [2]}), "no FP64"),
         (request(dest={"data": [1, "x"]}), "no BYTES"),
+        (request(dest={"data": ["\ud800", "x"]}), "no BYTES"),  # half a character
+        ({**request(), "id": "\udfff"}, "id"),
     ],
 )
 def test_what_is_wrong_is_named(content, why):
@@ -91,8 +100,9 @@ row = st.tuples(
 def test_what_is_written_is_read_back(rows):
     columns = {name: [item[i] for item in rows] for i, name in enumerate(FEATURES)}
     body = json.dumps(protocol.write_request(columns, FEATURES)).encode()
-    _, read, count = protocol.read_request(body, FEATURES)
-    assert count == len(rows)
+    asked = protocol.read_request(body, FEATURES)
+    read = asked.columns
+    assert asked.rows == len(rows)
     assert read["hour"] == columns["hour"]
     assert read["dest"] == columns["dest"]
     assert all(

@@ -7,17 +7,21 @@ import http.server
 import json
 import shutil
 import socket
+import subprocess
+import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from airflow_pipeops.exceptions import AccessDenied, GateFailed, InvalidInput, NotFound, Unreachable
 from airflow_pipeops.models import artifact
-from airflow_pipeops.serving import protocol
-from airflow_pipeops.serving import verification as verifying
-from airflow_pipeops.serving.server import predicted, settings
+from airflow_pipeops.models.outputs import predicted
+from airflow_pipeops.serving.api import protocol
+from airflow_pipeops.serving.api import verification as verifying
 from tests.models.conftest import Server
 
 MODEL = "/v2/models/flight-delay"
@@ -103,13 +107,9 @@ def test_verification_notices_predictions_that_differ(served, loaded, table):
         )
 
 
-def test_an_answer_that_is_no_number_is_not_the_models_own(loaded, table):
-    """A NaN is not above the tolerance either; and among numbers the largest may hide it."""
-    features = loaded.manifest.features
-    values = predicted(loaded.model, verifying.plain_columns(table.head(5), features), features)
-    values["probability"][1] = float("nan")
-    described = protocol.metadata("m", "1", features, {"probability": ""}, {"sha256": loaded.sha256})
-    answers = {"GET": described, "POST": protocol.write_response("m", "1", None, values, {})}
+@contextlib.contextmanager
+def answering(answers: dict[str, Any]) -> Iterator[str]:
+    """Another server, that says the same to each request of a method."""
 
     class Server(http.server.BaseHTTPRequestHandler):
         def answer(self) -> None:
@@ -126,10 +126,30 @@ def test_an_answer_that_is_no_number_is_not_the_models_own(loaded, table):
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}"
-        with pytest.raises(GateFailed, match="predicts otherwise"):
-            verifying.verify(url, None, loaded, model="m", version="1", frame=table.head(5))
+        yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
+
+
+@pytest.mark.parametrize(
+    "described", [{"versions": {"1": {}}}, {"versions": "1"}, {"versions": ["1"], "parameters": ["sha256"]}]
+)
+def test_a_server_that_describes_its_models_otherwise_is_not_proven(loaded, table, described):
+    with (
+        answering({"GET": described}) as url,
+        pytest.raises(GateFailed, match=r"serves (version|sha256) None"),
+    ):
+        verifying.verify(url, None, loaded, model="m", version="1", frame=table.head(5))
+
+
+def test_an_answer_that_is_no_number_is_not_the_models_own(loaded, table):
+    """A NaN is not above the tolerance either; and among numbers the largest may hide it."""
+    features = loaded.manifest.features
+    values = predicted(loaded.model, verifying.plain_columns(table.head(5), features), features)
+    values["probability"][1] = float("nan")
+    described = protocol.metadata("m", ["1"], features, {"probability": ""}, {"sha256": loaded.sha256})
+    answers = {"GET": described, "POST": protocol.write_response("m", "1", None, values, {})}
+    with answering(answers) as url, pytest.raises(GateFailed, match="predicts otherwise"):
+        verifying.verify(url, None, loaded, model="m", version="1", frame=table.head(5))
 
 
 @pytest.mark.parametrize(
@@ -176,6 +196,14 @@ def test_a_port_in_use_ends_the_process_with_one_line(stored, served):
     assert err.count("\n") == 1
 
 
+def test_the_server_loads_no_airflow():
+    """It would double what a pod needs, and take seconds at the first sample."""
+    ours = "airflow_pipeops.serving.api.server, airflow_pipeops.models.samples"
+    program = f"import sys, {ours}; print('airflow' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout == "False\n"
+
+
 @pytest.mark.timeout(90)
 def test_sigterm_lets_a_request_in_flight_end(stored, loaded, table):
     server = Server(stored)
@@ -192,19 +220,3 @@ def test_sigterm_lets_a_request_in_flight_end(stored, loaded, table):
         connection.sendall(content)
         assert connection.recv(100).startswith(b"HTTP/1.1 200")
     assert server.stop() == 0
-
-
-@pytest.mark.parametrize(
-    ("environment", "why"),
-    [
-        ({}, "MODEL_URI is not set"),
-        ({"MODEL_URI": "x", "MODEL_SHA256": " "}, "MODEL_SHA256 is not set"),
-        (
-            {"MODEL_URI": "x", "MODEL_SHA256": "x", "MODEL_NAME": "x", "MODEL_VERSION": "1", "PORT": "70000"},
-            "PORT is '70000'",
-        ),
-    ],
-)
-def test_settings_that_are_missing_or_wrong(environment, why):
-    with pytest.raises(InvalidInput, match=why):
-        settings(environment)

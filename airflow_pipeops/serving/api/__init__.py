@@ -1,0 +1,1 @@
+"""A model as an API: the server, its protocol, and the proof that the right model answers."""

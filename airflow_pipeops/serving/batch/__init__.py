@@ -1,0 +1,1 @@
+"""Batch scoring: a model version scores a partition once, with contracts before and after, and says what of."""
