@@ -1,0 +1,1 @@
+"""Items that prompts are rendered with and models are asked, pinned by a digest."""

@@ -1,0 +1,1 @@
+"""Evaluations of prompts: a pinned dataset, answered by subjects within limits, scored, and kept as one table."""

@@ -1,0 +1,167 @@
+"""What a candidate is held against: the version that is released, by what was recorded of it. Pure.
+
+Never the newest run: a run may be partial, of another branch, or of a version that was taken back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from airflow_pipeops.base.arguments import mapping
+from airflow_pipeops.base.documents import map_, text
+from airflow_pipeops.base.serialisation import JsonForm
+from airflow_pipeops.delivery.records import Record
+from airflow_pipeops.exceptions import InvalidInput
+
+#: What the records of a gate say that they are about.
+SUBJECT = "prompt gate"
+
+
+@dataclass(frozen=True)
+class Pin(JsonForm):
+    """One arm of an evaluation, and all that its scores depend on.
+
+    :param arm: its name in the table.
+    :param subject: digest of the prompt, the model and its parameters.
+    :param dataset: digest of the items.
+    :param scorers: scorer -> its digest; of a judge with its prompt, model and rubric.
+    :param runs: of each item.
+    :param items: how many there were.
+    :param results: where the table is.
+    :param sha256: digest of the table, with those of all answers.
+    :param at: when it was judged, as an ISO-8601 time.
+    """
+
+    arm: str
+    subject: str
+    dataset: str
+    scorers: Mapping[str, str] = field(default_factory=dict)
+    runs: int = 1
+    items: int = 0
+    results: str = ""
+    sha256: str = ""
+    at: str = ""
+
+    @classmethod
+    def of(cls, evaluation: Any, arm: str, at: datetime) -> Pin:
+        """Return an arm of what ``EvaluateOperator`` returned.
+
+        :param evaluation: what it returned, or its record.
+        :param arm: its name.
+        :param at: now.
+        :return: the pin.
+        :raises InvalidInput: if it is none, has no such arm, or is one of several shards.
+        """
+        given = mapping("evaluation", evaluation, "Pass evaluate.output.")
+        if (shards := int(given.get("shards") or 1)) > 1:
+            raise InvalidInput(
+                f"the evaluation is shard {given.get('shard')} of {shards}: it has not all items",
+                field="evaluation",
+                value=given.get("shard"),
+                remedy="Pass what MergeEvaluationsOperator returns for all shards.",
+            )
+        arms = map_(given.get("arms"))
+        if arm not in arms:
+            raise InvalidInput(
+                f"the evaluation has no arm {arm!r}",
+                field="evaluation",
+                value=arm,
+                remedy=f"Its arms are {', '.join(map(str, arms)) or 'none'}: name one, or evaluate it.",
+            )
+        return cls(
+            arm,
+            text(arms[arm]),
+            text(given.get("dataset_sha256")),
+            {str(name): text(one) for name, one in map_(given.get("scorers")).items()},
+            int(given.get("runs") or 1),
+            int(given.get("items") or 0),
+            text(given.get("results")),
+            text(given.get("results_sha256")),
+            at.isoformat(timespec="seconds"),
+        )
+
+
+def comparable(candidate: Pin, baseline: Pin, scorers: Iterable[str]) -> None:
+    """Refuse two arms whose scores mean different things.
+
+    :param candidate: one arm.
+    :param baseline: the other.
+    :param scorers: that are compared.
+    :raises InvalidInput: for another dataset, or another scorer under the same name.
+    """
+    if candidate.dataset != baseline.dataset:
+        raise InvalidInput(
+            f"the baseline answered the dataset {baseline.dataset[:12] or '(unknown)'}, and the candidate "
+            f"{candidate.dataset[:12] or '(unknown)'}",
+            field="dataset",
+            value=baseline.dataset,
+            remedy="Evaluate both on one dataset: give the baseline as a second subject.",
+        )
+    for name in scorers:
+        ours, theirs = candidate.scorers.get(name, ""), baseline.scorers.get(name, "")
+        if not ours or ours != theirs:
+            raise InvalidInput(
+                f"the scorer {name!r} is {theirs[:12] or 'absent'} of the baseline, and {ours[:12] or 'absent'} of the "
+                "candidate",
+                field="scorers",
+                value=name,
+                remedy="A changed scorer or judge makes old scores void: evaluate the baseline beside the candidate.",
+            )
+
+
+def stale(baseline: Pin, now: datetime, max_age: timedelta) -> str:
+    """Say why recorded answers are no baseline any more; empty where they are.
+
+    :param baseline: of which they are.
+    :param now: with a zone.
+    :param max_age: after which a provider may have changed what is behind a model's name.
+    :return: the reason.
+    """
+    try:
+        at = datetime.fromisoformat(baseline.at)
+    except ValueError:
+        return "nobody knows how old the answers of the baseline are"
+    at = at if at.tzinfo else at.replace(tzinfo=timezone.utc)
+    day = timedelta(days=1)
+    if (age := now - at) > max_age:
+        return f"the answers of the baseline are {age / day:.1f} days old, and {max_age / day:g} are the most"
+    return ""
+
+
+def released(records: Sequence[Record], environment: str) -> Pin | None:
+    """Find what is live in an environment, by the records that led there.
+
+    From the newest release that was not taken back, parents lead to the gate's record of the candidate that was released.
+
+    :param records: of the gate, of changes, releases and rollbacks, oldest first.
+    :param environment: where it is live.
+    :return: its pin; ``None`` where no gate's verdict led to what is live.
+    """
+    by_id = {one.id: one for one in records}
+    here = [one for one in records if one.environment == environment]
+    undone = {text(one.body.get("reverts")) for one in here if one.kind in ("change", "rollback")} - {""}
+    for release in reversed([one for one in here if one.kind == "release"]):
+        led = _ancestors(release, by_id)
+        commits = {text(one.body.get("commit")) for one in (release, *led) if one.kind == "change"}
+        if undone & (commits | {text(release.body.get("revision"))}):
+            continue
+        gates = [one for one in led if one.kind == "evaluation" and one.body.get("subject") == SUBJECT]
+        if not gates:
+            return None
+        newest = max(gates, key=lambda one: one.at)
+        return Pin.from_json(map_(newest.body.get("candidate")))
+    return None
+
+
+def _ancestors(record: Record, by_id: Mapping[str, Record]) -> list[Record]:
+    found: dict[str, Record] = {}
+    left = list(record.parents)
+    while left:
+        one = by_id.get(left.pop())
+        if one is not None and one.id not in found:
+            found[one.id] = one
+            left += one.parents
+    return list(found.values())
