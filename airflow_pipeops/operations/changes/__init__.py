@@ -1,0 +1,1 @@
+"""What changed before something went wrong, and which of it is to be suspected."""

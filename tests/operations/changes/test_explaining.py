@@ -1,0 +1,153 @@
+"""``airflow pipeops why``, the operator and the callback: really run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from airflow_pipeops.operations.changes.operators import ExplainOperator, explain_failure
+from tests.commands import called
+from tests.ledgers import at, entries, indexed
+from tests.operations.changes.test_gathering import incident, shipped
+
+RECORDS = [*shipped("old", 0), *shipped("new", 10_000), incident(10_100)]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "index.db"
+    indexed(path, entries(RECORDS)).close()
+    monkeypatch.setenv("AIRFLOW__PIPEOPS__INDEX_PATH", str(path))
+    monkeypatch.setenv("AIRFLOW__PIPEOPS__EVIDENCE_URI", f"file://{tmp_path / 'evidence'}")
+    return tmp_path
+
+
+@pytest.fixture
+def pipeops(home: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    return lambda *arguments: called(capsys, "why", *arguments, "--as-it-is")
+
+
+def test_a_person_reads_the_suspects_with_their_reasons(pipeops: Callable[..., tuple[int, str, str]]) -> None:
+    code, out, _ = pipeops("delay-api@production")
+    told = " ".join(out.split())
+    assert code == 0
+    assert "3 of 4 pods restart (degraded); began between" in told
+    assert "it took effect 30 min before it was seen" in told
+    assert "Read the diff of the commit" in told
+    assert "airflow pipeops passport delay-api@production@" in told
+
+
+def test_a_program_reads_all_of_it_and_the_same_each_time(
+    pipeops: Callable[..., tuple[int, str, str]],
+) -> None:
+    code, out, _ = pipeops(RECORDS[-1].id, "--json")
+    found = json.loads(out)
+    assert (code, found["outcome"], found["suspects"][0]["candidate"]["what"]) == (0, "likely", "new")
+    assert pipeops(RECORDS[-1].id, "--output", "json")[1] == out
+
+
+@pytest.mark.parametrize(
+    ("ref", "code", "said"),
+    [
+        (f"delay-api@production@{at(8_000)}", 1, ""),
+        (RECORDS[0].id, 2, "says of nothing that it went wrong"),
+        ("f" * 64, 3, "holds nothing by the name"),
+        ("no such thing", 2, "is no reference"),
+        ("dag/another-run", 3, "has recorded nothing"),
+    ],
+)
+def test_how_it_ends(pipeops: Callable[..., tuple[int, str, str]], ref: str, code: int, said: str) -> None:
+    ended, _, err = pipeops(ref)
+    assert ended == code
+    assert said in err
+    assert "Traceback" not in err
+
+
+def test_without_a_ledger_it_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AIRFLOW__PIPEOPS__INDEX_PATH", str(tmp_path / "none.db"))
+    code, _, err = called(capsys, "why", "delay-api@production", "--as-it-is")
+    assert code == 3
+    assert "there is no index of the ledger" in err
+
+
+class Outlets(dict[Any, Any]):
+    def __missing__(self, key: Any) -> Any:
+        self[key] = SimpleNamespace(extra={}, add_partitions=lambda key: None)
+        return self[key]
+
+
+def context(run: str = "run", dag: str = "dag", **more: Any) -> dict[str, Any]:
+    ti = SimpleNamespace(
+        dag_id=dag, run_id=run, task_id="explain", map_index=-1,
+        end_date=datetime.fromisoformat(at(10_100)).astimezone(timezone.utc),
+    )  # fmt: skip
+    return {"ti": ti, "outlet_events": Outlets(), **more}
+
+
+def test_a_task_records_the_explanation_with_its_page(home: Path) -> None:
+    from airflow_pipeops import Deliverable
+
+    api = Deliverable("delay-api", environments=("staging", "production"))
+    task = ExplainOperator(task_id="explain", ref=RECORDS[-1].id, deliverable=api)
+    assert task.trigger_rule == "all_success"
+    returned = task.execute(context())  # type: ignore[arg-type]
+    ((asset, record),) = task.emitted
+    assert asset.uri == "pipeops://delay-api/explanation"
+    assert returned["record_id"] == record.id
+    assert record.body["outcome"] == "likely"
+    assert [one["what"] for one in record.body["suspects"]] == ["new", "old"]
+    assert record.parents[0] == RECORDS[-1].id
+    assert record.body["suspects"][0]["record"] in record.parents
+    page = Path(record.evidence[0].uri.removeprefix("file://")).read_text(encoding="utf-8")
+    assert "What changed before: delay-api in production" in page
+    assert "<script" not in page
+
+
+def test_a_page_holds_what_records_say_as_text(home: Path) -> None:
+    from airflow_pipeops.operations.changes.page import page
+    from airflow_pipeops.operations.changes.scoring import rank
+    from tests.operations.changes.test_scoring import change, symptom
+
+    drawn = page(rank([change("<img src=x>")], symptom()))
+    assert "<img" not in drawn
+    assert "&lt;img" in drawn
+
+
+def test_a_task_without_a_reference_explains_its_own_run(home: Path) -> None:
+    task = ExplainOperator(task_id="explain")
+    assert task.trigger_rule == "one_failed"
+    well = datetime.fromisoformat(at(9_000)).astimezone(timezone.utc)
+    returned = task.execute(context("tonight", prev_start_date_success=well))  # type: ignore[arg-type]
+    assert returned["record_id"] is None
+    assert (returned["symptom"]["kind"], returned["symptom"]["start"]) == ("failure", at(9_000))
+    assert returned["suspects"][0]["what"] == "new"
+
+
+def test_a_callback_tells_the_log(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    explain_failure(context("tonight"))  # type: ignore[arg-type]
+    assert "What changed before" in caplog.text
+    assert "new (" in caplog.text
+    assert list((home / "evidence").rglob("what-changed.html"))
+
+
+def test_a_callback_fails_nothing(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    explain_failure(context("tonight", dag="stranger"))  # type: ignore[arg-type]
+    assert "What changed before is not known: NotFound: the DAG stranger has recorded nothing" in caplog.text
+
+
+def test_a_worker_without_the_index_is_told_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__PIPEOPS__INDEX_PATH", str(tmp_path / "none.db"))
+    from airflow.sdk.exceptions import AirflowFailException
+
+    with pytest.raises(AirflowFailException, match="index_path"):
+        ExplainOperator(task_id="explain", ref="delay-api@production").execute(context())  # type: ignore[arg-type]
