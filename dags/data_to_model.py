@@ -9,14 +9,13 @@
     champion alias ◀─ production is live ◀─ promote to production ◀─ approve ◀─ verify with real requests ◀─┘
                                             (Git commit)        (policy or person)
 
-Training runs on the worker, or in a pod: PIPEOPS_TRAIN_IN=kubernetes, PIPEOPS_TRAIN_IMAGE=an image with this package.
+Training runs on the worker, or in a pod: PIPEOPS_TRAIN_IN=kubernetes or argo, PIPEOPS_TRAIN_IMAGE=an image with this code.
 The champion is what production runs. A new batch starts training only while nothing is in production; after that the
 retrain policy decides (see ``drift_to_retrain``), or a person who triggers this DAG.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from datetime import timedelta
 
@@ -35,7 +34,7 @@ from airflow_pipeops.models.operators import (
     SetModelAliasOperator,
     TrainModelOperator,
 )
-from airflow_pipeops.serving.operators import VerifyModelOperator
+from airflow_pipeops.serving.api.operators import VerifyModelOperator
 from airflow_pipeops.validation.operators import ValidateDataOperator
 from airflow_pipeops.validation.triggers import DataBatchTrigger
 
@@ -43,7 +42,11 @@ DOMAIN = "airflow_pipeops.demo.flights"
 DESIRED_STATE = "pipeops_gitops_repo"
 BATCHES = 3  # months of data: a model learns from two, and is judged by the days of the third
 TRAIN_IN = os.environ.get("PIPEOPS_TRAIN_IN", "worker")
-TRAIN_IMAGE = os.environ.get("PIPEOPS_TRAIN_IMAGE", "")
+TRAIN_OPTIONS = {
+    "image": os.environ.get("PIPEOPS_TRAIN_IMAGE", ""),
+    "secrets": ["pipeops-connections"],  # storage; the chart makes it
+    "deferrable": True,
+}
 
 model = Deliverable("flight-delay", environments=("staging", "production"))
 arrived = model.signal("batch", DataBatchTrigger(storage_conn_id="pipeops_data", poll_interval=2))
@@ -91,30 +94,6 @@ def live(environment: str, change: GitOpsCommitOperator) -> ArgoCDAppSensor:
         deliverable=model,
         environment=environment,
         parents=[change.output["record_id"]],
-    )
-
-
-def training(parents, **arguments):
-    """Train where the configuration says; either way, the task returns the same."""
-    if TRAIN_IN == "worker":
-        return TrainModelOperator(task_id="train", deliverable=model, parents=parents, **arguments)
-    from airflow.providers.cncf.kubernetes.secret import Secret
-
-    from airflow_pipeops.build.cluster.operators import RecordedPodOperator
-
-    arguments["data"] = "{{ ti.xcom_pull('features')['uri'] }}"
-    return RecordedPodOperator(
-        task_id="train",
-        name="train",
-        image=TRAIN_IMAGE,
-        cmds=["python", "-m", "airflow_pipeops.models.pod"],
-        arguments=[json.dumps(arguments)],
-        secrets=[Secret("env", None, "pipeops-connections")],  # storage; the chart makes it
-        do_xcom_push=True,
-        multiple_outputs=True,
-        deferrable=True,
-        deliverable=model,
-        parents=parents,
     )
 
 
@@ -172,7 +151,11 @@ with DAG(
         parents=[planned["parents"]],
     )
     features = BuildFeaturesOperator(task_id="features", data=planned["data"], transform=f"{DOMAIN}:features")
-    train = training(
+    train = TrainModelOperator(
+        task_id="train",
+        run_in=TRAIN_IN,
+        run_options=TRAIN_OPTIONS if TRAIN_IN != "worker" else None,
+        deliverable=model,
         parents=[validate.output["dataset_record_id"]],
         trainer=f"{DOMAIN}:train",
         data=features.output["uri"],

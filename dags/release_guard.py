@@ -7,9 +7,10 @@
                                      ├─▶ applied: undo, and wait ─────────────────────────────┤
                                      └─▶ of Helm: roll back, and wait ────────────────────────┘
 
-What Git brought goes back by a Git commit, so that cluster and repository agree; what was pushed is pushed back. The record
-of the release says which. What came after it is never thrown away, and a release that is itself a way back is not taken
-back again: two bad states in a row are for a person. By itself it watches production; by hand, what its form says.
+What Git brought, by Argo CD or Flux, goes back by a Git commit, so that cluster and repository agree; what was pushed is
+pushed back. The record of the release says which. What came after it is never thrown away, and a release that is itself a
+way back is not taken back again: two bad states in a row are for a person. By itself it watches production; by hand, what
+its form says.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from airflow_pipeops.delivery.operators import RecordOperator
 from airflow_pipeops.deploy.apply.operators import UndoManifestsOperator
 from airflow_pipeops.deploy.helm.rollback import HelmRollbackOperator
 from airflow_pipeops.deploy.steady import PushedSteadySensor
+from airflow_pipeops.flux.sensors import FluxReadySensor
+from airflow_pipeops.flux.steady import FluxSteadySensor
 from airflow_pipeops.git.operators import GitOpsRevertOperator
 
 DESIRED_STATE = "pipeops_gitops_repo"
@@ -35,7 +38,8 @@ ENVIRONMENTS = ("staging", PRODUCTION)
 service = Deliverable("delay-api", environments=ENVIRONMENTS)
 model = Deliverable("flight-delay", environments=ENVIRONMENTS)
 
-needed = {DESIRED_STATE: "git_repository", "argocd_default": "argocd"}
+# Not that of Argo CD: whoever releases by Flux, or pushes, has none. What has released by it asks for it.
+needed = {DESIRED_STATE: "git_repository"}
 setup = service.signal("setup-release-guard", MissingConnectionTrigger(needed))
 
 
@@ -59,14 +63,16 @@ def released(name: str, environment: str, **context) -> dict | None:
     if not mine or mine[-1].source["dag"] == context["dag"].dag_id or mine[-1].body.get("changed") is False:
         return None
     body = mine[-1].body
-    pushed = body.get("pushed") or {"by": "git"}
-    return {"record_id": mine[-1].id, **body, **{f"pushed_{part}": value for part, value in pushed.items()}}
+    by_flux = body.get("kind") in ("Kustomization", "HelmRelease")
+    pushed = body.get("pushed") or {"by": "flux" if by_flux else "git"}
+    named = {"kind": "", "namespace": "", **body}
+    return {"record_id": mine[-1].id, **named, **{f"pushed_{part}": value for part, value in pushed.items()}}
 
 
 @task.branch
 def looked_at(by: str, **context) -> str:
     """Watch it where it was delivered."""
-    return beside(context, "watch" if by == "git" else "watch_pushed")
+    return beside(context, {"git": "watch", "flux": "watch_flux"}.get(by, "watch_pushed"))
 
 
 @task.short_circuit(multiple_outputs=True, trigger_rule="none_failed_min_one_success")
@@ -79,7 +85,13 @@ def degraded(*watches: dict | None, **context) -> dict | None:
 @task.branch
 def taken_back(by: str, **context) -> str:
     """Take it back the way it came."""
-    return beside(context, {"git": "revert", "manifests": "undo", "helm": "roll_back"}[by])
+    return beside(context, {"git": "revert", "flux": "revert", "manifests": "undo", "helm": "roll_back"}[by])
+
+
+@task.branch
+def looked_at_again(by: str, **context) -> str:
+    """Wait for the commit of the revert where the release came from."""
+    return beside(context, "recovered_flux" if by == "flux" else "recovered")
 
 
 @task(multiple_outputs=True, trigger_rule="none_failed_min_one_success")
@@ -99,23 +111,19 @@ def guard(deliverable: Deliverable, environment: str) -> None:
     """Watch one deliverable in one environment."""
     app = f"{deliverable.name}-{environment}"
     release = released.override(inlets=[deliverable.released(environment)])(deliverable.name, environment)
-    watch = ArgoCDSteadySensor(
-        task_id="watch",
-        app=app,
-        revision=release["revision"],
-        duration=timedelta(seconds=60),
-        grace=timedelta(seconds=5),
-    )
+    steady = {"duration": timedelta(seconds=60), "grace": timedelta(seconds=5)}
+    watch = ArgoCDSteadySensor(task_id="watch", app=app, revision=release["revision"], **steady)
     pushed = {"kubernetes_conn_id": CLUSTER, "deliverable": deliverable, "environment": environment}
     watch_pushed = PushedSteadySensor(
-        task_id="watch_pushed",
-        pushed=release["pushed"],
-        kubernetes_conn_id=CLUSTER,
-        duration=timedelta(seconds=60),
-        grace=timedelta(seconds=5),
+        task_id="watch_pushed", pushed=release["pushed"], kubernetes_conn_id=CLUSTER, **steady
     )
-    looked_at(release["pushed_by"]) >> [watch, watch_pushed]
-    bad = degraded(watch.output, watch_pushed.output)
+    flux = {"kind": release["kind"], "name": release["app"], "namespace": release["namespace"]}
+    flux |= {"flux_conn_id": CLUSTER, "git_conn_id": DESIRED_STATE}
+    watch_flux = FluxSteadySensor(
+        task_id="watch_flux", revision=release["revision"], duration=timedelta(seconds=60), **flux
+    )
+    looked_at(release["pushed_by"]) >> [watch, watch_flux, watch_pushed]
+    bad = degraded(watch.output, watch_flux.output, watch_pushed.output)
     revert = GitOpsRevertOperator(
         task_id="revert",
         git_conn_id=DESIRED_STATE,
@@ -135,6 +143,16 @@ def guard(deliverable: Deliverable, environment: str) -> None:
         deliverable=deliverable,
         environment=environment,
         parents=[revert.output["record_id"]],
+    )
+    recovered_flux = FluxReadySensor(
+        task_id="recovered_flux",
+        revision=revert.output["commit"],
+        change=revert.output,
+        timeout=timedelta(minutes=10),
+        deliverable=deliverable,
+        environment=environment,
+        parents=[revert.output["record_id"]],
+        **flux,
     )
     undo = UndoManifestsOperator(
         task_id="undo",
@@ -169,7 +187,7 @@ def guard(deliverable: Deliverable, environment: str) -> None:
         parents=[release["record_id"], back["record_id"]],
     )
     bad >> taken_back(release["pushed_by"]) >> [revert, undo, roll_back]
-    revert >> recovered >> back >> incident
+    revert >> looked_at_again(release["pushed_by"]) >> [recovered, recovered_flux] >> back >> incident
 
 
 with DAG(

@@ -41,7 +41,7 @@ def main() -> int:
         "--port", type=int, default=8080, help="port of the Airflow UI; the next one is used too"
     )
     parser.add_argument(
-        "--node-port", type=int, default=30080, help="first of the four ports of the endpoints"
+        "--node-port", type=int, default=30080, help="first of the six ports of the endpoints"
     )
     parser.add_argument("--claims", type=Path, help="where to write the claims (default: HOME/claims.json)")
     options = parser.parse_args()

@@ -102,10 +102,11 @@ class AirflowApi:
         """Let a DAG run."""
         self.call("PATCH", f"/dags/{dag}", json={"is_paused": False})
 
-    def trigger(self, dag: str, conf: dict[str, Any] | None = None) -> str:
-        """Start a run and return its id."""
-        run = self.call("POST", f"/dags/{dag}/dagRuns", json={"logical_date": None, "conf": conf or {}})
-        return str(run["dag_run_id"])
+    def trigger(self, dag: str, conf: dict[str, Any] | None = None, run: str = "") -> str:
+        """Start a run and return its id; one that has an id of ours can be started again without harm: see ``Conflict``."""
+        body = {"logical_date": None, "conf": conf or {}, **({"dag_run_id": run} if run else {})}
+        made = self.call("POST", f"/dags/{dag}/dagRuns", json=body)
+        return str(made["dag_run_id"])
 
     def runs(self, dag: str) -> list[dict[str, Any]]:
         """Return a DAG's runs, oldest first."""

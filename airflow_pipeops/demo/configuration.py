@@ -109,7 +109,9 @@ def surroundings(home: Path) -> dict[str, str]:
     }
 
 
-def connections(home: Path, ports: Ports, seeds: Seeds, token: str) -> dict[str, dict[str, Any]]:
+def connections(
+    home: Path, ports: Ports, seeds: Seeds, token: str, model_url: str
+) -> dict[str, dict[str, Any]]:
     """Return the demo's connections by id, in the form of ``airflow connections import``."""
     author = {"author_name": "airflow-pipeops", "author_email": "pipeops@example.com"}
     endpoints = {
@@ -118,6 +120,9 @@ def connections(home: Path, ports: Ports, seeds: Seeds, token: str) -> dict[str,
     }
     return {
         "pipeops_app_repo": {"conn_type": "git_repository", "host": seeds.app_repository.as_uri()},
+        "pipeops_prompt_repo": {"conn_type": "git_repository", "host": seeds.prompt_repository.as_uri()},
+        "pydanticai_default": {"conn_type": "pydanticai", "host": model_url},
+        "pipeops_prompt_items": {"conn_type": "pipeops_storage", "host": (home / "items").as_uri()},
         "pipeops_gitops_repo": {
             "conn_type": "git_repository",
             "host": seeds.deploy_repository.as_uri(),
@@ -130,8 +135,10 @@ def connections(home: Path, ports: Ports, seeds: Seeds, token: str) -> dict[str,
             "extra": json.dumps({"project": "default"}),
         },
         "mlflow_default": {"conn_type": "mlflow", "host": f"sqlite:///{home / 'mlflow.db'}"},
-        "pipeops_data": {"conn_type": "pipeops_storage", "host": (home / "data").as_uri()},
-        "pipeops_artifacts": {"conn_type": "pipeops_storage", "host": (home / "artifacts").as_uri()},
+        **{
+            f"pipeops_{name}": {"conn_type": "pipeops_storage", "host": (home / name).as_uri()}
+            for name in ("data", "artifacts", "predictions", "labels", "timings")
+        },
         **endpoints,
     }
 

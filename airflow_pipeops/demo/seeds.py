@@ -1,6 +1,7 @@
-"""The two Git repositories of the demo, and its Argo CD applications.
+"""The three Git repositories of the demo, and its Argo CD applications.
 
-The files are in ``seeds/``: the first version of the application and what each later one changes, and the desired state.
+The files are in ``seeds/``: the first version of the application and what each later one changes, the versions of a prompt,
+and the desired state.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from airflow_pipeops.git.credentials import Credentials, environment
 SEEDS = Path(__file__).parent / "seeds"
 ENVIRONMENTS = ("staging", "production")
 DELIVERABLES = ("delay-api", "flight-delay")
+#: What asks the language model that the demo itself is: it stays on the laptop.
+PROMPT = "flight-notice"
 
 #: Message and author of the commits of the application, as their developers wrote them.
 VERSIONS = {
@@ -26,7 +29,16 @@ VERSIONS = {
         "Pool the connections to the delay store\n\nWithout the region: no environment provides one.",
         "Ben",
     ),
-    4: ("Give the connection of each answer back to the pool", "Ada"),
+    4: (
+        "Give the connection of each answer back to the pool\n\nAnd ask the store whether it still works.",
+        "Ada",
+    ),
+}
+#: The same of the prompt.
+PROMPTS = {
+    1: ("Say who made the aircraft", "Cleo"),
+    2: ("Shorten the prompt: three examples are enough", "Ben"),
+    3: ("Give examples of the rarer aircraft", "Cleo"),
 }
 
 
@@ -39,17 +51,24 @@ class Seeds:
 
     def __init__(self, home: Path, node_ports: Mapping[str, int]) -> None:
         self.app_repository = home / "git" / "delay-api.git"
+        self.prompt_repository = home / "git" / "prompts.git"
         self.deploy_repository = home / "git" / "deploy.git"
         self._node_ports = node_ports
 
-    def plant(self) -> None:
-        """Make both repositories; the application's is empty but for a README until a version is pushed."""
-        for repository in (self.app_repository, self.deploy_repository):
+    def plant(self, model_url: str = "http://127.0.0.1:9/v1") -> None:
+        """Make the repositories; those of application and prompt are all but empty until a version is pushed.
+
+        :param model_url: base URL of the language model's endpoint; without one, nothing listens there.
+        """
+        for repository in (self.app_repository, self.deploy_repository, self.prompt_repository):
             repository.mkdir(parents=True)
             run_git(repository, "init", "--quiet", "--bare", "--initial-branch=main")
         with tempfile.TemporaryDirectory() as folder:
             clone = Path(folder)
-            shutil.copytree(SEEDS / "deploy", clone, dirs_exist_ok=True)
+            for files in (SEEDS / "deploy", SEEDS / "prompt" / "deploy"):
+                shutil.copytree(files, clone, dirs_exist_ok=True)
+            deployment = clone / "apps" / PROMPT / "base" / "deployment.yaml"
+            deployment.write_text(deployment.read_text().replace("NO_MODEL", model_url))
             for name, port in self._node_ports.items():
                 deliverable, _, environment = name.rpartition("-")
                 patch = clone / "apps" / deliverable / "overlays" / environment / "node-port.yaml"
@@ -59,6 +78,8 @@ class Seeds:
             clone = Path(folder)
             shutil.copy(SEEDS / "delay-api" / "1" / "README.md", clone)
             _commit_all(clone, self.app_repository, "Begin", "Ada")
+        with tempfile.TemporaryDirectory() as folder:
+            _commit_all(Path(folder), self.prompt_repository, "Begin", "Cleo")
 
     def push_version(self, number: int) -> str:
         """Commit and push a version of the application on top of what is there; return the commit."""
@@ -73,6 +94,15 @@ class Seeds:
                     source, clone, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__")
                 )
             return _commit_all(clone, self.app_repository, message, author)
+
+    def push_prompt(self, number: int) -> str:
+        """Commit and push a version of the prompt; return the commit."""
+        message, author = PROMPTS[number]
+        with tempfile.TemporaryDirectory() as folder:
+            clone = Path(folder)
+            run_git(clone, "clone", "--quiet", str(self.prompt_repository), ".")
+            shutil.copytree(SEEDS / "prompt" / str(number), clone, dirs_exist_ok=True)
+            return _commit_all(clone, self.prompt_repository, message, author)
 
     def applications(self) -> list[dict[str, Any]]:
         """Return the Argo CD applications, one for each deliverable and environment."""
@@ -99,7 +129,7 @@ class Seeds:
                     },
                 },
             }
-            for deliverable in DELIVERABLES
+            for deliverable in (*DELIVERABLES, PROMPT)
             for environment in ENVIRONMENTS
         ]
 

@@ -1,9 +1,10 @@
-"""The service's track: a first release, a commit that staging stops, an incident that is reverted, live drift."""
+"""The service's track: a first release, a commit that staging stops, an incident that is reverted, a slow repair, drift."""
 
 from __future__ import annotations
 
 import yaml
 
+from airflow_pipeops.demo.slow_upstream import SlowUpstream
 from airflow_pipeops.demo.teller import Teller
 
 NAME = "delay-api"
@@ -108,9 +109,11 @@ class ServiceTrack:
         )
 
     def fix(self, number: int) -> None:
-        """Release the repaired commit."""
+        """Release the repaired commit, which is slow."""
         self.teller.chapter("Service: the repaired commit is released")
-        _, run = self.push(number)
+        sha, run = self.push(number)
+        answers = SlowUpstream(self.teller)
+        answers.measure()  # by then, nobody has approved it
         self.teller.approve("code_to_release", run, "service")
         self.claims.equal(
             "the repaired commit's run succeeded",
@@ -120,6 +123,7 @@ class ServiceTrack:
         self.claims.equal(
             "production answers with the repaired version", self.version("production"), f"{number}"
         )
+        answers.found(sha)
 
     def guard_of(self, run: str, known: set[str]) -> str:
         """Return the guard's run that a release of ours started (the model's releases start others)."""

@@ -1,4 +1,4 @@
-"""Everything that the demo runs: Airflow, the sandbox, two repositories, a registry; one folder, one lifetime."""
+"""All that the demo runs: Airflow, sandbox, repositories, a registry, a language model; one folder, one lifetime."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from typing import IO, TYPE_CHECKING, Any
 
 import httpx
 
+from airflow_pipeops.demo.aircraft import write_items
 from airflow_pipeops.demo.airflow_api import AirflowApi
 from airflow_pipeops.demo.configuration import connections, environment, write_passwords
+from airflow_pipeops.demo.language_model import LanguageModel
 from airflow_pipeops.demo.patience import Patience, files
 from airflow_pipeops.demo.preflight import MARKER, Ports, empty, occupy, problems
 from airflow_pipeops.demo.processes import Processes
-from airflow_pipeops.demo.seeds import Seeds
+from airflow_pipeops.demo.seeds import PROMPT, Seeds
 from airflow_pipeops.exceptions import PipeOpsError
 
 if TYPE_CHECKING:
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
 DAGS = frozenset(
     {
         *("code_to_release", "data_to_model", "desired_state_drift", "drift_to_retrain", "release_guard"),
-        "workflow_to_image",
+        *("anomaly_to_remedy", "answer_times", "batch_scores", "model_guard", "model_to_stream"),
+        *("prompt_to_release", "workflow_to_image"),
     }
 )
 #: A month of flights in the demo: a seeded sample, so that a year fits into minutes.
@@ -59,6 +62,7 @@ class Stack:
         self._processes = Processes(self.home)
         self._environment: dict[str, str] = {}
         self._held: IO[str] | None = None
+        self._model: LanguageModel | None = None
 
     def __enter__(self) -> Stack:
         try:
@@ -86,10 +90,23 @@ class Stack:
             self.home.mkdir(parents=True, exist_ok=True)
             self._hold()
         empty(self.home)
-        for folder in ("home", "airflow", "data", "artifacts", "evidence", "sandbox"):
+        for folder in (
+            "home",
+            "airflow",
+            "data",
+            "artifacts",
+            "evidence",
+            "sandbox",
+            "predictions",
+            "labels",
+            "items",
+            "timings",
+        ):
             (self.home / folder).mkdir(parents=True)
         self._processes.begin()
-        self.seeds.plant()
+        self._model = LanguageModel()
+        self.seeds.plant(self._model.url)
+        write_items(self.home / "items" / f"{PROMPT}.jsonl")
         passwords = self.home / "airflow" / "passwords.json"
         self.passwords = write_passwords(passwords)
         self._environment = environment(self.home, self.ports, passwords)
@@ -138,7 +155,9 @@ class Stack:
         command = [sys.executable, "-m", "airflow_pipeops.demo.database", str(listed)]
         making = self._processes.start("database", command, self._environment, stdin=True)
         self._wait("the sandbox", lambda: httpx.get(f"{self.sandbox_url}/api/version", timeout=2).is_success)
-        found = connections(self.home, self.ports, self.seeds, self.sandbox_token("deployer"))
+        assert self._model is not None
+        token = self.sandbox_token("deployer")
+        found = connections(self.home, self.ports, self.seeds, token, self._model.url)
         listed.touch(mode=0o600)
         listed.write_text(json.dumps(found))
         assert making.stdin is not None
@@ -181,6 +200,9 @@ class Stack:
     def stop(self) -> None:
         """End every process."""
         self._processes.stop()
+        if self._model is not None:
+            self._model.close()
+            self._model = None
         if self._held is not None:
             self._held.close()
             self._held = None

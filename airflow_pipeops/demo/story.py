@@ -1,7 +1,7 @@
-"""The story of the demo: code, infrastructure and a model ship through one delivery graph.
+"""The story of the demo: code, infrastructure, a model and a prompt ship through one delivery graph.
 
-Two tracks run side by side, as teams do: the service's and the model's. Each claim is checked against a running
-endpoint, Git, the registry or the ledger; nothing is claimed because a task was green.
+Three tracks run side by side, as teams do: the service's, the model's and the prompt's. Each claim is checked against a
+running endpoint, Git, the registry or the ledger; nothing is claimed because a task was green.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from airflow_pipeops.delivery.queries.tracing import up
 from airflow_pipeops.demo.answers import check
 from airflow_pipeops.demo.claims import Claims
 from airflow_pipeops.demo.model_track import ModelTrack
+from airflow_pipeops.demo.prompt_track import PromptTrack
+from airflow_pipeops.demo.seeds import DELIVERABLES, PROMPT
 from airflow_pipeops.demo.service_track import ServiceTrack
 from airflow_pipeops.demo.teller import Teller
 
@@ -29,7 +31,10 @@ if TYPE_CHECKING:
     from airflow_pipeops.delivery.queries.facts import Fact
     from airflow_pipeops.demo.stack import Stack
 
-DAGS = ("code_to_release", "data_to_model", "drift_to_retrain", "release_guard", "desired_state_drift")
+DAGS = (
+    *("code_to_release", "data_to_model", "drift_to_retrain", "release_guard", "desired_state_drift"),
+    *("prompt_to_release", "answer_times"),
+)
 
 
 def run(stack: Stack, *, claims_file: Path | None = None, say: Callable[[str], None] = print) -> bool:
@@ -43,17 +48,17 @@ def run(stack: Stack, *, claims_file: Path | None = None, say: Callable[[str], N
     claims = Claims(say)
     teller = Teller(stack, claims, say)
     peak = _MemoryPeak(stack)
-    with peak, ThreadPoolExecutor(max_workers=2) as pool:
-        teller.chapter("The desired state is a Git repository; four applications follow it")
+    with peak, ThreadPoolExecutor(max_workers=3) as pool:
+        teller.chapter("The desired state is a Git repository; six applications follow it")
         teller.create_applications()
         for dag in DAGS:
             teller.api.unpause(dag)
-        tracks = [pool.submit(ServiceTrack(teller).run), pool.submit(ModelTrack(teller).run)]
+        tracks = [pool.submit(track(teller).run) for track in (ServiceTrack, ModelTrack, PromptTrack)]
         try:
             for track in as_completed(tracks):
                 track.result()
         except BaseException:
-            teller.stop()  # else the other track would be waited for
+            teller.stop()  # else the other tracks would be waited for
             raise
     seconds = time.monotonic() - started
 
@@ -61,7 +66,7 @@ def run(stack: Stack, *, claims_file: Path | None = None, say: Callable[[str], N
     stack.airflow("pipeops", "ledger", "ingest")
     releases = {}
     with closing(reader(stack.home / "airflow" / "pipeops" / "index.db")) as connection:
-        for deliverable in ("delay-api", "flight-delay"):
+        for deliverable in (*DELIVERABLES, PROMPT):
             cell = live(connection, deliverable, "production")
             if cell is None:
                 claims.check(f"{deliverable} has a release record", False, "none")

@@ -1,4 +1,4 @@
-"""What both tracks of the story share: following runs, approving, reading endpoints and Git."""
+"""What the tracks of the story share: following runs, approving, reading endpoints and Git."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Teller:
         self.say(f"\n── {title}")
 
     def create_applications(self) -> None:
-        """Create the four Argo CD applications, as a platform team would once."""
+        """Create the six Argo CD applications, as a platform team would once."""
         for manifest in self.stack.seeds.applications():
             answer = self.argocd("POST", "/api/v1/applications", json=manifest)
             if answer.status_code not in (200, 409):

@@ -69,6 +69,7 @@ def api() -> Iterator[ApiServer]:
         yield server
 
 
+@pytest.mark.nightly  # minutes long; its operators are tested in the gate, without a DAG around them
 @pytest.mark.timeout(1200)
 def test_what_was_pushed_is_taken_back_the_way_it_came(
     data_only: Stack, api: ApiServer, repo: Repository, tmp_path: Path

@@ -16,7 +16,7 @@ from tests.servers import free_ports
 
 @pytest.fixture
 def ports() -> Ports:
-    return Ports(airflow=free_ports(2), nodes=free_ports(4))
+    return Ports(airflow=free_ports(2), nodes=free_ports(6))
 
 
 def test_a_good_machine_has_no_problem(tmp_path, ports) -> None:
@@ -38,7 +38,7 @@ def test_a_folder_that_is_not_ours_is_not_wiped(tmp_path, ports) -> None:
     assert "was not made by the demo" in found
     run = subprocess.run(
         [sys.executable, "-m", "airflow_pipeops.demo", "--headless", "--home", str(tmp_path),
-         "--port", str(free_ports(2)), "--node-port", str(free_ports(4))],
+         "--port", str(free_ports(2)), "--node-port", str(free_ports(6))],
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert run.returncode == 2
@@ -69,11 +69,11 @@ def test_no_disk_is_said(tmp_path, ports, monkeypatch) -> None:
 
 
 def test_all_ports_differ(ports) -> None:
-    assert len(set(ports.all())) == 6
+    assert len(set(ports.all())) == 8
 
 
 @pytest.mark.parametrize(
-    "wrong", [Ports(airflow=99999), Ports(airflow=65535), Ports(nodes=65534), Ports(airflow=-5)]
+    "wrong", [Ports(airflow=99999), Ports(airflow=65535), Ports(nodes=65532), Ports(airflow=-5)]
 )
 def test_a_port_that_cannot_be_is_named(tmp_path, wrong: Ports) -> None:
     (found,) = problems(tmp_path / "home", wrong)

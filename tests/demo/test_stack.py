@@ -24,7 +24,7 @@ from tests.servers import free_ports
 
 pytestmark = [pytest.mark.demo, pytest.mark.timeout(600)]
 ROOT = Path(__file__).parents[2]
-PORTS = Ports(airflow=free_ports(2), nodes=free_ports(4))
+PORTS = Ports(airflow=free_ports(2), nodes=free_ports(6))
 
 #: Starts a stack, says that it is up, and watches over it.
 PROGRAM = """
@@ -136,7 +136,9 @@ def test_the_connections_are_there_and_hide_the_token(api, running) -> None:
     found = api.connections()
     endpoints = {name.replace("-", "_") for name in PORTS.endpoints}
     names = {"pipeops_app_repo", "pipeops_gitops_repo", "argocd_default", "mlflow_default", "pipeops_data"}
-    assert set(found) == names | {"pipeops_artifacts"} | endpoints
+    names |= {"pipeops_prompt_repo", "pipeops_prompt_items", "pydanticai_default", "pipeops_timings"}
+    names |= {"pipeops_artifacts", "pipeops_predictions", "pipeops_labels"}
+    assert set(found) == names | endpoints
     token = json.loads((running.home / "sandbox" / "tokens.json").read_text())["deployer"]
     assert token not in json.dumps(found)
     assert not list((running.home / "airflow").glob("connections*"))

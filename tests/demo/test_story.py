@@ -25,7 +25,7 @@ from tests.surroundings import outside
 
 pytestmark = [pytest.mark.demo, pytest.mark.timeout(1500)]
 ROOT = Path(__file__).parents[2]
-PORT, NODES = free_ports(2), free_ports(4)
+PORT, NODES = free_ports(2), free_ports(6)
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +198,7 @@ def test_the_delivery_page_answers_for_the_service_and_the_model(demo, page) -> 
         cell.locator("a.version").click()
         inner.get_by_text(re.compile(r"^(\d+) of \1 records hash to their ids")).wait_for(timeout=30_000)
         assert inner.get_by_text("no gap", exact=True).count() == 1
-        shot(page, f"delivery-{name}")
+        shot(page, "delivery-passport" if kind == "Model" else f"delivery-{name}")
         inner.locator(".node").filter(has_text=kind).last.click()
         inner.get_by_text("The whole record").click()
         body = json.loads(inner.locator(".side pre").inner_text())["body"]
@@ -214,6 +214,10 @@ def test_the_delivery_page_answers_for_the_service_and_the_model(demo, page) -> 
                 ["git", "show", path], cwd=desired, check=True, capture_output=True, text=True
             ).stdout
             assert body["digest"] in text
+    for panel in ("Now", "Timeline", "Data", "Figures"):
+        inner.get_by_role("link", name=panel, exact=True).click()
+        inner.locator("main:not([aria-busy])").wait_for(timeout=30_000)
+        shot(page, f"delivery-{panel.lower()}")
 
 
 def test_ctrl_c_stops_every_process(demo) -> None:
