@@ -15,6 +15,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -59,10 +60,16 @@ def ranked(by: float, tail: float = 0.0, digits: int | None = None) -> Case:
     def draw(random: np.random.Generator, positives: int) -> tuple[Array, Array]:
         return labels(positives), np.r_[scores(random, positives, by), scores(random, OTHERS, 0.0)]
 
-    random = np.random.default_rng(1)
-    y, p = np.repeat([1.0, 0.0], 400_000), np.r_[scores(random, 400_000, by), scores(random, 400_000, 0.0)]
-    true = measure("roc_auc", y, p).value
-    return Case("roc_auc", draw, lambda positives: true)
+    @cache
+    def true() -> float:
+        random = np.random.default_rng(1)
+        y, p = (
+            np.repeat([1.0, 0.0], 400_000),
+            np.r_[scores(random, 400_000, by), scores(random, 400_000, 0.0)],
+        )
+        return measure("roc_auc", y, p).value
+
+    return Case("roc_auc", draw, lambda positives: true())
 
 
 def told(metric: str, recall: float, alarms: float, truth: Callable[[float, float, float], float]) -> Case:

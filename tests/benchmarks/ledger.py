@@ -1,17 +1,21 @@
 """How fast the ledger takes up a million records, and what stays fast when it has them.
 
-Airflow's own tables of assets in SQLite, filled with records of a thousand deliverables; then all are ingested, as the first
-start of an API server does; then a few new ones, as every two seconds; then a proof, a checkpoint and a verification.
+Airflow's own tables of assets in SQLite or a real PostgreSQL, filled with records of a thousand deliverables; then all are
+ingested, as the first start of an API server does; then a few new ones, as every two seconds; then a proof, a checkpoint
+and a verification.
 
-Run: python tests/benchmarks/ledger.py [RECORDS]
+Run: python -m tests.benchmarks.ledger [RECORDS [sqlite | postgres]]
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
+import os
+import resource
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from airflow_pipeops.delivery.ledger.checkpoints import newest, proof
@@ -22,6 +26,7 @@ from airflow_pipeops.delivery.ledger.ingest import Ingest
 from airflow_pipeops.delivery.ledger.verify import verify
 from tests.delivery.ledger.conftest import Database
 from tests.delivery.ledger.events import SOURCE, entry, record
+from tests.servers import postgres
 
 DELIVERABLES = 1000
 CHAIN = ("commit", "validation", "image", "change", "release")
@@ -49,30 +54,42 @@ def fill(database: Database, first: int, count: int) -> None:
 
 def timed(what: str, act, unit: str = "s", times: int = 1):
     """Print how long something took."""
-    begun = time.perf_counter()
+    begun, busy = time.perf_counter(), time.process_time()
     found = act()
-    took = (time.perf_counter() - begun) / times
-    print(f"{what:45} {took * (1000 if unit == 'ms' else 1):10.2f} {unit}", flush=True)
-    return found, took
+    took, worked = (
+        (now - then) / times for now, then in ((time.perf_counter(), begun), (time.process_time(), busy))
+    )
+    scale = 1000 if unit == "ms" else 1
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(
+        f"{what:35} {took * scale:10.2f} {unit} on the clock {worked * scale:10.2f} {unit} of CPU"
+        f"  {memory:6.0f} MB at most so far  load {os.getloadavg()[0]:.0f}",
+        flush=True,
+    )
+    return found, took, worked
 
 
-def main(records: int) -> None:
+def main(records: int, kind: str) -> None:
     """Measure."""
-    with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder)
-        database = Database(f"sqlite:///{home / 'airflow.db'}")
+    with ExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        url = f"sqlite:///{home / 'airflow.db'}"
+        if kind == "postgres":
+            server = stack.enter_context(postgres())
+            url = f"postgresql+psycopg2://tester@/postgres?host={server.folder}/socket"
+        database = Database(url)
         timed(f"{records:,} events stored", lambda: fill(database, 1, records))
         ledger, index = Ledger.open((home / "ledger").as_uri()), Index.open(home / "index.db")
         ingest = Ingest(ledger, index, Events(database.engine))
-        appended, took = timed("ingested at the first start", lambda: ingest.run(home / "lock"))
-        print(f"{'':45} {appended / took:10.0f} records/s")
+        appended, took, worked = timed("ingested at the first start", lambda: ingest.run(home / "lock"))
+        print(f"{'':35} {appended / took:10.0f} records/s on the clock, {appended / worked:.0f} of CPU")
         fill(database, records + 1, 20)
         timed("20 new ones", lambda: ingest.run(home / "lock"), "ms")
         timed("is there something new?", lambda: [ingest.behind for _ in range(100)], "ms", 100)
         note = newest(ledger)
-        text, _ = timed("a proof", lambda: proof(ledger, records // 2, note), "ms")
+        text, *_ = timed("a proof", lambda: proof(ledger, records // 2, note), "ms")
         timed("the index made anew", lambda: (index.clear(), ingest.run(home / "lock")))
-        found, _ = timed("verified", lambda: verify(ledger, checkpoints=[("own", note)], kept=index.kept))
+        found, *_ = timed("verified", lambda: verify(ledger, checkpoints=[("own", note)], kept=index.kept))
         assert found.good, found.findings[:3]
         sizes = {
             "ledger": sum(path.stat().st_size for path in (home / "ledger").rglob("*") if path.is_file()),
@@ -87,4 +104,8 @@ def main(records: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("records", type=int, nargs="?", default=1_000_000)
+    parser.add_argument("database", choices=("sqlite", "postgres"), nargs="?", default="sqlite")
+    given = parser.parse_args()
+    main(given.records, given.database)

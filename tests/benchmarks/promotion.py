@@ -1,6 +1,7 @@
 """How often a gate promotes what is not better.
 
     python tests/benchmarks/promotion.py                  # pairs of equal models, drawn anew
+    python tests/benchmarks/promotion.py --peek           # shadows that are looked at each day
     python tests/benchmarks/promotion.py --real           # models of one year on real data, and what became of them
 
 Equal models: two noisy looks at the same truth, of which neither is better; a gate that is right to 2.5 % promotes the
@@ -24,14 +25,15 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from airflow_pipeops.models.paired.decision import Policy, decide
-from airflow_pipeops.models.paired.gain import Gain
+from airflow_pipeops.models.paired.gain import MIN_UNITS, Gain
 from airflow_pipeops.models.paired.influence import gain
 from airflow_pipeops.models.paired.units import Units, by_column, each_row
+from airflow_pipeops.models.performance import METRICS as performance
 from tests import realdata
 
 Array = Any
-SIZES = ((20, 10), (100, 10), (100, 50), (1000, 10), (1000, 100), (10_000, 100), (100_000, 1000))
-METRICS = ("roc_auc", "log_loss", "brier_score", "accuracy", "f1", "mae", "rmse")
+SIZES = ((1000, 1), (20, 10), (100, 10), (1000, 10), (1000, 100), (10_000, 100), (100_000, 1000))
+METRICS = ("roc_auc", "log_loss", "brier_score", "accuracy", "f1", "mae", "rmse", "pinball_loss_90")
 
 
 def equal_models(
@@ -48,7 +50,7 @@ def equal_models(
     noise = random.normal(size=(2, rows)) + shared
     noise[0] *= 1 - shift
     units = Units(day, days, "day") if days else each_row(rows)
-    if metric in ("mae", "rmse"):
+    if performance[metric].task == "regression":
         truth = random.normal(size=rows)
         return gain(metric, truth, truth + noise[0], truth + noise[1], units=units)
     truth = np.zeros(rows)
@@ -65,13 +67,74 @@ def drawn(rounds: int, days: int, shift: float) -> None:
         cells = []
         for rows, positives in SIZES:
             random = np.random.default_rng([rows, positives, days])
-            times = max(50, rounds if rows <= 1000 else rounds // (rows // 2000))
+            times = max(200, rounds if rows <= 1000 else rounds // (rows // 2000))
             found = [
                 decide(equal_models(metric, rows, positives, days, random, shift), Policy()).promote
                 for _ in range(times)
             ]
             cells.append(f"{100 * np.mean(found):.1f} ({times:,})")
         print(f"| {metric} | {' | '.join(cells)} |", flush=True)
+
+
+def watched(random: np.random.Generator, days: int, better: float = 0.0, alike: float = 0.0) -> list[Array]:
+    """Losses of both models on each row, day by day: 10 rows a day, whose noise is shared by day.
+
+    :param better: by how many standard deviations of a day the challenger is better.
+    :param alike: correlation of a day's luck with that of the day before.
+    :return: challenger's and champion's squared losses, and the day; each of shape (rows,).
+    """
+    luck = random.normal(size=days)
+    for day in range(1, days):
+        luck[day] = alike * luck[day - 1] + (1 - alike**2) ** 0.5 * luck[day]
+    day = np.repeat(np.arange(days), 10)
+    losses = 1 + random.gamma(2.0, size=(2, 10 * days))
+    # Of 10 rows in both models, whose variance is 2, a day's mean difference has a variance of 0.4; that of its luck is 0.5.
+    losses[0] -= np.sqrt(0.5) * luck[day] + better * np.sqrt(0.9)
+    return [losses[0], losses[1], day]
+
+
+def looked_at(gains: list[Array], rule: str, planned: int) -> tuple[str, int]:
+    """Look each day from the tenth on, until something can be told.
+
+    :param rule: ``once`` for an interval that is made for one look, else for all of them.
+    :return: the outcome, and after how many days.
+    """
+    new, old, day = gains
+    for days in range(MIN_UNITS, int(day[-1]) + 2):
+        rows = int(np.searchsorted(day, days))
+        units = Units(day[:rows], days, "day", in_time=True)
+        found = gain(
+            "mae",
+            np.zeros(rows),
+            new[:rows],
+            old[:rows],
+            units=units,
+            planned=None if rule == "once" else planned,
+        )
+        outcome = decide(found, Policy()).outcome
+        if outcome != "cannot tell":
+            return outcome, days
+    return "cannot tell", int(day[-1]) + 1
+
+
+def peeked(rounds: int) -> None:
+    """Print how often and when a shadow of 120 days is promoted that is looked at each day."""
+    print(
+        "| challenger | days | once: promoted | at all times: promoted | after |\n| --- | --- | --- | --- | --- |"
+    )
+    for better in (0.0, 0.3, 0.5, 1.0):
+        for alike in (0.0, 0.3, 0.6):
+            found: dict[str, list[tuple[str, int]]] = {"once": [], "at all times": []}
+            for seed in range(rounds):
+                gains = watched(np.random.default_rng([seed, int(10 * alike)]), 120, better, alike)
+                for rule, outcomes in found.items():
+                    outcomes.append(looked_at(gains, rule, 30))
+            shares = [100 * np.mean([one[0] == "better" for one in rule]) for rule in found.values()]
+            after = [one[1] for one in found["at all times"] if one[0] == "better"]
+            when = f"{np.median(after):.0f} days" if better and after else ""
+            print(
+                f"| {better} | correlated {alike} | {shares[0]:.1f} | {shares[1]:.1f} | {when} |", flush=True
+            )
 
 
 def stretches(name: str) -> Iterator[tuple[pd.DataFrame, pd.DataFrame, str]]:
@@ -161,7 +224,11 @@ def main() -> None:
         "--better", type=float, default=0.0, help="how much sharper the challenger sees: power"
     )
     parser.add_argument("--real", nargs="*", help="names of real data: flights, elec2, noaa")
+    parser.add_argument("--peek", action="store_true", help="shadows that are looked at each day")
     given = parser.parse_args()
+    if given.peek:
+        peeked(given.rounds)
+        return
     if given.real is None:
         drawn(given.rounds, given.days, given.better)
         return

@@ -2,11 +2,14 @@
 
 All are asked for the same: that 300 ConfigMaps, 100 Services and 100 Deployments are there, then a tenth of each is another.
 Each contestant has a server of its own, the one of the tests, in this process, and runs in other processes; our own process
-is timed without its imports, theirs as a whole. Figures are of the second release, in seconds and requests:
+is timed without its imports, theirs as a whole. Figures are of the second release: seconds, requests, and seconds of CPU of
+the contestant alone, which the others on a machine hardly change:
 ``trial`` (what would change), ``apply`` (with what is pruned), ``wait`` (all are live), ``drift`` (what differs afterwards).
 Helm has no program that compares live objects, and its wait reads ReplicaSets, which nobody plays here: it is not waited by.
 
-Run: python tests/benchmarks/push.py [--repeat 3] [--ways ours kubectl helm3 helm4]
+With ``--latency`` the server takes so many seconds more for each answer, as one that is elsewhere and keeps objects on disk.
+
+Run: python tests/benchmarks/push.py [--repeat 3] [--ways ours kubectl helm3 helm4] [--latency 0.02]
 """
 
 from __future__ import annotations
@@ -15,11 +18,11 @@ import argparse
 import asyncio
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,11 +32,12 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.deploy.apply.cluster import KINDS, configmap, service
-from tests.kubernetes.apiserver import ApiServer, serving
+from tests.kubernetes.apiserver import ApiServer, Fault, serving
+from tests.threads import repeated
 
 COUNTS = {"configmaps": 300, "services": 100, "deployments": 100}
 KUBECTL = str(Path(sys.executable).with_name("kubectl"))
-Figures = dict[str, tuple[float, int]]
+Figures = dict[str, tuple[float, int, float]]
 
 
 def bodies(version: int) -> list[dict[str, Any]]:
@@ -65,7 +69,6 @@ def bodies(version: int) -> list[dict[str, Any]]:
 @contextmanager
 def controller(api: ApiServer) -> Iterator[None]:
     """Bring Deployments about."""
-    over = threading.Event()
     counts = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas", "availableReplicas"), 2)
     said = [
         {"type": "Available", "status": "True"},
@@ -80,28 +83,20 @@ def controller(api: ApiServer) -> Iterator[None]:
 
     def work() -> None:
         deployments, services = api.kinds["apps", "v1", "deployments"], api.kinds["", "v1", "services"]
-        while not over.wait(0.05):
-            with api.lock:
-                behind = [
-                    name
-                    for (_, name), item in deployments.objects.items()
-                    if item.get("status", {}).get("observedGeneration") != item["metadata"]["generation"]
-                ]
-                bare = [
-                    name for (_, name), item in services.objects.items() if "clusterIP" not in item["spec"]
-                ]
-            for name in behind:
-                api.change("deployments", "shop", name, live)
-            for name in bare:
-                api.change("services", "shop", name, addressed)
+        with api.lock:
+            behind = [
+                name
+                for (_, name), item in deployments.objects.items()
+                if item.get("status", {}).get("observedGeneration") != item["metadata"]["generation"]
+            ]
+            bare = [name for (_, name), item in services.objects.items() if "clusterIP" not in item["spec"]]
+        for name in behind:
+            api.change("deployments", "shop", name, live)
+        for name in bare:
+            api.change("services", "shop", name, addressed)
 
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
+    with repeated(0.05, work):
         yield
-    finally:
-        over.set()
-        thread.join()
 
 
 # ---- contestants -------------------------------------------------------------------------------------------------------
@@ -147,7 +142,8 @@ def by_helm(major: str) -> Callable[[ApiServer, Path], Figures]:
         from tests.deploy.helm.running import chart, helm
 
         kubeconfig(folder, api.url)
-        program, figures = helm(major), dict[str, tuple[float, int]]()
+        program = helm(major)
+        figures: Figures = {}
         for version in (1, 2):
             text = "\n---\n".join(json.dumps(one) for one in bodies(version))
             made = chart(folder / "web", f"{version}.0.0", all=text)
@@ -176,7 +172,11 @@ def by_ours(api: ApiServer, folder: Path) -> Figures:
             continue
         told = json.loads(line)
         if "seconds" in told:
-            figures[told["part"]] = round(told["seconds"], 2), len(api.requests) - before
+            figures[told["part"]] = (
+                round(told["seconds"], 2),
+                len(api.requests) - before,
+                round(told["cpu"], 2),
+            )
         before = len(api.requests)
         child.stdin.write("\n")
         child.stdin.flush()
@@ -184,14 +184,23 @@ def by_ours(api: ApiServer, folder: Path) -> Figures:
     return figures
 
 
-def timed(api: ApiServer, work: Callable[[], None]) -> tuple[float, int]:
-    before, began = len(api.requests), time.monotonic()
+def timed(api: ApiServer, work: Callable[[], None]) -> tuple[float, int, float]:
+    before, began, spent = len(api.requests), time.monotonic(), cpu(resource.RUSAGE_CHILDREN)
     work()
-    return round(time.monotonic() - began, 2), len(api.requests) - before
+    took = round(time.monotonic() - began, 2)
+    return took, len(api.requests) - before, round(cpu(resource.RUSAGE_CHILDREN) - spent, 2)
+
+
+def cpu(whose: int) -> float:
+    """Return the seconds of CPU that were spent."""
+    used = resource.getrusage(whose)
+    return used.ru_utime + used.ru_stime
 
 
 async def child(url: str) -> None:
     """Apply, wait for and compare both releases."""
+    import aiohttp  # noqa: F401  # as said, without imports
+
     from airflow_pipeops.deploy.apply.cluster import MANAGER
     from airflow_pipeops.deploy.apply.engine import Applier, Wanted, release_of
     from airflow_pipeops.deploy.apply.sets import PART_OF
@@ -210,16 +219,17 @@ async def child(url: str) -> None:
 
     async def part(name: str, work: Any) -> Any:
         told(part=name)
-        began = time.monotonic()
+        began, spent = time.monotonic(), cpu(resource.RUSAGE_SELF)
         found = await work
-        told(part=name, seconds=time.monotonic() - began)
+        took = time.monotonic() - began
+        told(part=name, seconds=took, cpu=cpu(resource.RUSAGE_SELF) - spent)
         return found
 
     def told(**facts: Any) -> None:
         print(json.dumps(facts), flush=True)
         sys.stdin.readline()
 
-    async with KubernetesClient(source) as client:
+    async with KubernetesClient(source, many=True) as client:
         for version in (1, 2):
             wanted = Wanted("web", "shop", bodies(version), f"task-{version}", str(version))
             applier = Applier(client, wanted, lambda *_: "newer")
@@ -258,6 +268,7 @@ def main() -> None:
     )
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--latency", type=float, default=0.0)
     parser.add_argument("--child", default="", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
@@ -269,12 +280,15 @@ def main() -> None:
         for name in given.ways:
             with tempfile.TemporaryDirectory() as folder, serving(*KINDS) as api, controller(api):
                 api.tokens[""] = lambda *_: True
+                if given.latency:
+                    api.faults.append(Fault("delay", seconds=given.latency))
                 found[name].append(WAYS[name](api, Path(folder)))
     for name, runs in found.items():
         medians = {
             part: {
                 "seconds": statistics.median(run[part][0] for run in runs),
                 "requests": statistics.median(run[part][1] for run in runs),
+                "cpu": statistics.median(run[part][2] for run in runs),
             }
             for part in runs[0]
         }
