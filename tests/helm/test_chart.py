@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from pathlib import Path
 from typing import Any
 
 import helm_python
 import pytest
 import yaml
 
-CHART = Path(__file__).resolve().parents[2] / "helm" / "pipeops"
+from tests.helm.programs import CHART
+
 SECRET = "s3cret-t0ken"
 CONNECTIONS = {
     "connections": {

@@ -22,7 +22,7 @@ from tests.deploy.helm.running import MAJORS
 from tests.helm.combinations import IMAGE, STORE, rows, values_of
 from tests.helm.crds import SPECS
 from tests.helm.policy import containers, restricted, violations
-from tests.helm.programs import CHART, objects, run, template
+from tests.helm.programs import CHART, leaves, objects, run, template
 from tests.helm.test_chart import render
 from tests.openapi import problems
 
@@ -213,12 +213,6 @@ def test_lint_finds_nothing(major: str, at: int) -> None:
     assert "[WARNING]" not in done.stdout
 
 
-def _leaves(value: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
-    if not isinstance(value, dict) or not value:
-        return {path: value}
-    return {key: leaf for name, inner in value.items() for key, leaf in _leaves(inner, (*path, name)).items()}
-
-
 def test_each_value_is_in_the_schema_and_each_of_the_schema_is_a_value() -> None:
     schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
 
@@ -233,7 +227,7 @@ def test_each_value_is_in_the_schema_and_each_of_the_schema_is_a_value() -> None
 
     values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
     maps = {path for path in known(schema) if path and path[-1] in ("resources",)}
-    told = {next((many for many in maps if path[: len(many)] == many), path) for path in _leaves(values)}
+    told = {next((many for many in maps if path[: len(many)] == many), path) for path in leaves(values)}
     assert told == known(schema) - {("global",)}
 
 

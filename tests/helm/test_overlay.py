@@ -22,10 +22,10 @@ from airflow_pipeops.build import backends
 from airflow_pipeops.build.cluster.backends import KubernetesBuild
 from airflow_pipeops.provider.examples import example_dags
 from airflow_pipeops.provider.metadata import get_provider_info
-from tests.deploy.helm.running import MAJORS, helm
+from tests.deploy.helm.running import MAJORS
 from tests.helm.airflow_chart import KEYS, chart, unknown
 from tests.helm.airflow_image import AIRFLOW
-from tests.helm.programs import objects, template
+from tests.helm.programs import alone, leaves, objects, template
 from tests.helm.test_chart import CHART, CONNECTIONS, one
 from tests.openapi import problems
 
@@ -41,16 +41,6 @@ OFFICIAL = os.environ.get("PIPEOPS_AIRFLOW_CHART", "")
 def overlay(name: str = OVERLAYS[0]) -> dict[str, Any]:
     read: dict[str, Any] = yaml.safe_load((CHART / name).read_text())
     return read
-
-
-def leaves(value: Any, path: str = "") -> dict[str, Any]:
-    """Return what is at the ends of a mapping: path -> value."""
-    if not isinstance(value, dict) or not value:
-        return {path: value}
-    found: dict[str, Any] = {}
-    for key, inner in value.items():
-        found.update(leaves(inner, f"{path}.{key}".lstrip(".")))
-    return found
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
@@ -220,26 +210,20 @@ def umbrella(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / UMBRELLA.name
 
 
-def run(major: str, home: Path, *arguments: str | Path) -> str:
-    """Run Helm with nothing of the machine's."""
-    env = {"PATH": os.environ["PATH"], "HOME": str(home)}
-    done = subprocess.run([helm(major), *arguments], env=env, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 @pytest.mark.parametrize("major", MAJORS)
 def test_the_umbrella_installs_both_and_either(major: str, umbrella: Path, tmp_path: Path) -> None:
-    run(major, tmp_path, "dependency", "build", umbrella)
-    assert not re.search("WARNING|ERROR", run(major, tmp_path, "lint", umbrella))
-    both = list(yaml.safe_load_all(run(major, tmp_path, "template", "any", umbrella, "-n", "airflow")))
+    alone(major, tmp_path, "dependency", "build", umbrella)
+    assert not re.search("WARNING|ERROR", alone(major, tmp_path, "lint", umbrella).stdout)
+    both = list(
+        yaml.safe_load_all(alone(major, tmp_path, "template", "any", umbrella, "-n", "airflow").stdout)
+    )
     reached = next(d for d in both if d["metadata"]["name"] == "any-values")
     values = json.loads(reached["data"]["values"])
     assert {path: leaves(values)[path] for path in leaves(overlay())} == leaves(overlay())
     (account,) = [d["metadata"]["name"] for d in both if d["kind"] == "ServiceAccount"]
     assert account == values["triggerer"]["serviceAccount"]["name"], "whatever the release is called"
-    alone = run(major, tmp_path, "template", "any", umbrella, "--set", "airflow.enabled=false")
-    assert [d["kind"] for d in yaml.safe_load_all(alone) if d] == ["ServiceAccount"]
+    either = alone(major, tmp_path, "template", "any", umbrella, "--set", "airflow.enabled=false").stdout
+    assert [d["kind"] for d in yaml.safe_load_all(either) if d] == ["ServiceAccount"]
 
 
 # -- with the official chart, where there is one
@@ -267,7 +251,7 @@ def official(
         ["-f", CHART / OVERLAYS[1]] if request.param == "trial" else ["--set", f"executor={request.param}"]
     )
     texts = [
-        run(major, home, "template", "airflow", OFFICIAL, "-n", "airflow", *given)
+        alone(major, home, "template", "airflow", OFFICIAL, "-n", "airflow", *given).stdout
         for major in (*MAJORS, *MAJORS)
     ]
     found = [[d for d in yaml.safe_load_all(text) if d] for text in texts]

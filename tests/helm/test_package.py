@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +11,8 @@ import pytest
 import yaml
 
 from airflow_pipeops import __version__
-from tests.deploy.helm.running import MAJORS, helm
-from tests.helm.test_chart import CHART
+from tests.deploy.helm.running import MAJORS
+from tests.helm.programs import CHART, alone
 from tests.registry import LOGIN, PASSWORD, ContainerRegistry, registry
 
 REACH = ("--plain-http", "--username", LOGIN, "--password", PASSWORD)
@@ -27,17 +25,8 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ContainerRegistry
         yield running
 
 
-def run(major: str, home: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run Helm with nothing of the machine's."""
-    env = {"PATH": os.environ["PATH"], "HOME": str(home)}
-    command = [helm(major), *arguments]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return done
-
-
 def rendered(major: str, home: Path, *source: str | Path) -> list[dict[str, object]]:
-    done = run(
+    done = alone(
         major, home, "template", "pipeops", *source, "-n", "airflow", "--set", "rbac.flux.enabled=true"
     )
     return [document for document in yaml.safe_load_all(done.stdout) if document]
@@ -49,8 +38,8 @@ def test_the_chart_is_installed_from_a_registry_by_version_or_digest(
 ) -> None:
     """Packaged, pushed, and rendered from there as it is rendered from the repository."""
     where = f"oci://{real.host}/{major}"
-    run(major, tmp_path, "package", CHART, "-d", tmp_path)
-    told = run(major, tmp_path, "push", tmp_path / f"pipeops-{__version__}.tgz", where, *REACH)
+    alone(major, tmp_path, "package", CHART, "-d", tmp_path)
+    told = alone(major, tmp_path, "push", tmp_path / f"pipeops-{__version__}.tgz", where, *REACH)
     (digest,) = set(re.findall(r"sha256:[0-9a-f]{64}", told.stdout + told.stderr))
     assert real.manifest(f"{major}/pipeops", __version__)[0] == digest
     here = rendered(major, tmp_path, CHART)
@@ -58,12 +47,12 @@ def test_the_chart_is_installed_from_a_registry_by_version_or_digest(
     assert rendered(major, tmp_path, f"{where}/pipeops", "--version", __version__, *REACH) == here
     if major == "helm4":  # Helm 3 takes a digest with a version only
         assert rendered(major, tmp_path, f"{where}/pipeops@{digest}", *REACH) == here
-    about = yaml.safe_load(run(major, tmp_path, "show", "chart", f"{where}/pipeops", *REACH).stdout)
+    about = yaml.safe_load(alone(major, tmp_path, "show", "chart", f"{where}/pipeops", *REACH).stdout)
     assert (about["version"], about["appVersion"]) == (__version__, __version__)
 
 
 def test_the_package_holds_what_an_installation_needs(tmp_path: Path) -> None:
-    run("helm4", tmp_path, "package", CHART, "-d", tmp_path)
+    alone("helm4", tmp_path, "package", CHART, "-d", tmp_path)
     with tarfile.open(tmp_path / f"pipeops-{__version__}.tgz") as tar:
         names = {name.removeprefix("pipeops/") for name in tar.getnames()}
     assert {"values.schema.json", "README.md", "values-airflow.yaml", "values-airflow-trial.yaml"} <= names

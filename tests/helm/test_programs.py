@@ -23,7 +23,7 @@ from airflow_pipeops.demo.cluster.planting import write_desired_state
 from airflow_pipeops.demo.cluster.trial import DAG, Trial
 from airflow_pipeops.demo.preflight import kubectl
 from airflow_pipeops.demo.seeds import DELIVERABLES, ENVIRONMENTS
-from airflow_pipeops.exceptions import InvalidInput, PipeOpsError, SystemFailure
+from airflow_pipeops.exceptions import Conflict, InvalidInput, PipeOpsError, SystemFailure, Unreachable
 from airflow_pipeops.git.repository import GitRepository
 from tests.git.conftest import git
 from tests.helm.combinations import IMAGE
@@ -229,11 +229,24 @@ def played(
     while not stop.wait(0.05):
         for run in (run["dag_run_id"] for run in api.runs(DAG) if run["dag_run_id"] not in known):
             path = f"/dags/{DAG}/dagRuns/{run}"
-            for task, state in states.items():
-                api.call("PATCH", f"{path}/taskInstances/{task}", json={"new_state": state})
-            if run_state:
-                api.call("PATCH", path, json={"state": run_state})
+            changes = [
+                (f"{path}/taskInstances/{task}", {"new_state": state}) for task, state in states.items()
+            ]
+            for at, change in [*changes, *([(path, {"state": run_state})] if run_state else [])]:
+                _insisted(api, at, change, stop)
             return
+
+
+def _insisted(api: AirflowApi, path: str, change: dict[str, str], stop: threading.Event) -> None:
+    """Change it however busy the server is: on SQLite, who reads and then writes while others write is refused at once."""
+    while not stop.is_set():
+        try:
+            api.call("PATCH", path, json=change)
+            return
+        except Conflict:  # the change was made, and its answer lost
+            return
+        except Unreachable:
+            stop.wait(0.2)
 
 
 @pytest.mark.parametrize(
