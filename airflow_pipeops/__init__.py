@@ -1,4 +1,4 @@
-"""airflow-pipeops: one delivery graph for code, infrastructure and models in Apache Airflow.
+"""airflow-pipeops: one delivery graph for code, infrastructure, models and prompts in Apache Airflow.
 
 The public names. Each is loaded when it is first asked for, so that importing the package costs nothing. The module in
 which a name is defined stays a way to import it.
@@ -110,6 +110,7 @@ if TYPE_CHECKING:
     from airflow_pipeops.flux.operators import FluxResumeOperator as FluxResumeOperator
     from airflow_pipeops.flux.operators import FluxSuspendOperator as FluxSuspendOperator
     from airflow_pipeops.flux.sensors import FluxReadySensor as FluxReadySensor
+    from airflow_pipeops.flux.steady import FluxSteadySensor as FluxSteadySensor
     from airflow_pipeops.flux.watchers import FluxDriftTrigger as FluxDriftTrigger
     from airflow_pipeops.flux.watchers import FluxFailedTrigger as FluxFailedTrigger
     from airflow_pipeops.flux.watchers import FluxReadyTrigger as FluxReadyTrigger
@@ -121,17 +122,74 @@ if TYPE_CHECKING:
     from airflow_pipeops.governor.operators import ApprovedRetrainOperator as ApprovedRetrainOperator
     from airflow_pipeops.governor.operators import RetrainGovernorOperator as RetrainGovernorOperator
     from airflow_pipeops.governor.policy import RetrainPolicy as RetrainPolicy
+    from airflow_pipeops.llm.evaluation.operators import EvaluateOperator as EvaluateOperator
+    from airflow_pipeops.llm.evaluation.operators import ImportEvaluationOperator as ImportEvaluationOperator
+    from airflow_pipeops.llm.evaluation.operators import MergeEvaluationsOperator as MergeEvaluationsOperator
+    from airflow_pipeops.llm.evaluation.subjects import Subject as Subject
+    from airflow_pipeops.llm.gate.operators import EvaluationGateOperator as EvaluationGateOperator
+    from airflow_pipeops.llm.gate.operators import GateRateOperator as GateRateOperator
+    from airflow_pipeops.llm.gate.policy import GatePolicy as GatePolicy
+    from airflow_pipeops.llm.production.guard import PromptPolicy as PromptPolicy
+    from airflow_pipeops.llm.production.operators import SampleTracesOperator as SampleTracesOperator
+    from airflow_pipeops.llm.production.probing import ProviderDriftOperator as ProviderDriftOperator
+    from airflow_pipeops.llm.production.sensors import PromptLiveSensor as PromptLiveSensor
+    from airflow_pipeops.llm.production.watching import AnswerDriftOperator as AnswerDriftOperator
+    from airflow_pipeops.llm.production.watching import PromptGuardOperator as PromptGuardOperator
+    from airflow_pipeops.llm.prompts.agreement import PromptDisagreementTrigger as PromptDisagreementTrigger
+    from airflow_pipeops.llm.prompts.configmap import ConfigMapPrompt as ConfigMapPrompt
+    from airflow_pipeops.llm.prompts.desired import PromptInGit as PromptInGit
+    from airflow_pipeops.llm.prompts.langfuse import LangfusePrompts as LangfusePrompts
+    from airflow_pipeops.llm.prompts.operators import ReadPromptOperator as ReadPromptOperator
+    from airflow_pipeops.llm.prompts.operators import ReleasePromptOperator as ReleasePromptOperator
+    from airflow_pipeops.llm.prompts.operators import RenderPromptOperator as RenderPromptOperator
+    from airflow_pipeops.llm.prompts.prompt import Prompt as Prompt
+    from airflow_pipeops.llm.prompts.registry import MLflowPrompts as MLflowPrompts
+    from airflow_pipeops.models.desired import ModelInGit as ModelInGit
+    from airflow_pipeops.models.features.joins import Join as Join
+    from airflow_pipeops.models.features.sets import FeatureSet as FeatureSet
     from airflow_pipeops.models.hook import MLflowHook as MLflowHook
     from airflow_pipeops.models.operators.evaluate import EvaluateModelOperator as EvaluateModelOperator
-    from airflow_pipeops.models.operators.evaluate import MeasureModelOperator as MeasureModelOperator
+    from airflow_pipeops.models.operators.features import BuildFeaturesOperator as BuildFeaturesOperator
+    from airflow_pipeops.models.operators.features import SkewCheckOperator as SkewCheckOperator
+    from airflow_pipeops.models.operators.guard import ModelGuardOperator as ModelGuardOperator
+    from airflow_pipeops.models.operators.labels import JoinLabelsOperator as JoinLabelsOperator
+    from airflow_pipeops.models.operators.measure import MeasureModelOperator as MeasureModelOperator
     from airflow_pipeops.models.operators.performance import (
         ModelPerformanceOperator as ModelPerformanceOperator,
     )
     from airflow_pipeops.models.operators.register import RegisterModelOperator as RegisterModelOperator
     from airflow_pipeops.models.operators.register import SetModelAliasOperator as SetModelAliasOperator
-    from airflow_pipeops.models.operators.train import BuildFeaturesOperator as BuildFeaturesOperator
+    from airflow_pipeops.models.operators.rollback import (
+        FinishModelRollbackOperator as FinishModelRollbackOperator,
+    )
+    from airflow_pipeops.models.operators.rollback import ModelRollbackOperator as ModelRollbackOperator
+    from airflow_pipeops.models.operators.search import ChooseTrialOperator as ChooseTrialOperator
+    from airflow_pipeops.models.operators.search import PlanTrialsOperator as PlanTrialsOperator
     from airflow_pipeops.models.operators.train import TrainModelOperator as TrainModelOperator
-    from airflow_pipeops.serving.operators import VerifyModelOperator as VerifyModelOperator
+    from airflow_pipeops.models.rollback.guard import GuardPolicy as GuardPolicy
+    from airflow_pipeops.operations.anomalies.callbacks import JudgeRun as JudgeRun
+    from airflow_pipeops.operations.anomalies.operators import RunAnomalyOperator as RunAnomalyOperator
+    from airflow_pipeops.operations.anomalies.policy import AnomalyPolicy as AnomalyPolicy
+    from airflow_pipeops.operations.anomalies.watchers import RunAnomalyTrigger as RunAnomalyTrigger
+    from airflow_pipeops.operations.changes.operators import ExplainOperator as ExplainOperator
+    from airflow_pipeops.operations.remediation.findings import Finding as Finding
+    from airflow_pipeops.operations.remediation.operators import RemediateOperator as RemediateOperator
+    from airflow_pipeops.operations.remediation.operators import (
+        VerifyRemediationOperator as VerifyRemediationOperator,
+    )
+    from airflow_pipeops.operations.remediation.policy import RemediationPolicy as RemediationPolicy
+    from airflow_pipeops.operations.tuning.knob import Knob as Knob
+    from airflow_pipeops.operations.tuning.operators import TuneOperator as TuneOperator
+    from airflow_pipeops.serving.agreement import ModelDisagreementTrigger as ModelDisagreementTrigger
+    from airflow_pipeops.serving.api.operators import KServeModelOperator as KServeModelOperator
+    from airflow_pipeops.serving.api.operators import VerifyModelOperator as VerifyModelOperator
+    from airflow_pipeops.serving.batch.contract import ScoreContract as ScoreContract
+    from airflow_pipeops.serving.batch.operators import BatchScoreOperator as BatchScoreOperator
+    from airflow_pipeops.serving.batch.operators import PromotedModelOperator as PromotedModelOperator
+    from airflow_pipeops.serving.batch.shadows import EvaluateShadowOperator as EvaluateShadowOperator
+    from airflow_pipeops.serving.stream.operators import StreamAnnounceOperator as StreamAnnounceOperator
+    from airflow_pipeops.serving.stream.operators import StreamBeginOperator as StreamBeginOperator
+    from airflow_pipeops.serving.stream.sensors import StreamLiveSensor as StreamLiveSensor
     from airflow_pipeops.validation.operators import ValidateDataOperator as ValidateDataOperator
     from airflow_pipeops.validation.triggers import DataBatchTrigger as DataBatchTrigger
 
@@ -139,6 +197,7 @@ __version__ = "0.1.0"
 
 #: Public name -> the module of this package that defines it.
 _MODULES = {
+    "AnomalyPolicy": "operations.anomalies.policy",
     "ApplyManifestsOperator": "deploy.apply.operators",
     "ApprovedRetrainOperator": "governor.operators",
     "ArgoCDAppSensor": "argocd.sensors.app",
@@ -166,21 +225,42 @@ _MODULES = {
     "ArgoWorkflowSuspendOperator": "argo_workflows.operators.acts",
     "ArgoWorkflowTerminateOperator": "argo_workflows.operators.acts",
     "ArgoWorkflowsHook": "argo_workflows.hook",
+    "BatchScoreOperator": "serving.batch.operators",
     "BuildFailed": "exceptions",
-    "BuildFeaturesOperator": "models.operators.train",
+    "BuildFeaturesOperator": "models.operators.features",
     "BuildImageOperator": "build.operators.image",
+    "EvaluationGateOperator": "llm.gate.operators",
+    "GatePolicy": "llm.gate.policy",
+    "GateRateOperator": "llm.gate.operators",
+    "ExplainOperator": "operations.changes.operators",
     "RegistryHook": "build.hook",
+    "ConfigMapPrompt": "llm.prompts.configmap",
+    "LangfusePrompts": "llm.prompts.langfuse",
+    "MLflowPrompts": "llm.prompts.registry",
+    "Prompt": "llm.prompts.prompt",
+    "PromptDisagreementTrigger": "llm.prompts.agreement",
+    "PromptInGit": "llm.prompts.desired",
+    "ReadPromptOperator": "llm.prompts.operators",
+    "ReleasePromptOperator": "llm.prompts.operators",
+    "RenderPromptOperator": "llm.prompts.operators",
+    "ChooseTrialOperator": "models.operators.search",
     "CoverageGateOperator": "build.operators.coverage",
     "DataBatchTrigger": "validation.triggers",
     "DataDriftOperator": "drift.operators.comparison",
     "Deliverable": "delivery.deliverable",
     "DriftProfileOperator": "drift.operators.profile",
     "EvaluateModelOperator": "models.operators.evaluate",
+    "FeatureSet": "models.features.sets",
+    "EvaluateOperator": "llm.evaluation.operators",
+    "EvaluateShadowOperator": "serving.batch.shadows",
+    "Finding": "operations.remediation.findings",
+    "FinishModelRollbackOperator": "models.operators.rollback",
     "FluxDriftOperator": "flux.operators",
     "FluxDriftTrigger": "flux.watchers",
     "FluxFailedTrigger": "flux.watchers",
     "FluxHook": "flux.hook",
     "FluxReadySensor": "flux.sensors",
+    "FluxSteadySensor": "flux.steady",
     "FluxReadyTrigger": "flux.watchers",
     "FluxReconcileOperator": "flux.operators",
     "FluxResumeOperator": "flux.operators",
@@ -190,6 +270,7 @@ _MODULES = {
     "GitOpsCommitOperator": "git.operators",
     "GitOpsRevertOperator": "git.operators",
     "GitPushTrigger": "git.triggers",
+    "GuardPolicy": "models.rollback.guard",
     "HelmDriftOperator": "deploy.differences.operators",
     "HelmDriftTrigger": "deploy.watchers",
     "HelmHistoryOperator": "deploy.helm.operators",
@@ -197,16 +278,29 @@ _MODULES = {
     "HelmRollbackOperator": "deploy.helm.rollback",
     "HelmTestOperator": "deploy.helm.operators",
     "HelmUninstallOperator": "deploy.helm.operators",
+    "ImportEvaluationOperator": "llm.evaluation.operators",
     "InvalidInput": "exceptions",
+    "Join": "models.features.joins",
+    "JoinLabelsOperator": "models.operators.labels",
+    "JudgeRun": "operations.anomalies.callbacks",
+    "KServeModelOperator": "serving.api.operators",
+    "Knob": "operations.tuning.knob",
     "MLflowHook": "models.hook",
     "ManifestsDriftOperator": "deploy.differences.operators",
     "ManifestsDriftTrigger": "deploy.watchers",
-    "MeasureModelOperator": "models.operators.evaluate",
+    "MeasureModelOperator": "models.operators.measure",
+    "MergeEvaluationsOperator": "llm.evaluation.operators",
     "MissingConnectionTrigger": "base.setup",
+    "ModelDisagreementTrigger": "serving.agreement",
+    "ModelGuardOperator": "models.operators.guard",
+    "ModelInGit": "models.desired",
     "ModelPerformanceOperator": "models.operators.performance",
+    "ModelRollbackOperator": "models.operators.rollback",
     "NotConfigured": "exceptions",
     "PipeOpsError": "exceptions",
+    "PromotedModelOperator": "serving.batch.operators",
     "PushedSteadySensor": "deploy.steady",
+    "PlanTrialsOperator": "models.operators.search",
     "PredictionDriftOperator": "drift.operators.comparison",
     "Record": "delivery.records",
     "RecordOperator": "delivery.operators",
@@ -214,6 +308,15 @@ _MODULES = {
     "RecordedJobOperator": "build.cluster.operators",
     "RecordedPod": "build.cluster.recorded",
     "RecordedPodOperator": "build.cluster.operators",
+    "AnswerDriftOperator": "llm.production.watching",
+    "PromptGuardOperator": "llm.production.watching",
+    "ProviderDriftOperator": "llm.production.probing",
+    "PromptLiveSensor": "llm.production.sensors",
+    "PromptPolicy": "llm.production.guard",
+    "SampleTracesOperator": "llm.production.operators",
+    "RemediateOperator": "operations.remediation.operators",
+    "RemediationPolicy": "operations.remediation.policy",
+    "ScoreContract": "serving.batch.contract",
     "RegisterModelOperator": "models.operators.register",
     "ReleaseFailed": "exceptions",
     "ResolveCommitOperator": "git.operators",
@@ -225,20 +328,29 @@ _MODULES = {
     "RolloutRestartOperator": "deploy.operators",
     "RolloutResumeOperator": "deploy.operators",
     "RolloutSensor": "deploy.sensors",
+    "RunAnomalyOperator": "operations.anomalies.operators",
+    "RunAnomalyTrigger": "operations.anomalies.watchers",
     "RunTestsOperator": "build.operators.tests",
     "SetModelAliasOperator": "models.operators.register",
     "SignImageOperator": "build.operators.signatures",
+    "SkewCheckOperator": "models.operators.features",
     "SmokeTestOperator": "build.operators.smoke",
     "UndoManifestsOperator": "deploy.apply.operators",
     "VerifyImageOperator": "build.operators.signatures",
     "SigningKeyHook": "delivery.ledger.hook",
     "StorageHook": "base.storage",
+    "StreamAnnounceOperator": "serving.stream.operators",
+    "StreamBeginOperator": "serving.stream.operators",
+    "StreamLiveSensor": "serving.stream.sensors",
+    "Subject": "llm.evaluation.subjects",
     "SyncFailed": "exceptions",
     "SystemFailure": "exceptions",
     "TextDriftOperator": "drift.operators.text",
     "TrainModelOperator": "models.operators.train",
+    "TuneOperator": "operations.tuning.operators",
     "ValidateDataOperator": "validation.operators",
-    "VerifyModelOperator": "serving.operators",
+    "VerifyModelOperator": "serving.api.operators",
+    "VerifyRemediationOperator": "operations.remediation.operators",
     "WaitTimeout": "exceptions",
     "WorkflowFailed": "exceptions",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -25,6 +26,18 @@ settings.register_profile("nightly", deadline=None, max_examples=20_000)
 if not hasattr(sys.modules["__main__"], "__file__"):
     sys.modules["__main__"].__file__ = pytest.__file__
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "gate"))
+
+
+def pytest_configure() -> None:
+    """Collect no garbage while tests are collected: they stay, and to look through them takes a fifth of the time."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage from here on, and never again look through what was loaded so far."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @dataclass

@@ -87,6 +87,8 @@ def _environment(before: dict[str, str]) -> dict[str, str]:
         "DO_NOT_TRACK": "1",
         "GX_ANALYTICS_ENABLED": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        # Tests run side by side: on busy cores the threads of scikit-learn wait for each other.
+        "OMP_NUM_THREADS": "1",
         **GIT,
     }
 

@@ -212,7 +212,7 @@ def get_provider_info() -> dict[str, Any]:
     return {
         "package-name": "airflow-pipeops",
         "name": "PipeOps",
-        "description": "One delivery graph for code, infrastructure and models: Git, Argo CD, model registry, data gates.",
+        "description": "One delivery graph for code, infrastructure, models and prompts: Git, Argo CD, registries, gates.",
         "integrations": [
             {
                 "integration-name": "PipeOps",
@@ -238,8 +238,14 @@ def get_provider_info() -> dict[str, Any]:
                         "flux",
                         "git",
                         "governor",
+                        "llm.evaluation",
+                        "llm.production",
                         "models",
-                        "serving",
+                        "operations.anomalies",
+                        "operations.remediation",
+                        "operations.tuning",
+                        "serving.api",
+                        "serving.stream",
                         "validation",
                     )
                 ],
@@ -250,7 +256,14 @@ def get_provider_info() -> dict[str, Any]:
                 "integration-name": "PipeOps",
                 "python-modules": [
                     f"airflow_pipeops.{subject}.sensors"
-                    for subject in ("argo_workflows", "argocd", "deploy", "flux")
+                    for subject in (
+                        "argo_workflows",
+                        "argocd",
+                        "deploy",
+                        "flux",
+                        "llm.production",
+                        "serving.stream",
+                    )
                 ],
             }
         ],
@@ -282,6 +295,8 @@ def get_provider_info() -> dict[str, Any]:
                         "deploy",
                         "flux",
                         "git",
+                        "llm.production",
+                        "serving.stream",
                         "validation",
                     )
                 ]
@@ -291,6 +306,7 @@ def get_provider_info() -> dict[str, Any]:
                     "airflow_pipeops.base.setup",
                     "airflow_pipeops.deploy.watchers",
                     "airflow_pipeops.flux.watchers",
+                    "airflow_pipeops.operations.anomalies.watchers",
                 ],
             }
         ],
@@ -308,7 +324,13 @@ def get_provider_info() -> dict[str, Any]:
         "bundles": [{"integration-name": "PipeOps", "python-modules": ["airflow_pipeops.provider.examples"]}],
         "connection-types": _connection_types(),
         "cli": ["airflow_pipeops.provider.commands.commands"],
-        "asset-uris": [{"schemes": ["pipeops"], "handler": "airflow_pipeops.provider.uris.sanitize_uri"}],
+        "asset-uris": [
+            {
+                "schemes": ["pipeops"],
+                "handler": "airflow_pipeops.provider.uris.sanitize_uri",
+                "to_openlineage_converter": "airflow_pipeops.delivery.lineage.dataset_of",
+            }
+        ],
         "config": {
             "pipeops": {
                 "description": "Settings of airflow-pipeops.",

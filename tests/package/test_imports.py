@@ -17,7 +17,7 @@ PACKAGE = Path(airflow_pipeops.__file__).parent
 
 HEAVY = [
     "pandas", "numpy", "evidently", "great_expectations", "mlflow", "sklearn", "scipy", "pyarrow", "kubernetes",
-    "argo_workflows", "starlette", "uvicorn", "matplotlib", "duckdb",
+    "argo_workflows", "confluent_kafka", "starlette", "uvicorn", "matplotlib", "duckdb",
 ]  # fmt: skip
 
 

@@ -63,7 +63,7 @@ def test_this_process_has_left_its_machine_behind() -> None:
     assert Path(os.environ["HOME"]).is_relative_to(os.environ["PIPEOPS_TESTS_FOLDER"])
     assert Path(os.environ["AIRFLOW_HOME"]).is_relative_to(os.environ["HOME"])
     known = (*surroundings.KEPT, *surroundings.OURS, *surroundings.GIT)
-    ours = ("HOME", "AIRFLOW_", "LC_ALL", "TZ", "DO_NOT_TRACK", "GX_", "MLFLOW_DISABLE")
+    ours = ("HOME", "AIRFLOW_", "LC_ALL", "TZ", "DO_NOT_TRACK", "GX_", "MLFLOW_DISABLE", "OMP_NUM_THREADS")
     strange = [name for name in surroundings.left if not name.startswith((*known, *ours))]
     assert strange == []
 

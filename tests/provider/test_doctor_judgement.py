@@ -82,4 +82,10 @@ def test_connections() -> None:
     bad = judgement.connection("argo", "argocd", False, "the token lacks get")
     assert (good.standing, good.remedy, bad.standing) == ("good", "", "bad")
     assert "'argo'" in bad.remedy
-    assert [check.standing for check in judgement.missing([("registry_conn_id", "x")])] == ["bad"]
+    lacks = judgement.missing("x", "registry_conn_id", "")
+    assert (lacks.standing, lacks.found) == (
+        "bad",
+        "[pipeops] registry_conn_id names it, and it is not there.",
+    )
+    unread = judgement.missing("x", "", "TimeoutError: vault")
+    assert (unread.standing, bool(unread.remedy)) == ("unknown", True)

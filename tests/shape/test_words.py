@@ -30,6 +30,8 @@ FOLDERS = (
     "demo",
     "flux",
     "deploy",
+    "llm",
+    "operations",
 )
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

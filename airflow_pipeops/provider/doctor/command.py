@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from airflow_pipeops.base.http import beginning
 from airflow_pipeops.delivery.commands.answers import (
     NOT_WELL,
     WELL,
-    answering,
     connections_of_the_database,
     rows,
     shown,
@@ -27,7 +28,6 @@ _PATIENCE = 10.0
 _NAMING = ("registry_conn_id", "ledger_key_conn_id")
 
 
-@answering("doctor")
 def doctor_command(args: Any) -> int:
     """Check everything, one thing after another; what raises says so in its own line, and the others are still looked at."""
     with connections_of_the_database():
@@ -94,27 +94,39 @@ def _plugin() -> Check:
 
 
 def _connections(conn_ids: tuple[str, ...]) -> Iterator[Check]:
-    from airflow_pipeops.exceptions import NotFound
+    from airflow.sdk.configuration import conf
+
     from airflow_pipeops.provider.metadata import get_provider_info
 
-    os.environ["_AIRFLOW_PROCESS_CONTEXT"] = (
-        "server"  # as airflow connections test: so that hooks read the database
-    )
     ours = {one["connection-type"]: one["hook-class-name"] for one in get_provider_info()["connection-types"]}
-    there = _known()
-    for conn_id in conn_ids:
-        if conn_id not in there:
-            raise NotFound(f"there is no connection {conn_id!r} in Airflow's database or environment")
-    for conn_id, found in sorted(there.items()):
-        if (conn_ids and conn_id not in conn_ids) or found.conn_type not in ours:
+    settings = {str(conf.get("pipeops", option, fallback="") or ""): option for option in _NAMING}
+    there = {} if conn_ids else _known()
+    named = dict.fromkeys(conn_ids, "") if conn_ids else settings
+    for conn_id, option in named.items():
+        if not conn_id or conn_id in there:
             continue
-        good, said = _tried(conn_id, ours[found.conn_type])
-        yield judgement.connection(conn_id, found.conn_type, good, redacted(said))
-    if not conn_ids:
-        from airflow.sdk.configuration import conf
+        try:
+            found, why = _sought(conn_id), ""
+        except Exception as error:  # of a secrets backend, or of the database
+            found, why = None, redacted(f"{type(error).__name__}: {error}")[:300]
+        if found is None:
+            yield judgement.missing(conn_id, option, why)
+        else:
+            there[conn_id] = found
+    for conn_id, found in sorted(there.items()):
+        if found.conn_type in ours:
+            good, said = _tried(conn_id, ours[found.conn_type])
+            yield judgement.connection(conn_id, found.conn_type, good, redacted(said))
 
-        named = [(option, str(conf.get("pipeops", option, fallback="") or "")) for option in _NAMING]
-        yield from judgement.missing([(option, name) for option, name in named if name and name not in there])
+
+def _sought(conn_id: str) -> Any:
+    """Look for a connection where Airflow does, secrets backends too; none if nobody has it, and each could be asked."""
+    from airflow.configuration import ensure_secrets_loaded
+
+    for backend in ensure_secrets_loaded():
+        if found := backend.get_connection(conn_id):
+            return found
+    return None
 
 
 def _known() -> dict[str, Any]:
@@ -235,7 +247,12 @@ def _routes(url: str) -> Check:
 def _status(url: str) -> int | None:
     import httpx
 
+    async def ask() -> int:
+        async with httpx.AsyncClient(follow_redirects=False) as client:
+            response, _ = await beginning(client.stream("GET", url), 0, _PATIENCE)
+            return int(response.status_code)
+
     try:
-        return httpx.get(url, timeout=_PATIENCE, follow_redirects=False).status_code
-    except httpx.HTTPError:
+        return asyncio.run(ask())
+    except (httpx.HTTPError, OSError, asyncio.TimeoutError):
         return None

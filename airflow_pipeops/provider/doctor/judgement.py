@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
@@ -159,19 +159,19 @@ def connection(conn_id: str, conn_type: str, good: bool, said: str) -> Check:
     return Check(f"connection {conn_id} ({conn_type})", "good" if good else "bad", said, remedy)
 
 
-def missing(needed: Sequence[tuple[str, str]]) -> Iterable[Check]:
-    """Judge connections that the configuration names, and that are not there.
+def missing(conn_id: str, option: str, why: str) -> Check:
+    """Judge a connection that was named, and was not found.
 
-    :param needed: name of the setting, and of the connection.
-    :return: the checks.
+    :param conn_id: which one.
+    :param option: the setting that names it; empty for who asks.
+    :param why: nobody can tell; empty if it is not there.
+    :return: the check.
     """
-    for option, conn_id in needed:
-        yield Check(
-            f"connection {conn_id}",
-            "bad",
-            f"[pipeops] {option} names it, and it is not there.",
-            f"Make connection {conn_id!r}: see docs/connections.md.",
-        )
+    about, it = f"connection {conn_id}", f"[pipeops] {option} names it, and it" if option else "It"
+    if why:
+        return Check(about, "unknown", f"{it} cannot be looked for: {why}", "Run it with --verbose.")
+    remedy = f"Make connection {conn_id!r}: see docs/connections.md."
+    return Check(about, "bad", f"{it} is not there.", remedy)
 
 
 def ledger(where: str, entries: int | None, behind: bool | None, why: str) -> Check:
