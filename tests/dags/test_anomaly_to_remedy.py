@@ -76,7 +76,13 @@ class Home:
 def look(run: str) -> Record:
     """What a look at the runs has recorded."""
     now = datetime.now(timezone.utc).isoformat()
-    alarm = {"root": "code_to_release", "kind": "duration", "run": run, "reason": f"{run} still runs"}
+    alarm = {
+        "root": "code_to_release",
+        "dag": True,
+        "kind": "duration",
+        "run": run,
+        "reason": f"{run} still runs",
+    }
     body = {"alarms": [alarm], "count": 1, "until": now}
     return Record(
         "anomaly", "delay-api", body, (), at=now, source={"dag": "look_over", "run": run, "task": "look"}

@@ -308,6 +308,7 @@ def _about(name: Name, point: Point) -> dict[str, Any]:
         "kind": name.kind,
         "variant": name.variant,
         "owner": name.owner,
+        "dag": name.dag,
         "at": iso(point.at),
         "run": point.run,
         "seen": point.value,

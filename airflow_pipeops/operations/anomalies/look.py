@@ -148,6 +148,18 @@ def _rows(group: AnomalyGroup) -> str:
 
 def _alarm(group: AnomalyGroup) -> dict[str, Any]:
     first = group.verdicts[0].to_json()
-    kept = ("kind", "variant", "finding", "at", "run", "expected", "seen", "owner", "running", "chance")
+    kept = (
+        "kind",
+        "variant",
+        "finding",
+        "at",
+        "run",
+        "expected",
+        "seen",
+        "owner",
+        "dag",
+        "running",
+        "chance",
+    )
     told = {part: first[part] for part in kept} | {"onset": list(first["onset"])}
     return {"root": group.root, "subjects": list(group.subjects[:_TOLD]), "reason": group.says[:300], **told}

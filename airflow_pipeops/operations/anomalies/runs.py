@@ -163,13 +163,17 @@ def measured(dag: Dag, runs: Iterable[Json], now: float, windows: Sequence[Windo
     closed, growing = [], []
     for run in read:
         variant = run.variant(windows)
-        closed += [(Name(dag.dag_id, kind, variant, dag.owner), point) for kind, point in run.closed()]
-        growing += [(Name(dag.dag_id, kind, variant, dag.owner), point) for kind, point in run.open(now)]
+        closed += [
+            (Name(dag.dag_id, kind, variant, dag.owner, dag=True), point) for kind, point in run.closed()
+        ]
+        growing += [
+            (Name(dag.dag_id, kind, variant, dag.owner, dag=True), point) for kind, point in run.open(now)
+        ]
     starts = sorted(
         (run.start, run.run_id) for run in read if run.kind == "scheduled" and run.start is not None
     )
     if starts and dag.scheduled:
-        gaps = Name(dag.dag_id, "interval", "", dag.owner)
+        gaps = Name(dag.dag_id, "interval", "", dag.owner, dag=True)
         for (before, _), (start, run_id) in pairwise(starts):
             closed.append((gaps, Point(before, start - before, start, "", run_id)))
         # What waits in the queue has come: that it waits is told of its own.

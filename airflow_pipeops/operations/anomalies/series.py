@@ -51,12 +51,14 @@ class Name:
     :param kind: one of :data:`SHAPES`.
     :param variant: what is another series of the same: ``manual``, ``backfill``, an environment, ``deploy``.
     :param owner: whose budget an alarm is counted in.
+    :param dag: whether the subject is a DAG, and the values are of its runs: a deliverable may have the name of one.
     """
 
     subject: str
     kind: str
     variant: str = ""
     owner: str = ""
+    dag: bool = False
 
     @property
     def label(self) -> str:

@@ -25,6 +25,7 @@ class AnomalyVerdict(JsonForm):
     :param kind: of the series.
     :param variant: of the series.
     :param owner: whose budget it is counted in.
+    :param dag: whether the subject is a DAG.
     :param at: time of the value.
     :param run: that it is of, where that is known.
     :param seen: the value.
@@ -49,6 +50,7 @@ class AnomalyVerdict(JsonForm):
     finding: str = ""
     variant: str = ""
     owner: str = ""
+    dag: bool = False
     run: str = ""
     expected: float | None = None
     history: int = 0

@@ -84,9 +84,11 @@ def degraded(
     return Finding("degraded_release", deliverable, environment, at, reason, target, record=record)
 
 
-def _of_run(said: Json, dag: str, deliverable: str, environment: str, at: str, record: str) -> Finding:
+def _of_run(said: Json, subject: str, deliverable: str, environment: str, at: str, record: str) -> Finding:
     run, series = text(said.get("run")), text(said.get("kind"))
-    named = {"dag": dag, "run": run, "series": series, "variant": text(said.get("variant"))}
+    # What was delivered may have the name of a DAG: nothing is done to one whose runs were not looked at.
+    measured = "dag" if said.get("dag") is True else "subject"
+    named = {measured: subject, "run": run, "series": series, "variant": text(said.get("variant"))}
     target = {name: value for name, value in named.items() if value}
     kind: Any = "failed_run" if series == "failure" and run else "anomaly"
     return Finding(kind, deliverable, environment, at, text(said.get("reason"), 300), target, record=record)

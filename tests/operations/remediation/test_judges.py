@@ -11,8 +11,10 @@ import pytest
 from airflow_pipeops.delivery.records import Record
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.operations.anomalies.runs import Dag, measured
-from airflow_pipeops.operations.remediation.history import Operation
+from airflow_pipeops.operations.remediation.decision import decide
+from airflow_pipeops.operations.remediation.history import History, Operation
 from airflow_pipeops.operations.remediation.judges import application_seen, run_seen, runs_seen
+from airflow_pipeops.operations.remediation.policy import RemediationPolicy, Rule
 from airflow_pipeops.operations.remediation.recorded import alarmed, found_in, hanging
 from airflow_pipeops.operations.remediation.verification import Seen, due
 
@@ -44,7 +46,13 @@ def test_a_release_that_went_bad_is_found_unless_somebody_has_taken_it_back(
         assert (one.kind, one.environment, one.record) == ("degraded_release", "staging", given.id)
 
 
-ALARM = {"root": "load", "kind": "duration", "run": "r1", "reason": "load: 6 h, where 10 min is usual"}
+ALARM = {
+    "root": "load",
+    "dag": True,
+    "kind": "duration",
+    "run": "r1",
+    "reason": "load: 6 h, where 10 min is usual",
+}
 
 
 def test_each_alarm_of_a_look_is_a_finding_whoever_tells_it() -> None:
@@ -60,8 +68,31 @@ def test_each_alarm_of_a_look_is_a_finding_whoever_tells_it() -> None:
         alarmed({"alarms": [ALARM]}, "delays", "production", "")
 
 
+def test_what_was_delivered_is_no_dag_though_it_has_the_name_of_one() -> None:
+    """A rule that pauses the DAG of a finding has nothing to pause: none of its runs was looked at."""
+    alarm = {
+        "root": "load",
+        "dag": False,
+        "kind": "wait",
+        "variant": "production",
+        "reason": "it waited for 2 h",
+    }
+    (found,) = found_in(record("anomaly", alarms=[alarm], until=NOW.isoformat()), "production")
+    assert found.target == {"subject": "load", "series": "wait", "variant": "production"}
+    rule = Rule("pause", "anomaly", "pause_dag", modes={"production": "act"})
+    order = decide(found, RemediationPolicy(mode="act", rules=(rule,)), History(), NOW)
+    assert (order.outcome, order.stage) == ("refuse", "precondition"), order
+
+
 def test_what_a_watcher_tells_of_other_dags_is_left_out() -> None:
-    told = {"subject": "load", "finding": "too slow", "kind": "duration", "run": "r1", "reason": "it hangs"}
+    told = {
+        "subject": "load",
+        "dag": True,
+        "finding": "too slow",
+        "kind": "duration",
+        "run": "r1",
+        "reason": "it hangs",
+    }
     signals = [told, {**told, "subject": "other"}, {"uri": "s3://x"}, {"subject": "load", "missing": {}}]
     (found,) = hanging(signals, ["load"], "delays", "production", NOW.isoformat())
     assert (found.reason, found.target["run"]) == ("it hangs", "r1")
