@@ -19,7 +19,7 @@ from airflow_pipeops.base.connections import (
     without_id,
     work_with,
 )
-from airflow_pipeops.base.http import base_url
+from airflow_pipeops.base.http import base_url, sendable
 from airflow_pipeops.exceptions import InvalidInput, NotConfigured, PipeOpsError
 from airflow_pipeops.kubernetes.connections import DEFAULT_CONNECTION
 
@@ -211,5 +211,5 @@ class ArgoWorkflowsHook(BaseHook):
 
 def _authorization(token: str) -> str:
     """Return the header for a token; ``argo auth token`` prints it with its scheme, a service account's has none."""
-    token = token.strip()
+    token = sendable(token)
     return token if not token or token.lower().startswith(("bearer ", "basic ")) else f"Bearer {token}"

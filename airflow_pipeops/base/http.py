@@ -280,6 +280,29 @@ class Http:
         return pausing(error, answer.retry_after)
 
 
+def sendable(credential: str) -> str:
+    """Refuse a credential that no header can carry, before a library breaks on it and prints it.
+
+    :param credential: a token, or the whole value of the header.
+    :return: it, without the line's end that was copied with it.
+    :raises InvalidInput: for one with other characters than printable ASCII; it is not said.
+    """
+    credential = credential.strip()
+    if credential.isascii() and credential.isprintable():
+        return credential
+    raise InvalidInput(
+        "the token has characters that no HTTP header can carry",
+        field="token",
+        remedy="Copy it again: a token is one line of letters, digits and ASCII signs.",
+    )
+
+
+def bearer(token: str | None) -> dict[str, str]:
+    """Return the header for a token; none without one. See :func:`sendable`."""
+    token = sendable(token or "")
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
 def asked(
     method: str,
     url: str,

@@ -11,7 +11,7 @@ from typing import Any
 
 from airflow_pipeops.base.authorities import authorities
 from airflow_pipeops.base.documents import parsed
-from airflow_pipeops.base.http import beginning, untrusted
+from airflow_pipeops.base.http import bearer, beginning, untrusted
 from airflow_pipeops.base.retries import pause
 from airflow_pipeops.exceptions import InvalidInput, SystemFailure
 from airflow_pipeops.redaction import remember
@@ -109,7 +109,7 @@ def ask(
     :return: the answers, in the order of the checks.
     """
     remember(token or "")
-    headers = {"Accept-Encoding": "gzip", **({"Authorization": f"Bearer {token}"} if token else {})}
+    headers = {"Accept-Encoding": "gzip", **bearer(token)}
 
     async def all_answers() -> list[Answer]:
         import httpx

@@ -22,7 +22,7 @@ import yaml
 
 from airflow_pipeops.base.authorities import changed
 from airflow_pipeops.base.documents import map_, maps, parsed
-from airflow_pipeops.base.http import tls_context
+from airflow_pipeops.base.http import sendable, tls_context
 from airflow_pipeops.redaction import remember_header
 
 if TYPE_CHECKING:
@@ -72,6 +72,9 @@ class Endpoint:
     key_data: str = field(default="", repr=False)
     server_name: str = ""
     proxy: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "authorization", sendable(self.authorization))
 
 
 #: Returns the endpoint as it is now. Asked before each call: the credential of a pod, or of a plugin, changes with time.

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.documents import map_, maps, parsed, text
-from airflow_pipeops.base.http import asked, trusting
+from airflow_pipeops.base.http import asked, bearer, trusting
 from airflow_pipeops.exceptions import (
     AccessDenied,
     Conflict,
@@ -52,8 +52,8 @@ class RestClient:
         if username and password:
             basic = base64.b64encode(f"{username}:{password}".encode()).decode()
             self._headers["Authorization"] = f"Basic {basic}"
-        elif password:
-            self._headers["Authorization"] = f"Bearer {password}"
+        else:
+            self._headers |= bearer(password)
 
     def search_registered_models(self, max_results: int) -> list[Any]:
         """Return models, one page."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from airflow_pipeops.base.files import write_whole
-from airflow_pipeops.exceptions import BadResponse, InvalidInput, NotFound
+from airflow_pipeops.exceptions import AccessDenied, BadResponse, InvalidInput, NotFound
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,6 +58,7 @@ def get(uri: str, digest: str | None = None) -> bytes:
     :param digest: what its bytes must hash to.
     :return: its bytes.
     :raises NotFound: if it is not there.
+    :raises AccessDenied: if it may not be read.
     :raises InvalidInput: if its bytes are others.
     """
     try:
@@ -65,6 +66,11 @@ def get(uri: str, digest: str | None = None) -> bytes:
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise NotFound(
             f"there is no file {uri}", remedy="Check the URI and the storage connection."
+        ) from error
+    except PermissionError as error:
+        raise AccessDenied(
+            f"{uri} may not be read",
+            remedy="Give the worker, or the storage connection, the right to read it.",
         ) from error
     if digest is not None:
         demand(uri, sha256(content), digest)

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from airflow_pipeops.base.authorities import authorities
 from airflow_pipeops.base.connections import aread, read, read_extra, seconds, server_url
 from airflow_pipeops.base.documents import Json, map_, maps, parsed, text, whole
-from airflow_pipeops.base.http import MANY, Http, base_url, trusting
+from airflow_pipeops.base.http import MANY, Http, base_url, bearer, trusting
 from airflow_pipeops.base.parallel import in_parallel
 from airflow_pipeops.base.retries import aretried
 from airflow_pipeops.exceptions import (
@@ -84,7 +84,7 @@ class AirflowApi:
             token = text(answer.get("access_token"))
         if not token:
             raise AccessDenied(f"{self.url} gave no token", remedy="Check the login of the connection.")
-        (await self._opened()).headers["Authorization"] = f"Bearer {token}"
+        (await self._opened()).headers.update(bearer(token))
 
     async def dags(self, dag_ids: Sequence[str], tags: Sequence[str], owners: Sequence[str]) -> list[Json]:
         """Return the DAGs of these ids, or else those that have one of these tags, and one of these owners."""

@@ -88,17 +88,17 @@ def send(handler: BaseHTTPRequestHandler, status: int, content: bytes, **headers
     handler.wfile.write(content)
 
 
-def argocd(url: str) -> Any:
+def argocd(url: str, token: str = TOKEN) -> Any:
     async def ask() -> Any:
-        async with ArgoCDClient(url, TOKEN, attempts=1, timeout=20) as client:
+        async with ArgoCDClient(url, token, attempts=1, timeout=20) as client:
             return await client.get(AppRef("web"))
 
     return asyncio.run(ask())
 
 
-def kubernetes(url: str, *, many: bool = False) -> Any:
+def kubernetes(url: str, token: str = TOKEN, *, many: bool = False) -> Any:
     async def source() -> Endpoint:
-        return Endpoint(url, f"Bearer {TOKEN}")
+        return Endpoint(url, f"Bearer {token}")
 
     async def ask() -> Any:
         async with KubernetesClient(source, attempts=1, timeout=20, many=many) as client:
@@ -107,19 +107,17 @@ def kubernetes(url: str, *, many: bool = False) -> Any:
     return asyncio.run(ask())
 
 
-def kubernetes_often(url: str) -> Any:
-    return kubernetes(url, many=True)
+def kubernetes_often(url: str, token: str = TOKEN) -> Any:
+    return kubernetes(url, token, many=True)
 
 
-def mlflow(url: str) -> Any:
-    return Registry(url, password=TOKEN).version("model", "1")
+def mlflow(url: str, token: str = TOKEN) -> Any:
+    return Registry(url, password=token).version("model", "1")
 
 
-def model(url: str, **tls: Any) -> Any:
+def model(url: str, token: str = TOKEN, **tls: Any) -> Any:
     """Ask a served model which one it is."""
-    return verification._ask(
-        url, {"Authorization": f"Bearer {TOKEN}"}, trusting(tls), "GET", "/v2/models/model"
-    )
+    return verification._ask(url, verification._headers(token), trusting(tls), "GET", "/v2/models/model")
 
 
 CLIENTS = {
@@ -141,6 +139,31 @@ FORMS = {
     "URL": quote(TOKEN, safe=""),
     "hex": TOKEN.encode().hex(),
 }
+
+
+@pytest.mark.parametrize("token", ["gehe\u00efm-7xR2", "sec\nret-7xR2", "sec\0ret-7xR2", "\U0001f511-7xR2"])
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_token_that_no_header_can_carry_is_refused_and_not_told(client: str, token: str) -> None:
+    with (
+        serving(lambda handler: send(handler, 200, b"{}")) as url,
+        pytest.raises(InvalidInput, match=r"no HTTP header can carry\. Copy it again") as refused,
+    ):
+        CLIENTS[client](url, token)
+    assert refused.value.field == "token"
+    assert "7xR2" not in str(refused.value) + str(refused.value.__cause__)
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_the_end_of_the_line_that_was_copied_with_a_token_is_left_out(client: str) -> None:
+    seen: list[str] = []
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        seen.append(handler.headers["Authorization"])
+        send(handler, 404, b"{}")
+
+    with serving(answer) as url, pytest.raises(PipeOpsError):
+        CLIENTS[client](url, f"{TOKEN}\n")
+    assert set(seen) == {f"Bearer {TOKEN}"}
 
 
 @pytest.mark.parametrize("status", [400, 401, 500])

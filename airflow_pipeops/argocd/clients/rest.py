@@ -19,7 +19,7 @@ from airflow_pipeops.argocd.clients.protocol import AppRef, Resource, Trial
 from airflow_pipeops.base.authorities import authorities
 from airflow_pipeops.base.deadlines import within
 from airflow_pipeops.base.documents import parsed
-from airflow_pipeops.base.http import MANY, Http, base_url, tls_context
+from airflow_pipeops.base.http import MANY, Http, base_url, bearer, tls_context
 from airflow_pipeops.exceptions import BadResponse, Unreachable
 from airflow_pipeops.kubernetes.kinds import event_time
 
@@ -80,9 +80,7 @@ class ArgoCDClient:
     async def __aenter__(self) -> ArgoCDClient:
         import httpx
 
-        headers = {"Accept": "application/json", "User-Agent": "airflow-pipeops"}
-        if self._token:
-            headers["Authorization"] = f"Bearer {self._token}"
+        headers = {"Accept": "application/json", "User-Agent": "airflow-pipeops", **bearer(self._token)}
         self._client = httpx.AsyncClient(
             headers=headers, verify=self._tls(), timeout=self.timeout, follow_redirects=False
         )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.authorities import authorities
 from airflow_pipeops.base.documents import map_, maps, number, parsed, text
-from airflow_pipeops.base.http import Http
+from airflow_pipeops.base.http import Http, bearer
 from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.exceptions import (
     AccessDenied,
@@ -103,7 +103,7 @@ class Endpoint:
     async def __aenter__(self) -> Endpoint:
         import httpx
 
-        headers = {"Authorization": f"Bearer {self.settings.key}"} if self.settings.key else {}
+        headers = bearer(self.settings.key)
         verify = authorities(self.settings.verify)
         self._client = httpx.AsyncClient(headers=headers, verify=verify, follow_redirects=False)
         return self

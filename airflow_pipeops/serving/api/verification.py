@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.documents import map_, parsed
-from airflow_pipeops.base.http import asked, trusting
+from airflow_pipeops.base.http import asked, bearer, trusting
 from airflow_pipeops.base.http import base_url as checked
 from airflow_pipeops.exceptions import (
     AccessDenied,
@@ -115,7 +115,7 @@ def _sha256(answer: Mapping[str, Any]) -> Any:
 
 def _headers(token: str | None) -> dict[str, str]:
     remember(token or "")
-    return {"Authorization": f"Bearer {token}"} if token else {}
+    return bearer(token)
 
 
 def _refuse_other(found: Mapping[str, Any], wanted: Mapping[str, Any], says: str, model: str) -> None:
