@@ -7,12 +7,15 @@ import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
+from numbers import Integral, Real
 from typing import Any, TypeVar
 
 from airflow_pipeops.exceptions import InvalidInput
 
 #: A text of a small set, which a ``Literal`` names.
 Choice = TypeVar("Choice", bound=str)
+#: What a list holds.
+Kind = TypeVar("Kind")
 
 
 def positive(field: str, value: timedelta, *, zero: bool = False) -> timedelta:
@@ -38,13 +41,13 @@ def interval(field: str, value: timedelta | float) -> float:
     :return: the pause in seconds.
     :raises InvalidInput: for none.
     """
-    seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
-    if seconds > 0:
-        return seconds
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, Real) and not isinstance(seconds, bool) and 0 < seconds < math.inf:
+        return float(seconds)
     raise InvalidInput(
-        f"{field} is {seconds:g} s",
+        f"{field} is {value!r}",
         field=field,
-        value=seconds,
+        value=value,
         remedy="Give a time above zero; 10 seconds is usual.",
     )
 
@@ -163,6 +166,21 @@ def texts(field: str, value: Any, *, of: str = "") -> None:
     )
 
 
+def one_or_more(field: str, value: Any, kind: type[Kind]) -> tuple[Kind, ...]:
+    """Read a list of objects of one kind; one alone may stand without a list.
+
+    :param kind: their class.
+    :return: the objects.
+    :raises InvalidInput: for anything else.
+    """
+    if isinstance(value, kind):
+        return (value,)
+    if isinstance(value, Collection) and all(isinstance(one, kind) for one in value):
+        return tuple(value)
+    remedy = f"Give a {kind.__name__}, or a list of them."
+    raise InvalidInput(f"{field} is {value!r}", field=field, value=value, remedy=remedy)
+
+
 def object_name(value: Any) -> str:
     """Refuse what names no object: without a name, or with a path in it, a call about one would be one about others.
 
@@ -203,17 +221,17 @@ def share(field: str, value: float, remedy: str) -> float:
     :return: the share.
     :raises InvalidInput: for any other number.
     """
-    if 0 < value < 1:
+    if isinstance(value, Real) and 0 < value < 1:
         return value
     raise InvalidInput(f"{field} is {value!r}", field=field, value=value, remedy=remedy)
 
 
 def finite(field: str, value: float | None) -> None:
-    """Refuse a number that is infinite or none; a number that is not given may stay so.
+    """Refuse what is no finite number; a number that is not given may stay so.
 
-    :raises InvalidInput: for such a number.
+    :raises InvalidInput: for anything else.
     """
-    if value is not None and not math.isfinite(value):
+    if value is not None and not (isinstance(value, Real) and math.isfinite(value)):
         raise InvalidInput(f"{field} is {value}, not a finite number", field=field, value=str(value))
 
 
@@ -234,12 +252,12 @@ def has_columns(field: str, there: Collection[Any], needed: Iterable[str]) -> No
 
 
 def at_least(field: str, value: int, least: int, message: str, remedy: str) -> int:
-    """Refuse too small a number of things.
+    """Refuse too small a number of things, and what is no number of things.
 
     :return: the number.
-    :raises InvalidInput: with this message, for fewer.
+    :raises InvalidInput: with this message, for anything else.
     """
-    if value >= least:
+    if isinstance(value, Integral) and not isinstance(value, bool) and value >= least:
         return value
     raise InvalidInput(message, field=field, value=value, remedy=remedy)
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any, Literal, TypeAlias, cast, get_args
 
 from airflow_pipeops.base.arguments import mapping, one_of
+from airflow_pipeops.base.typed import demand_types
 from airflow_pipeops.exceptions import InvalidInput
 
 #: What the values of a column are; ``null`` where there is none.
@@ -110,7 +111,10 @@ class Csv:
     types: Mapping[str, Type] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "nulls", (self.nulls,) if isinstance(self.nulls, str) else tuple(self.nulls))
+        if isinstance(self.nulls, str):
+            object.__setattr__(self, "nulls", (self.nulls,))
+        demand_types(self)
+        object.__setattr__(self, "nulls", tuple(self.nulls))
         if self.delimiter and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
             raise InvalidInput(
                 f"csv: delimiter {self.delimiter!r} is not one character",

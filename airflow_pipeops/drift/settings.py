@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 from airflow_pipeops.base.arguments import at_least, one_of
+from airflow_pipeops.base.typed import demand_types
 from airflow_pipeops.exceptions import InvalidInput
 
 #: What a column is compared as; of one that was asked for it may be left open.
@@ -99,6 +100,7 @@ class Settings:
     drift_share: float = 0.5
 
     def __post_init__(self) -> None:
+        demand_types(self)
         one_of("mode", self.mode, MODES)
         known = ROBUST_METHODS if self.mode == ROBUST else COMPATIBLE_METHODS
         for name in [self.method, *self.methods.values()]:

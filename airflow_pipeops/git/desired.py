@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from airflow_pipeops.base.arguments import mapping, one_of
 from airflow_pipeops.base.serialisation import JsonForm
+from airflow_pipeops.base.typed import demand_types
 from airflow_pipeops.git.values.edits import get_values
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class InGit(JsonForm):
     fields: Mapping[str, str]
 
     def __post_init__(self) -> None:
+        demand_types(self)
         mapping("fields", self.fields, f"Give {{path: part}}, such as {self.example}.")
         for part in self.fields.values():
             one_of("fields", part, self.parts, called=f"part of a {self.called}")

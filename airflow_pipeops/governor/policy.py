@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 
 from airflow_pipeops.base.arguments import mapping
 from airflow_pipeops.base.serialisation import JsonForm
+from airflow_pipeops.base.typed import demand_types
 from airflow_pipeops.exceptions import InvalidInput
 
 #: What a decision leads to: a record, a question to a person, or an action.
@@ -141,6 +142,7 @@ class RetrainPolicy(JsonForm):
     release_batches: int = 0
 
     def __post_init__(self) -> None:
+        demand_types(self)
         for name, value in asdict(self).items():
             for number in value.values() if isinstance(value, Mapping) else [value]:
                 if isinstance(number, float) and not math.isfinite(number):

@@ -10,10 +10,12 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from airflow_pipeops.base.arguments import at_least, flag, mapping, not_empty, one_of, positive
+from airflow_pipeops.base.arguments import at_least, flag, mapping, not_empty, one_of, one_or_more, positive
+from airflow_pipeops.base.documents import whole
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry, order_key
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.llm import results
+from airflow_pipeops.llm.evaluation.scorers.base import Scorer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from airflow_pipeops.llm.evaluation.asking import Asker
     from airflow_pipeops.llm.evaluation.client import Settings
     from airflow_pipeops.llm.evaluation.run import Found, Plan
-    from airflow_pipeops.llm.evaluation.scorers.base import Scorer
 
 #: Tools whose files are read.
 Source = Literal["promptfoo", "deepeval", "evidently"]
@@ -148,10 +149,10 @@ class EvaluateOperator(_Evaluation):
         self.subjects = (
             [_finished(one) for one in subjects] if isinstance(subjects, (list, tuple)) else subjects
         )
-        self.scorers = tuple(scorers)
+        self.scorers = one_or_more("scorers", scorers, Scorer)
         self.llm_conn_id = llm_conn_id
         self.dataset_sha256 = dataset_sha256
-        self.split = (split,) if isinstance(split, str) and split else tuple(split)
+        self.split = one_or_more("split", split or (), str)
         self.runs = runs
         self.shard = shard
         self.shards = shards
@@ -217,12 +218,20 @@ class EvaluateOperator(_Evaluation):
             subjects=tuple(Subject.of(one) for one in self.subjects),
             scorers=self.scorers,
             runs=self.runs,
-            shard=int(self.shard),
+            shard=self._number_of_shard(),
             shards=self.shards,
             llm_conn_id=self.llm_conn_id,
             allow_leaks=self.allow_leaks,
             mask=self.mask,
         )
+
+    def _number_of_shard(self) -> int:
+        number = whole(int(self.shard) if str(self.shard).isdecimal() else self.shard)
+        if number is None:
+            raise InvalidInput(
+                f"shard is {self.shard!r}", field="shard", value=self.shard, remedy="Give its number, from 0."
+            )
+        return number
 
     def _asker(self, context: Context, plan: Plan, prices: Any, endpoints: Any) -> Asker:
         from airflow_pipeops.base.storage import StorageHook
@@ -367,8 +376,8 @@ class ImportEvaluationOperator(_Evaluation):
         self.source: Source = one_of("source", source, _SOURCES)
         self.file = file
         self.arm = arm
-        self.scores = tuple(scores)
-        self.item = (item,) if isinstance(item, str) and item else tuple(item)
+        self.scores = one_or_more("scores", scores, str)
+        self.item = one_or_more("item", item or (), str)
         self.cluster = cluster
         self.data_conn_id = data_conn_id
         if source == "evidently":

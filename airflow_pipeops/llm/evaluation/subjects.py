@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_pipeops.base.arguments import mapping, matching, not_empty
+from airflow_pipeops.base.typed import demand_types
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.llm.datasets.dataset import Item, digest
 from airflow_pipeops.llm.prompts.prompt import Message, Prompt
@@ -97,7 +98,7 @@ class Subject:
 
     def __post_init__(self) -> None:
         matching("arm", self.arm, _NAME, "a name of an arm", "Use letters, digits, '_', '-' and '.'.")
-        mapping("parameters", self.parameters, "Give {name: value}.")
+        demand_types(self)
         if self.recorded:
             return
         prompt = self.prompt

@@ -9,6 +9,7 @@ from typing import Any
 
 from airflow_pipeops.base.arguments import finite, mapping, one_of, share
 from airflow_pipeops.base.serialisation import JsonForm
+from airflow_pipeops.base.typed import demand_types
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.models.paired.decision import Enough
 from airflow_pipeops.models.paired.gain import MIN_UNITS
@@ -72,6 +73,7 @@ class GatePolicy(JsonForm):
     item_cost: float = 1.0
 
     def __post_init__(self) -> None:
+        demand_types(self)
         one_of("enough", self.enough, ("better", "not worse"), called="outcome that is enough")
         self._check_numbers()
         self._check_names()

@@ -18,6 +18,7 @@ from typing import Literal
 from airflow_pipeops.base.arguments import at_least as at_least_
 from airflow_pipeops.base.arguments import one_of, positive
 from airflow_pipeops.base.serialisation import JsonForm
+from airflow_pipeops.base.typed import demand_types
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.llm.production import evidence
 from airflow_pipeops.llm.production.evidence import Block
@@ -60,6 +61,7 @@ class PromptPolicy(JsonForm):
     thumbs: bool = True
 
     def __post_init__(self) -> None:
+        demand_types(self)
         one_of("design", self.design, DESIGNS)
         one_of("mode", self.mode, MODES)
         positive("delay", self.delay, zero=True)

@@ -15,6 +15,7 @@ from datetime import timedelta
 
 from airflow_pipeops.base.arguments import at_least, not_empty, positive
 from airflow_pipeops.base.serialisation import JsonForm
+from airflow_pipeops.base.typed import demand_types
 from airflow_pipeops.waits.expectation import Verdict
 
 
@@ -40,6 +41,7 @@ class Expected(JsonForm):
     timeout: float = 1800.0
 
     def __post_init__(self) -> None:
+        demand_types(self)
         not_empty(
             "digest", self.digest, "digest is empty", "Name the digest of the prompt that was released."
         )

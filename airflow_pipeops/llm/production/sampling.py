@@ -16,6 +16,7 @@ from hashlib import blake2b
 
 from airflow_pipeops.base.arguments import at_least
 from airflow_pipeops.base.serialisation import JsonForm
+from airflow_pipeops.base.typed import demand_types
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.llm.masking import BEYOND
 from airflow_pipeops.llm.production.calls import TEXT, Call, masked
@@ -39,6 +40,7 @@ class Draw(JsonForm):
     seed: str = ""
 
     def __post_init__(self) -> None:
+        demand_types(self)
         if not 0 < self.share <= 1:
             raise InvalidInput(
                 f"share is {self.share!r}", field="share", value=self.share, remedy="Use above 0 and up to 1."

@@ -11,6 +11,7 @@ from airflow_pipeops.base.arguments import not_empty
 from airflow_pipeops.base.connections import work_with
 from airflow_pipeops.base.documents import map_, maps, text
 from airflow_pipeops.base.serialisation import JsonForm
+from airflow_pipeops.base.typed import demand_types
 from airflow_pipeops.exceptions import InvalidInput, NotFound, ReleaseFailed
 from airflow_pipeops.kubernetes.kinds import PODS, Kind
 from airflow_pipeops.llm.prompts.projections import Named
@@ -52,6 +53,7 @@ class ConfigMapPrompt(JsonForm):
     kubernetes_conn_id: str = "kubernetes_default"
 
     def __post_init__(self) -> None:
+        demand_types(self)
         for field in ("name", "namespace", "selector"):
             not_empty(field, getattr(self, field), f"the ConfigMap has no {field}", "Name it.")
 

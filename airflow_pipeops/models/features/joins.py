@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_pipeops.base.arguments import has_columns, not_empty, one_of, positive
+from airflow_pipeops.base.typed import demand_types
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.models.times import times
 
@@ -50,8 +51,11 @@ class Join:
 
     def __post_init__(self) -> None:
         for name in ("keys", "columns"):
-            value = getattr(self, name)
-            object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
+            if isinstance(value := getattr(self, name), str):
+                object.__setattr__(self, name, (value,))
+        demand_types(self)
+        for name in ("keys", "columns"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
             not_empty(name, getattr(self, name), f"join {self.table!r} names no {name}", "Name at least one.")
         one_of("known_by", self.known_by, _KNOWN_BY)
         if self.ttl is not None:

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.arguments import function, has_columns, imported, not_empty, one_of
+from airflow_pipeops.base.typed import demand_types
 from airflow_pipeops.delivery.records import canonical
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.models import storage
@@ -45,6 +46,7 @@ class FeatureSet:
     label_delay: timedelta = timedelta(0)
 
     def __post_init__(self) -> None:
+        demand_types(self)
         not_empty("steps", self.steps, "a feature set has no steps", "Name at least one function.")
         for name in self.parameters:
             one_of("parameters", name, tuple(self.steps), called="step")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_pipeops.base.arguments import one_of, positive, share
 from airflow_pipeops.base.serialisation import JsonForm
+from airflow_pipeops.base.typed import demand_types
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.models.labels.joining import AT, LABEL, SCORE, SHA256
 from airflow_pipeops.models.paired.units import by_column, too_few
@@ -55,6 +56,7 @@ class Ask(JsonForm):
     estimate: bool = False
 
     def __post_init__(self) -> None:
+        demand_types(self)
         one_of("metric", self.metric, tuple(METRICS), called="metric")
         one_of("by", self.by, tuple(_PERIODS), called="length of a cohort")
         positive("delay", self.delay, zero=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.arguments import has_columns
 from airflow_pipeops.base.serialisation import JsonForm
+from airflow_pipeops.base.typed import demand_types
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.models.performance.labelled import alike
 
@@ -40,6 +41,7 @@ class Columns(JsonForm):
     label: str = "label"
 
     def __post_init__(self) -> None:
+        demand_types(self)
         for called in (self.predicted, self.labelled, (*self.key, AT, SHA256, SCORE, LABEL, LABELLED_AT)):
             if not self.key or len(set(called)) < len(called):
                 raise InvalidInput(

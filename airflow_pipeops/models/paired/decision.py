@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from airflow_pipeops.base.arguments import at_least, finite, one_of
 from airflow_pipeops.base.serialisation import JsonForm
+from airflow_pipeops.base.typed import demand_types
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.models.paired.gain import MIN_UNITS, Gain
 
@@ -48,6 +49,7 @@ class Policy(JsonForm):
     max_uses: int = 20
 
     def __post_init__(self) -> None:
+        demand_types(self)
         one_of("enough", self.enough, ("better", "not worse"), called="outcome that is enough")
         numbers: dict[str, Any] = {
             "minimum_gain": self.minimum_gain,

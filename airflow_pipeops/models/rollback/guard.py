@@ -18,6 +18,7 @@ from typing import Literal
 
 from airflow_pipeops.base.arguments import finite, one_of
 from airflow_pipeops.base.serialisation import JsonForm
+from airflow_pipeops.base.typed import demand_types
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.models.paired.gain import Gain
 
@@ -46,6 +47,7 @@ class GuardPolicy(JsonForm):
     mode: Mode = "propose"
 
     def __post_init__(self) -> None:
+        demand_types(self)
         one_of("mode", self.mode, ("observe", "propose", "act"), called="mode")
         finite("margin", self.margin)
         for field, value, sound, remedy in (

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from airflow_pipeops.base.arguments import at_least
 from airflow_pipeops.base.serialisation import JsonForm
+from airflow_pipeops.base.typed import demand_types
 from airflow_pipeops.exceptions import InvalidInput
 
 
@@ -28,6 +29,7 @@ class AnomalyPolicy(JsonForm):
     after_change: int = 5
 
     def __post_init__(self) -> None:
+        demand_types(self)
         if not 0 < self.budget <= 1000:
             raise InvalidInput(
                 f"budget is {self.budget!r}",

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from airflow_pipeops.base.arguments import mapping, not_empty, one_of, positive, texts
 from airflow_pipeops.base.serialisation import JsonForm
+from airflow_pipeops.base.typed import demand_types
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.operations.remediation.actions import ACTIONS
 from airflow_pipeops.operations.remediation.findings import KINDS, FindingKind, moment
@@ -71,6 +72,7 @@ class Rule(JsonForm):
         for name in ("max_age", "dwell", "patience", "window"):
             positive(name, getattr(self, name))
         _counted(f"rule {self.name!r}", self, "affected", "per_hour", "per_day", "budget")
+        demand_types(self)
         absent = [
             name for name in action.parameters if name not in mapping("parameters", self.parameters, "")
         ]
@@ -135,6 +137,7 @@ class Limits(JsonForm):
             raise InvalidInput(
                 f"share is {self.share!r}", field="share", value=str(self.share), remedy="Above 0, up to 1."
             )
+        demand_types(self)
         if self.per_environment > self.total:
             raise InvalidInput(
                 f"the limits allow {self.per_environment} acts an hour in one environment, and {self.total} in all",
@@ -163,6 +166,7 @@ class Freeze(JsonForm):
 
     def __post_init__(self) -> None:
         texts("environments", self.environments, of=f"the freeze for {self.reason!r}")
+        demand_types(self)
         length = moment("end", self.end) - moment("start", self.start)
         if length <= timedelta(0) or (self.every is not None and self.every <= length):
             raise InvalidInput(
@@ -205,6 +209,7 @@ class RemediationPolicy(JsonForm):
     mode: Mode = "observe"
 
     def __post_init__(self) -> None:
+        demand_types(self)
         one_of("mode", self.mode, MODES, of="the policy")
         for what, said in self._contradictions():
             raise InvalidInput(

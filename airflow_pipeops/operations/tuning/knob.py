@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Final, Literal
 from airflow_pipeops.base.arguments import mapping
 from airflow_pipeops.base.documents import number
 from airflow_pipeops.base.serialisation import Form, JsonForm
+from airflow_pipeops.base.typed import demand_types
 from airflow_pipeops.exceptions import InvalidInput
 
 #: What comes of a move: a record; a question to a person; a commit.
@@ -112,6 +113,7 @@ class Knob(StrictForm):
         for name, value in asdict(self).items():
             if name in _NUMBERS and number(value) is None:
                 raise self._wrong(name, "is no finite number", "Give a number without quotes.")
+        demand_types(self)
         for name, sound, remedy in self._checks():
             if not sound:
                 raise self._wrong(name, "is out of range", remedy)
@@ -119,7 +121,6 @@ class Knob(StrictForm):
 
     def _checks(self) -> list[tuple[str, bool, str]]:
         zero = timedelta(0)
-        times = (self.delay, self.cooldown, self.reversal_window)
         return [
             ("name", isinstance(self.name, str) and bool(self.name), "Give the knob a name."),
             ("low", self.low < self.high, "The lower bound must be below the upper one."),
@@ -128,7 +129,6 @@ class Knob(StrictForm):
             ("slope", self.slope != 0, "A knob that changes nothing cannot be tuned."),
             ("max_step", 0 < self.max_step <= self.high - self.low, "It must fit between the bounds."),
             ("max_step", not self.whole or self.max_step >= 1, "Whole numbers move by one at least."),
-            ("delay", all(isinstance(item, timedelta) for item in times), "Give durations in seconds."),
             ("delay", self.delay >= zero and self.cooldown >= zero, "Use no negative durations."),
             ("band", 0 < self.band < 1, "Use a share of the target between 0 and 1."),
             ("confidence", 0.5 < self.confidence < 1, "For example 0.95."),

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from airflow_pipeops.base.arguments import at_least, mapping, one_of
 from airflow_pipeops.base.serialisation import JsonForm
+from airflow_pipeops.base.typed import demand_types
 from airflow_pipeops.exceptions import InvalidInput
 
 Outcome = Literal["passed", "failed", "cannot tell", "noted"]
@@ -72,6 +73,7 @@ class ScoreContract(JsonForm):
                 )
         if self.rows[0] is not None:
             at_least("rows", self.rows[0], 0, f"rows is {self.rows!r}", "Give the least and the most.")
+        demand_types(self)
         if self.fallback is not None and not (_number(self.fallback) and math.isfinite(self.fallback)):
             raise InvalidInput(
                 f"fallback is {self.fallback!r}",

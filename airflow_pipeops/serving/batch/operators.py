@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
-from airflow_pipeops.base.arguments import not_empty, one_of, positive
+from airflow_pipeops.base.arguments import not_empty, one_of, one_or_more, positive
 from airflow_pipeops.base.delimited import Csv
 from airflow_pipeops.build.operators.elsewhere import ElsewhereOperator, RunIn
 from airflow_pipeops.delivery.links import ReportLink
@@ -197,11 +197,11 @@ class BatchScoreOperator(ElsewhereOperator):
         self.partition = partition
         self.data = data
         self.model = model
-        self.key = (key,) if isinstance(key, str) else tuple(key)
+        self.key = one_or_more("key", key, str)
         not_empty(
             "key", [one for one in self.key if one], "no column names a row", "For example key='order_id'."
         )
-        self.carry = tuple(carry)
+        self.carry = one_or_more("carry", carry, str)
         self.name = name
         self.shadows = shadows
         self.contract = contract if isinstance(contract, ScoreContract) else contract_of(contract)
@@ -218,7 +218,7 @@ class BatchScoreOperator(ElsewhereOperator):
         self.data_conn_id = data_conn_id
         self.csv = csv
         Csv.of(csv)
-        self.trusted = tuple(trusted)
+        self.trusted = one_or_more("trusted", trusted, str)
         self.expectation_rows = expectation_rows
 
     def execute(self, context: Context) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_pipeops.base.arguments import matching
+from airflow_pipeops.base.typed import demand_types
 from airflow_pipeops.llm.datasets.dataset import Item, digest
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ class Scorer:
     asks: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        demand_types(self)
         object.__setattr__(self, "name", self.name or self.kind)
         matching("name", self.name, _NAME, "a name of a scorer", "Use letters, digits, '_', '-' and '.'.")
 
