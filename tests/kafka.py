@@ -133,7 +133,7 @@ class Broker:
         )
         made[name].result(120)
         # The controller has made it; the broker, which everybody asks, may not have heard of it yet.
-        ends = time.monotonic() + 60
+        ends = time.monotonic() + 240
         while not self.admin().list_topics(name, timeout=60).topics[name].partitions:
             assert time.monotonic() < ends, f"the broker has not heard of {name}"
             time.sleep(0.02)

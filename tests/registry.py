@@ -102,7 +102,7 @@ class ContainerRegistry:
         file.write_text(json.dumps(settings))  # JSON is YAML
         with open(self.folder / "log", "ab") as log:
             self.process = subprocess.Popen([program, "serve", str(file)], stdout=log, stderr=log)
-        until = time.monotonic() + 60
+        until = time.monotonic() + 240
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
                 return

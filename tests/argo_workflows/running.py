@@ -115,7 +115,7 @@ class Play:
             self.trouble = repr(error)
 
 
-def until(fact: Callable[[], Any], seconds: float = 60.0) -> Any:
+def until(fact: Callable[[], Any], seconds: float = 240.0) -> Any:
     """Wait for a fact."""
     end = time.monotonic() + seconds
     while not (found := fact()):

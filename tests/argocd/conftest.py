@@ -142,7 +142,7 @@ class Sandbox:
         self.call("PATCH", "/sandbox/admin/live", {**key, "patch": patch})
 
     def until(
-        self, app: str, check: Callable[[dict[str, Any]], bool], seconds: float = 30.0
+        self, app: str, check: Callable[[dict[str, Any]], bool], seconds: float = 120.0
     ) -> dict[str, Any]:
         """Return the application once it is as wanted."""
         end = time.monotonic() + seconds

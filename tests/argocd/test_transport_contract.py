@@ -52,7 +52,7 @@ def chaos(world: World) -> Iterator[Chaos]:
         yield proxy
 
 
-def run(client: ArgoCD, work: Callable[[ArgoCD], Awaitable[Any]], seconds: float = 30.0) -> Any:
+def run(client: ArgoCD, work: Callable[[ArgoCD], Awaitable[Any]], seconds: float = 120.0) -> Any:
     async def inside() -> Any:
         async with client as opened:
             return await asyncio.wait_for(work(opened), seconds)
@@ -61,7 +61,7 @@ def run(client: ArgoCD, work: Callable[[ArgoCD], Awaitable[Any]], seconds: float
 
 
 async def until(
-    client: ArgoCD, app: AppRef, check: Callable[[dict[str, Any]], Any], seconds: float = 20.0
+    client: ArgoCD, app: AppRef, check: Callable[[dict[str, Any]], Any], seconds: float = 120.0
 ) -> dict[str, Any]:
     """Return the application once it is as wanted."""
     end = time.monotonic() + seconds

@@ -88,7 +88,7 @@ class Triggerer:
             self.rows.pop(number, None)
             self._cancel.add(number)
 
-    def until(self, fact: Callable[[], Any], seconds: float = 60.0) -> Any:
+    def until(self, fact: Callable[[], Any], seconds: float = 240.0) -> Any:
         """Wait until a fact holds."""
         end = time.monotonic() + seconds
         while True:

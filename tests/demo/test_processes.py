@@ -54,7 +54,7 @@ except KeyboardInterrupt:
 """
 
 
-def until(fact: Callable[[], bool], patience: float = 20) -> None:
+def until(fact: Callable[[], bool], patience: float = 120) -> None:
     """Wait for a fact."""
     deadline = time.monotonic() + patience
     while not fact():

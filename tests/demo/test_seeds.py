@@ -83,7 +83,7 @@ def serve(folder: Path, **environment: str) -> tuple[subprocess.Popen, str]:
 
 def answers(process: subprocess.Popen, url: str) -> httpx.Response:
     """Wait for the first answer."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline:
         try:
             return httpx.get(url, timeout=2)

@@ -90,7 +90,7 @@ class Cluster:
 
     def until(self, plural: str, check: Callable[[Object], bool]) -> None:
         """Wait for a fact about the workload."""
-        end = time.monotonic() + 30.0
+        end = time.monotonic() + 120.0
         while not check(self.get(plural)):
             assert time.monotonic() < end, f"it never came true: {self.get(plural)}"
             time.sleep(0.005)

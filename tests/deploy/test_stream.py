@@ -98,7 +98,7 @@ def run(
     return asyncio.run(asyncio.wait_for(inside(), seconds))
 
 
-async def until(check: Callable[[], bool], seconds: float = 60.0) -> None:
+async def until(check: Callable[[], bool], seconds: float = 240.0) -> None:
     end = time.monotonic() + seconds
     while not check():
         assert time.monotonic() < end

@@ -86,7 +86,7 @@ class Flux:
         """Replace parts of a spec."""
         self.api.change(KINDS[kind][2], NAMESPACE, name, lambda item: item["spec"].update(parts))
 
-    def until(self, check: Callable[[], bool], seconds: float = 15.0) -> None:
+    def until(self, check: Callable[[], bool], seconds: float = 120.0) -> None:
         """Wait for a fact."""
         end = time.monotonic() + seconds
         while not check():

@@ -333,7 +333,7 @@ def test_deleted_and_created_again_in_the_middle_is_said(flux: Flux, context: di
 # ---- deferral ----------------------------------------------------------------------------------------------------------
 
 
-def run_trigger(trigger: Any, seconds: float = 30.0) -> Any:
+def run_trigger(trigger: Any, seconds: float = 120.0) -> Any:
     """Run a trigger as a triggerer does: made anew from what was stored, until its one event."""
     path, arguments = trigger.serialize()
     stored = json.loads(json.dumps(arguments))

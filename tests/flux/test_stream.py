@@ -54,7 +54,7 @@ def trigger(number: int, **more: Any) -> FluxWaitTrigger:
 
 
 def run(
-    triggers: list[FluxWaitTrigger], meanwhile: Callable[[], Awaitable[None]], seconds: float = 40.0
+    triggers: list[FluxWaitTrigger], meanwhile: Callable[[], Awaitable[None]], seconds: float = 160.0
 ) -> list[list[Any]]:
     """Run triggers in one loop, as a triggerer does; return the payloads of each."""
 
@@ -90,7 +90,7 @@ def release(api: ApiServer, numbers: Any = range(MANY)) -> None:
         api.change("kustomizations", NAMESPACE, f"k{number}", lambda item: item.update(status=dict(fresh)))
 
 
-async def until(check: Callable[[], bool], seconds: float = 20.0) -> None:
+async def until(check: Callable[[], bool], seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while not check():
         assert time.monotonic() < end

@@ -216,7 +216,7 @@ def watch(
     made: Any,
     store: Any,
     meanwhile: Callable[[Callable[[int], Awaitable[None]]], Awaitable[None]],
-    seconds: float = 30.0,
+    seconds: float = 120.0,
 ) -> list[Any]:
     """Run a trigger as a triggerer does until ``meanwhile`` is over; return what it told."""
     path, arguments = made.serialize()

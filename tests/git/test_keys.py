@@ -132,7 +132,7 @@ def ssh_server(remote: Remote, tmp_path: Path) -> Iterator[Callable[[str], tuple
         user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
         return f"ssh://{user}@127.0.0.1:{port}{remote.path}", f"[127.0.0.1]:{port} {host}"
 
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()

@@ -609,7 +609,7 @@ class TestFailures:
             f".commit_edit({FILE!r}, {{{DIGEST!r}: 'new'}}, 'Deploy new', key='dag/run/task/-1')"
         )
         worker = subprocess.Popen([sys.executable, "-c", program], cwd=Path(__file__).parents[2])
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not (tmp_path / "bin/at").exists():
             assert time.monotonic() < deadline
             assert worker.poll() is None

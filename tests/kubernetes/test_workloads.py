@@ -58,7 +58,7 @@ def job(name: str = "build") -> dict[str, Any]:
 
 
 def until(look: Callable[[], Any]) -> Any:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while not (found := look()):
         assert time.monotonic() < end, "it did not come"
         time.sleep(0.01)

@@ -180,7 +180,7 @@ def test_the_listener_hears_what_a_page_without_protection_says(browser: Any, li
 
 
 def until(page: Any, happens: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not happens():
         assert time.monotonic() < deadline, "it did not happen within a minute"
         page.wait_for_timeout(50)

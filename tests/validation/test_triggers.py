@@ -46,7 +46,7 @@ def trigger(store: Store | None = None) -> DataBatchTrigger:
     return made
 
 
-async def names(made: DataBatchTrigger, count: int, seconds: float = 10.0) -> list[str]:
+async def names(made: DataBatchTrigger, count: int, seconds: float = 120.0) -> list[str]:
     """Return the names of the next events; fewer if no more come in time."""
     found: list[str] = []
 

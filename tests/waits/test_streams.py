@@ -189,7 +189,7 @@ class World:
         self.tasks.append(asyncio.ensure_future(work()))
         return self.tasks[-1]
 
-    async def until(self, fact: Callable[[], Any], seconds: float = 5.0) -> None:
+    async def until(self, fact: Callable[[], Any], seconds: float = 60.0) -> None:
         end = asyncio.get_running_loop().time() + seconds
         while not fact():
             assert asyncio.get_running_loop().time() < end, (self.server.asked, self.stream.listener.why)
@@ -212,7 +212,7 @@ def run(server: Server, story: Callable[[World], Coroutine[Any, Any, None]]) -> 
     async def inside() -> None:
         world = World(server)
         try:
-            await asyncio.wait_for(story(world), 20)
+            await asyncio.wait_for(story(world), 120)
         finally:
             await world.end()
 

@@ -137,7 +137,7 @@ def handing_over(**files: bytes) -> dict[str, Sequence[str]]:
     return {"reports": [*lines, "=== pipeops all"]}
 
 
-def until(look: Callable[[], Any], seconds: float = 60) -> None:
+def until(look: Callable[[], Any], seconds: float = 240) -> None:
     end = time.monotonic() + seconds
     while not look():
         assert time.monotonic() < end, "it did not come"

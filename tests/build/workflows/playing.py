@@ -140,7 +140,7 @@ def playing(argo: ArgoServer, *scripts: Sequence[Step]) -> Iterator[None]:
 
 def until(fact: Callable[[], Any]) -> Any:
     """Wait for a fact."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 240
     while not (found := fact()):
         assert time.monotonic() < end, "it never came true"
         time.sleep(0.01)

@@ -78,7 +78,7 @@ class Server:
     def clear(self) -> None:
         self.call("DELETE", "/sandbox/admin/faults")
 
-    def until(self, name: str, fact: Callable[[dict[str, Any]], Any], seconds: float = 60) -> dict[str, Any]:
+    def until(self, name: str, fact: Callable[[dict[str, Any]], Any], seconds: float = 240) -> dict[str, Any]:
         """Wait until a fact holds of an Application, and return it."""
         end = time.monotonic() + seconds
         while True:

@@ -115,7 +115,7 @@ def free_port() -> int:
 
 
 def answer(port: int) -> str:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while True:
         try:
             return httpx.get(f"http://127.0.0.1:{port}/").text
@@ -179,7 +179,7 @@ def test_a_commit_becomes_a_running_process(program: Program, tmp_path: Path) ->
     assert answer(port) == "two"
 
     program.call("DELETE", f"/api/v1/applications/{site.name}", {})
-    end = time.monotonic() + 20
+    end = time.monotonic() + 120
     while program.call("GET", "/sandbox/admin/live", namespace=site.name, kind="Deployment")["items"]:
         assert time.monotonic() < end
         time.sleep(0.1)

@@ -274,7 +274,7 @@ def watched(
     async def inside() -> None:
         task = asyncio.ensure_future(listen())
         for step in [*steps, lambda: None]:
-            end, begun = time.monotonic() + 30.0, looks()
+            end, begun = time.monotonic() + 120.0, looks()
             # A look that finds something reads it three times more.
             while looks() < begun + 8:
                 assert time.monotonic() < end

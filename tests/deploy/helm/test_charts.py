@@ -60,7 +60,7 @@ def oci(tmp_path_factory: pytest.TempPathFactory, packed: Path) -> Iterator[tupl
             ["docker-registry", "serve", str(folder / "config.yml")], stdout=log, stderr=log
         )
     try:
-        until = time.monotonic() + 60
+        until = time.monotonic() + 240
         while True:
             with suppress(OSError), socket.create_connection(("127.0.0.1", int(host.partition(":")[2])), 1):
                 break
