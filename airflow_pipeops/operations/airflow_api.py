@@ -98,6 +98,13 @@ class AirflowApi:
             "/dags", "dags", {**params, "tags_match_mode": "any", "order_by": "dag_id"}, "the list of DAGs"
         )
 
+    async def run(self, dag: str, run: str) -> Json:
+        """Return a run of a DAG.
+
+        :raises NotFound: if there is none.
+        """
+        return await self._get(_run(dag, run), f"run {run}")
+
     async def runs(self, dag: str, most: int) -> list[Json]:
         """Return so many of the last runs of a DAG."""
         return await self._all(

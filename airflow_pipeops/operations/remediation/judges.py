@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.documents import Json, text
+from airflow_pipeops.exceptions import NotFound
 from airflow_pipeops.operations.remediation.findings import Finding, moment
 from airflow_pipeops.operations.remediation.verification import Seen
 
@@ -18,16 +19,16 @@ if TYPE_CHECKING:
     from airflow_pipeops.operations.anomalies.verdict import AnomalyVerdict
 
 
-def run_seen(run: str, runs: Iterable[Json]) -> Seen:
+def run_seen(run: str, found: Json | None) -> Seen:
     """Say whether a run that has failed is well by now.
 
     :param run: its id.
-    :param runs: of its DAG, as Airflow's API lists them.
+    :param found: the run, as Airflow's API tells it; none where there is none.
     :return: what is seen.
     """
-    state = next((text(one.get("state")) for one in runs if one.get("dag_run_id") == run), "")
+    state = text((found or {}).get("state"))
     sights: Mapping[str, Any] = {"success": "clear", "failed": "still"}
-    return Seen(sights.get(state, "cannot tell"), f"The run {run} is {state or 'not among the last ones'}.")
+    return Seen(sights.get(state, "cannot tell"), f"The run {run} is {state or 'not there any more'}.")
 
 
 def runs_seen(
@@ -84,7 +85,7 @@ def seen_in_airflow(
 
     :param finding: with ``dag`` in its target, and ``run``, or ``series`` and its ``variant``.
     :param policy: by which anomalies are judged.
-    :param history: runs that are read.
+    :param history: runs that are read; for a ``failed_run``, it alone is.
     :param airflow_conn_id: connection of type ``http`` to Airflow's API server.
     :return: what a judge returns.
     """
@@ -94,14 +95,19 @@ def seen_in_airflow(
 
     found = Finding.of(finding)
     dag_id = text(found.target.get("dag"))
+    if found.kind == "failed_run":
+        run = text(found.target.get("run"))
+        try:
+            failed = work_with(connected(airflow_conn_id), lambda airflow: airflow.run(dag_id, run))
+        except NotFound:
+            failed = None
+        return run_seen(run, failed).to_json()
 
     async def read(airflow: AirflowApi) -> tuple[Json, list[Json]]:
         (dag,) = await airflow.dags([dag_id], (), ())
         return dag, await airflow.runs(dag_id, history)
 
     dag, runs = work_with(connected(airflow_conn_id), read)
-    if found.kind == "failed_run":
-        return run_seen(text(found.target.get("run")), runs).to_json()
     values = measured(Dag.of(dag), runs, time.time())
     since = moment("at", found.at).timestamp()
     series, variant = (text(found.target.get(name)) for name in ("series", "variant"))

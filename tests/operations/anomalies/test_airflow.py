@@ -7,6 +7,7 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,8 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_pipeops import AnomalyPolicy, Deliverable, JudgeRun, RunAnomalyOperator, RunAnomalyTrigger
+from airflow_pipeops.operations.remediation.findings import Finding
+from airflow_pipeops.operations.remediation.judges import seen_in_airflow
 from tests.ui.conftest import Server, running
 
 #: A DAG that loads each hour, one that waits for it, and one of somebody else.
@@ -103,6 +106,33 @@ def event(extra: dict[str, Any], asset: Any) -> Any:
     return SimpleNamespace(
         extra=extra, asset=SimpleNamespace(name=asset.name, uri=asset.uri), timestamp=time.time()
     )
+
+
+@pytest.mark.usefixtures("connection")
+def test_a_failed_run_is_looked_up_by_its_name_however_many_came_since(server: Server) -> None:
+    add = """
+from datetime import datetime, timedelta, timezone
+from airflow.models.dagrun import DagRun
+from airflow.utils.session import create_session
+with create_session() as session:
+    for back in range(350):
+        state = {349: "failed", 348: "success"}.get(back, "queued")
+        at = datetime.now(timezone.utc) - timedelta(hours=back)
+        session.add(DagRun(dag_id="other", run_id=f"by-hand:{back}", run_type="manual", state=state, run_after=at))
+"""
+    server.python(add)
+    sights = {}
+    for run in ("by-hand:349", "by-hand:348", "by-hand:0", "gone"):
+        target = {"dag": "other", "run": run}
+        at = datetime.now(timezone.utc).isoformat()
+        sights[run] = seen_in_airflow(Finding("failed_run", "shop", "production", at, "", target).to_json())
+    assert {run: one["sight"] for run, one in sights.items()} == {
+        "by-hand:349": "still",
+        "by-hand:348": "clear",
+        "by-hand:0": "cannot tell",
+        "gone": "cannot tell",
+    }
+    assert sights["gone"]["reason"] == "The run gone is not there any more."
 
 
 @pytest.mark.usefixtures("connection")
