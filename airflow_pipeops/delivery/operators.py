@@ -38,6 +38,24 @@ def _assets(deliverable: Deliverable, kinds: Iterable[str], environment: str | N
     ]
 
 
+def checked(deliverable: Any) -> Deliverable | None:
+    """Refuse what is no deliverable, such as its name alone.
+
+    :return: the deliverable, or ``None``.
+    :raises InvalidInput: for anything else.
+    """
+    from airflow_pipeops.delivery.deliverable import Deliverable
+
+    if deliverable is None or isinstance(deliverable, Deliverable):
+        return deliverable
+    raise InvalidInput(
+        f"deliverable is {deliverable!r}",
+        field="deliverable",
+        value=str(deliverable),
+        remedy="Give a Deliverable, e.g. Deliverable('delay-api').",
+    )
+
+
 @contextmanager
 def no_retry() -> Iterator[None]:
     """Turn errors that no retry can mend into :class:`AirflowFailException`, which Airflow does not retry."""
@@ -98,7 +116,7 @@ class DeliveryOperator(BaseOperator):
         # Without it task.output["record_id"] finds nothing: Airflow looks for an XCom of that name.
         kwargs.setdefault("multiple_outputs", True)
         super().__init__(**kwargs)
-        self.deliverable = deliverable
+        self.deliverable = checked(deliverable)
         self.environment = environment
         self.parents = parents
         self.report_url = self.log_url = self.commit_url = ""
@@ -129,7 +147,7 @@ class DeliveryOperator(BaseOperator):
             of the deliverable's may be meant.
         :return: the assets.
         """
-        deliverable = arguments.get("deliverable")
+        deliverable = checked(arguments.get("deliverable"))
         if deliverable is None:
             return []
         return _assets(deliverable, cls.kinds_of(arguments), arguments.get("environment"))

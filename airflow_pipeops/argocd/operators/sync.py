@@ -20,6 +20,7 @@ from airflow_pipeops.argocd.messages import window_lines
 from airflow_pipeops.argocd.operators.base import ArgoCDOperator, ArgoCDWaitOperator
 from airflow_pipeops.argocd.situation import in_progress, not_begun
 from airflow_pipeops.argocd.waits import Decided
+from airflow_pipeops.base.arguments import one_or_more
 from airflow_pipeops.delivery.operators import no_retry, order_key
 from airflow_pipeops.exceptions import (
     Conflict,
@@ -81,7 +82,7 @@ class ArgoCDSyncOperator(ArgoCDWaitOperator):
         self.prune = prune
         self.sync_options = check_options(sync_options)
         self.retry_strategy = check_retry(retry_strategy)
-        self.only = [dict(item) for item in only]
+        self.only = [dict(item) for item in one_or_more("only", only, dict)]
         for item in self.only:
             if not item.get("kind") or not item.get("name"):
                 raise InvalidInput(

@@ -10,9 +10,9 @@ from airflow_pipeops.argocd.hook import ArgoCDHook
 from airflow_pipeops.argocd.links import app_url
 from airflow_pipeops.argocd.operators.base import ArgoCDOperator, ArgoCDWaitOperator
 from airflow_pipeops.argocd.waits import Decided
-from airflow_pipeops.base.arguments import one_of
+from airflow_pipeops.base.arguments import mapping, one_of
 from airflow_pipeops.delivery.deliverable import Deliverable
-from airflow_pipeops.delivery.operators import no_retry
+from airflow_pipeops.delivery.operators import checked, no_retry
 from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
 from airflow_pipeops.git.ancestry import demand_set
 from airflow_pipeops.waits.expectation import Match, Policy
@@ -99,7 +99,7 @@ class ArgoCDAppSensor(ArgoCDWaitOperator):
         self.on_suspended, self.on_out_of_sync = on_suspended, on_out_of_sync
         self.on_manual, self.on_window = on_manual, on_window
         self.fail_fast = fail_fast
-        self.deliverables = dict(deliverables or {})
+        self.deliverables = _each(deliverables)
         self._check()
         for one in self.deliverables.values():
             self.name_outlets(one)
@@ -108,7 +108,7 @@ class ArgoCDAppSensor(ArgoCDWaitOperator):
     def outlets_of(cls, arguments: Mapping[str, Any]) -> list[Asset]:
         """Name the assets of the deliverables of many applications, too."""
         found = super().outlets_of(arguments)
-        for one in (arguments.get("deliverables") or {}).values():
+        for one in _each(arguments.get("deliverables")).values():
             found += super().outlets_of({**arguments, "deliverable": one})
         return list(dict.fromkeys(found))
 
@@ -285,3 +285,9 @@ class ArgoCDAppSensor(ArgoCDWaitOperator):
         text = json.dumps(found, indent=1, sort_keys=True).encode()
         evidence = [store(text, "applications.json", media_type="application/json")]
         return self.emit(context, "release", body, evidence=evidence)
+
+
+def _each(deliverables: Any) -> dict[str, Deliverable]:
+    """Read the deliverable of each application."""
+    given = mapping("deliverables", deliverables or {}, "Give {application: Deliverable(...)}.")
+    return {name: found for name, one in given.items() if (found := checked(one))}

@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from airflow_pipeops.base.arguments import one_of
+from airflow_pipeops.base.arguments import mapping, one_of, one_or_more
 from airflow_pipeops.base.delimited import Csv
 from airflow_pipeops.delivery.links import ReportLink
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
@@ -90,6 +90,7 @@ _RETURNED = 200
 #: So many are plotted, the drifted ones first: a page of more takes minutes to make and to open.
 _PLOTTED = 40
 _ON_DRIFT = ("record", "fail", "branch")
+_BY_COLUMN = "Give {column: value}."
 
 
 class ComparisonOperator(MeasuringOperator):
@@ -165,9 +166,12 @@ class ComparisonOperator(MeasuringOperator):
     ) -> None:
         super().__init__(**kwargs)
         one_of("on_drift", on_drift, _ON_DRIFT)
-        if (on_drift == "branch") != bool(if_drift or if_no_drift):
+        self.if_drift = list(one_or_more("if_drift", if_drift, str))
+        self.if_no_drift = list(one_or_more("if_no_drift", if_no_drift, str))
+        if (on_drift == "branch") != bool(self.if_drift or self.if_no_drift):
             raise InvalidInput(
-                f"on_drift is {on_drift!r}, and if_drift and if_no_drift name {len([*if_drift, *if_no_drift])} tasks",
+                f"on_drift is {on_drift!r}, and if_drift and if_no_drift name "
+                f"{len(self.if_drift) + len(self.if_no_drift)} tasks",
                 field="on_drift",
                 value=on_drift,
                 remedy="To branch, set on_drift='branch' and name the tasks of at least one side.",
@@ -180,19 +184,18 @@ class ComparisonOperator(MeasuringOperator):
             mode=mode,
             method=method,
             threshold=threshold,
-            methods=dict(methods or {}),
-            thresholds=dict(thresholds or {}),
-            weights=dict(weights or {}),
-            critical=tuple(critical),
-            targets=tuple(targets),
-            predictions=tuple(predictions),
+            methods=dict(mapping("methods", methods or {}, _BY_COLUMN)),
+            thresholds=dict(mapping("thresholds", thresholds or {}, _BY_COLUMN)),
+            weights=dict(mapping("weights", weights or {}, _BY_COLUMN)),
+            critical=one_or_more("critical", critical, str),
+            targets=one_or_more("targets", targets, str),
+            predictions=one_or_more("predictions", predictions, str),
             drift_share=drift_share,
             false_alarms=false_alarms,
             min_rows=min_rows,
         )
         self.segment_by = segment_by
         self.on_drift = on_drift
-        self.if_drift, self.if_no_drift = list(if_drift), list(if_no_drift)
         self.report = report
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -365,5 +368,5 @@ class PredictionDriftOperator(ComparisonOperator):
     subject = "predictions"
 
     def __init__(self, *, predictions: str | Sequence[str], **kwargs: Any) -> None:
-        names = [predictions] if isinstance(predictions, str) else list(predictions)
+        names = list(one_or_more("predictions", predictions, str))
         super().__init__(columns=names, critical=names, **kwargs)

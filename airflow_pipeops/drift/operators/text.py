@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.base.arguments import not_empty
+from airflow_pipeops.base.arguments import not_empty, one_or_more
 from airflow_pipeops.drift.operators.comparison import ComparisonOperator
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class TextDriftOperator(ComparisonOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.text = not_empty("text", text, "text names no column", "Name the column.")
-        self.descriptors = list(descriptors)
+        self.descriptors = list(one_or_more("descriptors", descriptors, str))
         self.embed = embed
         self.sample = sample
         self._embedding: dict[str, Any] = {}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_pipeops.base.arguments import files, one_of
+from airflow_pipeops.base.arguments import files, mapping, one_of
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.llm.production.traces import Format
@@ -70,7 +70,7 @@ class SampleTracesOperator(DeliveryOperator):
         self.format: Format = one_of("format", format, FORMATS)
         self.start, self.end = start, end
         self.draw = Draw(share, most, text, seed)
-        self.fields = dict(fields or {})
+        self.fields = dict(mapping("fields", fields or {}, "Give {field of a call: where it is in a line}."))
         self.artifacts_conn_id = artifacts_conn_id
         for name in self.fields:
             one_of("fields", name, COLUMNS, called="field of a call")

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_pipeops.base.arguments import at_least
+from airflow_pipeops.base.arguments import at_least, mapping, share
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.exceptions import BadResponse, InvalidInput, Unreachable
 from airflow_pipeops.llm.production.provider import LEAST_RUNS
@@ -73,12 +73,13 @@ class ProviderDriftOperator(DeliveryOperator):
         super().__init__(**kwargs)
         self.probes = probes
         self.model, self.prompt = model, prompt
-        self.parameters = {"temperature": 0, "max_tokens": 200, **(parameters or {})}
+        given = mapping("parameters", parameters or {}, "Give {name: value}.")
+        self.parameters = {"temperature": 0, "max_tokens": 200, **given}
         self.pinned = pinned
         self.runs = at_least("runs", runs, LEAST_RUNS, f"runs is {runs}", f"Use {LEAST_RUNS} or more.")
-        if not 0 < alpha < 0.5:
+        self.alpha = share("alpha", alpha, "For example 0.0001.")
+        if alpha >= 0.5:
             raise InvalidInput(f"alpha is {alpha}", field="alpha", value=alpha, remedy="For example 0.0001.")
-        self.alpha = alpha
         self.llm_conn_id = llm_conn_id
         self.storage_conn_id = storage_conn_id
         self.artifacts_conn_id = artifacts_conn_id

@@ -155,6 +155,8 @@ class PromptGuardOperator(DeliveryOperator):
         self.app, self.new, self.before, self.since, self.commit = app, new, before, since, commit
         self.feedback = feedback
         self.policy = policy or PromptPolicy()
+        if not isinstance(self.policy, PromptPolicy):
+            raise InvalidInput(f"policy is {policy!r}", field="policy", remedy="Give a PromptPolicy.")
         if feedback is None:
             self.policy = replace(self.policy, thumbs=False)
         self.output_schema = output_schema

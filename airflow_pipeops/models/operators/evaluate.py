@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.base.arguments import at_least, function, one_of
+from airflow_pipeops.base.arguments import at_least, function, mapping, one_of, one_or_more
 from airflow_pipeops.base.delimited import Csv
 from airflow_pipeops.delivery.events import records_on
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
@@ -114,8 +114,8 @@ class EvaluateModelOperator(DeliveryOperator):
         self.minimum_gain = minimum_gain
         self.margin = margin
         self.enough = enough
-        self.guards = dict(guards or {})
-        self.slices = tuple(slices)
+        self.guards = dict(mapping("guards", guards or {}, "Give {metric: how much of it may be lost}."))
+        self.slices = one_or_more("slices", slices, str)
         self.slice_margin = slice_margin
         self.floor = floor
         self.cluster = cluster

@@ -7,7 +7,15 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.base.arguments import function, has_columns, mapping, one_given, positive, share
+from airflow_pipeops.base.arguments import (
+    function,
+    has_columns,
+    mapping,
+    one_given,
+    one_or_more,
+    positive,
+    share,
+)
 from airflow_pipeops.base.delimited import Csv
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.exceptions import InvalidInput
@@ -169,7 +177,7 @@ class SkewCheckOperator(DeliveryOperator):
         self.sha256 = sha256
         self.allowed = share("allowed", allowed, "Give a share between 0 and 1, such as 0.001.")
         self.tolerance = tolerance
-        self.ages = tuple(positive("ages", age) for age in ages)
+        self.ages = tuple(positive("ages", age) for age in one_or_more("ages", ages, timedelta))
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read the requests, make their features again, compare, record."""

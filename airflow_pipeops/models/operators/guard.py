@@ -91,6 +91,8 @@ class ModelGuardOperator(DeliveryOperator):
         self.labelled = labelled
         self.desired = ModelInGit.of(desired)
         self.policy = policy or GuardPolicy()
+        if not isinstance(self.policy, GuardPolicy):
+            raise InvalidInput(f"policy is {policy!r}", field="policy", remedy="Give a GuardPolicy.")
         self.ask = Ask(
             self.policy.metric,
             delay=delay,

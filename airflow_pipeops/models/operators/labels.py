@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_pipeops.base.arguments import one_or_more
 from airflow_pipeops.base.delimited import Csv
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.models.operators.arguments import UI_COLOR, storage_root
@@ -87,7 +88,7 @@ class JoinLabelsOperator(DeliveryOperator):
 
         self.predictions = predictions
         self.labels = labels
-        self.columns = Columns((key,) if isinstance(key, str) else tuple(key), at, digest, score, label)
+        self.columns = Columns(one_or_more("key", key, str), at, digest, score, label)
         self.ask = Ask(metric, by, delay, min_coverage, min_rows, positive, threshold, estimate)
         self.artifacts_conn_id = artifacts_conn_id
         self.storage_conn_id = storage_conn_id

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
-from airflow_pipeops.base.arguments import one_of
+from airflow_pipeops.base.arguments import one_of, one_or_more
 from airflow_pipeops.base.delimited import Csv
+from airflow_pipeops.base.documents import number, whole
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.exceptions import InvalidInput, PerformanceDropped
 from airflow_pipeops.models.operators.arguments import figure
@@ -95,7 +96,7 @@ class ModelPerformanceOperator(DeliveryOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        keys = [key] if isinstance(key, str) else list(key)
+        keys = list(one_or_more("key", key, str))
         self.metric = one_of("metric", metric, tuple(METRICS))
         self.on_worse: OnWorse = one_of("on_worse", on_worse, get_args(OnWorse))
         self.on_unknown: OnUnknown = one_of("on_unknown", on_unknown, get_args(OnUnknown))
@@ -106,9 +107,14 @@ class ModelPerformanceOperator(DeliveryOperator):
                 positive is None or METRICS[metric].task == "binary",
                 f"Leave it out: {metric} is no metric of two classes.",
             ),
-            ("min_coverage", min_coverage, 0 <= min_coverage <= 1, "Use a share from 0 to 1."),
-            ("min_rows", min_rows, min_rows >= 1, "Use at least 1."),
-            ("min_class_rows", min_class_rows, min_class_rows >= 1, "Use at least 1."),
+            (
+                "min_coverage",
+                min_coverage,
+                number(min_coverage) is not None and 0 <= min_coverage <= 1,
+                "Use a share from 0 to 1.",
+            ),
+            ("min_rows", min_rows, (whole(min_rows) or 0) >= 1, "Use at least 1."),
+            ("min_class_rows", min_class_rows, (whole(min_class_rows) or 0) >= 1, "Use at least 1."),
             ("key", key, labels is None or bool(keys), "Name the columns that join labels to predictions."),
         ):
             if not sound:
@@ -126,7 +132,7 @@ class ModelPerformanceOperator(DeliveryOperator):
         self.min_class_rows = min_class_rows
         self.min_coverage = min_coverage
         self.estimate_from = estimate_from
-        self.features = list(features)
+        self.features = list(one_or_more("features", features, str))
         self.storage_conn_id = storage_conn_id
         self.csv = Csv.of(csv)
 

@@ -89,6 +89,10 @@ class RemediationOperator(DeliveryOperator):
         self.git_conn_id = git_conn_id
         self.mlflow_conn_id = mlflow_conn_id
         self.kill_switch = kill_switch
+        if not (isinstance(notifiers, (list, tuple)) and all(map(callable, notifiers))):
+            raise InvalidInput(
+                f"notifiers is {notifiers!r}", field="notifiers", remedy="Give a list of Airflow notifiers."
+            )
         self.notifiers = list(notifiers)
 
     def _remediator(self, context: Context) -> Remediator:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
-from airflow_pipeops.base.arguments import not_empty, one_of, one_or_more, positive
+from airflow_pipeops.base.arguments import mapping, not_empty, one_of, one_or_more, positive
 from airflow_pipeops.base.delimited import Csv
 from airflow_pipeops.build.operators.elsewhere import ElsewhereOperator, RunIn
 from airflow_pipeops.delivery.links import ReportLink
@@ -309,7 +309,8 @@ def contract_of(given: Mapping[str, Any] | None) -> ScoreContract:
     :raises InvalidInput: for a field that it has not.
     """
     known = tuple(ScoreContract.__dataclass_fields__)
-    if unknown := sorted(set(given or {}) - set(known)):
+    given = mapping("contract", given or {}, "Give ScoreContract(), or a mapping of its fields.")
+    if unknown := sorted(map(str, set(given) - set(known))):
         raise InvalidInput(
             f"contract has the unknown {', '.join(unknown)}",
             field="contract",

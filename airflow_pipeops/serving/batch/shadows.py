@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_pipeops.base.arguments import has_columns, not_empty, one_of
+from airflow_pipeops.base.arguments import has_columns, not_empty, one_of, one_or_more
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.models.operators.arguments import UI_COLOR
@@ -58,7 +58,7 @@ class EvaluateShadowOperator(DeliveryOperator):
         self.scores = scores
         self.challenger_sha256 = challenger_sha256
         self.label_column = label_column
-        self.key = [key] if isinstance(key, str) else list(key)
+        self.key = list(one_or_more("key", key, str))
         self.metric = one_of("metric", metric, tuple(METRICS))
         self.output_column = output_column
         self.cluster = cluster
