@@ -3,7 +3,7 @@
 ::
 
     Argo CD: OutOfSync at an unchanged revision ─▶ record what differs ─▶ policy ─┬─▶ report
-                                                                                 └─▶ sync ─▶ live again?
+                                                                                 └─▶ sync ─▶ live again? ─▶ record it
 
 The watcher fires once for each new difference, not for as long as it lasts. The DAG's parameter ``policy`` is ``heal``
 or ``report``; with ``report`` a person decides what becomes of it.
@@ -16,7 +16,7 @@ from datetime import timedelta
 from airflow.sdk import DAG, Param, task
 from airflow.sdk.exceptions import AirflowSkipException
 
-from airflow_pipeops.argocd.operators import ArgoCDSyncOperator
+from airflow_pipeops.argocd.operators import ArgoCDDiffOperator, ArgoCDSyncOperator
 from airflow_pipeops.argocd.sensors import ArgoCDAppSensor
 from airflow_pipeops.argocd.watchers import ArgoCDDriftTrigger
 from airflow_pipeops.base.setup import MissingConnectionTrigger
@@ -52,7 +52,9 @@ with DAG(
         started = started_by(context)
         if started.by_nothing:
             raise AirflowSkipException("; ".join(started.left_out))
-        return started.signals[-1] if started.signals else ArgoCDHook().difference(APP)
+        seen = started.signals[-1] if started.signals else ArgoCDHook().difference(APP)
+        verdict = "different" if seen["resources"] else "clean" if seen.get("sync") == "Synced" else "unknown"
+        return {"app": APP, "verdict": verdict, "revision": seen["revision"], "resources": seen["resources"]}
 
     @task.short_circuit
     def should_heal(found: dict, **context) -> bool:
@@ -63,11 +65,12 @@ with DAG(
     record = RecordOperator(
         task_id="record",
         kind="differences",
-        body={"app": APP, "revision": found["revision"], "resources": found["resources"]},
+        body={name: found[name] for name in ("app", "verdict", "revision", "resources")},
         deliverable=service,
     )
     heal = ArgoCDSyncOperator(task_id="heal", app=APP, revision=found["revision"])
     healed = ArgoCDAppSensor(
         task_id="healed", app=APP, revision=found["revision"], timeout=timedelta(minutes=10)
     )
-    record >> should_heal(found) >> heal >> healed
+    clean = ArgoCDDiffOperator(task_id="clean", app=APP, deliverable=service)
+    record >> should_heal(found) >> heal >> healed >> clean

@@ -113,7 +113,7 @@ class Deliverable:
 
     @property
     def differences(self) -> Asset:
-        """Live state was compared with the desired state in Git, and differs, or nobody can tell."""
+        """Live state was compared with the desired state in Git, and differs, or nobody can tell; or no longer differs."""
         return self.asset("differences")
 
     @property

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from airflow_pipeops.delivery.ledger.index import reader
 from airflow_pipeops.delivery.passport import lines
+from airflow_pipeops.delivery.queries.attention import agenda
 from airflow_pipeops.delivery.queries.history import history
 from airflow_pipeops.delivery.queries.live import live
 from airflow_pipeops.delivery.queries.tracing import up
@@ -78,10 +79,12 @@ def run(stack: Stack, *, claims_file: Path | None = None, say: Callable[[str], N
             )
             for line in lines(walk):
                 say(f"    {line}")
+        open_ = [item.what for item in agenda(connection).items if item.need == "out of sync"]
         told = history(connection, kinds=_TOLD, limit=1000).items
         records = int(connection.execute("SELECT count(*) FROM records").fetchone()[0])
     for line in table(reversed(told)):
         say(f"    {line}")
+    claims.check("what was healed needs nobody any more", not open_, open_)
     check(teller, releases)
     say(
         f"The story took {seconds / 60:.1f} minutes; all processes together needed {peak.bytes / 2**30:.1f} GiB at most."

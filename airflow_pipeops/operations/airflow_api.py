@@ -99,8 +99,9 @@ class AirflowApi:
         )
 
     async def run(self, dag: str, run: str) -> Json:
-        """Return a run of a DAG.
+        """Look up a run of a DAG.
 
+        :return: the run.
         :raises NotFound: if there is none.
         """
         return await self._get(_run(dag, run), f"run {run}")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -203,11 +204,41 @@ def kept(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_diff_of_what_is_clean(released: Any, context: Any, kept: Any) -> None:
     sandbox, app, _, second = released
     deliverable = Deliverable("delay-api")
+    context["inlet_events"] = {deliverable.differences: []}
     done = run(task(ArgoCDDiffOperator, app, deliverable=deliverable, on_difference="fail"), context)
     assert (done["verdict"], done["differences"], done["diff_uri"]) == ("clean", [], "")
     assert (done["revision"], done["refreshed"], done["record_id"]) == (second, True, None)
     before = status(sandbox, app)["operationState"]
     assert before["operation"]["sync"].get("dryRun") is None
+
+
+def test_diff_of_what_is_clean_again_is_told_once(released: Any, context: Any, kept: Any) -> None:
+    """Else the difference would stand among what needs somebody until the next release."""
+    sandbox, app, *_ = released
+    deliverable = Deliverable("delay-api")
+    asset = deliverable.differences
+    told: list[Any] = []
+    context["inlet_events"] = {asset: told}
+
+    def look(name: str = app) -> dict[str, Any]:
+        made = task(ArgoCDDiffOperator, name, deliverable=deliverable)
+        assert asset in made.inlets
+        done = run(made, context)
+        if done["record_id"]:
+            extra = json.loads(json.dumps(context["outlet_events"][asset].extra))
+            told.append(SimpleNamespace(extra=extra, asset=asset, timestamp=datetime.now(timezone.utc)))
+        return done
+
+    sandbox.patch(app, {"data": {"value": "by hand"}})
+    assert look()["verdict"] == "different"
+    assert look()["record_id"], "it still is"
+    run(task(ArgoCDSyncOperator, app), context)
+    healed = look()
+    assert (healed["verdict"], healed["diff_uri"]) == ("clean", "")
+    assert [one.extra["body"]["verdict"] for one in told] == ["different", "different", "clean"]
+    assert look()["record_id"] is None, "it was told"
+    told[-1].extra["body"]["app"] = "another"  # altered: its id no longer fits, so it is not believed
+    assert look()["record_id"]
 
 
 def test_diff_of_what_was_changed_by_hand(released: Any, context: Any, kept: Any) -> None:

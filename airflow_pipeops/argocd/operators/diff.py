@@ -10,6 +10,7 @@ from airflow_pipeops.argocd.differences import differences, unified
 from airflow_pipeops.argocd.operators.base import ArgoCDOperator
 from airflow_pipeops.base.arguments import one_of
 from airflow_pipeops.delivery.differences import LIMIT, fingerprint
+from airflow_pipeops.delivery.healed import DifferencesOperator
 from airflow_pipeops.delivery.operators import no_retry
 from airflow_pipeops.exceptions import Conflict, DriftFound, SyncFailed
 from airflow_pipeops.git.forges import first_commit_url
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 _DOUBTS = ("ComparisonError", "InvalidSpecError", "UnknownError")
 
 
-class ArgoCDDiffOperator(ArgoCDOperator):
+class ArgoCDDiffOperator(ArgoCDOperator, DifferencesOperator):
     """Compare live with desired state, object by object, as Argo CD does: what it is told to ignore is ignored.
 
     Nothing is changed, and no dry run is made: that would replace the state of the last operation. A clean comparison is
@@ -35,15 +36,13 @@ class ArgoCDDiffOperator(ArgoCDOperator):
     Returns ``{app, revision, sync, verdict, reason, differences, more, conditions, refreshed, fingerprint, diff_uri, url,
     record_id}``; ``verdict`` is ``clean``, ``different`` or ``unknown``. Each difference names its fields and never their
     values. The whole text, with secrets masked, is stored as evidence at ``diff_uri``. With a ``deliverable``, what is not
-    clean is recorded as *differences*.
+    clean is recorded as *differences*, and once that it is clean again.
 
     :param refresh: have Argo CD compare anew first.
     :param on_difference: what is not clean is a result (``record``), fails the task (``fail``), or skips what comes
         directly after it (``skip``).
     :param on_clean: go on (``continue``), or ``skip`` what comes directly after it: for a branch that heals.
     """
-
-    emits = ("differences",)
 
     def __init__(
         self,
@@ -57,6 +56,7 @@ class ArgoCDDiffOperator(ArgoCDOperator):
         self.refresh = refresh
         self.on_difference = one_of("on_difference", on_difference, ("record", "fail", "skip"))
         self.on_clean = one_of("on_clean", on_clean, ("continue", "skip"))
+        self.read_own()
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Compare."""
@@ -65,7 +65,7 @@ class ArgoCDDiffOperator(ArgoCDOperator):
             if self.refresh and not refreshed:
                 self.log.warning("%s did not acknowledge the refresh: the comparison may be old", self.app)
             result = self._result(observed, refreshed, managed, why)
-            if result["verdict"] != "clean":
+            if self.worth_telling(context, self.app, result["verdict"]):
                 result = {**result, **self._kept(context, result, unified(managed))}
             return self._ended(context, result)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_pipeops.base.arguments import not_empty, one_of
 from airflow_pipeops.delivery.differences import told
+from airflow_pipeops.delivery.healed import DifferencesOperator
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.deploy.base import ClusterOperator
 from airflow_pipeops.deploy.differences.look import Finding, look
@@ -24,7 +25,7 @@ CONTROLLERS = ("kube-controller-manager",)
 _FIELDS = 5
 
 
-class LiveDriftOperator(ClusterOperator):
+class LiveDriftOperator(ClusterOperator, DifferencesOperator):
     """Compare the cluster with what was pushed, object by object, and field by field; nothing is changed.
 
     What carries the labels of what was pushed, and was not, is *extra*. What the manifests do not say is not compared:
@@ -34,7 +35,8 @@ class LiveDriftOperator(ClusterOperator):
 
     Returns ``{app, revision, verdict, reason, resources, more, fingerprint, diff_uri, record_id}``; ``verdict`` is
     ``clean``, ``drifted`` or ``unknown``. Fields are named, and never their values; the text, with Secrets masked, is kept
-    as evidence at ``diff_uri``. With a ``deliverable``, what is not clean is recorded as *differences*.
+    as evidence at ``diff_uri``. With a ``deliverable``, what is not clean is recorded as *differences*,
+    and once that it is clean again.
 
     :param ignore_managers: managers that may hold fields that were pushed; by default what runs the autoscalers.
     :param on_drift: ``accept`` (the verdict is a result), or ``fail`` the task, without retry.
@@ -42,7 +44,6 @@ class LiveDriftOperator(ClusterOperator):
     :raises DriftFound: if it drifted, or nobody can tell, and ``on_drift`` is ``fail``.
     """
 
-    emits = ("differences",)
     ui_color = "#e9f3ee"
 
     def __init__(
@@ -57,6 +58,7 @@ class LiveDriftOperator(ClusterOperator):
         self.ignore_managers = ignore_managers
         self.on_drift = one_of("on_drift", on_drift, ("accept", "fail"))
         self.on_unknown = one_of("on_unknown", on_unknown, ("fail", "accept"))
+        self.read_own()
 
     async def desired(self, client: KubernetesClient) -> Desired:
         """Say what is to be there."""
@@ -72,7 +74,7 @@ class LiveDriftOperator(ClusterOperator):
             found = self.run_with(lambda client: look(client, self.desired, self.ignore_managers))
             result = self._result(found)
             self.log.info("%s: %s %s", result["app"], result["verdict"], result["reason"])
-            if result["verdict"] != "clean":
+            if self.worth_telling(context, result["app"], result["verdict"]):
                 result |= self._kept(context, result, found)
             return self._ended(result)
 

@@ -7,7 +7,9 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -116,6 +118,22 @@ def test_what_differs_is_told_by_field_and_owner_and_recorded(
     record = context["outlet_events"][deliverable.asset("differences")].extra
     assert (record["kind"], record["id"]) == ("differences", found["record_id"])
     assert record["body"]["fingerprint"] == found["fingerprint"]
+
+    told = [
+        SimpleNamespace(extra=record, asset=deliverable.differences, timestamp=datetime.now(timezone.utc))
+    ]
+    context["inlet_events"] = {deliverable.differences: told}
+    written(applied.api, WEB_PATH, {"spec": {"replicas": 2}})
+    written(applied.api, SETTINGS, {"data": {"value": "1", "other": None}})
+    again = looked(context, deliverable=deliverable)
+    assert again["verdict"] == "clean", again
+    assert again["record_id"], "that it is over is told, once"
+    record = context["outlet_events"][deliverable.differences].extra
+    assert record["body"]["verdict"] == "clean"
+    told.append(
+        SimpleNamespace(extra=record, asset=deliverable.differences, timestamp=datetime.now(timezone.utc))
+    )
+    assert looked(context, deliverable=deliverable)["record_id"] is None
 
 
 def test_an_object_that_is_gone_and_a_secret_that_was_written(
