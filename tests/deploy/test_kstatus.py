@@ -171,7 +171,7 @@ def kstatus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         env=surroundings.outside(),
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=840,
     )
     if built.returncode and ("dial tcp" in built.stderr or "i/o timeout" in built.stderr):
         pytest.skip("the contract with kstatus needs its Go module, which cannot be fetched")
@@ -179,7 +179,7 @@ def kstatus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return program
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_each_difference_from_kstatus_is_meant(kstatus: Path) -> None:
     items = objects()
     assert len(items) > 300

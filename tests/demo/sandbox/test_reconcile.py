@@ -212,7 +212,8 @@ def test_failed_hook_fails_the_operation_and_the_commit_is_not_tried_again(site:
             "web/f.yaml": hook("alarm", "SyncFail"),
         }
     )
-    policy = {"syncPolicy": {"automated": AUTO, "retry": {"limit": 1, "backoff": {"duration": "1s"}}}}
+    # Long enough that a slow machine sees it wait for its second try.
+    policy = {"syncPolicy": {"automated": AUTO, "retry": {"limit": 1, "backoff": {"duration": "10s"}}}}
     site.create(**policy)
     app = site.until(
         lambda a: (
