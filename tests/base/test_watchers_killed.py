@@ -226,7 +226,7 @@ def airflow(world: World, tmp_path: Path) -> Iterator[Airflow]:
 @pytest.mark.parametrize(
     "kills",
     [
-        pytest.param(2, marks=pytest.mark.timeout(600)),
+        pytest.param(1, marks=pytest.mark.timeout(1800)),
         pytest.param(50, marks=[pytest.mark.nightly, pytest.mark.timeout(7200)]),
     ],
 )
