@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.documents import text
 from airflow_pipeops.delivery.operators import DeliveryOperator
@@ -16,9 +16,9 @@ class DifferencesOperator(DeliveryOperator):
 
     emits = ("differences",)
 
-    def read_own(self) -> None:
-        """Make the operator's own records an inlet: by them it knows what it has told."""
-        if self.deliverable is not None:
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if self.deliverable is not None:  # by its own records it knows what it has told
             read = [asset for asset in self.record_assets("differences") if asset not in self.inlets]
             self.inlets = [*self.inlets, *read]
 
@@ -27,12 +27,13 @@ class DifferencesOperator(DeliveryOperator):
 
         :param app: that was compared.
         :param verdict: ``clean``, or what else.
-        :return: whether it is not clean, or the newest record about the application says something else.
+        :return: whether it is not clean, or the newest record about the application in this environment says something else.
         """
         if verdict != "clean" or self.deliverable is None:
             return verdict != "clean"
         from airflow_pipeops.delivery.events import records_on
 
         records = records_on(context, *self.record_assets("differences"))
-        told = [one for one in records if text(one.body.get("app")) == app]
+        here = (self.environment or "", app)  # a name may be there in several environments
+        told = [one for one in records if (one.environment or "", text(one.body.get("app"))) == here]
         return bool(told) and text(told[-1].body.get("verdict")) != "clean"

@@ -56,7 +56,6 @@ class ArgoCDDiffOperator(ArgoCDOperator, DifferencesOperator):
         self.refresh = refresh
         self.on_difference = one_of("on_difference", on_difference, ("record", "fail", "skip"))
         self.on_clean = one_of("on_clean", on_clean, ("continue", "skip"))
-        self.read_own()
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Compare."""

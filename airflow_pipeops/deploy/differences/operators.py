@@ -58,7 +58,6 @@ class LiveDriftOperator(ClusterOperator, DifferencesOperator):
         self.ignore_managers = ignore_managers
         self.on_drift = one_of("on_drift", on_drift, ("accept", "fail"))
         self.on_unknown = one_of("on_unknown", on_unknown, ("fail", "accept"))
-        self.read_own()
 
     async def desired(self, client: KubernetesClient) -> Desired:
         """Say what is to be there."""

@@ -18,6 +18,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_pipeops.delivery.deliverable import Deliverable
 from airflow_pipeops.delivery.evidence import store
+from airflow_pipeops.delivery.records import Record
 from airflow_pipeops.deploy.apply.operators import ApplyManifestsOperator
 from airflow_pipeops.deploy.differences.operators import ManifestsDriftOperator
 from airflow_pipeops.deploy.watchers import ManifestsDriftTrigger
@@ -134,6 +135,13 @@ def test_what_differs_is_told_by_field_and_owner_and_recorded(
         SimpleNamespace(extra=record, asset=deliverable.differences, timestamp=datetime.now(timezone.utc))
     )
     assert looked(context, deliverable=deliverable)["record_id"] is None
+    assert looked(context, deliverable=deliverable, environment="staging")["record_id"] is None
+    other = Record("differences", "web", told[0].extra["body"], environment="staging").to_extra()
+    told.append(
+        SimpleNamespace(extra=other, asset=deliverable.differences, timestamp=datetime.now(timezone.utc))
+    )
+    assert looked(context, deliverable=deliverable)["record_id"] is None, "of the same name, and elsewhere"
+    assert looked(context, deliverable=deliverable, environment="staging")["record_id"]
 
 
 def test_an_object_that_is_gone_and_a_secret_that_was_written(
