@@ -42,12 +42,13 @@ def interval(field: str, value: timedelta | float) -> float:
     :raises InvalidInput: for none.
     """
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(seconds, Real) and not isinstance(seconds, bool) and 0 < seconds < math.inf:
+    known = isinstance(seconds, Real) and not isinstance(seconds, bool)
+    if known and 0 < seconds < math.inf:
         return float(seconds)
     raise InvalidInput(
-        f"{field} is {value!r}",
+        f"{field} is {seconds:g} s" if known else f"{field} is {value!r}",
         field=field,
-        value=value,
+        value=seconds,
         remedy="Give a time above zero; 10 seconds is usual.",
     )
 
@@ -149,14 +150,18 @@ def files(field: str, value: str | Sequence[str]) -> list[str]:
     raise InvalidInput(f"{field} names no file", field=field, value=value, remedy="Give one URI, or a list.")
 
 
+def several(value: Any) -> bool:
+    """Whether a value is a list of others: a text is none of its letters, and a mapping none of its names."""
+    return isinstance(value, Collection) and not isinstance(value, (str, bytes, Mapping))
+
+
 def texts(field: str, value: Any, *, of: str = "") -> None:
     """Refuse what is no list of texts: a text alone would be taken for its letters, and for each word that is part of it.
 
     :param of: what the field belongs to, where that is not the caller's own.
     :raises InvalidInput: for anything else.
     """
-    several = isinstance(value, Collection) and not isinstance(value, (str, Mapping))
-    if several and all(isinstance(one, str) and one for one in value):
+    if several(value) and all(isinstance(one, str) and one for one in value):
         return
     raise InvalidInput(
         f"{field}{f' of {of}' if of else ''} is {value!r}",
@@ -175,10 +180,22 @@ def one_or_more(field: str, value: Any, kind: type[Kind]) -> tuple[Kind, ...]:
     """
     if isinstance(value, kind):
         return (value,)
-    if isinstance(value, Collection) and all(isinstance(one, kind) for one in value):
+    if several(value) and all(isinstance(one, kind) for one in value):
         return tuple(value)
     remedy = f"Give a {kind.__name__}, or a list of them."
     raise InvalidInput(f"{field} is {value!r}", field=field, value=value, remedy=remedy)
+
+
+def instance_of(field: str, value: Any, kind: type[Kind], remedy: str) -> Kind:
+    """Refuse what is no object of a kind, such as its name alone.
+
+    :param kind: its class.
+    :return: the object.
+    :raises InvalidInput: for anything else.
+    """
+    if isinstance(value, kind):
+        return value
+    raise InvalidInput(f"{field} is {value!r}", field=field, value=str(value), remedy=remedy)
 
 
 def object_name(value: Any) -> str:
@@ -260,6 +277,21 @@ def at_least(field: str, value: int, least: int, message: str, remedy: str) -> i
     if isinstance(value, Integral) and not isinstance(value, bool) and value >= least:
         return value
     raise InvalidInput(message, field=field, value=value, remedy=remedy)
+
+
+def read_at_least(field: str, value: Any, least: int, message: str, remedy: str) -> int:
+    """Read a number of things, of which a template may have made a text.
+
+    :return: the number.
+    :raises InvalidInput: with this message, for fewer, and for what is no number.
+    """
+    try:
+        number = int(value)
+    except (TypeError, ValueError, OverflowError):
+        number = least - 1
+    if number >= least:
+        return number
+    raise InvalidInput(message, field=field, value=str(value), remedy=remedy)
 
 
 def imported(path: str, field: str) -> Any:

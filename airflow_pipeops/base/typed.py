@@ -10,6 +10,7 @@ from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from airflow_pipeops.base.arguments import several
 from airflow_pipeops.exceptions import InvalidInput
 
 #: Declared type -> the class of its values, and its name in a remedy.
@@ -62,8 +63,7 @@ def _wanted(hint: Any, value: Any) -> str:
     if isinstance(hint, type) and is_dataclass(hint):
         return "" if isinstance(value, hint) else f"a {hint.__name__}"
     if origin in (tuple, Collection):
-        several = isinstance(value, Collection) and not isinstance(value, (str, bytes, Mapping))
-        return _each("a list", inner[:1], value) if several else "a list"
+        return _each("a list", inner[:1], value) if several(value) else "a list"
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return _each("a mapping", inner[1:], value.values()) if isinstance(value, Mapping) else "a mapping"
     return ""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_pipeops.base.arguments import not_empty, one_of
+from airflow_pipeops.base.arguments import instance_of, not_empty, one_of
 from airflow_pipeops.delivery.records import KINDS, PER_ENVIRONMENT, Evidence, Record, RecordKind, parent_ids
 from airflow_pipeops.delivery.results import bounded
 from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
@@ -46,14 +46,10 @@ def checked(deliverable: Any) -> Deliverable | None:
     """
     from airflow_pipeops.delivery.deliverable import Deliverable
 
-    if deliverable is None or isinstance(deliverable, Deliverable):
-        return deliverable
-    raise InvalidInput(
-        f"deliverable is {deliverable!r}",
-        field="deliverable",
-        value=str(deliverable),
-        remedy="Give a Deliverable, e.g. Deliverable('delay-api').",
-    )
+    if deliverable is None:
+        return None
+    remedy = "Give a Deliverable, e.g. Deliverable('delay-api')."
+    return instance_of("deliverable", deliverable, Deliverable, remedy)
 
 
 @contextmanager

@@ -79,12 +79,12 @@ def run(stack: Stack, *, claims_file: Path | None = None, say: Callable[[str], N
             )
             for line in lines(walk):
                 say(f"    {line}")
-        open_ = [item.what for item in agenda(connection).items if item.need == "out of sync"]
+        unhealed = [item.what for item in agenda(connection).items if item.need == "out of sync"]
         told = history(connection, kinds=_TOLD, limit=1000).items
         records = int(connection.execute("SELECT count(*) FROM records").fetchone()[0])
     for line in table(reversed(told)):
         say(f"    {line}")
-    claims.check("what was healed needs nobody any more", not open_, open_)
+    claims.check("what was healed needs nobody any more", not unhealed, unhealed)
     check(teller, releases)
     say(
         f"The story took {seconds / 60:.1f} minutes; all processes together needed {peak.bytes / 2**30:.1f} GiB at most."

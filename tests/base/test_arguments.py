@@ -22,7 +22,7 @@ _WORD = re.compile("[a-z]+")
     [
         (lambda: check.positive("timeout", timedelta(0)), "timeout", "timeout is"),
         (lambda: check.positive("timeout", 5), "timeout", "timeout is 5"),  # type: ignore[arg-type]
-        (lambda: check.interval("poll_interval", 0), "poll_interval", "poll_interval is 0. Give a time"),
+        (lambda: check.interval("poll_interval", 0), "poll_interval", "poll_interval is 0 s"),
         (lambda: check.one_of("mode", "x", ("a", "b")), "mode", "mode is 'x'. Use one of a, b."),
         (lambda: check.one_of("mode", "x", ("a",), called="the mode"), "mode", "the mode 'x' is unknown"),
         (lambda: check.one_of("mode", "x", ("a",), remedy="Use a."), "mode", "mode is 'x'. Use a."),

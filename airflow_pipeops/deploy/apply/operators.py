@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from airflow_pipeops.base.arguments import at_least, not_empty, one_given, one_of, texts
+from airflow_pipeops.base.arguments import not_empty, one_given, one_of, read_at_least, texts
 from airflow_pipeops.base.documents import map_, text
 from airflow_pipeops.delivery.operators import no_retry, order_key
 from airflow_pipeops.delivery.records import Evidence
@@ -442,11 +442,7 @@ def _count(field: str, value: Any) -> int | None:
     """Return a number that a template may have made; ``None`` for none."""
     if value is None:
         return None
-    try:
-        number = int(value)
-    except (TypeError, ValueError, OverflowError):
-        number = -1
-    return at_least(field, number, 0, f"{field} is {value!r}", "Give a number from 0 on, or None.")
+    return read_at_least(field, value, 0, f"{field} is {value!r}", "Give a number from 0 on, or None.")
 
 
 def _waited(job: Manifest, answer: Mapping[str, Any]) -> dict[str, Any]:

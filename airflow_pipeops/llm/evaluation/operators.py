@@ -10,8 +10,16 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from airflow_pipeops.base.arguments import at_least, flag, mapping, not_empty, one_of, one_or_more, positive
-from airflow_pipeops.base.documents import whole
+from airflow_pipeops.base.arguments import (
+    at_least,
+    flag,
+    mapping,
+    not_empty,
+    one_of,
+    one_or_more,
+    positive,
+    read_at_least,
+)
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry, order_key
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.llm import results
@@ -218,20 +226,14 @@ class EvaluateOperator(_Evaluation):
             subjects=tuple(Subject.of(one) for one in self.subjects),
             scorers=self.scorers,
             runs=self.runs,
-            shard=self._number_of_shard(),
+            shard=read_at_least(
+                "shard", self.shard, 0, f"shard is {self.shard!r}", "Give its number, from 0."
+            ),
             shards=self.shards,
             llm_conn_id=self.llm_conn_id,
             allow_leaks=self.allow_leaks,
             mask=self.mask,
         )
-
-    def _number_of_shard(self) -> int:
-        number = whole(int(self.shard) if str(self.shard).isdecimal() else self.shard)
-        if number is None:
-            raise InvalidInput(
-                f"shard is {self.shard!r}", field="shard", value=self.shard, remedy="Give its number, from 0."
-            )
-        return number
 
     def _asker(self, context: Context, plan: Plan, prices: Any, endpoints: Any) -> Asker:
         from airflow_pipeops.base.storage import StorageHook

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_pipeops.base.arguments import instance_of
 from airflow_pipeops.base.delimited import Csv
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.drift.operators.comparison import ComparisonOperator
@@ -154,9 +155,7 @@ class PromptGuardOperator(DeliveryOperator):
         super().__init__(**kwargs)
         self.app, self.new, self.before, self.since, self.commit = app, new, before, since, commit
         self.feedback = feedback
-        self.policy = policy or PromptPolicy()
-        if not isinstance(self.policy, PromptPolicy):
-            raise InvalidInput(f"policy is {policy!r}", field="policy", remedy="Give a PromptPolicy.")
+        self.policy = instance_of("policy", policy or PromptPolicy(), PromptPolicy, "Give a PromptPolicy.")
         if feedback is None:
             self.policy = replace(self.policy, thumbs=False)
         self.output_schema = output_schema

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_pipeops.base.arguments import instance_of
 from airflow_pipeops.base.delimited import Csv
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.exceptions import InvalidInput, NotFound
@@ -90,9 +91,7 @@ class ModelGuardOperator(DeliveryOperator):
         self.model = model
         self.labelled = labelled
         self.desired = ModelInGit.of(desired)
-        self.policy = policy or GuardPolicy()
-        if not isinstance(self.policy, GuardPolicy):
-            raise InvalidInput(f"policy is {policy!r}", field="policy", remedy="Give a GuardPolicy.")
+        self.policy = instance_of("policy", policy or GuardPolicy(), GuardPolicy, "Give a GuardPolicy.")
         self.ask = Ask(
             self.policy.metric,
             delay=delay,

@@ -7,7 +7,15 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_pipeops.base.arguments import function, given, mapping, one_of, positive, still_given
+from airflow_pipeops.base.arguments import (
+    function,
+    given,
+    mapping,
+    one_of,
+    positive,
+    read_at_least,
+    still_given,
+)
 from airflow_pipeops.base.documents import map_, parsed, text
 from airflow_pipeops.delivery.operators import DeliveryOperator, idempotency_key, no_retry
 from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
@@ -367,15 +375,5 @@ def _approved_by(approval: Any) -> str:
 def _whole(value: Any) -> int | None:
     if value in (None, "", "None"):
         return None
-    try:
-        found = int(value)
-    except (TypeError, ValueError, OverflowError):
-        found = 0
-    if found < 1:
-        raise InvalidInput(
-            f"population is {value!r}",
-            field="population",
-            value=str(value),
-            remedy="Give the number of deliverables.",
-        )
-    return found
+    said = f"population is {value!r}"
+    return read_at_least("population", value, 1, said, "Give the number of deliverables.")

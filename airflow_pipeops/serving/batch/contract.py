@@ -74,16 +74,14 @@ class ScoreContract(JsonForm):
         if self.rows[0] is not None:
             at_least("rows", self.rows[0], 0, f"rows is {self.rows!r}", "Give the least and the most.")
         demand_types(self)
-        if self.fallback is not None and not (_number(self.fallback) and math.isfinite(self.fallback)):
+        if self.fallback is not None and not math.isfinite(self.fallback):
             raise InvalidInput(
                 f"fallback is {self.fallback!r}",
                 field="fallback",
                 value=str(self.fallback),
                 remedy="Give a score, or none.",
             )
-        if self.shift is not None and not (
-            _number(self.shift) and math.isfinite(self.shift) and self.shift > 0
-        ):
+        if self.shift is not None and not (math.isfinite(self.shift) and self.shift > 0):
             raise InvalidInput(
                 f"shift is {self.shift!r}", field="shift", value=self.shift, remedy="For example 0.25."
             )
