@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from airflow_pipeops.delivery.ledger.feeder import lock_file
 from airflow_pipeops.delivery.ledger.index import Index
 from airflow_pipeops.delivery.records import Record
+from tests.browser import chromium
 from tests.ui.managers import NARROW, OTHERS
 from tests.ui.seeds import seed
 
@@ -242,14 +243,8 @@ def below(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(
-            executable_path=os.environ.get("PIPEOPS_CHROMIUM") or shutil.which("chromium"),
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 def _answers(url: str) -> bool:

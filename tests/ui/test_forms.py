@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests.browser import chromium, log_in, visit
 from tests.ui.conftest import Server
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
@@ -16,21 +15,10 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 @pytest.fixture(scope="module")
 def page(server: Server) -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(
-            executable_path=os.environ.get("PIPEOPS_CHROMIUM") or shutil.which("chromium"),
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
-        page = browser.new_page(viewport={"width": 1440, "height": 1400})
-        page.set_default_timeout(90_000)
-        page.goto(server.url)
-        page.fill("input[name=username]", "admin")
-        page.fill("input[name=password]", "pass")
-        page.click("button[type=submit]")
-        page.wait_for_url(lambda url: "login" not in url)
+    with chromium() as browser:
+        page = visit(browser, viewport={"width": 1440, "height": 1400})
+        log_in(page, server.url, "admin", "pass")
         yield page
-        browser.close()
 
 
 def form(page: Any, server: Server, kind: str) -> Any:

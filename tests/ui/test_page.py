@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from airflow_pipeops.delivery.ledger.checkpoints import advance
 from airflow_pipeops.delivery.ledger.files import Ledger
 from airflow_pipeops.delivery.ledger.signatures import Signer
+from tests.browser import visit
 from tests.ui.conftest import SIGNER, Server
 from tests.ui.seeds import Story, many, numbered, whole
 
@@ -45,12 +46,10 @@ def told(server: Server) -> Server:
 @contextmanager
 def opened(browser: Any, server: Server, **how: Any) -> Iterator[Any]:
     """A page of somebody who is logged in; whatever goes wrong in it fails the test."""
-    context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}, **how})
-    context.set_default_timeout(60_000)
+    page = visit(browser, **how)
     path = server.url.removeprefix("http://").partition("/")[2]
     host = server.url.removesuffix(f"/{path}") if path else server.url
-    context.add_cookies([{"name": "_token", "value": server.token("viewer"), "url": host}])
-    page = context.new_page()
+    page.context.add_cookies([{"name": "_token", "value": server.token("viewer"), "url": host}])
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
@@ -59,7 +58,7 @@ def opened(browser: Any, server: Server, **how: Any) -> Iterator[Any]:
         lambda asked: None if asked.url.startswith((host, "blob:", "data:")) else wrong.append(asked.url),
     )
     yield page
-    context.close()
+    page.context.close()
     assert wrong == []
 
 
@@ -425,9 +424,7 @@ def test_a_new_fact_appears_by_itself(browser: Any, told: Server) -> None:
         story = Story()
         story.ship("newcomer", "newcomer", 2)
         told.gets(story.records)
-        page.locator(".matrix").get_by_text("newcomer").wait_for(
-            timeout=5_000 * int(os.environ.get("PIPEOPS_SLOW", "3"))
-        )
+        page.locator(".matrix").get_by_text("newcomer").wait_for()
         # Until then, nothing but the one cheap question was asked.
         assert set(asked[: asked.index(next(one for one in asked if one.startswith("matrix")))]) == {"state"}
 
