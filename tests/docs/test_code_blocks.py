@@ -6,12 +6,13 @@ import json
 import re
 import shlex
 import subprocess
-import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from airflow_pipeops.provider.metadata import get_provider_info
+from tests.forked import run_program, run_text
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "helm").rglob("*.md"))]
@@ -30,10 +31,8 @@ def blocks(language: str) -> list:
 
 
 @pytest.mark.parametrize("source", blocks("python"))
-def test_python_runs(source: str, tmp_path) -> None:
-    subprocess.run(
-        [sys.executable, "-W", "error::SyntaxWarning", "-c", source], check=True, cwd=tmp_path, timeout=120
-    )
+def test_python_runs(source: str, tmp_path: Path) -> None:
+    assert run_text(source, tmp_path) is None
 
 
 def check_make(words: list[str]) -> None:
@@ -43,12 +42,10 @@ def check_make(words: list[str]) -> None:
 
 def check_python(words: list[str]) -> None:
     """A program of the repository or the package must at least print its help."""
-    script = words[1:3] if words[1] == "-m" else words[1:2]
-    if script == ["-m", "pytest"]:
-        return
-    subprocess.run(
-        [sys.executable, *script, "--help"], cwd=ROOT, check=True, capture_output=True, timeout=120
-    )
+    script = words[1:3] if words[1] == "-m" else [str(ROOT / words[1])]
+    if script != ["-m", "pytest"]:
+        with tempfile.TemporaryDirectory() as folder:
+            assert run_program([*script, "--help"], Path(folder)) is None
 
 
 def check_pip(words: list[str]) -> None:
