@@ -61,6 +61,7 @@ class Reconciler:
     """Compares Applications with the cluster, and starts operations by their policies.
 
     :param grace: seconds during which an error of the repository is not written down, unless a refresh was asked for.
+    :param max_age: seconds since which a repository need not be asked again for a look that nobody asked for.
     """
 
     def __init__(
@@ -71,12 +72,14 @@ class Reconciler:
         faults: Faults,
         *,
         grace: float = 180,
+        max_age: float = 0.0,
     ) -> None:
         self._store = store
         self._repositories = repositories
         self._cluster = cluster
         self._faults = faults
         self._grace = grace
+        self._max_age = max_age
         self._failing_since: dict[str, float] = {}
 
     async def reconcile(self, name: str, level: Level) -> float | None:
@@ -102,24 +105,27 @@ class Reconciler:
         revision = self._known_revision(application) if level is Level.LIVE else None
         if level is Level.LIVE and revision is None:
             return None
-        found = await self.compare(application, revision)
+        found = await self.compare(application, revision, 0.0 if level is Level.FORCE else self._max_age)
         if found.error and level < Level.FORCE and self._within_grace(name):
             return None
         if not found.error:
             self._failing_since.pop(name, None)
         return self._conclude(application, found, None if level is Level.LIVE else started, asked)
 
-    async def compare(self, application: Application, revision: str | None = None) -> Comparison:
+    async def compare(
+        self, application: Application, revision: str | None = None, max_age: float = 0.0
+    ) -> Comparison:
         """Compare desired with live.
 
         :param revision: a commit, branch or tag to take the desired state from; the Application's own by default.
+        :param max_age: seconds since which the repository need not be asked again.
         :return: what was found; where the desired state cannot be had, the error and the live objects.
         """
         source = spec.source(application)
         name, wanted = application["metadata"]["name"], revision or source.get("targetRevision") or "HEAD"
         commit = wanted
         try:
-            commit = await self._repositories.resolve(source["repoURL"], wanted)
+            commit = await self._repositories.resolve(source["repoURL"], wanted, max_age=max_age)
             recurse = bool((source.get("directory") or {}).get("recurse"))
             rendered = await self._repositories.render(
                 source["repoURL"], commit, source["path"], recurse=recurse

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,18 +48,26 @@ class Repositories:
         self._root = root
         self._timeout = timeout
         self._locks: dict[str, asyncio.Lock] = {}
+        #: What each repository advertised last, and when it was asked.
+        self._told: dict[str, tuple[float, dict[str, str]]] = {}
+        #: Commits that are in a mirror, by what was asked for: commits do not change.
+        self._commits: dict[tuple[str, str], str] = {}
         self._rendered: OrderedDict[tuple[str, str, str, bool], Rendered] = OrderedDict()
 
-    async def resolve(self, url: str, revision: str) -> str:
+    async def resolve(self, url: str, revision: str, *, max_age: float = 0.0) -> str:
         """Return the commit that ``revision`` (branch, tag, SHA or HEAD) means at this moment.
 
+        Many Applications follow one repository, and it is asked once for all that want to know at the same time.
+
+        :param max_age: seconds since which the repository need not be asked again.
         :return: a full commit id.
         :raises RepositoryError: where the repository does not answer or has no such revision.
         """
         if any(key[:2] == (url, revision) for key in self._rendered):
             return revision
+        since = time.monotonic() - max_age
         async with self._lock(url):
-            return await asyncio.to_thread(self._resolve, url, revision or "HEAD")
+            return await asyncio.to_thread(self._resolve, url, revision or "HEAD", since)
 
     async def render(self, url: str, commit: str, path: str, *, recurse: bool = False) -> Rendered:
         """Return the manifests under ``path`` at ``commit``; the answer is remembered.
@@ -92,11 +101,16 @@ class Repositories:
     def _lock(self, url: str) -> asyncio.Lock:
         return self._locks.setdefault(url, asyncio.Lock())
 
-    def _resolve(self, url: str, revision: str) -> str:
+    def _resolve(self, url: str, revision: str, since: float) -> str:
         mirror = self._mirror(url)
-        if _SHA.fullmatch(revision) and self._has(mirror, revision):
-            return revision
-        commit = self._advertised(mirror, url).get(revision)
+        if _SHA.fullmatch(revision):
+            if (url, revision) not in self._commits and self._has(mirror, revision):
+                self._commits[url, revision] = revision
+            if (url, revision) in self._commits:
+                return revision
+        commit = self._advertised(mirror, url, since).get(revision)
+        if commit is not None and (url, commit) in self._commits:
+            return self._commits[url, commit]
         if commit is None or not self._has(mirror, commit):
             self._fetch(mirror, url)
         # What is not an advertised name may be a commit, in full or abbreviated.
@@ -112,10 +126,14 @@ class Repositories:
         )
         if not found or (commit is None and not re.fullmatch(r"[0-9a-f]{4,40}", revision)):
             raise RepositoryError(f"unable to resolve '{revision}' to a commit SHA")
+        self._commits[url, wanted] = found.strip()
         return found.strip()
 
-    def _advertised(self, mirror: Path, url: str) -> dict[str, str]:
-        names: dict[str, str] = {}
+    def _advertised(self, mirror: Path, url: str, since: float) -> dict[str, str]:
+        asked, names = self._told.get(url, (0.0, {}))
+        if asked >= since and names:
+            return names
+        asked, names = time.monotonic(), {}
         lines = [
             line.split("\t")
             for line in self._git(mirror, "ls-remote", "--end-of-options", url).splitlines()
@@ -125,6 +143,7 @@ class Repositories:
         for sha, name in sorted(lines, key=lambda line: (not line[1].startswith("refs/tags/"), line[1])):
             names[name.removesuffix("^{}")] = sha
             names[re.sub(r"^refs/(heads|tags)/", "", name).removesuffix("^{}")] = sha
+        self._told[url] = (asked, names)
         return names
 
     def _fetch(self, mirror: Path, url: str) -> None:

@@ -71,7 +71,14 @@ class Sandbox:
         )
         self._store.listen(self.broadcaster.publish)
         repositories = Repositories(settings.state / "mirrors")
-        reconciler = Reconciler(self._store, repositories, cluster, self.faults, grace=settings.grace)
+        reconciler = Reconciler(
+            self._store,
+            repositories,
+            cluster,
+            self.faults,
+            grace=settings.grace,
+            max_age=settings.interval / 2,
+        )
         runner = OperationRunner(self._store, reconciler, cluster, self.faults)
         self._controller = Controller(self._store, reconciler, runner, cluster, interval=settings.interval)
         self._service = Service(
