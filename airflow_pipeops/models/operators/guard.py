@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from airflow_pipeops.git.repository import GitRepository
     from airflow_pipeops.models.registry import ModelVersion, Registry
+    from airflow_pipeops.models.rollback.target import Lived
 
 
 class ModelGuardOperator(DeliveryOperator):
@@ -120,13 +121,15 @@ class ModelGuardOperator(DeliveryOperator):
         with no_retry():
             git, registry = GitHook(self.git_conn_id).get_conn(), registry_of(self.mlflow_conn_id)
             release = self._version(registry, self.desired.digest(git))
-            before, revision = self._before(context, git, registry, release)
+            lived = self._lived(context, git)
+            before = self._before(lived, registry, release)
             order = None
             if before is None:
                 unfit = f"no other model than version {release.version} was live before, so there is none to go back to"
                 decision = judge(Seen(0, unfit=unfit), self.policy)
             else:
                 decision, evidence = self._decided(release, before)
+                brought, origin = (_last(lived, one.sha256) for one in (release, before))
                 order = RollbackOrder(
                     self.model,
                     release.version,
@@ -135,8 +138,9 @@ class ModelGuardOperator(DeliveryOperator):
                     before.sha256,
                     decision.reason,
                     self.alias,
-                    revision,
-                    evidence,
+                    revision=brought.revision if brought else "",
+                    evidence=evidence,
+                    origin=origin.record if origin else "",
                 )
             self.log.info("%s: %s", decision.verdict, decision.reason)
             facts = {
@@ -157,28 +161,35 @@ class ModelGuardOperator(DeliveryOperator):
             )
         return found
 
-    def _before(
-        self, context: Context, git: GitRepository, registry: Registry, release: ModelVersion
-    ) -> tuple[ModelVersion | None, str]:
-        """Return the version to go back to, and the commit that brought the release, as far as they are known."""
+    def _lived(self, context: Context, git: GitRepository) -> list[Lived]:
+        """Return the models that were live, by the records of their releases."""
         from airflow_pipeops.delivery.events import records_on
-        from airflow_pipeops.models.rollback.target import Lived, before
+        from airflow_pipeops.models.rollback.target import Lived
 
-        lived = []
-        if self.deliverable is not None and self.environment is not None:
-            records = records_on(context, self.deliverable.released(self.environment))
-            revisions = [one.body.get("revision") for one in records]
-            for revision in (one for one in revisions if isinstance(one, str) and one):
-                lived.append(Lived(self._digest_at(git, revision), revision))
-        brought = next((one.revision for one in reversed(lived) if one.sha256 == release.sha256), "")
+        if self.deliverable is None or self.environment is None:
+            return []
+        records = records_on(context, self.deliverable.released(self.environment))
+        told = ((one.body.get("revision"), one.id) for one in records)
+        return [
+            Lived(self._digest_at(git, revision), revision, record)
+            for revision, record in told
+            if isinstance(revision, str) and revision
+        ]
+
+    def _before(
+        self, lived: Sequence[Lived], registry: Registry, release: ModelVersion
+    ) -> ModelVersion | None:
+        """Return the version to go back to, as far as it is known."""
+        from airflow_pipeops.models.rollback.target import before
+
         if self.before:
-            return registry.version(self.model, str(self.before)), brought
+            return registry.version(self.model, str(self.before))
         versions = {
             sha256: registry.find(self.model, sha256) for sha256 in {one.sha256 for one in lived} - {""}
         }
         barred = {sha256 for sha256, found in versions.items() if found is None or found.blocked}
         found = before(lived, release.sha256, barred)
-        return (versions[found.sha256] if found else None), brought
+        return versions[found.sha256] if found else None
 
     def _digest_at(self, git: GitRepository, revision: str) -> str:
         """Return the digest that a released commit wants; empty where it names none."""
@@ -222,3 +233,8 @@ class ModelGuardOperator(DeliveryOperator):
             loaded = artifact.load(before.artifact_uri, before.sha256, trusted=self.trusted)
             frame = rescored(frame, data, loaded.model, before.sha256, self.ask)
         return frame, digest
+
+
+def _last(lived: Sequence[Lived], sha256: str) -> Lived | None:
+    """Return the last release of a model."""
+    return next((one for one in reversed(lived) if one.sha256 == sha256), None)

@@ -106,7 +106,9 @@ class ModelRollbackOperator(DeliveryOperator):
                 "previous": dict(begun.previous),
             }
             where = {"repository": git.display_url, "branch": git.branch}
-            record = self.emit(context, "change", {**facts, **where, "reason": order.reason})
+            # What the model before was made from is what runs now was made from.
+            made = [order.origin] if order.origin else []
+            record = self.emit(context, "change", {**facts, **where, "reason": order.reason}, parents=made)
         return {
             **facts,
             "order": order.to_json(),

@@ -49,6 +49,7 @@ class RollbackOrder(JsonForm):
     :param alias: that follows.
     :param revision: commit that brought the release, if it is known.
     :param evidence: digest of the rows by which it was decided.
+    :param origin: id of the record of the release that had brought the model before, if it is known.
     """
 
     model: str
@@ -60,6 +61,7 @@ class RollbackOrder(JsonForm):
     alias: str = "champion"
     revision: str = ""
     evidence: str = ""
+    origin: str = ""
 
     def __post_init__(self) -> None:
         for name in ("model", "release", "release_sha256", "before", "before_sha256", "reason", "alias"):

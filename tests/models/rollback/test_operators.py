@@ -139,6 +139,9 @@ def test_what_is_worse_beyond_doubt_goes_back_on_both_sides(live):
     begun = back(live, guard)
     assert (begun["version"], begun["sha256"]) == ("1", live.year.summer.sha256)
     assert begun["fit"]["verdict"] == "fits"
+    first = Record.from_extra(live.context["inlet_events"][MODEL.released("production")][0].extra)
+    change = Record.from_extra(emitted(live, MODEL.changed("production")))
+    assert change.parents == (first.id,), "what runs again was made from what it was made from"
     assert back(live, guard)["commit"] == begun["commit"] == live.remote.tip()
     with pytest.raises(AirflowSkipException, match="which another task does"):
         run(live, ModelRollbackOperator, "other", order=guard, desired=DESIRED, **HERE)
@@ -198,6 +201,13 @@ def test_what_is_worse_beyond_doubt_goes_back_on_both_sides(live):
     assert guarded(live, labelled)["verdict"] == "cannot tell", (
         "version 2 was taken back, and is nobody's goal"
     )
+
+
+def test_a_release_around_the_pipeline_is_in_no_record_and_is_held_against_the_last_that_is(live):
+    live.context["inlet_events"][MODEL.released("production")].pop()
+    guard = guarded(live, joined(live))
+    assert (guard["verdict"], guard["order"]["release"], guard["order"]["before"]) == ("worse", "2", "1")
+    assert guard["order"]["revision"] == ""
 
 
 def test_a_table_that_was_altered_or_was_never_joined_decides_nothing(live, tmp_path):
