@@ -29,7 +29,8 @@ DESIRED_STATE = "pipeops_gitops_repo"
 drifted = service.signal(
     "live-drift", ArgoCDDriftTrigger(argocd_conn_id="argocd_default", apps=[APP], poll_interval=3)
 )
-setup = service.signal("setup-desired-state-drift", MissingConnectionTrigger({"argocd_default": "argocd"}))
+needed = {"argocd_default": "argocd", DESIRED_STATE: "git_repository"}
+setup = service.signal("setup-desired-state-drift", MissingConnectionTrigger(needed))
 
 with DAG(
     "desired_state_drift",
@@ -68,9 +69,14 @@ with DAG(
         body={name: found[name] for name in ("app", "verdict", "revision", "resources")},
         deliverable=service,
     )
-    heal = ArgoCDSyncOperator(task_id="heal", app=APP, revision=found["revision"])
+    # Others commit to the same repository meanwhile: what contains the commit will do.
+    heal = ArgoCDSyncOperator(task_id="heal", app=APP, revision=found["revision"], git_conn_id=DESIRED_STATE)
     healed = ArgoCDAppSensor(
-        task_id="healed", app=APP, revision=found["revision"], timeout=timedelta(minutes=10)
+        task_id="healed",
+        app=APP,
+        revision=found["revision"],
+        git_conn_id=DESIRED_STATE,
+        timeout=timedelta(minutes=10),
     )
     clean = ArgoCDDiffOperator(task_id="clean", app=APP, deliverable=service)
     record >> should_heal(found) >> heal >> healed >> clean

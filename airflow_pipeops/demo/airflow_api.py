@@ -99,8 +99,9 @@ class AirflowApi:
         return {connection["connection_id"]: connection for connection in found}
 
     def unpause(self, dag: str) -> None:
-        """Let a DAG run."""
-        self.call("PATCH", f"/dags/{dag}", json={"is_paused": False})
+        """Let a DAG run, and let its file be read again: from then on what it watches is watched."""
+        found = self.call("PATCH", f"/dags/{dag}", json={"is_paused": False})
+        self.call("PUT", f"/parseDagFile/{found['file_token']}")
 
     def trigger(self, dag: str, conf: dict[str, Any] | None = None, run: str = "") -> str:
         """Start a run and return its id; one that has an id of ours can be started again without harm: see ``Conflict``."""

@@ -56,6 +56,9 @@ def environment(home: Path, ports: Ports, passwords: Path) -> dict[str, str]:
                 }
             ]
         ),
+        # The DAGs stay as they are: to read all of them every 30 seconds takes a core of a slow machine. A DAG that somebody
+        # switches on watches what it watches from its next reading on, which must not be far.
+        "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "120",
         # On a busy machine everything comes later, and nothing of it is lost for that.
         "CORE__DAGBAG_IMPORT_TIMEOUT": _SLOW,
         "DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": _SLOW,
@@ -79,8 +82,6 @@ def environment(home: Path, ports: Ports, passwords: Path) -> dict[str, str]:
         **surroundings(home),
         "AIRFLOW_HOME": str(home / "airflow"),
         **{f"AIRFLOW__{name}": value for name, value in airflow.items()},
-        # On busy cores the threads of scikit-learn wait for each other.
-        "OMP_NUM_THREADS": "1",
         "DO_NOT_TRACK": "1",
         "GX_ANALYTICS_ENABLED": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -106,6 +107,8 @@ def surroundings(home: Path) -> dict[str, str]:
         "PYTHONUTF8": "1",
         "LC_ALL": "C.UTF-8",
         "TZ": "UTC",
+        # On busy cores the threads of scikit-learn wait for each other.
+        "OMP_NUM_THREADS": "1",
     }
 
 

@@ -1,4 +1,4 @@
-"""The model's track: a first champion, then month after month of real flights, drift, decisions and retrains."""
+"""The model's track: a first champion, a year of real flights, drift, decisions and retrains, and a release taken back."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from airflow_pipeops.demo.late_labels import LateLabels
 from airflow_pipeops.demo.teller import Teller
 
 NAME = "flight-delay"
@@ -34,6 +35,8 @@ class ModelTrack:
         for month in LATER_MONTHS:
             self.month(month)
         self.sum_up()
+        LateLabels(self.teller, self.live).run()
+        self.live_is_champion("the model that came back")
 
     def first_champion(self) -> None:
         """Two months of data arrive and become the first champion."""

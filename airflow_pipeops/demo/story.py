@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 DAGS = (
     *("code_to_release", "data_to_model", "drift_to_retrain", "release_guard", "desired_state_drift"),
-    *("prompt_to_release", "answer_times"),
+    *("prompt_to_release", "answer_times", "model_guard"),
 )
 
 

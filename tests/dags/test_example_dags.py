@@ -18,10 +18,13 @@ import pandas as pd
 import pytest
 from airflow.sdk import DAG
 
+from airflow_pipeops.argocd.operators import ArgoCDSyncOperator
+from airflow_pipeops.argocd.sensors import ArgoCDAppSensor
 from airflow_pipeops.demo import flights
 from airflow_pipeops.demo.preflight import Ports
 from airflow_pipeops.demo.stack import DAGS, Stack
 from airflow_pipeops.demo.warm import LIBRARIES
+from airflow_pipeops.flux.sensors import FluxReadySensor
 from airflow_pipeops.models import training
 from airflow_pipeops.provider.examples import example_dags
 from tests.servers import free_ports
@@ -48,6 +51,17 @@ def test_a_run_by_hand_asks_by_a_form(path: Path) -> None:
         field.resolve()
         assert "enum" in field.schema or field.schema["type"] in (["null", "string"], "number"), name
     assert "pipeops" in dag.tags, "its runs get a note"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_who_waits_for_a_commit_takes_a_later_one_that_contains_it(path: Path) -> None:
+    """Many deliverables live in one repository: while one waits, others commit."""
+    dag = next(item for item in runpy.run_path(str(path)).values() if isinstance(item, DAG))
+    waits = [
+        one for one in dag.tasks if isinstance(one, (ArgoCDAppSensor, ArgoCDSyncOperator, FluxReadySensor))
+    ]
+    for one in waits:
+        assert one.git_conn_id == "pipeops_gitops_repo", one.task_id
 
 
 def test_the_demo_knows_them_all() -> None:
