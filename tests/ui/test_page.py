@@ -19,6 +19,7 @@ from airflow_pipeops.delivery.ledger.checkpoints import advance
 from airflow_pipeops.delivery.ledger.files import Ledger
 from airflow_pipeops.delivery.ledger.signatures import Signer
 from tests.browser import visit
+from tests.ledgers import sha
 from tests.ui.conftest import SIGNER, Server
 from tests.ui.seeds import Story, many, numbered, whole
 
@@ -383,6 +384,26 @@ def test_the_timeline_says_what_changed_before(browser: Any, told: Server) -> No
         page.wait_for_function("location.search.includes('from=')")
         page.go_back()
         page.wait_for_function("!location.search.includes('from=')")
+
+
+def test_a_story_of_minutes_fills_the_timeline(browser: Any, server: Server) -> None:
+    story = Story("model_guard")
+    story.tell("release", 0.2, {"revision": sha("r"), "health": "Healthy"}, of="m", environment="production")
+    said = {"subject": "guard", "verdict": "worse", "reason": "worse on 20 days"}
+    story.tell("evaluation", 0.02, said, of="m", environment="production")
+    server.holds(story.records)
+    with opened(browser, server) as page:
+        go(page, server, "panel=timeline")
+        worse = page.get_by_role(
+            "button", name=re.compile("^Guard of the model, m in production.* worse on 20 days")
+        )
+        assert "bad" in worse.get_attribute("class")
+        release = page.get_by_role("button", name=re.compile("^Release"))
+        assert worse.bounding_box()["x"] - release.bounding_box()["x"] > 600
+        axis = page.locator(".lanes .axis").all_text_contents()
+        assert re.fullmatch(r"\d\d-\d\d \d\d:\d\d", axis[0])
+        assert re.fullmatch(r"\d\d:\d\d", axis[-1])
+        shot(page, "delivery-timeline-minutes")
 
 
 def test_data_shows_drift_performance_and_decisions(browser: Any, told: Server) -> None:

@@ -118,7 +118,10 @@ class JoinLabelsOperator(DeliveryOperator):
                 self.log.info(
                     "%s of %s: %s %s %s", one.name, one.sha256[:12], one.state, one.value, one.reason
                 )
-            told = {**facts, "subject": "cohorts", "cohorts": facts["cohorts"][-_TOLD:]}
+            reason = (
+                f"{joined.counts.labelled:,} of {joined.counts.predictions:,} predictions have their labels"
+            )
+            told = {**facts, "subject": "cohorts", "cohorts": facts["cohorts"][-_TOLD:], "reason": reason}
             record = self.emit(context, "evaluation", told)
         return {**facts, "record_id": record}
 

@@ -87,7 +87,7 @@ export function moment(at) {
 /** A mark on an axis of time: the date, and the hour where the marks are closer than days. */
 export function tick(time, step) {
   const text = new Date(time).toISOString();
-  return step < 86_400_000 ? `${text.slice(5, 10)} ${text.slice(11, 16)}` : text.slice(0, 10);
+  return step < 3_600_000 ? text.slice(11, 16) : step < 86_400_000 ? `${text.slice(5, 10)} ${text.slice(11, 16)}` : text.slice(0, 10);
 }
 
 /** A digest or a SHA in short; anything else as it is, though not endlessly. */
@@ -130,6 +130,17 @@ function gate(b) {
   return [b.failed ? `${said}: ${b.failed} of ${b.evaluated ?? b.tests ?? "?"}` : said, level(said)];
 }
 
+const compared = (b) => ["Evaluation", b.reason || "", judged(b.promote, "good", "warn")];
+
+/** Evaluations that compare no challenger, by what they are about. */
+const EVALUATIONS = {
+  __proto__: null,
+  performance: (b) => ["Performance", `${b.metric ?? "metric"} ${number(b.value)}${b.reference !== null && b.reference !== undefined ? `, agreed ${number(b.reference)}` : ""}`,
+    b.verdict === "steady" ? "good" : b.worse ? "bad" : "unknown"],
+  cohorts: (b) => ["Labels", b.reason || "", "good"],
+  guard: (b) => ["Guard of the model", b.reason || "", { __proto__: null, worse: "bad", "no worse": "good" }[b.verdict] ?? "unknown"],
+};
+
 /** What a record is called, what it tells in one line, and of what level it is, by its kind: delivery/schemas.py has the bodies. */
 const KINDS = {
   __proto__: null,
@@ -142,10 +153,7 @@ const KINDS = {
   training: (b) => ["Training", [b.name, b.metrics && Object.entries(b.metrics).map(([k, v]) => `${k} ${number(v)}`).join(", ")].filter(Boolean).join(": "), "good"],
   model: (b) => [`Model ${b.name ?? ""} ${b.version ? `v${b.version}` : ""}`, short(b.sha256), "good"],
   scores: (b) => [`Scores of ${short(b.partition, 30)}`, [b.rows ? `${number(b.rows, 6)} rows` : "", b.version ? `${b.model ?? "model"} v${b.version}` : "", b.outcome].filter(Boolean).join(" \u00b7 "), b.shown ? "good" : "warn"],
-  evaluation: (b) => (b.subject === "performance"
-    ? ["Performance", `${b.metric ?? "metric"} ${number(b.value)}${b.reference !== null && b.reference !== undefined ? `, agreed ${number(b.reference)}` : ""}`,
-      b.verdict === "steady" ? "good" : b.worse ? "bad" : "unknown"]
-    : ["Evaluation", b.reason || "", judged(b.promote, "good", "warn")]),
+  evaluation: (b) => (EVALUATIONS[b.subject] ?? compared)(b),
   drift: (b) => ["Drift", `${b.verdict ?? judged(b.drifted, "drift", "no drift", "cannot tell")}${share(b.share)}${b.batch ? ` \u00b7 ${short(b.batch, 30)}` : ""}`, judged(b.drifted, "warn", "good")],
   differences: (b) => ["Against Git", b.verdict === "clean" ? "as it should be" : b.reason || b.verdict || "", level(b.verdict)],
   decision: (b) => [`Decision: ${b.action ?? "unknown"}`, joined(b.reasons), level(b.action)],

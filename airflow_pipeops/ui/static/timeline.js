@@ -14,7 +14,7 @@ const LANES = [
   ["Models", ["training", "model", "scores", "evaluation"]], ["Decisions", ["decision", "approval", "tuning"]], ["Incidents", ["incident", "anomaly", "remediation"]], ["Failed tasks", ["failure"]], ["Drift from Git", ["differences"]],
 ];
 const SPANS = [["day", "24 hours", 1], ["week", "7 days", 7], ["month", "30 days", 30], ["quarter", "90 days", 90], ["year", "1 year", 365], ["all", "All", 0]];
-const DAY = 86_400_000;
+const [MINUTE, DAY] = [60_000, 86_400_000];
 const [LEFT, HIGH, STEP] = [132, 54, 15];
 
 export async function draw({ signal }) {
@@ -26,7 +26,9 @@ export async function draw({ signal }) {
   const facts = page.items;
   const times = facts.map((fact) => Date.parse(fact.at)).filter((time) => !Number.isNaN(time));
   const end = asked.end ?? Math.max(Date.now(), ...times);
-  const start = asked.start ?? Math.min(end - DAY, ...times);
+  // All of it fills the width, be it minutes or years.
+  const first = Math.min(end - 10 * MINUTE, ...times);
+  const start = asked.start ?? first - (end - first) / 50;
   const bar = controls(known, deliverable, environment, start, end);
   const drawing = facts.length ? h("div", { class: "card" }, lanes(facts, start, end), hint(page)) : nothing("Nothing was recorded in this time. Choose a longer one.");
   return [bar, drawing, await earlier(deliverable, environment, signal), facts.length
@@ -113,12 +115,12 @@ function pick(event, start, end, width) {
   if (share >= 0 && share <= 1) go(address({ moment: new Date(start + share * (end - start)).toISOString(), about: "" }));
 }
 
-const STEPS = [3600e3, 3 * 3600e3, 6 * 3600e3, 12 * 3600e3, DAY, 2 * DAY, 7 * DAY, 14 * DAY, 30 * DAY, 91 * DAY, 182 * DAY, 365 * DAY];
+const STEPS = [MINUTE, 2 * MINUTE, 5 * MINUTE, 15 * MINUTE, 30 * MINUTE, 3600e3, 3 * 3600e3, 6 * 3600e3, 12 * 3600e3, DAY, 2 * DAY, 7 * DAY, 14 * DAY, 30 * DAY, 91 * DAY, 182 * DAY, 365 * DAY];
 
 function axis(start, end, most) {
   const step = STEPS.find((one) => (end - start) / one <= most) ?? 365 * DAY * Math.ceil((end - start) / (365 * DAY * most));
   const found = [];
-  for (let time = Math.ceil(start / step) * step; time <= end; time += step) found.push([time, tick(time, step)]);
+  for (let time = Math.ceil(start / step) * step; time <= end; time += step) found.push([time, tick(time, found.length ? step : Math.max(step, STEPS[5]))]);
   return found;
 }
 
