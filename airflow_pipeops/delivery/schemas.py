@@ -145,7 +145,8 @@ BODIES: Mapping[str, Body] = {
         "A model was judged: against the champion, or by what it predicted; or answers to prompts were scored.",
         {
             "subject": "string: performance, where predictions were measured; prompts, where answers were scored; "
-            "prompt gate or gate rate, where they were compared; guard, where a release was",
+            "prompt gate or gate rate, where they were compared; cohorts, where labels were joined; guard or prompt guard, "
+            "where a release was judged",
             "promote": "boolean null: whether the challenger may replace the champion",
             "outcome": "string: better, not worse, worse, cannot tell or invalid; of scores complete, incomplete or budget",
             "metric": "string: that was measured",
@@ -216,6 +217,7 @@ BODIES: Mapping[str, Body] = {
             "set": "object: path in the file -> value",
             "previous": "object string integer null: what was there before",
             "reverts": "string null: commit that it takes back",
+            "order": "string: of a model that is taken back, which rollback it is",
             "subject": "string: what was changed, where no file tells: secret, provider, library, flag, schema",
             "effective": "string: when it takes effect, where that is later: a certificate that expires",
         },
@@ -238,6 +240,7 @@ BODIES: Mapping[str, Body] = {
             "revision": "string array null: that is wanted now",
             "reason": "string: why",
             "how": "string!: revert, rollback or undo",
+            "order": "string: of a model, which rollback it is",
         },
     ),
     "incident": Body(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any
 from urllib.parse import quote
@@ -101,7 +102,8 @@ class AirflowApi:
     def unpause(self, dag: str) -> None:
         """Let a DAG run, and let its file be read again: from then on what it watches is watched."""
         found = self.call("PATCH", f"/dags/{dag}", json={"is_paused": False})
-        self.call("PUT", f"/parseDagFile/{found['file_token']}")
+        with contextlib.suppress(Conflict):  # it is asked for already
+            self.call("PUT", f"/parseDagFile/{found['file_token']}")
 
     def trigger(self, dag: str, conf: dict[str, Any] | None = None, run: str = "") -> str:
         """Start a run and return its id; one that has an id of ours can be started again without harm: see ``Conflict``."""

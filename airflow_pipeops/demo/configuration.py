@@ -56,8 +56,8 @@ def environment(home: Path, ports: Ports, passwords: Path) -> dict[str, str]:
                 }
             ]
         ),
-        # The DAGs stay as they are: to read all of them every 30 seconds takes a core of a slow machine. A DAG that somebody
-        # switches on watches what it watches from its next reading on, which must not be far.
+        # The DAGs stay as they are: to read all of them every 30 seconds takes a core of a slow machine. A DAG that is
+        # switched on watches from its next reading on: up to two minutes later, and the story asks for it at once.
         "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "120",
         # On a busy machine everything comes later, and nothing of it is lost for that.
         "CORE__DAGBAG_IMPORT_TIMEOUT": _SLOW,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.demo.teller import Teller
+from airflow_pipeops.demo.teller import StoryBroken, Teller
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,6 +17,7 @@ DAG = "model_guard"
 #: Months that the fresher model has learned from, and the month whose flights are landed by and by. Neither it nor the model
 #: before has seen that one: all that happens here is what those flights did.
 LEARNED, JUDGED = (8, 9), 11
+LABELS = "november.parquet"
 
 
 class LateLabels:
@@ -41,12 +42,18 @@ class LateLabels:
         known = self.teller.runs(DAG)
         self.flights_land(before["sha256"], stored)
         run = self.teller.new_run(DAG, known)
-        self.teller.approve(DAG, run, "guard")
-        state = self.teller.follow(DAG, run, "guard")
-        self.claims.equal("labels alone started the guard, and it ended its work", state, "success")
+        came = [
+            (event["extra"].get("payload") or {}).get("name") for event in self.teller.api.upstream(DAG, run)
+        ]
+        self.claims.equal("labels alone started the guard", came, [LABELS])
+        self.teller.follow(DAG, run, "guard", until=lambda states: states.get("approve") == "awaiting_input")
         guard = self.teller.api.xcom(DAG, run, "guard") or {}
         self.teller.say(f"    guard: {guard.get('reason')}")
         self.claims.equal("the fresher model is worse, beyond doubt", guard.get("verdict"), "worse")
+        if guard.get("verdict") != "worse":
+            return
+        self.teller.approve(DAG, run, "guard")
+        self.claims.equal("the guard ended its work", self.teller.follow(DAG, run, "guard"), "success")
         self.claims.equal("production serves the model before it again", self.live(), before)
         blocked = self.teller.stack.registry().version(NAME, version).blocked
         self.claims.check("the registry keeps why the fresher one is blocked", "worse" in blocked, blocked)
@@ -64,7 +71,13 @@ class LateLabels:
 
         stack = self.teller.stack
         data = pd.concat([self._month(number) for number in LEARNED], ignore_index=True)
-        manifest = artifact.Manifest(NAME, artifact.features_of(data, flights.FEATURES), flights.TARGET)
+        manifest = artifact.Manifest(
+            NAME,
+            artifact.features_of(data, flights.FEATURES),
+            flights.TARGET,
+            time_column=flights.DAY,
+            trained_until=str(data[flights.DAY].max()),
+        )
         stored = artifact.save(flights.train(data), manifest, stack.home / "artifacts")
         registry = stack.registry()
         version = registry.register(NAME, stored.uri, stored.sha256).version
@@ -97,14 +110,20 @@ class LateLabels:
         rows = self._month(JUDGED)
         keys = [f"flight {number}" for number in rows.index]
         found = registry.find(NAME, before)
-        assert found is not None
+        if found is None:
+            raise StoryBroken(f"production serves a model that the registry does not have: {before}")
+        until = []
         for uri, sha256 in ((found.artifact_uri, before), (stored.uri, stored.sha256)):
-            score = artifact.load(uri, sha256).model.predict_proba(rows[list(flights.FEATURES)])[:, 1]
+            loaded = artifact.load(uri, sha256)
+            until.append(str(loaded.manifest.trained_until))
+            score = loaded.model.predict_proba(rows[list(flights.FEATURES)])[:, 1]
             said = pd.DataFrame({"key": keys, "at": rows["day"], "sha256": sha256, "score": score})
             flights.write(said, home / "predictions" / f"november-{sha256[:12]}.parquet")
+        first = str(rows["day"].min())
+        self.claims.check(f"neither model has learned from what begins on {first}", max(until) < first, until)
         landed = (pd.to_datetime(rows["day"]) + pd.Timedelta(days=1)).dt.strftime("%Y-%m-%d")
         labels = pd.DataFrame({"key": keys, "at": landed, "label": rows[flights.TARGET]})
-        flights.write(labels, home / "labels" / "november.parquet")
+        flights.write(labels, home / "labels" / LABELS)
         self.teller.say(f"    labels of {len(labels):,} flights of November have come")
 
     def _month(self, number: int) -> pd.DataFrame:

@@ -64,6 +64,12 @@ def test_who_waits_for_a_commit_takes_a_later_one_that_contains_it(path: Path) -
         assert one.git_conn_id == "pipeops_gitops_repo", one.task_id
 
 
+def test_some_wait_for_commits() -> None:
+    """Else what is asked of them above is asked of nobody."""
+    waiting = {path.stem for path in FILES if "ArgoCDAppSensor(" in path.read_text(encoding="utf-8")}
+    assert waiting >= {"code_to_release", "data_to_model", "desired_state_drift", "model_guard"}
+
+
 def test_the_demo_knows_them_all() -> None:
     assert {path.stem for path in FILES} == DAGS
 

@@ -6,13 +6,14 @@ import json
 import re
 import shlex
 import subprocess
-import tempfile
+import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from airflow_pipeops.provider.metadata import get_provider_info
-from tests.forked import run_program, run_text
+from tests.forked import run_text
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "helm").rglob("*.md"))]
@@ -42,10 +43,16 @@ def check_make(words: list[str]) -> None:
 
 def check_python(words: list[str]) -> None:
     """A program of the repository or the package must at least print its help."""
-    script = words[1:3] if words[1] == "-m" else [str(ROOT / words[1])]
+    script = words[1:3] if words[1] == "-m" else words[1:2]
     if script != ["-m", "pytest"]:
-        with tempfile.TemporaryDirectory() as folder:
-            assert run_program([*script, "--help"], Path(folder)) is None
+        prints_help(*script)
+
+
+@cache
+def prints_help(*script: str) -> None:
+    subprocess.run(
+        [sys.executable, *script, "--help"], cwd=ROOT, check=True, capture_output=True, timeout=240
+    )
 
 
 def check_pip(words: list[str]) -> None:

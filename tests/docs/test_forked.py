@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.forked import run_program, run_text
+from tests.forked import run_text
 
 
 @pytest.mark.parametrize(
@@ -25,16 +25,17 @@ def test_a_failure_is_told(text: str, printed: str, tmp_path: Path) -> None:
 
 
 def test_what_one_program_leaves_the_next_does_not_see(tmp_path: Path) -> None:
-    left = "import os, airflow_pipeops; os.environ['LEFT'] = airflow_pipeops.LEFT = 'left'; mine = 1"
-    seen = "import os, airflow_pipeops; assert 'LEFT' not in os.environ; assert not hasattr(airflow_pipeops, 'LEFT'); mine"
+    left = "import os, airflow.sdk; os.environ['LEFT'] = airflow.sdk.LEFT = 'left'; mine = 1"
+    seen = "import os, airflow.sdk; assert 'LEFT' not in os.environ; assert 'LEFT' not in vars(airflow.sdk); mine"
     assert run_text(left, tmp_path) is None
     assert "NameError: name 'mine'" in (run_text(seen, tmp_path) or "")
 
 
-def test_a_program_gets_its_arguments(tmp_path: Path) -> None:
-    program = tmp_path / "program.py"
-    program.write_text("import sys, beside; sys.exit(sys.argv[1:] != ['--help'] or beside.code)")
-    (tmp_path / "beside.py").write_text("code = 0")
-    assert run_program([str(program), "--help"], tmp_path) is None
-    assert "exit code 1" in (run_program([str(program)], tmp_path) or "")
-    assert "No module named" in (run_program(["-m", "no_such_module"], tmp_path) or "")
+def test_airflow_is_loaded_before(tmp_path: Path) -> None:
+    assert (
+        run_text(
+            "import sys; assert 'airflow.sdk' in sys.modules; assert 'airflow_pipeops.argocd' not in sys.modules",
+            tmp_path,
+        )
+        is None
+    )

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from airflow_pipeops.delivery.ledger.signatures import Signer
 from tests.browser import visit
 from tests.ledgers import sha
 from tests.ui.conftest import SIGNER, Server
-from tests.ui.seeds import Story, many, numbered, whole
+from tests.ui.seeds import NOW, Story, many, numbered, whole
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
@@ -388,9 +389,12 @@ def test_the_timeline_says_what_changed_before(browser: Any, told: Server) -> No
 
 def test_a_story_of_minutes_fills_the_timeline(browser: Any, server: Server) -> None:
     story = Story("model_guard")
-    story.tell("release", 0.2, {"revision": sha("r"), "health": "Healthy"}, of="m", environment="production")
+    since = (datetime.now(timezone.utc) - NOW).total_seconds() / 3600  # hours since its clock was set
+    story.tell(
+        "release", 0.2 - since, {"revision": sha("r"), "health": "Healthy"}, of="m", environment="production"
+    )
     said = {"subject": "guard", "verdict": "worse", "reason": "worse on 20 days"}
-    story.tell("evaluation", 0.02, said, of="m", environment="production")
+    story.tell("evaluation", 0.02 - since, said, of="m", environment="production")
     server.holds(story.records)
     with opened(browser, server) as page:
         go(page, server, "panel=timeline")

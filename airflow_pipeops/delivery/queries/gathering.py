@@ -169,14 +169,19 @@ def _failed(
     What undoes something after a deployment that never went live undoes that one, unless it names another.
     """
     number_of = {release.id: number for number, run in enumerate(runs) for release in run}
+    revisions = [revision_of(run[0]) for run in runs]
     failed = set()
     for incident in incidents:
+        if incident.kind == "rollback" and incident.body.get("order"):
+            # Of a model, proven by its own release. Where the bad one came around the pipeline, no deployment failed.
+            undone = text(incident.body.get("reverts"))
+            failed |= {number for number, revision in enumerate(revisions) if undone and revision == undone}
+            continue
         named = {number_of[parent] for parent in incident.parents if parent in number_of}
         then = [
             number for number, run in enumerate(runs) if (run[0].at, run[0].seq) < (incident.at, incident.seq)
         ]
         failed |= named or set(then[-1:])
-    revisions = [revision_of(run[0]) for run in runs]
     for number, run in enumerate(runs):
         for one in (run[0], *near[run[0].id]):
             if one.kind not in ("release", "change", "rollback") or not _undoes(one) or not number:

@@ -61,7 +61,7 @@ class Reconciler:
     """Compares Applications with the cluster, and starts operations by their policies.
 
     :param grace: seconds during which an error of the repository is not written down, unless a refresh was asked for.
-    :param max_age: seconds since which a repository need not be asked again for a look that nobody asked for.
+    :param max_age: how old an answer of a repository may be, in seconds, for a look that nobody asked for.
     """
 
     def __init__(
@@ -105,7 +105,9 @@ class Reconciler:
         revision = self._known_revision(application) if level is Level.LIVE else None
         if level is Level.LIVE and revision is None:
             return None
-        found = await self.compare(application, revision, 0.0 if level is Level.FORCE else self._max_age)
+        compared = (application.get("status", {}).get("sync") or {}).get("comparedTo") or {}
+        new = level is Level.FORCE or compared.get("source") != spec.source(application)
+        found = await self.compare(application, revision, 0.0 if new else self._max_age)
         if found.error and level < Level.FORCE and self._within_grace(name):
             return None
         if not found.error:
@@ -118,7 +120,7 @@ class Reconciler:
         """Compare desired with live.
 
         :param revision: a commit, branch or tag to take the desired state from; the Application's own by default.
-        :param max_age: seconds since which the repository need not be asked again.
+        :param max_age: how old an answer of the repository may be, in seconds.
         :return: what was found; where the desired state cannot be had, the error and the live objects.
         """
         source = spec.source(application)

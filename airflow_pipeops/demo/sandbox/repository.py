@@ -59,7 +59,7 @@ class Repositories:
 
         Many Applications follow one repository, and it is asked once for all that want to know at the same time.
 
-        :param max_age: seconds since which the repository need not be asked again.
+        :param max_age: how old an answer may be, in seconds.
         :return: a full commit id.
         :raises RepositoryError: where the repository does not answer or has no such revision.
         """

@@ -110,8 +110,8 @@ class ModelGuardOperator(DeliveryOperator):
         self.mlflow_conn_id = mlflow_conn_id
         self.csv = Csv.of(csv)
         if self.deliverable is not None and self.environment is not None:
-            released = self.deliverable.released(self.environment)
-            self.inlets = [*self.inlets, *([] if released in self.inlets else [released])]
+            known = (self.deliverable.released(self.environment), self.deliverable.model)
+            self.inlets = [*self.inlets, *(asset for asset in known if asset not in self.inlets)]
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Find both models, look, decide, record."""
@@ -129,7 +129,6 @@ class ModelGuardOperator(DeliveryOperator):
                 decision = judge(Seen(0, unfit=unfit), self.policy)
             else:
                 decision, evidence = self._decided(release, before)
-                brought, origin = (_last(lived, one.sha256) for one in (release, before))
                 order = RollbackOrder(
                     self.model,
                     release.version,
@@ -138,9 +137,11 @@ class ModelGuardOperator(DeliveryOperator):
                     before.sha256,
                     decision.reason,
                     self.alias,
-                    revision=brought.revision if brought else "",
+                    revision=next(
+                        (one.revision for one in reversed(lived) if one.sha256 == release.sha256), ""
+                    ),
                     evidence=evidence,
-                    origin=origin.record if origin else "",
+                    origin=self._origin(context, before),
                 )
             self.log.info("%s: %s", decision.verdict, decision.reason)
             facts = {
@@ -169,12 +170,19 @@ class ModelGuardOperator(DeliveryOperator):
         if self.deliverable is None or self.environment is None:
             return []
         records = records_on(context, self.deliverable.released(self.environment))
-        told = ((one.body.get("revision"), one.id) for one in records)
+        revisions = [one.body.get("revision") for one in records]
         return [
-            Lived(self._digest_at(git, revision), revision, record)
-            for revision, record in told
+            Lived(self._digest_at(git, revision), revision)
+            for revision in revisions
             if isinstance(revision, str) and revision
         ]
+
+    def _origin(self, context: Context, before: ModelVersion) -> str:
+        """Return the id of the record by which the model before was registered; empty where there is none."""
+        from airflow_pipeops.delivery.events import records_on
+
+        known = records_on(context, self.deliverable.model) if self.deliverable is not None else []
+        return next((one.id for one in known if one.body.get("sha256") == before.sha256), "")
 
     def _before(
         self, lived: Sequence[Lived], registry: Registry, release: ModelVersion
@@ -233,8 +241,3 @@ class ModelGuardOperator(DeliveryOperator):
             loaded = artifact.load(before.artifact_uri, before.sha256, trusted=self.trusted)
             frame = rescored(frame, data, loaded.model, before.sha256, self.ask)
         return frame, digest
-
-
-def _last(lived: Sequence[Lived], sha256: str) -> Lived | None:
-    """Return the last release of a model."""
-    return next((one for one in reversed(lived) if one.sha256 == sha256), None)

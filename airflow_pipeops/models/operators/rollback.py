@@ -106,9 +106,20 @@ class ModelRollbackOperator(DeliveryOperator):
                 "previous": dict(begun.previous),
             }
             where = {"repository": git.display_url, "branch": git.branch}
-            # What the model before was made from is what runs now was made from.
+            # What runs again was made from what it was made from; not approved, though, by whoever approved it then.
             made = [order.origin] if order.origin else []
-            record = self.emit(context, "change", {**facts, **where, "reason": order.reason}, parents=made)
+            record = self.emit(
+                context,
+                "change",
+                {
+                    **facts,
+                    **where,
+                    "reverts": order.revision or None,
+                    "order": order.id,
+                    "reason": order.reason,
+                },
+                parents=made,
+            )
         return {
             **facts,
             "order": order.to_json(),

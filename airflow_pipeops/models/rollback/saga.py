@@ -49,7 +49,7 @@ class RollbackOrder(JsonForm):
     :param alias: that follows.
     :param revision: commit that brought the release, if it is known.
     :param evidence: digest of the rows by which it was decided.
-    :param origin: id of the record of the release that had brought the model before, if it is known.
+    :param origin: id of the record by which the model before was registered, if it is known.
     """
 
     model: str

@@ -51,7 +51,8 @@ def values_of(records: Iterable[Record], owner: str) -> list[tuple[Name, Point]]
 
         for field, kind in _FIELDS.items():
             add(kind, number(record.body.get(field)))
-        if record.kind == "release":
+        # What came back was committed long ago: it took no lead time.
+        if record.kind == "release" and not any(_undoes(one) for one in _above(record, known, 1)):
             commits = [moment(one.body.get("time")) for one in _above(record, known) if one.kind == "commit"]
             first = min((time for time in commits if time is not None), default=None)
             add("lead", None if first is None else at - first)
@@ -98,6 +99,10 @@ def _bad(what: str) -> InvalidInput:
         remedy='Give {"name", "kind", "values": [[ISO-8601 time with its zone, number], ...]}; '
         f"kind is one of {', '.join(SHAPES)}.",
     )
+
+
+def _undoes(record: Record) -> bool:
+    return record.kind == "rollback" or bool(record.body.get("reverts") or record.body.get("order"))
 
 
 def _above(record: Record, known: Mapping[str, Record], most: int = 20) -> list[Record]:

@@ -87,7 +87,7 @@ export function moment(at) {
 /** A mark on an axis of time: the date, and the hour where the marks are closer than days. */
 export function tick(time, step) {
   const text = new Date(time).toISOString();
-  return step < 3_600_000 ? text.slice(11, 16) : step < 86_400_000 ? `${text.slice(5, 10)} ${text.slice(11, 16)}` : text.slice(0, 10);
+  return step < 86_400_000 ? `${text.slice(5, 10)} ${text.slice(11, 16)}` : text.slice(0, 10);
 }
 
 /** A digest or a SHA in short; anything else as it is, though not endlessly. */
@@ -132,13 +132,16 @@ function gate(b) {
 
 const compared = (b) => ["Evaluation", b.reason || "", judged(b.promote, "good", "warn")];
 
+const guarded = (b) => [b.reason || "", { __proto__: null, worse: "bad", "no worse": "good" }[b.verdict] ?? "unknown"];
+
 /** Evaluations that compare no challenger, by what they are about. */
 const EVALUATIONS = {
   __proto__: null,
   performance: (b) => ["Performance", `${b.metric ?? "metric"} ${number(b.value)}${b.reference !== null && b.reference !== undefined ? `, agreed ${number(b.reference)}` : ""}`,
     b.verdict === "steady" ? "good" : b.worse ? "bad" : "unknown"],
-  cohorts: (b) => ["Labels", b.reason || "", "good"],
-  guard: (b) => ["Guard of the model", b.reason || "", { __proto__: null, worse: "bad", "no worse": "good" }[b.verdict] ?? "unknown"],
+  cohorts: (b) => ["Labels", b.reason || "", b.cohorts?.some((one) => one.state === "labels missing") ? "warn" : b.counts?.labelled ? "good" : "unknown"],
+  guard: (b) => ["Guard of the model", ...guarded(b)],
+  "prompt guard": (b) => ["Guard of the prompt", ...guarded(b)],
 };
 
 /** What a record is called, what it tells in one line, and of what level it is, by its kind: delivery/schemas.py has the bodies. */

@@ -14,7 +14,7 @@ const LANES = [
   ["Models", ["training", "model", "scores", "evaluation"]], ["Decisions", ["decision", "approval", "tuning"]], ["Incidents", ["incident", "anomaly", "remediation"]], ["Failed tasks", ["failure"]], ["Drift from Git", ["differences"]],
 ];
 const SPANS = [["day", "24 hours", 1], ["week", "7 days", 7], ["month", "30 days", 30], ["quarter", "90 days", 90], ["year", "1 year", 365], ["all", "All", 0]];
-const [MINUTE, DAY] = [60_000, 86_400_000];
+const [MINUTE, HOUR, DAY] = [60_000, 3_600_000, 86_400_000];
 const [LEFT, HIGH, STEP] = [132, 54, 15];
 
 export async function draw({ signal }) {
@@ -115,12 +115,16 @@ function pick(event, start, end, width) {
   if (share >= 0 && share <= 1) go(address({ moment: new Date(start + share * (end - start)).toISOString(), about: "" }));
 }
 
-const STEPS = [MINUTE, 2 * MINUTE, 5 * MINUTE, 15 * MINUTE, 30 * MINUTE, 3600e3, 3 * 3600e3, 6 * 3600e3, 12 * 3600e3, DAY, 2 * DAY, 7 * DAY, 14 * DAY, 30 * DAY, 91 * DAY, 182 * DAY, 365 * DAY];
+const STEPS = [MINUTE, 2 * MINUTE, 5 * MINUTE, 15 * MINUTE, 30 * MINUTE, HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY, 7 * DAY, 14 * DAY, 30 * DAY, 91 * DAY, 182 * DAY, 365 * DAY];
 
 function axis(start, end, most) {
   const step = STEPS.find((one) => (end - start) / one <= most) ?? 365 * DAY * Math.ceil((end - start) / (365 * DAY * most));
   const found = [];
-  for (let time = Math.ceil(start / step) * step; time <= end; time += step) found.push([time, tick(time, found.length ? step : Math.max(step, STEPS[5]))]);
+  for (let time = Math.ceil(start / step) * step; time <= end; time += step) {
+    const text = tick(time, step);
+    // Of marks that are less than an hour apart, the first of each day has its date.
+    found.push([time, step < HOUR && found.some(([, other]) => other.startsWith(text.slice(0, 5))) ? text.slice(6) : text]);
+  }
   return found;
 }
 

@@ -98,6 +98,27 @@ def test_a_revert_is_rework_and_says_that_what_it_reverts_failed(tmp_path: Path)
     assert one.unknown_commits == 0  # a revert brings none
 
 
+@pytest.mark.parametrize(("reverts", "failed"), [("r2", ["r2"]), (None, [])], ids=["a release", "by hand"])
+def test_a_model_that_came_back_did_not_fail(tmp_path: Path, reverts: str | None, failed: list[str]) -> None:
+    """What was taken back is the commit that the order names; one that came around the pipeline was no deployment."""
+    of = {"environment": "production"}
+    bad = [release("r2", 20)] if reverts else []
+    change = record("change", {"commit": "r3", "reverts": reverts, "order": "o"}, minutes=30, **of)
+    back = release("r3", 31, change)
+    undone = record(
+        "rollback",
+        {"how": "revert", "revision": "r3", "reverts": reverts, "order": "o"},
+        back,
+        minutes=32,
+        **of,
+    )
+    told = ledger(tmp_path, release("r1", 10), *bad, change, back, undone)
+    made, _ = deployments(told, "delay-api", "production", START)
+    named = {one.id: one.body["revision"] for one in (*bad, back)}
+    assert [named.get(one.record, "r1") for one in made if one.failed] == failed
+    assert made[-1].rework is bool(reverts)
+
+
 @pytest.mark.parametrize("by", ["an incident", "a rollback", "an incident that names nothing"])
 def test_what_says_that_a_deployment_failed(tmp_path: Path, by: str) -> None:
     good, bad = release("r1", 2), release("r2", 12)

@@ -59,7 +59,8 @@ def lived(*digests: str) -> list[Lived]:
         (["a"], "by hand", [], "a"),
         (["a", "b"], "by hand", ["b"], "a"),
         ([], "by hand", [], None),
-        (["a", "b", "c"], "b", [], "a"),
+        (["a", "b", "c"], "b", [], "c"),
+        (["z", "a", "b"], "a", [], "b"),
         ([], "a", [], None),
     ],
 )

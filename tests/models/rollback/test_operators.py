@@ -74,7 +74,7 @@ def live(year, connections, context, tmp_path) -> SimpleNamespace:
     git("init", "--quiet", "--initial-branch=main", str(remote.work))
     git("remote", "add", "origin", str(remote.path), cwd=remote.work)
     connections("pipeops_gitops_repo", "git_repository", str(remote.path))
-    registry, events = Registry(f"sqlite:///{tmp_path}/mlflow.db"), []
+    registry, events, models = Registry(f"sqlite:///{tmp_path}/mlflow.db"), [], []
     for number, stored in (("1", year.summer), ("2", year.autumn)):
         registry.register(MODEL.name, stored.uri, stored.sha256)
         remote.put(FILE, f'uri: {stored.uri}\nsha256: "{stored.sha256}"\nversion: "{number}"\n')
@@ -82,8 +82,10 @@ def live(year, connections, context, tmp_path) -> SimpleNamespace:
         record = Record("release", MODEL.name, {"app": "m", "revision": commit}, environment="production")
         at = datetime(2013, int(number), 1, tzinfo=timezone.utc)
         events.append(SimpleNamespace(extra=record.to_extra(), timestamp=at))
+        model = Record("model", MODEL.name, {"name": MODEL.name, "version": number, "sha256": stored.sha256})
+        models.append(SimpleNamespace(extra=model.to_extra(), timestamp=at))
     registry.set_alias(MODEL.name, "champion", "2")
-    context["inlet_events"] = {MODEL.released("production"): events}
+    context["inlet_events"] = {MODEL.released("production"): events, MODEL.model: models}
     return SimpleNamespace(remote=remote, registry=registry, context=context, year=year)
 
 
@@ -139,7 +141,7 @@ def test_what_is_worse_beyond_doubt_goes_back_on_both_sides(live):
     begun = back(live, guard)
     assert (begun["version"], begun["sha256"]) == ("1", live.year.summer.sha256)
     assert begun["fit"]["verdict"] == "fits"
-    first = Record.from_extra(live.context["inlet_events"][MODEL.released("production")][0].extra)
+    first = Record.from_extra(live.context["inlet_events"][MODEL.model][0].extra)
     change = Record.from_extra(emitted(live, MODEL.changed("production")))
     assert change.parents == (first.id,), "what runs again was made from what it was made from"
     assert back(live, guard)["commit"] == begun["commit"] == live.remote.tip()
