@@ -15,7 +15,8 @@ from pathlib import Path
 from types import ModuleType
 
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["airflow.sdk"])
+# A fork runs the main module of whoever asks for it once more, which is pytest.
+_FORKS.set_forkserver_preload(["airflow.sdk", "pytest"])
 
 
 def run_text(text: str, folder: Path) -> str | None:
