@@ -18,6 +18,12 @@ DAG = "model_guard"
 #: before has seen that one: all that happens here is what those flights did.
 LEARNED, JUDGED = (8, 9), 11
 LABELS = "november.parquet"
+_ENV = "spec.template.spec.containers[name=server].env"
+_FIELDS = {
+    f"{_ENV}[name=MODEL_URI].value": "artifact_uri",
+    f"{_ENV}[name=MODEL_SHA256].value": "sha256",
+    f"{_ENV}[name=MODEL_VERSION].value": "version",
+}
 
 
 class LateLabels:
@@ -42,9 +48,7 @@ class LateLabels:
         known = self.teller.runs(DAG)
         self.flights_land(before["sha256"], stored)
         run = self.teller.new_run(DAG, known)
-        came = [
-            (event["extra"].get("payload") or {}).get("name") for event in self.teller.api.upstream(DAG, run)
-        ]
+        came = self.teller.batches(DAG, run)
         self.claims.equal("labels alone started the guard", came, [LABELS])
         self.teller.follow(DAG, run, "guard", until=lambda states: states.get("approve") == "awaiting_input")
         guard = self.teller.api.xcom(DAG, run, "guard") or {}
@@ -68,6 +72,7 @@ class LateLabels:
         from airflow_pipeops.demo import flights
         from airflow_pipeops.git.repository import GitRepository
         from airflow_pipeops.models import artifact
+        from airflow_pipeops.models.desired import ModelInGit
 
         stack = self.teller.stack
         data = pd.concat([self._month(number) for number in LEARNED], ignore_index=True)
@@ -80,24 +85,21 @@ class LateLabels:
         )
         stored = artifact.save(flights.train(data), manifest, stack.home / "artifacts")
         registry = stack.registry()
-        version = registry.register(NAME, stored.uri, stored.sha256).version
-        registry.set_alias(NAME, "champion", version)
-        env = "spec.template.spec.containers[name=server].env"
-        values = {
-            f"{env}[name=MODEL_URI].value": stored.uri,
-            f"{env}[name=MODEL_SHA256].value": stored.sha256,
-            f"{env}[name=MODEL_VERSION].value": version,
-        }
+        version = registry.register(NAME, stored.uri, stored.sha256)
+        registry.set_alias(NAME, "champion", version.version)
+        desired = ModelInGit(f"apps/{NAME}/overlays/production/model.yaml", _FIELDS)
         git = GitRepository(stack.seeds.deploy_repository.as_uri(), cache_dir=stack.home / "cache")
-        file = f"apps/{NAME}/overlays/production/model.yaml"
-        git.commit_edit(file, values, "The model of August and September is fresher", key="by hand")
-        self.teller.say(f"    somebody: version {version}, of August and September, is committed by hand")
+        why = "The model of August and September is fresher"
+        git.commit_edit(desired.file, desired.values(version), why, key="by hand")
+        self.teller.say(
+            f"    somebody: version {version.version}, of August and September, is committed by hand"
+        )
 
         def look() -> bool | None:
             return self.live()["sha256"] == stored.sha256 or None
 
         self.teller.wait("production serves what was released by hand", look)
-        return stored, version
+        return stored, version.version
 
     def flights_land(self, before: str, stored: Stored) -> None:
         """Keep what both models say of November's flights; a day after each, its label is known."""

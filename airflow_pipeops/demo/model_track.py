@@ -76,9 +76,9 @@ class ModelTrack:
 
         def look() -> str | None:
             for candidate in reversed(self.teller.api.runs("drift_to_retrain")):
-                events = self.teller.api.upstream("drift_to_retrain", candidate["dag_run_id"])
-                if name in {(event["extra"].get("payload") or {}).get("name") for event in events}:
-                    return str(candidate["dag_run_id"])
+                run = str(candidate["dag_run_id"])
+                if name in self.teller.batches("drift_to_retrain", run):
+                    return run
             return None
 
         return str(self.teller.wait(f"{name} starts drift_to_retrain by itself", look))

@@ -112,6 +112,10 @@ class Teller:
 
         return str(self.wait(f"a run of {dag} starts by itself", look))
 
+    def batches(self, dag: str, run: str) -> list[str | None]:
+        """Return the names of the batches that started a run; ``None`` for what was none."""
+        return [(event["extra"].get("payload") or {}).get("name") for event in self.api.upstream(dag, run)]
+
     def follow(
         self, dag: str, run: str, label: str, *, until: Callable[[dict[str, str]], bool] | None = None
     ) -> str:

@@ -103,11 +103,8 @@ class Repositories:
 
     def _resolve(self, url: str, revision: str, since: float) -> str:
         mirror = self._mirror(url)
-        if _SHA.fullmatch(revision):
-            if (url, revision) not in self._commits and self._has(mirror, revision):
-                self._commits[url, revision] = revision
-            if (url, revision) in self._commits:
-                return revision
+        if _SHA.fullmatch(revision) and ((url, revision) in self._commits or self._has(mirror, revision)):
+            return self._commits.setdefault((url, revision), revision)
         commit = self._advertised(mirror, url, since).get(revision)
         if commit is not None and (url, commit) in self._commits:
             return self._commits[url, commit]
