@@ -31,6 +31,7 @@ from airflow_pipeops.models.labels.cohorts import Ask
 from airflow_pipeops.models.labels.joining import Columns
 from airflow_pipeops.models.paired.decision import Policy
 from airflow_pipeops.models.rollback.guard import GuardPolicy
+from airflow_pipeops.models.rollback.saga import RollbackOrder
 from airflow_pipeops.operations.anomalies.policy import AnomalyPolicy
 from airflow_pipeops.operations.remediation.policy import Freeze, Limits, RemediationPolicy, Rule
 from airflow_pipeops.operations.tuning.knob import Knob
@@ -38,6 +39,14 @@ from airflow_pipeops.serving.batch.contract import ScoreContract
 
 KNOB = {"name": "k", "value": 1.0, "low": 0.0, "high": 2.0, "target": 0.5, "slope": 1.0, "max_step": 0.5}
 FREEZE = {"start": "2026-01-01T00:00:00Z", "end": "2026-01-02T00:00:00Z", "reason": "r"}
+ORDER = {
+    "model": "m",
+    "release": "2",
+    "release_sha256": "a",
+    "before": "1",
+    "before_sha256": "b",
+    "reason": "r",
+}
 #: Each kind of settings, and what it needs.
 SETTINGS: list[tuple[type[Any], dict[str, Any]]] = [
     (RetrainPolicy, {}),
@@ -53,6 +62,7 @@ SETTINGS: list[tuple[type[Any], dict[str, Any]]] = [
     (Columns, {}),
     (Policy, {}),
     (GuardPolicy, {"metric": "auc"}),
+    (RollbackOrder, ORDER),
     (AnomalyPolicy, {}),
     (Rule, {"name": "r", "finding": "failed_run", "action": "clear_failed"}),
     (Limits, {}),

@@ -107,7 +107,6 @@ class ModelRollbackOperator(DeliveryOperator):
             }
             where = {"repository": git.display_url, "branch": git.branch}
             # What runs again was made from what it was made from; not approved, though, by whoever approved it then.
-            made = [order.origin] if order.origin else []
             record = self.emit(
                 context,
                 "change",
@@ -118,7 +117,7 @@ class ModelRollbackOperator(DeliveryOperator):
                     "order": order.id,
                     "reason": order.reason,
                 },
-                parents=made,
+                parents=[order.origin],
             )
         return {
             **facts,

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.serialisation import JsonForm
+from airflow_pipeops.base.typed import demand_types
 from airflow_pipeops.delivery.records import canonical
 from airflow_pipeops.exceptions import InvalidInput, NotJudged, ReleaseFailed
 from airflow_pipeops.models.desired import ModelInGit
@@ -67,6 +68,7 @@ class RollbackOrder(JsonForm):
         for name in ("model", "release", "release_sha256", "before", "before_sha256", "reason", "alias"):
             if not getattr(self, name):
                 raise InvalidInput(f"the order has no {name}", field=name, remedy="Give it.")
+        demand_types(self)
         if self.release_sha256 == self.before_sha256:
             raise InvalidInput(
                 "the model before is the release itself",

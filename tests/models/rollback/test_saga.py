@@ -82,7 +82,12 @@ def test_a_version_that_is_not_there_or_another_changes_nothing(sides: Sides):
 
 @pytest.mark.parametrize(
     ("fields", "field"),
-    [({"reason": ""}, "reason"), ({"before_sha256": BAD}, "before"), ({"release": ""}, "release")],
+    [
+        ({"reason": ""}, "reason"),
+        ({"before_sha256": BAD}, "before"),
+        ({"release": ""}, "release"),
+        ({"origin": 5}, "origin"),
+    ],
 )
 def test_a_bad_order_names_its_field(fields, field):
     good = {
