@@ -19,13 +19,13 @@ from __future__ import annotations
 import os
 from datetime import timedelta
 
-from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Param, task
 
 from airflow_pipeops.argocd.sensors import ArgoCDAppSensor
 from airflow_pipeops.base.setup import MissingConnectionTrigger
 from airflow_pipeops.delivery.approvals import RecordedApprovalOperator
 from airflow_pipeops.delivery.deliverable import Deliverable
+from airflow_pipeops.delivery.operators import RecordOperator
 from airflow_pipeops.git.operators import GitOpsCommitOperator
 from airflow_pipeops.models.operators import (
     BuildFeaturesOperator,
@@ -194,20 +194,36 @@ with DAG(
         sha256=register.output["sha256"],
         data=train.output["holdout_uri"],
     )
+    question = f"Release {model.name} version {{{{ ti.xcom_pull('register')['version'] }}}} to production?"
     approve = RecordedApprovalOperator(
         task_id="approve",
-        subject=f"Release {model.name} version {{{{ ti.xcom_pull('register')['version'] }}}} to production?",
+        subject=question,
         body="{{ ti.xcom_pull('evaluate')['reason'] }}",
         fail_on_reject=True,
         deliverable=model,
         environment="production",
         parents=[staging.output["record_id"]],
     )
-    approve_by_policy = EmptyOperator(task_id="approve_by_policy")
+    approve_by_policy = RecordOperator(
+        task_id="approve_by_policy",
+        kind="approval",
+        body={
+            "subject": question,
+            "body": "{{ ti.xcom_pull('evaluate')['reason'] }}",
+            "answer": "Approve",
+            "approved": True,
+            "approved_by": "policy",
+            "policy": "a gain of at least {{ params.policy_gain }}, or no model before it",
+        },
+        deliverable=model,
+        environment="production",
+        parents=[staging.output["record_id"]],
+    )
+    agreed = (approve.output["record_id"], approve_by_policy.output["record_id"])
     to_production = promote(
         "production",
         register,
-        parents=[staging.output["record_id"], approve.output["record_id"]],
+        parents=[staging.output["record_id"], *agreed],
         trigger_rule="none_failed_min_one_success",
     )
     production = live("production", to_production)

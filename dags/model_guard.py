@@ -16,13 +16,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Param, task
 
 from airflow_pipeops.argocd.sensors import ArgoCDAppSensor
 from airflow_pipeops.base.setup import MissingConnectionTrigger
 from airflow_pipeops.delivery.approvals import RecordedApprovalOperator
 from airflow_pipeops.delivery.deliverable import Deliverable
+from airflow_pipeops.delivery.operators import RecordOperator
 from airflow_pipeops.models.desired import ModelInGit
 from airflow_pipeops.models.operators import (
     FinishModelRollbackOperator,
@@ -132,21 +132,39 @@ with DAG(
         parents=[join.output["record_id"]],
         **delivered,
     )
+    question = f"Take the release of {model.name} back?"
     approve = RecordedApprovalOperator(
         task_id="approve",
-        subject=f"Take the release of {model.name} back?",
+        subject=question,
         body="{{ ti.xcom_pull('guard')['reason'] }}",
         fail_on_reject=True,
         parents=[guard.output["record_id"]],
         **delivered,
     )
-    approve_by_form = EmptyOperator(task_id="approve_by_form")
+    approve_by_form = RecordOperator(
+        task_id="approve_by_form",
+        kind="approval",
+        body={
+            "subject": question,
+            "body": "{{ ti.xcom_pull('guard')['reason'] }}",
+            "answer": "Approve",
+            "approved": True,
+            "approved_by": "policy",
+            "policy": "the form says: act, where a release is worse beyond doubt",
+        },
+        parents=[guard.output["record_id"]],
+        **delivered,
+    )
     roll_back = ModelRollbackOperator(
         task_id="roll_back",
         order=guard.output["order"],
         desired=desired,
         data=found["data"],
-        parents=[guard.output["record_id"], approve.output["record_id"]],
+        parents=[
+            guard.output["record_id"],
+            approve.output["record_id"],
+            approve_by_form.output["record_id"],
+        ],
         trigger_rule="none_failed_min_one_success",
         **delivered,
     )

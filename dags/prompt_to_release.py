@@ -23,6 +23,7 @@ from airflow_pipeops.argocd.sensors import ArgoCDAppSensor
 from airflow_pipeops.base.setup import MissingConnectionTrigger
 from airflow_pipeops.delivery.approvals import RecordedApprovalOperator
 from airflow_pipeops.delivery.deliverable import Deliverable
+from airflow_pipeops.delivery.operators import RecordOperator
 from airflow_pipeops.git.operators import GitOpsCommitOperator, ResolveCommitOperator
 from airflow_pipeops.git.triggers import GitPushTrigger
 from airflow_pipeops.llm.evaluation.operators import EvaluateOperator
@@ -189,20 +190,35 @@ with DAG(
         """Ask a person, unless the form says that the gate is enough."""
         return "approve_by_policy" if context["params"]["approval"] == "policy" else "approve"
 
+    question = "Release the prompt {{ ti.xcom_pull('read')['sha256'][:12] }} to production?"
     approve = RecordedApprovalOperator(
         task_id="approve",
-        subject="Release the prompt {{ ti.xcom_pull('read')['sha256'][:12] }} to production?",
+        subject=question,
         body="{{ ti.xcom_pull('evaluate')['reason'] }}",
         fail_on_reject=True,
         deliverable=notice,
         environment="production",
         parents=[staging.output["record_id"]],
     )
-    approve_by_policy = EmptyOperator(task_id="approve_by_policy")
+    approve_by_policy = RecordOperator(
+        task_id="approve_by_policy",
+        kind="approval",
+        body={
+            "subject": question,
+            "answer": "Approve",
+            "approved": True,
+            "approved_by": "policy",
+            "policy": "the gate is enough, as the form says",
+        },
+        deliverable=notice,
+        environment="production",
+        parents=[staging.output["record_id"]],
+    )
+    agreed = (approve.output["record_id"], approve_by_policy.output["record_id"])
     to_production = promote(
         "production",
         read,
-        parents=[staging.output["record_id"], approve.output["record_id"]],
+        parents=[staging.output["record_id"], *agreed],
         trigger_rule="none_failed_min_one_success",
     )
     production = live("production", to_production)

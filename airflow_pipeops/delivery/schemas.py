@@ -195,13 +195,14 @@ BODIES: Mapping[str, Body] = {
         },
     ),
     "approval": Body(
-        "A person was asked, and has answered.",
+        "A person was asked, and has answered; or a policy has approved in a person's place.",
         {
             "subject": "string!: what was asked",
             "body": "string: what was shown",
             "answer": "string: that was chosen",
             "approved": "boolean!: whether it is a yes",
-            "approved_by": "string!: who answered; empty where a default was taken",
+            "approved_by": "string!: who answered; `policy` where a policy has; empty where a default was taken",
+            "policy": "string: the rule by which a policy has approved",
             "user": "string: their id in Airflow",
             "answered_at": "string: when",
             "timed_out": "boolean: whether nobody has answered in time",

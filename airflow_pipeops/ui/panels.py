@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from airflow.api_fastapi.common.db.common import SessionDep
 from fastapi import APIRouter, HTTPException, Query, Response
 
+from airflow_pipeops.delivery import passport as passports
 from airflow_pipeops.delivery.queries import (
     attention,
     gathering,
@@ -17,9 +18,8 @@ from airflow_pipeops.delivery.queries import (
     recorded,
     references,
     timeline,
-    tracing,
 )
-from airflow_pipeops.delivery.queries.facts import Fact, moment
+from airflow_pipeops.delivery.queries.facts import moment
 from airflow_pipeops.delivery.questions import waiting
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.operations.changes import gathering as changes
@@ -200,18 +200,16 @@ def _passport(asked: Asked, ref: str, note: str) -> dict[str, Any]:
     connection, allowed = asked.connection, asked.allowed
     wanted = references.reference(ref)
     start = references.resolve(connection, wanted, allowed=allowed)
-    walk = tracing.up(connection, start.id, allowed=allowed)
-    cell = None
-    if start.kind == "release" and start.environment:
-        found = live.live(connection, start.deliverable, start.environment, at=start.at, allowed=allowed)
-        cell = found if found and found.release == start.id else None
+    found = passports.passport(connection, start, allowed=allowed)
+    facts = [step.fact for step in found.walk.steps if step.fact is not None]
     return {
         "asked": ref,
-        "walk": walk.to_json(),
-        "cell": cell.to_json() if cell else None,
-        "since": live.since(connection, cell) if cell else "",
-        "previous": _previous(asked, start),
-        **contents(connection, [step.fact for step in walk.steps if step.fact is not None]),
+        "walk": found.walk.to_json(),
+        "cell": found.cell.to_json() if found.cell else None,
+        "since": found.since,
+        "previous": found.before.release if found.before else "",
+        "answers": [answer.to_json() for answer in found.answers],
+        **contents(connection, facts),
         "proof": proof(start.seq, note),
     }
 
@@ -224,22 +222,6 @@ def _why(asked: Asked, ref: str) -> dict[str, Any]:
     ) as error:  # it is a record of what did not go wrong, which is no error of whoever looks at it
         return {"explanation": None, "reason": str(error)}
     return {"explanation": found.to_json(), "reason": ""}
-
-
-def _previous(asked: Asked, start: Fact) -> str:
-    """Return the id of the release before this one."""
-    if start.kind != "release":
-        return ""
-    page = history.history(
-        asked.connection,
-        deliverable=start.deliverable,
-        environment=start.environment,
-        kinds=["release"],
-        end=start.at,
-        allowed=asked.allowed,
-        limit=1,
-    )
-    return page.items[0].id if page.items else ""
 
 
 def _data(asked: Asked, deliverable: str, limit: int) -> dict[str, Any]:

@@ -12,15 +12,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from types import SimpleNamespace
 
 import httpx
 import pytest
 
+from airflow_pipeops.base.tables import read
 from airflow_pipeops.demo.airflow_api import AirflowApi
 from airflow_pipeops.demo.preflight import Ports
+from airflow_pipeops.models.registry import Registry
 from tests.browser import chromium, log_in, visit
+from tests.git.conftest import git
 from tests.servers import free_ports
 from tests.surroundings import outside
 
@@ -188,26 +192,51 @@ def test_the_delivery_page_answers_for_the_service_and_the_model(demo, page) -> 
         cell.locator("a.version").click()
         inner.get_by_text(re.compile(r"^(\d+) of \1 records hash to their ids")).wait_for()
         assert inner.get_by_text("no gap", exact=True).count() == 1
+        asked = zip(
+            *(inner.locator(f".answers > {tag}").all_inner_texts() for tag in ("dt", "dd")), strict=True
+        )
+        said = {question.strip(): answer.strip() for question, answer in asked}
         shot(page, "delivery-passport" if kind == "Model" else f"delivery-{name}")
         inner.locator(".node").filter(has_text=re.compile(f"{kind} ")).last.click()
         inner.get_by_text("The whole record").click()
+        it_is_said_as_it_is(demo, name, said)
         body = json.loads(inner.locator(".side pre").inner_text())["body"]
         if kind == "Model":
             url = f"http://127.0.0.1:{ports['flight-delay-production']}/v2/models/flight-delay"
             live = httpx.get(url, timeout=30).json()
             served = (live["versions"][0], live["parameters"]["sha256"])
             assert (str(body["version"]), body["sha256"]) == served
+            champion = Registry(f"sqlite:///{demo.home / 'mlflow.db'}").by_alias(name, "champion")
+            assert champion is not None
+            assert (str(champion.version), champion.sha256) == served
         else:
-            desired = demo.home / "git" / "deploy.git"
-            path = "main:apps/delay-api/overlays/production/kustomization.yaml"
-            text = subprocess.run(
-                ["git", "show", path], cwd=desired, check=True, capture_output=True, text=True
-            ).stdout
-            assert body["digest"] in text
+            assert body["digest"] in git(
+                "show", f"main:{DESIRED[name]}", cwd=demo.home / "git" / "deploy.git"
+            )
     for panel in ("Now", "Timeline", "Data", "Figures"):
         inner.get_by_role("link", name=panel, exact=True).click()
         inner.locator("main:not([aria-busy])").wait_for()
         shot(page, f"delivery-{panel.lower()}")
+
+
+DESIRED = {
+    "delay-api": "apps/delay-api/overlays/production/kustomization.yaml",
+    "flight-delay": "apps/flight-delay/overlays/production/model.yaml",
+}
+
+
+def it_is_said_as_it_is(demo: SimpleNamespace, name: str, said: dict[str, str]) -> None:
+    """Hold what the page says of production against Git, the files of data, and who has answered."""
+    command = ("log", "-1", "--format=%H %ct", "main", "--", DESIRED[name])
+    commit, at = git(*command, cwd=demo.home / "git" / "deploy.git").split()
+    assert said["Deployed by which commit?"].split()[0] == commit[:12]
+    since = datetime.strptime(said["Since when?"], "%Y-%m-%d %H:%M:%S UTC").replace(tzinfo=timezone.utc)
+    assert int(at) <= since.timestamp() <= time.time()
+    assert said["Approved by whom?"] == "admin"
+    if name == "flight-delay":
+        names, digest = re.fullmatch(r"(\S+), \d+ rows, digest (\w+)", said["Made from which data?"]).groups()
+        files = [(demo.home / "data" / one).as_uri() for one in names.split("+")]
+        assert read(files).digest.startswith(digest)
 
 
 def test_ctrl_c_stops_every_process(demo) -> None:

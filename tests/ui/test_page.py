@@ -190,6 +190,18 @@ def test_the_passport_is_drawn_and_verified(browser: Any, told: Server) -> None:
         assert nodes.count() == page.locator(".seal").count()
         assert page.get_by_text("no gap", exact=True).is_visible()
         shot(page, "delivery-passport")
+        # What a person asks first is answered in words, and each answer leads to the record that says so.
+        answers = page.locator(".answers")
+        for question in (
+            "Since when?",
+            "Made from which data?",
+            "Deployed by which commit?",
+            "Approved by whom?",
+        ):
+            assert question in answers.inner_text()
+        assert "412008 rows" in answers.inner_text()
+        answers.locator("dd button").filter(has_text="412008 rows").click()
+        assert "Data" in page.locator(".side h3").inner_text()
         # A record is chosen, and by keys the next one.
         nodes.filter(has_text="Release").first.focus()
         page.keyboard.press("ArrowLeft")

@@ -160,7 +160,7 @@ const KINDS = {
   drift: (b) => ["Drift", `${b.verdict ?? judged(b.drifted, "drift", "no drift", "cannot tell")}${share(b.share)}${b.batch ? ` \u00b7 ${short(b.batch, 30)}` : ""}`, judged(b.drifted, "warn", "good")],
   differences: (b) => ["Against Git", b.verdict === "clean" ? "as it should be" : b.reason || b.verdict || "", level(b.verdict)],
   decision: (b) => [`Decision: ${b.action ?? "unknown"}`, joined(b.reasons), level(b.action)],
-  approval: (b) => ["Approval", [b.subject && `${short(b.subject)}:`, b.answer, b.approved_by ? `by ${joined(b.approved_by)}` : b.timed_out && "since nobody answered in time"].filter(Boolean).join(" "), judged(b.approved, "good", "bad")],
+  approval: (b) => ["Approval", [b.subject && `${short(b.subject)}:`, b.answer, b.approved_by ? `by ${joined(b.approved_by)}${b.policy ? ` (${b.policy})` : ""}` : b.timed_out && "since nobody answered in time"].filter(Boolean).join(" "), judged(b.approved, "good", "bad")],
   change: (b) => [`Change ${short(b.commit)}`, b.reverts ? `reverts ${short(b.reverts)}: ${b.reason ?? ""}` : b.file || b.app || b.release || "", "good"],
   release: (b) => [`Release ${short(b.revision)}`, b.reason || b.app || "", level(b.health)],
   rollback: (b) => [b.reverts ? `Rollback of ${short(b.reverts)}` : "Rollback", [b.app, b.how, b.reason].filter(Boolean).join(" \u00b7 "), "warn"],

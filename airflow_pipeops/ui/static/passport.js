@@ -35,7 +35,7 @@ export async function draw({ signal }) {
   show();
   requestAnimationFrame(() => { const box = place.querySelector(".graphs"); if (box) box.scrollLeft = box.scrollWidth; });
   check(found, verdicts).then((said) => { if (!signal.aborted) { fill(seal, said); show(); } });
-  return [form(ref), heading(found), seal,
+  return [form(ref), heading(found), seal, answers(found, choose),
     h("div", { class: "card flush drawn" }, place), side,
     difference(found, signal), outline(found)];
 }
@@ -74,6 +74,16 @@ function heading(found) {
       start.fact?.deliverable ? h("a", { class: "button", "data-go": "", href: elsewhere("timeline", { deliverable: start.fact.deliverable, moment: start.fact.at }) }, "Timeline") : null,
       h("button", { onclick: () => save(found) }, "Download"),
       h("button", { onclick: () => window.print() }, "Print")));
+}
+
+/** What a person asks first, in words, each leading to the record that says so. */
+function answers(found, choose) {
+  const drawn = new Set(found.walk.steps.map((step) => step.id));
+  return h("dl", { class: "card facts answers" }, found.answers.map((one) => {
+    const id = one.records.find((record) => drawn.has(record));
+    const said = one.answer === "unknown" ? tag("unknown", "unknown") : one.answer;
+    return row(one.question, id ? h("button", { class: "link", onclick: () => choose(id) }, said) : said);
+  }));
 }
 
 function save(found) {
