@@ -1,4 +1,4 @@
-"""The registry on MLflow's real SQLite store, also from several processes at once."""
+"""The registry on MLflow's real stores, SQLite and PostgreSQL, also from several processes at once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from airflow_pipeops.exceptions import InvalidInput, ModelRejected, NotFound, Sy
 from airflow_pipeops.models.hook import MLflowHook
 from airflow_pipeops.models.registry import Registry, Run
 from tests.models.mlflow_server import registry_server
+from tests.servers import Postgres, postgres
 
 ROOT = Path(__file__).parents[2]
 ONE, TWO = "1" * 64, "2" * 64
@@ -34,9 +37,41 @@ def registry(database, tmp_path) -> Registry:
     return Registry(f"sqlite:///{tmp_path}/mlflow.db")
 
 
-@pytest.fixture(params=["store", "server"])
-def either(request, registry) -> Iterator[Registry]:
-    """The store itself, and the same behind HTTP."""
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgres]:
+    """A PostgreSQL with a migrated, empty store, from which others are copied."""
+    with postgres() as server:
+        _create(server, "migrated")
+        _on(server, "migrated").ping()
+        yield server
+
+
+def _on(server: Postgres, database: str) -> Registry:
+    return Registry(f"postgresql://tester@/{database}?host={server.folder}/socket")
+
+
+def _create(server: Postgres, name: str, *, like: str = "template1") -> None:
+    connection = server.connect()
+    connection.autocommit = True
+    with closing(connection), connection.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (like,))
+        cursor.execute(f"CREATE DATABASE {name} TEMPLATE {like}")
+
+
+@pytest.fixture
+def on_postgresql(server) -> Registry:
+    name = f"copy_{uuid.uuid4().hex}"
+    _create(server, name, like="migrated")
+    return _on(server, name)
+
+
+@pytest.fixture(params=["store", "server", "postgresql"])
+def either(request) -> Iterator[Registry]:
+    """The store itself, the same behind HTTP, and one on PostgreSQL."""
+    if request.param == "postgresql":
+        yield request.getfixturevalue("on_postgresql")
+        return
+    registry = request.getfixturevalue("registry")
     if request.param == "store":
         yield registry
         return
@@ -55,7 +90,7 @@ def test_an_artifact_is_registered_once(either):
     assert either.register("other", "file:///a/1", ONE).version == "1"
 
 
-def test_a_training_is_logged_once_with_its_parameters_metrics_and_curves(either, registry):
+def test_a_training_is_logged_once_with_its_parameters_metrics_and_curves(either, request):
     run = Run(
         {"C": 0.5, "trainer": "m:train", "nothing": None},
         {"auc": 0.7},
@@ -64,7 +99,9 @@ def test_a_training_is_logged_once_with_its_parameters_metrics_and_curves(either
     )
     first = either.register("m", "file:///a/1", ONE, training_uri="file:///t.json", run=run)
     assert either.log("m", run) == either.log("m", run), "once more, as after a crash"
-    client = registry._client()
+    behind_http = either.tracking_uri.startswith("http")
+    kept = request.getfixturevalue("registry") if behind_http else either
+    client = kept._client()
     experiment = client.get_experiment_by_name("m").experiment_id
     (found,) = client.search_runs([experiment])
     assert client.get_model_version("m", first.version).run_id == found.info.run_id
@@ -110,7 +147,9 @@ def test_aliases(either):
 
 
 @pytest.mark.timeout(180)
-def test_several_processes_registering_the_same_leave_one_version(registry, tmp_path):
+@pytest.mark.parametrize("store", ["registry", "on_postgresql"])
+def test_several_processes_registering_the_same_leave_one_version(request, store):
+    registry = request.getfixturevalue(store)
     code = (
         "import sys; from airflow_pipeops.models.registry import Registry; r = Registry(sys.argv[1]); r.ping();"
         "print('ready', flush=True); sys.stdin.readline();"
@@ -167,8 +206,9 @@ def test_a_server_is_told_who_asks(registry, username, password, sent):
 
 
 def test_mlflows_own_client_and_ours_say_the_same_of_a_server(registry):
-    """So the server here speaks as MLflow's does, as far as MLflow's client can tell."""
     from mlflow import MlflowClient
+
+    """So the server here speaks as MLflow's does, as far as MLflow's client can tell."""
 
     registry.register("m", "file:///a/1", ONE, metrics={"auc": 0.7})
     registry.set_alias("m", "champion", "1")
