@@ -225,6 +225,18 @@ def test_at_least_once_marks_each_output_so_that_a_copy_is_told(stream, models):
     check_outputs(stream, 400, {"r1": {0: 0, 1: 0}}, most_copies=2)
 
 
+def test_a_member_that_is_faster_than_the_broker_waits_for_room(stream, models):
+    """Its producer keeps twenty records at most, of batches of five hundred: what does not fit is neither lost nor an error."""
+    narrow = stream.folder / "narrow.json"
+    narrow.write_text(json.dumps({**stream.kafka.config, "queue.buffering.max.messages": 20}))
+    stream.release(Release("r1", models[0], {0: 0, 1: 0}))
+    stream.produce(count=300)
+    member = stream.member(KAFKA_CONFIG=str(narrow))
+    stream.passed(300)
+    check_outputs(stream, 300, {"r1": {0: 0, 1: 0}})
+    assert member.terminate() == 0
+
+
 def test_a_member_whose_name_another_takes_ends_and_may_begin_anew(stream, models):
     stream.release(Release("r1", models[0], {0: 0, 1: 0}))
     stream.produce(count=20)
