@@ -127,6 +127,8 @@ with DAG(
         model=model.name,
         labelled=join.output,
         desired=desired,
+        # Replayed flights, as those of the demo, have another clock than Git: from when on do they count?
+        since="{{ var.value.get('model_guard_since', 'release') }}",
         before="{{ params.before or '' }}",
         policy=GuardPolicy(metric="roc_auc", mode="act"),
         parents=[join.output["record_id"]],

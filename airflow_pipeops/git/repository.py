@@ -193,17 +193,19 @@ class GitRepository:
         return Commit(full, author, subject, time, tuple(parents.split()))
 
     @_healing
-    def last_change(self, path: str, revision: str, *, of_lines: str = "") -> str:
+    def last_change(self, path: str, revision: str, *, of_lines: str = "", merged: bool = False) -> str:
         """Find the newest commit that changed files under a path.
 
         :param path: of a file or folder.
         :param revision: where to begin.
         :param of_lines: a regular expression of lines, one of which it must have added, changed or removed.
+        :param merged: of what was changed on another branch, find the merge that brought it here.
         :return: the commit; empty if there is none.
         """
-        lines = [f"-G{of_lines}"] if of_lines else []
+        how = [f"-G{of_lines}"] if of_lines else []
+        how += ["--first-parent", "-m"] if merged else []
         sha = self.resolve(revision)
-        output = self._cache.run("log", "-1", "--no-show-signature", "--format=%H", *lines, sha, "--", path)
+        output = self._cache.run("log", "-1", "--no-show-signature", "--format=%H", *how, sha, "--", path)
         return output.decode().strip()
 
     @_healing

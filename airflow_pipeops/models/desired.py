@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from airflow_pipeops.exceptions import InvalidInput
+from airflow_pipeops.exceptions import InvalidInput, NotFound
 from airflow_pipeops.git.desired import InGit
 
 if TYPE_CHECKING:
-    from airflow_pipeops.git.repository import GitRepository
+    from airflow_pipeops.git.repository import Commit, GitRepository
     from airflow_pipeops.models.registry import ModelVersion
 
 
@@ -59,3 +59,21 @@ class ModelInGit(InGit):
         :raises InvalidInput: if the path leads nowhere.
         """
         return str(self.read(git, revision, [self.digest_path])[self.digest_path] or "")
+
+    def brought(self, git: GitRepository) -> Commit | None:
+        """Find the commit that brought the model that is wanted: the newest one before which another was wanted.
+
+        :param git: the repository.
+        :return: the commit; ``None`` where the history does not say.
+        """
+        wanted, revision = self.digest(git), ""
+        while wanted and (found := git.last_change(self.file, revision, of_lines=wanted, merged=True)):
+            commit = git.describe(found)
+            revision = commit.parents[0] if commit.parents else ""
+            try:
+                before = self.digest(git, revision) if revision else ""
+            except (InvalidInput, NotFound):  # there was no such file, or no such value in it
+                before = ""
+            if before != wanted:
+                return commit
+        return None

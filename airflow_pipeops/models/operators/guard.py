@@ -12,7 +12,7 @@ from airflow_pipeops.base.delimited import Csv
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.exceptions import InvalidInput, NotFound
 from airflow_pipeops.models.desired import ModelInGit
-from airflow_pipeops.models.operators.arguments import UI_COLOR, data_uris, figure, registry_of
+from airflow_pipeops.models.operators.arguments import UI_COLOR, data_uris, figure, moment, registry_of
 from airflow_pipeops.models.performance import METRICS
 from airflow_pipeops.models.rollback.guard import GuardDecision, GuardPolicy, Seen, judge
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from airflow_pipeops.models.registry import ModelVersion, Registry
     from airflow_pipeops.models.rollback.target import Lived
 
+#: Predictions count from the release on.
+RELEASE = "release"
+
 
 class ModelGuardOperator(DeliveryOperator):
     """Hold the released model against the one that was live before it, on the same labelled rows, and decide.
@@ -32,15 +35,17 @@ class ModelGuardOperator(DeliveryOperator):
     the records of its releases, and was not taken back. Its scores are those that were kept beside the release's (a shadow),
     or it scores the rows of ``data`` again. Only what is worse beyond doubt goes back: see ``docs/model-guard.md``.
 
-    Returns ``{verdict, act, propose, reason, look, days, next_look, alpha, value, interval, release, before, rows, order,
-    record_id}``; ``order`` is what :class:`~airflow_pipeops.models.operators.rollback.ModelRollbackOperator` takes, ``None``
-    where there is no model before.
+    Returns ``{verdict, act, propose, reason, look, days, next_look, alpha, value, interval, release, before, rows, since,
+    order, record_id}``; ``order`` is what :class:`~airflow_pipeops.models.operators.rollback.ModelRollbackOperator` takes,
+    ``None`` where there is no model before.
 
     :param model: its name in the registry.
     :param labelled: what :class:`~airflow_pipeops.models.operators.labels.JoinLabelsOperator` returned; templated.
     :param desired: where Git names the model: a :class:`~airflow_pipeops.models.desired.ModelInGit`, or a mapping of its
         fields.
     :param policy: when a release goes back.
+    :param since: from when on predictions count: ``release``, the commit that brought the model to Git; or a time, where the
+        predictions have another clock than Git, as those of replayed data; templated.
     :param before: version to hold it against, instead of the one that was live before; templated.
     :param data: Parquet or CSV files with the features of the rows and their key, to let the model before score them where
         it has not; templated.
@@ -59,7 +64,7 @@ class ModelGuardOperator(DeliveryOperator):
     """
 
     template_fields: Sequence[str] = (
-        "model", "labelled", "before", "data", "estimated", "expected", *DeliveryOperator.template_fields,
+        "model", "labelled", "since", "before", "data", "estimated", "expected", *DeliveryOperator.template_fields,
     )  # fmt: skip
     emits: ClassVar[tuple[str, ...]] = ("evaluation",)
     ui_color = UI_COLOR
@@ -71,6 +76,7 @@ class ModelGuardOperator(DeliveryOperator):
         labelled: Any,
         desired: ModelInGit | Mapping[str, Any],
         policy: GuardPolicy | None = None,
+        since: str = RELEASE,
         before: str = "",
         data: str | Sequence[str] = "",
         delay: timedelta = timedelta(days=1),
@@ -100,6 +106,7 @@ class ModelGuardOperator(DeliveryOperator):
             positive=positive,
             threshold=threshold,
         )
+        self.since = since
         self.before = before
         self.data = data
         self.estimated = estimated
@@ -123,12 +130,12 @@ class ModelGuardOperator(DeliveryOperator):
             release = self._version(registry, self.desired.digest(git))
             lived = self._lived(context, git)
             before = self._before(lived, registry, release)
-            order = None
+            since, order = self._since(git), None
             if before is None:
                 unfit = f"no other model than version {release.version} was live before, so there is none to go back to"
                 decision = judge(Seen(0, unfit=unfit), self.policy)
             else:
-                decision, evidence = self._decided(release, before)
+                decision, evidence = self._decided(release, before, since)
                 order = RollbackOrder(
                     self.model,
                     release.version,
@@ -147,6 +154,7 @@ class ModelGuardOperator(DeliveryOperator):
             facts = {
                 **decision.to_json(),
                 "metric": self.policy.metric,
+                "since": since.isoformat() if since else None,
                 "order": order.to_json() if order else None,
             }
             record = self.emit(context, "evaluation", {"subject": "guard", **facts})
@@ -207,12 +215,30 @@ class ModelGuardOperator(DeliveryOperator):
             self.log.warning("Release %s names no model: %s", revision[:12], error.message)
             return ""
 
-    def _decided(self, release: ModelVersion, before: ModelVersion) -> tuple[GuardDecision, str]:
+    def _since(self, git: GitRepository) -> datetime | None:
+        """Return from when on predictions count; ``None`` where nobody can tell."""
+        if self.since != RELEASE:
+            given = moment("since", self.since)
+            if given is None:
+                raise InvalidInput(
+                    "since is empty", field="since", remedy=f"Give {RELEASE!r}, or a time such as 2026-01-31."
+                )
+            return given if given.tzinfo else given.replace(tzinfo=timezone.utc)
+        commit = self.desired.brought(git)
+        return datetime.fromisoformat(commit.time) if commit else None
+
+    def _decided(
+        self, release: ModelVersion, before: ModelVersion, since: datetime | None
+    ) -> tuple[GuardDecision, str]:
         """Return the decision, and the digest of the rows that it rests on."""
         from airflow_pipeops.models.rollback.looks import look
 
         frame, digest = self._rows(before)
-        seen = look(frame, release.sha256, before.sha256, self.policy, self.ask, datetime.now(timezone.utc))
+        if since is None:
+            unfit = "Git does not say since when the release is wanted: name since="
+            return judge(Seen(0, unfit=unfit), self.policy), digest
+        now = datetime.now(timezone.utc)
+        seen = look(frame, release.sha256, before.sha256, self.policy, self.ask, now, since)
         estimated, expected = figure("estimated", self.estimated), figure("expected", self.expected)
         higher = METRICS[self.policy.metric].higher_is_better
         seen = replace(seen, estimated=estimated, expected=expected, higher_is_better=higher)

@@ -89,6 +89,7 @@ class Seen(JsonForm):
     :param expected: what the metric should be, which an estimate is held against.
     :param unfit: why the two cannot be compared at all; empty if they can.
     :param higher_is_better: ``False`` for an error or a loss.
+    :param since: from when on days are counted; empty for all.
     """
 
     days: int
@@ -98,6 +99,7 @@ class Seen(JsonForm):
     expected: float | None = None
     unfit: str = ""
     higher_is_better: bool = True
+    since: str = ""
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ def judge(seen: Seen, policy: GuardPolicy) -> GuardDecision:
         bounds = gain.bounds(policy.alpha_of(look))
         if bounds is not None and bounds[1] < -policy.margin:
             more = f" by more than the {policy.margin:.4f} that it may lose" if policy.margin else ""
-            why = f"{_told(gain, bounds, size)}: worse{more}."
+            why = f"{_told(gain, bounds, size, seen.since)}: worse{more}."
             act, propose = policy.mode == "act", policy.mode == "propose"
             return _of_look("worse", why, policy, look, size, gain, coming, act=act, propose=propose)
     if seen.missing:
@@ -165,7 +167,7 @@ def judge(seen: Seen, policy: GuardPolicy) -> GuardDecision:
     if reached:
         look, (size, gain) = len(reached) - 1, reached[-1]
         bounds = gain.bounds(policy.alpha_of(look))
-        told = _told(gain, bounds, size)
+        told = _told(gain, bounds, size, seen.since)
         if coming is None and bounds is None:
             why = f"{told}, which cannot be told from chance: {gain.doubt}."
             return _of_look("cannot tell", why, policy, look, size, gain, None)
@@ -225,10 +227,11 @@ def _asks(seen: Seen) -> str:
     )
 
 
-def _told(gain: Gain, bounds: tuple[float, float] | None, size: int) -> str:
+def _told(gain: Gain, bounds: tuple[float, float] | None, size: int, since: str) -> str:
     around = f" ({bounds[0]:+.4f} to {bounds[1]:+.4f})" if bounds else ""
+    first = f"first {size} days since {since}" if since else f"first {size} days"
     return (
-        f"{gain.metric} of the first {size} days: the release's {gain.challenger:.4f} against {gain.champion:.4f} of the "
+        f"{gain.metric} of the {first}: the release's {gain.challenger:.4f} against {gain.champion:.4f} of the "
         f"model before, on the same {gain.rows:,} rows, is {gain.value:+.4f}{around}"
     )
 

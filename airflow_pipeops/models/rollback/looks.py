@@ -28,11 +28,12 @@ def look(
     policy: GuardPolicy,
     ask: Ask,
     now: datetime,
+    since: datetime | None = None,
 ) -> Seen:
-    """Measure both models on the rows that both have predicted.
+    """Measure both models on the rows that both have predicted since the release.
 
-    A day counts when its labels are due and there, and no day before it is open: days are taken in the order of time,
-    and none is left out.
+    What it predicted before, as a shadow or when it was released an earlier time, uses up no look. A day counts when its
+    labels are due and there, and no day before it is open: days are taken in the order of time, and none is left out.
 
     :param frame: what :func:`~airflow_pipeops.models.labels.joining.join` returned, with the rows of both models.
     :param release: digest of the released model.
@@ -40,6 +41,7 @@ def look(
     :param policy: when a release goes back.
     :param ask: the label delay, the share of labels that must be there, and what counts as positive.
     :param now: with a zone.
+    :param since: when the release began, with a zone; ``None`` for all rows.
     :return: what is known of the release.
     """
     import pandas as pd
@@ -47,6 +49,14 @@ def look(
     both = _paired(frame, release, before)
     if both.empty:
         return Seen(0, unfit=f"no row was predicted by both {release[:12]} and {before[:12]}")
+    if since is not None:
+        newest, both = both[AT].max(), both[both[AT] >= since]
+        if both.empty:
+            return Seen(
+                0,
+                unfit=f"no row that both have predicted is of the time since the release, {_said(since)}: the newest is of "
+                f"{_said(newest)}; where predictions have another clock than Git, name since=",
+            )
     both = both.assign(**{_DAY: both[AT].dt.floor("D")})
     days = both.groupby(_DAY, sort=True)[LABEL].agg(["size", "count"])
     due = (days.index + pd.Timedelta(days=1) + ask.delay) <= now
@@ -61,7 +71,7 @@ def look(
             f"{short.index[0].date()} with {int(first['count']):,} of {int(first['size']):,}"
         )
     gains = tuple(_gain(both, days.index[:size], policy, ask) for size in sizes_reached(closed, policy))
-    return Seen(closed, gains, missing)
+    return Seen(closed, gains, missing, since=_said(since) if since else "")
 
 
 def rescored(frame: pd.DataFrame, data: pd.DataFrame, model: Any, sha256: str, ask: Ask) -> pd.DataFrame:
@@ -102,6 +112,10 @@ def rescored(frame: pd.DataFrame, data: pd.DataFrame, model: Any, sha256: str, a
     scores = predictions(ask.metric, model, data.loc[both["_given"]], ask.positive)
     again = rows.loc[both["_row"]].assign(**{SHA256: sha256, SCORE: scores})
     return pd.concat([frame, again], ignore_index=True)
+
+
+def _said(at: datetime) -> str:
+    return at.strftime("%Y-%m-%d %H:%M %Z").replace(" 00:00 UTC", "")
 
 
 def _key(frame: pd.DataFrame) -> list[str]:

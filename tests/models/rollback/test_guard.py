@@ -148,6 +148,23 @@ def test_a_day_without_its_labels_closes_no_look_and_days_are_counted_when_due()
     assert judge(seen, BRIER).verdict == "labels missing"
 
 
+def test_what_a_shadow_has_shown_uses_up_no_look_of_the_release():
+    """A hundred days as an equal shadow, and then noise: the release is judged by its own days."""
+    random = np.random.default_rng(5)
+    shadow, live = pair(random, 100, 20, 0.0), pair(random, 40, 20, 0.2)
+    released = pd.Timestamp("2013-06-09", tz="UTC")
+    for column in ("at", "labelled_at"):
+        live[column] += pd.Timedelta(days=100)
+    frame = pd.concat([shadow, live.assign(key=live["key"] + 10_000)])
+    assert judge(look(frame, "new", "old", BRIER, ASK, LATER), BRIER).verdict == "no worse"
+    found = judge(look(frame, "new", "old", BRIER, ASK, LATER, released), BRIER)
+    assert (found.verdict, found.days) == ("worse", 20)
+    assert "first 20 days since 2013-06-09:" in found.reason
+    none = judge(look(frame, "new", "old", BRIER, ASK, LATER, LATER), BRIER)
+    assert (none.verdict, none.next_look) == ("cannot tell", 20)
+    assert "since the release, 2030-01-01: the newest is of 2013-07-18" in none.reason
+
+
 def test_other_rows_are_no_pair():
     frame = pair(np.random.default_rng(0), 12, 10, 0.0)
     frame.loc[frame["sha256"] == "old", "key"] += 1_000_000

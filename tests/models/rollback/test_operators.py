@@ -105,7 +105,12 @@ def joined(live, **arguments: Any) -> dict[str, Any]:
 
 
 def guarded(live, labelled: Any, **arguments: Any) -> dict[str, Any]:
-    given = {"policy": GuardPolicy(mode="act"), "data": str(live.year.folder / "rows.parquet"), **HERE}
+    given = {
+        "policy": GuardPolicy(mode="act"),
+        "since": "2013-10-01",
+        "data": str(live.year.folder / "rows.parquet"),
+        **HERE,
+    }
     return run(
         live,
         ModelGuardOperator,
@@ -210,6 +215,39 @@ def test_a_release_around_the_pipeline_is_in_no_record_and_is_held_against_the_l
     guard = guarded(live, joined(live))
     assert (guard["verdict"], guard["order"]["release"], guard["order"]["before"]) == ("worse", "2", "1")
     assert guard["order"]["revision"] == ""
+
+
+def test_predictions_count_from_the_commit_on_that_brought_the_model(live, tmp_path):
+    """Other changes of the file begin no release, a model that comes back does; and a merge counts when it was merged."""
+    first = DESIRED.brought(live.remote.client(tmp_path / "cache"))
+    assert first.sha == live.remote.tip()
+    content = live.remote.show(FILE)
+    live.remote.put(FILE, content + "replicas: 3\n")
+    live.remote.commit("Scale")
+    assert DESIRED.brought(live.remote.client(tmp_path / "cache")) == first
+    live.remote.put(FILE, content.replace("sha256:", "sha256:  "))
+    live.remote.commit("Indent")
+    assert DESIRED.brought(live.remote.client(tmp_path / "cache")) == first
+    old = content.replace(live.year.autumn.sha256, live.year.summer.sha256)
+    git("checkout", "--quiet", "-b", "back", cwd=live.remote.work)
+    live.remote.put(FILE, old)
+    git("commit", "--quiet", "--all", "--message=Back", cwd=live.remote.work)
+    git("checkout", "--quiet", "main", cwd=live.remote.work)
+    git("merge", "--quiet", "--no-ff", "--message=Merge", "back", cwd=live.remote.work)
+    git("push", "--quiet", "origin", "main", cwd=live.remote.work)
+    assert DESIRED.brought(live.remote.client(tmp_path / "cache")).subject == "Merge"
+    live.remote.put(FILE, content)
+    again = live.remote.commit("Forward again")
+    assert DESIRED.brought(live.remote.client(tmp_path / "cache")).sha == again
+
+    found = guarded(live, joined(live), since="release")
+    assert (found["verdict"], found["act"]) == ("cannot tell", False)
+    assert "no row that both have predicted is of the time since the release" in found["reason"]
+    assert "the newest is of 2013-11-30; where predictions have another clock" in found["reason"]
+    assert found["since"] == live.remote.client(tmp_path / "cache").describe(again).time
+    for odd, said in (("", "since is empty"), ("soon", "since 'soon' is no time")):
+        with pytest.raises(AirflowFailException, match=said):
+            guarded(live, {"uri": "nowhere"}, since=odd)
 
 
 def test_a_table_that_was_altered_or_was_never_joined_decides_nothing(live, tmp_path):
