@@ -200,9 +200,10 @@ def parts(
             yield part
 
 
-def read(part: Part) -> pa.Table:
+def read(part: Part, columns: Sequence[str] | None = None) -> pa.Table:
     """Read the rows of a part.
 
+    :param columns: those to read, as far as they are there; by default all.
     :return: its rows; see :func:`schema`.
     :raises NotFound: if the file is gone.
     :raises InvalidInput: if its bytes are others than the manifest says.
@@ -211,7 +212,8 @@ def read(part: Part) -> pa.Table:
 
     import pyarrow.parquet as pq
 
-    return pq.read_table(io.BytesIO(storage.get(f"{part.uri}/{part.file}", part.file_sha256)))
+    content = storage.get(f"{part.uri}/{part.file}", part.file_sha256)
+    return pq.read_table(io.BytesIO(content), columns=None if columns is None else list(columns))
 
 
 def _part(path: Any) -> Part:

@@ -146,7 +146,12 @@ class DuckSide:
     dialect = "duckdb"
 
     def __init__(
-        self, source: Files | Frame, field: str, database: Database, like: Sequence[Column] = ()
+        self,
+        source: Files | Frame,
+        field: str,
+        database: Database,
+        like: Sequence[Column] = (),
+        only: Sequence[str] = (),
     ) -> None:
         import duckdb
 
@@ -156,6 +161,8 @@ class DuckSide:
         self._columns: tuple[Column, ...] | None = None
         self._running: Any = database.connection
         self._name = database.name()
+        #: Columns that all files must have alike; by default all.
+        self._only = frozenset(only)
         self._like = {column.name: column.family for column in like}
         self._csv: tuple[Layout, ...] = ()
         #: Columns without a value, of which no type can be told.
@@ -276,7 +283,8 @@ class DuckSide:
         found: dict[str, dict[str, str]] = {}
         for path in paths:
             described = self.rows(f"DESCRIBE SELECT * FROM {_scan((path,))}")
-            found[path] = {str(row[0]): str(row[1]) for row in described}
+            kinds = {str(row[0]): str(row[1]) for row in described}
+            found[path] = {name: kinds[name] for name in kinds if not self._only or name in self._only}
         first, *others = paths
         for path in others:
             self._same(

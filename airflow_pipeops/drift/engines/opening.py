@@ -20,6 +20,7 @@ def opened(
     spark: Any = None,
     timeout: float = 3600.0,
     like: Sequence[Column] = (),
+    only: Sequence[str] = (),
 ) -> Session:
     """Open a source with the engine that it needs.
 
@@ -29,6 +30,7 @@ def opened(
     :param spark: a Spark session that files and tables without a connection are read with instead.
     :param timeout: seconds for each query in a warehouse.
     :param like: columns of the reference, whose types rule where a file has none of its own.
+    :param only: columns that are asked for: Parquet files may differ in others.
     :return: the session; whoever opened it closes it.
     :raises InvalidInput: for what is no source, or has no connection where it needs one.
     """
@@ -49,7 +51,7 @@ def opened(
     if isinstance(source, (Files, Frame)):
         from airflow_pipeops.drift.engines.duck import DuckSide
 
-        return DuckSide(source, field, duck, like)
+        return DuckSide(source, field, duck, like, only)
     raise InvalidInput(
         f"{field} is no source",
         field=field,

@@ -59,7 +59,7 @@ def read_rows(
     with ExitStack() as stack:
         # One thread: the sample must be the same at every look.
         database = stack.enter_context(Database(ROWS_MEMORY, threads=1))
-        session = opened(source, field, duck=database, spark=spark)
+        session = opened(source, field, duck=database, spark=spark, only=columns)
         stack.callback(session.close)
         known = [column.name for column in session.schema()]
         _check(columns, known, field)

@@ -33,8 +33,10 @@ class JoinLabelsOperator(DeliveryOperator):
     Returns ``{uri, sha256, counts, cohorts, metric, record_id}``: ``uri`` is the joined table, stored by its digest;
     ``cohorts`` are measured with their interval, or say why not: see ``docs/model-guard.md``.
 
-    :param predictions: files, table or query; as for the other operators of this package.
-    :param labels: the same.
+    :param predictions: ``{"samples": <SAMPLE_URI>, "model": ...}``, what an endpoint was asked and its models answered;
+        ``{"scores": <name>}``, what :class:`~airflow_pipeops.serving.batch.operators.BatchScoreOperator` scored; either with
+        a ``since`` where not all is wanted; or files, table or query, as for the other operators of this package.
+    :param labels: files, table or query.
     :param key: column or columns that name one prediction, in both.
     :param at: column of the time when a prediction was made, and when a label became known.
     :param digest: column of the model's digest.
@@ -101,7 +103,7 @@ class JoinLabelsOperator(DeliveryOperator):
         from airflow_pipeops.models.labels.joining import join
 
         with no_retry():
-            predictions = self._read(self.predictions, "predictions", self.columns.predicted)
+            predictions = self._predicted()
             labels = self._read(self.labels, "labels", self.columns.labelled)
             joined = join(predictions, labels, self.columns)
             found = cohorts(joined.frame, self.ask, datetime.now(timezone.utc))
@@ -124,6 +126,15 @@ class JoinLabelsOperator(DeliveryOperator):
             told = {**facts, "subject": "cohorts", "cohorts": facts["cohorts"][-_TOLD:], "reason": reason}
             record = self.emit(context, "evaluation", told)
         return {**facts, "record_id": record}
+
+    def _predicted(self) -> pd.DataFrame:
+        from airflow_pipeops.models.labels.kept import is_kept, predictions_of
+
+        if not is_kept(self.predictions):
+            return self._read(self.predictions, "predictions", self.columns.predicted)
+        return predictions_of(
+            self.predictions, self.columns, lambda name: storage_root(name or self.artifacts_conn_id)
+        )
 
     def _read(self, given: Any, field: str, columns: Sequence[str]) -> pd.DataFrame:
         from airflow_pipeops.drift.engines.rows import read_rows
