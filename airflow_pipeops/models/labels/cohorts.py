@@ -177,13 +177,19 @@ def _estimated(
 
     from airflow_pipeops.models.performance import estimates
 
-    if cohort.value is not None or ask.metric not in estimates.CLASSIFIER:
+    if cohort.value is not None:
         return cohort
+    if ask.metric not in estimates.CLASSIFIER:
+        needs = "needs the features" if ask.metric in estimates.REGRESSOR else "is not known"
+        return replace(
+            cohort, reason=f"{cohort.reason}; no estimate: one of {ask.metric} without labels {needs}"
+        )
     measured = [one for known, one in all_ if known.state == "measured" and known.sha256 == cohort.sha256]
     before = pd.concat(measured) if measured else rows.head(0)
     before = before[before[LABEL].notna()]
     if len(before) < estimates.MIN_REFERENCE:
-        return cohort
+        why = f"it needs {estimates.MIN_REFERENCE} labelled rows of cohorts that were measured, and there are {len(before)}"
+        return replace(cohort, reason=f"{cohort.reason}; no estimate: {why}")
     before = before.assign(**{LABEL: truth(before[LABEL], ask)})
     try:
         found: Performance = estimates.estimate(

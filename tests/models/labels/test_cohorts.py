@@ -100,6 +100,27 @@ def test_an_estimate_fills_what_waits_says_what_it_is_and_sees_no_concept_drift(
 
 
 @pytest.mark.parametrize(
+    ("metric", "days", "said"),
+    [
+        ("mae", 45, "no estimate: one of mae without labels needs the features"),
+        ("brier_score", 45, "no estimate: one of brier_score without labels is not known"),
+        (
+            "roc_auc",
+            20,
+            "no estimate: it needs 300 labelled rows of cohorts that were measured, and there are 0",
+        ),
+    ],
+)
+def test_a_cohort_without_an_estimate_says_why(metric, days, said):
+    newest = cohorts(
+        made(days), Ask(metric, delay=DELAY, estimate=True), on("2013-03-25" if days == 20 else "2013-04-10")
+    )[-1]
+    assert (newest.state, newest.value, newest.estimated) == ("waiting", None, False)
+    assert newest.reason.startswith("its labels are due")
+    assert said in newest.reason
+
+
+@pytest.mark.parametrize(
     ("field", "value"),
     [("metric", "roc"), ("by", "year"), ("delay", timedelta(days=-1)), ("min_coverage", 1.5)],
 )
