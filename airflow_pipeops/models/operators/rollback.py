@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_pipeops.base.arguments import mapping, one_of
+from airflow_pipeops.base.arguments import mapping, not_empty, one_of
 from airflow_pipeops.base.delimited import Csv
-from airflow_pipeops.base.documents import map_, parsed, time_of
+from airflow_pipeops.base.documents import map_, parsed, text, time_of
 from airflow_pipeops.delivery.operators import DeliveryOperator, idempotency_key, no_retry, order_of
 from airflow_pipeops.exceptions import InvalidInput, ModelRejected, NotFound, PipeOpsError
 from airflow_pipeops.models.desired import ModelInGit
@@ -17,8 +17,9 @@ from airflow_pipeops.models.operators.arguments import UI_COLOR, data_uris, regi
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_pipeops.git.repository import GitRepository
     from airflow_pipeops.models.registry import ModelVersion
-    from airflow_pipeops.models.rollback.fitness import Fit, Today
+    from airflow_pipeops.models.rollback.fitness import Fit, Image, Today
     from airflow_pipeops.models.rollback.proof import Proof
     from airflow_pipeops.models.rollback.saga import Begun, ModelRollback, RollbackOrder
 
@@ -39,6 +40,9 @@ class ModelRollbackOperator(DeliveryOperator):
         fields.
     :param data: Parquet or CSV files of today, whose columns the model before must find; templated.
     :param max_age: how long ago the model before may have learned its last row.
+    :param image: that will serve the model before, to be looked for in its registry: its name, or ``{"file", "at"}``, the
+        file of the desired state and the path in it at which it stands; templated.
+    :param registry_conn_id: that registry, a connection of type ``container_registry``.
     :param on_unknown: what happens where nobody can tell whether it fits: ``fail``, or ``accept``.
     :param trusted: types that a stored model may hold beyond scikit-learn's own.
     :param git_conn_id: the repository of the desired state.
@@ -48,7 +52,7 @@ class ModelRollbackOperator(DeliveryOperator):
     :raises ReleaseFailed: if Git wants a third model by now.
     """
 
-    template_fields: Sequence[str] = ("order", "data", *DeliveryOperator.template_fields)
+    template_fields: Sequence[str] = ("order", "data", "image", *DeliveryOperator.template_fields)
     emits: ClassVar[tuple[str, ...]] = ("change",)
     ui_color = UI_COLOR
 
@@ -59,6 +63,8 @@ class ModelRollbackOperator(DeliveryOperator):
         desired: ModelInGit | Mapping[str, Any],
         data: str | Sequence[str] = "",
         max_age: timedelta | None = None,
+        image: str | Mapping[str, str] = "",
+        registry_conn_id: str = "",
         on_unknown: str = "fail",
         trusted: Sequence[str] = (),
         git_conn_id: str = "pipeops_gitops_repo",
@@ -71,6 +77,8 @@ class ModelRollbackOperator(DeliveryOperator):
         self.desired = ModelInGit.of(desired)
         self.data = data
         self.max_age = max_age
+        self.image = image
+        self.registry_conn_id = registry_conn_id
         self.on_unknown = one_of("on_unknown", on_unknown, ("fail", "accept"))
         self.trusted = trusted
         self.git_conn_id = git_conn_id
@@ -92,7 +100,7 @@ class ModelRollbackOperator(DeliveryOperator):
             if (
                 rollback.wanted() != order.before_sha256
             ):  # else an earlier attempt, or another task, has checked it
-                fit = self._fit(target)
+                fit = self._fit(target, git)
                 self._demand(fit, order)
             trailers = {"Airflow-Dag": context["ti"].dag_id, "Airflow-Run": context["ti"].run_id}
             begun = rollback.begin(idempotency_key(context), again=order_of(context), trailers=trailers)
@@ -140,7 +148,7 @@ class ModelRollbackOperator(DeliveryOperator):
                 f"The guard takes nothing back: {said['verdict']}. {said.get('reason')}"
             )
 
-    def _fit(self, target: ModelVersion) -> Fit:
+    def _fit(self, target: ModelVersion, git: GitRepository) -> Fit:
         from airflow_pipeops.models import artifact
         from airflow_pipeops.models.rollback.fitness import Old, judge
 
@@ -152,7 +160,38 @@ class ModelRollbackOperator(DeliveryOperator):
             return judge(Old(target.version, target.blocked, error.message), None)
         age = _age(manifest.trained_until)
         old = Old(target.version, target.blocked, "", manifest.features, age)
-        return judge(old, self._today(manifest.features), max_age=self.max_age)
+        return judge(old, self._today(manifest.features), max_age=self.max_age, image=self._image(git))
+
+    def _image(self, git: GitRepository) -> Image | None:
+        """Look for the image that Git wants to serve the model, whatever the model: the rollback does not change it."""
+        from airflow_pipeops.build.hook import RegistryHook
+        from airflow_pipeops.build.references import parse
+        from airflow_pipeops.git.values.edits import get_values
+        from airflow_pipeops.models.rollback.fitness import Image
+
+        name = self.image
+        if isinstance(name, Mapping):
+            file, at = text(name.get("file")), text(name.get("at"))
+            not_empty(
+                "image", file and at, "image names no value", 'Give {"file": ..., "at": ...}, or its name.'
+            )
+            name = str(get_values(git.read(file).decode("utf-8", "replace"), [at])[at] or "")
+            not_empty("image", name, f"{file} names no image at {at}", "Correct the path.")
+        if not name:
+            return None
+        image = parse(name)
+        if not self.registry_conn_id:
+            return Image(name, None, "no registry_conn_id is given")
+        settings = RegistryHook(self.registry_conn_id).settings()
+        if settings.host != image.host:
+            return Image(name, None, f"{self.registry_conn_id!r} is of another registry, {settings.host}")
+        try:
+            with settings.client() as registry:
+                return Image(name, bool(registry.find(image.repository, image.asked)))
+        except PipeOpsError as error:
+            if error.retryable:
+                raise
+            return Image(name, None, error.message)
 
     def _today(self, features: Mapping[str, str]) -> Today | None:
         from airflow_pipeops.models import storage
@@ -174,7 +213,7 @@ class ModelRollbackOperator(DeliveryOperator):
             "Nothing was changed",
             remedy="Name another version with before=, or train one."
             if fit.verdict == "does not fit"
-            else "Give data= of today; on_unknown='accept' lets this pass.",
+            else "Give data= of today, and registry_conn_id where an image is named; on_unknown='accept' lets this pass.",
         )
 
     def _skip(self, rollback: ModelRollback, begun: Begun) -> None:

@@ -41,6 +41,20 @@ class Old(JsonForm):
 
 
 @dataclass(frozen=True)
+class Image(JsonForm):
+    """The image that would serve the old model.
+
+    :param name: as the desired state names it.
+    :param there: whether its registry has it; ``None`` where nobody can tell.
+    :param why: for what reason nobody can tell; else empty.
+    """
+
+    name: str
+    there: bool | None
+    why: str = ""
+
+
+@dataclass(frozen=True)
 class Fit(JsonForm):
     """Whether it fits, and why not.
 
@@ -56,12 +70,15 @@ class Fit(JsonForm):
 _GONE = 1.0
 
 
-def judge(old: Old, today: Today | None, *, max_age: timedelta | None = None) -> Fit:
+def judge(
+    old: Old, today: Today | None, *, max_age: timedelta | None = None, image: Image | None = None
+) -> Fit:
     """Say whether an old model can take over again.
 
     :param old: what is known of it.
     :param today: what the data are like; ``None`` where nobody has given any.
     :param max_age: how old what it has learned may be; ``None`` for any age.
+    :param image: that would serve it; ``None`` where nobody has named one, and it is not asked for.
     :return: ``does not fit`` with all reasons; else ``cannot tell`` with what is not known; else ``fits``.
     """
     against = [*_itself(old), *_columns(old.features or {}, today)]
@@ -69,6 +86,8 @@ def judge(old: Old, today: Today | None, *, max_age: timedelta | None = None) ->
         against.append(
             f"It has learned from nothing in the last {old.age.days} days, and {max_age.days} are allowed."
         )
+    if image is not None and image.there is False:
+        against.append(f"The image that serves it, {image.name}, is not in its registry any more.")
     if against:
         return Fit("does not fit", tuple(against))
     unknown = []
@@ -78,12 +97,15 @@ def judge(old: Old, today: Today | None, *, max_age: timedelta | None = None) ->
         unknown.append("Its artifact does not say which columns it reads.")
     if max_age is not None and old.age is None:
         unknown.append("Its artifact does not say until when it has learned.")
+    if image is not None and image.there is None:
+        unknown.append(
+            f"Nobody can tell whether the image that serves it, {image.name}, is still there: {image.why}."
+        )
     if unknown:
         return Fit("cannot tell", tuple(unknown))
-    return Fit(
-        "fits",
-        (f"Version {old.version} is whole, and today's data have its {len(old.features or {})} columns.",),
-    )
+    served = "No image was named." if image is None else f"Its registry has {image.name}."
+    whole = f"Version {old.version} is whole, and today's data have its {len(old.features or {})} columns."
+    return Fit("fits", (whole, served))
 
 
 def _itself(old: Old) -> Sequence[str]:

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from airflow_pipeops.models.rollback.fitness import Old, Today, judge
+from airflow_pipeops.models.rollback.fitness import Image, Old, Today, judge
 from airflow_pipeops.models.rollback.target import Lived, before
 
 FEATURES = {"hour": "INT64", "carrier": "BYTES"}
@@ -38,6 +38,21 @@ TODAY = Today({"hour": "INT64", "carrier": "BYTES", "new": "FP64"}, {"carrier": 
 )
 def test_an_old_model(old, today, verdict, said):
     found = judge(old, today, max_age=timedelta(days=90))
+    assert found.verdict == verdict
+    assert said in " ".join(found.reasons)
+
+
+@pytest.mark.parametrize(
+    ("image", "verdict", "said"),
+    [
+        (None, "fits", "No image was named"),
+        (Image("r.io/serve:1", True), "fits", "Its registry has r.io/serve:1"),
+        (Image("r.io/serve:1", False), "does not fit", "r.io/serve:1, is not in its registry any more"),
+        (Image("r.io/serve:1", None, "no login"), "cannot tell", "r.io/serve:1, is still there: no login"),
+    ],
+)
+def test_the_image_that_would_serve_it(image, verdict, said):
+    found = judge(OLD, TODAY, image=image)
     assert found.verdict == verdict
     assert said in " ".join(found.reasons)
 

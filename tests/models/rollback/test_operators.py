@@ -30,8 +30,11 @@ from airflow_pipeops.models.operators.arguments import figure
 from airflow_pipeops.models.registry import Registry
 from airflow_pipeops.models.rollback.guard import GuardPolicy
 from airflow_pipeops.serving.api.operators import VerifyModelOperator
+from airflow_pipeops.serving.batch.operators import BatchScoreOperator
+from tests.build.test_registry import client, image
 from tests.git.conftest import Remote, git
 from tests.models.conftest import Server
+from tests.registry import LOGIN, PASSWORD, registry
 
 MODEL = Deliverable("flight-delay")
 HERE = {"deliverable": MODEL, "environment": "production"}
@@ -340,6 +343,73 @@ def test_a_model_that_does_not_fit_any_more_changes_nothing(live):
         back(live, order)
     assert live.remote.tip() == tip
     assert live.registry.version(MODEL.name, "2").blocked == ""
+
+
+def test_the_image_that_serves_must_be_in_its_registry(live, connections, tmp_path):
+    order = {**ORDER, "release_sha256": live.year.autumn.sha256, "before_sha256": live.year.summer.sha256}
+    layout, digest = image(tmp_path / "image")
+    with registry(tmp_path / "registry") as there:
+        with client(there) as push:
+            push.push("team/serve", layout, digest)
+        login = {"login": LOGIN, "extra": {"ca_file": str(there.ca_file)}}
+        connections("images", "container_registry", there.host, password=PASSWORD, **login)
+        connections("stranger", "container_registry", there.host, password="wrong", **login)
+        connections("elsewhere", "container_registry", "registry.example.com")
+        name = f"{there.host}/team/serve"
+        live.remote.put(FILE, live.remote.show(FILE) + f"image: {name}@{digest}\n")
+        tip = live.remote.commit("Name the image")
+        for given, conn_id, said in (
+            (f"{name}:gone", "images", "is not in its registry any more"),
+            (f"{name}:gone", "", "is still there: no registry_conn_id is given"),
+            (f"{name}:gone", "elsewhere", "'elsewhere' is of another registry, registry.example.com"),
+            (f"{name}:gone", "stranger", "Nobody can tell whether the image that serves it"),
+            ({"file": FILE}, "images", "image names no value"),
+        ):
+            with pytest.raises(AirflowFailException, match=said):
+                back(live, order, image=given, registry_conn_id=conn_id)
+        assert live.remote.tip() == tip, "nothing was changed"
+        begun = back(live, order, image={"file": FILE, "at": "image"}, registry_conn_id="images")
+    assert begun["fit"]["verdict"] == "fits"
+    assert f"Its registry has {name}@{digest}." in begun["fit"]["reasons"]
+
+
+def test_scores_that_readers_see_since_then_prove_a_rollback(live):
+    """A model that scores partitions: real manifests, of what ran before the commit and of what runs again."""
+    data = str(live.year.folder / "rows.parquet")
+    bad = {
+        "name": MODEL.name,
+        "version": "2",
+        "sha256": live.year.autumn.sha256,
+        "artifact_uri": live.year.autumn.uri,
+    }
+    batch = {"partition": "2013-11", "data": data, "key": "key"}
+    first = run(live, BatchScoreOperator, "score", model=bad, **batch)
+    old = {**bad, "version": "1", "sha256": live.year.summer.sha256, "artifact_uri": live.year.summer.uri}
+    early = run(live, BatchScoreOperator, "early", model=old, rescore="all", **batch)
+    assert (first["outcome"], early["outcome"], early["shown"]) == ("scored", "scored", True)
+    early["shown_at"] = (datetime.now(timezone.utc) - timedelta(minutes=1)).isoformat()
+    run(live, BatchScoreOperator, "score", model=bad, rescore="all", **batch)
+    order = {**ORDER, "release_sha256": live.year.autumn.sha256, "before_sha256": live.year.summer.sha256}
+    begun = back(live, order)
+    kept = run(live, BatchScoreOperator, "kept", model=begun, **batch)
+    assert kept["outcome"] == "kept", "without rescore= the scores of the bad model stay"
+    ending = {"rollback": begun, "desired": DESIRED, **HERE}
+    for proof, said in (
+        (kept, f"the batch shows {live.year.autumn.sha256[:12]}"),
+        (early, "before the change at"),
+        (first, f"the batch shows {live.year.autumn.sha256[:12]}"),
+    ):
+        with pytest.raises(AirflowFailException, match=said):
+            run(live, FinishModelRollbackOperator, "finish", proof=proof, **ending)
+    assert live.registry.by_alias(MODEL.name, "champion").version == "2"
+    proof = run(live, BatchScoreOperator, "again", model=begun, rescore="all", **batch)
+    assert (proof["outcome"], proof["shown"]) == ("found", True), (
+        "its scores were there, and readers see them again"
+    )
+    ended = run(live, FinishModelRollbackOperator, "finish", proof=proof, **ending)
+    assert (ended["version"], live.registry.by_alias(MODEL.name, "champion").version) == ("1", "1")
+    told = Record.from_extra(emitted(live, MODEL.rolled_back("production"))).body["proof"]
+    assert (told["kind"], told["where"]) == ("batch", proof["manifest"])
 
 
 @pytest.mark.parametrize("policy", [GuardPolicy(first=640, looks=1, mode="act"), GuardPolicy(mode="observe")])
