@@ -226,7 +226,7 @@ def test_at_least_once_marks_each_output_so_that_a_copy_is_told(stream, models):
 
 
 def test_a_member_that_is_faster_than_the_broker_waits_for_room(stream, models):
-    """Its producer keeps twenty records at most, of batches of five hundred: what does not fit is neither lost nor an error."""
+    """Its producer keeps twenty records at most, of batches of five hundred: what does not fit is not lost, and no error."""
     narrow = stream.folder / "narrow.json"
     narrow.write_text(json.dumps({**stream.kafka.config, "queue.buffering.max.messages": 20}))
     stream.release(Release("r1", models[0], {0: 0, 1: 0}))
