@@ -31,6 +31,10 @@ _CAUSES: tuple[tuple[re.Pattern[str], Cause], ...] = (
         Cause("image", "its image cannot be pulled: check its name, and the credentials of its registry"),
     ),
     (
+        re.compile(r"CreateContainerConfigError|CreateContainerError"),
+        Cause("container", "its container cannot be created: check what it refers to, and its command"),
+    ),
+    (
         re.compile(r"exceeded quota|must specify (?:limits|requests|cpu|memory)"),
         Cause("quota", "a quota of the namespace refuses its pod"),
     ),
@@ -66,6 +70,19 @@ def cause_of(node: Node) -> Cause | None:
         if pattern.search(node.message):
             return cause
     return _KILLED if node.exit_code == 137 and node.failed else None
+
+
+def hindrance_of(node: Node) -> Cause | None:
+    """Say why the pod of a node does not begin; ``None`` for a node that is not pending, and where nobody says why."""
+    if node.type != "Pod" or node.phase != "Pending":
+        return None
+    # What the scheduler says of each machine names losses and evictions, too.
+    if node.message.startswith("Unschedulable"):
+        return Cause("room", "no machine takes its pod")
+    cause = cause_of(node)
+    return (
+        cause if cause is not None and cause.kind in ("image", "container", "quota", "permission") else None
+    )
 
 
 def failed_nodes(nodes: Iterable[Node]) -> list[Node]:

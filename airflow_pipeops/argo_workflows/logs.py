@@ -6,13 +6,12 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from airflow_pipeops.argo_workflows.clients.protocol import ArgoWorkflows, WorkflowRef
-from airflow_pipeops.argo_workflows.status import OVER, Node, WorkflowStatus, read
+from airflow_pipeops.argo_workflows.status import OVER, Log, Node, WorkflowStatus, read
 from airflow_pipeops.base.retries import pause
-from airflow_pipeops.exceptions import NotFound, PipeOpsError, Unreachable, Unsupported
+from airflow_pipeops.exceptions import NotFound, PipeOpsError, Unreachable
 from airflow_pipeops.redaction import redacted
 
 #: Under this name ``archiveLogs`` keeps the log of a node's main container.
@@ -82,19 +81,6 @@ class Follower:
         return seen
 
 
-@dataclass(frozen=True)
-class Log:
-    """What is left of the log of a node.
-
-    :param lines: its lines; ``None`` where no log is left.
-    :param doubt: why lines may be missing, and why no log is left; empty where it was read to its end after its container
-        had ended.
-    """
-
-    lines: list[str] | None
-    doubt: str = ""
-
-
 async def followed(follower: Follower | None, work: Awaitable[Result]) -> Result:
     """Do something while a log is followed, and let that come to its end.
 
@@ -125,7 +111,8 @@ async def log_of(client: ArgoWorkflows, status: WorkflowStatus, node: Node, tail
     """
     ref = WorkflowRef(status.name, status.namespace, status.uid)
     found: list[str] = []
-    gone = "the pod is gone, and they were not archived"
+    # That a pod is gone looks like an empty log.
+    gone = "its pod is gone, or has printed nothing"
     doubt = "" if node.phase in OVER else "its container has not ended"
     try:
         pod = node.pod(status.name)
@@ -144,11 +131,9 @@ async def log_of(client: ArgoWorkflows, status: WorkflowStatus, node: Node, tail
     except PipeOpsError as error:
         if found:
             return Log(found, doubt)
-        # That pods are gone looks like an empty log; a node that kept its log, printed nothing.
         kept = any(one.get("name") == MAIN_LOGS for one in node.artifacts)
-        if kept and not isinstance(error, Unsupported):
-            return Log([])
-        return Log(None, gone)
+        archive = f"the archived one cannot be read: {error.message}" if kept else "none was archived"
+        return Log(None, f"{gone}, and {archive}")
     archived = content.splitlines()
     return Log(archived[-tail:] if tail else archived)
 
@@ -184,11 +169,6 @@ async def say_logs(client: ArgoWorkflows, status: WorkflowStatus, said: Mapping[
 
 async def tails_of(
     client: ArgoWorkflows, status: WorkflowStatus, nodes: Sequence[Node], tail: int
-) -> dict[str, Any]:
-    """Return the last lines of nodes by their id; a node of which no log is left is not among them."""
-    found = {}
-    for node in nodes:
-        log = await log_of(client, status, node, tail)
-        if log.lines is not None:
-            found[node.id] = log.lines
-    return found
+) -> dict[str, Log]:
+    """Return the last lines of nodes by their id."""
+    return {node.id: await log_of(client, status, node, tail) for node in nodes}

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from airflow_pipeops.argo_workflows.causes import cause_of, failed_nodes, infrastructure
-from airflow_pipeops.argo_workflows.status import Node, WorkflowStatus
+from airflow_pipeops.argo_workflows.status import Log, Node, WorkflowStatus
 from airflow_pipeops.redaction import excerpt, redacted
 from airflow_pipeops.waits.messages import folded
 
@@ -62,14 +62,12 @@ def for_record(facts: Mapping[str, Any]) -> dict[str, Any]:
     return body
 
 
-def failure(
-    status: WorkflowStatus, why: str, tails: Mapping[str, Sequence[str]], notes: Sequence[str]
-) -> str:
+def failure(status: WorkflowStatus, why: str, tails: Mapping[str, Log], notes: Sequence[str]) -> str:
     """Say why a workflow failed.
 
     :param status: the whole workflow.
     :param why: the reason of the verdict.
-    :param tails: id of a node -> the last lines of its log.
+    :param tails: id of a node -> the last lines of its log; of a node that is not among them, none were read.
     :param notes: what a person should know besides.
     :return: the message; its first line says what failed.
     """
@@ -118,14 +116,18 @@ def _table(nodes: Sequence[Node]) -> list[str]:
     return ["nodes that failed:", *lines] if lines else []
 
 
-def _tail(node: Node, lines: Sequence[str] | None) -> list[str]:
-    if node.type != "Pod":
+def _tail(node: Node, log: Log | None) -> list[str]:
+    if node.type != "Pod" or log is None:
         return []
-    if lines is None:
-        return [f"no logs of {node.shown} are left: its pod is gone, and they were not archived"]
-    if not lines:
-        return [f"{node.shown} has printed nothing"]
-    return [f"the last lines of {node.shown}:", *(f"  {line[:500]}" for line in folded(list(lines))[-TAIL:])]
+    if log.lines is None:
+        return [f"no logs of {node.shown} are left: {log.doubt}"]
+    doubt = f" (some may be missing: {log.doubt})" if log.doubt else ""
+    if not log.lines:
+        return [f"{node.shown} has printed nothing{doubt}"]
+    return [
+        f"the last lines of {node.shown}{doubt}:",
+        *(f"  {line[:500]}" for line in folded(list(log.lines))[-TAIL:]),
+    ]
 
 
 def _reference(artifact: Mapping[str, Any], node: str) -> dict[str, Any]:

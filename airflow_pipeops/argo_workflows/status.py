@@ -95,6 +95,19 @@ class Node:
 
 
 @dataclass(frozen=True)
+class Log:
+    """What is left of the log of a node.
+
+    :param lines: its lines; ``None`` where no log is left.
+    :param doubt: why lines may be missing, and why no log is left; empty where it was read to its end after its container
+        had ended.
+    """
+
+    lines: list[str] | None
+    doubt: str = ""
+
+
+@dataclass(frozen=True)
 class WorkflowStatus:
     """One look at one workflow.
 
@@ -116,6 +129,7 @@ class WorkflowStatus:
     :param deleting: its deletion was asked for.
     :param nodes: its nodes; empty where they were not asked for.
     :param hidden: why the nodes are not here though there are some; empty where that is not so.
+    :param remembered: the nodes are those of an earlier look, and may be otherwise by now.
     :param parameters: its output parameters.
     :param artifacts: references to its output artifacts.
     """
@@ -138,6 +152,7 @@ class WorkflowStatus:
     deleting: bool = False
     nodes: tuple[Node, ...] = ()
     hidden: str = ""
+    remembered: bool = False
     parameters: Mapping[str, str] = field(default_factory=dict)
     artifacts: tuple[Mapping[str, Any], ...] = ()
 
@@ -155,6 +170,15 @@ class WorkflowStatus:
     def waiting(self) -> tuple[str, ...]:
         """The suspend nodes at which it waits for somebody."""
         return tuple(node.shown for node in self.nodes if node.type == "Suspend" and node.phase == "Running")
+
+    @property
+    def undone(self) -> tuple[Node, ...]:
+        """The nodes that a judgement looks at: pods, and suspend nodes, that have not ended."""
+        return tuple(
+            node
+            for node in self.nodes
+            if node.type in ("Pod", "Suspend") and node.phase in ("Pending", "Running")
+        )
 
     @property
     def progress(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.argo_workflows.status import observe
@@ -16,6 +17,7 @@ from airflow_pipeops.waits.streams.stream import SharedStream, shared_stream
 
 if TYPE_CHECKING:
     from airflow_pipeops.argo_workflows.clients.protocol import ArgoWorkflows, WorkflowRef
+    from airflow_pipeops.argo_workflows.status import WorkflowStatus
 
 
 class WorkflowSource:
@@ -46,9 +48,9 @@ class WorkflowSource:
                 yield _reading(workflow, None if event["type"] == "DELETED" else _observed(workflow))
 
     async def read(self, ref: WorkflowRef) -> Reading:
-        """Read one workflow, out of the archive where it is not live any more."""
-        workflow = await self._client.get(ref)
-        return _reading(workflow, observe(workflow))
+        """Read one workflow with its nodes, out of the archive where it is not live any more."""
+        workflow = await self._client.get(ref, whole=True)
+        return _reading(workflow, _slim(observe(workflow)))
 
     async def refresh(self, ref: WorkflowRef) -> Reading | None:
         """There is nothing to compare: it is read."""
@@ -82,6 +84,12 @@ def watch_of(conn_id: str, namespace: str) -> SharedStream:
 
     where = f"Argo Workflows {conn_id}, namespace {namespace}"
     return shared_stream(("argo_workflows", conn_id, namespace), where, connect)
+
+
+def _slim(observed: Observed) -> Observed:
+    """Leave out the nodes that no judgement looks at; one is kept in any case, as a sign that they were read."""
+    status: WorkflowStatus = observed.reconciled
+    return replace(observed, reconciled=replace(status, nodes=status.undone or status.nodes[:1]))
 
 
 def _observed(workflow: Any) -> Observed | None:

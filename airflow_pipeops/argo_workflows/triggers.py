@@ -5,18 +5,23 @@ Only connection ids travel in the arguments; they are stored unencrypted.
 
 from __future__ import annotations
 
+import asyncio
+import random
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.waits.triggers import DWELL, OutcomeTrigger, StreamTrigger
 
 if TYPE_CHECKING:
-    from airflow_pipeops.argo_workflows.clients.protocol import ArgoWorkflows
+    from airflow_pipeops.argo_workflows.clients.protocol import ArgoWorkflows, WorkflowRef
     from airflow_pipeops.argo_workflows.logs import Follower
     from airflow_pipeops.argo_workflows.status import WorkflowStatus
     from airflow_pipeops.argo_workflows.waits import WorkflowWait
     from airflow_pipeops.waits.streams.stream import SharedStream
     from airflow_pipeops.waits.verdict import Verdict
+
+#: After so many times the pause between two looks (each five seconds: a minute), a workflow is read with its nodes.
+WHOLE_AFTER = 12
 
 
 class ArgoWorkflowTrigger(StreamTrigger):
@@ -94,6 +99,7 @@ class ArgoWorkflowTrigger(StreamTrigger):
         wait = self._waiting()
         seat = Seat(watch, [wait], self.poll_interval)
         follower = None
+        closer = asyncio.ensure_future(self._look_closer(watch, wait.ref))
         try:
             if not self.follow_logs:
                 await seat.follow()
@@ -102,8 +108,15 @@ class ArgoWorkflowTrigger(StreamTrigger):
                     follower = self._follower(client, wait)
                     await followed(follower, seat.follow())
         finally:
+            closer.cancel()
             seat.close()
         return self._told(wait, follower)
+
+    async def _look_closer(self, watch: SharedStream, ref: WorkflowRef) -> None:
+        """Have the whole workflow read now and then: the stream leaves the nodes out, which may wait for somebody."""
+        while True:
+            await asyncio.sleep(WHOLE_AFTER * self.poll_interval * random.uniform(0.8, 1.2))
+            watch.asker.ask(ref)
 
     async def on_kill(self) -> None:
         """Stop the workflow, or leave it, where somebody ended the task."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from airflow_pipeops.argo_workflows.clients.protocol import ArgoWorkflows, WorkflowRef
 from airflow_pipeops.argo_workflows.rules import Goal
-from airflow_pipeops.argo_workflows.status import WorkflowStatus, observe
+from airflow_pipeops.argo_workflows.status import Node, WorkflowStatus, observe
 from airflow_pipeops.exceptions import PipeOpsError, WorkflowFailed
 from airflow_pipeops.waits.expectation import Expectation, Memory, Verdict
 from airflow_pipeops.waits.messages import decisive_last
@@ -19,7 +20,7 @@ from airflow_pipeops.waits.wait import Decided, Wait
 #: Told how far a workflow is, whenever that is another than before.
 OnProgress = Callable[[WorkflowStatus], None]
 #: Rules after which it is the workflow that is at fault.
-_FAILURES = frozenset({"workflow_failed", "another", "deleting", "suspended"})
+_FAILURES = frozenset({"workflow_failed", "another", "deleting", "suspended", "does_not_begin"})
 
 
 class WorkflowWait(Wait):
@@ -45,9 +46,13 @@ class WorkflowWait(Wait):
         remembered = memory or goal.memory()
         super().__init__(ref, expectation, remembered, rulebook=goal.rulebook, on_change=on_change)
         self.goal, self._on_progress, self._told = goal, on_progress, ""
+        #: The workflow whose nodes were seen last, and those that had not ended.
+        self._nodes: tuple[str, tuple[Node, ...]] = ("", ())
 
     async def judge(self, seen: Observed | Trouble) -> Verdict:
         """Judge one look."""
+        if isinstance(seen, Observed):
+            seen = self._with_nodes(seen)
         verdict = await super().judge(seen)
         if isinstance(seen, Observed) and self._on_progress is not None:
             status: WorkflowStatus = seen.reconciled
@@ -55,6 +60,16 @@ class WorkflowWait(Wait):
                 self._told = status.progress
                 self._on_progress(status)
         return verdict
+
+    def _with_nodes(self, seen: Observed) -> Observed:
+        """Return what was seen with the nodes that were seen last, where the stream has left them out."""
+        status: WorkflowStatus = seen.reconciled
+        uid, nodes = self._nodes
+        if status.nodes:
+            self._nodes = (seen.uid, status.undone)
+        elif nodes and uid == seen.uid and not status.over:
+            return replace(seen, reconciled=replace(status, nodes=nodes, remembered=True))
+        return seen
 
     def to_json(self) -> dict[str, Any]:
         """Return the wait as it travels in a trigger's arguments."""

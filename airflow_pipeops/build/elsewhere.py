@@ -176,7 +176,7 @@ class KubernetesWork(KubernetesBackend):
         :param arguments: of the work.
         :param worker: what the task lends.
         :param timeout: for the work.
-        :return: the answer, or what to wait for.
+        :return: the answer, with ``image_ran``: what the cluster says that it ran, by digest; or what to wait for.
         """
         pod = self._pod(self.composed(arguments))
 
@@ -226,7 +226,8 @@ class KubernetesWork(KubernetesBackend):
             await remove(client, ref)  # a retry would find it, and what it said
         if code and not told.get("error"):
             raise PodFailed(f"{who} ended with status {code}", remedy="Its log says why.")
-        return answered(self.work, told, who)
+        ran = there.image_of(pods.MAIN)
+        return {**answered(self.work, told, who), **({"image_ran": ran} if ran else {})}
 
 
 def workflow(

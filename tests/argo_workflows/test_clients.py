@@ -20,6 +20,7 @@ from airflow_pipeops.argo_workflows.clients.rest import ArgoWorkflowsClient, Loo
 from airflow_pipeops.argo_workflows.clients.worker import WorkerHttp
 from airflow_pipeops.argo_workflows.hook import ArgoWorkflowsHook
 from airflow_pipeops.argo_workflows.names import marked
+from airflow_pipeops.argo_workflows.status import read
 from airflow_pipeops.exceptions import (
     AccessDenied,
     Conflict,
@@ -30,6 +31,7 @@ from airflow_pipeops.exceptions import (
     Unsupported,
 )
 from tests.argo_workflows.conftest import connect
+from tests.argo_workflows.running import MANIFEST
 from tests.argo_workflows.server import ArgoServer
 from tests.argo_workflows.test_server import WORKFLOW
 from tests.kubernetes.apiserver import Fault
@@ -219,6 +221,23 @@ def test_what_lint_finds_is_said(argo: ArgoServer, way: str) -> None:
 
 
 @pytest.mark.parametrize("way", ALL)
+def test_a_workflow_that_waits_at_a_step_is_resumed_or_it_is_said_who_can(argo: ArgoServer, way: str) -> None:
+    argo.submit({**manifest(), "spec": MANIFEST["spec"]})
+    argo.begin("train")
+    argo.node("train", "fit", "Running", kind="Suspend")
+    if way == "kubernetes":
+        with pytest.raises(Unsupported, match="cannot resume workflow argo/train: it waits at fit") as caught:
+            run(way, lambda client: client.act(REF, "resume"))
+        assert "to the server of Argo Workflows" in str(caught.value)
+        argo._change("train", "argo", lambda item: item["status"].update(nodes=None, compressedNodes="H4sI"))
+        with pytest.raises(Unsupported, match="whether it waits at a step cannot be told"):
+            run(way, lambda client: client.act(REF, "resume"))
+        return
+    run(way, lambda client: client.act(REF, "resume"))
+    assert read(argo.one("train")).waiting == ()
+
+
+@pytest.mark.parametrize("way", ALL)
 def test_acts(argo: ArgoServer, way: str) -> None:
     argo.submit(manifest())
     assert run(way, lambda client: client.act(REF, "suspend"))["spec"]["suspend"] is True
@@ -403,6 +422,17 @@ def lacking(*refused: tuple[str, str]) -> Callable[[str, str, str], bool]:
             True,
             "lacks: get workflowtemplates (to run a template by its name)",
         ),
+        (
+            (("get", "clusterworkflowtemplates"),),
+            True,
+            "lacks: get clusterworkflowtemplates (with cluster_scope)",
+        ),
+        (
+            (("get", "cronworkflows"),),
+            True,
+            "lacks: get cronworkflows (for cron workflows); whether it may stop",
+        ),
+        ((), True, "read logs (pods/log), and create and change cronworkflows shows only where it does"),
     ],
 )
 def test_trying_the_connection_names_the_verbs_that_are_missing(
@@ -415,10 +445,20 @@ def test_trying_the_connection_names_the_verbs_that_are_missing(
 
 
 def test_trying_a_connection_to_kubernetes_names_verbs_and_what_it_cannot_show(argo: ArgoServer) -> None:
-    argo.tokens["token"] = lacking(("patch", "workflows"), ("list", "pods"))
+    argo.tokens["token"] = lacking(
+        ("patch", "workflows"),
+        ("update", "cronworkflows"),
+        ("list", "pods"),
+        ("get", "clusterworkflowtemplates"),
+    )
     passed, message = ArgoWorkflowsHook("kubernetes_default").test_connection()
     assert passed
-    assert "lacks: patch workflows (to stop, terminate, suspend and resume); list pods (for logs)" in message
+    assert "lacks: patch workflows (to stop, terminate, suspend and resume); " in message
+    assert (
+        "get clusterworkflowtemplates (with cluster_scope); update cronworkflows (for cron workflows)"
+        in message
+    )
+    assert "; list pods (for logs);" in message
     assert "nodes that are offloaded or compressed" in message
 
 

@@ -15,7 +15,7 @@ from airflow_pipeops.argo_workflows.causes import cause_of, failed_nodes, infras
 from airflow_pipeops.argo_workflows.names import LONGEST, mark_of, marked, name_of
 from airflow_pipeops.argo_workflows.reports import failure, for_record, outputs_of
 from airflow_pipeops.argo_workflows.rules import RESULTS_WITHIN, Goal
-from airflow_pipeops.argo_workflows.status import OVER, Node, observe, read
+from airflow_pipeops.argo_workflows.status import OVER, Log, Node, observe, read
 from airflow_pipeops.delivery.records import Record
 from airflow_pipeops.exceptions import BadResponse
 from airflow_pipeops.waits.expectation import Memory, Verdict
@@ -37,6 +37,12 @@ def judged(goal: Goal, *looks: Any, each: float = 1.0) -> tuple[Verdict, Memory]
 
 
 # ---- rules -------------------------------------------------------------------------------------------------------------
+
+
+def pending(message: str) -> dict[str, Any]:
+    """Return a workflow of which one pod has not begun."""
+    return workflow("Running", nodes=nodes(node("fit", "Pending", message=message)))
+
 
 OLD, NEW = "2026-11-29T10:00:00Z/2026-11-29T11:00:00Z", "2026-11-29T11:30:00Z"
 GONE = Trouble("missing", "it is gone, and its end was not seen")
@@ -77,6 +83,20 @@ TABLE: list[tuple[str, Goal, list[Any], str, str]] = [
     ("being stopped", Goal(), [workflow("Running", spec={"shutdown": "Stop"})], "wait", "stopping"),
     ("a proxy's page", Goal(), [Trouble("unreachable", "502")], "wait", "unreachable"),
     ("too long", Goal(timeout=5.0), [workflow("Running")] * 7, "failed", "deadline"),
+    ("a pod that begins", Goal(pending_timeout=5.0), [pending("")] * 30, "wait", "running"),
+    ("a pod that does not begin, and nobody says why", Goal(pending_timeout=5.0), [pending("")] * 70, "wait", "pending"),
+    ("an image that does not come",
+     Goal(pending_timeout=5.0), [pending("ErrImagePull: no")] * 7, "failed", "does_not_begin"),
+    ("a container that lacks a Secret",
+     Goal(pending_timeout=5.0), [pending("CreateContainerConfigError: secret not found")] * 7, "failed", "does_not_begin"),
+    ("an image that is another's business", Goal(), [pending("ErrImagePull: no")] * 99, "wait", "pending"),
+    ("an image that comes", Goal(pending_timeout=5.0),
+     [*[pending("ErrImagePull: no")] * 4, workflow("Running", nodes=nodes(node("fit", "Running"))),
+      *[pending("ErrImagePull: no")] * 4], "wait", "pending"),
+    ("room that comes late is no image that does not come", Goal(pending_timeout=5.0),
+     [*[pending("Unschedulable: preemption: no")] * 99, pending("ErrImagePull: no")], "wait", "pending"),
+    ("looks without nodes do not begin the patience anew", Goal(pending_timeout=5.0),
+     [pending("ErrImagePull: no"), workflow("Running"), pending("ErrImagePull: no")] * 3, "failed", "does_not_begin"),
 ]  # fmt: skip
 
 
@@ -287,7 +307,10 @@ def test_a_failure_is_told_by_its_nodes_not_by_those_above_them() -> None:
     assert [one.shown for one in failed_nodes(status.nodes)] == ["eval", "fit"]
     ids = {one.shown: one.id for one in status.nodes}
     said = failure(
-        status, "it is Failed: child failed", {ids["eval"]: ["Traceback", "ValueError: no rows"]}, []
+        status,
+        "it is Failed: child failed",
+        {ids["eval"]: Log(["Traceback", "ValueError: no rows"]), ids["fit"]: Log(None, "who knows")},
+        [],
     )
     lines = said.splitlines()
     assert lines[0] == (
@@ -299,7 +322,11 @@ def test_a_failure_is_told_by_its_nodes_not_by_those_above_them() -> None:
         "  fit [step] Failed, exit code 137, OOMKilled (exit code 137), it used more memory than its limit and was killed",
     ]
     assert "  ValueError: no rows" in lines
-    assert "no logs of fit are left: its pod is gone, and they were not archived" in lines
+    assert "no logs of fit are left: who knows" in lines
+    assert "logs" not in failure(status, "it is Failed", {}, [])  # nobody has read any
+    assert "has printed nothing" in failure(status, "it is Failed", {ids["fit"]: Log([])}, [])
+    doubted = failure(status, "it is Failed", {ids["fit"]: Log(["a"], "it broke off")}, [])
+    assert "the last lines of fit (some may be missing: it broke off):" in doubted
 
 
 def test_of_several_attempts_the_last_one_counts() -> None:
@@ -327,7 +354,9 @@ def test_nodes_of_one_name_are_told_apart() -> None:
 
 def test_secrets_in_messages_and_logs_are_taken_out() -> None:
     status = read(workflow("Failed", nodes=nodes(node("fit", "Failed", message="token=abcdef123"))))
-    said = failure(status, "password=hunter2hunter2", {status.nodes[0].id: ["Bearer abcdefgh12345678"]}, [])
+    said = failure(
+        status, "password=hunter2hunter2", {status.nodes[0].id: Log(["Bearer abcdefgh12345678"])}, []
+    )
     assert not [secret for secret in ("abcdef123", "hunter2", "abcdefgh12345678") if secret in said]
 
 
@@ -347,7 +376,8 @@ def test_a_failure_and_a_record_are_of_bounded_size(number: int, length: int) ->
     outputs = {"parameters": [{"name": f"p{at}", "value": "z" * length} for at in range(number)]}
     status = read(workflow("Failed", nodes=table, outputs=outputs))
     assert (
-        len(failure(status, "w" * length, {one.id: ["l" * length] * 50 for one in status.nodes}, [])) <= 8000
+        len(failure(status, "w" * length, {one.id: Log(["l" * length] * 50) for one in status.nodes}, []))
+        <= 8000
     )
     Record("workflow", "api", {**for_record(outputs_of(status)), "name": "train"})
 

@@ -33,6 +33,10 @@ WAYS = [
 ]
 
 
+def door(way: dict[str, Any]) -> str:
+    return str(way.get("argo_workflows_conn_id", ""))
+
+
 def only(argo: ArgoServer) -> dict[str, Any]:
     (found,) = argo.workflows()
     return found
@@ -41,10 +45,26 @@ def only(argo: ArgoServer) -> dict[str, Any]:
 # ---- the way to a result -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("way", "version"),
+    [
+        *(pytest.param(*way.values, "v4.1.2", id=way.id) for way in WAYS),
+        *(
+            pytest.param({"deferrable": one}, version, id=f"{version}-{one}")
+            for one in (False, True)
+            for version in ("v3.6.19", "v9.9.0")
+        ),
+    ],
+)  # fmt: skip
 def test_a_workflow_is_run_and_its_outputs_are_returned_and_recorded(
-    argo: ArgoServer, context: dict[str, Any], way: dict[str, Any], log: pytest.LogCaptureFixture
+    argo: ArgoServer,
+    context: dict[str, Any],
+    way: dict[str, Any],
+    version: str,
+    log: pytest.LogCaptureFixture,
 ) -> None:
+    """By the oldest version, which knows no uid; by the newest; and by one that says what none says yet."""
+    argo.version_said, argo.knows_uid, argo.newer = version, version > "v3.7", version > "v9"
     deliverable, commit = Deliverable("api"), "a" * 40
     made = operator(
         **way, parameters={"rows": 5}, deliverable=deliverable, commit=commit, labels={"stage": "test"}
@@ -202,7 +222,7 @@ def test_a_stream_that_ends_with_the_workflow_may_have_ended_before_it(
         run(operator(deferrable=deferrable), context)
     said = [record.getMessage() for record in log.records]
     assert [sum(line in one for one in said) for line in ("epoch 1", "epoch 2")] == [1, 0 if collected else 1]
-    assert any("the log may be incomplete: the pod is gone" in one for one in said) is collected
+    assert any("the log may be incomplete: its pod is gone" in one for one in said) is collected
 
 
 def test_a_log_whose_reading_breaks_off_is_said_to_be_incomplete(
@@ -261,6 +281,45 @@ def test_when_pods_are_gone_the_archived_log_is_read_or_its_loss_is_said(
     with Play(argo, work):
         run(operator(logs="end"), context)
     assert said in log.text
+
+
+@pytest.mark.parametrize(
+    ("archived", "faults", "door", "said"),
+    [
+        (None, (), {}, "no logs of fit are left: its pod is gone, or has printed nothing, and none was archived"),
+        (b"", (), {}, "fit has printed nothing"),
+        (b"", (Fault("status", path="/artifact-files/*", status=403),), {}, "and the archived one cannot be read: "),
+        (b"", (Fault("status", path="/artifact-files/*", status=503),), {}, "and the archived one cannot be read: "),
+        (b"x", (), kubernetes, "and the archived one cannot be read: the Kubernetes API has no artifacts"),
+    ],
+)  # fmt: skip
+def test_a_failure_says_what_became_of_a_log_that_is_not_there(
+    argo: ArgoServer, context: dict[str, Any], archived: bytes | None, faults: Any, door: Any, said: str
+) -> None:
+    def work(name: str) -> None:
+        argo.begin(name)
+        kept = ({"name": "main-logs", "s3": {"key": "a"}},) if archived is not None else ()
+        argo.node(name, "fit", "Failed", exit_code=1, message="Error (exit code 1)", artifacts=kept)
+        fit = next(one for one in argo.one(name)["status"]["nodes"].values() if one["displayName"] == "fit")
+        if archived is not None:
+            argo.artifacts[argo.one(name)["metadata"]["uid"], fit["id"], "main-logs"] = archived
+        argo.faults.extend(faults)
+        argo.finish(name, "Failed")
+
+    with Play(argo, work), pytest.raises(AirflowFailException) as caught:
+        run(operator(logs="none", **door), context)
+    assert said in str(caught.value)
+
+
+def test_a_sensor_says_nothing_of_logs_that_it_has_not_read(
+    argo: ArgoServer, context: dict[str, Any]
+) -> None:
+    argo.submit({**MANIFEST, "metadata": {"name": "theirs"}})
+    failing(argo, "theirs")
+    with pytest.raises(AirflowFailException, match="fit: Error") as caught:
+        run(task(ArgoWorkflowSensor, name="theirs"), context)
+    assert "logs" not in str(caught.value)
+    assert "printed" not in str(caught.value)
 
 
 # ---- once --------------------------------------------------------------------------------------------------------------
@@ -587,6 +646,22 @@ def test_when_somebody_ends_the_task(
     assert argo.one(name)["spec"].get("shutdown") == shutdown
 
 
+def test_a_task_that_is_ended_before_it_has_heard_of_its_workflow_ends_it(
+    argo: ArgoServer, context: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    argo.quota = 1  # so that it is created at the second try, and the task is ended before
+
+    def pause(attempt: int) -> float:
+        made.on_kill()
+        return 0.01
+
+    made = operator(logs="none")
+    monkeypatch.setattr("airflow_pipeops.argo_workflows.submission.pause", pause)
+    with pytest.raises(AirflowFailException, match="Stopped"):
+        run(made, context)
+    assert only(argo)["spec"]["shutdown"] == "Stop"
+
+
 def test_a_workflow_that_was_stopped_with_its_worker_goes_on_with_the_retry(
     argo: ArgoServer, context: dict[str, Any]
 ) -> None:
@@ -622,6 +697,107 @@ def test_a_suspended_workflow_is_waited_for_or_fails(argo: ArgoServer, context: 
     with pytest.raises(AirflowFailException, match="until somebody resumes it"):
         run(operator(workflow={"spec": spec}, on_suspended="fail", logs="none"), context)
     until(lambda: only(argo)["status"].get("phase") == "Failed")
+
+
+def deferred(argo: ArgoServer, way: dict[str, Any]) -> None:
+    """Wait until the task is deferred, where it is: what comes now is told by the stream."""
+    if way["deferrable"]:
+        until(lambda: argo.open_events)
+
+
+BY_ARGO = [pytest.param({"deferrable": one}, id="triggerer" if one else "worker") for one in (False, True)]
+
+
+@pytest.mark.parametrize("way", BY_ARGO)
+def test_a_step_that_waits_for_somebody_fails_the_task_where_none_may(
+    argo: ArgoServer, context: dict[str, Any], way: dict[str, Any]
+) -> None:
+    def work(name: str) -> None:
+        deferred(argo, way)
+        argo.begin(name)
+        argo.node(name, "fit", "Running", kind="Suspend")
+
+    made = operator(**way, on_suspended="fail", logs="none")
+    with Play(argo, work), pytest.raises(AirflowFailException, match="it is suspended at fit"):
+        run(made, context)
+    until(lambda: only(argo)["status"].get("phase") == "Failed")
+
+
+def test_what_runs_is_said_while_the_task_is_deferred(
+    argo: ArgoServer, context: dict[str, Any], log: pytest.LogCaptureFixture
+) -> None:
+    def work(name: str) -> None:
+        deferred(argo, {"deferrable": True})
+        argo.begin(name)
+        argo.node(name, "prepare", "Succeeded")
+        until(lambda: "1 of 2 nodes done; running: fit" in log.text)
+        argo.finish(name)
+
+    with Play(argo, work):
+        run(operator(deferrable=True, logs="none"), context)
+
+
+# ---- pods that do not begin: Argo leaves their nodes pending, and waits ------------------------------------------------
+
+PULLING = 'ImagePullBackOff: Back-off pulling image "registry/fit:1"'
+NO_ROOM = "Unschedulable: 0/3 nodes are available: 3 Insufficient cpu. preemption: 0/3 nodes are available"
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_image_that_cannot_be_pulled_ends_the_wait(
+    argo: ArgoServer, context: dict[str, Any], way: dict[str, Any], log: pytest.LogCaptureFixture
+) -> None:
+    def work(name: str) -> None:
+        if not door(way):
+            deferred(argo, way)
+        argo.begin(name)
+        argo.node(name, "fit", "Pending", message=PULLING)
+
+    made = operator(**way, logs="none", pending_timeout=timedelta(milliseconds=300))
+    with Play(argo, work), pytest.raises(AirflowFailException) as caught:
+        run(made, context)
+    said = "fit does not begin: its image cannot be pulled"
+    assert said in str(caught.value)
+    assert PULLING in str(caught.value)
+    assert "0 of 2 nodes done" in str(caught.value)
+    assert f"wait: 0 of 2 nodes done; running: prepare; {said}" in log.text
+    until(lambda: only(argo)["spec"].get("shutdown") == "Stop")
+
+
+@pytest.mark.parametrize("way", BY_ARGO)
+def test_what_waits_for_room_is_waited_for_and_named_at_the_deadline(
+    argo: ArgoServer, context: dict[str, Any], way: dict[str, Any]
+) -> None:
+    def work(name: str) -> None:
+        deferred(argo, way)
+        argo.begin(name)
+        argo.node(name, "fit", "Pending", message=NO_ROOM)
+
+    patience = {"timeout": timedelta(seconds=4), "pending_timeout": timedelta(milliseconds=1)}
+    with (
+        Play(argo, work),
+        pytest.raises(
+            AirflowFailException, match=r"WaitTimeout(.|\n)*fit does not begin: no machine takes its pod"
+        ),
+    ):
+        run(operator(**way, **patience, logs="none"), context)
+
+
+@pytest.mark.parametrize("way", BY_ARGO)
+def test_an_image_that_comes_after_all_ends_nothing(
+    argo: ArgoServer, context: dict[str, Any], way: dict[str, Any], log: pytest.LogCaptureFixture
+) -> None:
+    def work(name: str) -> None:
+        deferred(argo, way)
+        argo.begin(name)
+        argo.node(name, "fit", "Pending", message=PULLING)
+        until(lambda: "fit does not begin" in log.text)
+        argo.node(name, "fit", "Running")
+        argo.node(name, "prepare", "Succeeded")
+        argo.finish(name)
+
+    with Play(argo, work):
+        assert run(operator(**way, logs="none"), context)["phase"] == "Succeeded"
 
 
 # ---- bad input ---------------------------------------------------------------------------------------------------------

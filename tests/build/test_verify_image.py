@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,50 @@ def test_a_wrong_password_of_the_key_is_told_and_not_shown(context, image, keys,
     ) as raised:
         sign(context, image)
     assert "wrong-pa55-word" not in str(raised.value)
+
+
+#: Notes how it was called, and says that it has verified the image that it was asked about.
+STAND_IN = """#!{python}
+import json, os, pathlib, sys
+key = next(word.partition("=")[2] for word in sys.argv if word.startswith("--key="))
+files = [key, os.path.join(os.environ["DOCKER_CONFIG"], "config.json")]
+seen = {{name: [pathlib.Path(name).read_text(), os.stat(name).st_mode & 0o777] for name in files if os.path.exists(name)}}
+with open("{calls}", "a") as file:
+    print(json.dumps([sys.argv[1:], dict(os.environ), seen]), file=file)
+print(json.dumps([{{"critical": {{"image": {{"docker-manifest-digest": sys.argv[-1].partition("@")[2]}}}}}}]))
+"""
+
+
+def test_what_cosign_is_given(context, image, real, tmp_path, monkeypatch) -> None:
+    """By a program in its place: each argument and file, and that no secret is an argument, or is left behind."""
+    program, calls = tmp_path / "cosign", tmp_path / "calls"
+    program.write_text(STAND_IN.format(python=sys.executable, calls=calls))
+    program.chmod(0o755)
+    signer = {
+        "conn_type": "generic",
+        "password": "pa55-of-the-key",
+        "extra": {"private_key": "the-private-key"},
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_SIGNER", json.dumps(signer))
+    monkeypatch.setenv("UNRELATED_SECRET", "x")
+    given = {"image": image, "registry_conn_id": "reg", "cosign": str(program)}
+    SignImageOperator(task_id="sign", signing_conn_id="signer", transparency_log=False, **given).execute(
+        context
+    )
+    VerifyImageOperator(task_id="verify", key="k.pub", attestations=[], **given).execute(context)
+    (signing, around, files), (verifying, later, others) = map(json.loads, calls.read_text().splitlines())
+    key = signing[3].removeprefix("--key=")
+    authority = f"--registry-cacert={real.ca_file}"
+    assert signing == ["sign", authority, "--recursive", f"--key={key}", "--tlog-upload=false", image]
+    assert verifying == ["verify", authority, "--output=json", "--key=k.pub", image]
+    assert (around["COSIGN_PASSWORD"], around["COSIGN_YES"]) == ("pa55-of-the-key", "true")
+    assert "COSIGN_PASSWORD" not in later
+    assert "UNRELATED_SECRET" not in {*around, *later}
+    assert files[key] == ["the-private-key", 0o600]
+    logged_in = [one for name, one in {**files, **others}.items() if name.endswith("config.json")]
+    assert len(logged_in) == 2
+    assert all(real.host in json.loads(content)["auths"] and mode == 0o600 for content, mode in logged_in)
+    assert not [name for name in {**files, **others} if Path(name).exists()]
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,10 @@ def violations(item: Object) -> list[str]:
     """
     found = [*_rights(item), *_secrets(item)]
     for where, pod, container in containers(item):
-        found += [f"{where}: {said}" for said in (*restricted(pod, container), *_resources(container))]
+        found += [
+            f"{where}: {said}"
+            for said in (*restricted(pod, container), *_resources(container), *unreadable(pod, container))
+        ]
         found += [
             f"{where}: variable {one['name']} holds a secret in plain sight"
             for one in container.get("env", [])
@@ -44,7 +47,8 @@ def containers(item: Object) -> Iterator[tuple[str, Object, Object]]:
     spec = item.get("spec", {})
     if item["kind"] == "WorkflowTemplate":
         for template in spec["templates"]:
-            pod = {**spec, "volumes": template.get("volumes", [])}
+            context = template.get("securityContext", spec.get("securityContext", {}))
+            pod = {**spec, "volumes": template.get("volumes", []), "securityContext": context}
             own = [template["container"], *template.get("initContainers", [])]
             yield from ((f"{template['name']}/{one.get('name', 'main')}", pod, one) for one in own)
         return
@@ -74,6 +78,22 @@ def restricted(pod: Object, container: Object) -> Iterator[str]:
     for volume in pod.get("volumes", []):
         if set(volume) - VOLUMES:
             yield f"volume {volume['name']} is of the node"
+
+
+def unreadable(pod: Object, container: Object) -> Iterator[str]:
+    """Secrets that a container has mounted and may not read: files of root, and of the group that the pod names."""
+    whole = pod.get("securityContext", {})
+    if {**whole, **container.get("securityContext", {})}.get("runAsUser") == 0 or "fsGroup" in whole:
+        return
+    mounted = {one["name"] for one in container.get("volumeMounts", [])}
+    for volume in pod.get("volumes", []):
+        secret = volume.get("secret", {})
+        modes = [
+            secret.get("defaultMode", 0o644),
+            *(item.get("mode", 0o644) for item in secret.get("items", [])),
+        ]
+        if volume["name"] in mounted and not all(mode & 0o004 for mode in modes):
+            yield f"the Secret of volume {volume['name']} cannot be read: no fsGroup"
 
 
 def _resources(container: Object) -> Iterator[str]:

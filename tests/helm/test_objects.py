@@ -43,6 +43,8 @@ MODELS: Mapping[tuple[str, str], type] = {
 }
 CRASH = {"securityContext": {"privileged": True}, "name": "a", "ports": [{"hostPort": 1}]}
 PASSWORD = {"name": "DB_PASSWORD", "value": "x"}
+MOUNTING = {"name": "a", "securityContext": {"runAsUser": 1000}, "volumeMounts": [{"name": "s"}]}
+HIDDEN = {"name": "s", "secret": {"secretName": "s", "defaultMode": 0o440}}
 
 
 def role(**fields: Any) -> Object:
@@ -187,6 +189,7 @@ def test_what_the_chart_runs_itself_is_limited_and_writes_only_where_it_is_told(
         ({"kind": "Pod", "spec": {"containers": [CRASH], "volumes": [{"name": "v", "hostPath": {}}]}}, "is of the node"),
         ({"kind": "Job", "spec": {"template": {"spec": {"containers": [CRASH]}}}}, "no requests"),
         ({"kind": "Pod", "spec": {"containers": [{"name": "a", "env": [PASSWORD]}]}}, "DB_PASSWORD"),
+        ({"kind": "Pod", "spec": {"containers": [MOUNTING], "volumes": [HIDDEN]}}, "the Secret of volume s cannot be read"),
     ],
 )  # fmt: skip
 def test_the_policy_finds_what_it_is_for(item: Object, said: str) -> None:

@@ -34,7 +34,7 @@ from tests.kubernetes.workloads import playing
 IMAGE = "registry.example.com/train@sha256:" + "1" * 64
 DOMAIN = "airflow_pipeops.demo.flights"
 #: Of the process or of the moment, and not of the model.
-OWN = ("seconds", "training_uri", "training_sha256", "record_id", "run_in", "image")
+OWN = ("seconds", "training_uri", "training_sha256", "record_id", "run_in", "image", "image_ran")
 
 
 @pytest.fixture
@@ -124,6 +124,8 @@ def test_a_job_trains_once_and_gives_what_the_worker_gives(
     assert there["run_in"] == "kubernetes"
     extra = context["outlet_events"][Deliverable("flight-delay").asset("training")].extra
     assert (extra["kind"], extra["body"]["run_in"]) == ("training", "kubernetes")
+    # What the kubelet says that it ran, whatever was asked for.
+    assert there["image_ran"] == extra["body"]["image_ran"] == IMAGE
 
 
 def test_an_error_in_the_pod_keeps_its_type_and_is_not_tried_in_vain(

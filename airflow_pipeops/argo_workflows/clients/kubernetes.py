@@ -37,6 +37,7 @@ class KubernetesRoute:
         "nodes that are offloaded or compressed",
         "artifacts, archived logs among them",
         "logs while the workflow runs",
+        "resuming a workflow at a suspend step",
         RETRYING,
     )
 
@@ -91,6 +92,15 @@ class KubernetesRoute:
             return await self.create(ref.namespace, anew(found))
         if status.over and act != "resume":
             raise Ended(f"{ref} has ended already: {status.phase}")
+        if act == "resume" and (status.waiting or status.hidden):
+            where = (
+                f"it waits at {', '.join(status.waiting[:5])}, a step that the server alone can end"
+                if status.waiting
+                else f"whether it waits at a step cannot be told: {status.hidden}"
+            )
+            raise Unsupported(
+                f"the Kubernetes API cannot resume {ref}: {where}", field="resume", remedy=_REMEDY
+            )
         patch: Any = {"stop": "Stop", "terminate": "Terminate"}.get(act)
         spec = {"suspend": True if act == "suspend" else None} if patch is None else {"shutdown": patch}
         return await self._kubernetes.patch(WORKFLOWS, ref.name, {"spec": spec}, ref.namespace)
@@ -153,12 +163,15 @@ class KubernetesRoute:
             ("create", WORKFLOWS, "", "for ArgoWorkflowOperator"),
             ("patch", WORKFLOWS, "", "to stop, terminate, suspend and resume"),
             ("get", TEMPLATES, "", "to run a template by its name"),
+            ("get", CLUSTER_TEMPLATES, "", "with cluster_scope"),
+            *((verb, CRONS, "", "for cron workflows") for verb in ("get", "create", "update", "patch")),
             ("list", PODS, "", "for logs"),
             ("get", PODS, "log", "for logs"),
         )
         lacking = []
         for verb, kind, sub, purpose in asked:
-            if not await self._kubernetes.allowed(verb, kind, namespace, subresource=sub):
+            where = "" if kind is CLUSTER_TEMPLATES else namespace
+            if not await self._kubernetes.allowed(verb, kind, where, subresource=sub):
                 lacking.append(f"{verb} {kind.plural}{'/' + sub if sub else ''} ({purpose})")
         untried = f"not through the Kubernetes API: {', '.join(self.lacks)}"
         usable = not any(one.startswith("get workflows") for one in lacking)

@@ -280,9 +280,18 @@ class ArgoWorkflowsClient:
             ("watch workflows", "for one stream in place of polling", self._try_watch(namespace)),
             ("create workflows", "for ArgoWorkflowOperator", self._try_create(namespace)),
             ("get workflowtemplates", "to run a template by its name", self._try_template(namespace)),
+            (
+                "get clusterworkflowtemplates",
+                "with cluster_scope",
+                self._try_template(namespace, cluster=True),
+            ),
+            ("get cronworkflows", "for cron workflows", self._try_cron(namespace)),
         )
         lacking = [f"{verb} ({purpose})" for verb, purpose, trying in tries if not await trying]
-        untried = "whether it may stop, retry and suspend shows with a workflow only"
+        untried = (
+            "whether it may stop, retry and suspend, read logs (pods/log), and create and change cronworkflows shows only "
+            "where it does"
+        )
         return Trial(
             greeting, tuple(lacking), untried, usable=not any(one.startswith("get and") for one in lacking)
         )
@@ -313,11 +322,11 @@ class ArgoWorkflowsClient:
         body = {"namespace": namespace, "serverDryRun": True, "workflow": manifest}
         return await _permitted(self.http.object("POST", _path(namespace), json=body, about="a dry run"))
 
-    async def _try_template(self, namespace: str) -> bool:
-        try:
-            return await _permitted(self.template(namespace, _PROBE, cluster_scope=False))
-        except NotFound:
-            return True
+    async def _try_template(self, namespace: str, *, cluster: bool = False) -> bool:
+        return await _permitted(self.template(namespace, _PROBE, cluster_scope=cluster))
+
+    async def _try_cron(self, namespace: str) -> bool:
+        return await _permitted(self.cron(namespace, _PROBE))
 
 
 async def _until_silent(lines: AsyncGenerator[str, None], silence: float) -> AsyncGenerator[str, None]:
@@ -350,6 +359,8 @@ async def _permitted(call: Any) -> bool:
         if unknown_credential(error):
             raise
         return False
+    except NotFound:
+        return True  # a probe is never there
     return True
 
 

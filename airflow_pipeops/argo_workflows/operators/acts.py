@@ -132,8 +132,8 @@ class ArgoWorkflowSuspendOperator(WorkflowActOperator):
             return read(await client.act(ref, "suspend" if self.suspend else "resume", **self.options()))
         except Unreachable:
             # The server may have acted before the answer was lost.
-            status = read(await client.get(ref))
-            if status.suspended is not self.suspend:
+            status = read(await client.get(ref, whole=True))
+            if status.suspended is not self.suspend or (status.waiting and not self.suspend):
                 raise
             return status
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
@@ -18,10 +19,10 @@ from airflow_pipeops.argo_workflows.operators.base import (
 )
 from airflow_pipeops.argo_workflows.rules import Goal
 from airflow_pipeops.argo_workflows.waits import error_of
-from airflow_pipeops.base.arguments import mapping, one_of
+from airflow_pipeops.base.arguments import mapping, one_of, positive
 from airflow_pipeops.base.interrupts import beside
 from airflow_pipeops.delivery.operators import no_retry, order_key, source_of
-from airflow_pipeops.exceptions import PipeOpsError
+from airflow_pipeops.exceptions import NotFound, PipeOpsError
 from airflow_pipeops.waits.wait import Decided
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ _ON_FAILURE: tuple[Literal["fail", "retry_failed_nodes"], ...] = ("fail", "retry
 _IF_KILLED = ("stop", "terminate", "leave")
 _SUSPENDED: tuple[Literal["wait", "fail"], ...] = ("wait", "fail")
 _LOGS = ("follow", "end", "none")
+#: Rules by which a wait ends while its workflow runs on.
+_LEFT_RUNNING = ("deadline", "suspended", "does_not_begin")
 
 
 class WorkflowRunOperator(WorkflowWaitMixin):
@@ -63,6 +66,8 @@ class WorkflowRunOperator(WorkflowWaitMixin):
         ``none`` never.
     :param lint: have the server check the workflow before it is created.
     :param on_suspended: ``wait`` for somebody to resume it, or ``fail``.
+    :param pending_timeout: for which a pod may not begin for a cause that waiting does not mend: its image cannot be pulled,
+        or its container not be created. What waits for room is waited for.
     """
 
     template_fields: Sequence[str] = (
@@ -88,6 +93,7 @@ class WorkflowRunOperator(WorkflowWaitMixin):
         logs: Literal["follow", "end", "none"] = "follow",
         lint: bool = True,
         on_suspended: Literal["wait", "fail"] = "wait",
+        pending_timeout: timedelta = timedelta(minutes=10),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -101,7 +107,9 @@ class WorkflowRunOperator(WorkflowWaitMixin):
         self.logs = one_of("logs", logs, _LOGS)
         self.lint = lint
         self.on_suspended = one_of("on_suspended", on_suspended, _SUSPENDED)
+        self.pending_timeout = positive("pending_timeout", pending_timeout)
         self._running: WorkflowRef | None = None
+        self._killed = False
 
     # ---- a task's life -----------------------------------------------------------------------------------------------
 
@@ -114,8 +122,8 @@ class WorkflowRunOperator(WorkflowWaitMixin):
                 uid=submitted.status.uid,
                 after=submitted.after,
                 on_suspended=self.on_suspended,
+                pending_timeout=self.pending_timeout.total_seconds(),
             )
-            self._running = submitted.ref
             note = {"attached": submitted.attached}
             decided = self.wait_for(
                 context,
@@ -147,7 +155,7 @@ class WorkflowRunOperator(WorkflowWaitMixin):
         """Stop the workflow, or leave it, where somebody ends the task in the worker."""
         from airflow_pipeops.argo_workflows.clients.errors import Ended
 
-        ref, act = self._running, self.if_killed
+        ref, act, self._killed = self._running, self.if_killed, True
         if ref is None or act == "leave":
             return
 
@@ -156,8 +164,8 @@ class WorkflowRunOperator(WorkflowWaitMixin):
                 self.hook().run(
                     lambda client: client.act(ref, "terminate" if act == "terminate" else "stop"), attempts=2
                 )
-            except Ended:
-                return
+            except (Ended, NotFound):
+                return  # it has ended, or is not there yet
             except PipeOpsError as error:
                 self.log.warning("%s could not be ended: %s", ref, error)
             else:
@@ -168,13 +176,19 @@ class WorkflowRunOperator(WorkflowWaitMixin):
     # ---- submitting --------------------------------------------------------------------------------------------------
 
     def _submitted(self, context: Context) -> Submitted:
+        from airflow_pipeops.argo_workflows.clients.protocol import WorkflowRef
         from airflow_pipeops.argo_workflows.submission import TaskNotes, submit
 
         hook = self.hook()
         order = self._order(context, hook)
         self.workflow_url = ""
         notes = TaskNotes(context.get("task_state_store"))
+        # Whoever kills the task before it has heard of the workflow ends it, too.
+        self._running = WorkflowRef(order.name, order.namespace)
         found = hook.run(lambda client: submit(client, order, notes, self.log.info))
+        self._running = found.ref
+        if self._killed:  # before there was anything to end
+            self.on_kill()
         self.log.info("Running %s (uid %s)", found.status, found.status.uid)
         show_progress(context, found.status)
         return found
@@ -249,11 +263,11 @@ class WorkflowRunOperator(WorkflowWaitMixin):
         """Return the error of a failed wait, with what a person looks up next; best effort: the verdict is in."""
         verdict = decided.verdict
         message, lost = f"Argo {ref}: {verdict.reason} (rule {verdict.rule})", ""
-        if verdict.rule in ("deadline", "suspended"):
+        if verdict.rule in _LEFT_RUNNING:
             self._running = ref
             self.on_kill()  # nobody waits for it any more
         try:
-            if verdict.rule in ("workflow_failed", "deadline", "suspended"):
+            if verdict.rule in ("workflow_failed", *_LEFT_RUNNING):
                 message, lost = self.hook().run(
                     lambda client: self._explained(client, ref, decided), attempts=2
                 )

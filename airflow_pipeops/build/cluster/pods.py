@@ -270,11 +270,7 @@ def _built(
         **_last_words(),
         **_resources(settings),
     }
-    fetch = _fetch(url, request.commit, settings, shared=False)
-    pod = _pod(settings, main, [fetch], volumes)
-    # So that the builder's user may read what is mounted, and nobody else.
-    pod["spec"]["securityContext"] = {"fsGroup": 1000}
-    return pod
+    return _pod(settings, main, [_fetch(url, request.commit, settings, shared=False)], volumes)
 
 
 def composed(settings: Settings, main: Mapping[str, Any]) -> dict[str, Any]:
@@ -301,6 +297,9 @@ def _pod(
         "containers": [dict(main)],
         "volumes": list(volumes),
     }
+    if any("secret" in volume for volume in volumes):
+        # So that the user who fetches and builds may read what is mounted, and nobody else.
+        spec["securityContext"] = {"fsGroup": 1000}
     given = {
         "serviceAccountName": settings.service_account,
         "nodeSelector": dict(settings.node_selector),

@@ -75,10 +75,16 @@ def hindrance(status: WorkflowStatus, startup: float) -> tuple[End, float] | Non
 
     :param status: the whole workflow.
     :param startup: seconds for which it may find no room, no node and no image.
-    :return: why, and for how long (seconds) that may last; ``None`` for one that runs, or is over.
+    :return: why, and for how long (seconds) that may last; ``None`` for one that runs, or is over, and where its nodes are
+        hidden: it has some, and how they are cannot be told.
     """
     node = pod_of(status)
-    if status.over or status.suspended or (node is not None and node.phase not in ("", "Pending")):
+    if (
+        status.over
+        or status.suspended
+        or status.hidden
+        or (node is not None and node.phase not in ("", "Pending"))
+    ):
         return None
     if node is None:
         return End("starting", f"it has no pod yet: {status.message or 'nobody says why'}"), startup

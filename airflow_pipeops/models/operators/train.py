@@ -150,7 +150,8 @@ class TrainModelOperator(ElsewhereOperator):
 
     def finished(self, context: Context, answer: Mapping[str, Any]) -> dict[str, Any]:
         """Record a training that was done elsewhere, by the file that it left."""
-        return self._recorded(context, read_back(answer))
+        ran = {"image_ran": answer["image_ran"]} if "image_ran" in answer else {}
+        return self._recorded(context, {**read_back(answer), **ran})
 
     def arguments(self) -> dict[str, Any]:
         """Return the arguments of the training, as JSON."""

@@ -33,6 +33,7 @@ from tests.build.cluster.running import (
     test_request,
     words,
 )
+from tests.helm.policy import containers, unreadable
 
 URL = "https://git.example.com/team/shop.git"
 FULL = Settings(
@@ -91,6 +92,7 @@ def test_every_pod_becomes_a_job_that_the_api_knows_in_every_field(pod: dict[str
     assert spec["template"]["spec"]["activeDeadlineSeconds"] < spec["activeDeadlineSeconds"]
     mounted = {mount["name"] for one in _containers(pod) for mount in one.get("volumeMounts", ())}
     assert mounted == {volume["name"] for volume in pod["spec"]["volumes"]}
+    assert [said for _, spec, one in containers(pod) for said in unreadable(spec, one)] == []
 
 
 def test_what_the_cluster_s_people_say_is_in_the_pod() -> None:

@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 
 from airflow_pipeops import ArgoWorkflowOperator
+from airflow_pipeops.argo_workflows.status import read
 from airflow_pipeops.build.backends import BuiltImage, TestResult, Waiting
 from airflow_pipeops.build.workflows import judgement
+from airflow_pipeops.build.workflows.judgement import hindrance
 from airflow_pipeops.build.workflows.parameters import WITH_SOURCE
 from airflow_pipeops.exceptions import (
     BadResponse,
@@ -29,6 +31,7 @@ from airflow_pipeops.exceptions import (
     WorkflowFailed,
 )
 from tests.argo_workflows.conftest import Store, connect
+from tests.argo_workflows.objects import workflow
 from tests.argo_workflows.running import MANIFEST
 from tests.argo_workflows.server import ArgoServer
 from tests.build.cluster.running import COMMIT, request, test_request
@@ -377,6 +380,12 @@ def test_one_that_cannot_begin_is_not_waited_for(
     assert type(error) is kind
     assert said in str(error)
     assert server.workflows()[0]["spec"]["shutdown"] == "Terminate", "nobody waits for it any more"
+
+
+@pytest.mark.parametrize("field", ["offloadNodeStatusVersion", "compressedNodes"])
+def test_one_whose_nodes_are_hidden_is_not_taken_for_one_without_a_pod(field: str) -> None:
+    assert hindrance(read(workflow("Running", **{field: "fnv:1"})), startup=1.0) is None
+    assert hindrance(read(workflow("Running")), startup=1.0) is not None
 
 
 def test_one_that_begins_late_is_waited_for(server: ArgoServer) -> None:
