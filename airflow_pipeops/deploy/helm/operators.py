@@ -56,7 +56,6 @@ class HelmReleaseOperator(HelmWaitOperator):
     :param on_immutable: ``replace``: an object of this release with fields that cannot be changed is deleted, with what it
         has made, and Helm makes it anew; ``fail``: Helm's error is told.
     :param on_failure: ``rollback`` to the newest good revision, or ``keep`` what failed.
-    :param failed_grace: for which an object may look as if it had failed.
     """
 
     template_fields: Sequence[str] = (

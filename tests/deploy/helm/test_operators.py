@@ -25,7 +25,7 @@ from airflow_pipeops.deploy.helm.operators import (
     HelmUninstallOperator,
 )
 from airflow_pipeops.deploy.helm.program import Helm
-from airflow_pipeops.exceptions import PipeOpsError
+from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
 from tests.deploy.helm.conftest import Repository
 from tests.deploy.helm.running import (
     CONFIG,
@@ -102,6 +102,32 @@ def test_a_release_is_made_waited_for_and_recorded(
     assert release["parents"] == [change["id"]]
     assert release["body"]["revision"] == found["commit"]
     assert change["evidence"][0]["name"] == "difference.txt"
+
+
+@pytest.mark.parametrize(
+    ("line", "accepted", "rule"),
+    [("replicas: 0", {"empty_ok": True}, "ready"), ("paused: true", {"on_paused": "accept"}, "accepted")],
+)
+def test_what_wants_no_pod_or_is_paused_may_be_meant(
+    api: ApiServer, repo: Repository, context: dict[str, Any], line: str, accepted: dict[str, Any], rule: str
+) -> None:
+    chart(repo.folder / "web", deployment=DEPLOYMENT.replace("replicas: 2", line))
+    repo.commit()
+    with deployments_live(api):
+        operator = task(HelmReleaseOperator, "helm4", deliverable=SHOP, environment="staging", **accepted)
+        found = operator.execute(context)
+        assert found["rule"] == rule
+        context["ti"].run_id = "next"
+        with pytest.raises(AirflowFailException):
+            task(HelmReleaseOperator, "helm4", on_paused="fail", on_unknown="fail").execute(context)
+    released = context["outlet_events"][SHOP.asset("release", "staging")].extra
+    assert bool(released) is (rule == "ready"), "what is accepted without being ready is no release"
+
+
+def test_a_policy_that_is_none_is_refused() -> None:
+    for bad in ({"on_paused": "never"}, {"on_unknown": "never"}, {"empty_ok": "yes"}):
+        with pytest.raises(InvalidInput, match=next(iter(bad))):
+            HelmReleaseOperator(task_id="bad", release="web", chart="./web", **bad)
 
 
 def test_an_upgrade_tells_what_changes_and_no_secret(
