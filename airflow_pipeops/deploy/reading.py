@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_pipeops.base.documents import map_, text
 from airflow_pipeops.deploy.apply.objects import Served
 from airflow_pipeops.deploy.apply.sets import Scope
 from airflow_pipeops.deploy.helm.releases import Revision, history_of
-from airflow_pipeops.exceptions import AccessDenied
+from airflow_pipeops.exceptions import AccessDenied, NotFound
 from airflow_pipeops.kubernetes.client import KubernetesClient
 from airflow_pipeops.kubernetes.kinds import SECRETS, Kind, name_of
 
@@ -54,35 +55,54 @@ class Kinds:
             }
         return self._found[version]
 
+    async def find(self, kind: str, versions: Sequence[str]) -> Served | None:
+        """Return a kind in the first of these versions that has it: not every version of a group has all of its kinds."""
+        for version in versions:
+            if found := (await self.of(version)).get(kind):
+                return found
+        return None
 
-async def labelled(
-    client: KubernetesClient, selector: str, scope: Scope, kinds: Kinds
-) -> tuple[list[tuple[Served, dict[str, Any]]], dict[str, AccessDenied]]:
-    """Read all that carries labels, where that may be; a kind that the cluster does not serve any more has no objects.
 
-    :return: the objects, each with its kind; and what the credential may not list, with the refusal.
+@dataclass
+class Labelled:
+    """What carries labels.
+
+    :param items: the objects, each with its kind.
+    :param hidden: what the credential may not list, with the refusal.
+    :param lost: kinds that the cluster serves in no version, as the scope names them: of these nothing is known.
     """
-    found: dict[str, tuple[Served, dict[str, Any]]] = {}
-    hidden: dict[str, AccessDenied] = {}
-    groups: dict[str, Mapping[str, Served]] = {}
+
+    items: list[tuple[Served, dict[str, Any]]] = field(default_factory=list)
+    hidden: dict[str, AccessDenied] = field(default_factory=dict)
+    lost: tuple[str, ...] = ()
+
+
+async def labelled(client: KubernetesClient, selector: str, scope: Scope, kinds: Kinds) -> Labelled:
+    """Read all that carries labels, where that may be."""
+    found, seen = Labelled(), dict[str, tuple[Served, dict[str, Any]]]()
+    groups: dict[str, Sequence[str]] = {}
     for group_kind in sorted(scope.kinds):
         kind, _, group = group_kind.partition(".")
         if group not in groups:
-            version = await client.preferred(group)
-            groups[group] = await kinds.of(version) if version else {}
-        served = groups[group].get(kind)
+            groups[group] = await client.versions(group)
+        served = await kinds.find(kind, groups[group])
         if served is None:
+            found.lost = (*found.lost, group_kind)
             continue
         for namespace in sorted(scope.namespaces) if served.namespaced else [""]:
             try:
                 listing = await client.find(served.at, namespace, labels=selector)
             except AccessDenied as error:
-                hidden[f"{kind} in {namespace}" if namespace else kind] = error
+                found.hidden[f"{kind} in {namespace}" if namespace else kind] = error
                 continue
+            except NotFound:  # its definition went since the kinds were read
+                found.lost = (*found.lost, group_kind)
+                break
             for item in listing.items:
                 body = {**item, "apiVersion": served.version, "kind": served.kind}
-                found[text(map_(item.get("metadata")).get("uid"))] = served, body
-    return list(found.values()), hidden
+                seen[text(map_(item.get("metadata")).get("uid"))] = served, body
+    found.items = list(seen.values())
+    return found
 
 
 async def history_in(client: KubernetesClient, release: str, namespace: str) -> tuple[Revision, ...]:

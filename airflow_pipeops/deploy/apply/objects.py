@@ -234,6 +234,6 @@ def written(manifests: Sequence[Manifest]) -> str:
 
 
 def digest(manifests: Sequence[Manifest]) -> str:
-    """Return the SHA-256 of all that manifests say, what Secrets hold included."""
-    text_ = json.dumps([one.body for one in manifests], sort_keys=True, separators=(",", ":"))
+    """Return the SHA-256 of what manifests say, without what Secrets hold: others read it, and could guess that from it."""
+    text_ = json.dumps([masked(one.body) for one in manifests], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text_.encode()).hexdigest()
