@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,9 +11,9 @@ from airflow_pipeops.base.documents import map_, text
 from airflow_pipeops.deploy.apply.objects import Served
 from airflow_pipeops.deploy.apply.sets import Scope
 from airflow_pipeops.deploy.helm.releases import Revision, history_of
-from airflow_pipeops.exceptions import AccessDenied, NotFound
+from airflow_pipeops.exceptions import AccessDenied, NotFound, PipeOpsError
 from airflow_pipeops.kubernetes.client import KubernetesClient
-from airflow_pipeops.kubernetes.kinds import SECRETS, Kind, name_of
+from airflow_pipeops.kubernetes.kinds import PODS, SECRETS, Kind, name_of
 
 #: So many objects of one kind and namespace are read by name; more of them by one list.
 _FEW = 3
@@ -109,3 +110,23 @@ async def history_in(client: KubernetesClient, release: str, namespace: str) -> 
     """Read the revisions of a release, the oldest first; none where there is no such release."""
     labels = f"owner=helm,name={release}"
     return history_of((await client.find(SECRETS, namespace, labels=labels)).items)
+
+
+async def logs_of(client: KubernetesClient, items: Sequence[Mapping[str, Any]], namespace: str) -> str:
+    """Read the logs of Pods and of those of Jobs, as far as they are there and may be read.
+
+    :param namespace: of those that name none.
+    :return: the logs, each under the name of its pod.
+    """
+    said = []
+    for item in items:
+        place, name = name_of(item)
+        place = place or namespace
+        with contextlib.suppress(PipeOpsError):
+            pods = [name]
+            if item.get("kind") == "Job":
+                found = await client.find(PODS, place, labels=f"job-name={name}")
+                pods = [name_of(pod)[1] for pod in found.items]
+            for pod in pods:
+                said.append(f"{pod}:\n" + "\n".join(await client.logs(place, pod)))
+    return "\n".join(said)

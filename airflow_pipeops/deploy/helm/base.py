@@ -15,12 +15,13 @@ from airflow_pipeops.deploy.base import AppliedWaitOperator, ClusterOperator
 from airflow_pipeops.deploy.helm import manifests
 from airflow_pipeops.deploy.helm.errors import failure
 from airflow_pipeops.deploy.helm.program import Helm, Said
-from airflow_pipeops.deploy.helm.releases import NAME, Recovery, Revision, plan_return
+from airflow_pipeops.deploy.helm.releases import FAILED, NAME, Recovery, Revision, plan_return
 from airflow_pipeops.deploy.helm.replacing import OnImmutable, make_way
 from airflow_pipeops.deploy.pushed import Pushed
 from airflow_pipeops.deploy.reading import history_in
 from airflow_pipeops.deploy.targets import AppliedSet, Target
-from airflow_pipeops.exceptions import Conflict, NotFound, ReleaseFailed
+from airflow_pipeops.exceptions import Conflict, NotFound, PipeOpsError, ReleaseFailed
+from airflow_pipeops.kubernetes.kinds import SECRETS
 from airflow_pipeops.waits.expectation import Policy
 
 if TYPE_CHECKING:
@@ -201,6 +202,15 @@ class HelmWaitOperator(AppliedWaitOperator, HelmOperator):
             answer = {**answer, "apiVersion": version, "kind": kind}
             targets.append(Target.of(answer, plural, item, pods=True, empty_ok=self.empty_ok))
         return AppliedSet(f"release {self.release}", tuple(targets), self.namespace)
+
+    def judged_failed(self, number: int) -> None:
+        """Write on a revision that it was judged as failed: for Helm it may be as good as any."""
+        mark = {"metadata": {"labels": {FAILED: str(number)}}}
+        secret = f"sh.helm.release.v1.{self.release}.v{number}"
+        try:
+            self.run_with(lambda client: client.patch(SECRETS, secret, mark, self.namespace))
+        except PipeOpsError as error:
+            self.log.warning("Revision %d may be taken for a good one later: %s", number, error)
 
     def rolled_back(self, helm: Helm, failed: int) -> tuple[int, int]:
         """Take the release back from a revision, unless another one came after it; done once, also by several attempts.

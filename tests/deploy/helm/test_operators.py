@@ -39,6 +39,7 @@ from tests.deploy.helm.running import (
     run,
 )
 from tests.kubernetes.apiserver import ApiServer, Fault
+from tests.kubernetes.workloads import Workloads, ends, runs, says
 
 SHOP = Deliverable("shop", environments=("staging",))
 
@@ -341,7 +342,49 @@ def test_a_test_needs_a_release(api: ApiServer, repo: Repository, context: dict[
         task(HelmTestOperator, "helm4").execute(context)
     with deployments_live(api):
         task(HelmReleaseOperator, "helm4").execute(context)
-    assert task(HelmTestOperator, "helm4").execute(context)["passed"] is True
+    with pytest.raises(AirflowFailException, match=r"brings no test.*empty_ok=True"):
+        task(HelmTestOperator, "helm4").execute(context)
+    found = task(HelmTestOperator, "helm4", empty_ok=True).execute(context)
+    assert (found["tests"], found["passed"]) == (0, False), "nothing has passed where nothing ran"
+
+
+HOOK = """\
+apiVersion: batch/v1
+kind: Job
+metadata: {name: smoke, annotations: {helm.sh/hook: "post-upgrade, test"}}
+spec:
+  template:
+    spec: {restartPolicy: Never, containers: [{name: main, image: "curl:1"}]}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: smoke, annotations: {helm.sh/hook: test}}
+"""
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_job_that_is_a_test_is_run_and_its_log_told(
+    api: ApiServer, major: str, repo: Repository, context: dict[str, Any], tmp_path: Path, code: int
+) -> None:
+    chart(repo.folder / "web", hook=HOOK, deployment=DEPLOYMENT)
+    repo.commit()
+    workloads = Workloads(api, lambda pod: [runs(), says("GET / was asked"), ends(code)])
+    workloads.start()
+    try:
+        with deployments_live(api):
+            task(HelmReleaseOperator, major).execute(context)
+        operator = task(HelmTestOperator, major, helm_timeout=timedelta(seconds=20))
+        if code:
+            with pytest.raises(
+                AirflowFailException, match=r"(?s)tests of release web failed.*GET / was asked"
+            ):
+                operator.execute(context)
+        else:
+            found = operator.execute(context)
+            assert (found["tests"], found["passed"]) == (1, True)
+    finally:
+        workloads.stop()
+    assert "GET / was asked" in evidence(tmp_path)
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
