@@ -39,6 +39,7 @@ from tests.deploy.helm.running import (
     run,
 )
 from tests.kubernetes.apiserver import ApiServer, Fault
+from tests.kubernetes.objects import Refused
 from tests.kubernetes.workloads import Workloads, ends, runs, says
 
 SHOP = Deliverable("shop", environments=("staging",))
@@ -212,8 +213,18 @@ def test_a_first_release_that_fails_is_left_to_be_looked_at(
         task(HelmReleaseOperator, "helm4").execute(context)
 
 
+def refusing_more(code: int, reason: str, said: str) -> Callable[[str, dict[str, Any]], None]:
+    """Refuse one ConfigMap, as a cluster does."""
+
+    def ask(plural: str, item: dict[str, Any]) -> None:
+        if (plural, item["metadata"]["name"]) == ("configmaps", "more"):
+            raise Refused(code, reason, said)
+
+    return ask
+
+
 def test_what_the_cluster_refuses_is_recorded_and_rolled_back(
-    api: ApiServer, major: str, repo: Repository, context: dict[str, Any]
+    api: ApiServer, major: str, repo: Repository, context: dict[str, Any], tmp_path: Path
 ) -> None:
     with deployments_live(api):
         task(HelmReleaseOperator, major).execute(context)
@@ -221,11 +232,58 @@ def test_what_the_cluster_refuses_is_recorded_and_rolled_back(
         chart(repo.folder / "web", config=CONFIG, deployment=DEPLOYMENT, more=extra)
         repo.commit()
         context["ti"].run_id = "run-2"
-        api.tokens[""] = lambda verb, target, _: (
-            (verb, target) not in (("create", "configmaps"), ("patch", "configmaps"))
-        )
-        with pytest.raises(AirflowFailException, match="configmaps"):
+        said = 'configmaps "more" is forbidden: User "web" cannot create resource "configmaps" in namespace "shop"'
+        api.admission.append(refusing_more(403, "Forbidden", said))
+        with pytest.raises(
+            AirflowFailException, match=r"configmaps(?s:.*)Rolled back from revision 2 to what revision 1 was"
+        ):
             task(HelmReleaseOperator, major).execute(context)
+    assert statuses(api) == ["superseded", "failed", "deployed"]
+    assert "Revision 2 of release shop/web failed" in evidence(tmp_path)
+    (marked,) = [one for one in api.all("secrets") if "pipeops-failed" in one["metadata"]["labels"]]
+    assert marked["metadata"]["labels"]["pipeops-failed"] == marked["metadata"]["labels"]["version"] == "2"
+
+
+REFUSED: dict[str, tuple[int, str, str, str]] = {
+    "a quota": (
+        403, "Forbidden", 'configmaps "more" is forbidden: exceeded quota: small, requested: count/configmaps=1, used: 5',
+        "no room.*small|quota small",
+    ),
+    "a webhook": (
+        400, "BadRequest", 'admission webhook "policy.example.com" denied the request: no owner', "no owner",
+    ),
+    "a webhook that does not answer": (
+        500, "InternalError", 'Internal error occurred: failed calling webhook "policy.example.com": failed to call: '
+        'Post "https://policy.shop.svc:443/?timeout=10s": context deadline exceeded', "did not answer",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "reason", "said", "told"), REFUSED.values(), ids=REFUSED)
+def test_what_helm_says_of_a_refusal_is_told(
+    api: ApiServer, major: str, repo: Repository, context: dict[str, Any],
+    code: int, reason: str, said: str, told: str,
+) -> None:  # fmt: skip
+    with deployments_live(api):
+        task(HelmReleaseOperator, major).execute(context)
+        extra = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: more}\n"
+        chart(repo.folder / "web", config=CONFIG, deployment=DEPLOYMENT, more=extra)
+        repo.commit()
+        context["ti"].run_id = "run-2"
+        api.admission.append(refusing_more(code, reason, said))
+        with pytest.raises((AirflowFailException, PipeOpsError), match=told):
+            task(HelmReleaseOperator, major).execute(context)
+    assert api.read("configmaps", NAMESPACE, "more") is None
+    assert image(api) == "registry.example.com/web:1"
+
+
+def test_what_helm_says_of_a_namespace_that_goes_is_told(
+    api: ApiServer, major: str, repo: Repository, context: dict[str, Any]
+) -> None:
+    api.ending_namespaces.add(NAMESPACE)
+    with pytest.raises((AirflowFailException, PipeOpsError), match="is being deleted"):
+        task(HelmReleaseOperator, major).execute(context)
+    assert api.all("secrets") == []
 
 
 def test_a_retry_finds_what_is_there(
