@@ -9,8 +9,8 @@
 
 What Git brought, by Argo CD or Flux, goes back by a Git commit, so that cluster and repository agree; what was pushed is
 pushed back. The record of the release says which. What came after it is never thrown away, and a release that is itself a
-way back is not taken back again: two bad states in a row are for a person. By itself it watches production; by hand, what
-its form says.
+way back is not taken back again: two bad states in a row are for a person, and so is what was changed in place. By itself it
+watches production; by hand, what its form says.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ DESIRED_STATE = "pipeops_gitops_repo"
 CLUSTER = "kubernetes_default"
 PRODUCTION = "production"
 ENVIRONMENTS = ("staging", PRODUCTION)
+#: Of these, RolloutSensor has recorded the release.
+WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Rollout")
 
 service = Deliverable("delay-api", environments=ENVIRONMENTS)
 model = Deliverable("flight-delay", environments=ENVIRONMENTS)
@@ -63,6 +65,11 @@ def released(name: str, environment: str, **context) -> dict | None:
     if not mine or mine[-1].source["dag"] == context["dag"].dag_id or mine[-1].body.get("changed") is False:
         return None
     body = mine[-1].body
+    if body.get("kind") in WORKLOADS:
+        print(
+            f"{body.get('app')} was changed in place, and no record says from what: taking it back is for a person"
+        )
+        return None
     by_flux = body.get("kind") in ("Kustomization", "HelmRelease")
     pushed = body.get("pushed") or {"by": "flux" if by_flux else "git"}
     named = {"kind": "", "namespace": "", **body}

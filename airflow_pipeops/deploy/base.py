@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from airflow_pipeops.base.arguments import one_of, positive
+from airflow_pipeops.base.arguments import flag, one_of, positive
 from airflow_pipeops.base.connections import work_with
 from airflow_pipeops.delivery.operators import DeliveryOperator
 from airflow_pipeops.deploy.acts import WORKLOADS
@@ -58,14 +58,25 @@ class ClusterOperator(DeliveryOperator):
 class AppliedWaitOperator(WaitOperator, ClusterOperator):
     """What waits until objects that were applied are ready.
 
+    :param on_paused: ``fail``, ``wait``, or ``accept`` what is paused, by somebody or at a step of its own.
+    :param on_unknown: ``fail``, ``wait``, or ``accept`` where nobody can tell whether an object is ready.
+    :param empty_ok: that an object wants no pod is in order.
     :param failed_grace: for which an object may be failed.
     """
 
-    on_paused: Policy = "wait"
-    on_unknown: Policy = "wait"
-
-    def __init__(self, *, failed_grace: timedelta = timedelta(seconds=60), **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        on_paused: Policy = "fail",
+        on_unknown: Policy = "fail",
+        empty_ok: bool = False,
+        failed_grace: timedelta = timedelta(seconds=60),
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
+        self.on_paused: Policy = one_of("on_paused", on_paused, ("fail", "wait", "accept"))
+        self.on_unknown: Policy = one_of("on_unknown", on_unknown, ("fail", "wait", "accept"))
+        self.empty_ok = flag("empty_ok", empty_ok, default=False)
         self.failed_grace = positive("failed_grace", failed_grace, zero=True)
 
     def wait_for(self, applied: AppliedSet, trigger: type[AppliedTrigger], **more: Any) -> Decided:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.base.arguments import one_of
 from airflow_pipeops.delivery.operators import no_retry
 from airflow_pipeops.deploy.base import AppliedWaitOperator, WorkloadOperator
 from airflow_pipeops.deploy.targets import AppliedSet, Target, templated
 from airflow_pipeops.deploy.triggers import AppliedTrigger
 from airflow_pipeops.exceptions import InvalidInput
-from airflow_pipeops.waits.expectation import Policy
 from airflow_pipeops.waits.wait import Decided, raise_error_of
 
 if TYPE_CHECKING:
@@ -30,10 +28,6 @@ class RolloutSensor(AppliedWaitOperator, WorkloadOperator):
     :param applied: what an operator returned as ``target`` that changed the workload. Templated.
     :param images: images by digest that its pods must run. Templated.
     :param revision: commit that this is the release of, for the record. Templated.
-    :param on_paused: ``fail``, ``wait``, or ``accept`` where it is paused, by somebody or at a step of its own.
-    :param on_unknown: ``fail``, ``wait``, or ``accept`` where nobody can tell: it wants no pod, or was changed since.
-    :param empty_ok: that it wants no pod is in order.
-    :param failed_grace: for which it may be degraded.
     """
 
     template_fields: Sequence[str] = ("applied", "images", "revision", *WorkloadOperator.template_fields)
@@ -45,15 +39,10 @@ class RolloutSensor(AppliedWaitOperator, WorkloadOperator):
         applied: Any = None,
         images: Sequence[str] = (),
         revision: str = "",
-        on_paused: Policy = "fail",
-        on_unknown: Policy = "fail",
-        empty_ok: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.applied, self.images, self.revision, self.empty_ok = applied, images, revision, empty_ok
-        self.on_paused: Policy = one_of("on_paused", on_paused, ("fail", "wait", "accept"))
-        self.on_unknown: Policy = one_of("on_unknown", on_unknown, ("fail", "wait", "accept"))
+        self.applied, self.images, self.revision = applied, images, revision
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Wait."""

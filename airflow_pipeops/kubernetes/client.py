@@ -320,15 +320,17 @@ class KubernetesClient(Watching):
 
     # ---- the server itself -------------------------------------------------------------------------------------------
 
-    async def preferred(self, group: str) -> str:
-        """Return a group with the version of it that the server prefers; empty if it serves none."""
+    async def versions(self, group: str) -> tuple[str, ...]:
+        """Return the served versions of a group, each with the group, the preferred one first; none where there are none."""
         if not group:
-            return "v1"
+            return ("v1",)
         answer = await self._http.object("GET", "/apis", about="the groups of the API", most=MANY)
         for one in maps(answer.get("groups")):
             if one.get("name") == group:
-                return text(map_(one.get("preferredVersion")).get("groupVersion"))
-        return ""
+                served = [one.get("preferredVersion"), *maps(one.get("versions"))]
+                named = [text(map_(version).get("groupVersion")) for version in served]
+                return tuple(dict.fromkeys(filter(None, named)))
+        return ()
 
     async def version(self) -> str:
         """Return the version of Kubernetes."""

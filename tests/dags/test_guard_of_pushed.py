@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import runpy
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from airflow_pipeops.delivery.deliverable import Deliverable
+from airflow_pipeops.delivery.records import Record
 from airflow_pipeops.demo.stack import Stack
+from airflow_pipeops.provider.examples import example_dags
 from tests.dags.test_example_dags import data_only, run_dag
 from tests.deploy.apply.cluster import KINDS
 from tests.deploy.helm.conftest import Repository, repo
@@ -67,6 +73,26 @@ def api() -> Iterator[ApiServer]:
     with serving(*KINDS) as server:
         server.tokens[""] = lambda *_: True  # a Go client shows no token without TLS
         yield server
+
+
+@pytest.mark.parametrize(("kind", "by"), [("Deployment", None), ("ApplySet", "manifests"), ("", "git")])
+def test_what_was_changed_in_place_is_left_to_a_person(
+    kind: str, by: str | None, context: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(example_dags()))
+    released = runpy.run_path(str(example_dags() / "release_guard.py"))["released"].function
+    body = {"app": "web", "kind": kind, "revision": "a" * 40}
+    body |= {"pushed": {"by": "manifests"}} if kind == "ApplySet" else {}
+    item = Record("release", "delay-api", body, environment="production", source={"dag": "deploys"})
+    happened = SimpleNamespace(timestamp=datetime.now(timezone.utc), extra=item.to_extra())
+    asset = Deliverable("delay-api").released("production")
+    context |= {
+        "triggering_asset_events": {asset: [happened]},
+        "dag": SimpleNamespace(dag_id="release_guard"),
+    }
+    context["params"] = {"environment": "production", "deliverable": "all", "revision": None}
+    found = released("delay-api", "production", **context)
+    assert (found and found["pushed_by"]) == by
 
 
 @pytest.mark.nightly  # minutes long; its operators are tested in the gate, without a DAG around them

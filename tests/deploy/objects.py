@@ -148,3 +148,12 @@ def custom(*said: str, generation: int = 2, **status: Any) -> Object:
     """Return an object of a kind that nobody here knows."""
     told = {**({"conditions": conditions(*said)} if said else {}), **status}
     return thing("acme.example/v1", "Widget", generation=generation, status=told)
+
+
+def application(health: str = "Healthy", sync: str = "Synced", revision: str = "v1", **status: Any) -> Object:
+    """Return an Application of Argo CD that was compared, and found to be so."""
+    source: Object = {"repoURL": "https://git.example.com/shop.git", "path": "deploy", "targetRevision": "v1"}
+    compared = {"source": source, "destination": {"namespace": "shop"}}
+    told = {"health": {"status": health}, "sync": {"status": sync, "comparedTo": compared}, **status}
+    spec = {"source": {**source, "targetRevision": revision, "directory": {}}}
+    return thing("argoproj.io/v1alpha1", "Application", spec=spec, status=told)

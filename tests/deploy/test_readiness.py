@@ -18,6 +18,7 @@ from tests.deploy.objects import (
     NEW,
     OLD,
     Object,
+    application,
     conditions,
     controller,
     custom,
@@ -351,6 +352,43 @@ TABLE: list[tuple[Object, str, str]] = [
     (custom("Stalled=True@1", "Ready=True@2"), "ready", "condition"),
     (custom("Reconciling=True", observedGeneration=2), "waiting", "reconciling"),
     (custom(observedGeneration=2), "ready", "observed"),
+    # As the operator of Prometheus says it, and others without Ready.
+    (custom("Available=True@2", "Reconciled=True@2"), "ready", "condition"),
+    (custom("Available=True@1", "Reconciled=True@2"), "waiting", "not_observed"),
+    (custom("Available=True@2", "Reconciled=False@2"), "waiting", "not_ready"),
+    (custom("Available=Degraded@2", "Reconciled=True@2"), "waiting", "not_ready"),
+    (custom("Available=False", observedGeneration=2), "waiting", "not_ready"),
+    (custom("Available=True", generation=1), "ready", "condition"),
+    (custom("Available=True"), "waiting", "settling"),
+    # The version before is available, too, while the next one comes.
+    (custom("Available=True@2", "Progressing=True@2"), "waiting", "progressing"),
+    (custom("Progressing=True:NewReplicaSetAvailable", "Available=True@2"), "ready", "condition"),
+    (custom("Progressing=True", generation=1), "waiting", "progressing"),
+    (custom("Progressing=Unknown", observedGeneration=2), "waiting", "progressing"),
+    (custom("RollingOut=True", "Available=True", observedGeneration=2), "waiting", "progressing"),
+    (custom("Reconciling=True", generation=1), "waiting", "reconciling"),
+    (custom("Stalled=False", "Reconciling=False", generation=1), "waiting", "settling"),
+    (custom("Created=True", generation=1), "waiting", "settling"),
+    (custom("Provisioned=False", "Created=True", generation=1), "waiting", "not_ready"),
+    (custom("Created=True@1"), "waiting", "not_observed"),
+    (custom("Failed=True"), "failed", "condition_failed"),
+    (custom("Failed=True", observedGeneration=2), "failed", "condition_failed"),
+    (custom("Failed=True@1", observedGeneration=2), "ready", "observed"),
+    (custom("Failed=False", observedGeneration=2), "ready", "observed"),
+    (custom("Succeeded=False"), "failed", "condition_failed"),
+    (custom("Degraded=True", "Available=True@2"), "failed", "degraded"),
+    (application(), "ready", "healthy"),
+    (application(revision="v2"), "waiting", "not_observed"),
+    (application(sync="OutOfSync"), "waiting", "not_synced"),
+    (application(operationState={"phase": "Running"}), "waiting", "not_synced"),
+    (application("Degraded"), "failed", "degraded"),
+    (application("Suspended"), "waiting", "paused"),
+    (application("Missing"), "waiting", "progressing"),
+    (thing("argoproj.io/v1alpha1", "Application"), "waiting", "not_synced"),
+    (thing("argoproj.io/v1alpha1", "Workflow", status={"phase": "Succeeded"}), "ready", "complete"),
+    (thing("argoproj.io/v1alpha1", "Workflow", status={"phase": "Running"}), "waiting", "running"),
+    (thing("argoproj.io/v1alpha1", "Workflow", status={"phase": "Error"}), "failed", "condition_failed"),
+    (thing("argoproj.io/v1alpha1", "Workflow"), "waiting", "running"),
 ]
 
 
@@ -471,6 +509,28 @@ def test_a_custom_resource_that_nobody_speaks_of(declares: bool | None, state: s
 def test_ready_without_a_generation_is_believed_once_it_lasts() -> None:
     item = custom("Ready=True")
     assert judge(item, applied(item), settled=True).state == "ready"
+
+
+@pytest.mark.parametrize(
+    ("said", "state", "rule"),
+    [
+        (["Available=True"], "ready", "condition"),
+        (["Created=True"], "ready", "condition"),
+        (["Stalled=False", "Reconciling=False"], "ready", "condition"),
+        (["Progressing=False", "Degraded=False"], "ready", "condition"),
+        (["Provisioned=False", "Created=True"], "unknown", "condition_unclear"),
+        (["Provisioned=Unknown"], "unknown", "condition_unclear"),
+        (["Available=True", "LowConfidence=False"], "ready", "condition"),
+        (["Available=False"], "waiting", "not_ready"),
+        (["Progressing=True"], "waiting", "progressing"),
+        (["Created=True@1"], "waiting", "not_observed"),
+    ],
+)
+def test_conditions_without_a_generation_count_once_they_last(said: list[str], state: str, rule: str) -> None:
+    item = custom(*said)
+    assert judge(item, applied(item), declares=True).state == "waiting"
+    found = judge(item, applied(item), declares=True, settled=True)
+    assert (found.state, found.rule) == (state, rule), found.reason
 
 
 def test_an_ingress_whose_controller_tells_no_address_is_not_known() -> None:

@@ -63,7 +63,7 @@ SETTINGS: Mapping[str, list[Values]] = {
     "flux": _flag("rbac", "flux", namespaces=["flux-system", "apps"]),
     "argo workflows": [*_flag("rbac", "argoWorkflows"), {"rbac": {"argoWorkflows": {"enabled": True, "retry": True}}}],
     "build": _flag("rbac", "build"),
-    "deploy": [*_flag("rbac", "deploy"), {"rbac": {"deploy": {"enabled": True, "helm": True}}}],
+    "deploy": [*_flag("rbac", "deploy"), {"rbac": {"deploy": {"enabled": True, "helm": True, "definitions": True}}}],
     "workflows": [
         *_flag("workflows"),
         {"workflows": FULL_WORKFLOWS},
@@ -105,6 +105,8 @@ def fitting(row: Values) -> Values:
         given["connections"] = {"existingSecret": "mine"}
     if examples.get("gitops", "none") != "none" and not git:
         given["examples"] = {**examples, "repoURL": "https://git.example.com/team/deploy.git"}
+    if examples.get("gitops") == "flux" and given.get("tests"):  # which waits for Argo CD
+        del given["tests"]
     argocd = given.get("argocd", {})
     if argocd.get("project") and not argocd.get("application") and examples.get("gitops") != "argocd":
         shop = {"server": "https://kubernetes.default.svc", "namespace": "shop"}

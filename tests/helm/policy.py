@@ -102,8 +102,18 @@ def _resources(container: Object) -> Iterator[str]:
         yield "no requests"
 
 
+DEFINITIONS = {
+    "apiGroups": ["apiextensions.k8s.io"],
+    "resources": ["customresourcedefinitions"],
+    "verbs": ["get"],
+}
+
+
 def _rights(item: Object) -> Iterator[str]:
-    if item["kind"] in ("ClusterRole", "ClusterRoleBinding"):
+    # Definitions are of no namespace, and may be read.
+    if item["kind"] == "ClusterRole" and item.get("rules") != [DEFINITIONS]:
+        yield "it is of the whole cluster"
+    if item["kind"] == "ClusterRoleBinding" and not item["roleRef"]["name"].endswith("-definitions"):
         yield "it is of the whole cluster"
     for rule in item.get("rules", []) if item["kind"] == "Role" else []:
         for field in ("apiGroups", "resources", "verbs"):

@@ -366,6 +366,14 @@ def test_bad_values_are_refused(values) -> None:
         text(values)
 
 
+def test_a_release_of_flux_is_not_waited_for_as_one_of_argo_cd() -> None:
+    values = {"image": "registry/image:1", "tests": {"release": {"enabled": True, "secret": "login"}}}
+    flux = {"gitops": "flux", "repoURL": "https://git/deploy.git"}
+    assert text({**values, "examples": {**flux, "gitops": "argocd"}})
+    with pytest.raises(helm_python.HelmError, match="waits for Argo CD"):
+        text({**values, "examples": flux})
+
+
 def test_two_sources_of_connections_are_refused() -> None:
     both = {"connections": {**CONNECTIONS["connections"], "existingSecret": "mine"}}
     with pytest.raises(helm_python.HelmError, match="exclude each other"):

@@ -39,7 +39,12 @@ RELEASES: dict[str, dict[str, Any]] = {
             "flux": {"enabled": True},
             "argoWorkflows": {"enabled": True, "retry": True},
             "build": {"enabled": True},
-            "deploy": {"enabled": True, "helm": True, "namespaces": ["shop-staging", "shop-production"]},
+            "deploy": {
+                "enabled": True,
+                "helm": True,
+                "definitions": True,
+                "namespaces": ["shop-staging", "shop-production"],
+            },
         },
         "examples": {"gitops": "flux", "repoURL": "https://git.example.com/team/deploy.git"},
         "networkPolicy": {"enabled": True},

@@ -37,6 +37,8 @@ MODELS: Mapping[tuple[str, str], type] = {
     ("batch/v1", "Job"): kube.V1Job,
     ("networking.k8s.io/v1", "NetworkPolicy"): kube.V1NetworkPolicy,
     ("policy/v1", "PodDisruptionBudget"): kube.V1PodDisruptionBudget,
+    ("rbac.authorization.k8s.io/v1", "ClusterRole"): kube.V1ClusterRole,
+    ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding"): kube.V1ClusterRoleBinding,
     ("rbac.authorization.k8s.io/v1", "Role"): kube.V1Role,
     ("rbac.authorization.k8s.io/v1", "RoleBinding"): kube.V1RoleBinding,
     ("argoproj.io/v1alpha1", "WorkflowTemplate"): IoArgoprojWorkflowV1alpha1WorkflowTemplate,
@@ -121,9 +123,10 @@ def test_a_wrong_custom_object_would_be_found(each: list[Object], kind: Any, cha
     assert not validator.is_valid(spec)
 
 
-def test_everything_but_namespaces_is_in_a_namespace(each: list[Object]) -> None:
+def test_everything_that_can_be_is_in_a_namespace(each: list[Object]) -> None:
+    wide = {"Namespace", "ClusterRole", "ClusterRoleBinding"}
     for one in each:
-        assert ("namespace" in one["metadata"]) == (one["kind"] != "Namespace"), one["metadata"]["name"]
+        assert ("namespace" in one["metadata"]) == (one["kind"] not in wide), one["metadata"]["name"]
 
 
 #: What a rootless builder cannot be without, and what only the image of the tests can tell.

@@ -20,6 +20,7 @@ from tests.deploy.conftest import Cluster
 from tests.deploy.conftest import cluster as cluster
 from tests.git.conftest import Remote
 from tests.git.conftest import remote as remote
+from tests.helm.policy import DEFINITIONS
 from tests.helm.test_chart import render
 
 SPLIT = {
@@ -93,6 +94,24 @@ def test_no_account_reads_secrets_unless_helm_keeps_its_releases_there() -> None
     helm = {verb for verb, target, _ in rights(with_helm, "pipeops-deployer") if target == "secrets"}
     assert helm == {"get", "list", "create", "update", "patch", "delete"}
     assert "secrets" not in {target for _, target, _ in rights(with_helm, "pipeops-waiter")}
+
+
+def test_definitions_are_read_by_whoever_waits_only_where_that_is_asked_for() -> None:
+    assert not [one for one in render(SPLIT) if one["kind"].startswith("Cluster")]
+    deploy = {**SPLIT["rbac"]["deploy"], "definitions": True}
+    for values, accounts in (
+        ({**SPLIT, "rbac": {"deploy": deploy}}, ["pipeops-deployer", "pipeops-waiter"]),
+        ({"rbac": {"deploy": deploy}}, ["pipeops"]),
+    ):
+        found = {one["kind"]: one for one in render(values)}
+        assert found["ClusterRole"]["rules"] == [DEFINITIONS]
+        assert found["ClusterRoleBinding"]["roleRef"]["name"] == found["ClusterRole"]["metadata"]["name"]
+        assert [one["name"] for one in found["ClusterRoleBinding"]["subjects"]] == accounts
+
+
+def test_what_may_be_applied_may_be_watched_by_deferred_waits() -> None:
+    waiter = rights(SPLIT, "pipeops-waiter")
+    assert {("watch", "deployments.apps", "shop"), ("watch", "pods", "shop")} <= waiter
 
 
 def test_the_deployer_may_apply_prune_undo_and_restart(

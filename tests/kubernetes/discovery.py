@@ -24,6 +24,7 @@ _NAMES = {
     "replicasets": "ReplicaSet",
     "rolebindings": "RoleBinding",
     "serviceaccounts": "ServiceAccount",
+    "servingruntimes": "ServingRuntime",
     "statefulsets": "StatefulSet",
 }
 _CLUSTER = frozenset({"namespaces", "customresourcedefinitions", "persistentvolumes"})

@@ -13,7 +13,7 @@ from airflow_pipeops.deploy.apply.objects import Manifest, Served
 from airflow_pipeops.deploy.apply.parents import COMMIT, Parent
 from airflow_pipeops.deploy.apply.sets import PART_OF, Member, Prune, Scope, check_parent, prune, set_id
 from airflow_pipeops.deploy.apply.wanted import Wanted
-from airflow_pipeops.deploy.reading import Kinds, labelled
+from airflow_pipeops.deploy.reading import Kinds, Labelled, labelled
 from airflow_pipeops.exceptions import InvalidInput, NotFound, PipeOpsError, ReleaseFailed
 from airflow_pipeops.kubernetes.client import KubernetesClient
 from airflow_pipeops.kubernetes.kinds import Kind, name_of, version_of
@@ -99,16 +99,12 @@ class SetCluster:
         wanted = self._wanted
         return prune(members, {*visited, *kept}, named=wanted.prune_named, allowed=wanted.prune_allowed)
 
-    async def _labelled_in(self, scope: Scope) -> list[tuple[Served, dict[str, Any]]]:
+    async def _labelled_in(self, scope: Scope) -> Labelled:
         """Return all that carry the label of the set where its members may be, each with its kind."""
-        found, hidden = await labelled(self._client, f"{PART_OF}={self._id}", scope, self._served)
-        if hidden:
-            raise PipeOpsError.together([*hidden.values()])
+        found = await labelled(self._client, f"{PART_OF}={self._id}", scope, self._served)
+        if found.hidden:
+            raise PipeOpsError.together([*found.hidden.values()])
         return found
-
-    async def _members(self, scope: Scope) -> list[Member]:
-        """Return what they are of the set."""
-        return members_of(await self._labelled_in(scope))
 
 
 def members_of(found: Sequence[tuple[Served, Mapping[str, Any]]]) -> list[Member]:

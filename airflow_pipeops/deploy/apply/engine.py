@@ -19,6 +19,7 @@ from airflow_pipeops.deploy.apply.cluster import (
     PARENTS,
     defined,
     gone,
+    members_of,
     propagation_of,
     removed,
     uid_of,
@@ -131,7 +132,8 @@ class Applier(Looker):
     async def _prune(self, look: Look, parent: Parent, done: Done, release: Release, scope: Scope) -> None:
         """Delete what left the set, and let go."""
         visited = self._visited(answer for _, answer in done.answers) | await self._hooked(look.hooks)
-        plan = self._plan(await self._members(parent.scope), visited)
+        found = await self._labelled_in(parent.scope)
+        plan = self._plan(members_of(found.items), visited)
         if plan.refused:
             raise InvalidInput(
                 plan.refused, field="prune_allowed", remedy="Allow so many with prune_allowed."
@@ -151,9 +153,13 @@ class Applier(Looker):
 
         for wave in waves(sorted(plan.delete, key=lambda one: rank(one.served.kind), reverse=True)):
             await in_parallel(delete, wave)
-        left = [one for one in await self._members(parent.scope) if one.uid not in visited]
-        after = replace(scope, kinds=scope.kinds | {one.served.group_kind for one in left})
+        # A kind that was lost before anything was deleted stays named: its objects may come to light again.
+        seen = replace(parent.scope, kinds=parent.scope.kinds - set(found.lost))
+        left = [one for one in members_of((await self._labelled_in(seen)).items) if one.uid not in visited]
+        after = replace(scope, kinds=scope.kinds.union(found.lost, (one.served.group_kind for one in left)))
         after = after | Scope(namespaces=frozenset(one.namespace for one in left if one.namespace))
+        if found.lost:
+            after = after | Scope(namespaces=parent.scope.namespaces)
         await self._write(parent.ended(release, after, undo=self._wanted.undo is not None))
         done.deleted, done.kept = plan.delete, plan.keep
 
@@ -205,6 +211,7 @@ class Applier(Looker):
         if live is not None and begun_by(live, self._wanted.key):
             return live
         if live is not None:
+            self._may_replace(one, live)
             await self._still_ours()
             await gone(self._client, one, live)
         body = marked(self._labelled(one), self._wanted.key)

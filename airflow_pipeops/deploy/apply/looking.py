@@ -66,6 +66,11 @@ class _Found:
             )
 
 
+def set_of(live: Mapping[str, Any]) -> str:
+    """Return the id of the apply set that an object is a member of; empty for none."""
+    return text(map_(map_(live.get("metadata")).get("labels")).get(PART_OF))
+
+
 class Looker(SetCluster):
     """Looks at what an apply comes to.
 
@@ -91,11 +96,13 @@ class Looker(SetCluster):
         self._may(parent)
         found = _Found()
         for hook in hooks if self._wanted.undo is None else ():
+            if live := await self._get(hook.manifest):
+                self._may_replace(hook.manifest, live)
             # Under a free name: that of the release before, which cannot be changed, is still there.
             await self._tried(replace(hook.manifest, body=as_another(hook.manifest.body)))
             found.lines.append(f"! {hook} runs {hook.when}")
         members = await self._labelled_in(parent.scope)
-        known = {(served, *name_of(item)): item for served, item in members}
+        known = {(served, *name_of(item)): item for served, item in members.items}
 
         async def tried(one: Manifest) -> _Found:
             # What is a member has been read with all others; any other object is asked for by its name.
@@ -107,7 +114,7 @@ class Looker(SetCluster):
             found.take(part)
         found.check()
         visited = {*self._visited(found.live.values()), *await self._hooked(hooks)}
-        pruned = self._plan(members_of(members), visited)
+        pruned = self._plan(members_of(members.items), visited)
         if pruned.refused:
             raise InvalidInput(
                 pruned.refused,
@@ -123,6 +130,7 @@ class Looker(SetCluster):
             tuple(found.lines),
             parent,
             pruned,
+            members.lost,
         )
 
     async def _try_one(self, one: Manifest, live: Mapping[str, Any] | None) -> _Found:
@@ -142,6 +150,8 @@ class Looker(SetCluster):
         except FieldsImmutable as error:
             said = f"{one}: {'; '.join(error.fields)}"
             guarded = one.served.kind in GUARDED and str(one) not in wanted.prune_named
+            if wanted.replace and live is not None:
+                self._may_replace(one, live)
             if guarded or not wanted.replace:
                 found.fixed.append(
                     said + (" (its kind is deleted only where prune_named names it)" if guarded else "")
@@ -162,11 +172,24 @@ class Looker(SetCluster):
                 f"{one} is being deleted{held_by(live)}",
                 remedy="Wait until it is gone, or take away what holds it; nothing was touched.",
             )
-        other = text(map_(metadata.get("labels")).get(PART_OF))
-        if other not in ("", self._id):
-            raise InvalidInput(
-                f"{one} belongs to another apply set, {other}", field="manifests", value=str(one)
-            )
+        if set_of(live) not in ("", self._id):
+            raise self._not_ours(one, live)
+
+    def _may_replace(self, one: Manifest, live: Mapping[str, Any]) -> None:
+        """Refuse to delete what was never a member, to make it anew."""
+        if set_of(live) != self._id:
+            raise self._not_ours(one, live)
+
+    def _not_ours(self, one: Manifest, live: Mapping[str, Any]) -> InvalidInput:
+        other = set_of(live)
+        return InvalidInput(
+            f"{one} belongs to another apply set, {other}"
+            if other
+            else f"{one} is there, and would be deleted and made anew, and is no member of the set",
+            field="manifests",
+            value=str(one),
+            remedy="Give it another name, or delete what is there yourself.",
+        )
 
     async def parted(self) -> tuple[list[Manifest], list[Hook]]:
         """Return what is wanted, in order: what is applied, and the Jobs before and after."""

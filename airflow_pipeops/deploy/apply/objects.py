@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 from airflow_pipeops.base.documents import map_, maps, text
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.kubernetes.kinds import Kind
+from airflow_pipeops.kubernetes.manifests import documents_of
 
 #: What others need is applied before them, and deleted after them; a kind that is not here comes after those above, and
 #: before those below.
@@ -115,26 +116,18 @@ def parse(content: str, where: str = "manifests") -> list[dict[str, Any]]:
 
     :param where: what a message calls the text.
     :return: the objects, in their order.
-    :raises InvalidInput: for what is no YAML, or no object with apiVersion, kind and a name.
+    :raises InvalidInput: for what is no YAML, has a field twice, or is no object with apiVersion, kind and a name.
     """
-    import yaml
-
     found: list[dict[str, Any]] = []
-    try:
-        documents = list(yaml.load_all(content, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise InvalidInput(
-            f"{where} is no YAML: {' '.join(str(error).split())[:300]}", field="manifests", value=where
-        ) from error
-    for place, document in enumerate(documents, 1):
+    for place, document in enumerate(documents_of(content, where), 1):
         if document is None:
             continue
-        items = (
-            maps(map_(document).get("items"))
-            if text(map_(document).get("kind")).endswith("List")
-            else [document]
-        )
-        found += [_checked(item, f"{where}, document {place}") for item in items]
+        items, kind = map_(document).get("items"), text(map_(document).get("kind"))
+        # A kind of somebody's own may end in List, too.
+        listed = kind == "List" or (kind.endswith("List") and isinstance(items, list))
+        found += [
+            _checked(item, f"{where}, document {place}") for item in (maps(items) if listed else [document])
+        ]
     return found
 
 
@@ -234,6 +227,6 @@ def written(manifests: Sequence[Manifest]) -> str:
 
 
 def digest(manifests: Sequence[Manifest]) -> str:
-    """Return the SHA-256 of all that manifests say, what Secrets hold included."""
-    text_ = json.dumps([one.body for one in manifests], sort_keys=True, separators=(",", ":"))
+    """Return the SHA-256 of what manifests say, without what Secrets hold: others read it, and could guess that from it."""
+    text_ = json.dumps([masked(one.body) for one in manifests], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text_.encode()).hexdigest()

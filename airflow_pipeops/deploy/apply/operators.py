@@ -25,7 +25,6 @@ from airflow_pipeops.exceptions import InvalidInput, NotFound, PipeOpsError
 from airflow_pipeops.git.hook import GitHook
 from airflow_pipeops.kubernetes.kinds import SECRETS
 from airflow_pipeops.redaction import cleaned
-from airflow_pipeops.waits.expectation import Policy
 from airflow_pipeops.waits.operators import MARGIN, WaitOperator
 from airflow_pipeops.waits.wait import Decided, raise_error_of
 
@@ -55,9 +54,6 @@ class SetOperator(AppliedWaitOperator):
         or ``replace``: it is deleted, with what it has made, and made anew. The pods of a StatefulSet run on, where its
         selector stays. A Namespace, CustomResourceDefinition or PersistentVolumeClaim only if ``prune_named`` names it.
     :param wait: wait until all is ready.
-    :param on_paused: ``fail``, ``wait``, or ``accept`` what is paused.
-    :param on_unknown: ``fail``, ``wait``, or ``accept`` where nobody can tell whether an object is ready.
-    :param failed_grace: for which an object may be failed.
     """
 
     template_fields: Sequence[str] = ("name", "namespace", "prune_allowed", *WaitOperator.template_fields)
@@ -75,8 +71,6 @@ class SetOperator(AppliedWaitOperator):
         force_from: Sequence[str] = (),
         on_immutable: Literal["fail", "replace"] = "fail",
         wait: bool = True,
-        on_paused: Policy = "fail",
-        on_unknown: Policy = "fail",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -87,8 +81,6 @@ class SetOperator(AppliedWaitOperator):
         self.on_immutable = one_of("on_immutable", on_immutable, ("fail", "replace"))
         self.wait = wait
         self._pinned: tuple[str, ...] = ()
-        self.on_paused: Policy = one_of("on_paused", on_paused, ("fail", "wait", "accept"))
-        self.on_unknown: Policy = one_of("on_unknown", on_unknown, ("fail", "wait", "accept"))
 
     def relation(self, recorded: str, wanted: str) -> Relation:
         """Say how a commit stands to the recorded one."""
@@ -142,7 +134,10 @@ class SetOperator(AppliedWaitOperator):
         applier = Applier(client, wanted, self.relation)
         look = await applier.look()
         self._same(wanted.commit, look.all)
-        said = "\n".join(look.lines) or "nothing differs"
+        lost = [
+            f"! {kind} is not served: what is left of it is neither seen nor pruned" for kind in look.lost
+        ]
+        said = "\n".join([*look.lines, *lost]) or "nothing differs"
         self.log.info("%s/%s:\n%s", wanted.namespace, wanted.name, said[:20_000])
         difference = self.keep(context, said + "\n", "differences.txt", "text/plain; charset=utf-8")
         after = [hook.manifest.name for hook in look.hooks if hook.when == "after" and not wanted.undo]
@@ -182,7 +177,10 @@ class SetOperator(AppliedWaitOperator):
     def _facts(
         self, wanted: Wanted, look: Look, done: Done, evidence: Sequence[Evidence], after: Sequence[str]
     ) -> dict[str, Any]:
-        targets = tuple(Target.of(answer, one.served.plural, one.body) for one, answer in done.answers)
+        targets = tuple(
+            Target.of(answer, one.served.plural, one.body, empty_ok=self.empty_ok)
+            for one, answer in done.answers
+        )
         app = f"{wanted.namespace}/{wanted.name}"
         return {
             "app": app,
@@ -192,6 +190,7 @@ class SetOperator(AppliedWaitOperator):
             "objects": len(done.answers),
             "deleted": [str(one) for one in done.deleted[:_NAMED]],
             "kept": [str(one) for one in done.kept[:_NAMED]],
+            "lost": list(look.lost),
             "replaced": [
                 {"object": str(one), "before": before, "now": now}
                 for one, before, now in done.replaced[:_NAMED]
@@ -320,8 +319,8 @@ class ApplyManifestsOperator(SetOperator):
     manager, an older commit, too many deletions. Nothing is deleted before all was applied. A retry goes on where a worker
     died. The set is one that ``kubectl apply --applyset`` knows.
 
-    Returns ``{app, commit, previous, changed, objects, deleted, kept, replaced, undo, evidence, change_id, record_id}``, and
-    with a wait ``{kind, revision, health, rule, reason, images}``.
+    Returns ``{app, commit, previous, changed, objects, deleted, kept, lost, replaced, undo, evidence, change_id,
+    record_id}``, and with a wait ``{kind, revision, health, rule, reason, images}``.
 
     :param path: of a file or folder in a repository: plain YAML, or a kustomization. Templated.
     :param git_conn_id: connection of that repository.

@@ -61,6 +61,7 @@ class Look:
     :param lines: what differs.
     :param parent: of the set.
     :param pruned: what would go.
+    :param lost: kinds of members that the cluster does not serve: what is left of them, nobody sees.
     """
 
     manifests: tuple[Manifest, ...]
@@ -70,6 +71,7 @@ class Look:
     lines: tuple[str, ...]
     parent: Parent
     pruned: Prune
+    lost: tuple[str, ...] = ()
 
     @property
     def all(self) -> tuple[Manifest, ...]:

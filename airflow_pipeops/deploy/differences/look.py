@@ -88,15 +88,15 @@ async def _strays(
 ) -> tuple[list[Compared], Collection[str]]:
     """Return what carries the labels of what was pushed, and is none of it."""
     wanted = {(one.served.group_kind, one.namespace, one.name) for one in manifests}
-    there, unlisted = await labelled(client, desired.selector, desired.scope, kinds)
+    there = await labelled(client, desired.selector, desired.scope, kinds)
     strays = []
-    for served, item in there:
+    for served, item in there.items:
         namespace, name = name_of(item)
         if (served.group_kind, namespace, name) not in wanted and desired.is_stray(item):
             called = {"namespace": namespace, "name": name}
             body = {"apiVersion": served.version, "kind": served.kind, "metadata": called}
             strays.append(Compared(body, item))
-    return strays, unlisted
+    return strays, there.hidden
 
 
 def _key(body: Mapping[str, Any]) -> tuple[str, str]:

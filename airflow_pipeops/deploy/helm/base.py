@@ -15,12 +15,14 @@ from airflow_pipeops.deploy.base import AppliedWaitOperator, ClusterOperator
 from airflow_pipeops.deploy.helm import manifests
 from airflow_pipeops.deploy.helm.errors import failure
 from airflow_pipeops.deploy.helm.program import Helm, Said
-from airflow_pipeops.deploy.helm.releases import NAME, Recovery, Revision, plan_return
+from airflow_pipeops.deploy.helm.releases import FAILED, NAME, Recovery, Revision, plan_return
 from airflow_pipeops.deploy.helm.replacing import OnImmutable, make_way
 from airflow_pipeops.deploy.pushed import Pushed
 from airflow_pipeops.deploy.reading import history_in
 from airflow_pipeops.deploy.targets import AppliedSet, Target
-from airflow_pipeops.exceptions import Conflict, NotFound, ReleaseFailed
+from airflow_pipeops.exceptions import Conflict, NotFound, PipeOpsError, ReleaseFailed
+from airflow_pipeops.kubernetes.kinds import SECRETS
+from airflow_pipeops.waits.expectation import Policy
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -138,14 +140,23 @@ class HelmOperator(ReleaseOperator):
 class HelmWaitOperator(AppliedWaitOperator, HelmOperator):
     """What makes a revision of a release, and waits until it lives.
 
+    :param on_paused: what becomes of it where an object is paused: by default it waits, as somebody may let it go on.
+    :param on_unknown: what becomes of it where nobody can tell whether an object is ready: by default it waits.
     :param on_immutable: ``replace``: an object with fields that cannot be changed is deleted, with what it has made, and
         Helm makes it anew; ``fail``: Helm's own error is told.
     """
 
     emits: ClassVar[tuple[str, ...]] = ("change", "release")
 
-    def __init__(self, *, on_immutable: OnImmutable = "fail", **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        *,
+        on_immutable: OnImmutable = "fail",
+        on_paused: Policy = "wait",
+        on_unknown: Policy = "wait",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(on_paused=on_paused, on_unknown=on_unknown, **kwargs)
         self.on_immutable = one_of("on_immutable", on_immutable, ("fail", "replace"))
 
     def made_way(self, manifest: str, history: Sequence[Revision]) -> list[dict[str, str]]:
@@ -189,8 +200,17 @@ class HelmWaitOperator(AppliedWaitOperator, HelmOperator):
             target = Target(version, kind, plural, text(metadata.get("name")), place)
             answer = await client.get(target.served, target.name, place)
             answer = {**answer, "apiVersion": version, "kind": kind}
-            targets.append(Target.of(answer, plural, item, pods=True))
+            targets.append(Target.of(answer, plural, item, pods=True, empty_ok=self.empty_ok))
         return AppliedSet(f"release {self.release}", tuple(targets), self.namespace)
+
+    def judged_failed(self, number: int) -> None:
+        """Write on a revision that it was judged as failed: for Helm it may be as good as any."""
+        mark = {"metadata": {"labels": {FAILED: str(number)}}}
+        secret = f"sh.helm.release.v1.{self.release}.v{number}"
+        try:
+            self.run_with(lambda client: client.patch(SECRETS, secret, mark, self.namespace))
+        except PipeOpsError as error:
+            self.log.warning("Revision %d may be taken for a good one later: %s", number, error)
 
     def rolled_back(self, helm: Helm, failed: int) -> tuple[int, int]:
         """Take the release back from a revision, unless another one came after it; done once, also by several attempts.
@@ -234,7 +254,7 @@ class HelmWaitOperator(AppliedWaitOperator, HelmOperator):
         evidence: Sequence[Evidence] = (),
         parents: Sequence[str] = (),
     ) -> dict[str, Any]:
-        """Record the change and the release.
+        """Record the change, and the release if all is ready: what is accepted without being ready is no release.
 
         :param commit: that this is the release of.
         :param evidence: of the change.
@@ -251,6 +271,8 @@ class HelmWaitOperator(AppliedWaitOperator, HelmOperator):
             "reason": verdict.reason,
             "images": list(decided.summary.get("images") or ()),
         }
+        if verdict.rule != "ready":
+            return {**result, "record_id": change}
         pushed = Pushed("helm", self.namespace, self.release, str(facts["revision"]))
         kept, told = self.pushed(context, applied.to_json(), pushed)
         body = {**result, **told, "helm_revision": facts["revision"], "revision": commit}

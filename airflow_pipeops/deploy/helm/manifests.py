@@ -11,12 +11,13 @@ from typing import Any
 import yaml
 
 from airflow_pipeops.base.documents import map_, maps, text
-from airflow_pipeops.exceptions import InvalidInput
+from airflow_pipeops.kubernetes.manifests import documents_of
 from airflow_pipeops.redaction import MASK
 
 Object = dict[str, Any]
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _SECRET = ("data", "stringData")
+#: What Helm calls the event of a test, now and of old.
+_TESTS = frozenset({"test", "test-success"})
 
 
 def objects_of(manifest: str) -> list[Object]:
@@ -26,17 +27,25 @@ def objects_of(manifest: str) -> list[Object]:
     :return: the objects, in their order.
     :raises InvalidInput: if it is no YAML.
     """
-    try:
-        documents = list(yaml.load_all(manifest, Loader=_LOADER))
-    except yaml.YAMLError as error:
-        raise InvalidInput(f"the chart renders no YAML: {error}", field="chart") from error
     found: list[Object] = []
-    for document in documents:
+    # Helm takes a field that is there twice, and the last one counts.
+    for document in documents_of(manifest, "what the chart renders", field="chart", strict=False):
         listed = (
             maps(map_(document).get("items")) if text(map_(document).get("kind")).endswith("List") else []
         )
         found += [dict(one) for one in listed or [map_(document)] if one.get("kind")]
     return found
+
+
+def tests_of(hooks: Iterable[str]) -> list[Object]:
+    """Return the tests among the hooks of a release: what runs, and not what it needs."""
+    found = [item for hook in hooks for item in objects_of(hook)]
+    return [item for item in found if item["kind"] in ("Pod", "Job") and _TESTS & set(_events(item))]
+
+
+def _events(item: Mapping[str, Any]) -> list[str]:
+    annotations = map_(map_(item.get("metadata")).get("annotations"))
+    return [one.strip() for one in text(annotations.get("helm.sh/hook")).split(",")]
 
 
 def key_of(item: Mapping[str, Any], namespace: str = "") -> str:

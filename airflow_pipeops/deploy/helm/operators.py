@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_pipeops.base.arguments import one_of
+from airflow_pipeops.base.arguments import flag, one_of
 from airflow_pipeops.base.documents import map_, text
 from airflow_pipeops.delivery.operators import idempotency_key, no_retry, order_key, source_of
 from airflow_pipeops.delivery.records import Evidence
@@ -17,6 +18,7 @@ from airflow_pipeops.deploy.helm.charts import Fetched, Source, fetch
 from airflow_pipeops.deploy.helm.errors import said_in
 from airflow_pipeops.deploy.helm.program import Helm
 from airflow_pipeops.deploy.helm.releases import Ours, Revision, label_of, plan_recovery
+from airflow_pipeops.deploy.reading import logs_of
 from airflow_pipeops.deploy.targets import AppliedSet
 from airflow_pipeops.deploy.triggers import ReleaseTrigger
 from airflow_pipeops.exceptions import BadResponse, Conflict, NotFound, NotJudged, PipeOpsError, ReleaseFailed
@@ -24,6 +26,10 @@ from airflow_pipeops.waits.wait import Decided, raise_error_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+
+#: So many characters of the logs of tests are told in an error.
+_END = 2000
 
 
 class HelmReleaseOperator(HelmWaitOperator):
@@ -56,7 +62,6 @@ class HelmReleaseOperator(HelmWaitOperator):
     :param on_immutable: ``replace``: an object of this release with fields that cannot be changed is deleted, with what it
         has made, and Helm makes it anew; ``fail``: Helm's error is told.
     :param on_failure: ``rollback`` to the newest good revision, or ``keep`` what failed.
-    :param failed_grace: for which an object may look as if it had failed.
     """
 
     template_fields: Sequence[str] = (
@@ -131,6 +136,7 @@ class HelmReleaseOperator(HelmWaitOperator):
             self.log.info("What changes:\n%s", said)
             kept = [self.keep(context, said, "difference.txt", "text/plain")]
             replaced = self.made_way(rendered, history)
+            ours = replace(ours, commit=self.revision or str(fetched.facts["commit"]))
             self._upgrade(context, helm, fetched, history, ours)
             history = self.history()
         newest = history[-1]
@@ -189,7 +195,8 @@ class HelmReleaseOperator(HelmWaitOperator):
             else:
                 raise NotJudged(
                     f"{self.release}: {plan.reason}",
-                    remedy="Wait for its end. Where its Helm is dead, have whoever holds it clear that task, or run "
+                    remedy=plan.remedy
+                    or "Wait for its end. Where its Helm is dead, have whoever holds it clear that task, or run "
                     f"'helm rollback {self.release} --namespace {self.namespace}'.",
                 )
 
@@ -254,6 +261,7 @@ class HelmReleaseOperator(HelmWaitOperator):
         said = f"Revision {failed} of release {self.namespace}/{self.release} failed.\n{error}\n"
         self.keep(context, said, "failure.txt", "text/plain")
         self.log.error("%s", said)
+        self.judged_failed(failed)
         if self.on_failure == "keep":
             return error
         told = {"message": error.message, "remedy": error.remedy}
@@ -278,10 +286,18 @@ class HelmReleaseOperator(HelmWaitOperator):
 
 
 class HelmTestOperator(HelmOperator):
-    """Run the tests that the chart of a release brings, and fail where one fails.
+    """Run the tests that the chart of a release brings, and fail where one fails, or where there is none.
 
-    Returns ``{release, namespace, revision, passed}``.
+    Their logs are kept, as far as the chart has Helm leave the pods.
+
+    Returns ``{release, namespace, revision, tests, passed}``: how many there are, and whether any ran and all have passed.
+
+    :param empty_ok: that the chart brings no test is in order; nothing has passed then.
     """
+
+    def __init__(self, *, empty_ok: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.empty_ok = flag("empty_ok", empty_ok, default=False)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Run them."""
@@ -289,20 +305,34 @@ class HelmTestOperator(HelmOperator):
             history = self.history()
             if not history:
                 raise NotFound(f"there is no release {self.namespace}/{self.release}")
-            said = helm.run(
-                "test", self.release, "--logs", "--timeout", f"{self.seconds:g}s", timeout=self.seconds + OVER
-            )
-            self.keep(context, f"{said.output}\n{said.complaints}", "helm-test.txt", "text/plain")
-            if said.code:
-                raise ReleaseFailed(f"the tests of release {self.release} failed: {said_in(said.complaints)}")
-            facts = {
+            tests = manifests.tests_of(history[-1].hooks)
+            if not tests and not self.empty_ok:
+                raise NotJudged(
+                    f"the chart of release {self.release} brings no test",
+                    remedy="Write one (annotation helm.sh/hook: test), or say empty_ok=True.",
+                )
+            if tests:
+                self._run(context, helm, tests)
+            return {
                 "release": self.release,
                 "namespace": self.namespace,
                 "revision": history[-1].number,
-                "passed": True,
+                "tests": len(tests),
+                "passed": bool(tests),
             }
-            self.log.info("%s", said.output)
-            return facts
+
+    def _run(self, context: Context, helm: Helm, tests: Sequence[Mapping[str, Any]]) -> None:
+        # Helm's own --logs takes each test for a Pod, and fails where one is a Job.
+        said = helm.run("test", self.release, "--timeout", f"{self.seconds:g}s", timeout=self.seconds + OVER)
+        logs = self.run_with(lambda client: logs_of(client, tests, self.namespace))
+        told = "\n".join(filter(None, (said.output, said.complaints, logs)))
+        self.keep(context, told + "\n", "helm-test.txt", "text/plain")
+        self.log.info("%s", told)
+        if said.code:
+            end = f"\n{logs[-_END:]}" if logs else ""
+            raise ReleaseFailed(
+                f"the tests of release {self.release} failed: {said_in(said.complaints)}{end}"
+            )
 
 
 class HelmHistoryOperator(ReleaseOperator):

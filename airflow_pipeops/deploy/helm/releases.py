@@ -31,6 +31,12 @@ TASK = "pipeops-task"
 NUMBER = "pipeops-revision"
 #: Label of a revision: the DAG that made it, for people.
 DAG = "pipeops-dag"
+#: Label of a revision: the commit that it is of.
+COMMIT = "pipeops-commit"
+#: Label of a revision that was judged as failed, whatever Helm thinks of it: its own number.
+FAILED = "pipeops-failed"
+_NONE = "none"
+_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 
 #: Statuses of a revision that a rollback may return to.
 GOOD = ("deployed", "superseded")
@@ -82,8 +88,13 @@ class Revision:
     @property
     def returns_to(self) -> int:
         """The revision that it rolls back to; 0 for one that is no rollback."""
-        found = re.match(r"Rollback to (\d+)", self.description)
-        return int(found[1]) if found else 0
+        found = re.match(r"Rollback to (\d{1,9})(?!\d)", self.description)
+        return int(found[1]) if found and int(found[1]) < self.number else 0
+
+    @property
+    def good(self) -> bool:
+        """Whether a rollback may return to it."""
+        return self.status in GOOD and self.label(FAILED) != str(self.number)
 
     def made_by(self, ours: Ours) -> bool:
         """Whether a task made it."""
@@ -98,12 +109,14 @@ class Ours:
     :param task: value of the label :data:`TASK`.
     :param patience: seconds for which one run of Helm may last.
     :param dag: id of its DAG, for people.
+    :param commit: that it releases; empty for none.
     """
 
     order: str
     task: str
     patience: float
     dag: str = ""
+    commit: str = ""
 
     def labels(self, number: int) -> dict[str, str]:
         """Write the labels that a revision of it bears.
@@ -112,7 +125,9 @@ class Ours:
         :return: the labels.
         """
         dag = re.sub(r"[^A-Za-z0-9_.-]", "_", self.dag)[:63].strip("_.-")
-        return {ORDER: self.order, TASK: self.task, NUMBER: str(number), DAG: dag}
+        # Said also where there is none: Helm would hand on that of the revision before.
+        commit = self.commit if _LABEL.fullmatch(self.commit) else _NONE
+        return {ORDER: self.order, TASK: self.task, NUMBER: str(number), DAG: dag, COMMIT: commit}
 
 
 @dataclass(frozen=True)
@@ -125,12 +140,14 @@ class Recovery:
     :param reason: why, in a sentence.
     :param revision: which one is meant; with ``roll_back`` that to which.
     :param seconds: how long to wait, with ``wait``.
+    :param remedy: what a person does about it, where that is not the usual.
     """
 
     action: Action
     reason: str
     revision: int = 0
     seconds: float = 0.0
+    remedy: str = ""
 
 
 def label_of(key: str) -> str:
@@ -251,15 +268,28 @@ def _pending(history: Sequence[Revision], ours: Ours, now: float) -> Recovery:
         return Recovery(
             "wait", f"{what}, begun by this task, whose Helm may still be at work", newest.number, left
         )
-    dead = f"{what}, and the Helm of this task that began it is dead"
-    live = [one.number for one in before if one.status == "deployed"]
-    good = live or [one.number for one in before if one.status == "superseded"]
-    target = newest.returns_to or max(good, default=0)
-    if newest.status == "uninstalling" or not target:
-        return Recovery(
-            "uninstall", dead + ("" if target else ", and nothing was deployed before"), newest.number
-        )
-    return Recovery("roll_back", dead, target)
+    return _dead(history, ours, f"{what}, and the Helm of this task that began it is dead")
+
+
+def _dead(history: Sequence[Revision], ours: Ours, dead: str) -> Recovery:
+    """Say what gets a revision out of the way that is pending for ever, without taking away what is not of the task."""
+    *before, newest = history
+    live = max((one.number for one in before if one.status == "deployed"), default=0)
+    target = newest.returns_to or live or way_back(history, newest.number)
+    if newest.status == "uninstalling":
+        return Recovery("uninstall", dead, newest.number)
+    if target:
+        return Recovery("roll_back", dead, target)
+    others = [one for one in before if one.status != "uninstalled" and not one.made_by(ours)]
+    if not others:
+        return Recovery("uninstall", f"{dead}, and nothing was deployed before", newest.number)
+    other = others[-1]
+    said = f"{dead}; no good revision is before it, and revision {other.number} ({other.status}) is not of this task"
+    remedy = (
+        f"Look at what revision {other.number} has left. 'helm rollback' to {other.number} goes on from it, and "
+        "'helm uninstall' takes it all away; then clear this task."
+    )
+    return Recovery("refuse", said, newest.number, remedy=remedy)
 
 
 def plan_return(history: Sequence[Revision], failed: int, patience: float, now: float) -> Recovery:
@@ -299,9 +329,30 @@ def plan_return(history: Sequence[Revision], failed: int, patience: float, now: 
 
 
 def way_back(history: Sequence[Revision], failed: int) -> int:
-    """Find the revision that a failed one is rolled back to.
+    """Find the revision that a failed one is rolled back to: not one that was itself judged as failed or rolled back from,
+    and none that is the same as the failed one under another number.
 
     :param failed: number of the failed revision.
     :return: its number; 0 where there is none.
     """
-    return max((one.number for one in history if one.number < failed and one.status in GOOD), default=0)
+    until = [one for one in history if one.number <= failed]
+    undone = {number for one in until if one.returns_to for number in range(one.returns_to + 1, one.number)}
+    what = origin(history, failed)
+    good = [one.number for one in until if one.number < failed and one.good and one.number not in undone]
+    return max((number for number in good if origin(history, number) != what), default=0)
+
+
+def origin(history: Sequence[Revision], number: int) -> int:
+    """Find the revision that one is the same as, over any number of rollbacks; itself where it is no rollback."""
+    returns = {one.number: one.returns_to for one in history}
+    while target := returns.get(number, 0):
+        number = target
+    return number
+
+
+def commit_of(history: Sequence[Revision], number: int) -> str:
+    """Read the commit that a revision is of; empty where nobody has written it down."""
+    first = origin(history, number)
+    found = next((one for one in history if one.number == first), None)
+    told = found.label(COMMIT) if found is not None and found.labelled_itself else ""
+    return "" if told == _NONE else told

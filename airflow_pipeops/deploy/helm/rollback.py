@@ -10,6 +10,7 @@ from airflow_pipeops.delivery.operators import no_retry
 from airflow_pipeops.deploy.helm import manifests
 from airflow_pipeops.deploy.helm.base import HelmOperator, HelmWaitOperator
 from airflow_pipeops.deploy.helm.program import Helm
+from airflow_pipeops.deploy.helm.releases import commit_of
 from airflow_pipeops.deploy.targets import AppliedSet
 from airflow_pipeops.deploy.triggers import ReleaseTrigger
 from airflow_pipeops.exceptions import InvalidInput
@@ -28,7 +29,8 @@ class HelmRollbackOperator(HelmWaitOperator):
     there is one rollback.
 
     Returns ``{release, namespace, revision, previous, restored, changed, manifest, commit, objects, helm, health, rule,
-    reason, record_id}``; ``restored`` is the revision that it returns to.
+    reason, record_id}``; ``restored`` is the revision that it returns to, and ``commit`` what that is of, where a task of
+    this project released it.
 
     :param revision: number of the revision to go back from. Templated.
     :param on_immutable: as for :class:`~airflow_pipeops.deploy.helm.operators.HelmReleaseOperator`.
@@ -61,7 +63,8 @@ class HelmRollbackOperator(HelmWaitOperator):
     def _facts(self, helm: Helm) -> dict[str, Any]:
         failed = self._failed()
         number, target = self.rolled_back(helm, failed)
-        history = {one.number: one for one in self.history()}
+        revisions = self.history()
+        history = {one.number: one for one in revisions}
         before, after = (manifests.objects_of(history[one].manifest) for one in (failed, number))
         names, _ = manifests.difference(before, after, self.namespace)
         return {
@@ -73,7 +76,8 @@ class HelmRollbackOperator(HelmWaitOperator):
             "changed": any(names.values()),
             "objects": names,
             "manifest": manifests.digest(after),
-            "commit": "",
+            "commit": commit_of(revisions, number),
+            "reverts": commit_of(revisions, failed) or None,
             "helm": helm.version,
         }
 
@@ -97,9 +101,9 @@ class HelmRollbackOperator(HelmWaitOperator):
             raise error
         told = {
             "app": f"{self.namespace}/{self.release}",
-            "revision": str(facts["restored"]),
-            "reverts": None,
+            "revision": facts["commit"] or str(facts["restored"]),
+            "reverts": facts.pop("reverts", None),
             "how": "rollback",
         }
         back = self.emit(context, "rollback", told)
-        return self.record(context, applied, decided, facts, "", parents=[back] if back else [])
+        return self.record(context, applied, decided, facts, facts["commit"], parents=[back] if back else [])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from airflow_pipeops.deploy.rules.conditions import any_custom
 from airflow_pipeops.deploy.rules.core import CORE, PASSIVE, exists
-from airflow_pipeops.deploy.rules.custom import CUSTOM, any_custom
+from airflow_pipeops.deploy.rules.custom import CUSTOM
 from airflow_pipeops.deploy.rules.workloads import WORKLOADS
 from airflow_pipeops.deploy.seen import Readiness, Seen
 

@@ -1,4 +1,4 @@
-"""Custom resources: those whose status has a language of its own, and all others by the conventions of Kubernetes."""
+"""Custom resources whose status has a language of its own."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from airflow_pipeops.base.documents import map_, maps, text
+from airflow_pipeops.deploy.rules.argo import application, rollout, workflow
 from airflow_pipeops.deploy.rules.core import exists
-from airflow_pipeops.deploy.rules.workloads import no_pods
 from airflow_pipeops.deploy.seen import (
     Condition,
     Readiness,
@@ -18,73 +18,6 @@ from airflow_pipeops.deploy.seen import (
     unknown,
     waiting,
 )
-
-_WORKLOAD_GENERATION = "rollout.argoproj.io/workload-generation"
-
-
-def any_custom(seen: Seen) -> Readiness:
-    """Its controller has looked at this spec, and says that it is ready, where it has a word for that."""
-    found = seen.conditions.get("Ready")
-    if found is not None:
-        if seen.behind(found):
-            return waiting(
-                "not_observed",
-                f"what {seen} says of itself is about generation {found.generation} of {seen.generation}",
-            )
-        if found.status != "True":
-            return waiting("not_ready", found.words)
-        if seen.observed is None and found.generation is None and seen.generation > 1 and not seen.settled:
-            return waiting("settling", f"{seen} is ready, and does not say of which generation")
-        return ready("condition", f"{seen} is ready")
-    if seen.observed is not None:
-        return ready("observed", f"the controller of {seen} has looked at it, and has no complaint")
-    if not seen.settled:
-        return waiting("not_observed", f"no controller of {seen} has said anything yet")
-    if seen.declares is False:
-        return ready("no_status", f"{seen} is there; its definition declares no status to wait for")
-    if seen.declares:
-        return waiting("not_observed", f"no controller of {seen} has said anything: does one run?")
-    return unknown("no_status", f"{seen} has no status, and whether a controller looks after it is not known")
-
-
-def rollout(seen: Seen) -> Readiness:
-    """Healthy, and at the pods of the spec that was applied: Healthy alone is also said of the version before."""
-    return (
-        _phase(seen)
-        or _counts(seen)
-        or ready("rolled_out", f"{seen} is healthy at {text(seen.status.get('currentPodHash'))}")
-    )
-
-
-def _phase(seen: Seen) -> Readiness | None:
-    """What the controller of Rollouts says, where it is not that all is well."""
-    status, phase = seen.status, text(seen.status.get("phase"))
-    said = text(status.get("message"))
-    because = f": {said}" if said else ""
-    if status.get("abort") is True or status.get("abortedAt"):
-        return failed("aborted", f"{seen} was aborted, and runs the version before{because}")
-    given = map_(seen.metadata.get("annotations")).get(_WORKLOAD_GENERATION)
-    of_workload = given is None or str(status.get("workloadObservedGeneration", "")) == str(given)
-    if seen.observed is None or not of_workload:
-        return waiting("not_observed", f"the controller of {seen} has not looked at what was applied yet")
-    if phase == "Degraded":
-        return failed("degraded", f"{seen} is degraded{because}")
-    if phase == "Paused" or seen.spec.get("paused") is True or maps(status.get("pauseConditions")):
-        return waiting("paused", f"{seen} is paused{because}")
-    return None if phase == "Healthy" else waiting("progressing", f"{seen} is {phase or 'new'}{because}")
-
-
-def _counts(seen: Seen) -> Readiness | None:
-    """What runs, where that is not what was applied."""
-    current, stable = (text(seen.status.get(name)) or "none" for name in ("currentPodHash", "stableRS"))
-    if current == "none" or current != stable:
-        return waiting("not_stable", f"{seen}: {stable} is stable, and {current} was applied")
-    if text(seen.spec.get("restartAt")) > text(seen.status.get("restartedAt")):
-        return waiting("restarting", f"{seen} restarts its pods")
-    for name in ("updatedReplicas", "availableReplicas"):
-        if seen.count(name) < seen.replicas:
-            return waiting("rolling_out", f"{seen}: {name} is {seen.count(name)} of {seen.replicas}")
-    return None if seen.replicas or seen.empty_ok else no_pods(seen)
 
 
 def inference_service(seen: Seen) -> Readiness:
@@ -204,7 +137,9 @@ def _same_parent(asked: Mapping[str, Any], answered: Mapping[str, Any]) -> bool:
 _GATEWAY = "gateway.networking.k8s.io"
 
 CUSTOM: dict[tuple[str, str], Callable[[Seen], Readiness]] = {
+    ("argoproj.io", "Application"): application,
     ("argoproj.io", "Rollout"): rollout,
+    ("argoproj.io", "Workflow"): workflow,
     ("serving.kserve.io", "InferenceService"): inference_service,
     ("serving.knative.dev", "Service"): knative_service,
     (_GATEWAY, "Gateway"): gateway,

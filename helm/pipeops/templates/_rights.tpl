@@ -94,7 +94,7 @@ deploy:
     {{- range $rbac.deploy.kinds }}
     - apiGroups: [{{ .apiGroup | quote }}]
       resources: {{ toJson .resources }}
-      wait: ["get", "list"]
+      wait: ["get", "list", "watch"]
       act: ["create", "patch", "delete"{{ if $rbac.deploy.helm }}, "update"{{ end }}]
     {{- end }}
     # The parent of an apply set: what it holds, and who is at work.
@@ -102,17 +102,21 @@ deploy:
       resources: ["configmaps"]
       act: ["get", "create", "patch"]
     {{- if $rbac.deploy.helm }}
-    # Helm keeps its releases in Secrets, and no name tells them from others.
+    # Helm keeps its releases in Secrets, and no name tells them from others: the waiter has no right to them, so that whoever
+    # watches a release of Helm does so as the deployer.
     - apiGroups: [""]
       resources: ["secrets"]
       act: ["get", "list", "create", "update", "patch", "delete"]
     {{- end }}
-    # What a wait looks at, and what it tells when it fails.
+    # What a wait looks at, and what it tells when it fails. Deferred waits watch: without that right each polls.
     - apiGroups: ["apps"]
       resources: ["replicasets"]
       wait: ["get", "list"]
     - apiGroups: [""]
-      resources: ["pods", "events"]
+      resources: ["pods"]
+      wait: ["get", "list", "watch"]
+    - apiGroups: [""]
+      resources: ["events"]
       wait: ["get", "list"]
     - apiGroups: [""]
       resources: ["pods/log"]

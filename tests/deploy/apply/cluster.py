@@ -21,6 +21,9 @@ KINDS = (
     ("", "v1", "services"),
     ("apps", "v1", "deployments", True),
     ("argoproj.io", "v1alpha1", "rollouts", True),
+    # Of this group, the version that the server prefers does not have every kind.
+    ("serving.kserve.io", "v1alpha1", "servingruntimes"),
+    ("serving.kserve.io", "v1beta1", "inferenceservices", True),
 )
 
 
@@ -102,6 +105,15 @@ def service(name: str, value: str = "1") -> dict[str, Any]:
         "kind": "Service",
         "metadata": {"name": name, "namespace": "shop"},
         "spec": spec,
+    }
+
+
+def runtime(name: str, value: str = "1") -> dict[str, Any]:
+    return {
+        "apiVersion": "serving.kserve.io/v1alpha1",
+        "kind": "ServingRuntime",
+        "metadata": {"name": name, "namespace": "shop"},
+        "spec": {"value": value},
     }
 
 

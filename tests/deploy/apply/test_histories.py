@@ -17,7 +17,17 @@ from airflow_pipeops.deploy.apply.parents import undo_to
 from airflow_pipeops.deploy.apply.sets import Scope, scope_told
 from airflow_pipeops.deploy.apply.wanted import Wanted
 from airflow_pipeops.exceptions import Conflict, InvalidInput
-from tests.deploy.apply.cluster import KINDS, Died, client_of, configmap, members, relation, release, service
+from tests.deploy.apply.cluster import (
+    KINDS,
+    Died,
+    client_of,
+    configmap,
+    members,
+    relation,
+    release,
+    runtime,
+    service,
+)
 from tests.kubernetes.apiserver import ApiServer
 
 NAMES = ("a", "b", "c", "d")
@@ -42,6 +52,7 @@ class History:
         chosen = random.Random(commit)
         made = [configmap(name, str(chosen.randint(1, 3))) for name in NAMES if chosen.random() < 0.6]
         made += [service(name, str(commit)) for name in NAMES if chosen.random() < 0.5]
+        made += [runtime(name, str(commit)) for name in NAMES if chosen.random() < 0.3]
         return made or [configmap("a")]
 
     def wanted(self, commit: int, **more: Any) -> Wanted:
@@ -74,7 +85,7 @@ class History:
     def check(self, wanted: Wanted) -> None:
         """What is there after a release that ended is what it wants, and nothing else of the set."""
         there = {name for name in members(self.server)}
-        plural = {"ConfigMap": "configmaps", "Service": "services"}
+        plural = {"ConfigMap": "configmaps", "Service": "services", "ServingRuntime": "servingruntimes"}
         assert there == {f"{plural[one['kind']]}/{one['metadata']['name']}" for one in wanted.bodies}
         for body in wanted.bodies:
             item = self.server.read(plural[body["kind"]], "shop", body["metadata"]["name"])
@@ -88,7 +99,7 @@ class History:
         parent = self.server.read("configmaps", "shop", "web")
         scope = scope_told(parent) if parent else Scope()
         kinds = {name.partition("/")[0] for name in members(self.server)}
-        assert kinds <= {f"{one.lower()}s" for one in scope.kinds}
+        assert kinds <= {f"{one.partition('.')[0].lower()}s" for one in scope.kinds}
         assert self.server.read("configmaps", "shop", "foreign") == self.foreign[0]
         assert self.server.read("services", "shop", "foreign") == self.foreign[1]
 
@@ -125,6 +136,25 @@ def test_a_random_history(seed: int) -> None:
     last = history.wanted(history.newest)
     release(history.server, last)
     history.check(last)
+
+
+def test_a_kind_that_is_served_no_more_stays_named_until_it_can_be_looked_for_again() -> None:
+    server = ApiServer(*KINDS)
+    release(server, Wanted("web", "shop", [configmap("a"), runtime("a")], "first", "1"))
+    kept = server.kinds.pop(("serving.kserve.io", "v1alpha1", "servingruntimes"))
+    second = Wanted("web", "shop", [configmap("a")], "second", "2")
+    look = asyncio.run(Applier(client_of(server), second, relation).look())
+    assert look.lost == ("ServingRuntime.serving.kserve.io",)
+    release(server, second)
+    parent = server.read("configmaps", "shop", "web")
+    assert parent is not None
+    assert "ServingRuntime.serving.kserve.io" in scope_told(parent).kinds
+    server.kinds["serving.kserve.io", "v1alpha1", "servingruntimes"] = kept
+    done = release(server, Wanted("web", "shop", [configmap("a")], "third", "3"))
+    assert [str(one) for one in done.deleted] == ["ServingRuntime shop/a"]
+    parent = server.read("configmaps", "shop", "web")
+    assert parent is not None
+    assert scope_told(parent).kinds == {"ConfigMap"}
 
 
 @pytest.mark.parametrize("acted", [False, True])

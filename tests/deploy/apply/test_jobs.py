@@ -11,7 +11,9 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from airflow_pipeops.deploy.apply.engine import Applier, release_of
+from airflow_pipeops.deploy.apply.sets import PART_OF
 from airflow_pipeops.deploy.apply.wanted import Wanted
+from airflow_pipeops.exceptions import InvalidInput
 from tests.deploy.apply.cluster import KINDS, Died, client_of, configmap, members, relation
 from tests.deploy.apply.test_operators import WEB, as_run, task
 from tests.deploy.conftest import Cluster
@@ -191,6 +193,44 @@ def test_what_cannot_be_meant_is_told_before_anything_is_touched(
     with pytest.raises(AirflowFailException, match=told):
         task(manifests=[configmap("settings"), body], **arguments).execute(context)
     assert not members(played.api)
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        ({}, r"Job shop/migrate is there, .*no member of the set.*another name"),
+        ({PART_OF: "applyset-other-v1"}, r"Job shop/migrate belongs to another apply set, applyset-other-v1"),
+    ],
+)
+def test_a_job_of_somebody_else_is_left_alone(
+    played: Played, context: dict[str, Any], labels: dict[str, str], told: str
+) -> None:
+    theirs = job("migrate", "before")
+    theirs["metadata"] = {"name": "migrate", "namespace": "shop", "labels": labels}
+    there = played.api.put("batch", "v1", "jobs", theirs)
+    with pytest.raises(AirflowFailException, match=told):
+        task(manifests=[configmap("settings"), job("migrate", "before")]).execute(context)
+    left = played.api.read("jobs", "shop", "migrate")
+    assert left is not None
+    assert left["metadata"]["uid"] == there["metadata"]["uid"]
+    assert played.api.read("configmaps", "shop", "settings") is None
+
+
+def test_a_job_of_somebody_else_that_came_after_the_look_is_left_alone() -> None:
+    server = ApiServer(*KINDS)
+    wanted = Wanted("web", "shop", [configmap("a"), job("migrate", "before")], "first", "1")
+    theirs = job("migrate", "before")
+    theirs["metadata"] = {"name": "migrate", "namespace": "shop"}
+
+    async def run() -> None:
+        applier = Applier(client_of(server), wanted, relation)
+        look = await applier.look()
+        server.put("batch", "v1", "jobs", theirs)
+        await applier.apply(look, release_of(wanted, look.all))
+
+    with pytest.raises(InvalidInput, match="no member of the set"):
+        asyncio.run(run())
+    assert [*jobs(server).values()] == ["migrate"]
 
 
 # ---- killed at any request -----------------------------------------------------------------------------------------------

@@ -148,6 +148,30 @@ def test_a_kustomization_is_rendered(repository: Remote, cluster: Cluster, conte
         task(wait=False).execute(as_run(context, "second"))
 
 
+def test_what_wants_no_pod_may_be_meant(cluster: Cluster, context: dict[str, Any]) -> None:
+    empty = WEB.replace("replicas: 2", "replicas: 0")
+    cluster.start()
+    assert task(manifests=empty, empty_ok=True).execute(context)["rule"] == "ready"
+    with pytest.raises(AirflowFailException, match="wants no pod"):
+        task(manifests=empty, timeout=timedelta(seconds=5)).execute(as_run(context, "next"))
+
+
+def test_no_digest_that_others_can_read_depends_on_what_a_secret_holds(
+    cluster: Cluster, context: dict[str, Any]
+) -> None:
+    parents = []
+    for password in ("hunter2hunter2", "hunter3hunter3"):
+        manifests = SECRET.replace("hunter2hunter2", password)
+        result = task(manifests=manifests, wait=False).execute(as_run(context, password))
+        assert result["changed"], "and the change is noticed"
+        parent = cluster.api.read("configmaps", "shop", "web")
+        assert parent is not None
+        parents.append(json.loads(parent["metadata"]["annotations"]["pipeops/releases"])[-1])
+    (secret,) = cluster.api.all("secrets")
+    assert secret["stringData"] == {"key": "hunter3hunter3"}
+    assert parents[0] == {**parents[1], "key": parents[0]["key"]}
+
+
 def test_undo_goes_back_and_secrets_stay_as_they_are(
     repository: Remote, cluster: Cluster, context: dict[str, Any]
 ) -> None:

@@ -9,6 +9,7 @@ from airflow_pipeops.deploy.apply.differences import Contested, contested, diffe
 from airflow_pipeops.deploy.apply.objects import Served, parse, placed
 from airflow_pipeops.deploy.apply.parents import Holder, Parent, Release, undo_to
 from airflow_pipeops.deploy.apply.sets import Member, check_parent, prune, set_id
+from airflow_pipeops.deploy.helm.manifests import objects_of
 from airflow_pipeops.exceptions import Conflict, InvalidInput
 
 MAP = Served("v1", "ConfigMap", "configmaps", True)
@@ -113,6 +114,51 @@ items:
 def test_what_is_no_manifest_is_said(text: str, said: str) -> None:
     with pytest.raises(InvalidInput, match=said):
         parse(text)
+
+
+MERGED = """
+apiVersion: acme/v1
+kind: AllowList
+metadata: {name: a, annotations: {at: 2026-01-01T00:00:00Z, day: 2026-01-01}}
+spec:
+  base: &base {a: 1, b: 2}
+  more: &more {<<: *base, a: 3}
+  most: {<<: *more, b: 4}
+  values: [12:30:45, 1:30.5, =, 7, 1.5, yes]
+"""
+
+
+def test_what_kubernetes_reads_as_text_stays_text() -> None:
+    (found,) = parse(MERGED)
+    assert found["metadata"]["annotations"] == {"at": "2026-01-01T00:00:00Z", "day": "2026-01-01"}
+    assert found["spec"]["values"] == ["12:30:45", "1:30.5", "=", 7, 1.5, True]
+    assert found["spec"]["most"] == {"a": 3, "b": 4}
+    (rendered,) = objects_of(MERGED)
+    assert rendered == found
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("kind: Other", r"manifests, line 10: the field 'kind' is there twice\. Leave one of them"),
+        ("last:\n- {a: 1}\n- {a: 1, b: 2, a: 3}", r"manifests, line 12: the field 'a' is there twice"),
+    ],
+)
+def test_a_field_that_is_there_twice_is_refused(more: str, said: str) -> None:
+    with pytest.raises(InvalidInput, match=said):
+        parse(f"{MERGED}{more}\n")
+    assert objects_of(f"{MERGED}{more}\n"), "Helm takes the last one"
+
+
+def test_a_list_stands_for_its_items_and_a_kind_that_ends_so_for_itself() -> None:
+    assert [one["kind"] for one in parse(MERGED)] == ["AllowList"]
+    assert [
+        one["kind"]
+        for one in parse(
+            "kind: ConfigMapList\nitems: [{apiVersion: v1, kind: ConfigMap, metadata: {name: a}}]"
+        )
+    ] == ["ConfigMap"]
+    assert parse("kind: List") == []
 
 
 def test_secrets_are_masked_and_their_change_is_told() -> None:

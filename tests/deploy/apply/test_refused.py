@@ -129,6 +129,17 @@ def test_a_claim_is_made_anew_only_where_it_is_named(cluster: Cluster, context: 
     assert [one["object"] for one in result["replaced"]] == ["PersistentVolumeClaim shop/data"]
 
 
+def test_what_is_no_member_is_not_made_anew(cluster: Cluster, context: dict[str, Any]) -> None:
+    task(manifests=[deployment()], wait=False).execute(context)
+    cluster.api.change("deployments", "shop", "web", lambda item: item["metadata"].pop("labels"))
+    there = state(cluster.api)
+    with pytest.raises(AirflowFailException, match=r"Deployment shop/web is there, .*no member of the set"):
+        task(manifests=[deployment(app="shop")], wait=False, on_immutable="replace").execute(
+            as_run(context, "second")
+        )
+    assert state(cluster.api) == there
+
+
 def test_what_could_not_be_made_anew_is_not_deleted(cluster: Cluster, context: dict[str, Any]) -> None:
     """The rule of admission would refuse the new one: that is found out before the old one goes."""
     task(manifests=[deployment()], wait=False).execute(context)

@@ -25,7 +25,7 @@ from airflow_pipeops.deploy.helm.operators import (
     HelmUninstallOperator,
 )
 from airflow_pipeops.deploy.helm.program import Helm
-from airflow_pipeops.exceptions import PipeOpsError
+from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
 from tests.deploy.helm.conftest import Repository
 from tests.deploy.helm.running import (
     CONFIG,
@@ -39,6 +39,8 @@ from tests.deploy.helm.running import (
     run,
 )
 from tests.kubernetes.apiserver import ApiServer, Fault
+from tests.kubernetes.objects import Refused
+from tests.kubernetes.workloads import Workloads, ends, runs, says
 
 SHOP = Deliverable("shop", environments=("staging",))
 
@@ -102,6 +104,32 @@ def test_a_release_is_made_waited_for_and_recorded(
     assert release["parents"] == [change["id"]]
     assert release["body"]["revision"] == found["commit"]
     assert change["evidence"][0]["name"] == "difference.txt"
+
+
+@pytest.mark.parametrize(
+    ("line", "accepted", "rule"),
+    [("replicas: 0", {"empty_ok": True}, "ready"), ("paused: true", {"on_paused": "accept"}, "accepted")],
+)
+def test_what_wants_no_pod_or_is_paused_may_be_meant(
+    api: ApiServer, repo: Repository, context: dict[str, Any], line: str, accepted: dict[str, Any], rule: str
+) -> None:
+    chart(repo.folder / "web", deployment=DEPLOYMENT.replace("replicas: 2", line))
+    repo.commit()
+    with deployments_live(api):
+        operator = task(HelmReleaseOperator, "helm4", deliverable=SHOP, environment="staging", **accepted)
+        found = operator.execute(context)
+        assert found["rule"] == rule
+        context["ti"].run_id = "next"
+        with pytest.raises(AirflowFailException):
+            task(HelmReleaseOperator, "helm4", on_paused="fail", on_unknown="fail").execute(context)
+    released = context["outlet_events"][SHOP.asset("release", "staging")].extra
+    assert bool(released) is (rule == "ready"), "what is accepted without being ready is no release"
+
+
+def test_a_policy_that_is_none_is_refused() -> None:
+    for bad in ({"on_paused": "never"}, {"on_unknown": "never"}, {"empty_ok": "yes"}):
+        with pytest.raises(InvalidInput, match=next(iter(bad))):
+            HelmReleaseOperator(task_id="bad", release="web", chart="./web", **bad)
 
 
 def test_an_upgrade_tells_what_changes_and_no_secret(
@@ -185,8 +213,18 @@ def test_a_first_release_that_fails_is_left_to_be_looked_at(
         task(HelmReleaseOperator, "helm4").execute(context)
 
 
+def refusing_more(code: int, reason: str, said: str) -> Callable[[str, dict[str, Any]], None]:
+    """Refuse one ConfigMap, as a cluster does."""
+
+    def ask(plural: str, item: dict[str, Any]) -> None:
+        if (plural, item["metadata"]["name"]) == ("configmaps", "more"):
+            raise Refused(code, reason, said)
+
+    return ask
+
+
 def test_what_the_cluster_refuses_is_recorded_and_rolled_back(
-    api: ApiServer, major: str, repo: Repository, context: dict[str, Any]
+    api: ApiServer, major: str, repo: Repository, context: dict[str, Any], tmp_path: Path
 ) -> None:
     with deployments_live(api):
         task(HelmReleaseOperator, major).execute(context)
@@ -194,11 +232,58 @@ def test_what_the_cluster_refuses_is_recorded_and_rolled_back(
         chart(repo.folder / "web", config=CONFIG, deployment=DEPLOYMENT, more=extra)
         repo.commit()
         context["ti"].run_id = "run-2"
-        api.tokens[""] = lambda verb, target, _: (
-            (verb, target) not in (("create", "configmaps"), ("patch", "configmaps"))
-        )
-        with pytest.raises(AirflowFailException, match="configmaps"):
+        said = 'configmaps "more" is forbidden: User "web" cannot create resource "configmaps" in namespace "shop"'
+        api.admission.append(refusing_more(403, "Forbidden", said))
+        with pytest.raises(
+            AirflowFailException, match=r"configmaps(?s:.*)Rolled back from revision 2 to what revision 1 was"
+        ):
             task(HelmReleaseOperator, major).execute(context)
+    assert statuses(api) == ["superseded", "failed", "deployed"]
+    assert "Revision 2 of release shop/web failed" in evidence(tmp_path)
+    (marked,) = [one for one in api.all("secrets") if "pipeops-failed" in one["metadata"]["labels"]]
+    assert marked["metadata"]["labels"]["pipeops-failed"] == marked["metadata"]["labels"]["version"] == "2"
+
+
+REFUSED: dict[str, tuple[int, str, str, str]] = {
+    "a quota": (
+        403, "Forbidden", 'configmaps "more" is forbidden: exceeded quota: small, requested: count/configmaps=1, used: 5',
+        "no room.*small|quota small",
+    ),
+    "a webhook": (
+        400, "BadRequest", 'admission webhook "policy.example.com" denied the request: no owner', "no owner",
+    ),
+    "a webhook that does not answer": (
+        500, "InternalError", 'Internal error occurred: failed calling webhook "policy.example.com": failed to call: '
+        'Post "https://policy.shop.svc:443/?timeout=10s": context deadline exceeded', "did not answer",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "reason", "said", "told"), REFUSED.values(), ids=REFUSED)
+def test_what_helm_says_of_a_refusal_is_told(
+    api: ApiServer, major: str, repo: Repository, context: dict[str, Any],
+    code: int, reason: str, said: str, told: str,
+) -> None:  # fmt: skip
+    with deployments_live(api):
+        task(HelmReleaseOperator, major).execute(context)
+        extra = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: more}\n"
+        chart(repo.folder / "web", config=CONFIG, deployment=DEPLOYMENT, more=extra)
+        repo.commit()
+        context["ti"].run_id = "run-2"
+        api.admission.append(refusing_more(code, reason, said))
+        with pytest.raises((AirflowFailException, PipeOpsError), match=told):
+            task(HelmReleaseOperator, major).execute(context)
+    assert api.read("configmaps", NAMESPACE, "more") is None
+    assert image(api) == "registry.example.com/web:1"
+
+
+def test_what_helm_says_of_a_namespace_that_goes_is_told(
+    api: ApiServer, major: str, repo: Repository, context: dict[str, Any]
+) -> None:
+    api.ending_namespaces.add(NAMESPACE)
+    with pytest.raises((AirflowFailException, PipeOpsError), match="is being deleted"):
+        task(HelmReleaseOperator, major).execute(context)
+    assert api.all("secrets") == []
 
 
 def test_a_retry_finds_what_is_there(
@@ -315,7 +400,49 @@ def test_a_test_needs_a_release(api: ApiServer, repo: Repository, context: dict[
         task(HelmTestOperator, "helm4").execute(context)
     with deployments_live(api):
         task(HelmReleaseOperator, "helm4").execute(context)
-    assert task(HelmTestOperator, "helm4").execute(context)["passed"] is True
+    with pytest.raises(AirflowFailException, match=r"brings no test.*empty_ok=True"):
+        task(HelmTestOperator, "helm4").execute(context)
+    found = task(HelmTestOperator, "helm4", empty_ok=True).execute(context)
+    assert (found["tests"], found["passed"]) == (0, False), "nothing has passed where nothing ran"
+
+
+HOOK = """\
+apiVersion: batch/v1
+kind: Job
+metadata: {name: smoke, annotations: {helm.sh/hook: "post-upgrade, test"}}
+spec:
+  template:
+    spec: {restartPolicy: Never, containers: [{name: main, image: "curl:1"}]}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: smoke, annotations: {helm.sh/hook: test}}
+"""
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_job_that_is_a_test_is_run_and_its_log_told(
+    api: ApiServer, major: str, repo: Repository, context: dict[str, Any], tmp_path: Path, code: int
+) -> None:
+    chart(repo.folder / "web", hook=HOOK, deployment=DEPLOYMENT)
+    repo.commit()
+    workloads = Workloads(api, lambda pod: [runs(), says("GET / was asked"), ends(code)])
+    workloads.start()
+    try:
+        with deployments_live(api):
+            task(HelmReleaseOperator, major).execute(context)
+        operator = task(HelmTestOperator, major, helm_timeout=timedelta(seconds=20))
+        if code:
+            with pytest.raises(
+                AirflowFailException, match=r"(?s)tests of release web failed.*GET / was asked"
+            ):
+                operator.execute(context)
+        else:
+            found = operator.execute(context)
+            assert (found["tests"], found["passed"]) == (1, True)
+    finally:
+        workloads.stop()
+    assert "GET / was asked" in evidence(tmp_path)
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {

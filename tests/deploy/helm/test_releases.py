@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_pipeops.deploy.helm.releases import (
+    FAILED,
     GOOD,
     Ours,
     Revision,
+    commit_of,
     history_of,
     label_of,
     packed,
@@ -33,6 +36,11 @@ def rev(
     """A revision; ``of`` is that whose labels Helm handed on."""
     labels = by.labels(of or number) if by else {}
     return Revision(number, status, said, at, labels)
+
+
+def marked(one: Revision, number: int = 0) -> Revision:
+    """The revision, judged as failed; or with the mark of another that Helm handed on."""
+    return replace(one, labels={**(one.labels or {}), FAILED: str(number or one.number)})
 
 
 CLEARED = Ours("another order", "task", 300.0)
@@ -78,6 +86,19 @@ PLANS: dict[str, tuple[list[Revision], str, int]] = {
         [rev(1, "superseded"), rev(2, "deployed"), rev(3, "pending-rollback", said="Rollback to 1")], "refuse", 3,
     ),
     "killed while it went": ([rev(1, "uninstalling", OURS)], "uninstall", 1),
+    "killed over what others left": ([rev(1, "failed"), rev(2, "pending-upgrade", OURS)], "refuse", 2),
+    "killed over what an earlier order left": (
+        [rev(1, "failed", CLEARED), rev(2, "pending-upgrade", OURS)], "uninstall", 2,
+    ),
+    "killed over what is uninstalled": ([rev(1, "uninstalled"), rev(2, "pending-install", OURS)], "uninstall", 2),
+    "killed, and the newest good one was undone": (
+        [rev(1, "superseded"), rev(2, "superseded"), rev(3, "superseded", said="Rollback to 1"), rev(4, "failed"),
+         rev(5, "pending-upgrade", OURS)], "roll_back", 3,
+    ),
+    "killed, and the newest good one was judged as failed": (
+        [rev(1, "superseded"), marked(rev(2, "superseded")), rev(3, "failed"), rev(4, "pending-upgrade", OURS)],
+        "roll_back", 1,
+    ),
 }  # fmt: skip
 
 
@@ -131,6 +152,44 @@ def test_no_history_has_it_touch_what_others_hold(parts: list[tuple[str, Ours | 
 def test_the_way_back_is_the_newest_good_one_before() -> None:
     history = [rev(1, "superseded"), rev(2, "failed"), rev(3, "superseded"), rev(4, "deployed")]
     assert (way_back(history, 4), way_back(history, 3), way_back(history, 1)) == (3, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("history", "failed", "target"),
+    [
+        ([rev(1, "superseded"), rev(2, "superseded"), rev(3, "superseded"), rev(4, "deployed", said="Rollback to 2")], 4, 1),
+        ([rev(1, "superseded"), rev(2, "superseded"), rev(3, "superseded", said="Rollback to 1"), rev(4, "deployed")], 4, 3),
+        ([rev(1, "superseded"), rev(2, "superseded"), rev(3, "deployed", said="Rollback to 1")], 3, 0),
+        ([rev(1, "superseded"), rev(2, "superseded"), rev(3, "deployed"), rev(4, "deployed", said="Rollback to 1")], 3, 2),
+        ([rev(1, "superseded"), marked(rev(2, "superseded")), rev(3, "deployed")], 3, 1),
+        ([rev(1, "superseded"), marked(rev(2, "superseded"), 1), rev(3, "deployed")], 3, 2),
+        ([rev(1, "superseded"), rev(2, "superseded", said="Rollback to 7"), rev(3, "deployed")], 3, 2),
+        ([rev(1, "superseded"), rev(2, "superseded", said="Rollback to 99999999999999999999"), rev(3, "failed")], 3, 2),
+    ],
+)  # fmt: skip
+def test_the_way_back_leaves_out_what_went_bad(history: list[Revision], failed: int, target: int) -> None:
+    assert way_back(history, failed) == target
+
+
+def test_what_is_left_by_others_is_for_a_person() -> None:
+    found = plan_recovery([rev(1, "failed"), rev(2, "pending-upgrade", OURS)], OURS, NOW)
+    assert "revision 1 (failed) is not of this task" in found.reason
+    assert "helm uninstall" in found.remedy
+
+
+def test_the_commit_is_that_of_the_revision_itself_or_of_what_it_returns_to() -> None:
+    ours = replace(OURS, commit="abc123")
+    history = [rev(1, "superseded", ours), rev(2, "superseded", ours, of=1), rev(3, "superseded", OURS)]
+    history += [rev(4, "deployed", ours, "Rollback to 1", of=1), rev(5, "deployed", said="Rollback to 4")]
+    assert [commit_of(history, number) for number in range(1, 7)] == [
+        "abc123",
+        "",
+        "",
+        "abc123",
+        "abc123",
+        "",
+    ]
+    assert commit_of([rev(1, "deployed", replace(OURS, commit="release/7, late"))], 1) == ""
 
 
 def secret(release: Any, **labels: str) -> dict[str, Any]:

@@ -60,6 +60,25 @@ def test_it_goes_back_once_and_is_recorded_as_a_release(
     assert release["parents"] == [change["id"]]
     assert (change["body"]["changed"], change["body"]["objects"]["changed"]) == (True, ["Deployment web"])
     assert release["body"]["pushed"]["release"] == "3"
+    commit = repo.git("rev-parse", "HEAD")
+    assert (found["commit"], release["body"]["revision"]) == (commit, commit)
+    rollback = context["outlet_events"][SHOP.asset("rollback", "staging")].extra["body"]
+    assert (rollback["revision"], rollback["reverts"]) == (commit, commit)
+
+
+def test_what_our_wait_judged_as_failed_is_no_way_back(
+    api: ApiServer, major: str, repo: Repository, context: dict[str, Any]
+) -> None:
+    """Helm takes it for deployed, and later for superseded; the labels of the next one are its own."""
+    with deployments_live(api, broken="bad"):
+        released(api, major, context, "web:1")
+        for run_, name in enumerate(("web:bad", "web:bad-too")):
+            context["ti"].run_id = f"bad-{run_}"
+            bad = task(HelmReleaseOperator, major, values={"image": name}, on_failure="keep")
+            with pytest.raises(AirflowFailException, match="no such image"):
+                bad.execute(context)
+        found = back(major, revision=3).execute(context)
+    assert (found["restored"], image(api)) == (1, "web:1")
 
 
 def test_a_newer_revision_is_not_thrown_away(
