@@ -151,6 +151,7 @@ BODIES: Mapping[str, Body] = {
             "outcome": "string: better, not worse, worse, cannot tell or invalid; of scores complete, incomplete or budget",
             "metric": "string: that was measured",
             "reason": "string: of the verdict",
+            "unscored": "object: of a shadow: labelled rows that the champion, the challenger or either gave no score for",
             "dataset_sha256": "string: digest of the items that were asked, in whatever order",
             "arms": "object: name -> digest of prompt, model and parameters",
             "scorers": "object: name -> digest of what judged",
