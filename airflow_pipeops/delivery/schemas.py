@@ -136,6 +136,7 @@ BODIES: Mapping[str, Body] = {
             "input_digest": "string null: of the rows, in whatever order",
             "output_digest": "string null: of the lines that were written, in whatever order",
             "manifest": "string null: where the manifest is, which names the files",
+            "suite": "string null: digest of the suite of Great Expectations that the rows have passed",
             "shown": "boolean: whether they are what readers see",
             "scores": "object: output -> mean, least, greatest, how many are null and how many the model refused",
             "shadows": "array: the same of challengers that scored the same rows",
