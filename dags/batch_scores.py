@@ -72,11 +72,23 @@ with DAG(
                 raise AirflowFailException(f"there is no batch {batch!r} in {folder}; the newest: {newest}")
         return [{"partition": path.stem.removeprefix("flights-"), "data": str(path)} for path in files]
 
-    @task
-    def partitions(found: list[dict], built: list[dict]) -> list[dict]:
-        """Put each month together with its features."""
+    @task(inlets=[model.asset("batch"), model.asset("validation")])
+    def partitions(found: list[dict], built: list[dict], pinned: dict, **context) -> list[dict]:
+        """Put each month together with its features, and with what was recorded of these very bytes and of the model."""
+        from airflow_pipeops.delivery.events import records_on
+
+        # The newest judgement of them; or else that they have come.
+        said = {
+            record.body.get("digest"): record.id
+            for kind in ("batch", "validation")
+            for record in records_on(context, model.asset(kind))
+        }
         return [
-            {"partition": one["partition"], "data": made["uri"]}
+            {
+                "partition": one["partition"],
+                "data": made["uri"],
+                "parents": [said.get(made["data_digest"]), pinned["record_id"]],
+            }
             for one, made in zip(found, built, strict=True)
         ]
 
@@ -101,6 +113,5 @@ with DAG(
         contract=ScoreContract(rows=(500, None), shift=0.5),
         rescore="all",
         deliverable=model,
-        parents=[pin.output["record_id"]],
-    ).expand_kwargs(partitions(found, features.output))
+    ).expand_kwargs(partitions(found, features.output, pin.output))
     found >> pin

@@ -110,8 +110,36 @@ class SqlBatch:
         return asset.add_batch_definition_whole_table("whole").get_batch()
 
 
-class SparkBatch:
-    """Files that Spark reads, where it stands; nothing comes to this process but counts.
+class SparkFrameBatch:
+    """A frame of Spark, judged where it stands; nothing comes to this process but counts.
+
+    :param frame: the rows.
+    :param name: of where they come from.
+    :raises SystemFailure: if Spark cannot count them.
+    :raises InvalidInput: if two columns differ by case alone.
+    """
+
+    def __init__(self, frame: Any, name: str = "the rows") -> None:
+        self._frame = frame
+        try:
+            self.rows = int(frame.count())
+        except Exception as error:  # py4j and Spark have many types of error
+            raise _unreadable(name, error) from error
+        self.columns = tuple(frame.columns)
+        distinct(self.columns, "data")
+
+    def holds_text(self, column: str) -> bool:
+        """Whether Spark's type of the column is text."""
+        return dict(self._frame.dtypes)[column] in ("string", "binary")
+
+    def open(self, context: Any) -> Any:
+        """Return the Great Expectations batch."""
+        asset = context.data_sources.add_spark("spark", persist=False).add_dataframe_asset("batch")
+        return asset.add_batch_definition_whole_dataframe("whole").get_batch({"dataframe": self._frame})
+
+
+class SparkBatch(SparkFrameBatch):
+    """Files that Spark reads, where it stands.
 
     :param files: URIs of Parquet or CSV files or folders, of one format.
     :param config: settings of the Spark session, for example ``{"spark.master": "yarn"}``.
@@ -137,28 +165,21 @@ class SparkBatch:
             session = builder.getOrCreate()
             paths = in_spark_paths(session, files)
             if csv:
-                self._frame, _ = in_spark(session, paths, options or Csv(), {}, "+".join(files), "data")
+                frame, _ = in_spark(session, paths, options or Csv(), {}, "+".join(files), "data")
             else:
-                self._frame = session.read.parquet(*paths)
-            self.rows = int(self._frame.count())
+                frame = session.read.parquet(*paths)
         except PipeOpsError:
             raise
         except Exception as error:  # py4j and Spark have many types of error
-            raise SystemFailure(
-                f"Spark cannot read {', '.join(files)} ({type(error).__name__})",
-                remedy="Check the URIs, and that each file is whole.",
-            ) from error
-        self.columns = tuple(self._frame.columns)
-        distinct(self.columns, "data")
+            raise _unreadable(", ".join(files), error) from error
+        super().__init__(frame, ", ".join(files))
 
-    def holds_text(self, column: str) -> bool:
-        """Whether Spark's type of the column is text."""
-        return dict(self._frame.dtypes)[column] in ("string", "binary")
 
-    def open(self, context: Any) -> Any:
-        """Return the Great Expectations batch."""
-        asset = context.data_sources.add_spark("spark", persist=False).add_dataframe_asset("batch")
-        return asset.add_batch_definition_whole_dataframe("whole").get_batch({"dataframe": self._frame})
+def _unreadable(name: str, error: Exception) -> SystemFailure:
+    return SystemFailure(
+        f"Spark cannot read {name} ({type(error).__name__})",
+        remedy="Check the URIs, and that each file is whole.",
+    )
 
 
 def _columns_and_count(connection: Any, selected: Any) -> tuple[tuple[str, ...], int]:

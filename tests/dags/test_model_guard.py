@@ -97,10 +97,14 @@ def serves(stack: Stack) -> str:
 
 @pytest.mark.timeout(1800)
 def test_a_month_is_scored_once_by_the_model_that_is_promoted(autumn: Stack) -> None:
+    judged = run_dag(autumn, "drift_to_retrain", {"batch": "flights-2013-11.parquet"}, timeout=800)
+    (validation,) = [one["id"] for one in judged["emitted"] if one["kind"] == "validation"]
     first = run_dag(autumn, "batch_scores", timeout=800)
     assert first["state"] == "success", first["log"][-5000:]
     assert first["tasks"]["score[0]"] == "success"
-    (scores,) = [one["body"] for one in first["emitted"] if one["kind"] == "scores"]
+    (record,) = [one for one in first["emitted"] if one["kind"] == "scores"]
+    scores = record["body"]
+    assert record["parents"] == [validation], "of the data; no record tells of how the model was registered"
     assert (scores["partition"], scores["rows"], scores["outcome"]) == ("2013-11", 3000, "scored")
     assert scores["sha256"] == autumn.registry().by_alias(NAME, "champion").sha256
     again = run_dag(autumn, "batch_scores", {"batch": "flights-2013-11.parquet"}, timeout=800)

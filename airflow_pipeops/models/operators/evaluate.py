@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_pipeops.base.arguments import at_least, function, mapping, one_of, one_or_more
+from airflow_pipeops.base.arguments import function, mapping, one_of, one_or_more
 from airflow_pipeops.base.delimited import Csv
 from airflow_pipeops.delivery.events import records_on
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.models.operators.arguments import UI_COLOR, registry_of, trained
+from airflow_pipeops.models.operators.comparison import check_planned, told
 from airflow_pipeops.models.paired.decision import Enough, Policy
-from airflow_pipeops.models.paired.gain import MIN_UNITS
 from airflow_pipeops.models.paired.units import columns_of
 from airflow_pipeops.models.performance import METRICS
 
@@ -22,11 +22,6 @@ if TYPE_CHECKING:
 
     from airflow_pipeops.models.artifact import Loaded
     from airflow_pipeops.models.paired.comparison import Compared
-    from airflow_pipeops.models.paired.gain import Gain
-
-
-#: So many slices that are too small to say are named in a record.
-_NAMED = 20
 
 
 class EvaluateModelOperator(DeliveryOperator):
@@ -146,11 +141,7 @@ class EvaluateModelOperator(DeliveryOperator):
     def _check(self) -> None:
         """Refuse what contradicts itself while the DAG is read."""
         self._policy()
-        if self.planned_units is not None:
-            few = f"planned_units is {self.planned_units}"
-            at_least(
-                "planned_units", self.planned_units, MIN_UNITS, few, f"At least {MIN_UNITS} tell anything."
-            )
+        check_planned(self.planned_units)
         if self.scorer is None:
             for field, names in (("metric", (self.metric,)), ("guards", tuple(self.guards))):
                 for name in names:
@@ -204,28 +195,9 @@ class EvaluateModelOperator(DeliveryOperator):
             invalid=_no_pair(new, old, frame),
             higher_is_better=kind,
         )
-        gain = measured.gain
         return {
-            "promote": verdict.promote,
-            "outcome": verdict.outcome,
-            "reason": verdict.reason,
-            "metric": self.metric,
-            "challenger": measured.challenger,
-            "challenger_interval": list(measured.level) if measured.level else None,
-            "champion": gain.champion if gain else None,
-            "gain": gain.value if gain else None,
-            "interval": list(verdict.interval) if verdict.interval else None,
-            "alpha": verdict.alpha,
-            "error": gain.error if gain else None,
-            "error_by_rows": gain.error_by_rows if gain else None,
+            **told(self.metric, measured, verdict, cluster, max(challengers, uses)),
             "rows": len(frame),
-            "units": gain.units if gain else None,
-            "unit": ", ".join(cluster) or None,
-            "challengers": max(challengers, uses),
-            "guards": [_short(one) for one in measured.guards],
-            "harmed": list(verdict.harmed),
-            "small": list(verdict.small)[:_NAMED],
-            "further_units": verdict.further_units,
             "data_digest": data_digest,
             "challenger_sha256": given["sha256"],
             "champion_version": current.version if current else None,
@@ -302,9 +274,3 @@ def _no_pair(new: Loaded, old: Loaded | None, frame: pd.DataFrame) -> str:
         if not later:
             return f"a model has learned from rows up to {until}, and the held-out rows do not all come after that"
     return ""
-
-
-def _short(gain: Gain) -> dict[str, Any]:
-    """Return what a record keeps of a guard."""
-    kept = ("metric", "challenger", "champion", "value", "error")
-    return {name: getattr(gain, name) for name in kept}

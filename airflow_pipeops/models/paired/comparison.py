@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: A column of more values than this names rows and not slices.
 MAX_SLICES = 200
+#: What a model says of each row, in the form that a metric needs.
+Says = Callable[[str], Any]
 
 
 @dataclass(frozen=True)
@@ -77,26 +79,35 @@ def compare(challenger: Any, champion: Any | None, frame: pd.DataFrame, question
     :raises InvalidInput: for missing columns, labels or predictions that the metric cannot be had from, no rows,
         or too many slices.
     """
+    new = _says(challenger, frame, question.positive)
+    return compare_said(
+        new, None if champion is None else _says(champion, frame, question.positive), frame, question
+    )
+
+
+def compare_said(
+    challenger: Says, champion: Says | None, frame: pd.DataFrame, question: Question
+) -> Compared:
+    """Measure two models by what they have said of the same rows.
+
+    :param challenger: what it says of each row of the frame, for a metric.
+    :param champion: the same; ``None`` without one.
+    :param frame: the rows, with label, clusters and slices.
+    :param question: what is compared.
+    :return: what was measured.
+    :raises InvalidInput: as for :func:`compare`.
+    """
     has_columns("data", frame.columns, [*question.slices, *columns_of(question.cluster)])
     at_least("data", len(frame), 1, "the held-out data have no rows", "Give labelled rows.")
     frame = frame.reset_index(drop=True)
     units = of_columns(frame, question.cluster)
     slices = _slices(frame, question.slices)
-    known: dict[Any, Any] = {}
-
-    def said(model: Any, metric: str) -> Any:
-        kind = METRICS[metric]
-        asked = model is challenger, kind.task, kind.needs
-        if asked not in known:
-            known[asked] = predictions(metric, model, frame, question.positive)
-        return known[asked]
-
     truth = labels(question.metric, frame, question.target, question.positive)
-    new = said(challenger, question.metric)
+    new = challenger(question.metric)
     value, level, doubt = _level(question, truth, new, units)
     if champion is None:
         return Compared(value, level, doubt=doubt)
-    old = said(champion, question.metric)
+    old = champion(question.metric)
 
     how: dict[str, Any] = {"threshold": question.threshold, "planned": question.planned}
 
@@ -106,10 +117,22 @@ def compare(challenger: Any, champion: Any | None, frame: pd.DataFrame, question
     guards = []
     for metric in question.guards:
         y = labels(metric, frame, question.target, question.positive)
-        both = said(challenger, metric), said(champion, metric)
-        guards.append(gain(metric, y, *both, units=units, **how))
+        guards.append(gain(metric, y, challenger(metric), champion(metric), units=units, **how))
     by_slice = {name: _of_slice(gained, rows, units) for name, rows in slices.items()}
     return Compared(value, level, gained(), tuple(guards), by_slice, doubt)
+
+
+def _says(model: Any, frame: pd.DataFrame, positive: Any) -> Says:
+    """Let a model predict each row once for each kind of metric."""
+    known: dict[Any, Any] = {}
+
+    def said(metric: str) -> Any:
+        asked = METRICS[metric].task, METRICS[metric].needs
+        if asked not in known:
+            known[asked] = predictions(metric, model, frame, positive)
+        return known[asked]
+
+    return said
 
 
 def _of_slice(gained: Any, rows: Any, units: Units) -> Gain:

@@ -118,6 +118,7 @@ class Manifest(JsonForm):
     :param parts: the files.
     :param scored: output -> what was given, with its histogram.
     :param before: verdicts on the rows.
+    :param suite: digest of the suite of Great Expectations that the rows were judged by; empty where there was none.
     :param after: verdicts on the scores.
     :param passed: whether all of them let readers see the scores.
     :param shadow: whether it is a challenger's, which nobody is to see.
@@ -140,6 +141,7 @@ class Manifest(JsonForm):
     parts: tuple[Part, ...] = ()
     scored: Mapping[str, Any] = field(default_factory=dict)
     before: tuple[Check, ...] = ()
+    suite: str = ""
     after: tuple[Check, ...] = ()
     passed: bool = False
     shadow: bool = False
@@ -168,6 +170,29 @@ class Manifest(JsonForm):
     def histogram(self, output: str) -> Scored:
         """Return what was given for an output."""
         return Scored.from_json(self.scored.get(output))
+
+
+@dataclass(frozen=True)
+class Judgement(JsonForm):
+    """What a suite of Great Expectations says of rows that were scored before it was there. It lies beside their manifest.
+
+    :param suite: its digest.
+    :param checks: its verdicts, which let the rows pass.
+    :param at: when, as an ISO-8601 UTC time.
+    """
+
+    suite: str
+    checks: tuple[Check, ...] = ()
+    at: str = ""
+
+    def to_bytes(self) -> bytes:
+        """Return the file."""
+        return json.dumps({"format": FORMAT, **self.to_json()}, sort_keys=True, indent=1).encode()
+
+    @classmethod
+    def from_bytes(cls, content: bytes, uri: str) -> Judgement:
+        """Read it back; see :meth:`Manifest.from_bytes`."""
+        return cls.from_json(_document(content, uri))
 
 
 @dataclass(frozen=True)

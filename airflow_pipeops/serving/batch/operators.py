@@ -117,10 +117,10 @@ class BatchScoreOperator(ElsewhereOperator):
     moves only when the contract holds afterwards: see ``docs/batch.md``.
 
     Returns ``{partition, name, outcome, reason, rows, model, version, sha256, commit, key, input_digest, output_digest,
-    manifest, shown, shown_at, current, scores, notes, shadows, engine, seconds, record_id}``. ``outcome`` is ``scored``;
-    ``found``, where these rows were scored by this version before; ``kept``, where another version has scored them and is to
-    stay; or ``superseded``, where a later run has decided meanwhile what readers see. Expand it over partitions with
-    ``partial(...).expand_kwargs(...)``.
+    manifest, shown, shown_at, current, scores, notes, suite, shadows, engine, seconds, record_id}``. ``outcome`` is
+    ``scored``; ``found``, where these rows were scored by this version before; ``kept``, where another version has scored
+    them and is to stay; or ``superseded``, where a later run has decided meanwhile what readers see. Expand it over
+    partitions with ``partial(...).expand_kwargs(...)``.
 
     :param partition: name of the partition; in ISO form where it is a time; templated.
     :param data: its rows: a URI, a list of them, or ``{"table": ..., "conn_id": ...}``, ``{"query": ..., "conn_id": ...}``;
@@ -134,7 +134,8 @@ class BatchScoreOperator(ElsewhereOperator):
         templated.
     :param contract: what is demanded of rows and scores: a
         :class:`~airflow_pipeops.serving.batch.contract.ScoreContract`, or a mapping of its fields.
-    :param expectations: a suite of Great Expectations that the rows must pass, as for ``ValidateDataOperator``.
+    :param expectations: a suite of Great Expectations that the rows must pass, as for ``ValidateDataOperator``. Rows
+        that were scored under another one are judged by it, and not scored again.
     :param rescore: what is done with a partition that another version has scored: ``none`` leaves it, ``since`` scores those
         from ``since`` on again, ``all`` all of them. Rows that have changed are scored again in any case.
     :param since: name of the first partition that is scored again; templated.

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 from airflow_pipeops.base.delimited import Csv
 from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.exceptions import Conflict, DataRejected, InvalidInput, ModelRejected, PipeOpsError
+from airflow_pipeops.serving.batch import before
 from airflow_pipeops.serving.batch import contract as judging
 from airflow_pipeops.serving.batch.contract import Check, ScoreContract
 from airflow_pipeops.serving.batch.manifest import (
     Current,
+    Judgement,
     Manifest,
     Pinned,
     Rescore,
@@ -154,6 +156,7 @@ class _Run:
         self._kinds: dict[str, str] = {}
         self._engine = ""
         self._source: dict[str, Any] = {}
+        self._suite, self._suite_sha256 = before.suite_of(order)
 
     # ---- the steps ---------------------------------------------------------------------------------------------------
 
@@ -176,6 +179,12 @@ class _Run:
         if missing:
             self._judge_rows(looked, champion)
             self._scan(missing, looked)
+        elif self._unjudged(models):
+            self._judge_anew(looked, models)
+        # By now all rows have passed the suite, also those of scores that were in place before it.
+        said = tuple(one for one in self._checks if one.name == "expectations")
+        for manifest in self._unjudged(models):
+            self._store.judged(manifest, Judgement(self._suite_sha256, said, _now()))
         assert champion.manifest is not None
         self._demand(champion.manifest)
         return self._shown(champion, seen, [one for one in models if one.shadow])
@@ -247,43 +256,41 @@ class _Run:
                 f"{model.pinned} has scored these rows at {found.finished}: found, and not scored again"
             )
 
+    def _unjudged(self, models: Sequence[_Model]) -> list[Manifest]:
+        """Return the scores whose manifest does not say that the rows pass the suite, which is no part of their key."""
+        suite = self._suite_sha256
+        there = [one.manifest for one in models if one.manifest is not None]
+        return [
+            one for one in there if suite not in ("", one.suite) and self._store.judgement(one, suite) is None
+        ]
+
     def _judge_rows(self, looked: Looked, champion: _Model) -> None:
         order = self._order
         seen = judging.Input(looked.rows, self._families, looked.nulls, self._twice, order.key)
         self._checks += judging.before(seen, order.contract)
         self._refuse()
-        if order.expectations:
-            self._checks += self._expected(looked.rows)
+        if self._suite:
+            self._checks += before.expected(order, self._suite, looked.rows)
             self._refuse()
         if order.model.reference_uri and order.contract.on_skew != "ignore":
-            self._checks.append(self._skew(champion))
+            # Neither what is carried beside them, such as the day, nor what a challenger alone takes.
+            features = [name for name in champion.features if name not in order.key]
+            self._checks.append(before.skew(order, features))
             self._refuse()
 
-    def _expected(self, rows: int) -> list[Check]:
-        from airflow_pipeops.validation.engine import judge
-        from airflow_pipeops.validation.suite import expectations
-
-        found = judge(_batch(self._order, rows), expectations(self._order.expectations))
-        return judging.expected(found)
-
-    def _skew(self, champion: _Model) -> Check:
-        from airflow_pipeops.drift.engine import compare
-        from airflow_pipeops.drift.sources import Files
-
-        # Neither what is carried beside them, such as the day, nor what a challenger alone takes.
-        features = [name for name in champion.features if name not in self._order.key]
-        try:
-            found = compare(
-                Files(self._order.model.reference_uri),
-                self._order.source(),
-                columns=dict.fromkeys(features, ""),
+    def _judge_anew(self, looked: Looked, models: Sequence[_Model]) -> None:
+        """Judge rows by a suite that has come since they were scored; they are read again, and not scored."""
+        order = self._order
+        checks = before.expected(order, self._suite, looked.rows)
+        with self._opener(order.source(), self._say) as view:
+            self._same(view.look(self._kinds, order.key, _rests_on(models)), looked, models)
+        if not judging.passed(checks):
+            raise DataRejected(
+                f"partition {order.partition} was scored before, and its rows do not pass the suite: "
+                f"{judging.reasons(checks)}",
+                remedy="Correct the partition, or the suite. Nothing was scored, and readers see what they saw.",
             )
-        except PipeOpsError as error:
-            said = f"the rows cannot be held against what the model has learned from: {error}"
-            return judging.skewed(None, said, self._order.contract)
-        named = [item.column for item in found.telling if item.drifted]
-        said = f"{found.share:.0%} of the features have drifted since the training: {', '.join(named[:10])}"
-        return judging.skewed(found.drifted, said if named else "", self._order.contract)
+        self._checks += checks
 
     def _refuse(self) -> None:
         if not judging.passed(self._checks):
@@ -297,13 +304,12 @@ class _Run:
         jobs = [self._job(one) for one in models]
         with self._opener(order.source(), self._say) as view:
             again, written = view.scan(self._kinds, order.key, _rests_on(models), jobs)
-        if any(again.tally(one.pinned.sha256) != looked.tally(one.pinned.sha256) for one in models):
+        try:
+            self._same(again, looked, models)
+        except Conflict:
             for one, done in zip(models, written, strict=True):
                 self._drop(one, done.files)
-            raise Conflict(
-                f"partition {order.partition}: {_CHANGED}: {looked.rows:,} rows before, {again.rows:,} now",
-                remedy="Wait until it is complete; a retry scores what is there then. Nothing was put in place.",
-            )
+            raise
         # The challengers' first: once the champion's are in place, a retry does not score any more.
         for one, done in sorted(zip(models, written, strict=True), key=lambda pair: not pair[0].shadow):
             if done.failed:
@@ -311,6 +317,14 @@ class _Run:
                 self._say(f"The challenger {one.pinned} could not score: {done.failed}")
             else:
                 self._put(one, done, looked)
+
+    def _same(self, again: Looked, looked: Looked, models: Sequence[_Model]) -> None:
+        known = [one.pinned.sha256 for one in models if not one.failed]
+        if any(again.tally(one) != looked.tally(one) for one in known):
+            raise Conflict(
+                f"partition {self._order.partition}: {_CHANGED}: {looked.rows:,} rows before, {again.rows:,} now",
+                remedy="Wait until it is complete; a retry scores what is there then. Nothing was put in place.",
+            )
 
     def _job(self, model: _Model) -> Job:
         assert model.loaded is not None
@@ -369,6 +383,7 @@ class _Run:
             parts=parts_of(parts),
             scored={name: one.to_json() for name, one in written.scored.items()},
             before=tuple(self._checks),
+            suite=self._suite_sha256,
             after=tuple(after),
             passed=judging.passed(after),
             shadow=model.shadow,
@@ -459,6 +474,12 @@ class _Run:
             current.key, current.model.sha256, self._order.partition
         )
         model = manifest.model if manifest else current.model
+        suite = manifest.suite if manifest else ""
+        checks = list(manifest.before) if manifest else []
+        if manifest and self._suite_sha256 and outcome != "kept" and self._suite_sha256 != suite:
+            suite = self._suite_sha256
+            found = self._store.judgement(manifest, suite)
+            checks += found.checks if found else ()
         return {
             "partition": self._order.partition,
             "name": self._order.name or self._order.model.name,
@@ -477,7 +498,8 @@ class _Run:
             "current": current.number,
             "shown_at": current.at,
             "scores": _summary(manifest) if manifest else {},
-            "notes": [one.reason for one in manifest.before if one.outcome == "noted"] if manifest else [],
+            "notes": [one.reason for one in checks if one.outcome == "noted"],
+            "suite": suite or None,
             "shadows": [self._told_shadow(one) for one in shadows],
             "engine": manifest.engine if manifest else self._engine,
             "seconds": round(time.monotonic() - self._began, 3),
@@ -523,28 +545,6 @@ def _summary(manifest: Manifest) -> dict[str, Any]:
             "fallbacks": one.fallbacks,
         }
     return found
-
-
-def _batch(order: Order, rows: int) -> Any:
-    """Return what a suite is judged on: a table where it is, files in memory."""
-    from airflow_pipeops.drift.engines.rows import read_rows
-    from airflow_pipeops.drift.sources import Query, TableRef
-    from airflow_pipeops.validation.batches import FrameBatch, SqlBatch
-
-    source = order.source()
-    if isinstance(source, (Query, TableRef)) and source.conn_id and not getattr(source, "where", ""):
-        from airflow.sdk import BaseHook
-
-        hook: Any = BaseHook.get_hook(source.conn_id)
-        table = source.name if isinstance(source, TableRef) else ""
-        query = source.sql if isinstance(source, Query) else ""
-        return SqlBatch(hook.get_sqlalchemy_engine(), table=table, query=query)
-    if rows > order.expectation_rows:
-        raise DataRejected(
-            f"a suite of Great Expectations needs all rows in memory, and partition {order.partition} has {rows:,}",
-            remedy="Raise expectation_rows, or judge the partition before by ValidateDataOperator(engine='spark').",
-        )
-    return FrameBatch(read_rows(source, "data"))
 
 
 def _versions() -> dict[str, str]:

@@ -5,36 +5,59 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_pipeops.base.arguments import has_columns, not_empty, one_of, one_or_more
+from airflow_pipeops.base.arguments import at_least, mapping, not_empty, one_of, one_or_more
+from airflow_pipeops.delivery.events import records_on
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.models.operators.arguments import UI_COLOR
-from airflow_pipeops.models.paired.decision import Policy
+from airflow_pipeops.models.operators.comparison import check_planned, looks, told
+from airflow_pipeops.models.paired.decision import Enough, Policy, decide
+from airflow_pipeops.models.paired.units import columns_of
 from airflow_pipeops.models.performance import METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
     from airflow.sdk import Context
 
-_CHAMPION, _CHALLENGER = "champion_score", "challenger_score"
+    from airflow_pipeops.models.paired.comparison import Compared
+    from airflow_pipeops.serving.batch.pairs import Unscored
 
 
 class EvaluateShadowOperator(DeliveryOperator):
     """Compare what a challenger scored as a shadow with what readers saw of the same rows, and emit the evaluation.
 
     The rows are those of one or more results of :class:`~airflow_pipeops.serving.batch.operators.BatchScoreOperator`, which
-    carry the label (``carry=``). Rows whose label is not there yet are left out and counted. The verdict is that of
-    ``EvaluateModelOperator``: see ``docs/models.md``. Returns ``{promote, outcome, reason, metric, challenger, champion,
-    gain, interval, rows, unlabelled, units, partitions, challenger_sha256, champion_sha256, record_id}``.
+    carry the label (``carry=``). Rows whose label is not there yet are left out and counted, and so are those that a model
+    gave no score for (``unscored``): where the challenger leaves out more than the champion, or both more than may be, the
+    outcome is ``invalid``. The verdict is that of ``EvaluateModelOperator``: see ``docs/models.md``. Returns ``{promote,
+    outcome, reason, metric, challenger, challenger_interval, champion, gain, interval, alpha, error, error_by_rows, rows,
+    unlabelled, unscored, units, unit, challengers, guards, harmed, small, further_units, partitions, data_digest,
+    challenger_sha256, champion_sha256, record_id}``.
 
     :param scores: one result, or a list of them; templated.
     :param challenger_sha256: of the challenger; templated.
     :param label_column: column that was carried beside the scores.
     :param key: column or columns that name a row.
-    :param metric: of two classes, such as ``roc_auc``, or of numbers; see ``METRICS``.
+    :param cluster: carried column whose equal values mark rows that move together, such as the day, or two of them; times
+        count by their day. ``()`` where rows are independent: there is no default, since an interval of rows that are taken
+        for independent is often several times too narrow.
+    :param metric: that decides: one of :data:`~airflow_pipeops.models.performance.METRICS`.
     :param output_column: of the models that is compared.
-    :param cluster: carried column whose equal values mark rows that move together, such as the day.
-    :param minimum_gain: smallest gain that is worth a release.
+    :param minimum_gain: smallest gain that is worth a release; the whole interval must be above it.
+    :param margin: how much of the metric may be lost by a challenger that is ``not worse``.
+    :param enough: the outcome that promotes: ``better``; or ``not worse``, where a fresher model is reason enough.
+    :param guards: further metric -> how much of it may be lost; of the same kind of output as ``metric``.
+    :param slices: carried columns; in none of their values may the metric get worse beyond doubt.
+    :param slice_margin: how much of the metric a slice may lose.
+    :param positive: the label that counts as positive; by default labels are 0 and 1.
+    :param threshold: from this score on, a row counts as positive, for metrics of classes.
+    :param unscored: share of the labelled rows that may have no score.
+    :param challengers: how many are tried at once on these partitions, this one included. With a ``deliverable`` those
+        whose evaluations lie on its asset are counted, too; and without ``planned_units`` each look at more rows counts
+        as one more.
+    :param max_uses: so many may be judged on the same partitions; after that they are ``invalid``.
+    :param planned_units: where it is judged again as labels come: after about how many units (days) a decision is wanted.
+        The intervals then hold however often anybody looks.
     """
 
     template_fields: Sequence[str] = ("scores", "challenger_sha256", *DeliveryOperator.template_fields)
@@ -48,10 +71,21 @@ class EvaluateShadowOperator(DeliveryOperator):
         challenger_sha256: str,
         label_column: str,
         key: str | Sequence[str],
+        cluster: str | Sequence[str] | None = None,
         metric: str = "roc_auc",
         output_column: str = "probability",
-        cluster: str | None = None,
         minimum_gain: float = 0.0,
+        margin: float = 0.0,
+        enough: Enough = "better",
+        guards: Mapping[str, float] | None = None,
+        slices: Sequence[str] = (),
+        slice_margin: float = 0.0,
+        positive: Any = None,
+        threshold: float = 0.5,
+        unscored: float = 0.01,
+        challengers: int = 1,
+        max_uses: int = 20,
+        planned_units: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -59,115 +93,139 @@ class EvaluateShadowOperator(DeliveryOperator):
         self.challenger_sha256 = challenger_sha256
         self.label_column = label_column
         self.key = list(one_or_more("key", key, str))
+        self.cluster = cluster
         self.metric = one_of("metric", metric, tuple(METRICS))
         self.output_column = output_column
-        self.cluster = cluster
         self.minimum_gain = minimum_gain
-        Policy(minimum_gain)
+        self.margin = margin
+        self.enough = enough
+        self.guards = dict(mapping("guards", guards or {}, "Give {metric: how much of it may be lost}."))
+        self.slices = one_or_more("slices", slices, str)
+        self.slice_margin = slice_margin
+        self.positive = positive
+        self.threshold = threshold
+        self.unscored = unscored
+        self.challengers = at_least(
+            "challengers", challengers, 1, f"challengers is {challengers}", "At least this one."
+        )
+        self.max_uses = max_uses
+        self.planned_units = planned_units
+        self._check()
+        if (
+            self.deliverable is not None
+            and (judged := self.deliverable.asset("evaluation")) not in self.inlets
+        ):
+            self.inlets = [*self.inlets, judged]
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read both, join, judge, record."""
-        from airflow_pipeops.models import champion
-        from airflow_pipeops.models.paired.influence import gain
-        from airflow_pipeops.models.paired.units import of_columns
+        from airflow_pipeops.serving.batch import pairs
 
         with no_retry():
             given = [self.scores] if isinstance(self.scores, Mapping) else list(self.scores or ())
             not_empty("scores", given, "no scores were given", "Pass what BatchScoreOperator returned.")
-            frame = self._rows(given)
-            known = frame[frame[self.label_column].notna()].reset_index(drop=True)
+            columns = [self.label_column, *columns_of(self.cluster), *self.slices]
+            frame, data_digest = pairs.read(
+                given, self.challenger_sha256, self.key, columns, self.output_column
+            )
+            labelled = frame[frame[self.label_column].notna()].infer_objects()
             not_empty(
                 "label_column",
-                len(known),
+                len(labelled),
                 f"no row has a {self.label_column!r} yet",
                 "Wait until labels are there.",
             )
-            found = gain(
-                self.metric,
-                known[self.label_column].to_numpy(),
-                known[_CHALLENGER].to_numpy(),
-                known[_CHAMPION].to_numpy(),
-                units=of_columns(known, self.cluster),
-            )
-            verdict = champion.judge(found.challenger, found, Policy(self.minimum_gain))
-            body = {
-                "promote": verdict.promote,
-                "outcome": verdict.outcome,
-                "reason": verdict.reason,
-                "metric": self.metric,
-                "challenger": found.challenger,
-                "champion": found.champion,
-                "gain": found.value,
-                "interval": list(verdict.interval) if verdict.interval else None,
+            lost = pairs.Unscored.of(labelled)
+            known = labelled.dropna(subset=[pairs.CHAMPION, pairs.CHALLENGER]).reset_index(drop=True)
+            not_empty("scores", len(known), lost.told(len(labelled)), "See why the models refuse them.")
+            seen = {
                 "rows": len(known),
-                "unlabelled": len(frame) - len(known),
-                "units": found.units,
+                "unlabelled": len(frame) - len(labelled),
+                "unscored": lost.to_json(),
                 "partitions": [str(one.get("partition")) for one in given],
+                "data_digest": data_digest,
                 "challenger_sha256": self.challenger_sha256,
                 "champion_sha256": given[0].get("sha256"),
             }
-            self.log.info("%s", verdict.reason)
+            measured = self._measured(known)
+            body = {**self._judged(context, measured, seen, lost, len(labelled)), **seen}
+            self.log.info("%s", body["reason"])
             parents = [one.get("record_id") for one in given]
             record_id = self.emit(context, "evaluation", body, parents=[one for one in parents if one])
             return {**body, "record_id": record_id}
 
-    def _rows(self, given: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-        """Return the rows that both have scored, with both scores."""
-        import pandas as pd
-
-        champions = {one.get("sha256") for one in given}
-        if len(champions) != 1:
+    def _check(self) -> None:
+        """Refuse what contradicts itself while the DAG is read."""
+        if self.cluster is None:
             raise InvalidInput(
-                "the partitions were scored by several champions",
-                field="scores",
-                value=sorted(str(one)[:12] for one in champions),
-                remedy="Compare with one at a time.",
+                "cluster is not given, and rows that move together would be taken for independent",
+                field="cluster",
+                remedy="Name the carried column that says which rows move together, such as the day, or give "
+                "cluster=() where each row stands for itself.",
             )
-        found = []
-        for one in given:
-            shadow: Mapping[str, Any] = next(
-                (each for each in one.get("shadows") or () if each.get("sha256") == self.challenger_sha256),
-                {},
+        if not 0 <= self.unscored <= 1:
+            raise InvalidInput(
+                f"unscored is {self.unscored!r}",
+                field="unscored",
+                value=self.unscored,
+                remedy="Give a share from 0 to 1.",
             )
-            if not shadow.get("manifest"):
-                raise InvalidInput(
-                    f"the challenger has no scores of partition {one.get('partition')}",
-                    field="challenger_sha256",
-                    value=self.challenger_sha256,
-                    remedy=f"It said: {shadow.get('reason') or 'it was no shadow of that run'}",
-                )
-            columns = [
-                *self.key,
-                self.label_column,
-                *([self.cluster] if self.cluster else []),
-                self.output_column,
-            ]
-            shown = _read(str(one["manifest"]), list(dict.fromkeys(columns)))
-            beside = _read(str(shadow["manifest"]), [*self.key, self.output_column])
-            shown = shown.rename(columns={self.output_column: _CHAMPION})
-            beside = beside.rename(columns={self.output_column: _CHALLENGER})
-            if shown.duplicated(self.key).any():
-                raise InvalidInput(
-                    f"{', '.join(self.key)} names more than one row of partition {one.get('partition')}",
-                    field="key",
-                    value=self.key,
-                    remedy="Name the key that the partition was scored by.",
-                )
-            joined = shown.merge(beside, on=self.key, how="inner", validate="one_to_one")
-            found.append(joined.dropna(subset=[_CHAMPION, _CHALLENGER]))
-        return pd.concat(found, ignore_index=True)
+        self._policy()
+        check_planned(self.planned_units)
+        task = METRICS[self.metric].task
+        for name in self.guards:
+            one_of(
+                "guards",
+                name,
+                tuple(each for each, kind in METRICS.items() if kind.task == task),
+                called=f"metric of what {self.metric} is measured on",
+            )
 
+    def _policy(self) -> Policy:
+        return Policy(
+            self.minimum_gain,
+            self.margin,
+            self.guards,
+            self.slice_margin,
+            self.enough,
+            max_uses=self.max_uses,
+        )
 
-def _read(uri: str, columns: Sequence[str]) -> pd.DataFrame:
-    import io
+    def _measured(self, rows: pd.DataFrame) -> Compared:
+        from airflow_pipeops.models.paired.comparison import Question, compare_said
+        from airflow_pipeops.serving.batch.pairs import CHALLENGER, CHAMPION
 
-    import pandas as pd
+        new, old = rows[CHALLENGER].to_numpy(), rows[CHAMPION].to_numpy()
+        question = Question(
+            self.metric,
+            self.label_column,
+            tuple(self.guards),
+            self.slices,
+            self.cluster,
+            self.positive,
+            self.threshold,
+            self.planned_units,
+        )
+        return compare_said(lambda _: new, lambda _: old, rows, question)
 
-    from airflow_pipeops.models import storage
-    from airflow_pipeops.serving.batch.manifest import Manifest
-
-    manifest = Manifest.from_bytes(storage.get(uri), uri)
-    has_columns("scores", [name for name, _ in manifest.columns], columns)
-    folder = uri.rpartition("/")[0]
-    parts = [storage.get(f"{folder}/{part.name}", part.sha256) for part in manifest.parts]
-    return pd.concat([pd.read_parquet(io.BytesIO(part), columns=list(columns)) for part in parts])
+    def _judged(
+        self, context: Context, measured: Compared, seen: Mapping[str, Any], lost: Unscored, labelled: int
+    ) -> dict[str, Any]:
+        uses = 1
+        if self.deliverable is not None:
+            earlier = records_on(context, self.deliverable.asset("evaluation"))
+            uses = looks([one.body for one in earlier], seen, self.planned_units is not None)
+        assert measured.gain is not None
+        verdict = decide(
+            measured.gain,
+            self._policy(),
+            guards=measured.guards,
+            slices=measured.slices,
+            challengers=self.challengers,
+            uses=uses,
+            invalid=lost.invalid(labelled, self.unscored),
+        )
+        body = told(self.metric, measured, verdict, columns_of(self.cluster), max(self.challengers, uses))
+        if lost.rows and verdict.outcome != "invalid":
+            body["reason"] += f" Left out: {lost.told(labelled)}."
+        return body

@@ -119,16 +119,28 @@ def viewed_in_spark(config: Mapping[str, str]) -> Opener:
 
     @contextmanager
     def viewed(source: Source, say: Say) -> Iterator[View]:
-        from airflow_pipeops.drift.engines.opening import opened
-
-        session = _session(config)
-        side: Any = opened(source, "data", duck=None, spark=session)
-        try:
+        with opened_in_spark(source, config) as (side, session):
             yield SparkView(side, session)
-        finally:
-            side.close()
 
     return viewed
+
+
+@contextmanager
+def opened_in_spark(source: Source, config: Mapping[str, str]) -> Iterator[tuple[Any, Any]]:
+    """Open a partition in a Spark session.
+
+    :param source: where it comes from.
+    :param config: settings of the session.
+    :return: the partition, as the drift engine opens it, and the session, while the context lasts.
+    """
+    from airflow_pipeops.drift.engines.opening import opened
+
+    session = _session(config)
+    side: Any = opened(source, "data", duck=None, spark=session)
+    try:
+        yield side, session
+    finally:
+        side.close()
 
 
 def _session(config: Mapping[str, str]) -> Any:

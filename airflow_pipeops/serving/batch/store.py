@@ -3,6 +3,7 @@
 ::
 
     <root>/scores/<name>/model=<digest>/partition=<partition>/key=<key>/part-....parquet, _manifest.json
+                                                                           _suite-<digest>.json  of a later suite
     <root>/scores/<name>/model=<digest>/_first.json          histograms of the version's first partition
     <root>/scores/<name>/current/partition=<partition>/00000001.json, 00000002.json ...
 
@@ -17,7 +18,7 @@ from typing import Any
 
 from airflow_pipeops.base.files import create
 from airflow_pipeops.exceptions import Conflict, InvalidInput
-from airflow_pipeops.serving.batch.manifest import Current, Manifest, Part, folder_of, segment
+from airflow_pipeops.serving.batch.manifest import Current, Judgement, Manifest, Part, folder_of, segment
 
 MANIFEST = "_manifest.json"
 _FIRST = "_first.json"
@@ -62,6 +63,24 @@ class ScoreStore:
         """
         folder = self.folder(manifest.key, manifest.model.sha256, manifest.partition)
         return create(folder / MANIFEST, manifest.to_bytes())
+
+    def judgement(self, manifest: Manifest, suite: str) -> Judgement | None:
+        """Read what a suite said of the rows after they were scored.
+
+        :param manifest: of the scores.
+        :param suite: its digest.
+        :return: what it said; ``None`` where it was not asked, or they did not pass.
+        """
+        path = self._judgement(manifest, suite)
+        return Judgement.from_bytes(path.read_bytes(), str(path)) if path.exists() else None
+
+    def judged(self, manifest: Manifest, found: Judgement) -> None:
+        """Keep that the rows of scores pass a suite that has come since."""
+        create(self._judgement(manifest, found.suite), found.to_bytes())
+
+    def _judgement(self, manifest: Manifest, suite: str) -> Any:
+        folder = self.folder(manifest.key, manifest.model.sha256, manifest.partition)
+        return folder / f"_suite-{suite[:16]}.json"
 
     def sweep(self, manifest: Manifest) -> int:
         """Take away what attempts have left beside scores that are in place; return how many files that were."""

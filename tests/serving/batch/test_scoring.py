@@ -190,6 +190,56 @@ def test_a_challenger_scores_in_the_same_scan_and_is_not_shown(
     )
 
 
+def test_a_suite_that_comes_later_is_judged_and_nothing_is_scored_again(
+    run: Run, champion: Pinned, february: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hours(most: int, severity: str = "critical") -> list[dict[str, Any]]:
+        between = {"column": "hour", "max_value": most}
+        kind = "expect_column_values_to_be_between"
+        return [{"type": kind, "kwargs": between, "severity": severity}]
+
+    first = run()
+    assert first["suite"] is None
+    monkeypatch.setattr(scan.Scorer, "score", None)  # nothing is scored any more
+    with pytest.raises(
+        DataRejected, match=r"was scored before, and its rows do not pass the suite: .*between"
+    ):
+        run(expectations=hours(12))
+    store = ScoreStore(tmp_path / "store", "flight-delay")
+    assert store.current("2013-02").key == first["key"], "readers see what they saw"
+    passed = run(expectations=hours(23))
+    assert (passed["outcome"], passed["key"], passed["suite"] is None) == ("found", first["key"], False)
+    noted = run(expectations=hours(12, "warning"))
+    assert "between" in noted["notes"][-1]
+    assert noted["suite"] != passed["suite"]
+
+    judged: list[Any] = []
+    judge = scoring.before.expected
+    monkeypatch.setattr(scoring.before, "expected", lambda *given: judged.append(given) or judge(*given))
+    again = run(expectations=hours(12, "warning"))
+    assert (again["suite"], again["notes"], judged) == (noted["suite"], noted["notes"], []), "once is enough"
+    with pytest.raises(DataRejected, match="do not pass the suite"):
+        run(expectations=hours(12))
+    assert len(judged) == 1
+    assert run()["suite"] is None, "nobody has asked"
+
+    def written_to(*given: Any) -> Any:
+        flights.write(partition(2, 3500), february)
+        return judge(*given)
+
+    monkeypatch.setattr(scoring.before, "expected", written_to)
+    with pytest.raises(Conflict, match="3,000 rows before, 3,500 now"):
+        run(expectations=hours(22))
+
+
+def test_scores_say_which_suite_their_rows_have_passed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = run(expectations=flights.EXPECTATIONS)
+    assert manifest_of(facts).suite == facts["suite"] != ""
+    monkeypatch.setattr(scoring.before, "expected", None)  # it is known
+    shuffled = list(reversed(flights.EXPECTATIONS))
+    assert run(expectations=shuffled)["suite"] == run()["suite"] == facts["suite"]
+
+
 class Random:
     """A model that says something else each time, or each time that it is loaded."""
 
