@@ -164,6 +164,8 @@ class Dataset:
         """What a prompt must not quote of each item: its inputs, and the texts that are expected of it alone.
 
         What is expected of several is a class, and a prompt may well name it.
+
+        :return: name -> value, for each item.
         """
         wanted = [item.texts_expected for item in self.items]
         count = Counter(text for texts in wanted for text in set(texts))

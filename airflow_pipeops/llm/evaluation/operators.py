@@ -118,6 +118,8 @@ class EvaluateOperator(_Evaluation):
     :param storage_conn_id: where answers are kept; connection of type ``pipeops_storage``.
     :param data_conn_id: connection of type ``pipeops_storage`` for a dataset that needs credentials, or whose name is
         relative.
+    :param gate: :class:`~airflow_pipeops.llm.gate.before.HeldAgainst` with the policy of the gate that will read the
+        evaluation: what it would refuse is refused before anything is asked; give ``deliverable`` and ``environment``.
     :raises AccessDenied: for a wrong key, and an account without quota.
     :raises Unreachable: if the endpoint is down; a retry goes on where it was.
     """
@@ -155,9 +157,14 @@ class EvaluateOperator(_Evaluation):
         mask: bool = True,
         storage_conn_id: str = "pipeops_artifacts",
         data_conn_id: str = "",
+        gate: Any = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.gate = gate
+        if gate is not None:
+            needed = gate.assets(self.deliverable, self.environment)
+            self.inlets = [*self.inlets, *(one for one in needed if one not in self.inlets)]
         self.dataset = dataset
         # Airflow would fill in the braces of a prompt that stands here; what comes from another task it leaves as it is.
         self.subjects = (
@@ -193,7 +200,7 @@ class EvaluateOperator(_Evaluation):
         from airflow_pipeops.llm.evaluation.hook import settings_of
         from airflow_pipeops.llm.evaluation.pace import Prices
         from airflow_pipeops.llm.evaluation.run import evaluate
-        from airflow_pipeops.llm.evaluation.scorers.judges import Judge
+        from airflow_pipeops.llm.evaluation.scorers.judges import Judge, PairwiseJudge
 
         with no_retry():
             plan, prices = self._plan(), Prices(self.prices)
@@ -201,10 +208,7 @@ class EvaluateOperator(_Evaluation):
             if untold := [arm for arm, verdict in leakage.items() if verdict == "cannot tell"]:
                 self.log.warning("Nobody can tell whether %s quotes items: their texts are short", untold)
             plan.check_budget(prices, self.max_cost, self.max_tokens)
-            settings: dict[str, Settings] = {name: settings_of(name) for name in plan.connections}
-            asker_of = partial(self._asker, context, plan, prices)
-            found: Found = asyncio.run(evaluate(plan, settings, asker_of, partial(self.log.info, "%s")))
-            facts = {
+            planned = {
                 "dataset": plan.dataset.name,
                 "dataset_sha256": plan.dataset.sha256,
                 "arms": {one.arm: one.sha256 for one in plan.subjects},
@@ -215,9 +219,17 @@ class EvaluateOperator(_Evaluation):
                 "runs": plan.runs,
                 "shard": plan.shard,
                 "shards": plan.shards,
-                **{name: value for name, value in found.facts.items() if name not in ("scores", "missing")},
+                "flips": {one.name: [0, 0] for one in plan.scorers if isinstance(one, PairwiseJudge)},
             }
-            return self._kept(context, results.table(found.rows), found.outcome, facts)
+            if self.gate is not None:
+                models = [one.model for one in plan.subjects if not one.recorded]
+                unpriced = [one for one in models if not prices.known(one)]
+                self.gate.check(context, planned, unpriced, self.deliverable, self.environment)
+            settings: dict[str, Settings] = {name: settings_of(name) for name in plan.connections}
+            asker_of = partial(self._asker, context, plan, prices)
+            found: Found = asyncio.run(evaluate(plan, settings, asker_of, partial(self.log.info, "%s")))
+            counts = {name: value for name, value in found.facts.items() if name not in ("scores", "missing")}
+            return self._kept(context, results.table(found.rows), found.outcome, {**planned, **counts})
 
     def _plan(self) -> Plan:
         from airflow_pipeops.llm.datasets.reading import read

@@ -15,6 +15,7 @@ from airflow_pipeops.base.documents import map_, text
 from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.delivery.records import Record
 from airflow_pipeops.exceptions import InvalidInput
+from airflow_pipeops.llm.gate.policy import GatePolicy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -140,6 +141,33 @@ def stale(baseline: Pin, now: datetime, max_age: timedelta) -> str:
     if (age := now - at) > max_age:
         return f"the answers of the baseline are {age / day:.1f} days old, and {max_age / day:g} are the most"
     return ""
+
+
+def pinned(evaluation: Mapping[str, Any], policy: GatePolicy, live: Pin | None, arm: str) -> Pin:
+    """Return what is recorded of the released version, where the evaluation has no arm of it.
+
+    :param evaluation: of the candidate.
+    :param policy: of the gate.
+    :param live: what is released, as far as records say it.
+    :param arm: that is not there.
+    :return: the baseline.
+    :raises InvalidInput: if nothing is known of it, or if a scorer compares answers with each other.
+    """
+    if live is None:
+        raise InvalidInput(
+            f"the evaluation has no arm {arm!r}, and no record says which verdict led to what is released",
+            field="baseline",
+            value=arm,
+            remedy="Evaluate the released version beside the candidate; give deliverable= and environment=.",
+        )
+    if pairs := [name for name in policy.scorers if name in map_(evaluation.get("flips"))]:
+        raise InvalidInput(
+            f"{pairs[0]!r} compares two answers, and the candidate's were not compared with the recorded ones",
+            field="baseline",
+            value=pairs,
+            remedy="Evaluate the released version beside the candidate.",
+        )
+    return live
 
 
 def changed(candidate: Pin, baseline: Pin) -> str:

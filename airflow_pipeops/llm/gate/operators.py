@@ -19,9 +19,11 @@ from airflow_pipeops.llm.gate.baseline import (
     apart,
     changed,
     comparable,
+    pinned,
     released,
     stale,
 )
+from airflow_pipeops.llm.gate.before import recorded, watched
 from airflow_pipeops.llm.gate.policy import GatePolicy
 from airflow_pipeops.llm.gate.rate import SUBJECT as RATE
 from airflow_pipeops.llm.gate.rate import GateRate, flaky, halves, rate
@@ -54,30 +56,11 @@ class _Gate(DeliveryOperator):
         super().__init__(**kwargs)
         self.evaluation = evaluation
         self.policy = GatePolicy.of(policy)
-        if self.deliverable is not None:
-            watched = [self.deliverable.asset("evaluation")]
-            if self.environment is not None:
-                # What is released there was promoted from elsewhere, maybe with an approval between.
-                places = dict.fromkeys((self.environment, *self.deliverable.environments))
-                watched += [
-                    self.deliverable.approval,
-                    *(
-                        self.deliverable.asset(kind, place)
-                        for place in places
-                        for kind in ("change", "release", "rollback")
-                    ),
-                ]
-            self.inlets = [*self.inlets, *(one for one in watched if one not in self.inlets)]
+        needed = watched(self.deliverable, self.environment)
+        self.inlets = [*self.inlets, *(one for one in needed if one not in self.inlets)]
 
     def _records(self, context: Context) -> list[Record]:
-        from airflow_pipeops.delivery.events import records_on
-
-        if self.deliverable is None:
-            return []
-        ours = f"pipeops://{self.deliverable.name}/"
-        assets: list[Any] = [one for one in self.inlets if getattr(one, "uri", "").startswith(ours)]
-        found = [record for asset in assets for record in records_on(context, asset)]
-        return sorted({one.id: one for one in found}.values(), key=lambda one: one.at)
+        return recorded(context, self.deliverable, self.inlets)
 
     def _table(self, pin: Pin) -> pd.DataFrame:
         from airflow_pipeops.llm import results
@@ -244,21 +227,7 @@ class EvaluationGateOperator(_Gate):
                     remedy="Evaluate the released version beside the candidate.",
                 )
             return found
-        if live is None:
-            raise InvalidInput(
-                f"the evaluation has no arm {self.baseline!r}, and no record says which verdict led to what is released",
-                field="baseline",
-                value=self.baseline,
-                remedy="Evaluate the released version beside the candidate; give deliverable= and environment=.",
-            )
-        if pairs := [name for name in self.policy.scorers if name in map_(evaluation.get("flips"))]:
-            raise InvalidInput(
-                f"{pairs[0]!r} compares two answers, and the candidate's were not compared with the recorded ones",
-                field="baseline",
-                value=pairs,
-                remedy="Evaluate the released version beside the candidate.",
-            )
-        return live
+        return pinned(evaluation, self.policy, live, self.baseline)
 
     def _joined(self, frame: pd.DataFrame, baseline: Pin) -> pd.DataFrame:
         """Return the candidate's rows with those that are recorded of the baseline."""

@@ -19,16 +19,19 @@ from airflow_pipeops.delivery.deliverable import Deliverable
 from airflow_pipeops.delivery.records import Record
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.llm import results
+from airflow_pipeops.llm.datasets.reading import read
 from airflow_pipeops.llm.evaluation.operators import EvaluateOperator
 from airflow_pipeops.llm.evaluation.scorers.texts import Exact
 from airflow_pipeops.llm.evaluation.subjects import Subject
 from airflow_pipeops.llm.gate.baseline import Pin, released
 from airflow_pipeops.llm.gate.batches import batches
+from airflow_pipeops.llm.gate.before import HeldAgainst
 from airflow_pipeops.llm.gate.judging import judge
 from airflow_pipeops.llm.gate.operators import EvaluationGateOperator, GateRateOperator
 from airflow_pipeops.llm.gate.policy import GatePolicy
 from airflow_pipeops.llm.gate.rate import halves
 from airflow_pipeops.models.storage import sha256
+from tests import openai
 from tests.llm.gate.tables import coins, table
 
 PROMPT = Deliverable("support-answers")
@@ -302,6 +305,49 @@ def test_one_shard_is_no_evaluation(context, better) -> None:
     with pytest.raises(AirflowFailException, match="is shard 0 of 8"):
         GateRateOperator(task_id="rate", evaluation=part, policy=POLICY).execute(context)
     assert gate(context, {**part, "shards": 1})["opens"]
+
+
+@pytest.mark.parametrize(
+    ("pin", "more", "said"),
+    [
+        (None, {}, "no record says which verdict led to what is released"),
+        ({}, {}, "the baseline answered the dataset dddddddddddd, and the candidate"),
+        ({"dataset": ""}, {}, "the scorer 'exact' is eeeeeeeeeeee of the baseline"),
+        ({"dataset": "", "scorers": ""}, {}, ""),
+        ({"dataset": "", "scorers": "", "at": (NOW - timedelta(days=8)).isoformat()}, {}, "are 8.0 days old"),
+        ({}, {"gate": HeldAgainst({"metric": "cost"})}, "compares costs, and the price of 'small' is not known"),
+    ],
+)  # fmt: skip
+def test_what_a_gate_would_refuse_is_refused_before_anything_is_asked(
+    context, tmp_path, monkeypatch, pin, more, said
+) -> None:
+    data = tmp_path / "items.jsonl"
+    data.write_text(
+        "".join(json.dumps({"id": n, "word": f"w{n}", "expected": "x"}) + "\n" for n in range(12))
+    )
+    model = openai.Model()
+    with openai.serving(model) as url:
+        for name, kind, host in (("PIPEOPS_ARTIFACTS", "pipeops_storage", (tmp_path / "s").as_uri()),
+                                 ("LLM", "pydanticai", url)):  # fmt: skip
+            monkeypatch.setenv(f"AIRFLOW_CONN_{name}", json.dumps({"conn_type": kind, "host": host}))
+        if pin is not None:
+            known = Pin.of(evaluation(tmp_path, {"candidate": np.ones(12)}), "candidate").to_json()
+            ours = {"dataset": read(data.as_uri()).sha256, "scorers": {"exact": Exact().sha256}}
+            known |= {name: value or ours[name] for name, value in pin.items()}
+            told(context, *lived(known, NOW - timedelta(days=1), "1" * 40))
+        given = {"gate": HeldAgainst(POLICY), **more}
+        task = EvaluateOperator(
+            task_id="evaluate", dataset=data.as_uri(), subjects=[Subject("candidate", "{{word}}", "small")],
+            scorers=[Exact()], llm_conn_id="llm", deliverable=PROMPT, environment="production", **given,
+        )  # fmt: skip
+        for asset in task.inlets:
+            context["inlet_events"].setdefault(asset, [])
+        if not said:
+            assert task.execute(context)["asked"] == 12
+            return
+        with pytest.raises(AirflowFailException, match=said):
+            task.execute(context)
+        assert not model.asked
 
 
 def test_without_a_baseline_nothing_is_said(context, tmp_path) -> None:
