@@ -218,7 +218,7 @@ with DAG(
     to_production = promote(
         "production",
         read,
-        parents=[staging.output["record_id"], *agreed],
+        parents=[staging.output["record_id"], gate.output["record_id"], *agreed],
         trigger_rule="none_failed_min_one_success",
     )
     production = live("production", to_production)

@@ -158,6 +158,7 @@ BODIES: Mapping[str, Body] = {
             "dataset_sha256": "string: digest of the items that were asked, in whatever order",
             "arms": "object: name -> digest of prompt, model and parameters",
             "scorers": "object: name -> digest of what judged",
+            "answers": "object: name -> when its oldest and newest answer were given, and by which systems",
             "items": "integer: that were scored",
             "scores": "integer: rows of the table of results",
             "missing": "integer: scores that could not be told",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.exceptions import InvalidInput, NotFound
@@ -28,6 +29,8 @@ COLUMNS = {
     "tokens_out": True,
     "latency": True,  # seconds until the answer was complete
     "output_digest": True,  # sha256 of the answer
+    "system": True,  # the model that answered, as the endpoint calls it, and the fingerprint of what is behind it
+    "at": True,  # when it was answered, in seconds since 1970
 }
 #: What names a score.
 KEY = ("item", "arm", "run", "scorer")
@@ -42,7 +45,10 @@ _TYPES = {
     "tokens_in": "Int64",
     "tokens_out": "Int64",
     "latency": "float64",
+    "at": "float64",
 }
+#: Of an arm, so many systems are named.
+_SYSTEMS = 20
 
 
 def table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
@@ -66,6 +72,23 @@ def table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
         else:
             frame[name] = frame[name].astype(object).where(frame[name].notna(), None)
     return checked(frame).sort_values(list(KEY), ignore_index=True)
+
+
+def answered(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Say of each arm when its answers were given, and by what.
+
+    :param frame: a table.
+    :return: arm -> ``{oldest, newest, systems}``; times in ISO 8601, empty where that of any answer is not known.
+    """
+    found = {}
+    for arm, rows in frame.groupby("arm"):
+        at = rows["at"][rows["at"].notna() | rows["output_digest"].notna()]
+        known = len(at) and at.notna().all()
+        ends = [datetime.fromtimestamp(one, timezone.utc) for one in (at.min(), at.max())] if known else []
+        oldest, newest = [one.isoformat(timespec="seconds") for one in ends] or ["", ""]
+        systems = sorted(rows["system"].dropna().unique())[:_SYSTEMS]
+        found[str(arm)] = {"oldest": oldest, "newest": newest, "systems": systems}
+    return found
 
 
 def to_bytes(frame: pd.DataFrame) -> bytes:

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import json
+import runpy
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
+from airflow.sdk import DAG
+from airflow.sdk.exceptions import AirflowFailException
 
+from airflow_pipeops.delivery.records import PER_ENVIRONMENT, Record, RecordKind
 from airflow_pipeops.demo.preflight import Ports
 from airflow_pipeops.demo.stack import Stack
+from airflow_pipeops.llm.gate.baseline import Pin
 from airflow_pipeops.llm.prompts.prompt import Prompt
 from airflow_pipeops.llm.prompts.registry import MLflowPlace
+from airflow_pipeops.provider.examples import example_dags
 from tests import openai
 from tests.dags.test_example_dags import run_dag
 from tests.git.conftest import git
 from tests.servers import free_ports
 
 NAME = "flight-notice"
+FILE = example_dags() / "prompt_to_release.py"
 
 
 def write(repository: Path, work: Path, **files: str) -> str:
@@ -88,6 +98,47 @@ def serves(port: int, wanted: Prompt) -> Prompt:
         assert time.monotonic() < until, "production does not work with the prompt"
         time.sleep(0.2)
     return Prompt.from_json(told["prompt"])
+
+
+@pytest.mark.parametrize("approved", [True, False])
+@pytest.mark.parametrize("named", [True, False], ids=["the gate is named", "the chain alone"])
+def test_the_gate_finds_what_its_own_dag_has_released(context, approved: bool, named: bool) -> None:
+    """By records that are laid where the tasks lay them, with the parents that the tasks give them."""
+    dag = next(one for one in runpy.run_path(str(FILE)).values() if isinstance(one, DAG))
+    gate = dag.get_task("gate")
+    pin = Pin("candidate", "the released one", "d" * 64, at="2026-01-01T00:00:00+00:00")
+    bodies: dict[str, tuple[RecordKind, dict[str, Any]]] = {
+        "gate": ("evaluation", {"subject": "prompt gate", "promote": True, "candidate": pin.to_json()}),
+        "promote_to_staging": ("change", {"commit": "1" * 40}),
+        "staging_is_live": ("release", {"revision": "1" * 40}),
+        **({"approve": ("approval", {"answer": "yes"})} if approved else {}),
+        "promote_to_production": ("change", {"commit": "2" * 40}),
+        "production_is_live": ("release", {"revision": "2" * 40}),
+    }
+    made: dict[str, Record] = {}
+    for number, (name, (kind, body)) in enumerate(bodies.items()):
+        task = dag.get_task(name)
+        parents = [one.operator.task_id for one in task.parents]
+        if name == "promote_to_production":
+            assert "gate" in parents
+            parents = parents if named else [one for one in parents if one != "gate"]
+        made[name] = Record(
+            kind, NAME, body, tuple(made[one].id for one in parents if one in made),
+            environment=task.environment if kind in PER_ENVIRONMENT else None,
+            at=f"2026-01-01T00:0{number}:00+00:00",
+        )  # fmt: skip
+        event = SimpleNamespace(extra=made[name].to_extra(), timestamp=datetime.fromisoformat(made[name].at))
+        for asset in task.record_assets(kind):
+            context["inlet_events"].setdefault(asset, []).append(event)
+    for asset in gate.inlets:
+        context["inlet_events"].setdefault(asset, [])
+    found = {"arms": {"baseline": "another one", "candidate": "new"}, "dataset_sha256": "d" * 64}
+    gate.evaluation = found
+    with pytest.raises(AirflowFailException, match="'baseline' is another one, and the released is released"):
+        gate.execute(context)
+    gate.evaluation = {**found, "arms": {"candidate": "new"}}
+    with pytest.raises(AirflowFailException, match="absent of the baseline"):  # found, and held against
+        gate.execute(context)
 
 
 @pytest.mark.nightly  # the demo, which the gate runs, goes these ways in a whole Airflow, and asks a person besides

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,6 +59,12 @@ class Item:
     split: str = ""
     hard: bool | tuple[str, ...] = False
     tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def texts_expected(self) -> list[str]:
+        """The texts of which one is a good answer; none where something else is expected."""
+        wanted = self.expected if isinstance(self.expected, list) else [self.expected]
+        return [one for one in wanted if isinstance(one, str)]
 
     def is_hard(self, scorer: str) -> bool:
         """Whether it must never fail by a scorer."""
@@ -131,9 +138,7 @@ class Dataset:
                 remedy="Check the URI, and the split that is asked for.",
             )
         self._refuse_twice({}, [(item.id, "have the same id") for item in self.items])
-        seen = {
-            item.id: digest(_squeezed(item.inputs), "dataset", f"item {item.id!r}") for item in self.items
-        }
+        seen = {item.id: digest(squeezed(item.inputs), "dataset", f"item {item.id!r}") for item in self.items}
         self._refuse_twice(seen, [(item.id, "ask the same") for item in self.items])
 
     def _refuse_twice(self, content: Mapping[str, str], named: Sequence[tuple[str, str]]) -> None:
@@ -153,6 +158,21 @@ class Dataset:
     def sha256(self) -> str:
         """Digest of the items, whatever their order."""
         return hashlib.sha256("\n".join(sorted(item.sha256 for item in self.items)).encode()).hexdigest()
+
+    @property
+    def texts(self) -> list[dict[str, Any]]:
+        """What a prompt must not quote of each item: its inputs, and the texts that are expected of it alone.
+
+        What is expected of several is a class, and a prompt may well name it.
+
+        :return: name -> value, for each item.
+        """
+        wanted = [item.texts_expected for item in self.items]
+        count = Counter(text for texts in wanted for text in set(texts))
+        return [
+            {**item.inputs, **{f"expected[{n}]": one for n, one in enumerate(texts) if count[one] == 1}}
+            for item, texts in zip(self.items, wanted, strict=True)
+        ]
 
     def split(self, *names: str) -> Dataset:
         """Return the items of these splits; all, for none."""
@@ -179,12 +199,13 @@ class Dataset:
         return tuple(item for place, (_, item) in enumerate(keyed) if place % of == number)
 
 
-def _squeezed(value: Any) -> Any:
+def squeezed(value: Any) -> Any:
+    """Return a value, in whose texts all space is one blank."""
     if isinstance(value, str):
         return " ".join(value.split())
     if isinstance(value, Mapping):
-        return {key: _squeezed(item) for key, item in value.items()}
-    return [_squeezed(item) for item in value] if isinstance(value, (list, tuple)) else value
+        return {key: squeezed(item) for key, item in value.items()}
+    return [squeezed(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def of_rows(rows: Iterable[Mapping[str, Any]], name: str = "dataset") -> Dataset:

@@ -9,6 +9,7 @@ from typing import Any
 from airflow_pipeops.base.documents import parsed
 from airflow_pipeops.base.tables import content_of
 from airflow_pipeops.exceptions import InvalidInput
+from airflow_pipeops.llm.datasets.calls import is_calls, items_of
 from airflow_pipeops.llm.datasets.dataset import Dataset, bad_row, of_rows
 
 #: Bytes of one item, and of a file: what is larger is no evaluation set, but a mistaken URI.
@@ -18,14 +19,15 @@ ITEM_BYTES, FILE_BYTES = 1024**2, 512 * 1024**2
 def read(uri: str, *, storage_conn_id: str | None = None) -> Dataset:
     """Read a dataset.
 
-    :param uri: of a file that ends in ``.jsonl`` or ``.parquet``.
+    :param uri: of a file that ends in ``.jsonl`` or ``.parquet``; a table of sampled calls is known by its columns.
     :param storage_conn_id: connection of type ``pipeops_storage``; a relative name is below its root.
     :return: the dataset.
     :raises NotFound: if there is no such file.
     :raises InvalidInput: naming the line and what is wrong with it.
     """
     content = content_of(uri, "dataset", storage_conn_id, most=FILE_BYTES)
-    return of_rows(_rows(content, uri), uri.rpartition("/")[2])
+    rows = _rows(content, uri)
+    return of_rows(items_of(rows) if rows and is_calls(rows[0]) else rows, uri.rpartition("/")[2])
 
 
 def _rows(content: bytes, uri: str) -> list[Mapping[str, Any]]:

@@ -79,13 +79,19 @@ class Answers:
         """
         return digest({"url": url, "path": path, "body": body, "sample": sample}, "subjects", "a question")
 
-    def get(self, key: str, now: float) -> Answer | None:
-        """Read an answer; one that is damaged, or too old, is none, nor is one that was masked and should not be."""
+    def get(self, key: str, now: float, since: float = 0.0) -> Answer | None:
+        """Read an answer; one that is damaged, or too old, is none, nor is one that was masked and should not be.
+
+        :param key: its name.
+        :param now: the time, in seconds since 1970.
+        :param since: from when on it must be.
+        :return: the answer, if there is one.
+        """
         try:
             found = Answer.from_json(parsed(self._path(key).read_bytes(), _STORED))
         except (FileNotFoundError, ValueError, TypeError):
             return None
-        if self._max_age is not None and now - found.at > self._max_age:
+        if found.at < since or (self._max_age is not None and now - found.at > self._max_age):
             return None
         if not self.mask:
             return None if found.masked else found
@@ -192,13 +198,16 @@ class Asker:
         self.asked = self.found = self.calls = 0
         self.stopped = ""
 
-    async def ask(self, conn_id: str, path: str, body: Mapping[str, Any], sample: int = 0) -> Asked:
+    async def ask(
+        self, conn_id: str, path: str, body: Mapping[str, Any], sample: int = 0, since: float = 0.0
+    ) -> Asked:
         """Answer a question: by what is stored, by a call that runs already, or by a call.
 
         :param conn_id: of the endpoint.
         :param path: ``/chat/completions`` or ``/embeddings``.
         :param body: of the call.
         :param sample: number of the repetition: another one is another answer.
+        :param since: what was stored before is asked for anew; in seconds since 1970.
         :return: the answer, or why there is none.
         :raises BudgetSpent: if the most that it can cost is more than what is left.
         :raises PipeOpsError: for what concerns all questions: a wrong key, no quota, an endpoint that is down.
@@ -206,7 +215,7 @@ class Asker:
         endpoint = self.endpoints[conn_id]
         key = Answers.key(endpoint.settings.url, path, body, sample)
         if (task := self._running.get(key)) is None:
-            task = self._running[key] = asyncio.ensure_future(self._one(endpoint, path, body, key))
+            task = self._running[key] = asyncio.ensure_future(self._one(endpoint, path, body, key, since))
             task.add_done_callback(lambda done: self._ended(key, done))
         return await asyncio.shield(task)
 
@@ -227,9 +236,11 @@ class Asker:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
-    async def _one(self, endpoint: Endpoint, path: str, body: Mapping[str, Any], key: str) -> Asked:
+    async def _one(
+        self, endpoint: Endpoint, path: str, body: Mapping[str, Any], key: str, since: float
+    ) -> Asked:
         model = str(body.get("model"))
-        found = await asyncio.to_thread(self._answers.get, key, time.time())
+        found = await asyncio.to_thread(self._answers.get, key, time.time(), since)
         if found is not None:
             self.found += 1
             return Asked(found, cost=self._cost(model, found))

@@ -11,6 +11,8 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.arguments import has_columns
@@ -31,8 +33,79 @@ _SAMPLES = (0, 122)
 
 Row = dict[str, Any]
 
+#: What DeepEval says of a case, whatever was answered.
+_ASKED = (
+    "input",
+    "expectedOutput",
+    "expected_output",
+    "scenario",
+    "expectedOutcome",
+    "expected_outcome",
+    "context",
+)
+#: Assertions of promptfoo that are the opinion of a model.
+_OPINION = re.compile(
+    r"(not-)?([a-z]+-rubric|model-graded-.*|factuality|g-eval|(answer|conversation)-relevance|context-.*|select-best|pi)"
+)
 
-def of_promptfoo(content: bytes, arm: str = "") -> list[Row]:
+
+@dataclass(frozen=True)
+class Imported:
+    """What a file of another tool says.
+
+    :param rows: of the table.
+    :param asks: item -> what it asks and how it is judged, as digests.
+    :param arms: arm -> digest of what answered, where the file says it.
+    :param judges: scorers that are the opinion of a model -> its names, as far as the file says them.
+    :param version: of the tool; empty where the file does not say it.
+    """
+
+    rows: list[Row]
+    asks: Mapping[str, Sequence[str]]
+    arms: Mapping[str, str] = field(default_factory=dict)
+    judges: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    version: str = ""
+
+    def facts(self, source: str, file: str, subject: str = "") -> dict[str, Any]:
+        """Return what a gate holds against each other, as an evaluation that was asked here says it.
+
+        :param source: the tool.
+        :param file: digest of the file; what answered is told by it, where nothing else tells it.
+        :param subject: digest of what answered, if somebody knows it.
+        :return: ``dataset_sha256``, ``arms``, ``scorers``, ``judges``, ``runs`` and more.
+        :raises InvalidInput: for a subject, if there are several arms.
+        """
+        arms = sorted({row["arm"] for row in self.rows})
+        if subject and len(arms) > 1:
+            raise InvalidInput(
+                f"one subject is given, and the file has the arms {', '.join(arms[:5])}",
+                field="subject",
+                value=subject,
+                remedy="Leave it out, or import a file for each.",
+            )
+        scorers = sorted({row["scorer"] for row in self.rows})
+
+        def said(name: str) -> Any:
+            judges = sorted(self.judges.get(name, ()))
+            return {"source": source, "version": self.version, "metric": name, "judges": judges}
+
+        unknown = {arm: digest({"file": file, "arm": arm}, "file", "an arm") for arm in arms}
+        return {
+            "dataset_sha256": digest(
+                {name: sorted(one) for name, one in self.asks.items()}, "file", "the items"
+            ),
+            "arms": {arm: subject or self.arms.get(arm) or unknown[arm] for arm in arms},
+            "models": {},
+            "scorers": {name: digest(said(name), "file", "a scorer") for name in scorers},
+            "judges": sorted(self.judges),
+            "runs": 1 + max(row["run"] for row in self.rows),
+            "flips": {},
+            "shard": 0,
+            "shards": 1,
+        }
+
+
+def of_promptfoo(content: bytes, arm: str = "") -> Imported:
     """Read what ``promptfoo eval --output results.json`` has written.
 
     An item is its variables, or ``metadata.id`` of its test; an arm is a provider, and its prompt where there are several;
@@ -41,7 +114,7 @@ def of_promptfoo(content: bytes, arm: str = "") -> list[Row]:
 
     :param content: of the file.
     :param arm: name of the only arm; by default as above.
-    :return: rows of the table.
+    :return: what it says.
     :raises InvalidInput: for another file, and for repeated samples that came from the cache of a promptfoo that had one
         answer for all of them.
     """
@@ -58,6 +131,10 @@ def of_promptfoo(content: bytes, arm: str = "") -> list[Row]:
     counted: Counter[tuple[str, str]] = Counter()
     rows: list[Row] = []
     due: dict[str, dict[str, None]] = {}
+    asks: dict[str, set[str]] = {}
+    arms: dict[str, str] = {}
+    judges: dict[str, set[str]] = {}
+    at = _when(map_(inner).get("timestamp"))
     for one in given:
         test, response = map_(one.get("testCase")), map_(one.get("response"))
         values = one.get("vars") or test.get("vars")
@@ -66,6 +143,12 @@ def of_promptfoo(content: bytes, arm: str = "") -> list[Row]:
         run = counted[item, named]
         counted[item, named] += 1
         due.setdefault(item, {}).update(dict.fromkeys(_metrics(test.get("assert"))))
+        asked = {"vars": values, "assert": test.get("assert")}
+        asks.setdefault(item, set()).add(digest(asked, "file", f"item {item!r}"))
+        arms[named] = _answering(one, map_(found.get("config")).get("providers"))
+        for name in _metrics(test.get("assert"), _OPINION):
+            for scorer in (name, "score", "passed"):
+                judges.setdefault(scorer, set())
         if run and response.get("cached") is True and not samples:
             raise InvalidInput(
                 f"promptfoo answered a repetition of item {item!r} from its cache: it is no further sample",
@@ -88,13 +171,15 @@ def of_promptfoo(content: bytes, arm: str = "") -> list[Row]:
             "tokens_out": count(usage.get("completion")),
             "latency": _seconds(one.get("latencyMs")),
             "output_digest": _output(response.get("output")),
+            "at": None if response.get("cached") is True else at,
         }
         scores = {"score": one.get("score"), "passed": one.get("success"), **map_(one.get("namedScores"))}
         rows += [_score(shared, name, value, failed) for name, value in scores.items()]
-    return _complete(rows, due=due)
+    version = text(map_(found.get("metadata")).get("promptfooVersion"), 40)
+    return Imported(_complete(rows, due=due), _sorted(asks), arms, _sorted(judges), version)
 
 
-def of_deepeval(content: bytes, arm: str = "candidate") -> list[Row]:
+def of_deepeval(content: bytes, arm: str = "candidate") -> Imported:
     """Read a test run of DeepEval, as it keeps it in its results folder.
 
     An item is its ``metadata.id``, or its input, or a conversation's scenario; each metric is a scorer. A metric that failed
@@ -102,7 +187,7 @@ def of_deepeval(content: bytes, arm: str = "candidate") -> list[Row]:
 
     :param content: of the file.
     :param arm: that was tested.
-    :return: rows of the table.
+    :return: what it says.
     :raises InvalidInput: for another file.
     """
     found = _json(content, "DeepEval")
@@ -117,6 +202,8 @@ def of_deepeval(content: bytes, arm: str = "candidate") -> list[Row]:
     counted: Counter[str] = Counter()
     rows: list[Row] = []
     answers: list[Row] = []
+    asks: dict[str, set[str]] = {}
+    judges: dict[str, set[str]] = {}
     for one in given:
         metadata = map_(one.get("additionalMetadata") or one.get("metadata"))
         item = _identity(
@@ -132,11 +219,16 @@ def of_deepeval(content: bytes, arm: str = "candidate") -> list[Row]:
         }
         counted[item] += 1
         answers.append(shared)
+        asked = [one.get(name) for name in _ASKED]
+        asks.setdefault(item, set()).add(digest(asked, "file", f"item {item!r}"))
         for metric in maps(one.get("metricsData") or one.get("metrics_data")):
             failed = "the metric failed" if metric.get("error") else ""
             rows.append(_score(shared, text(metric.get("name")) or "metric", metric.get("score"), failed))
+            if model := text(metric.get("evaluationModel") or metric.get("evaluation_model")):
+                judges.setdefault(rows[-1]["scorer"], set()).add(model)
     names = dict.fromkeys(row["scorer"] for row in rows)  # the metrics of a run are for all of its cases
-    return _complete(rows, answers, dict.fromkeys(counted, names))
+    rows = _complete(rows, answers, dict.fromkeys(counted, names))
+    return Imported(rows, _sorted(asks), judges=_sorted(judges))
 
 
 def of_frame(
@@ -146,7 +238,7 @@ def of_frame(
     item: Sequence[str],
     arm: str = "candidate",
     cluster: str = "",
-) -> list[Row]:
+) -> Imported:
     """Read a table with a row for each answer, such as Evidently's dataset with its descriptors.
 
     :param frame: the rows.
@@ -154,17 +246,19 @@ def of_frame(
     :param item: columns that say which item it is.
     :param arm: that answered; or the name of a column that says so.
     :param cluster: column of the clusters; empty for none.
-    :return: rows of the table.
+    :return: what it says.
     :raises InvalidInput: for a column that is not there.
     """
     has_columns("table", frame.columns, [*item, *scores, *([cluster] if cluster else [])])
     counted: Counter[tuple[str, str]] = Counter()
     rows: list[Row] = []
+    asks: dict[str, set[str]] = {}
     for one in frame.to_dict("records"):
         key = {name: _plain(one[name]) for name in item}
         named = str(one[arm]) if arm in frame.columns else arm
         identity = _identity(key[item[0]] if len(item) == 1 else None, key, None)
         shared = {"item": identity, "arm": named, "run": counted[identity, named]}
+        asks.setdefault(identity, set()).add(digest({"asks": key}, "file", "an item"))
         counted[identity, named] += 1
         if cluster and _plain(one[cluster]) is not None:
             shared["cluster"] = str(one[cluster])
@@ -176,11 +270,11 @@ def of_frame(
                 )
             else:
                 rows.append(_score(shared, name, value, ""))
-    return _complete(rows)
+    return Imported(_complete(rows), _sorted(asks))
 
 
 #: Format -> what reads its file.
-READERS: Mapping[str, Callable[..., list[Row]]] = {"promptfoo": of_promptfoo, "deepeval": of_deepeval}
+READERS: Mapping[str, Callable[..., Imported]] = {"promptfoo": of_promptfoo, "deepeval": of_deepeval}
 
 
 def _json(content: bytes, tool: str) -> Mapping[str, Any]:
@@ -208,13 +302,46 @@ def _version(said: Any) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", text(said, 40))[:2])
 
 
-def _metrics(given: Any) -> list[str]:
-    """Return the metrics that a test names, in sets of assertions, too."""
-    return [
-        name
-        for one in maps(given)
-        for name in ([_name(one["metric"])] if text(one.get("metric")) else []) + _metrics(one.get("assert"))
+def _metrics(given: Any, kinds: re.Pattern[str] | None = None) -> list[str]:
+    """Return the metrics that a test names, in sets of assertions, too; of all kinds, or of some, and then "score", too."""
+    found: list[str] = []
+    for one in maps(given):
+        if kinds is None or kinds.fullmatch(text(one.get("type"))):
+            named = [_name(one["metric"])] if text(one.get("metric")) else []
+            found += named or ([] if kinds is None else ["score"])
+        found += _metrics(one.get("assert"), kinds)
+    return found
+
+
+def _answering(one: Mapping[str, Any], providers: Any) -> str:
+    """Name what answered, as far as promptfoo says it: provider, its settings, and the prompt before it is filled in."""
+    provider, prompt = one.get("provider"), map_(one.get("prompt"))
+    named = {"id": provider} if isinstance(provider, str) else map_(provider)
+    label = text(named.get("label"))
+    settings = [
+        each.get("config")
+        for each in maps(providers)
+        if each.get("id") == named.get("id") and label in ("", text(each.get("label")), text(each.get("id")))
     ]
+    said = [
+        text(named.get("id")),
+        label,
+        settings,
+        one.get("promptId") or text(prompt.get("label")),
+        prompt.get("config"),
+    ]
+    return digest(said, "file", "what answered")
+
+
+def _when(said: Any) -> float | None:
+    try:
+        return datetime.fromisoformat(text(said, 40).replace("Z", "+00:00")).timestamp()
+    except ValueError:
+        return None
+
+
+def _sorted(given: Mapping[str, set[str]]) -> dict[str, list[str]]:
+    return {name: sorted(one) for name, one in given.items()}
 
 
 def _chosen(name: Any) -> Any:

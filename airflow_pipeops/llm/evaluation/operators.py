@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import timedelta, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -20,6 +20,7 @@ from airflow_pipeops.base.arguments import (
     positive,
     read_at_least,
 )
+from airflow_pipeops.base.documents import map_
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry, order_key
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.llm import results
@@ -61,6 +62,7 @@ class _Evaluation(DeliveryOperator):
             "scores": len(frame),
             "missing": missing,
             "results_sha256": evidence.sha256,
+            "answers": results.answered(frame),
             **facts,
         }
         record_id = self.emit(context, "evaluation", body, evidence=[evidence])
@@ -80,11 +82,12 @@ class EvaluateOperator(_Evaluation):
     later evaluation that asks the same, finds it. A worker that is killed loses at most the calls that are under way; they
     are asked again. With a budget, they count at the most that they can have cost, so that it is never exceeded.
 
-    Returns ``{results, results_sha256, outcome, reason, dataset, dataset_sha256, items, arms, scorers, judges, runs, scores,
-    missing, asked, found, calls, cost, tokens, masked, flips, shard, shards, record_id}``. ``outcome`` is ``complete``;
-    ``incomplete``, where scores are missing after all tries; ``budget``, where the budget ended it. ``arms`` and
-    ``scorers`` name digests; ``judges`` are those scorers that are the opinion of a model, and ``flips`` says of each that
-    compares pairs how many the swap has turned, and of how many.
+    Returns ``{results, results_sha256, outcome, reason, dataset, dataset_sha256, items, arms, models, scorers, judges,
+    leakage, runs, scores, missing, answers, asked, found, calls, cost, tokens, masked, flips, shard, shards, record_id}``.
+    ``outcome`` is ``complete``; ``incomplete``, where scores are missing after all tries; ``budget``, where the budget ended
+    it. ``arms`` and ``scorers`` name digests; ``judges`` are those scorers that are the opinion of a model, and ``flips``
+    says of each that compares pairs how many the swap has turned, and of how many; ``answers`` says of each arm when its
+    answers were given, and by which systems; ``leakage`` whether its prompt quotes items, or nobody can tell.
 
     In parts, expand it: ``EvaluateOperator.partial(shards=8, ...).expand(shard=list(range(8)))``, and put them together with
     ``MergeEvaluationsOperator``. Limits of rate and budget are for all shards together.
@@ -107,12 +110,16 @@ class EvaluateOperator(_Evaluation):
     :param prices: model -> ``{"input": ..., "output": ...}``, for a million tokens each.
     :param tries: of one call, on 429, 5xx, and what is no whole answer.
     :param max_age: of a stored answer that is used again; an older one is asked for anew, since providers change.
+    :param apart: at most so long lie the answers of two arms to one item from each other; the older one, found in the store,
+        is asked for anew, since what a provider changes must meet both.
     :param allow_leaks: whether texts of items may stand in a prompt; by default not, since that gives answers away.
     :param mask: whether secrets and personal data are masked in an answer before it is stored and judged, as
         ``SampleTracesOperator`` does; see ``docs/evaluation.md``. Otherwise keep the storage as you keep the data.
     :param storage_conn_id: where answers are kept; connection of type ``pipeops_storage``.
     :param data_conn_id: connection of type ``pipeops_storage`` for a dataset that needs credentials, or whose name is
         relative.
+    :param gate: :class:`~airflow_pipeops.llm.gate.before.HeldAgainst` with the policy of the gate that will read the
+        evaluation: what it would refuse is refused before anything is asked; give ``deliverable`` and ``environment``.
     :raises AccessDenied: for a wrong key, and an account without quota.
     :raises Unreachable: if the endpoint is down; a retry goes on where it was.
     """
@@ -145,13 +152,19 @@ class EvaluateOperator(_Evaluation):
         prices: Mapping[str, Mapping[str, float]] | None = None,
         tries: int = 5,
         max_age: timedelta = timedelta(days=7),
+        apart: timedelta = timedelta(hours=1),
         allow_leaks: bool = False,
         mask: bool = True,
         storage_conn_id: str = "pipeops_artifacts",
         data_conn_id: str = "",
+        gate: Any = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.gate = gate
+        if gate is not None:
+            needed = gate.assets(self.deliverable, self.environment)
+            self.inlets = [*self.inlets, *(one for one in needed if one not in self.inlets)]
         self.dataset = dataset
         # Airflow would fill in the braces of a prompt that stands here; what comes from another task it leaves as it is.
         self.subjects = (
@@ -176,6 +189,7 @@ class EvaluateOperator(_Evaluation):
         self.prices = prices
         self.tries = at_least("tries", tries, 1, f"tries is {tries!r}", "Ask at least once.")
         self.max_age = positive("max_age", max_age)
+        self.apart = positive("apart", apart)
         self.allow_leaks = allow_leaks
         self.mask = flag("mask", mask)
         self.storage_conn_id = storage_conn_id
@@ -186,27 +200,36 @@ class EvaluateOperator(_Evaluation):
         from airflow_pipeops.llm.evaluation.hook import settings_of
         from airflow_pipeops.llm.evaluation.pace import Prices
         from airflow_pipeops.llm.evaluation.run import evaluate
-        from airflow_pipeops.llm.evaluation.scorers.judges import Judge
+        from airflow_pipeops.llm.evaluation.scorers.judges import Judge, PairwiseJudge
 
         with no_retry():
             plan, prices = self._plan(), Prices(self.prices)
-            plan.check()
+            leakage = plan.check()
+            if untold := [arm for arm, verdict in leakage.items() if verdict == "cannot tell"]:
+                self.log.warning("Nobody can tell whether %s quotes items: their texts are short", untold)
             plan.check_budget(prices, self.max_cost, self.max_tokens)
-            settings: dict[str, Settings] = {name: settings_of(name) for name in plan.connections}
-            asker_of = partial(self._asker, context, plan, prices)
-            found: Found = asyncio.run(evaluate(plan, settings, asker_of, partial(self.log.info, "%s")))
-            facts = {
+            planned = {
                 "dataset": plan.dataset.name,
                 "dataset_sha256": plan.dataset.sha256,
                 "arms": {one.arm: one.sha256 for one in plan.subjects},
+                "models": {one.arm: one.model for one in plan.subjects},
                 "scorers": {one.name: one.sha256 for one in plan.scorers},
                 "judges": [one.name for one in plan.scorers if isinstance(one, Judge)],
+                "leakage": leakage,
                 "runs": plan.runs,
                 "shard": plan.shard,
                 "shards": plan.shards,
-                **{name: value for name, value in found.facts.items() if name not in ("scores", "missing")},
+                "flips": {one.name: [0, 0] for one in plan.scorers if isinstance(one, PairwiseJudge)},
             }
-            return self._kept(context, results.table(found.rows), found.outcome, facts)
+            if self.gate is not None:
+                models = [one.model for one in plan.subjects if not one.recorded]
+                unpriced = [one for one in models if not prices.known(one)]
+                self.gate.check(context, planned, unpriced, self.deliverable, self.environment)
+            settings: dict[str, Settings] = {name: settings_of(name) for name in plan.connections}
+            asker_of = partial(self._asker, context, plan, prices)
+            found: Found = asyncio.run(evaluate(plan, settings, asker_of, partial(self.log.info, "%s")))
+            counts = {name: value for name, value in found.facts.items() if name not in ("scores", "missing")}
+            return self._kept(context, results.table(found.rows), found.outcome, {**planned, **counts})
 
     def _plan(self) -> Plan:
         from airflow_pipeops.llm.datasets.reading import read
@@ -233,6 +256,7 @@ class EvaluateOperator(_Evaluation):
             llm_conn_id=self.llm_conn_id,
             allow_leaks=self.allow_leaks,
             mask=self.mask,
+            apart=self.apart.total_seconds(),
         )
 
     def _asker(self, context: Context, plan: Plan, prices: Any, endpoints: Any) -> Asker:
@@ -268,9 +292,12 @@ def _finished(given: Any) -> Any:
 class MergeEvaluationsOperator(_Evaluation):
     """Put the shards of an evaluation together; one that is absent, or of another evaluation, is refused by name.
 
+    Or put whole evaluations of different arms beside each other, such as two files that were imported; those of other items
+    or scorers are refused.
+
     Returns what ``EvaluateOperator`` does, for all of them.
 
-    :param evaluations: what the shards returned: ``shards.output``; templated.
+    :param evaluations: what the shards returned: ``shards.output``; or a list of evaluations; templated.
     """
 
     template_fields: Sequence[str] = ("evaluations", *DeliveryOperator.template_fields)
@@ -284,38 +311,77 @@ class MergeEvaluationsOperator(_Evaluation):
         import pandas as pd
 
         with no_retry():
-            parts = together([mapping("evaluations", one, "Pass shards.output.") for one in self.evaluations])
+            parts = [mapping("evaluations", one, "Pass shards.output.") for one in self.evaluations]
+            whole = len(parts) > 1 and all(one.get("shards") == 1 for one in parts)
+            parts, same = beside(parts) if whole else together(parts)
             frames = [results.load(one["results"], one["results_sha256"]) for one in parts]
             frame = results.checked(pd.concat(frames, ignore_index=True)).sort_values(
                 list(results.KEY), ignore_index=True
             )
             sums = {
-                name: sum(one[name] for one in parts)
+                name: sum(one.get(name, 0) for one in parts)
                 for name in ("asked", "found", "calls", "cost", "tokens")
             }
+            flips = [(name, flip) for one in parts for name, flip in one.get("flips", {}).items()]
             sums["flips"] = {
-                name: [sum(one["flips"][name][side] for one in parts) for side in (0, 1)]
-                for name in parts[0]["flips"]
+                name: [sum(flip[side] for each, flip in flips if each == name) for side in (0, 1)]
+                for name in dict(flips)
             }
             sums["masked"] = dict(sum((Counter(one.get("masked", {})) for one in parts), Counter[str]()))
             worst = next(
                 (word for word in ("budget", "incomplete") if any(one["outcome"] == word for one in parts)),
                 "complete",
             )
-            same = {name: parts[0][name] for name in _SAME if name in parts[0]}
             self.parents = [*self.parents, *(one.get("record_id") for one in parts)]
             return self._kept(context, frame, worst, {**same, **sums, "shard": 0, "shards": 1})
 
 
 #: What shards of one evaluation have in common.
-_SAME = ("dataset", "dataset_sha256", "arms", "scorers", "judges", "runs")
+_SAME = ("dataset", "dataset_sha256", "arms", "models", "scorers", "judges", "leakage", "runs")
 
 
-def together(parts: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the shards of one evaluation in their order. Pure.
+def beside(parts: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], dict[str, Any]]:
+    """Return whole evaluations of different arms, and what they say together. Pure.
 
     :param parts: what they returned.
-    :return: each of them, once.
+    :return: each of them; and the facts about them all.
+    :raises InvalidInput: if an arm is there twice, or if items or scorers differ.
+    """
+    first: dict[str, Any] = {
+        name: parts[0][name] for name in ("dataset", "dataset_sha256") if name in parts[0]
+    }
+    found: dict[str, Any] = {"arms": {}, "models": {}, "scorers": {}, "leakage": {}}
+    for place, one in enumerate(parts):
+        scorers = map_(one.get("scorers"))
+        differing = [
+            *(["dataset_sha256"] if one.get("dataset_sha256") != first.get("dataset_sha256") else []),
+            *(
+                f"scorers[{name}]"
+                for name in scorers
+                if found["scorers"].get(name, scorers[name]) != scorers[name]
+            ),
+        ]
+        twice = [arm for arm in map_(one.get("arms")) if arm in found["arms"]]
+        if differing or twice:
+            said = f"have both the arm {twice[0]!r}" if twice else f"differ in {differing[0]}"
+            raise InvalidInput(
+                f"evaluations 0 and {place} are no comparison: they {said}",
+                field="evaluations",
+                value=differing or twice,
+                remedy="Evaluate arms of different names on the same items, by the same scorers and tool.",
+            )
+        for name, known in found.items():
+            known |= map_(one.get(name))
+    judges = dict.fromkeys(name for one in parts for name in one.get("judges") or ())
+    runs = min(int(one.get("runs") or 1) for one in parts)
+    return list(parts), {**first, **found, "judges": list(judges), "runs": runs}
+
+
+def together(parts: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], dict[str, Any]]:
+    """Return the shards of one evaluation in their order, and what they have in common. Pure.
+
+    :param parts: what they returned.
+    :return: each of them, once; and the facts that they share.
     :raises InvalidInput: if they are of several evaluations, or not all there.
     """
     not_empty("evaluations", parts, "there is no evaluation", "Pass shards.output.")
@@ -342,13 +408,17 @@ def together(parts: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
             value=numbers,
             remedy="Let each shard run, once.",
         )
-    return sorted(parts, key=lambda one: int(one["shard"]))
+    same = {name: first[name] for name in _SAME if name in first}
+    return sorted(parts, key=lambda one: int(one["shard"])), same
 
 
 class ImportEvaluationOperator(_Evaluation):
     """Take over what promptfoo, DeepEval or Evidently have found, from their files, into the same table.
 
-    Returns ``{results, results_sha256, outcome, reason, source, file_sha256, items, scores, missing, record_id}``.
+    Returns ``{results, results_sha256, outcome, reason, source, file_sha256, version, dataset_sha256, items, arms, models,
+    scorers, judges, runs, scores, missing, answers, flips, shard, shards, record_id}``, which a gate reads. What each item
+    asks is digested with how it is judged, as far as the file says so; a scorer is the tool, its version, the metric and its
+    judge. Two files of one arm each are put together by ``MergeEvaluationsOperator``.
 
     :param source: ``promptfoo``; ``deepeval``; or ``evidently``, for a Parquet or CSV file of its dataset with descriptors,
         or of any other tool that writes a row for each answer.
@@ -357,10 +427,14 @@ class ImportEvaluationOperator(_Evaluation):
     :param scores: of ``evidently``: columns that are scores.
     :param item: of ``evidently``: column, or columns, that say which item it is.
     :param cluster: of ``evidently``: column of the clusters.
+    :param subject: digest of what answered, such as that of the prompt, by which a gate tells whether it is what is
+        released; templated. By default that of what promptfoo says of provider and prompt; of others that of the file.
+    :param at: when it was answered, in ISO 8601; templated. By default what promptfoo says; else nobody knows, and a gate
+        holds no later answers against these.
     :param data_conn_id: connection of type ``pipeops_storage`` for a file that needs credentials, or has a relative name.
     """
 
-    template_fields: Sequence[str] = ("file", "arm", *DeliveryOperator.template_fields)
+    template_fields: Sequence[str] = ("file", "arm", "subject", "at", *DeliveryOperator.template_fields)
 
     def __init__(
         self,
@@ -371,10 +445,14 @@ class ImportEvaluationOperator(_Evaluation):
         scores: Sequence[str] = (),
         item: str | Sequence[str] = (),
         cluster: str = "",
+        subject: str = "",
+        at: str = "",
         data_conn_id: str = "",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.subject = subject
+        self.at = at
         self.source: Source = one_of("source", source, _SOURCES)
         self.file = file
         self.arm = arm
@@ -391,21 +469,24 @@ class ImportEvaluationOperator(_Evaluation):
         from airflow_pipeops.base.tables import content_of, read
         from airflow_pipeops.llm.datasets.reading import FILE_BYTES
         from airflow_pipeops.llm.evaluation import imports
+        from airflow_pipeops.models.operators.arguments import moment
 
         with no_retry():
             if self.source == "evidently":
                 table = read(self.file, field="file", storage_conn_id=self.data_conn_id or None)
                 arm, digest = self.arm or "candidate", table.digest
-                rows = imports.of_frame(
+                said = imports.of_frame(
                     table.frame, self.scores, item=self.item, arm=arm, cluster=self.cluster
                 )
             else:
                 content = content_of(self.file, "file", self.data_conn_id or None, most=FILE_BYTES)
                 named = {"arm": self.arm} if self.arm else {}
-                rows, digest = (
-                    imports.READERS[self.source](content, **named),
-                    hashlib.sha256(content).hexdigest(),
-                )
-            frame = results.table(rows)
+                said = imports.READERS[self.source](content, **named)
+                digest = hashlib.sha256(content).hexdigest()
+            frame = results.table(said.rows)
+            if (at := moment("at", self.at)) is not None:
+                frame["at"] = (at if at.tzinfo else at.replace(tzinfo=timezone.utc)).timestamp()
             outcome = "incomplete" if frame["value"].isna().any() else "complete"
-            return self._kept(context, frame, outcome, {"source": self.source, "file_sha256": digest})
+            facts = {"source": self.source, "file_sha256": digest, "version": said.version}
+            facts |= said.facts(self.source, digest, self.subject)
+            return self._kept(context, frame, outcome, facts)

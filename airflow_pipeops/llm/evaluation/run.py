@@ -6,9 +6,9 @@ import asyncio
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_pipeops.base.arguments import not_empty
@@ -42,6 +42,7 @@ class Plan:
     :param llm_conn_id: endpoint of whatever names none.
     :param allow_leaks: whether items may stand in a prompt.
     :param mask: whether secrets and personal data are masked in what is answered.
+    :param apart: seconds between the answers of two arms to one item; an older one is asked for anew.
     """
 
     dataset: Dataset
@@ -53,6 +54,7 @@ class Plan:
     llm_conn_id: str = ""
     allow_leaks: bool = False
     mask: bool = True
+    apart: float = 3600.0
 
     @property
     def items(self) -> tuple[Item, ...]:
@@ -66,9 +68,10 @@ class Plan:
         asking += [one for one in self.scorers if one.asks]
         return list(dict.fromkeys(one.llm_conn_id or self.llm_conn_id for one in asking))
 
-    def check(self) -> None:
+    def check(self) -> dict[str, str]:
         """Refuse what can be told before anything is spent.
 
+        :return: arm -> whether its prompt quotes items: ``clean``, ``cannot tell``, or ``not compared``.
         :raises InvalidInput: naming what is wrong.
         """
         not_empty("subjects", self.subjects, "there is no subject", "Give a Subject for each arm.")
@@ -94,26 +97,21 @@ class Plan:
             scorer.check(items)
             if isinstance(scorer, PairwiseJudge):
                 self.pair(scorer)
+        found = {}
         for subject in self.subjects:
-            self._check_leaks(subject)
+            found[subject.arm] = self._check_leaks(subject)
             for item in items:
-                if not subject.recorded:
+                if subject.recorded:
+                    _check_recorded(subject, item)
+                else:
                     subject.body(item)
-                elif not isinstance(item.inputs.get(subject.recorded), str):
-                    raise InvalidInput(
-                        f"item {item.id!r} has no recorded answer {subject.recorded!r}",
-                        field="dataset",
-                        value=item.id,
-                        remedy="Give it as a text among the item's inputs.",
-                    )
+        return found
 
     def _check_masked(self, items: Sequence[Item]) -> None:
         if not self.mask or all(one.recorded for one in self.subjects):
             return
         for item in items:
-            wanted = item.expected if isinstance(item.expected, list) else [item.expected]
-            kinds = [kind for one in wanted if isinstance(one, str) for kind in masking.found(one)]
-            if kinds:
+            if kinds := [kind for one in item.texts_expected for kind in masking.found(one)]:
                 raise InvalidInput(
                     f"item {item.id!r} expects what would be masked in an answer ({kinds[0]}): none could be right",
                     field="mask",
@@ -121,11 +119,11 @@ class Plan:
                     remedy="Say mask=False, and keep the storage as you keep the data; or expect something invented.",
                 )
 
-    def _check_leaks(self, subject: Subject) -> None:
+    def _check_leaks(self, subject: Subject) -> str:
         if subject.recorded or self.allow_leaks or not hasattr(subject.prompt, "messages"):
-            return
+            return "not compared"
         items = self.dataset.items
-        if (found := leakage(subject.prompt, [one.inputs for one in items])).verdict == "leaks":
+        if (found := leakage(subject.prompt, self.dataset.texts)).verdict == "leaks":
             first = found.leaks[0]
             raise InvalidInput(
                 f"item {items[first.item].id!r} stands in the prompt of subject {subject.arm!r} by its {first.field!r}, "
@@ -134,6 +132,7 @@ class Plan:
                 value=items[first.item].id,
                 remedy="Take other examples into the prompt; or, where it is a common phrase, say allow_leaks=True.",
             )
+        return found.verdict
 
     def _check_items(self, items: Sequence[Item]) -> None:
         names = {one.name for one in self.scorers}
@@ -205,6 +204,25 @@ class Plan:
                     value=model,
                     remedy="Give max_tokens or max_completion_tokens among its parameters.",
                 )
+
+
+def _check_recorded(subject: Subject, item: Item) -> None:
+    if not isinstance(item.inputs.get(subject.recorded), str):
+        raise InvalidInput(
+            f"item {item.id!r} has no recorded answer {subject.recorded!r}",
+            field="dataset",
+            value=item.id,
+            remedy="Give it as a text among the item's inputs.",
+        )
+    said = item.tags.get("prompt_digest")
+    if said and subject.prompt and said != subject.prompt.sha256:
+        raise InvalidInput(
+            f"item {item.id!r} was answered by the prompt {said[:12]}, and subject {subject.arm!r} has "
+            f"{subject.prompt.sha256[:12]}",
+            field="dataset",
+            value=item.id,
+            remedy="Take the calls of one prompt; or give the subject none.",
+        )
 
 
 def _distinct(field_: str, names: Sequence[str]) -> None:
@@ -312,13 +330,14 @@ class _Work:
             )
 
     async def _unit(self, item: Item, run: int) -> list[dict[str, Any]]:
-        asked = dict(
-            zip(
-                [one.arm for one in self._plan.subjects],
-                await asyncio.gather(*(self._answer(one, item, run) for one in self._plan.subjects)),
-                strict=True,
-            )
-        )
+        asked = await self._answers(self._plan.subjects, item, run)
+        # One that was found may be of another day than its neighbour: what a provider has changed since then would be
+        # charged to one of them. Each is asked anew once at most, whatever a clock says.
+        for _ in self._plan.subjects:
+            since = max(_times(asked), default=0.0) - self._plan.apart
+            late = [one for one in self._plan.subjects if any(at < since for at in _times(asked, one.arm))]
+            asked |= await self._answers(late, item, run, since)
+        tools = replace(self._tools, since=min(_times(asked), default=0.0) - self._plan.apart)
         cases = {
             arm: Case(item, arm, run, one.answer.text, one.answer.masked)
             for arm, one in asked.items()
@@ -328,13 +347,19 @@ class _Work:
             self._masked.update(case.masked)
         rows = []
         for scorer in self._plan.scorers:
-            scores = await self._scores(scorer, cases)
+            scores = await self._scores(scorer, cases, tools)
             for arm, one in asked.items():
                 if arm in scores or not isinstance(scorer, PairwiseJudge):
                     rows.append(self._row(item, run, arm, one, scorer, scores.get(arm)))
         return rows
 
-    async def _answer(self, subject: Subject, item: Item, run: int) -> Asked:
+    async def _answers(
+        self, subjects: Sequence[Subject], item: Item, run: int, since: float = 0.0
+    ) -> dict[str, Asked]:
+        found = await asyncio.gather(*(self._answer(one, item, run, since) for one in subjects))
+        return dict(zip([one.arm for one in subjects], found, strict=True))
+
+    async def _answer(self, subject: Subject, item: Item, run: int, since: float) -> Asked:
         if subject.recorded:
             from airflow_pipeops.llm.evaluation.client import Answer
 
@@ -345,13 +370,14 @@ class _Work:
                 "/chat/completions",
                 subject.body(item),
                 self._sample[subject.arm] + run,
+                since,
             )
         except BudgetSpent as error:
             return Asked(error=f"not asked: {error}")
 
-    async def _scores(self, scorer: Scorer, cases: dict[str, Case]) -> dict[str, Score]:
+    async def _scores(self, scorer: Scorer, cases: dict[str, Case], tools: Tools) -> dict[str, Score]:
         if not isinstance(scorer, PairwiseJudge):
-            found = await asyncio.gather(*(self._score(scorer, case) for case in cases.values()))
+            found = await asyncio.gather(*(self._score(scorer, case, tools) for case in cases.values()))
             return dict(zip(cases, found, strict=True))
         first, second = self._plan.pair(scorer)
         missing = [arm for arm in (first, second) if arm not in cases]
@@ -359,7 +385,7 @@ class _Work:
             score = Score(error=f"{missing[0]} has not answered")
         else:
             try:
-                score = await scorer.compare(cases[first], cases[second], self._tools)
+                score = await scorer.compare(cases[first], cases[second], tools)
             except BudgetSpent as error:
                 score = Score(error=f"not judged: {error}")
         flipped, pairs = self._flips[scorer.name]
@@ -369,14 +395,14 @@ class _Work:
         other = {"win": "loss", "loss": "win"}.get(score.label or "", "tie")
         return {first: Score(1.0 - score.value, other), second: score}
 
-    async def _score(self, scorer: Scorer, case: Case) -> Score:
+    async def _score(self, scorer: Scorer, case: Case, tools: Tools) -> Score:
         # What was taken out may be what is looked for, or what must not be there.
         if case.masked and not scorer.asks:
             kinds = ", ".join(sorted(case.masked))
             said = f"cannot tell: {kinds} was masked in the answer; mask=False scores it as it came"
             return Score(error=said)
         try:
-            return await scorer.score(case, self._tools)
+            return await scorer.score(case, tools)
         except BudgetSpent as error:
             return Score(error=f"not judged: {error}")
 
@@ -400,6 +426,8 @@ class _Work:
             "tokens_out": answer.tokens_out if answer else None,
             "latency": (answer.seconds or None) if answer else None,
             "output_digest": hashlib.sha256(answer.text.encode()).hexdigest() if answer else None,
+            "system": (f"{answer.model} {answer.fingerprint}".strip() or None) if answer else None,
+            "at": (answer.at or None) if answer else None,
             **({"split": item.split} if item.split else {}),
             **item.tags,
         }
@@ -421,3 +449,9 @@ class _Work:
             "seconds": round(seconds, 3),
         }
         return Found(rows, outcome, facts)
+
+
+def _times(asked: Mapping[str, Asked], arm: str = "") -> list[float]:
+    """Return when answers were given, of one arm or of all; those that were recorded elsewhere do not say."""
+    found = [one.answer for name, one in asked.items() if arm in ("", name)]
+    return [answer.at for answer in found if answer is not None and answer.at]

@@ -82,11 +82,12 @@ class Subject:
 
     :param arm: name under which its scores stand, for example ``baseline`` or ``candidate``.
     :param prompt: a text or messages with ``{{name}}`` for inputs; what ``ReadPromptOperator`` returned; or a
-        :class:`~airflow_pipeops.llm.prompts.prompt.Prompt`, which brings its model, parameters and tools.
+        :class:`~airflow_pipeops.llm.prompts.prompt.Prompt`, which brings its model, parameters, tools and output schema.
     :param model: as the endpoint calls it; by default that of the prompt.
     :param parameters: of the call, such as ``temperature`` and ``max_tokens``; they go before the prompt's own.
     :param llm_conn_id: connection of the endpoint; by default that of the evaluation.
-    :param recorded: name of the input that holds the answer: nothing is asked.
+    :param recorded: name of the input that holds the answer: nothing is asked. With a prompt, it is the one that has
+        answered.
     """
 
     arm: str
@@ -99,7 +100,7 @@ class Subject:
     def __post_init__(self) -> None:
         matching("arm", self.arm, _NAME, "a name of an arm", "Use letters, digits, '_', '-' and '.'.")
         demand_types(self)
-        if self.recorded:
+        if self.recorded and not self.prompt:
             return
         prompt = self.prompt
         if isinstance(prompt, Mapping):  # of ReadPromptOperator, or of a file
@@ -143,10 +144,18 @@ class Subject:
     @property
     def sha256(self) -> str:
         """Digest of all by which its answers differ from another's."""
-        if self.recorded:
+        if not self.prompt:
             return digest({"recorded": self.recorded}, "subjects", "the subject")
         said = {"prompt": self.prompt.sha256, "model": self.model, "parameters": self.parameters}
         return digest(said, "subjects", f"subject {self.arm!r}")
+
+    def _format(self) -> dict[str, Any]:
+        """Say which form an answer must have: where the application demands it, another one would be judged without."""
+        if (schema := getattr(self.prompt, "output_schema", None)) is None:
+            return {}
+        name = self.prompt.name.replace(".", "-")
+        said = {"name": name, "schema": dict(schema)}
+        return {"response_format": {"type": "json_schema", "json_schema": said}}
 
     def body(self, item: Item) -> dict[str, Any]:
         """Return what is sent about an item.
@@ -179,5 +188,6 @@ class Subject:
             "model": self.model,
             "messages": messages,
             **({"tools": tools} if tools else {}),
+            **self._format(),
             **self.parameters,
         }

@@ -8,16 +8,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.arguments import mapping
 from airflow_pipeops.base.documents import map_, text
 from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.delivery.records import Record
 from airflow_pipeops.exceptions import InvalidInput
+from airflow_pipeops.llm.gate.policy import GatePolicy
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: What the records of a gate say that they are about.
 SUBJECT = "prompt gate"
+#: Answers to one item that lie no further apart were given at the same time.
+TOGETHER = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,9 @@ class Pin(JsonForm):
     :param items: how many there were.
     :param results: where the table is.
     :param sha256: digest of the table, with those of all answers.
-    :param at: when it was judged, as an ISO-8601 time.
+    :param at: when the oldest of its answers was given, as an ISO-8601 time; empty where nobody knows.
+    :param model: that was asked.
+    :param systems: that answered: what the endpoint calls the model, and the fingerprint of what is behind it.
     """
 
     arm: str
@@ -44,14 +52,15 @@ class Pin(JsonForm):
     results: str = ""
     sha256: str = ""
     at: str = ""
+    model: str = ""
+    systems: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, evaluation: Any, arm: str, at: datetime) -> Pin:
+    def of(cls, evaluation: Any, arm: str) -> Pin:
         """Return an arm of what ``EvaluateOperator`` returned.
 
         :param evaluation: what it returned, or its record.
         :param arm: its name.
-        :param at: now.
         :return: the pin.
         :raises InvalidInput: if it is none, has no such arm, or is one of several shards.
         """
@@ -71,6 +80,7 @@ class Pin(JsonForm):
                 value=arm,
                 remedy=f"Its arms are {', '.join(map(str, arms)) or 'none'}: name one, or evaluate it.",
             )
+        answers = map_(map_(given.get("answers")).get(arm))
         return cls(
             arm,
             text(arms[arm]),
@@ -80,7 +90,9 @@ class Pin(JsonForm):
             int(given.get("items") or 0),
             text(given.get("results")),
             text(given.get("results_sha256")),
-            at.isoformat(timespec="seconds"),
+            text(answers.get("oldest")),
+            text(map_(given.get("models")).get(arm)),
+            tuple(map(str, answers.get("systems") or ())),
         )
 
 
@@ -131,12 +143,70 @@ def stale(baseline: Pin, now: datetime, max_age: timedelta) -> str:
     return ""
 
 
+def pinned(evaluation: Mapping[str, Any], policy: GatePolicy, live: Pin | None, arm: str) -> Pin:
+    """Return what is recorded of the released version, where the evaluation has no arm of it.
+
+    :param evaluation: of the candidate.
+    :param policy: of the gate.
+    :param live: what is released, as far as records say it.
+    :param arm: that is not there.
+    :return: the baseline.
+    :raises InvalidInput: if nothing is known of it, or if a scorer compares answers with each other.
+    """
+    if live is None:
+        raise InvalidInput(
+            f"the evaluation has no arm {arm!r}, and no record says which verdict led to what is released",
+            field="baseline",
+            value=arm,
+            remedy="Evaluate the released version beside the candidate; give deliverable= and environment=.",
+        )
+    if pairs := [name for name in policy.scorers if name in map_(evaluation.get("flips"))]:
+        raise InvalidInput(
+            f"{pairs[0]!r} compares two answers, and the candidate's were not compared with the recorded ones",
+            field="baseline",
+            value=pairs,
+            remedy="Evaluate the released version beside the candidate.",
+        )
+    return live
+
+
+def changed(candidate: Pin, baseline: Pin) -> str:
+    """Say what is known to have changed behind a model that both were asked of; empty where nothing is.
+
+    :param candidate: one arm.
+    :param baseline: the other, of another time.
+    :return: the reason.
+    """
+    old, new = set(baseline.systems), set(candidate.systems)
+    if not candidate.model or candidate.model != baseline.model or not old or not new or old == new:
+        return ""
+    was, now = (", ".join(sorted(one)[:3]) for one in (old, new))
+    return f"behind {candidate.model!r} was {was}, and is {now} since"
+
+
+def apart(frame: pd.DataFrame, candidate: str, baseline: str) -> timedelta | None:
+    """Return how far the answers of two arms to one item lie apart at most; ``None`` where nobody knows.
+
+    :param frame: the table with both arms.
+    :param candidate: name of one.
+    :param baseline: name of the other.
+    :return: the time between them.
+    """
+    at = [
+        rows.groupby(["item", "run"])["at"].first()
+        for rows in (frame[frame["arm"] == arm] for arm in (candidate, baseline))
+    ]
+    gaps = (at[0] - at[1]).abs().dropna()
+    return timedelta(seconds=float(gaps.max())) if len(gaps) else None
+
+
 def released(records: Sequence[Record], environment: str) -> Pin | None:
     """Find what is live in an environment, by the records that led there.
 
     From the newest release that was not taken back, parents lead to the gate's record of the candidate that was released.
 
-    :param records: of the gate, of changes, releases and rollbacks, oldest first.
+    :param records: of the gate, of changes, approvals, releases and rollbacks in all environments, oldest first: what is
+        promoted comes from another one.
     :param environment: where it is live.
     :return: its pin; ``None`` where no gate's verdict led to what is live.
     """

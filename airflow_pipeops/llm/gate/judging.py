@@ -48,6 +48,7 @@ def judge(
     labels: pd.DataFrame | None = None,
     position_flips: Mapping[str, tuple[int, int]] | None = None,
     flaky: Sequence[str] = (),
+    far: str = "",
 ) -> Judgement:
     """Judge a candidate.
 
@@ -59,6 +60,7 @@ def judge(
     :param labels: what people said of answers: ``item``, ``arm``, ``run``, ``scorer`` and ``value``.
     :param position_flips: judge -> in how many pairs it has changed its mind with the order, and of how many.
     :param flaky: items that flip by themselves, by an A/A run: they count in every mean, and close no gate alone.
+    :param far: why the two have not answered at the same time; their latencies are no comparison then.
     :return: the judgement.
     :raises InvalidInput: for a table that is not one, an arm or a scorer that is not there, and a score outside its scale.
     """
@@ -72,14 +74,14 @@ def judge(
 
     def see(how: tables.Filled, invalid: str = "") -> Seen:
         scores = pairs.filled(how, policy)
-        primary = _effect(policy.metric, scores[policy.metric], pairs.units, policy)
+        primary = _effect(policy.metric, scores[policy.metric], pairs.units, policy, far=far)
         if labels is not None and policy.metric in policy.judges and not invalid:
             primary = _corrected(primary, scores[policy.metric], labels, pairs, policy, (candidate, baseline))
         return Seen(
             primary,
-            tuple(_effect(name, scores[name], pairs.units, policy) for name in policy.guards),
+            tuple(_effect(name, scores[name], pairs.units, policy, far=far) for name in policy.guards),
             {
-                name: _effect(policy.metric, scores[policy.metric], pairs.units, policy, rows)
+                name: _effect(policy.metric, scores[policy.metric], pairs.units, policy, rows, far)
                 for name, rows in pairs.slices.items()
             },
             tuple(tables.failing(frame, policy, candidate, hard, how)),
@@ -102,7 +104,9 @@ def judge(
     return judgement(both(decide(lost, policy), decide(won, policy), missing), lost)
 
 
-def _effect(name: str, scores: tables.Scores, units: Units, policy: GatePolicy, rows: Any = None) -> Effect:
+def _effect(
+    name: str, scores: tables.Scores, units: Units, policy: GatePolicy, rows: Any = None, far: str = ""
+) -> Effect:
     """Measure one metric, on some of the items or on all."""
     new, old = scores.new, scores.old
     if rows is not None:
@@ -112,7 +116,7 @@ def _effect(name: str, scores: tables.Scores, units: Units, policy: GatePolicy, 
         f"it is known of {int(there.sum()):,} of {len(there):,} items only"
         if there.mean() < tables.KNOWN
         else ""
-    )
+    ) or (far if name == "latency" else "")
     if not there.all():
         new, old, units = new[there], old[there], units.part(there)
     if not len(new):

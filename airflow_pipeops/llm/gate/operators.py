@@ -12,7 +12,18 @@ from airflow_pipeops.base.documents import map_, text
 from airflow_pipeops.delivery.links import ReportLink
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.exceptions import GateFailed, InvalidInput
-from airflow_pipeops.llm.gate.baseline import SUBJECT, Pin, comparable, released, stale
+from airflow_pipeops.llm.gate.baseline import (
+    SUBJECT,
+    TOGETHER,
+    Pin,
+    apart,
+    changed,
+    comparable,
+    pinned,
+    released,
+    stale,
+)
+from airflow_pipeops.llm.gate.before import recorded, watched
 from airflow_pipeops.llm.gate.policy import GatePolicy
 from airflow_pipeops.llm.gate.rate import SUBJECT as RATE
 from airflow_pipeops.llm.gate.rate import GateRate, flaky, halves, rate
@@ -45,24 +56,11 @@ class _Gate(DeliveryOperator):
         super().__init__(**kwargs)
         self.evaluation = evaluation
         self.policy = GatePolicy.of(policy)
-        if self.deliverable is not None:
-            watched = [self.deliverable.asset("evaluation")]
-            if self.environment is not None:
-                watched += [
-                    self.deliverable.asset(kind, self.environment)
-                    for kind in ("change", "release", "rollback")
-                ]
-            self.inlets = [*self.inlets, *(one for one in watched if one not in self.inlets)]
+        needed = watched(self.deliverable, self.environment)
+        self.inlets = [*self.inlets, *(one for one in needed if one not in self.inlets)]
 
     def _records(self, context: Context) -> list[Record]:
-        from airflow_pipeops.delivery.events import records_on
-
-        if self.deliverable is None:
-            return []
-        ours = f"pipeops://{self.deliverable.name}/"
-        assets: list[Any] = [one for one in self.inlets if getattr(one, "uri", "").startswith(ours)]
-        found = [record for asset in assets for record in records_on(context, asset)]
-        return sorted({one.id: one for one in found}.values(), key=lambda one: one.at)
+        return recorded(context, self.deliverable, self.inlets)
 
     def _table(self, pin: Pin) -> pd.DataFrame:
         from airflow_pipeops.llm import results
@@ -140,17 +138,16 @@ class EvaluationGateOperator(_Gate):
 
     def _decided(self, context: Context) -> dict[str, Any]:
         evaluation = mapping("evaluation", self.evaluation, "Pass evaluate.output.")
-        now = datetime.now(timezone.utc)
         records = self._records(context)
-        candidate = Pin.of(evaluation, self.candidate, now)
+        candidate = Pin.of(evaluation, self.candidate)
         live = released(records, self.environment) if self.environment else None
         beside = self.baseline in map_(evaluation.get("arms"))
-        baseline = self._baseline(evaluation, beside, live, now)
+        baseline = self._baseline(evaluation, beside, live)
         comparable(candidate, baseline, self.policy.scorers)
         frame = self._table(candidate)
         if not beside:
             frame = self._joined(frame, baseline)
-        found = self._judged(frame, evaluation)
+        found = self._judged(frame, evaluation, self._far(frame, beside, candidate, baseline))
         policy = self.policy.to_json()
         alarms = rate((one.body for one in records), _WINDOW, policy)
         verdict = {**found.verdict.to_json()}
@@ -175,7 +172,24 @@ class EvaluationGateOperator(_Gate):
         )
         return {**facts, "report": evidence.uri, "record_id": record}
 
-    def _judged(self, frame: pd.DataFrame, evaluation: Mapping[str, Any]) -> Judgement:
+    def _far(self, frame: pd.DataFrame, beside: bool, candidate: Pin, baseline: Pin) -> str:
+        """Say how far apart the arms have answered, if not together; refuse a baseline that is too old for that."""
+        between = apart(frame, self.candidate, self.baseline)
+        if beside and (between is None or between <= TOGETHER):
+            return ""
+        now, max_age = datetime.now(timezone.utc), timedelta(days=self.policy.max_age_days)
+        if why := stale(baseline, now, max_age) or changed(candidate, baseline):
+            raise InvalidInput(
+                why,
+                field="baseline",
+                value=baseline.at,
+                remedy="Evaluate the released version beside the candidate.",
+            )
+        if between is None or between <= TOGETHER:
+            return "" if between is not None else "nobody knows when the baseline has answered"
+        return f"the two have answered up to {between / timedelta(hours=1):,.1f} hours apart"
+
+    def _judged(self, frame: pd.DataFrame, evaluation: Mapping[str, Any], far: str) -> Judgement:
         from airflow_pipeops.llm.gate.judging import judge
         from airflow_pipeops.models import storage
 
@@ -197,12 +211,13 @@ class EvaluationGateOperator(_Gate):
             labels=storage.read_table([self.labels], field="labels").frame if self.labels else None,
             position_flips={str(name): (int(one[0]), int(one[1])) for name, one in flips.items()},
             flaky=list(self.flaky or ()),
+            far=far,
         )
 
-    def _baseline(self, evaluation: Mapping[str, Any], beside: bool, live: Pin | None, now: datetime) -> Pin:
+    def _baseline(self, evaluation: Mapping[str, Any], beside: bool, live: Pin | None) -> Pin:
         """Return the arm that is the baseline; refuse one that is not what is released."""
         if beside:
-            found = Pin.of(evaluation, self.baseline, now)
+            found = Pin.of(evaluation, self.baseline)
             if live is not None and live.subject != found.subject:
                 raise InvalidInput(
                     f"the arm {self.baseline!r} is {found.subject[:12]}, and {live.subject[:12]} is released in "
@@ -212,29 +227,7 @@ class EvaluationGateOperator(_Gate):
                     remedy="Evaluate the released version beside the candidate.",
                 )
             return found
-        if live is None:
-            raise InvalidInput(
-                f"the evaluation has no arm {self.baseline!r}, and no record says which verdict led to what is released",
-                field="baseline",
-                value=self.baseline,
-                remedy="Evaluate the released version beside the candidate; give deliverable= and environment=.",
-            )
-        if pairs := [name for name in self.policy.scorers if name in map_(evaluation.get("flips"))]:
-            raise InvalidInput(
-                f"{pairs[0]!r} compares two answers, and the candidate's were not compared with the recorded ones",
-                field="baseline",
-                value=pairs,
-                remedy="Evaluate the released version beside the candidate.",
-            )
-        max_age = timedelta(days=self.policy.max_age_days)
-        if why := stale(live, now, max_age):
-            raise InvalidInput(
-                why,
-                field="baseline",
-                value=live.at,
-                remedy="Evaluate the released version beside the candidate.",
-            )
-        return live
+        return pinned(evaluation, self.policy, live, self.baseline)
 
     def _joined(self, frame: pd.DataFrame, baseline: Pin) -> pd.DataFrame:
         """Return the candidate's rows with those that are recorded of the baseline."""
@@ -281,7 +274,7 @@ class GateRateOperator(_Gate):
 
         with no_retry():
             evaluation = mapping("evaluation", self.evaluation, "Pass evaluate.output.")
-            pin = Pin.of(evaluation, self.arm, datetime.now(timezone.utc))
+            pin = Pin.of(evaluation, self.arm)
             frame = halves(self._table(pin), self.arm)
             # What is asked is how often the numbers err, and not how good a judge is.
             verdict = judge(frame, replace(self.policy, judges=())).verdict

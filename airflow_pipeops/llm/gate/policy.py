@@ -33,7 +33,8 @@ class GatePolicy(JsonForm):
     :param alpha: chance of an error on either side: of "better" where the candidate is not, of "not worse" where it loses
         the margin; and of "worse", by whatever metric, guard or slice, where both are equal.
     :param power: chance with which the number of items that would settle it does so.
-    :param hard_share: share of an item's runs in which one that must never fail has to fail, to close the gate.
+    :param hard_share: share of an item's runs in which one that must never fail has to fail, to close the gate; 0 for a
+        single one of them, however many there are.
     :param passing: a score from here on passes: of items that must never fail, and for the vote of an item's runs.
     :param scale: scorer -> its lowest and its highest score; by default 0 and 1; an empty list where it has no ends.
     :param lower_is_better: scorers of errors or distances.
@@ -59,7 +60,7 @@ class GatePolicy(JsonForm):
     slice_margin: float = 0.0
     alpha: float = 0.05
     power: float = 0.8
-    hard_share: float = 1.0
+    hard_share: float = 0.0
     passing: float = 0.5
     scale: Mapping[str, Sequence[float]] = field(default_factory=dict)
     lower_is_better: tuple[str, ...] = ()
@@ -144,8 +145,8 @@ class GatePolicy(JsonForm):
             if value < 0 and name != "passing":
                 _refuse(name, value, f"{name} is {value}", "Use zero or more.")
         for name in ("hard_share", "kappa", "flips", "position_flips"):
-            if not 0 <= (value := getattr(self, name)) <= 1 or (name == "hard_share" and not value):
-                _refuse(name, value, f"{name} is {value}", "Use a share, above 0 and up to 1.")
+            if not 0 <= (value := getattr(self, name)) <= 1:
+                _refuse(name, value, f"{name} is {value}", "Use a share, from 0 to 1.")
         if self.metric in RATIOS and self.minimum_gain >= 1:
             _refuse("minimum_gain", self.minimum_gain, f"nothing is {self.minimum_gain:.0%} cheaper", "0.1?")
         for name, value in self.guards.items():

@@ -201,7 +201,7 @@ def failing(
             for value in known
         )
         fails += runs - len(known) if how == "lost" else 0
-        if fails >= math.ceil(policy.hard_share * runs):
+        if fails >= max(1, math.ceil(policy.hard_share * runs)):
             failed.append(f"{item} ({scorer})")
     return failed
 

@@ -110,8 +110,7 @@ class RenderPromptOperator(DeliveryOperator):
             dataset = read(self.dataset, storage_conn_id=self.storage_conn_id)
             items = {item.id: item for item in dataset.items}
             rendered = rendered_of(prompt, {name: item.inputs for name, item in items.items()})
-            texts = [{**item.inputs, "expected": item.expected} for item in items.values()]
-            found = leakage(prompt, texts)
+            found = leakage(prompt, dataset.texts)
             if self.quotes == "refuse":
                 _demand_clean(found, list(items))
             self.log.info("%d items fit %s. %s", len(items), prompt.name, found.reason)

@@ -35,7 +35,12 @@ def begun(url: str, folder: Path, items: int, budget: float) -> subprocess.Popen
 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
-    ("items", "kills", "remembers"), [(60, 2, True), pytest.param(1000, 50, False, marks=pytest.mark.nightly)]
+    ("items", "kills", "remembers"),
+    [
+        (60, 2, True),
+        pytest.param(1000, 50, False, marks=pytest.mark.nightly),
+        pytest.param(1000, 50, True, marks=pytest.mark.nightly),
+    ],
 )
 def test_each_item_is_asked_once_but_for_what_was_under_way(
     items: int, kills: int, remembers: bool, model: openai.Model, url: str, tmp_path: Path

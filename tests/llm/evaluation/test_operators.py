@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,10 @@ from airflow_pipeops.llm.evaluation.operators import (
     ImportEvaluationOperator,
     MergeEvaluationsOperator,
 )
-from airflow_pipeops.llm.evaluation.scorers.judges import PairwiseJudge
+from airflow_pipeops.llm.evaluation.scorers.judges import PairwiseJudge, RubricJudge
 from airflow_pipeops.llm.evaluation.scorers.texts import Exact
+from airflow_pipeops.llm.gate.operators import EvaluationGateOperator
+from airflow_pipeops.llm.gate.policy import GatePolicy
 from tests import openai
 from tests.llm.evaluation.conftest import rows, subject
 
@@ -77,6 +81,7 @@ def test_it_returns_small_facts_and_keeps_the_scores(
     found = evaluate(deliverable=Deliverable("answers", environments=("production",)), split="test")
     frame = results.load(found["results"], found["results_sha256"])
     assert (found["outcome"], found["items"], found["scores"], len(frame)) == ("complete", 24, 24, 24)
+    assert found["leakage"] == {"candidate": "cannot tell"}, "its texts are short"
     assert (frame["value"] == 1.0).all()
     assert sorted(frame["parity"].unique()) == ["0", "1"]
     assert model.keys == {f"Bearer {openai.KEY}"}
@@ -146,6 +151,44 @@ def test_a_prompt_comes_from_another_task_with_its_braces(evaluate: Callable[...
         read = Read(BaseOperator(task_id="read"))
     found = evaluate(subjects=[{"arm": "candidate", "prompt": read}, SUBJECT | {"arm": "other"}])
     assert found["outcome"] == "complete"
+
+
+def test_arms_answer_together_or_are_asked_anew(
+    evaluate: Callable[..., dict[str, Any]], model: openai.Model, tmp_path: Path
+) -> None:
+    """The baseline's answers are found in the store, where they lie for two hours: a provider may have changed since."""
+
+    def aged(found: dict[str, Any], hours: float) -> None:
+        for path in (tmp_path / "store").rglob("answers/*/*.json"):
+            answer = json.loads(path.read_text())
+            path.write_text(json.dumps({**answer, "at": answer["at"] - 3600 * hours}))
+
+    judge = RubricJudge(model="judge", rubric="Is it good?", scale=(1, 5))
+    model.answers = lambda body: "4" if body["model"] == "judge" else body["messages"][-1]["content"][::-1]
+    arms = [SUBJECT | {"arm": "baseline", "prompt": "Say {{word}}"}, SUBJECT]
+    first = evaluate(subjects=arms[:1], scorers=[Exact(), judge])
+    assert first["models"] == {"baseline": "small"}
+    assert first["answers"]["baseline"]["systems"] == ["small fp_test"]
+    aged(first, 0.9)
+    young = evaluate(subjects=arms, scorers=[Exact(), judge])
+    assert (young["found"], young["asked"]) == (48, 48), "within the hour each is asked for once"
+    aged(young, 2)
+    again = evaluate(subjects=arms, scorers=[Exact(), judge])
+    assert (again["found"], again["asked"]) == (96, 0), "all are of one time"
+    for path in (tmp_path / "store").rglob("answers/*/*.json"):
+        if json.loads(path.read_text())["at"] < time.time() - 2.5 * 3600:
+            continue
+        path.unlink()
+    old = {*(tmp_path / "store").rglob("answers/*/*.json")}
+    assert len(old) == 48, "those of the baseline, and what the judge said of them"
+    third = evaluate(subjects=arms, scorers=[Exact(), judge])
+    assert third["asked"] == 96, "the baseline's, and the judge's opinion of them, are asked for anew"
+    frame = results.load(third["results"])
+    assert frame["at"].max() - frame["at"].min() < 600
+    assert datetime.fromisoformat(third["answers"]["baseline"]["oldest"]).timestamp() > time.time() - 600
+    aged(third, 3)
+    evaluate(subjects=arms[:1], scorers=[Exact()], max_age=timedelta(hours=1))
+    assert evaluate(subjects=arms, scorers=[Exact()], apart=timedelta(days=1))["asked"] == 0
 
 
 @pytest.mark.parametrize(
@@ -237,17 +280,15 @@ PROMPTFOO: dict[str, Any] = {
 
 
 @pytest.fixture
-def imported(
-    tmp_path: Path, context: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., pd.DataFrame]:
+def imported(tmp_path: Path, context: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     monkeypatch.setenv("AIRFLOW__PIPEOPS__EVIDENCE_URI", (tmp_path / "evidence").as_uri())
 
-    def act(source: Any, content: Any, **more: Any) -> pd.DataFrame:
+    def act(source: Any, content: Any, facts: bool = False, **more: Any) -> Any:
         path = tmp_path / "given.json"
         path.write_text(content if isinstance(content, str) else json.dumps(content))
         given = {"file": path.as_uri(), **more}
         found = ImportEvaluationOperator(task_id="import", source=source, **given).execute(context)
-        return results.load(found["results"], found["results_sha256"])
+        return found if facts else results.load(found["results"], found["results_sha256"])
 
     return act
 
@@ -419,6 +460,152 @@ def test_a_table_that_evidently_wrote(
         ("france", "length"): 5.0, ("france", "exact"): 1.0, ("france", "names-it"): 0.0,
         ("peru", "length"): 10.0, ("peru", "exact"): 0.0, ("peru", "names-it"): 1.0,
     }  # fmt: skip
+
+
+def gated(context: dict[str, Any], evaluation: Any, **more: Any) -> dict[str, Any]:
+    given = {"task_id": "gate", "evaluation": evaluation, "on_verdict": "record", **more}
+    return EvaluationGateOperator(**given).execute(context)
+
+
+def beside(context: dict[str, Any], *parts: dict[str, Any]) -> dict[str, Any]:
+    return MergeEvaluationsOperator(task_id="merge", evaluations=list(parts)).execute(context)
+
+
+def promptfoo(right: int, **changes: Any) -> dict[str, Any]:
+    """A file of 40 tests, of which so many are passed; the prompt and its digest are in ``changes``."""
+    one = {
+        "provider": {"id": "small", "label": ""},
+        "promptId": "p1",
+        "prompt": {"label": "p", "raw": "p"},
+        "response": {"output": "a", "cached": False},
+        "latencyMs": 10,
+        **changes,
+    }
+    made = [
+        {
+            **one,
+            "vars": {"question": f"q{n}"},
+            "testCase": {"assert": [{"type": "contains", "value": f"a{n}", "metric": "right"}], **one.pop("test", {})},
+            "success": n < right, "score": float(n < right), "namedScores": {"right": float(n < right)},
+        }
+        for n in range(40)
+    ]  # fmt: skip
+    inner = {"timestamp": "2026-01-01T00:00:00.000Z", "results": made}
+    return {"results": inner, "metadata": {"promptfooVersion": "0.123.1"}}
+
+
+def test_two_files_of_promptfoo_come_to_the_gate(
+    imported: Callable[..., Any], context: dict[str, Any]
+) -> None:
+    new = imported("promptfoo", promptfoo(40, promptId="p2"), facts=True, arm="candidate")
+    old = imported("promptfoo", promptfoo(20), facts=True, arm="baseline")
+    assert new["dataset_sha256"] == old["dataset_sha256"]
+    assert new["scorers"] == old["scorers"]
+    assert new["arms"]["candidate"] != old["arms"]["baseline"]
+    assert old["answers"]["baseline"]["oldest"] == "2026-01-01T00:00:00+00:00"
+    assert (new["judges"], new["runs"], new["version"]) == ([], 1, "0.123.1")
+    again = imported("promptfoo", promptfoo(21), facts=True, arm="other")
+    assert again["arms"]["other"] == old["arms"]["baseline"], "provider and prompt answered, not a file"
+    both = beside(context, new, old)
+    assert (both["items"], sorted(both["arms"])) == (40, ["baseline", "candidate"])
+    found = gated(context, both, policy=GatePolicy("right"))
+    assert (found["outcome"], found["opens"], found["mode"]) == ("better", True, "beside")
+    assert gated(context, beside(context, again, new), policy=GatePolicy("right"), candidate="other",
+                 baseline="candidate")["outcome"] == "worse"  # fmt: skip
+    # Another assertion, tool or item under the same name is no comparison.
+    harder = {"assert": [{"type": "equals", "value": "a", "metric": "right"}]}
+    changed = promptfoo(20)
+    changed["metadata"]["promptfooVersion"] = "0.124.0"
+    fewer = promptfoo(20)
+    fewer["results"]["results"].pop()
+    for content, said in [
+        (promptfoo(20, test=harder), "differ in dataset_sha256"),
+        (fewer, "differ in dataset_sha256"),
+        (changed, r"differ in scorers\[passed\]"),
+    ]:
+        other = imported("promptfoo", content, facts=True, arm="baseline")
+        with pytest.raises(AirflowFailException, match=said):
+            beside(context, new, other)
+    with pytest.raises(AirflowFailException, match="have both the arm 'candidate'"):
+        beside(context, new, new)
+    # Judged by a model, it opens nothing before the model was measured.
+    rubric = {"assert": [{"type": "llm-rubric", "value": "is it kind?", "metric": "right"}]}
+    parts = [
+        imported("promptfoo", promptfoo(right, test=rubric), facts=True, arm=arm)
+        for arm, right in (("candidate", 40), ("baseline", 20))
+    ]
+    assert parts[0]["judges"] == ["passed", "right", "score"]
+    assert gated(context, beside(context, *parts), policy=GatePolicy("right"))["outcome"] == "cannot tell"
+
+
+def test_one_file_of_promptfoo_with_two_arms_comes_to_the_gate(
+    imported: Callable[..., Any], context: dict[str, Any]
+) -> None:
+    found = imported("promptfoo", written_by("promptfoo-0.123.1"), facts=True)
+    assert (found["runs"], len(set(found["arms"].values()))) == (2, 4)
+    assert "rubric" in found["judges"]
+    arms = {"candidate": "answers-plain", "baseline": "echo-plain"}
+    said = gated(context, found, policy=GatePolicy("accuracy"), **arms)
+    assert said["outcome"] in ("cannot tell", "invalid")
+    assert (said["candidate"]["runs"], said["baseline"]["arm"]) == (2, "echo-plain")
+    with pytest.raises(AirflowFailException, match="one subject is given, and the file has the arms"):
+        imported("promptfoo", written_by("promptfoo-0.123.1"), subject="s")
+
+
+def test_two_files_of_deepeval_come_to_the_gate(
+    imported: Callable[..., Any], context: dict[str, Any]
+) -> None:
+    def run(right: int, model: str | None = None, expected: str = "yes") -> dict[str, Any]:
+        return {
+            "testCases": [
+                {
+                    "input": f"q{n}", "actualOutput": f"a{right}", "expectedOutput": expected,
+                    "metricsData": [{"name": "Exact Match", "score": float(n < right), "evaluationModel": model}],
+                }
+                for n in range(40)
+            ]
+        }  # fmt: skip
+
+    new = imported("deepeval", run(40), facts=True, arm="candidate", subject="the new one")
+    old = imported("deepeval", run(20), facts=True, arm="baseline", at="2026-01-01T00:00:00Z")
+    assert new["arms"] == {"candidate": "the new one"}
+    assert (new["answers"]["candidate"]["oldest"], old["answers"]["baseline"]["oldest"][:10]) == (
+        "",
+        "2026-01-01",
+    )
+    found = gated(context, beside(context, new, old), policy=GatePolicy("Exact-Match"))
+    assert (found["outcome"], found["opens"]) == ("better", True)
+    by_model = [
+        imported("deepeval", run(right, "gpt"), facts=True, arm=arm)
+        for arm, right in (("candidate", 40), ("baseline", 20))
+    ]
+    said = gated(context, beside(context, *by_model), policy=GatePolicy("Exact-Match"))
+    assert (said["outcome"], by_model[0]["judges"]) == ("cannot tell", ["Exact-Match"])
+    for other, name in (
+        (imported("deepeval", run(20, expected="no"), facts=True, arm="baseline"), "dataset_sha256"),
+        (by_model[1], r"scorers\[Exact-Match\]"),
+    ):
+        with pytest.raises(AirflowFailException, match=f"differ in {name}"):
+            beside(context, new, other)
+
+
+def test_a_table_of_evidently_with_two_arms_comes_to_the_gate(
+    tmp_path: Path, imported: Callable[..., Any], context: dict[str, Any]
+) -> None:
+    path = tmp_path / "dataset.parquet"
+    arms = [(arm, n) for arm in ("baseline", "candidate") for n in range(40)]
+    pd.DataFrame(
+        {
+            "id": [f"q{n}" for _, n in arms],
+            "who": [arm for arm, _ in arms],
+            "names it": [arm == "candidate" or n < 20 for arm, n in arms],
+        }
+    ).to_parquet(path)
+    found = imported(
+        "evidently", "", facts=True, file=path.as_uri(), item="id", scores=["names it"], arm="who"
+    )
+    said = gated(context, found, policy=GatePolicy("names-it"))
+    assert (said["outcome"], said["items"], said["opens"]) == ("better", 40, True)
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,40 @@ def test_each_question_is_asked_once_and_found_again(model: openai.Model, url: s
     assert len(model.asked) == 150
 
 
+def test_the_schema_of_the_answer_is_sent(model: openai.Model, url: str, tmp_path: Path) -> None:
+    schema = {"type": "object", "properties": {"said": {"type": "string"}}, "required": ["said"]}
+    given = {
+        "name": "say.it", "model": "small", "template": "{{word}}", "variables": {"word": "string"},
+        "parameters": {"max_tokens": 20}, "output_schema": schema,
+    }  # fmt: skip
+    run(url, tmp_path, plan(1, subjects=(Subject("candidate", given),)))
+    form = {"type": "json_schema", "json_schema": {"name": "say-it", "schema": schema}}
+    assert model.asked[-1]["response_format"] == form
+    own = Subject("candidate", given, parameters={"response_format": {"type": "json_object"}})
+    run(url, tmp_path, plan(1, subjects=(own,)))
+    assert model.asked[-1]["response_format"] == {"type": "json_object"}
+    run(url, tmp_path, plan(1))
+    assert "response_format" not in model.asked[-1]
+
+
+def test_an_expected_answer_in_the_prompt_is_a_leak_and_a_class_is_none() -> None:
+    answer = "the moon is made of green cheese and dust"
+    given = [
+        {"id": f"i{n}", "word": f"word {n}", "expected": ["not enough information given", f"{answer} {n}"][:1 + n % 2]}
+        for n in range(4)
+    ]  # fmt: skip
+    labels = subject(prompt="Answer, or say: not enough information given. {{word}}")
+    assert plan(dataset=of_rows(given), subjects=(labels,)).check() == {"candidate": "clean"}
+    quoting = subject(prompt=f"For example: {answer} 1. {{{{word}}}}")
+    with pytest.raises(
+        InvalidInput, match=r"item 'i1' stands in the prompt of subject 'candidate' by its 'expected\[1\]'"
+    ):
+        plan(dataset=of_rows(given), subjects=(quoting,)).check()
+    assert plan(dataset=of_rows(given), subjects=(quoting,), allow_leaks=True).check() == {
+        "candidate": "not compared"
+    }
+
+
 def test_arms_that_are_the_same_do_not_share_answers(model: openai.Model, url: str, tmp_path: Path) -> None:
     asked = plan(5, subjects=(subject("baseline"), subject("candidate")), runs=2)
     found = run(url, tmp_path, asked)

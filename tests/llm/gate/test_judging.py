@@ -109,16 +109,21 @@ def test_what_is_better_must_be_so_by_what_is_worth_it() -> None:
 def test_an_item_that_must_never_fail_closes_the_gate_without_statistics() -> None:
     scores = coins(200, 3, 1)
     scores["candidate"] = np.maximum(scores["candidate"], scores["baseline"])  # better, all in all
-    scores["candidate"][:2] = [[0, 0, 0], [0, 0, 1]]
+    scores["candidate"][:3] = [[0, 0, 0], [0, 0, 1], [0, 1, 1]]
     frame = table(scores)
     assert verdict(frame).outcome == "better"
-    frame.loc[frame["item"].isin(["i0", "i1"]), "hard"] = True
+    names = ("i0 (exact)", "i1 (exact)", "i2 (exact)")
+    frame.loc[frame["item"].isin(["i0", "i1", "i2"]), "hard"] = True
     found = verdict(frame)
-    assert (found.outcome, found.opens, found.failed) == ("worse", False, ("i0 (exact)",))
-    assert verdict(frame, GatePolicy("exact", hard_share=0.5)).failed == ("i0 (exact)", "i1 (exact)")
+    assert (found.outcome, found.opens, found.failed) == ("worse", False, names)
+    for share, count in ((0.3, 3), (0.5, 2), (1.0, 1)):
+        assert verdict(frame, GatePolicy("exact", hard_share=share)).failed == names[:count]
     # One that is known to flip by itself is barred, and said so.
-    barred = judge(frame, POLICY, flaky=["i0"])
-    assert (barred.verdict.outcome, barred.barred) == ("better", ("i0 (exact)",))
+    barred = judge(frame, POLICY, flaky=["i0", "i1", "i2"])
+    assert (barred.verdict.outcome, barred.barred) == ("better", names)
+    # A single run of many is enough.
+    frame.loc[frame["item"].isin(["i0", "i1"]), "hard"] = False
+    assert (verdict(frame).outcome, verdict(frame).failed) == ("worse", ("i2 (exact)",))
 
 
 def test_what_must_never_fail_and_was_not_scored_opens_nothing() -> None:
@@ -137,9 +142,10 @@ def test_what_must_never_fail_and_was_not_scored_opens_nothing() -> None:
         assert (found.verdict.outcome, found.verdict.opens) == ("invalid", False)
         assert "scores of 'safe' are missing" in found.verdict.reason
         assert found.missing["safe"] == (2, 0)
-    # One of its two runs has passed, and both have to fail.
+    # One of its two runs has passed: the other may have failed, which matters unless both have to.
     frame.loc[gone & (frame["run"] == 0), "value"] = 1.0
-    assert verdict(frame).outcome == "better"
+    assert verdict(frame).outcome == "invalid"
+    assert verdict(frame, GatePolicy("exact", hard_share=1.0)).outcome == "better"
     # What has no need to pass is no metric, and missing or not.
     frame.loc[frame["scorer"] == "safe", "hard"] = False
     frame.loc[gone, "value"] = np.nan

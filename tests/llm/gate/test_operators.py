@@ -19,16 +19,19 @@ from airflow_pipeops.delivery.deliverable import Deliverable
 from airflow_pipeops.delivery.records import Record
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.llm import results
+from airflow_pipeops.llm.datasets.reading import read
 from airflow_pipeops.llm.evaluation.operators import EvaluateOperator
 from airflow_pipeops.llm.evaluation.scorers.texts import Exact
 from airflow_pipeops.llm.evaluation.subjects import Subject
 from airflow_pipeops.llm.gate.baseline import Pin, released
 from airflow_pipeops.llm.gate.batches import batches
+from airflow_pipeops.llm.gate.before import HeldAgainst
 from airflow_pipeops.llm.gate.judging import judge
 from airflow_pipeops.llm.gate.operators import EvaluationGateOperator, GateRateOperator
 from airflow_pipeops.llm.gate.policy import GatePolicy
 from airflow_pipeops.llm.gate.rate import halves
 from airflow_pipeops.models.storage import sha256
+from tests import openai
 from tests.llm.gate.tables import coins, table
 
 PROMPT = Deliverable("support-answers")
@@ -36,7 +39,9 @@ POLICY = GatePolicy("exact")
 NOW = datetime.now(timezone.utc)
 
 
-def evaluation(folder: Path, scores: dict[str, Any], **changes: Any) -> dict[str, Any]:
+def evaluation(
+    folder: Path, scores: dict[str, Any], given_at: datetime = NOW, **changes: Any
+) -> dict[str, Any]:
     """What EvaluateOperator returns of such scores."""
     path = folder / "results.parquet"
     number = 0
@@ -44,7 +49,8 @@ def evaluation(folder: Path, scores: dict[str, Any], **changes: Any) -> dict[str
         number += 1
         path = folder / f"results{number}.parquet"
     frame = changes.pop("frame", None)
-    frame = table(scores) if frame is None else frame
+    if frame is None:
+        frame = table(scores, at=given_at.timestamp(), system="small fp_1", latency=1.0)
     path.write_bytes(results.to_bytes(frame))
     return {
         "results": path.as_uri(),
@@ -54,6 +60,8 @@ def evaluation(folder: Path, scores: dict[str, Any], **changes: Any) -> dict[str
         "scorers": {"exact": "e" * 64},
         "runs": 1,
         "items": int(frame["item"].nunique()),
+        "models": dict.fromkeys(scores, "small"),
+        "answers": results.answered(frame),
         "judges": [],
         "flips": {},
         "record_id": "a" * 64,
@@ -177,9 +185,9 @@ def test_recorded_answers_of_what_is_released_are_the_baseline_and_not_those_of_
 ) -> None:
     scores = coins(300, 1, 2)
     scores["candidate"] = np.maximum(scores["candidate"], scores["baseline"])
-    live = evaluation(tmp_path, {"candidate": scores["baseline"]})
+    live = evaluation(tmp_path, {"candidate": scores["baseline"]}, NOW - timedelta(days=1))
     newer = evaluation(tmp_path, {"candidate": np.ones(300)})
-    pins = [Pin.of(one, "candidate", NOW - timedelta(days=1)).to_json() for one in (live, newer)]
+    pins = [Pin.of(one, "candidate").to_json() for one in (live, newer)]
     records = lived(pins[0], NOW - timedelta(days=2), "1" * 40)
     unreleased = Record(
         "evaluation", PROMPT.name, {"subject": "prompt gate", "promote": True, "candidate": pins[1]},
@@ -208,6 +216,7 @@ def test_recorded_answers_of_what_is_released_are_the_baseline_and_not_those_of_
     ("pin", "said"),
     [
         ({"at": (NOW - timedelta(days=8)).isoformat()}, "are 8.0 days old, and 7 are the most"),
+        ({"systems": ["small fp_0"]}, "behind 'small' was small fp_0, and is small fp_1 since"),
         ({"at": "yesterday"}, "nobody knows how old"),
         (
             {"dataset": "f" * 64},
@@ -222,16 +231,61 @@ def test_recorded_answers_of_what_is_released_are_the_baseline_and_not_those_of_
 )
 def test_recorded_answers_that_are_no_comparison_are_refused_by_name(context, tmp_path, pin, said) -> None:
     alone = evaluation(tmp_path, {"candidate": np.ones(30)})
-    known = {**Pin.of(alone, "candidate", NOW).to_json(), **pin}
+    known = {**Pin.of(alone, "candidate").to_json(), **pin}
     told(context, *lived(known, NOW - timedelta(days=1), "1" * 40))
     with pytest.raises(AirflowFailException, match=said):
         gate(context, alone, deliverable=PROMPT, environment="production")
 
 
+def test_the_age_of_a_baseline_is_that_of_its_oldest_answer(context, tmp_path) -> None:
+    """Whenever it was gated: a task that is cleared, and answers that were found, make none of them younger."""
+    scores = {"candidate": np.ones(30), "baseline": np.ones(30)}
+    begun = NOW - timedelta(days=8)
+    frame = table(scores, at=np.linspace(0, 7.5 * 86400, 30) + begun.timestamp())
+    frame["at"] = frame["at"].astype(float)
+    first = gate(context, evaluation(tmp_path, scores, frame=frame), on_verdict="record")
+    assert first["candidate"]["at"] == begun.isoformat(timespec="seconds")
+    told(context, *lived(first["candidate"], NOW - timedelta(days=1), "1" * 40))
+    alone = evaluation(tmp_path, {"candidate": np.ones(30)})
+    with pytest.raises(AirflowFailException, match=r"are 8\.0 days old, and 7 are the most"):
+        gate(context, alone, deliverable=PROMPT, environment="production")
+
+
+@pytest.mark.parametrize(
+    ("apart", "more", "outcome", "said"),
+    [
+        (timedelta(minutes=59), {}, "better", "exact"),
+        (timedelta(hours=5), {}, "cannot tell", "the two have answered up to 5.0 hours apart"),
+        (timedelta(hours=5), {"system": "small fp_2"}, "", "behind 'small' was small fp_2, and is small fp_1 since"),
+        (timedelta(days=8), {}, "", "are 8.0 days old, and 7 are the most"),
+    ],
+)  # fmt: skip
+def test_arms_that_have_not_answered_together_are_held_apart(
+    context, tmp_path, apart, more, outcome, said
+) -> None:
+    """What a provider has changed between them, and how busy it was, is not the candidate's doing."""
+    scores = {"candidate": np.ones(400), "baseline": np.r_[np.ones(200), np.zeros(200)]}
+    frame = table(scores)
+    frame["latency"] = np.random.default_rng(1).uniform(1.0, 1.1, len(frame))
+    frame["at"], frame["system"] = NOW.timestamp(), "small fp_1"
+    late = frame["arm"] == "baseline"
+    frame.loc[late, ["at", *more]] = [(NOW - apart).timestamp(), *more.values()]
+    given = evaluation(tmp_path, scores, frame=frame)
+    policy = GatePolicy("exact", guards={"latency": 0.2})
+    if outcome:
+        found = gate(context, given, policy=policy, on_verdict="record")
+        assert (found["outcome"], found["mode"]) == (outcome, "beside")
+        assert said in found["reason"]
+        assert gate(context, given)["outcome"] == "better", "of quality it says nothing"
+        return
+    with pytest.raises(AirflowFailException, match=said):
+        gate(context, given, policy=policy)
+
+
 def test_scores_of_pairs_are_no_recorded_answers(context, tmp_path) -> None:
     """A share of comparisons won says nothing without the other side, which was another one then."""
     alone = evaluation(tmp_path, {"candidate": np.ones(30)}, judges=["exact"], flips={"exact": [0, 30]})
-    known = Pin.of(alone, "candidate", NOW).to_json()
+    known = Pin.of(alone, "candidate").to_json()
     told(context, *lived(known, NOW - timedelta(days=1), "1" * 40))
     with pytest.raises(AirflowFailException, match="'exact' compares two answers"):
         gate(context, alone, deliverable=PROMPT, environment="production")
@@ -251,6 +305,49 @@ def test_one_shard_is_no_evaluation(context, better) -> None:
     with pytest.raises(AirflowFailException, match="is shard 0 of 8"):
         GateRateOperator(task_id="rate", evaluation=part, policy=POLICY).execute(context)
     assert gate(context, {**part, "shards": 1})["opens"]
+
+
+@pytest.mark.parametrize(
+    ("pin", "more", "said"),
+    [
+        (None, {}, "no record says which verdict led to what is released"),
+        ({}, {}, "the baseline answered the dataset dddddddddddd, and the candidate"),
+        ({"dataset": ""}, {}, "the scorer 'exact' is eeeeeeeeeeee of the baseline"),
+        ({"dataset": "", "scorers": ""}, {}, ""),
+        ({"dataset": "", "scorers": "", "at": (NOW - timedelta(days=8)).isoformat()}, {}, "are 8.0 days old"),
+        ({}, {"gate": HeldAgainst({"metric": "cost"})}, "compares costs, and the price of 'small' is not known"),
+    ],
+)  # fmt: skip
+def test_what_a_gate_would_refuse_is_refused_before_anything_is_asked(
+    context, tmp_path, monkeypatch, pin, more, said
+) -> None:
+    data = tmp_path / "items.jsonl"
+    data.write_text(
+        "".join(json.dumps({"id": n, "word": f"w{n}", "expected": "x"}) + "\n" for n in range(12))
+    )
+    model = openai.Model()
+    with openai.serving(model) as url:
+        for name, kind, host in (("PIPEOPS_ARTIFACTS", "pipeops_storage", (tmp_path / "s").as_uri()),
+                                 ("LLM", "pydanticai", url)):  # fmt: skip
+            monkeypatch.setenv(f"AIRFLOW_CONN_{name}", json.dumps({"conn_type": kind, "host": host}))
+        if pin is not None:
+            known = Pin.of(evaluation(tmp_path, {"candidate": np.ones(12)}), "candidate").to_json()
+            ours = {"dataset": read(data.as_uri()).sha256, "scorers": {"exact": Exact().sha256}}
+            known |= {name: value or ours[name] for name, value in pin.items()}
+            told(context, *lived(known, NOW - timedelta(days=1), "1" * 40))
+        given = {"gate": HeldAgainst(POLICY), **more}
+        task = EvaluateOperator(
+            task_id="evaluate", dataset=data.as_uri(), subjects=[Subject("candidate", "{{word}}", "small")],
+            scorers=[Exact()], llm_conn_id="llm", deliverable=PROMPT, environment="production", **given,
+        )  # fmt: skip
+        for asset in task.inlets:
+            context["inlet_events"].setdefault(asset, [])
+        if not said:
+            assert task.execute(context)["asked"] == 12
+            return
+        with pytest.raises(AirflowFailException, match=said):
+            task.execute(context)
+        assert not model.asked
 
 
 def test_without_a_baseline_nothing_is_said(context, tmp_path) -> None:

@@ -37,7 +37,7 @@ from airflow_pipeops.llm.gate.policy import GatePolicy
         ("alpha", {"alpha": 0}),
         ("power", {"power": 1.0}),
         ("alpha", {"power": 0.4}),
-        ("hard_share", {"hard_share": 0}),
+        ("hard_share", {"hard_share": -0.1}),
         ("hard_share", {"hard_share": 1.1}),
         ("kappa", {"kappa": 2}),
         ("flips", {"flips": -0.1}),

@@ -64,16 +64,18 @@ class Tools:
     :param asker: asks a judge, or for embeddings, within the evaluation's limits.
     :param referee: a process of its own for what may take for ever.
     :param llm_conn_id: the endpoint of a scorer that names none.
+    :param since: what was stored before is asked for anew; in seconds since 1970.
     """
 
     asker: Asker | None
     referee: Referee
     llm_conn_id: str = ""
+    since: float = 0.0
 
     async def ask(self, conn_id: str, path: str, body: Mapping[str, Any], sample: int) -> Asked:
         """Ask an endpoint."""
         assert self.asker is not None, "there is no endpoint"
-        return await self.asker.ask(conn_id or self.llm_conn_id, path, body, sample)
+        return await self.asker.ask(conn_id or self.llm_conn_id, path, body, sample, self.since)
 
 
 @dataclass(frozen=True)
