@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_pipeops.base.arguments import mapping, not_empty, positive
 from airflow_pipeops.delivery.events import started_by
+from airflow_pipeops.delivery.holds import HOLDS, demand_promotable
 from airflow_pipeops.delivery.ledger.checkpoints import TRAILER, to_commit
 from airflow_pipeops.delivery.links import CommitLink
 from airflow_pipeops.delivery.operators import (
@@ -138,7 +139,7 @@ class PromotingOperator(DesiredStateOperator):
     :param holds_conn_id: connection of the remediator's history; empty: nothing is asked.
     """
 
-    def __init__(self, *, holds_conn_id: str = "pipeops_remediation", **kwargs: Any) -> None:
+    def __init__(self, *, holds_conn_id: str = HOLDS, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.holds_conn_id = holds_conn_id
 
@@ -147,8 +148,6 @@ class PromotingOperator(DesiredStateOperator):
 
         :raises GateFailed: if they are.
         """
-        from airflow_pipeops.operations.remediation.marks import demand_promotable
-
         if self.holds_conn_id and self.deliverable is not None and self.environment:
             demand_promotable(self.deliverable.name, self.environment, self.holds_conn_id)
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
+from airflow_pipeops.delivery.holds import HOLDS
 from airflow_pipeops.exceptions import DataRejected, GateFailed, NotConfigured
 from airflow_pipeops.operations.remediation.history import History, Operation, place
-
-#: Where there is no such connection, there is no remediator either, and nothing is held.
-HOLDS: Final = "pipeops_remediation"
 
 
 def held(deliverable: str, environment: str, storage_conn_id: str = HOLDS) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, get_args
 from airflow_pipeops.base.arguments import mapping, not_empty, one_of, one_or_more, positive
 from airflow_pipeops.base.delimited import Csv
 from airflow_pipeops.build.operators.elsewhere import ElsewhereOperator, RunIn
+from airflow_pipeops.delivery.holds import HOLDS, demand_admitted
 from airflow_pipeops.delivery.links import ReportLink
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.exceptions import InvalidInput
@@ -194,7 +195,7 @@ class BatchScoreOperator(ElsewhereOperator):
         csv: Csv | Mapping[str, Any] | None = None,
         trusted: Sequence[str] = (),
         expectation_rows: int = EXPECTATION_ROWS,
-        holds_conn_id: str = "pipeops_remediation",
+        holds_conn_id: str = HOLDS,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -255,8 +256,6 @@ class BatchScoreOperator(ElsewhereOperator):
         return self._record(context, {"notes": [], "scores": {}, "shadows": [], "reason": "", **answer})
 
     def _demand_admitted(self) -> None:
-        from airflow_pipeops.operations.remediation.marks import demand_admitted
-
         files = [self.data] if isinstance(self.data, str) else self.data
         named = [one for one in files if isinstance(one, str)] if isinstance(files, (list, tuple)) else []
         if self.holds_conn_id:

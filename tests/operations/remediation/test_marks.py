@@ -114,9 +114,12 @@ def test_without_a_remediator_nothing_is_held_and_a_name_of_ones_own_must_be_the
         held("delays", "production", "misspelt")
 
 
-def test_a_history_that_is_gone_lets_nothing_pass(root: Path, remote: Remote, context: Any) -> None:
+def test_a_history_that_is_gone_lets_nothing_pass(
+    tmp_path: Path, remote: Remote, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = remote.tip()
-    root.rename(root.with_name("elsewhere"))
-    with pytest.raises(Exception, match="the remediator's history cannot be reached"):
+    gone = {"conn_type": "pipeops_storage", "host": (tmp_path / "gone").as_uri()}
+    monkeypatch.setenv("AIRFLOW_CONN_PIPEOPS_REMEDIATION", json.dumps(gone))
+    with pytest.raises(Exception, match="the folder of the remediator's history is not there"):
         commit().execute(context)
     assert remote.tip() == before
