@@ -82,6 +82,8 @@ class StreamAnnounceOperator(_TableOperator):
     :param sha256: digest of the artifact. Templated.
     :param git_conn_id: connection of the repository.
     :param git_timeout: time without progress after which Git is ended, instead of the connection's ``timeout``.
+    :param holds_conn_id: connection of the remediator's history: while that holds promotions of the deliverable to the
+        environment, nothing is committed. Empty: nothing is asked, as a rollback wants it.
     """
 
     template_fields: Sequence[str] = (
@@ -125,6 +127,8 @@ class StreamBeginOperator(_TableOperator):
     :param kafka_conn_id: connection of type ``kafka``; its extra is the client's configuration.
     :param git_conn_id: connection of the repository.
     :param git_timeout: time without progress after which Git is ended, instead of the connection's ``timeout``.
+    :param holds_conn_id: connection of the remediator's history: while that holds promotions of the deliverable to the
+        environment, nothing is committed. Empty: nothing is asked, as a rollback wants it.
     """
 
     template_fields: Sequence[str] = (
