@@ -57,9 +57,10 @@ with DAG(
 
     @task.short_circuit
     def months(**context) -> list[dict]:
-        """Return the months that are there, by the names of their files, or the one of the form."""
+        """Return the months that are there, by the names of their files, or the one of the form; none that is kept out."""
         from airflow_pipeops.base.storage import StorageHook
         from airflow_pipeops.delivery.events import started_by
+        from airflow_pipeops.operations.remediation.marks import kept_out
 
         if started_by(context).by_nothing:
             return []
@@ -70,6 +71,9 @@ with DAG(
             if not files:
                 newest = [path.name for path in stored[-3:]]
                 raise AirflowFailException(f"there is no batch {batch!r} in {folder}; the newest: {newest}")
+        out = kept_out(map(str, files))
+        print(f"Kept out: {out or 'nothing'}")
+        files = [path for path in files if str(path) not in out]
         return [{"partition": path.stem.removeprefix("flights-"), "data": str(path)} for path in files]
 
     @task(inlets=[model.asset("batch"), model.asset("validation")])

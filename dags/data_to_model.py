@@ -117,6 +117,7 @@ with DAG(
         """Return the data to learn from: if a policy or a person asks, or while no model is in production."""
         from airflow_pipeops.base.storage import StorageHook
         from airflow_pipeops.delivery.events import records_on, started_by
+        from airflow_pipeops.operations.remediation.marks import kept_out
 
         started = started_by(context)
         decisions = [record for record in started.records if record.kind == "decision"]
@@ -128,6 +129,9 @@ with DAG(
             for path in StorageHook("pipeops_data").get_conn().iterdir()
             if path.suffix == ".parquet"
         )
+        out = kept_out(batches)
+        print(f"Kept out: {out or 'nothing'}")
+        batches = [one for one in batches if one not in out]
         return {"data": batches[-BATCHES:], "parents": [decision.id for decision in decisions]}
 
     @task.short_circuit(ignore_downstream_trigger_rules=True)

@@ -94,11 +94,15 @@ with DAG(
 
         @task
         def batch(uri) -> str:
-            """Refuse what lies elsewhere: a worker fetches nothing only since an event names it."""
+            """Refuse what lies elsewhere, since an event alone names it, and what the remediator keeps out."""
             from airflow_pipeops.base.storage import StorageHook
+            from airflow_pipeops.delivery.operators import no_retry
+            from airflow_pipeops.operations.remediation.marks import demand_admitted
 
             if not (storage := StorageHook("pipeops_data")).below(uri):
                 raise AirflowFailException(f"{uri!r} is not a file right in {storage.get_conn()}")
+            with no_retry():
+                demand_admitted(uri)
             return uri
 
         # A short circuit in a mapped group skips nothing: Airflow looks for its decision under no map index.

@@ -53,6 +53,9 @@ class FakeTaskInstance:
     def xcom_push(self, key: str, value: Any) -> None:
         self.xcoms[key] = value
 
+    def xcom_pull(self, *, key: str, include_prior_dates: bool = False) -> Any:
+        return self.xcoms.get(key)
+
 
 @pytest.fixture
 def context() -> Iterator[dict[str, Any]]:

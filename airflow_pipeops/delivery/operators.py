@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow_pipeops.base.arguments import instance_of, not_empty, one_of
 from airflow_pipeops.delivery.records import KINDS, PER_ENVIRONMENT, Evidence, Record, RecordKind, parent_ids
 from airflow_pipeops.delivery.results import bounded
+from airflow_pipeops.delivery.versions import versions_of
 from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
 from airflow_pipeops.redaction import cleaned
 
@@ -219,7 +220,7 @@ class DeliveryOperator(BaseOperator):
             environment=self.environment,
             commit=commit,
             at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            source=source_of(context),
+            source={**source_of(context), **versions_of(context)},
             evidence=tuple(evidence),
         )
         target = asset or self.record_assets(kind, about)[0]

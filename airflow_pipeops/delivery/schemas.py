@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_pipeops.delivery.records import KINDS, MAX_BYTES, PER_ENVIRONMENT, SCHEMA
+from airflow_pipeops.delivery.versions import VERSIONS
 from airflow_pipeops.exceptions import DOCS
 
 #: Where the page with the schemas is read.
@@ -340,6 +341,7 @@ def schema(kind: str) -> dict[str, Any]:
                 "run": _TEXT,
                 "task": _TEXT,
                 "map_index": {"type": ["integer", "null"]},
+                **{name: {"type": "string", "description": says} for name, says in VERSIONS.items()},
             },
         },
         "body": {

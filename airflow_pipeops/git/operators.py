@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_pipeops.base.arguments import mapping, not_empty, positive
 from airflow_pipeops.delivery.events import started_by
+from airflow_pipeops.delivery.holds import HOLDS, demand_promotable
 from airflow_pipeops.delivery.ledger.checkpoints import TRAILER, to_commit
 from airflow_pipeops.delivery.links import CommitLink
 from airflow_pipeops.delivery.operators import (
@@ -132,7 +133,26 @@ class DesiredStateOperator(_GitOperator):
         return {"repository": client.display_url, "branch": client.branch}
 
 
-class GitOpsCommitOperator(DesiredStateOperator):
+class PromotingOperator(DesiredStateOperator):
+    """What the operators share that bring something new to an environment: none acts while the remediator holds it.
+
+    :param holds_conn_id: connection of the remediator's history; empty: nothing is asked.
+    """
+
+    def __init__(self, *, holds_conn_id: str = HOLDS, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.holds_conn_id = holds_conn_id
+
+    def demand_promotable(self) -> None:
+        """Refuse to act while promotions of the deliverable to the environment are held.
+
+        :raises GateFailed: if they are.
+        """
+        if self.holds_conn_id and self.deliverable is not None and self.environment:
+            demand_promotable(self.deliverable.name, self.environment, self.holds_conn_id)
+
+
+class GitOpsCommitOperator(PromotingOperator):
     """Set values of a YAML or JSON file in the desired state, by one commit and push.
 
     Only the bytes of the values change. What stands at several places by anchor and alias is refused, with their lines; an
@@ -150,6 +170,8 @@ class GitOpsCommitOperator(DesiredStateOperator):
         also where it looks like a number; give a number for a number.
     :param message: of the commit.
     :param expect: values that must be there before, by path, or nothing is written.
+    :param holds_conn_id: connection of the remediator's history: while that holds promotions of the deliverable to the
+        environment, nothing is committed. Empty: nothing is asked. Where the default is not configured, nothing is held.
     :return: ``commit`` (the tip, where nothing had to change), ``changed``, ``file``, ``set``, ``previous``, ``record_id``.
     """
 
@@ -179,6 +201,7 @@ class GitOpsCommitOperator(DesiredStateOperator):
         """Commit the values and record the change."""
         with no_retry():
             mapping("set", self.set, "Give {path: value}.")
+            self.demand_promotable()
             client = self.client()
             change = client.commit_edit(
                 self.file, self.set, self.message,

@@ -1,6 +1,6 @@
 """The policy that docs/stability.md advises, in every scenario: its margins, its parts switched off, and its cooldown.
 
-Usage: python -m tests.benchmarks.stability [scenarios|remediation|parts|cooldown|memory|periods] [RUNS] [SCENARIO ...]
+Usage: python -m tests.benchmarks.stability MODE [RUNS] [SCENARIO ...], of the functions at the end.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ PERIODS = (14, 30, 60, 120, 200)
 ALL = [*SCENARIOS.known, *(f"oscillating-{period}" for period in PERIODS)]
 #: What is switched off is advised; what is not is told apart.
 WITH = replace(ADVISED, remedy=remedy(PLANT.label_delay, PLANT.deploy))
+#: All loops there are.
+TOGETHER = replace(WITH, knob=advised(PLANT).policies().knob)
 
 
 def told(name: str, policies: Policies, plant: Plant, scenarios: list[str], runs: int) -> None:
@@ -72,6 +74,28 @@ def remediation(runs: int, *names: str) -> None:
         cells = [f"{mean:.2f}" if place < 2 else f"{mean:.1f}" for place, mean in enumerate(means)]
         circles = f"{sum(one.cycles for one in both)} ({sum(one.cycles for one in late)})"
         print(f"| {name} | {' | '.join(cells)} | {circles} |", flush=True)
+
+
+def together(runs: int, *names: str) -> None:
+    """All loops at once, beside them without one part, and without the interlock."""
+    print(
+        "| | policies | cost | rollbacks | calls | moves | reversals | circles (x2 delay) |\n"
+        + "|---" * 8
+        + "|"
+    )
+    off = without(TOGETHER)
+    cases = {
+        "all": TOGETHER,
+        **{f"without {part}": off[part] for part in ("knob", "remediation", "interlock")},
+    }
+    for name in names or ALL:
+        for case, policies in cases.items():
+            found = measured(policies, PLANT, SCENARIOS[name], range(runs))
+            late = measured(policies, later(PLANT), SCENARIOS[name], range(runs))
+            of = ("cost", "rollbacks", "calls", "moves", "reversals")
+            cells = [f"{fmean(getattr(one, part) for one in found):.{1 + (part == 'cost')}f}" for part in of]
+            circles = f"{sum(one.cycles for one in found)} ({sum(one.cycles for one in late)})"
+            print(f"| {name} | {case} | {' | '.join(cells)} | {circles} |", flush=True)
 
 
 def parts(runs: int) -> None:
@@ -156,7 +180,7 @@ def periods(runs: int) -> None:
 
 if __name__ == "__main__":
     called = sys.argv[1] if len(sys.argv) > 1 else "scenarios"
-    modes = (scenarios, remediation, parts, cooldown, memory, periods)
+    modes = (scenarios, remediation, together, parts, cooldown, memory, periods)
     {mode.__name__: mode for mode in modes}[called](
         int(sys.argv[2]) if len(sys.argv) > 2 else 3, *sys.argv[3:]
     )

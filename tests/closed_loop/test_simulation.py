@@ -279,6 +279,30 @@ def test_a_remediation_that_does_not_wait_for_the_labels_of_a_release_takes_back
     assert sum(act.by == "remediation" for act in trace.acts) <= 4
 
 
+def test_the_alarm_that_is_tuned_is_heard_by_the_remediation() -> None:
+    """The world goes back to where the model before was right, and no label says so any more."""
+    world = lambda batch: 0.4 if 100 <= batch < 300 else 0.0  # noqa: E731
+    scenario = Scenario("back", world, (100, 300), no_labels=lambda batch: batch >= 300)
+    alone = replace(ADVISED, remedy=remedy(PLANT.label_delay, PLANT.deploy))
+    assert "knob" in without(FULL)
+    assert "knob" not in without(ADVISED)
+    acts = {}
+    for name, policies in (("knob", replace(alone, knob=FULL.knob)), ("no knob", alone)):
+        (trace,) = run(scenario, policies, PLANT, 0)
+        acts[name] = [act.batch for act in trace.acts if act.by == "remediation"]
+    assert acts["no knob"] == []
+    assert len(acts["knob"]) == 1
+    assert 300 <= acts["knob"][0] <= 303
+
+
+def test_an_alarm_is_about_how_far_the_world_is_from_what_serves() -> None:
+    (trace,) = run(SCENARIOS["step"], FULL, PLANT, 0)
+    assert trace.acts
+    assert sum(step.acts for step in trace.steps) <= 1, (
+        "the model was retrained, and the threshold need not move"
+    )
+
+
 def test_the_anomalies_that_are_answered_are_those_of_the_shipped_detection_and_its_budget() -> None:
     policy = SimulationPolicy.read({"governor": {}, "anomalies": {"budget": 7.0, "least_change": 0.0}})
     patient = replace(ADVISED, remedy=remedy(PLANT.label_delay, PLANT.deploy))

@@ -18,7 +18,14 @@ from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.git.operators import GitOpsCommitOperator
 from airflow_pipeops.operations.tuning.decision import replay
 from airflow_pipeops.operations.tuning.operators import TuneOperator
-from airflow_pipeops.operations.tuning.sources import busy_with, of_retrains, read_outcomes
+from airflow_pipeops.operations.tuning.reading import knob
+from airflow_pipeops.operations.tuning.sources import (
+    busy_with,
+    of_alarms,
+    of_gates,
+    of_retrains,
+    read_outcomes,
+)
 
 MODEL = Deliverable("fraud", environments=("production",))
 NOW = datetime.now(timezone.utc)
@@ -216,3 +223,64 @@ def test_retrains_that_did_not_help_are_hits() -> None:
         decided(5, "retrain"),
     ]
     assert [item.hit for item in of_retrains(records)] == [True, False, None]
+
+
+def told(kind: str, hours: float, *parents: Record, **body: object) -> Record:
+    """A record of the deliverable."""
+    at = (NOW - 30 * DAY + timedelta(hours=hours)).isoformat()
+    return Record(kind, "fraud", body, tuple(one.id for one in parents), at=at)  # type: ignore[arg-type]
+
+
+def test_alarms_that_were_none_are_hits() -> None:
+    alarms = [told("anomaly", hour, alarms=[], count=1, looked=1, n=hour) for hour in range(6)]
+    records = [
+        *alarms,
+        told("approval", 10, alarms[0], approved=False),
+        told("approval", 11, alarms[1], approved=True),
+        told("remediation", 12, alarms[2], helped=True),
+        told("remediation", 12, alarms[3], helped=False),  # the act was wrong, and nobody knows of the alarm
+        told("incident", 13, alarms[4]),
+        told("approval", 9, alarms[4], approved=False),  # a person knows better
+    ]
+    found = of_alarms(records)
+    assert [one.hit for one in found] == [True, False, False, None, True, None]
+    assert found[0].labelled_at == NOW - 30 * DAY + timedelta(hours=10)
+
+
+def test_gates_that_let_a_bad_one_through_are_hits() -> None:
+    opened = [told("evaluation", hour, promote=True, outcome="better", n=hour) for hour in range(5)]
+    closed = told("evaluation", 6, promote=False, outcome="worse")
+    changes = [
+        told("change", 10 + n, gate, commit=f"{n}" * 40, changed=True) for n, gate in enumerate(opened)
+    ]
+    live = told("release", 20, changes[0], revision="0" * 40)
+    records = [
+        *opened, closed, *changes, live,
+        told("evaluation", 30, live, subject="guard", verdict="no worse"),
+        told("evaluation", 31, changes[1], subject="guard", verdict="worse"),
+        told("rollback", 32, reverts="2" * 40, how="revert"),
+        told("incident", 33, bad_revision="3" * 40),
+        told("evaluation", 34, changes[4], subject="guard", verdict="wait"),
+    ]  # fmt: skip
+    assert [one.hit for one in of_gates(records)] == [False, True, True, True, None]
+    later = told("rollback", 40, live, how="revert")
+    assert of_gates([*records, later])[0].hit, "what was found no worse was bad all the same"
+
+
+@pytest.mark.parametrize("word", ["retrains", "alarms", "gates"])
+def test_what_the_records_tell_is_named_by_a_word(repository, context, word) -> None:
+    _, found = tune(context, word)
+    assert (found["action"], found["rule"]) == ("hold", "dwell")
+
+
+def test_a_knob_is_read_where_it_lies(repository) -> None:
+    assert knob("threshold", "tuning.yaml") == 1.6
+    first = git("rev-parse", "HEAD", cwd=repository).strip()
+    write(repository, [{**KNOB, "value": 1.7}])
+    assert knob("threshold", "tuning.yaml") == 1.7
+    assert knob("threshold", "tuning.yaml", revision=first) == 1.6
+    with pytest.raises(InvalidInput, match=r"tuning.yaml has no knob 'treshold'\. Use one of threshold"):
+        knob("treshold", "tuning.yaml")
+    write(repository, [{**KNOB, "value": 17}])
+    with pytest.raises(InvalidInput, match="value 17"):
+        knob("threshold", "tuning.yaml")

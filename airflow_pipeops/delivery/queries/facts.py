@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Generic, TypeVar
 
-from airflow_pipeops.base.documents import map_, maps, parsed
+from airflow_pipeops.base.documents import map_, maps, parsed, text
 from airflow_pipeops.base.serialisation import JsonForm
+from airflow_pipeops.delivery.versions import VERSIONS
 from airflow_pipeops.exceptions import InvalidInput
 
 Item = TypeVar("Item")
@@ -42,6 +43,7 @@ class Fact(JsonForm):
     :param parents: ids of the records that it was made from.
     :param body: the fact itself.
     :param evidence: the stored files that back it.
+    :param versions: of what ran the task, as far as the record says so.
     """
 
     seq: int
@@ -60,6 +62,7 @@ class Fact(JsonForm):
     parents: tuple[str, ...] = ()
     body: Mapping[str, Any] = field(default_factory=dict)
     evidence: tuple[Mapping[str, Any], ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,9 @@ def fact(row: sqlite3.Row) -> Fact:
         parents=tuple(filter(_is_text, parents)) if isinstance(parents, list) else (),
         body=map_(content.get("body")),
         evidence=tuple(maps(content.get("evidence"))),
+        versions={
+            name: said for name in VERSIONS if (said := text(map_(content.get("source")).get(name), 100))
+        },
     )
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from airflow_pipeops.base.arguments import at_least
 from airflow_pipeops.operations.anomalies.policy import AnomalyPolicy
 
 if TYPE_CHECKING:
@@ -22,8 +23,11 @@ class JudgeRun:
     It compares the run, as long as it has taken by then, with the earlier runs of its DAG. It never fails a task: what goes
     wrong is logged. A DAG of few runs has few values to compare with; :class:`RunAnomalyOperator` has those of all DAGs.
 
+    The policy's budget is the owner's, over all DAGs: each judges by its share of it, since it sees no run of the others.
+
     :param then: called with the verdict (JSON) and the context where the run is unusual, for example to notify somebody.
     :param policy: the numbers.
+    :param sharing: number of DAGs that share the owner's budget; by default as many as Airflow lists of the DAG's owner.
     :param history: runs of the DAG that are read.
     :param airflow_conn_id: connection of type ``http`` to Airflow's API server.
     """
@@ -33,11 +37,17 @@ class JudgeRun:
         then: Callable[[Mapping[str, Any], Any], Any] | None = None,
         *,
         policy: AnomalyPolicy | None = None,
+        sharing: int | None = None,
         history: int = 200,
         airflow_conn_id: str = "airflow_api",
     ) -> None:
         self.then = then
         self.policy = policy or AnomalyPolicy()
+        if sharing is not None:
+            at_least(
+                "sharing", sharing, 1, f"sharing is {sharing!r}", "Give the number of DAGs, or leave it out."
+            )
+        self.sharing = sharing
         self.history = history
         self.airflow_conn_id = airflow_conn_id
 
@@ -72,10 +82,13 @@ class JudgeRun:
         from airflow_pipeops.operations.anomalies.runs import Dag, measured
 
         async def read(airflow: AirflowApi) -> Any:
-            (dag,) = await airflow.dags([dag_id], (), ())
-            return Dag.of(dag), await airflow.runs(dag_id, self.history)
+            (found,) = await airflow.dags([dag_id], (), ())
+            dag = Dag.of(found)
+            owners = [dag.owner] if dag.owner and self.sharing is None else []
+            mine = len(await airflow.dags((), (), owners)) if owners else self.sharing or 1
+            return dag, await airflow.runs(dag_id, self.history), max(mine, 1)
 
-        dag, runs = work_with(connected(self.airflow_conn_id), read)
+        dag, runs, sharing = work_with(connected(self.airflow_conn_id), read)
         now = time.time()
         # The last task still runs while its callback is called, so that the run is listed as running.
         values = measured(dag, runs, now)
@@ -84,7 +97,7 @@ class JudgeRun:
         ]
         if not ours:
             raise NotFound(f"run {run_id!r} is not among the last runs of {dag_id} that run")
-        judge = AnomalyJudge(self.policy)
+        judge = AnomalyJudge(self.policy.shared(sharing))
         for _ in replayed(values.closed, judge, now):
             pass
         return judge.see(*ours[0])

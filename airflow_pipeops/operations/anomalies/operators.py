@@ -39,7 +39,7 @@ class RunAnomalyOperator(DeliveryOperator):
     :param owner: in whose budget deliveries and further series are counted.
     :param policy: the numbers.
     :param history: runs of each DAG that are read.
-    :param lookback: how far back the first look goes.
+    :param lookback: how far back the first look goes; each later one goes back to the one before, however long that is ago.
     :param airflow_conn_id: connection of type ``http`` to Airflow's API server.
     """
 
@@ -104,7 +104,8 @@ class RunAnomalyOperator(DeliveryOperator):
             further = given(_parsed("series", self.series), self.owner)
             records = self._records(context)
             until, told = told_by(record for record in records if record.kind == "anomaly")
-            since = max(until or 0.0, now - self.lookback.total_seconds())
+            looks = [time for time in (until, *self._looks(context)) if time is not None]
+            since = max(looks, default=now - self.lookback.total_seconds())
             runs, parents = self._runs(now, windows)
             delivered = values_of(records, self.owner)
             values = Values.all_of([runs, Values((*delivered, *further))])
@@ -113,6 +114,13 @@ class RunAnomalyOperator(DeliveryOperator):
                 self.log.warning("%s", group.says)
             facts = found.facts(self.policy)
             return {**facts, "record_id": self._record(context, found, facts)}
+
+    def _looks(self, context: Context) -> list[float | None]:
+        """Return up to when this task has looked in its earlier runs: a quiet look leaves no record, and this alone."""
+        from airflow_pipeops.operations.anomalies.runs import moment
+
+        found = context["ti"].xcom_pull(key="until", include_prior_dates=True)
+        return [moment(one) for one in (found if isinstance(found, (list, tuple)) else [found])]
 
     def _records(self, context: Context) -> list[Record]:
         if self.deliverable is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from airflow_pipeops.base.arguments import at_least
 from airflow_pipeops.base.serialisation import JsonForm
@@ -47,3 +47,11 @@ class AnomalyPolicy(JsonForm):
         for field, least in (("least", 4), ("adopt_after", 3), ("after_change", 1)):
             value = getattr(self, field)
             at_least(field, value, least, f"{field} is {value!r}", f"Give a whole number from {least} on.")
+
+    def shared(self, judges: int) -> AnomalyPolicy:
+        """Return the policy of one of several that judge apart, within one budget.
+
+        :param judges: how many they are.
+        :return: the policy with its share of the budget.
+        """
+        return replace(self, budget=self.budget / judges)

@@ -33,6 +33,16 @@ _CAME = 2.0
 _TOGETHER = 24.0
 
 
+#: Kind of change -> how it is told, and what of a record's source shows it, in words.
+_RAN: Mapping[ChangeKind, tuple[str, Mapping[str, str]]] = {
+    "library": (
+        "other software runs",
+        {"airflow": "Airflow", "python": "Python", "packages": "packages"},
+    ),
+    "code": ("other code of the DAG", {"dag_version": "version", "bundle_version": "bundle"}),
+}
+
+
 @dataclass(frozen=True)
 class Ancestry:
     """What leads to the symptom.
@@ -82,6 +92,8 @@ def candidates_of(
         found += reader.deployed()
         found += reader.data()
         found += reader.acted()
+        found += reader.probed()
+        found += reader.run_by()
         found += reader.rest()
     return tuple(
         sorted(_against_the_earlier(found), key=lambda one: (one.at, one.id, one.kind), reverse=True)
@@ -325,6 +337,44 @@ class _Reader:
                 yield self._one(
                     act.by, act.kind, act.by.at, what=act.what, size=act.size, digest=act.thing, before=act.before,
                     undone=_time(act.undone),
+                )  # fmt: skip
+
+    def probed(self) -> Iterable[Candidate]:
+        """Models behind an endpoint that have changed, by the first probe that found it since one found them unchanged."""
+        changed: dict[str, bool] = {}
+        for one in self.facts:
+            drifted, model = one.body.get("drifted"), text(one.body.get("batch"), 60)
+            if one.kind != "drift" or one.body.get("subject") != "provider":
+                continue
+            if drifted is True and not changed.get(model):
+                what = f"{model or 'the model'} behind the endpoint answers otherwise: {text(one.body.get('reason'), 100)}"
+                yield self._one(one, "provider", one.at, what=what.rstrip(": "), digest=f"provider {model}")
+            if drifted is not None or one.body.get("verdict") == "pinned":
+                changed[model] = drifted is True
+
+    def run_by(self) -> Iterable[Candidate]:
+        """Other versions of Airflow, of what is installed or of the DAG's own code than ran the same task before."""
+        before: dict[tuple[str, str], Fact] = {}
+        met: set[tuple[str, ...]] = set()
+        for one in self.facts:
+            if not one.versions:
+                continue
+            last = before.get((one.dag, one.task))
+            before[one.dag, one.task] = one
+            for kind, (says, parts) in _RAN.items():
+                was, now = (last.versions if last else {}), one.versions
+                changed = [part for part in parts if was.get(part) and now.get(part, was[part]) != was[part]]
+                # Of another DAG, or of another worker that has been seen before, it is the same change.
+                same = (kind, one.dag * (kind == "code"), *(now[part] for part in changed))
+                if last is None or not changed or same in met:
+                    continue
+                met.add(same)
+                # What went wrong itself is no candidate, though it may be the first that was run so.
+                shown = last if one.id == self.symptom.record else one
+                said = ", ".join(f"{parts[part]} {now[part][:12]}" for part in changed)
+                yield self._one(
+                    shown, kind, one.at, what=f"{says} {one.dag}: {said}", digest=" ".join(same),
+                    before=", ".join(f"{parts[part]} {was[part][:12]}" for part in changed),
                 )  # fmt: skip
 
     def rest(self) -> Iterable[Candidate]:

@@ -42,7 +42,7 @@ def rank(
     """
     excluded: list[Excluded] = []
     scored: list[tuple[float, Candidate, tuple[Contribution, ...]]] = []
-    distinct = {(one.id, one.kind): one for one in sorted(candidates, key=repr)}
+    distinct = {(one.id, one.kind, one.digest): one for one in sorted(candidates, key=repr)}
     for one in distinct.values():
         if why := _impossible(one, symptom, settings):
             excluded.append(Excluded(one.id, why))

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _COLOR = "#fde8e4"
 #: Of a deliverable in an environment, what tells whether somebody is releasing it.
-_TOLD = ("change", "release", "rollback", "incident")
+_TOLD = ("change", "release", "rollback")
 #: What a call shows of each operation.
 _SHOWN = (
     "id",

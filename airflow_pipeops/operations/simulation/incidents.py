@@ -83,7 +83,7 @@ class Responder:
         self.answer = answer
         self.now = datetime.min.replace(tzinfo=timezone.utc)
         self.losses: list[float] = []
-        self.alarm = False
+        self.alarm = self.moved = False
         self.calls = 0
         self.due: int | None = None
         self.remediator = Remediator(
@@ -124,6 +124,17 @@ class Responder:
         self.alarm = self.alarm or (anomalous and self._lost())
         return anomalous
 
+    def told(self, many: bool) -> None:
+        """Hear the alarm whose threshold is tuned: it needs no label, and so comes before them.
+
+        :param many: whether it was raised on more of a batch than it should be.
+        """
+        self.moved = many
+        self.alarm = self.alarm or many
+
+    def _ill(self) -> bool:
+        return self.moved or self._lost()
+
     def _lost(self) -> bool:
         return sum(self.losses) > _WELL * len(self.losses)
 
@@ -138,14 +149,14 @@ class Responder:
         self.now = now
         place = f"{_DELIVERABLE}@{_ENVIRONMENT}"
         for one in [item for item in self.memory.history.operations if item.open]:
-            self.remediator.look(one.id, Seen("still" if self._lost() else "clear"))
+            self.remediator.look(one.id, Seen("still" if self._ill() else "clear"))
         held = self.memory.history.with_person(_DELIVERABLE, _ENVIRONMENT)
         if held is not None and self.due is None:
             self.due = batch + max(1, self.answer)
         if self.due is not None and batch >= self.due:
             self.memory.history = self.memory.history.with_reset(Reset(place, now.isoformat(), "a person"))
             self.due, self.alarm = None, False
-        if self.alarm and not self._lost():
+        if self.alarm and not self._ill():
             self.alarm = False
         if self.alarm and able:
             finding = Finding(

@@ -40,8 +40,10 @@ _MEMORY = 60
 _LOOKS = 5
 #: How much better a challenger must be for the gate.
 _GATE = 0.005
-#: Standard deviations of the alarm's score that the world's place moves it by.
+#: Standard deviations of the alarm's score for each unit that the world is away from what serves.
 _ALARM = 6.0
+#: A batch is told as a whole where its alarms are more than the knob's target by so many standard deviations.
+_MANY = 4.0
 
 
 @dataclass(frozen=True)
@@ -355,10 +357,15 @@ class Line:
         self.trace.thresholds.append(knob.value)
         late = (self.plant.label_delay + self.scenario.label_delay(batch)) * DAY
         labelled = not self.scenario.no_labels(batch)
-        for number in range(self.plant.checks):
-            alarm = self.chance.gauss(_ALARM * place, 1) > knob.value
-            at = now + number * DAY / self.plant.checks
+        checks, away, count = self.plant.checks, _ALARM * abs(place - self.serving.place), 0
+        for number in range(checks):
+            alarm = self.chance.gauss(away, 1) > knob.value
+            count += alarm
+            at = now + number * DAY / checks
             self.outcomes.append(Outcome(at, alarm if labelled else None, labelled_at=at + late))
+        if self.responder is not None:
+            usual = checks * knob.target
+            self.responder.told(count > usual + _MANY * math.sqrt(usual * (1 - knob.target)))
 
 
 def _memory(policy: RetrainPolicy | None) -> int:

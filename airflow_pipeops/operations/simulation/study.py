@@ -218,6 +218,8 @@ def without(policies: Policies) -> Mapping[str, Policies]:
         name: replace(policies, governor=replace(governor, **changed)) for name, changed in parts.items()
     }
     found["guard"] = replace(policies, guard=None)
+    if policies.knob is not None:
+        found["knob"] = replace(policies, knob=None)
     if policies.remedy is not None:
         found["remediation"] = replace(policies, remedy=None)
     if policies.remedy is not None or policies.knob is not None:

@@ -12,7 +12,15 @@ from airflow_pipeops.delivery.records import KINDS, PER_ENVIRONMENT
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.operations.tuning.decision import decide, look, recorded, told_in
 from airflow_pipeops.operations.tuning.knob import APPLY, PROPOSE, Knob
-from airflow_pipeops.operations.tuning.sources import ACTING, busy_with, of_retrains, read_outcomes
+from airflow_pipeops.operations.tuning.reading import knobs_in
+from airflow_pipeops.operations.tuning.sources import (
+    ACTING,
+    busy_with,
+    of_alarms,
+    of_gates,
+    of_retrains,
+    read_outcomes,
+)
 from airflow_pipeops.operations.tuning.steps import Step
 
 if TYPE_CHECKING:
@@ -20,10 +28,8 @@ if TYPE_CHECKING:
 
     from airflow_pipeops.delivery.records import Record
 
-#: More knobs do not fit into one record.
-_MOST = 5
-#: What stands for the outcomes that a governor's records tell.
-RETRAINS = "retrains"
+#: What stands for outcomes that records tell.
+RECORDED = {"retrains": of_retrains, "alarms": of_alarms, "gates": of_gates}
 
 
 class TuneOperator(DeliveryOperator):
@@ -38,8 +44,9 @@ class TuneOperator(DeliveryOperator):
 
     :param file: path of the YAML or JSON file in the repository.
     :param outcomes: name of a knob -> what came of it: a list of mappings with ``at``, ``hit``, and perhaps ``loss`` and
-        ``labelled_at``; the URIs of Parquet or CSV files with these columns; or ``retrains``, for what the governor's
-        records tell of this deliverable, where a hit is a retrain that did not help; templated.
+        ``labelled_at``; the URIs of Parquet or CSV files with these columns; or one word for what the records of this
+        deliverable tell: ``retrains`` (a hit is a retrain that did not help), ``alarms`` (an anomaly that was none) or
+        ``gates`` (a gate that let a bad one through); templated.
     :param git_conn_id: connection of the repository.
     :param storage_conn_id: connection of type ``pipeops_storage``, for relative names of files.
     :param busy: what else acts on the deliverable, which the records do not tell; templated.
@@ -83,9 +90,17 @@ class TuneOperator(DeliveryOperator):
         self.inlets = [*self.inlets, *(asset for asset in read if asset not in self.inlets)]
 
     def _others(self) -> list[Asset]:
-        """Return the assets that say what else acts, and what became of the retrains."""
+        """Return the assets that say what else acts, and what became of retrains, alarms and gates."""
         assert self.deliverable is not None
-        kinds = ("evaluation", "validation", *(kind for kind in ACTING if kind in KINDS))
+        kinds = (
+            "evaluation",
+            "validation",
+            "anomaly",
+            "approval",
+            "change",
+            "release",
+            *(kind for kind in ACTING if kind in KINDS),
+        )
         found = [
             self.deliverable.asset(kind, place)
             for kind in kinds
@@ -145,30 +160,14 @@ class TuneOperator(DeliveryOperator):
         :return: the knobs, in the order of the file.
         :raises InvalidInput: if there is none, too many, two of one name, or one that makes no sense.
         """
-        import yaml
-
         from airflow_pipeops.git.hook import GitHook
 
-        content = GitHook(self.git_conn_id).get_conn().read(self.file)
-        try:
-            found = yaml.safe_load(content)  # JSON is YAML
-        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-            raise InvalidInput(
-                f"{self.file} is no YAML: {' '.join(str(error).split())[:200]}", field="file", value=self.file
-            ) from error
-        entries = found.get("knobs") if isinstance(found, Mapping) else None
-        if not isinstance(entries, list) or not 1 <= len(entries) <= _MOST:
-            raise InvalidInput(
-                f"{self.file} has no list knobs of 1 to {_MOST} entries", field="file", value=self.file
-            )
-        knobs = [Knob.from_json(entry) for entry in entries]
-        names = [knob.name for knob in knobs]
-        if len(set(names)) < len(names):
-            raise InvalidInput(f"two knobs of {self.file} have one name", field="knobs", value=names)
-        return knobs
+        return knobs_in(GitHook(self.git_conn_id).get_conn().read(self.file), self.file)
 
     def _outcomes(self, given: Any, records: Sequence[Record]) -> Any:
-        return of_retrains(records) if given == RETRAINS else read_outcomes(given, self.storage_conn_id)
+        if isinstance(given, str) and given in RECORDED:
+            return RECORDED[given](records)
+        return read_outcomes(given, self.storage_conn_id)
 
     def _told(self, steps: Sequence[Step]) -> dict[str, Any]:
         """Return what is to be done: what the one knob that moves needs for its commit."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.arguments import has_columns
+from airflow_pipeops.base.documents import text
+from airflow_pipeops.delivery.records import gate_passed
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.operations.tuning.evidence import Outcome
 from airflow_pipeops.operations.tuning.knob import moment
@@ -94,6 +96,66 @@ def of_retrains(records: Sequence[Record]) -> list[Outcome]:
         for number, item in enumerate(past)
         if item.action == RETRAIN and item.outcome != DECLINED
     ]
+
+
+def of_alarms(records: Sequence[Record]) -> list[Outcome]:
+    """Read what came of anomalies that were found: a hit is a false alarm.
+
+    A person's answer counts most: an *approval* made from the record of an anomaly says whether it was one. Else it was one
+    where an *incident* was made from it, or a *remediation* of it helped. Of others, nobody knows.
+
+    :param records: of the deliverable: anomalies, and what was made from them.
+    :return: the outcomes, oldest first.
+    """
+    known: dict[str, tuple[bool, str]] = {}
+    for rank in (False, True):  # what a person says comes last, and stays
+        for record in records:
+            right = {
+                "approval": record.body.get("approved") if rank else None,
+                "incident": None if rank else True,
+                "remediation": None if rank else record.body.get("helped") or None,
+            }.get(record.kind)
+            for parent in record.parents if isinstance(right, bool) else ():
+                known[parent] = (not right, record.at)
+    return _told((one for one in records if one.kind == "anomaly"), known)
+
+
+def of_gates(records: Sequence[Record]) -> list[Outcome]:
+    """Read what came of what gates let through: a hit is one that was bad.
+
+    A gate is an *evaluation* that said yes. What came of it is made from it, or from the changes and releases that are, or
+    takes back their commits: a *rollback*, an *incident* or a guard's ``worse`` is a hit, a guard's ``no worse`` is none.
+
+    :param records: of the deliverable: evaluations, changes, releases, rollbacks, incidents.
+    :return: the outcomes, oldest first.
+    """
+    gates = [one for one in records if one.kind == "evaluation" and gate_passed(one.body) is True]
+    opened = {one.id: {one.id} for one in gates}  # a record -> gates that let it through
+    commits: dict[str, set[str]] = {}
+    known: dict[str, tuple[bool, str]] = {}
+    for record in sorted(records, key=lambda one: one.at):
+        through = set().union(*(opened.get(parent, set()) for parent in record.parents))
+        opened.setdefault(record.id, set()).update(through)
+        named = [text(record.body.get(part)) for part in ("reverts", "bad_revision")]
+        through = through.union(*(commits.get(name, set()) for name in named if name))
+        said = {text(record.body.get(part)) for part in ("verdict", "outcome")}
+        if record.kind == "change" and (commit := text(record.body.get("commit"))):
+            commits.setdefault(commit, set()).update(opened[record.id])
+        guarded = record.kind in ("evaluation", "decision") and record.id not in {one.id for one in gates}
+        bad = record.kind in ("rollback", "incident") or (guarded and "worse" in said)
+        for gate in through:
+            if bad or (guarded and "no worse" in said and gate not in known):
+                known[gate] = (bad, record.at)
+    return _told(gates, known)
+
+
+def _told(of: Iterable[Record], known: Mapping[str, tuple[bool, str]]) -> list[Outcome]:
+    """Make an outcome of each record, with what is known of it."""
+    found = []
+    for one in sorted(of, key=lambda one: one.at):
+        hit, at = known.get(one.id, (None, ""))
+        found.append(Outcome(moment(one.at, "at"), hit, labelled_at=moment(at, "at") if at else None))
+    return found
 
 
 def busy_with(records: Sequence[Record], now: datetime, within: timedelta) -> str:

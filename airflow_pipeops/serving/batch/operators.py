@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, get_args
 from airflow_pipeops.base.arguments import mapping, not_empty, one_of, one_or_more, positive
 from airflow_pipeops.base.delimited import Csv
 from airflow_pipeops.build.operators.elsewhere import ElsewhereOperator, RunIn
+from airflow_pipeops.delivery.holds import HOLDS, demand_admitted
 from airflow_pipeops.delivery.links import ReportLink
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.exceptions import InvalidInput
@@ -150,7 +151,10 @@ class BatchScoreOperator(ElsewhereOperator):
     :param csv: what CSV files do not say of themselves: the fields of :class:`~airflow_pipeops.base.delimited.Csv`.
     :param trusted: types that a stored model may hold beyond scikit-learn's own.
     :param expectation_rows: rows that the suite is judged on at most: it needs them in memory at once.
-    :raises DataRejected: if the rows are not what the contract demands; nothing is written.
+    :param holds_conn_id: connection of the remediator's history: a partition that it keeps out, by the partition's name, a
+        URI of its rows or the name of a file of them, is not scored. Empty: nothing is asked. Where the default is not
+        configured, nothing is kept out.
+    :raises DataRejected: if the rows are not what the contract demands, or are kept out; nothing is written.
     :raises ModelRejected: if the scores are not; readers see what they saw.
     :raises Conflict: if the rows changed meanwhile, or scores are in place that are not what they should be.
     """
@@ -192,6 +196,7 @@ class BatchScoreOperator(ElsewhereOperator):
         csv: Csv | Mapping[str, Any] | None = None,
         trusted: Sequence[str] = (),
         expectation_rows: int = EXPECTATION_ROWS,
+        holds_conn_id: str = HOLDS,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -221,10 +226,12 @@ class BatchScoreOperator(ElsewhereOperator):
         Csv.of(csv)
         self.trusted = one_or_more("trusted", trusted, str)
         self.expectation_rows = expectation_rows
+        self.holds_conn_id = holds_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Score here, or where it is told to."""
         with no_retry():
+            self._demand_admitted()
             if self.run_in == "worker":
                 return self._record(context, self._scored(self._order()))
             return self.away(context)
@@ -248,6 +255,12 @@ class BatchScoreOperator(ElsewhereOperator):
     def finished(self, context: Context, answer: Mapping[str, Any]) -> dict[str, Any]:
         """Record a partition that was scored elsewhere; what its answer had no room for, the manifest says."""
         return self._record(context, {"notes": [], "scores": {}, "shadows": [], "reason": "", **answer})
+
+    def _demand_admitted(self) -> None:
+        files = [self.data] if isinstance(self.data, str) else self.data
+        named = [one for one in files if isinstance(one, str)] if isinstance(files, (list, tuple)) else []
+        if self.holds_conn_id:
+            demand_admitted(str(self.partition), *named, storage_conn_id=self.holds_conn_id)
 
     def _order(self) -> Order:
         csv = asdict(self.csv) if isinstance(self.csv, Csv) else dict(self.csv or {})

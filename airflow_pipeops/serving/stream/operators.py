@@ -13,7 +13,7 @@ from airflow_pipeops.base.connections import read
 from airflow_pipeops.delivery.operators import idempotency_key, no_retry, order_of
 from airflow_pipeops.exceptions import GateFailed, InvalidInput
 from airflow_pipeops.git.forges import commit_url
-from airflow_pipeops.git.operators import DesiredStateOperator
+from airflow_pipeops.git.operators import PromotingOperator
 from airflow_pipeops.serving.stream.liveness import Expectation, Group, Memory, decide
 from airflow_pipeops.serving.stream.releases import Model, Release, Table, announced, begun, known
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MEASURED = 3.0
 
 
-class _TableOperator(DesiredStateOperator):
+class _TableOperator(PromotingOperator):
     """What the two share: one release is written into the table."""
 
     def __init__(self, *, file: str, git_conn_id: str = "pipeops_gitops_repo", **kwargs: Any) -> None:
@@ -41,6 +41,7 @@ class _TableOperator(DesiredStateOperator):
         """
         from airflow_pipeops.serving.stream.desired import written
 
+        self.demand_promotable()
         client = self.client()
 
         def commit(values: dict[str, str], expect: dict[str, str | None]) -> Any:
@@ -81,10 +82,12 @@ class StreamAnnounceOperator(_TableOperator):
     :param sha256: digest of the artifact. Templated.
     :param git_conn_id: connection of the repository.
     :param git_timeout: time without progress after which Git is ended, instead of the connection's ``timeout``.
+    :param holds_conn_id: connection of the remediator's history: while that holds promotions of the deliverable to the
+        environment, nothing is committed. Empty: nothing is asked, as a rollback wants it.
     """
 
     template_fields: Sequence[str] = (
-        "git_conn_id", "file", "model", "version", "artifact_uri", "sha256", *DesiredStateOperator.template_fields,
+        "git_conn_id", "file", "model", "version", "artifact_uri", "sha256", *PromotingOperator.template_fields,
     )  # fmt: skip
 
     def __init__(self, *, model: str, version: Any, artifact_uri: str, sha256: str, **kwargs: Any) -> None:
@@ -124,10 +127,12 @@ class StreamBeginOperator(_TableOperator):
     :param kafka_conn_id: connection of type ``kafka``; its extra is the client's configuration.
     :param git_conn_id: connection of the repository.
     :param git_timeout: time without progress after which Git is ended, instead of the connection's ``timeout``.
+    :param holds_conn_id: connection of the remediator's history: while that holds promotions of the deliverable to the
+        environment, nothing is committed. Empty: nothing is asked, as a rollback wants it.
     """
 
     template_fields: Sequence[str] = (
-        "git_conn_id", "kafka_conn_id", "file", "release", "start", "rescore", *DesiredStateOperator.template_fields,
+        "git_conn_id", "kafka_conn_id", "file", "release", "start", "rescore", *PromotingOperator.template_fields,
     )  # fmt: skip
 
     def __init__(

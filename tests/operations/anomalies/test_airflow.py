@@ -7,7 +7,7 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -102,6 +102,21 @@ def test_a_look_finds_what_hangs_together_and_tells_it_once(context: dict[str, A
     assert next_look.execute(again)["count"] == 0
 
 
+@pytest.mark.usefixtures("connection")
+def test_a_look_goes_back_to_the_one_before_however_long_ago(context: dict[str, Any]) -> None:
+    def roots(hours: float | None) -> set[str]:
+        at = time.time() - 3600 * (hours or 0)
+        said = [datetime.fromtimestamp(back, timezone.utc).isoformat() for back in (at, at - 86400)]
+        context["ti"].xcoms["until"] = None if hours is None else said  # of all its earlier runs
+        look = RunAnomalyOperator(task_id="look", tags=["watched"], lookback=timedelta(hours=1))
+        alarms = look.execute(context)["alarms"]
+        return {alarm["run"] for alarm in alarms if alarm["finding"] == "too slow"}
+
+    assert "load-8h" in roots(20), "after an outage that is longer than the lookback"
+    assert "load-8h" not in roots(0.5), "it was judged before"
+    assert "load-8h" not in roots(None), "the first look goes back by the lookback alone"
+
+
 def event(extra: dict[str, Any], asset: Any) -> Any:
     return SimpleNamespace(
         extra=extra, asset=SimpleNamespace(name=asset.name, uri=asset.uri), timestamp=time.time()
@@ -180,6 +195,9 @@ def test_the_callback_judges_the_run_that_ends(caplog: pytest.LogCaptureFixture)
     judge = JudgeRun(then=lambda verdict, context: heard.append(verdict["finding"]))
     judge({"ti": SimpleNamespace(dag_id="load", run_id="load-5h")})
     assert heard == ["too slow"]
+    verdict = judge.judged("load", "load-5h")
+    alone = JudgeRun(sharing=1).judged("load", "load-5h")
+    assert verdict.alpha == pytest.approx(alone.alpha / 2), "the budget is that of both of ann's DAGs"
     judge({"ti": SimpleNamespace(dag_id="load", run_id="gone")})
     assert "run 'gone' is not among the last runs of load" in caplog.text
     assert heard == ["too slow"]

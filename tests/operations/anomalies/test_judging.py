@@ -289,3 +289,19 @@ def test_numbers_that_cannot_be_meant(given, field: str) -> None:
         AnomalyPolicy(**given)
     assert caught.value.field == field
     assert caught.value.remedy
+
+
+def test_judges_that_judge_apart_share_one_budget() -> None:
+    dags, weeks, budget = 10, 10, 0.5
+    values = [
+        list(runs(each, count=weeks * 84, every=2 * HOUR, season=0.0)) for each in range(dags)
+    ]  # 84 runs of each DAG a week
+
+    def alarms(policy: AnomalyPolicy) -> float:
+        """For a week, after four in which each has learned."""
+        found = (replayed(of_one, AnomalyJudge(policy), START + 28 * DAY) for of_one in values)
+        return sum(verdict.anomalous for one in found for verdict in one) / (weeks - 4)
+
+    policy = AnomalyPolicy(budget=budget)
+    assert alarms(policy) > 3 * budget, "each would spend the whole budget"
+    assert alarms(policy.shared(dags)) <= budget

@@ -289,3 +289,89 @@ def test_an_explanation_is_asked_about_again(ledger: Ledger, tmp_path: Path) -> 
     index = indexed(tmp_path / "again.db", entries([*old, broke, told_then, of_a_run]))
     assert why(index, told_then.id).symptom == first.symptom
     assert why(index, of_a_run.id).symptom.what == "the run failed"
+
+
+def probe(day: float, drifted: bool | None, model: str = "gpt", verdict: str = "") -> Record:
+    """What ProviderDriftOperator records."""
+    body = {"subject": "provider", "batch": model, "drifted": drifted, "verdict": verdict or "changed"}
+    return record("drift", {**body, "reason": "9 of 20 probes"}, minutes=DAY * day)
+
+
+def test_a_model_behind_an_endpoint_that_changed_is_a_suspect(ledger: Ledger) -> None:
+    probes = [probe(1, None, verdict="pinned"), probe(5, False), probe(8, True), probe(9, True)]
+    ill = worse(9.4)
+    found = why(ledger([*probes, probe(8.5, False, "other"), ill]), ill.id)
+    assert told(found) == [("provider", "gpt behind the endpoint answers otherwise: 9 of 20 probes")], (
+        "once, when it was first found"
+    )
+    assert found.suspects[0].candidate.id == probes[2].id
+    assert "provider" in found.suspects[0].check.what
+
+
+@pytest.mark.parametrize(
+    ("probes", "count"),
+    [
+        (
+            [
+                probe(1, None, verdict="pinned"),
+                probe(8, True),
+                probe(9.1, None, verdict="pinned"),
+                probe(9.2, True),
+            ],
+            2,
+        ),
+        ([probe(1, True), probe(8, False), probe(9, True)], 2),
+        ([probe(8, True), probe(9, None, verdict="cannot tell"), probe(9.1, True)], 1),
+        ([probe(8, False), probe(8.5, None, verdict="cannot tell")], 0),
+    ],
+)
+def test_each_change_of_a_model_behind_an_endpoint_counts_once(
+    ledger: Ledger, probes: list[Record], count: int
+) -> None:
+    ill = worse(9.4)
+    assert kinds(why(ledger([*probes, ill]), ill.id)) == ["provider"] * count
+
+
+def ran(day: float, task: str = "train", dag: str = "dag", **versions: str) -> Record:
+    """A record of a task that these versions ran."""
+    made = record("workflow", {"name": f"{task} {day}"}, minutes=DAY * day, task=task)
+    return replace(made, source={**made.source, "dag": dag, **versions})
+
+
+def test_what_ran_a_task_otherwise_than_before_is_a_suspect(ledger: Ledger) -> None:
+    old = {"airflow": "3.2.0", "packages": "aa", "dag_version": "v1"}
+    new = {"airflow": "3.3.0", "packages": "bb", "dag_version": "v1"}
+    runs = [ran(1, **old), ran(2, **old), ran(8, **new), ran(8.1, "score", **new), ran(9, **new)]
+    others = [ran(2, "score", **old), ran(2, dag="other", **old), ran(8.5, dag="other", **new)]
+    ill = worse(9.4)
+    found = why(ledger([*runs, *others, ill]), ill.id)
+    (suspect,) = found.suspects
+    assert told(found) == [("library", "other software runs dag: Airflow 3.3.0, packages bb")]
+    assert suspect.candidate.at == at(DAY * 8)
+    assert suspect.check.what.endswith("It was: Airflow 3.2.0, packages aa.")
+
+
+def test_other_code_of_a_dag_is_a_suspect(ledger: Ledger) -> None:
+    old, ill = {"airflow": "3.2.0", "dag_version": "v1"}, worse(9.4)
+    moved = [ran(1, **old), ran(8, **{**old, "dag_version": "v2", "bundle_version": "c0ffee"})]
+    assert told(why(ledger([*moved, ill]), ill.id)) == [("code", "other code of the DAG dag: version v2")]
+
+
+def test_what_went_wrong_may_be_the_first_that_was_run_otherwise(ledger: Ledger) -> None:
+    well = record("evaluation", {"metric": "auc", "worse": False, "value": 0.8}, minutes=DAY * 8)
+    ill = worse(9)
+    before, after = (
+        replace(one, source={**one.source, "airflow": said})
+        for one, said in ((well, "3.2.0"), (ill, "3.3.0"))
+    )
+    found = why(ledger([before, after]), after.id)
+    assert told(found) == [("library", "other software runs dag: Airflow 3.3.0")]
+    assert found.suspects[0].candidate.id == before.id
+
+
+def test_records_that_do_not_say_what_ran_them_tell_nothing(ledger: Ledger) -> None:
+    ill = worse(9)
+    assert (
+        why(ledger([ran(1), ran(2, airflow="3.3.0"), ran(3), ran(4, airflow="3.3.0"), ill]), ill.id).suspects
+        == ()
+    )

@@ -379,23 +379,76 @@ def test_a_number_in_git_goes_up_and_back(root: Path, context: Any, remote: Remo
     assert [record.body.get("set") for _, record in back.emitted] == [None, {"replicas": 3}]
 
 
-def test_who_is_releasing_is_told_by_the_records() -> None:
+_MINE, _OLDER = "c" * 40, "a" * 40
+_CHANGE = ("change", 60, {"commit": _MINE, "changed": True})
+
+
+@pytest.mark.parametrize(
+    ("told", "busy"),
+    [
+        ([_CHANGE], True),
+        ([_CHANGE, ("release", 30, {"revision": _MINE})], False),
+        ([_CHANGE, ("release", 30, {"revision": [_OLDER, _MINE]})], False),
+        ([_CHANGE, ("release", 30, {"revision": {"values": _MINE}})], False),
+        ([_CHANGE, ("release", 30, {"apps": {"one": {"revision": _MINE}}})], False),
+        ([_CHANGE, ("release", 30, {"revision": f"main@sha1:{_MINE}"})], False),
+        ([_CHANGE, ("release", 30, {"revision": _MINE[:8]})], False),
+        ([_CHANGE, ("rollback", 30, {"reverts": _MINE, "how": "revert"})], False),
+        ([_CHANGE, ("incident", 59, {"bad_revision": _OLDER})], True),
+        ([_CHANGE, ("incident", 59, {"bad_revision": _MINE})], True),
+        ([_CHANGE, ("release", 59, {"revision": _OLDER})], True),
+        ([_CHANGE, ("rollback", 59, {"reverts": _OLDER, "how": "revert"})], True),
+        ([_CHANGE, ("release", 59, {"revision": None})], True),
+        ([("release", 61, {"revision": _MINE}), _CHANGE], True),
+        (
+            [
+                ("change", 90, {"commit": _OLDER, "changed": True}),
+                _CHANGE,
+                ("release", 30, {"revision": _MINE}),
+            ],
+            False,
+        ),
+        (
+            [
+                ("change", 90, {"commit": _OLDER, "changed": True}),
+                ("release", 59, {"revision": _OLDER}),
+                _CHANGE,
+            ],
+            True,
+        ),
+        ([_CHANGE, ("change", 30, {"commit": _OLDER, "changed": False})], True),
+        ([_CHANGE, ("change", 30, {"commit": _OLDER, "changed": True, "operation": "o"})], True),
+        ([("change", 60, {"changed": True}), ("release", 30, {"revision": ""})], False),
+        ([("change", 60, {"changed": True})], True),
+        ([("change", 60, {"commit": _MINE, "changed": False})], False),
+        ([("change", 420, {"commit": _MINE, "changed": True})], False),
+        ([], False),
+    ],
+)
+def test_who_is_releasing_is_told_by_the_records(told: Any, busy: bool) -> None:
     now = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
+    records = [
+        Record(
+            kind, "delays", body, (), "production",
+            at=(now - timedelta(minutes=minutes)).isoformat(), source={"dag": "ship"},
+        )
+        for kind, minutes, body in told
+    ]  # fmt: skip
+    said = releasing(records, now, timedelta(hours=6))
+    assert bool(said) is busy, said
+    assert not said or "of ship at" in said
 
-    def record(kind: Any, hours: float, **body: Any) -> Record:
-        at = (now - timedelta(hours=hours)).isoformat()
-        return Record(kind, "delays", body, (), "production", at=at, source={"dag": "ship"})
 
-    change, release = record("change", 1, commit="c" * 40, changed=True), record("release", 0.5)
-    day = timedelta(hours=6)
-    assert "cccccccccccc of ship" in releasing([change], now, day)
-    assert not releasing([change], now, day, "c" * 40), "the finding is about that very change"
-    assert not releasing([release, change], now, day)
-    assert not releasing([record("change", 7, commit="c", changed=True)], now, day), (
-        "it is stuck, and no release"
-    )
-    assert not releasing([record("change", 1, commit="c", changed=False)], now, day)
-    assert not releasing([], now, day)
+def test_a_revert_is_under_way_until_its_own_commit_is_live() -> None:
+    now = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
+    of: dict[str, Any] = {"environment": "production", "at": now.isoformat(), "source": {"dag": "guard"}}
+    back = Record("rollback", "delays", {"reverts": _OLDER, "revision": _MINE, "how": "revert"}, **of)
+    change = Record("change", "delays", {"commit": _MINE, "changed": True}, (back.id,), **of)
+    live = Record("release", "delays", {"revision": ""}, (change.id,), **of)
+    hours = timedelta(hours=6)
+    assert "cccccccccccc of guard" in releasing([change, back], now, hours)
+    assert not releasing([live, change, back], now, hours)
+    assert not releasing([change, back], now, hours, _MINE), "the finding is about that very change"
 
 
 @pytest.mark.parametrize(
