@@ -158,6 +158,8 @@ def running(
     dags: str = _DAGS,
     manager: str = "tests.ui.managers.PerDag",
     people: str = "",
+    python: str = sys.executable,
+    key: bool = True,
 ) -> Iterator[Server]:
     """Start a real API server in a folder; it knows the DAGs of one file, and a program makes people known."""
     with socket.socket() as free:
@@ -193,16 +195,16 @@ def running(
             ]
         ),
         "AIRFLOW__PIPEOPS__EVIDENCE_URI": evidence,
-        "AIRFLOW__PIPEOPS__LEDGER_KEY_CONN_ID": "ledger_key",
+        "AIRFLOW__PIPEOPS__LEDGER_KEY_CONN_ID": "ledger_key" if key else "",
         "AIRFLOW_CONN_LEDGER_KEY": json.dumps(
             {"conn_type": "pipeops_signing_key", "login": "ledger.example.com", "extra": {"private_key": KEY}}
         ),
     }
-    airflow = [sys.executable, "-m", "airflow"]
+    airflow = [python, "-m", "airflow"]
     for command in (
         [*airflow, "db", "migrate"],
         [*airflow, "dags", "reserialize"],
-        [sys.executable, "-c", people],
+        [python, "-c", people],
     ):
         subprocess.run(command, env=environment, check=True, capture_output=True)
     with (home / "log").open("w") as log:
@@ -236,8 +238,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def below(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The same, below a base path."""
-    with running(tmp_path_factory.mktemp("below"), "/af") as found:
+    """The same, below a base path; and, as where nothing is configured, nobody signs its ledger."""
+    with running(tmp_path_factory.mktemp("below"), "/af", key=False) as found:
         yield found
 
 

@@ -1,22 +1,23 @@
 """The page's routes under the access control of Airflow's FAB provider, with two people of different roles.
 
-The provider asks for an older python-dateutil than the locked one, so it is not among what the tests install. To run this:
-``pip install apache-airflow-providers-fab "python-dateutil<3"``, then ``pytest -m nightly tests/ui/test_fab.py``.
+The provider asks for an older python-dateutil than the locked one: ``.ci/fab`` makes an environment of its own for it.
 """
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.ui.conftest import Server, running
+from tests.ui.conftest import ROOT, Server, running
 from tests.ui.managers import OTHERS
 from tests.ui.seeds import Story, whole
 from tests.ui.test_routes import ASKED, PLAIN, SHARED
 
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(1200)]
-pytest.importorskip("airflow.providers.fab")
 
 #: Two roles of their own: one may read assets and one DAG, the other nothing.
 PEOPLE = """
@@ -35,8 +36,12 @@ with get_application_builder() as builder:
 
 @pytest.fixture(scope="module")
 def fab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    made = subprocess.run([ROOT / ".ci" / "fab", Path(sys.executable).parent], capture_output=True, text=True)
+    if made.returncode:
+        pytest.skip(made.stderr[-500:])
     manager = "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager"
-    with running(tmp_path_factory.mktemp("fab"), manager=manager, people=PEOPLE) as server:
+    home, python = tmp_path_factory.mktemp("fab"), made.stdout.strip()
+    with running(home, manager=manager, people=PEOPLE, python=python) as server:
         theirs, ours = Story(OTHERS), Story()
         theirs.ship(SHARED, "theirs", 90)
         ours.ship(SHARED, "ours", 80)
