@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from bisect import bisect_left
 from collections import Counter, defaultdict
@@ -16,6 +17,7 @@ from airflow_pipeops.base.documents import map_, text
 from airflow_pipeops.delivery.queries.facts import Fact, moment
 from airflow_pipeops.delivery.records import ILL, gate_passed
 from airflow_pipeops.exceptions import InvalidInput
+from airflow_pipeops.git.forges import commit_url
 from airflow_pipeops.operations.changes.acts import acts
 from airflow_pipeops.operations.changes.naming import kinds_of_change, told_of_change
 from airflow_pipeops.operations.changes.scoring import quarter
@@ -424,7 +426,7 @@ class _Reader:
         return Candidate(
             id=fact.id, kind=kind, at=at, deliverable=self.name,
             environment=self.environment if fact.kind in _PARTS else fact.environment,
-            distance=distance, link=text(fact.body.get("url"), 500),
+            distance=distance, link=_link(fact),
             elsewhere=self._elsewhere(fact, at), coverage=self._coverage(fact), **more,
         )  # fmt: skip
 
@@ -494,6 +496,14 @@ def _kinds_before(found: Iterable[Candidate]) -> dict[tuple[str, str], dict[str,
             told.setdefault((one.deliverable, one.at), dict(counts[one.deliverable]))
             counts[one.deliverable][one.kind] += 1
     return told
+
+
+def _link(fact: Fact) -> str:
+    """The address that a record names, if a browser opens it and a terminal shows it as it is; else its commit's page."""
+    named = text(fact.body.get("url"))
+    if re.fullmatch(r"https?://[!-~]{1,490}", named):
+        return named
+    return commit_url(text(fact.body.get("repository")), text(fact.body.get("commit")) or fact.commit)
 
 
 def _effective(fact: Fact) -> str:

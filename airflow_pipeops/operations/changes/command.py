@@ -42,8 +42,9 @@ def why_command(args: Any) -> int:
     if args.output == "table":
         print(f"None of these: {found.none:.0%}. {found.outcome.capitalize()}: {found.reason}.")
         for place, one in enumerate(found.suspects, 1):
-            if one.check.what:
-                print(f"{place}. {one.candidate.what}: {one.check.what}\n   {one.check.command}")
+            if said := list(filter(None, [one.check.command, one.candidate.link])):
+                what = ": ".join(filter(None, [one.candidate.what, one.check.what]))
+                print(f"{place}. {what}", *said, sep="\n   ")
         if found.cut:
             print("More is recorded than was looked at.")
     return code

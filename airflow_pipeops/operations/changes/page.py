@@ -49,9 +49,12 @@ def _suspect(place: int, one: Suspect) -> str:
     check = (
         f"<p>{escape(one.check.what)} <code>{escape(one.check.command)}</code></p>" if one.check.what else ""
     )
+    link = (
+        f', <a href="{escape(change.link)}" rel="noopener noreferrer">look at it</a>' if change.link else ""
+    )
     return (
         f"<h2>{place}. {escape(change.what or change.kind)}: {one.probability:.0%}</h2>"
         f"<p>{escape(change.kind)} of {escape(change.deliverable)}, {escape(change.at[:19])}Z, record"
-        f" <code>{escape(change.id[:12])}</code></p>{check}"
+        f" <code>{escape(change.id[:12])}</code>{link}</p>{check}"
         f"<table><caption>Log odds</caption><tbody>{arguments}</tbody></table>"
     )

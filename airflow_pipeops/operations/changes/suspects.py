@@ -55,7 +55,7 @@ class Candidate(JsonForm):
     :param undone: when it was taken back itself; empty if it was not.
     :param earlier: the changes against which it is usual or rare.
     :param pace: hours from one to the next, of what comes by a rhythm and is awaited; 0 for whatever else.
-    :param link: where to look at it; empty if nowhere.
+    :param link: where to look at it, of http or https; empty if nowhere.
     :param before: what was there before, as the record says it; empty if it does not.
     """
 

@@ -1,7 +1,7 @@
 // Suspects: what changed before something went wrong, the likeliest first, each with its reason and what would clear it.
 
 import { get } from "./api.js";
-import { h, head, scrolling } from "./dom.js";
+import { h, head, out, scrolling } from "./dom.js";
 import { age, mark, number } from "./facts.js";
 import { elsewhere } from "./state.js";
 
@@ -23,7 +23,8 @@ export async function suspects(ref, signal) {
 function row({ candidate: one, probability, reason, contributions, check }) {
   const counted = contributions.filter((item) => item.value);
   return h("tr", {}, h("td", {}, percent(probability)),
-    h("td", {}, h("a", { "data-go": "", class: "plain", href: elsewhere("passport", { ref: one.id }) }, one.what || one.id.slice(0, 12)), h("span", { class: "quiet" }, ` ${one.kind}`)),
+    h("td", {}, h("a", { "data-go": "", class: "plain", href: elsewhere("passport", { ref: one.id }) }, one.what || one.id.slice(0, 12)), h("span", { class: "quiet" }, ` ${one.kind}`),
+      one.link ? h("div", { class: "small" }, out(one.link, "Look at it", { "aria-label": `Look at ${one.what || one.id.slice(0, 12)}` })) : null),
     h("td", {}, one.deliverable, one.environment ? h("span", { class: "quiet" }, ` in ${one.environment}`) : null),
     h("td", {}, age(one.at)),
     h("td", {}, reason, check.what ? h("p", { class: "small" }, check.what, " ", h("code", {}, check.command)) : null,

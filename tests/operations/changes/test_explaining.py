@@ -13,7 +13,7 @@ import pytest
 
 from airflow_pipeops.operations.changes.operators import ExplainOperator, explain_failure
 from tests.commands import called
-from tests.ledgers import at, entries, indexed
+from tests.ledgers import at, entries, indexed, sha
 from tests.operations.changes.test_gathering import incident, shipped
 
 RECORDS = [*shipped("old", 0), *shipped("new", 10_000), incident(10_100)]
@@ -41,6 +41,7 @@ def test_a_person_reads_the_suspects_with_their_reasons(pipeops: Callable[..., t
     assert "it took effect 30 min before it was seen" in told
     assert "Read the diff of the commit" in told
     assert "airflow pipeops passport delay-api@production@" in told
+    assert f"https://github.com/acme/delay-api/commit/{sha('new')}" in out
 
 
 def test_a_program_reads_all_of_it_and_the_same_each_time(
@@ -109,6 +110,8 @@ def test_a_task_records_the_explanation_with_its_page(home: Path) -> None:
     page = Path(record.evidence[0].uri.removeprefix("file://")).read_text(encoding="utf-8")
     assert "What changed before: delay-api in production" in page
     assert "<script" not in page
+    link = f"https://github.com/acme/delay-api/commit/{sha('new')}"
+    assert f'<a href="{link}" rel="noopener noreferrer">look at it</a>' in page
 
 
 def test_a_page_holds_what_records_say_as_text(home: Path) -> None:

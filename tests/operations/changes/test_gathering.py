@@ -39,9 +39,13 @@ def ledger(tmp_path: Path) -> Ledger:
 def shipped(name: str, minutes: float, *environments: str, **body: Any) -> list[Record]:
     """A commit with its image, a change and a release in each environment, an hour apart."""
     commit = sha(name)
-    born = record(
-        "commit", {"commit": commit, "subject": name, "author": "ada"}, commit=commit, minutes=minutes
-    )
+    said = {
+        "commit": commit,
+        "subject": name,
+        "author": "ada",
+        "repository": "git@github.com:acme/delay-api.git",
+    }
+    born = record("commit", said, commit=commit, minutes=minutes)
     image = record("image", {"digest": f"sha256:{name}"}, born, minutes=minutes + 5)
     found = [born, image]
     for number, environment in enumerate(environments or ("staging", "production")):
@@ -70,6 +74,29 @@ def named(found: Explanation, what: str) -> Suspect:
 
 def told(found: Explanation) -> list[tuple[str, str]]:
     return [(one.candidate.kind, one.candidate.what) for one in found.suspects]
+
+
+@pytest.mark.parametrize(
+    ("body", "link"),
+    [
+        ({"url": "https://ci.example.com/9"}, "https://ci.example.com/9"),
+        ({"url": "javascript:alert(1)"}, ""),
+        ({"url": "https://ci.example.com/\x1b[2J"}, ""),
+        (
+            {"url": "data:text/html,x", "repository": "https://gitlab.com/a/b"},
+            f"https://gitlab.com/a/b/-/commit/{sha('c')}",
+        ),
+        ({"repository": "javascript://github.com/a/b"}, ""),
+        ({"url": ["https://ci.example.com/9"]}, ""),
+    ],
+    ids=str,
+)
+def test_a_candidate_links_to_the_web_or_nowhere(ledger: Ledger, body: dict[str, Any], link: str) -> None:
+    change = record(
+        "change", {"commit": sha("c"), "file": "a.yaml", **body}, environment="production", minutes=10
+    )
+    (one,) = why(ledger([change, incident(20)]), "delay-api@production").suspects
+    assert one.candidate.link == link
 
 
 def test_what_goes_through_many_records_is_one_candidate(ledger: Ledger) -> None:
