@@ -43,6 +43,7 @@ class Figures(JsonForm):
     :param dora: of the whole time.
     :param model: of the whole time; none if it is no model.
     :param parts: DORA's metrics of each part of the time.
+    :param model_parts: the model's of each part; none if it is no model.
     :param cut: whether there were more releases than are read: then the earliest of them are left out.
     """
 
@@ -52,6 +53,7 @@ class Figures(JsonForm):
     model: ModelFigures | None
     parts: tuple[Dora, ...] = ()
     cut: bool = False
+    model_parts: tuple[ModelFigures, ...] = ()
 
 
 def figures(
@@ -84,13 +86,16 @@ def figures(
     found, cut = deployments(connection, deliverable, environment, start)
     first, last = datetime.fromisoformat(start), datetime.fromisoformat(end)
     edges = [moment((first + (last - first) * number / parts).isoformat()) for number in range(parts)] + [end]
+    each = list(pairwise(edges)) if parts > 1 else []
+    models = _models(connection, deliverable, environment, [(start, end), *each])
     return Figures(
         deliverable,
         environment,
         dora(found, start, end),
-        _model(connection, deliverable, environment, start, end),
-        tuple(dora(found, *edge) for edge in pairwise(edges)) if parts > 1 else (),
+        models[0] if models else None,
+        tuple(dora(found, *part) for part in each),
         cut,
+        tuple(models[1:]),
     )
 
 
@@ -286,24 +291,35 @@ def _made(commit: Fact) -> str:
         return commit.at
 
 
-def _model(
-    connection: sqlite3.Connection, deliverable: str, environment: str, start: str, end: str
-) -> ModelFigures | None:
+def _models(
+    connection: sqlite3.Connection, deliverable: str, environment: str, times: Sequence[tuple[str, str]]
+) -> list[ModelFigures]:
+    """Work out a model's figures of several times, of which the first holds the others."""
     if not history(connection, deliverable=deliverable, kinds=("model",), limit=1).items:
-        return None
-    kinds = ("evaluation", "failure")
-    judged = verdicts(
-        history(connection, deliverable=deliverable, kinds=kinds, start=start, end=end, limit=_RELEASES).items
-    )
-    cell = live(connection, deliverable, environment, at=end)
-    data = up(connection, cell.release).of_kind("dataset", "batch") if cell else ()
-    return model_figures(
-        retrains(connection, deliverable, environment, start, end),
-        start,
-        end,
-        challengers=Share(judged.count(False), len(judged)),
-        newest_data=max((one.at for one in data), default=""),
-    )
+        return []
+    kinds, (start, end) = ("evaluation", "failure"), times[0]
+    judged = history(
+        connection, deliverable=deliverable, kinds=kinds, start=start, end=end, limit=_RELEASES
+    ).items
+    decided = retrains(connection, deliverable, environment, start, end)
+    newest: dict[str, str] = {}  # of the releases that were live at an end: of several, often one
+    found = []
+    for first, last in times:
+        cell = live(connection, deliverable, environment, at=last)
+        if cell and cell.release not in newest:
+            data = up(connection, cell.release).of_kind("dataset", "batch")
+            newest[cell.release] = max((one.at for one in data), default="")
+        said = verdicts(one for one in judged if first <= one.at < last)
+        found.append(
+            model_figures(
+                decided,
+                first,
+                last,
+                challengers=Share(said.count(False), len(said)),
+                newest_data=newest[cell.release] if cell else "",
+            )
+        )
+    return found
 
 
 def retrains(

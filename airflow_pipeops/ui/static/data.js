@@ -16,7 +16,8 @@ export async function draw({ signal }) {
   const { all } = state();
   const deliverable = state().deliverable || (await get("data", { limit: 1 }, { signal })).measured || named(known);
   const found = await get("data", { deliverable, limit: 200 }, { signal });
-  const marks = found.decisions.map((one) => ({ at: one.at, level: { good: "line", busy: "accent" }[level(one.action)] ?? level(one.action) }));
+  const marks = found.decisions.map((one) => ({ at: one.at, level: { good: "soft", busy: "accent" }[level(one.action)] ?? level(one.action),
+    text: [one.action || "unknown", ...one.reasons].join(": "), href: elsewhere("passport", { ref: one.record }) }));
   const bar = h("div", { class: "bar" }, chooser(known, deliverable));
   if (!found.drift.length && !found.performance.length && !found.decisions.length && !found.reports.length) {
     return [bar, nothing(`Of ${deliverable}, no data has been compared or measured. DataDriftOperator, ModelPerformanceOperator and RetrainGovernorOperator record it.`)];

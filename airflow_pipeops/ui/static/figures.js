@@ -22,13 +22,13 @@ export async function draw({ signal }) {
     h("div", { class: "buttons", role: "group", "aria-label": "Time" }, SPANS.map(([value, text]) =>
       h("button", { "data-key": `days-${value}`, "aria-pressed": String(days === value), onclick: () => go(address({ days: value })) }, text))));
   if (!found.figures) return [bar, nothing(`${deliverable} was never released, so that there is nothing to count.`)];
-  const { dora, model, parts, cut } = found.figures;
+  const { dora, model, parts, model_parts: models, cut } = found.figures;
   return [bar, h("section", {}, h("h2", {}, `Delivery of ${deliverable} in ${found.environment}`),
     cut ? h("p", { class: "notice" }, "There were more releases than are read: the earliest are left out.") : null,
     h("ul", { class: "figures" }, delivery(dora)),
     h("p", { class: "quiet small" }, "DORA's five metrics, as DORA defines them: of one application, to compare with itself over time, and never a target.")),
   model ? h("section", {}, h("h2", {}, "The model"), h("ul", { class: "figures" }, kept(model))) : null,
-  parts.length ? h("section", {}, h("h2", {}, "Over time"), h("div", { class: "charts" }, over(parts))) : null];
+  parts.length ? h("section", {}, h("h2", {}, "Over time"), h("div", { class: "charts" }, over(parts), models.length ? aged(models) : null)) : null];
 }
 
 function figure(title, value, ...notes) {
@@ -61,11 +61,29 @@ function kept(model) {
   ];
 }
 
+/** One figure over time; of a part in which nothing was counted, it has no value. */
+function series(parts, title, label, read, of) {
+  return chart({ title: `${title}, ${label}`, points: parts.map((part) => ({ at: part.end, value: read(part), of: of?.(part) })), label, against: "" });
+}
+
+const hours = (spread) => (spread.count ? spread.median / 3600 : null);
+const percent = (share) => (share.of ? 100 * share.value : null);
+
 function over(parts) {
-  const points = (read) => parts.map((part) => ({ at: part.end, value: read(part) }));
   return [
-    chart({ title: "Deployments", points: points((part) => part.deployments), label: "deployments", against: "" }),
-    chart({ title: "Change lead time, hours", points: points((part) => (part.lead_time.count ? part.lead_time.median / 3600 : null)), label: "hours", against: "" }),
-    chart({ title: "Change fail rate, %", points: points((part) => (part.change_fail_rate.of ? 100 * part.change_fail_rate.value : null)), label: "%", against: "" }),
+    series(parts, "Change lead time", "hours", (part) => hours(part.lead_time), (part) => part.lead_time.count),
+    series(parts, "Deployment frequency", "a week", (part) => part.per_week, (part) => part.deployments),
+    series(parts, "Failed deployment recovery time", "hours", (part) => hours(part.recovery_time), (part) => part.recovery_time.count),
+    series(parts, "Change fail rate", "%", (part) => percent(part.change_fail_rate), (part) => part.change_fail_rate.of),
+    series(parts, "Deployment rework rate", "%", (part) => percent(part.rework_rate), (part) => part.rework_rate.of),
+  ];
+}
+
+function aged(models) {
+  return [
+    series(models, "Age of the data in production", "days", (part) => (part.data_age === null ? null : part.data_age / 86_400)),
+    series(models, "From drift to a fixed model", "hours", (part) => hours(part.drift_to_fix), (part) => part.drift_to_fix.count),
+    series(models, "Challengers rejected", "%", (part) => percent(part.rejected), (part) => part.rejected.of),
+    series(models, "Retrains that helped", "%", (part) => percent(part.helped), (part) => part.helped.of),
   ];
 }

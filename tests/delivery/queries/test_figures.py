@@ -243,15 +243,22 @@ def test_a_model_from_drift_to_what_helped(tmp_path: Path) -> None:
     later = record("decision", {"action": "hold", "observation": seen, "policy": {}}, minutes=70)
     open_drift = record("drift", {"drifted": True}, minutes=80)
     second = record("decision", {"action": "retrain", "acts": True}, open_drift, minutes=81)
-    one = found(
-        tmp_path, data, drift, decision, held, lost, won, model, live, later, open_drift, second
-    ).model
+    records = (data, drift, decision, held, lost, won, model, live, later, open_drift, second)
+    whole = found(tmp_path, *records, parts=720)
+    one = whole.model
     assert one is not None
     assert one.data_age == (10_080 - 1) * 60
     assert one.retrains == 2
     assert (one.drift_to_fix.count, one.drift_to_fix.median, one.unfixed) == (1, 3600.0, 1)
     assert one.rejected == Share(1, 2)
     assert one.helped == Share(1, 1)
+    # Each part is what is said of its time alone.
+    connection = reader(tmp_path / "index.db")
+    parts = [figures(connection, "delay-api", "production", part.start, part.end) for part in whole.parts[:8]]
+    assert [part.model for part in parts if part] == list(whole.model_parts[:8])
+    assert len(whole.model_parts) == 720
+    assert [part.rejected.of for part in whole.model_parts[:4]] == [0, 1, 1, 0]
+    assert [part.data_age for part in whole.model_parts[3:6]] == [None, 69 * 60, 83 * 60]
 
 
 def test_an_error_that_falls_has_helped(tmp_path: Path) -> None:
