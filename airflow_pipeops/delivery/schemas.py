@@ -111,6 +111,7 @@ BODIES: Mapping[str, Body] = {
             "data_digest": "string null: of the data that it was trained on",
             "training_uri": "string null: file with everything that it was made from",
             "training_sha256": "string null: digest of that file",
+            "registry_url": "string: page of the version, where the registry is a server; else empty",
             "metrics": "object: name -> value",
         },
     ),

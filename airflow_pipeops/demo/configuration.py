@@ -75,6 +75,7 @@ def environment(home: Path, ports: Ports, passwords: Path) -> dict[str, str]:
         "TRIGGERER__JOB_HEARTBEAT_SEC": "2",
         "USAGE_DATA_COLLECTION__ENABLED": "False",
         "PIPEOPS__EVIDENCE_URI": (home / "evidence").as_uri(),
+        "PIPEOPS__LEDGER_KEY_CONN_ID": "pipeops_signing_key",
         # The sandbox gives a process its own Python, so a base image would only cost time.
         "PIPEOPS__BUILDER": "airflow_pipeops.demo.packager:Packager",
     }
@@ -139,6 +140,11 @@ def connections(
             "password": token,
             "extra": json.dumps({"project": "default"}),
         },
+        "pipeops_signing_key": {
+            "conn_type": "pipeops_signing_key",
+            "login": "demo.pipeops",
+            "extra": json.dumps({"private_key": _signing_key()}),
+        },
         "mlflow_default": {"conn_type": "mlflow", "host": f"sqlite:///{home / 'mlflow.db'}"},
         **{
             f"pipeops_{name}": {"conn_type": "pipeops_storage", "host": (home / name).as_uri()}
@@ -154,6 +160,14 @@ def write_passwords(path: Path) -> dict[str, str]:
     path.write_text(json.dumps(made), encoding="utf-8")
     path.chmod(0o600)
     return made
+
+
+def _signing_key() -> str:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    made = Ed25519PrivateKey.generate()
+    return made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
 def _fernet_key() -> str:

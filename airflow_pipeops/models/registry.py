@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 from airflow_pipeops.base.documents import map_, parsed
 from airflow_pipeops.base.http import base_url
@@ -220,6 +221,12 @@ class Registry:
             return _read(self.call(lambda client: client.get_model_version_by_alias(name, alias)))
         except Absent:
             return None
+
+    def page(self, name: str, version: str) -> str:
+        """Return the address at which people see a version; empty for a registry that has no pages."""
+        if not self.tracking_uri.startswith(("http://", "https://")):
+            return ""
+        return f"{self.tracking_uri.rstrip('/')}/#/models/{quote(name, safe='')}/versions/{quote(version, safe='')}"
 
     def set_alias(self, name: str, alias: str, version: str) -> str | None:
         """Let an alias name a version.

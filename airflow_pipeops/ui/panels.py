@@ -24,6 +24,7 @@ from airflow_pipeops.delivery.questions import waiting
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.operations.changes import gathering as changes
 from airflow_pipeops.ui.access import ASSETS, Asked, AskedDep
+from airflow_pipeops.ui.commits import pages
 from airflow_pipeops.ui.contents import checkpoint, contents, proof
 
 Name = Annotated[str, Query(max_length=200)]
@@ -209,6 +210,7 @@ def _passport(asked: Asked, ref: str, note: str) -> dict[str, Any]:
         "since": found.since,
         "previous": found.before.release if found.before else "",
         "answers": [answer.to_json() for answer in found.answers],
+        "commits": pages(facts),
         **contents(connection, facts),
         "proof": proof(start.seq, note),
     }

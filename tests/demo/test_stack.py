@@ -137,10 +137,11 @@ def test_the_connections_are_there_and_hide_the_token(api, running) -> None:
     endpoints = {name.replace("-", "_") for name in PORTS.endpoints}
     names = {"pipeops_app_repo", "pipeops_gitops_repo", "argocd_default", "mlflow_default", "pipeops_data"}
     names |= {"pipeops_prompt_repo", "pipeops_prompt_items", "pydanticai_default", "pipeops_timings"}
-    names |= {"pipeops_artifacts", "pipeops_predictions", "pipeops_labels"}
+    names |= {"pipeops_artifacts", "pipeops_predictions", "pipeops_labels", "pipeops_signing_key"}
     assert set(found) == names | endpoints
     token = json.loads((running.home / "sandbox" / "tokens.json").read_text())["deployer"]
     assert token not in json.dumps(found)
+    assert "PRIVATE KEY" not in json.dumps(found)
     assert not list((running.home / "airflow").glob("connections*"))
 
 

@@ -191,6 +191,7 @@ def test_the_delivery_page_answers_for_the_service_and_the_model(demo, page) -> 
         assert re.search("ago|just now", cell.inner_text())
         cell.locator("a.version").click()
         inner.get_by_text(re.compile(r"^(\d+) of \1 records hash to their ids")).wait_for()
+        inner.get_by_text(re.compile(r"^In the signed checkpoint of \d+ entries")).wait_for()
         assert inner.get_by_text("no gap", exact=True).count() == 1
         asked = zip(
             *(inner.locator(f".answers > {tag}").all_inner_texts() for tag in ("dt", "dd")), strict=True

@@ -126,6 +126,7 @@ def test_the_whole_way(ready, context, tmp_path):
     extra = context["outlet_events"][MODEL.model].extra
     assert (extra["kind"], extra["body"]["sha256"]) == ("model", first["sha256"])
     assert extra["parents"] == [judged["record_id"]]
+    assert extra["body"]["registry_url"] == "", "a file has no pages"
     again = run(context, RegisterModelOperator, model=MODEL.name, challenger=first, deliverable=MODEL)
     assert again["version"] == "1", "a crash between registering and the alias, and a retry: one version"
 

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from airflow_pipeops.delivery.evidence import store
 from airflow_pipeops.delivery.ledger.checkpoints import advance
 from airflow_pipeops.delivery.ledger.files import Ledger
 from airflow_pipeops.delivery.ledger.signatures import Signer
+from airflow_pipeops.delivery.records import Record
 from tests.browser import visit
 from tests.ledgers import sha
 from tests.ui.conftest import SIGNER, Server
@@ -150,6 +155,61 @@ def test_the_matrix_is_searched_filtered_and_grouped(browser: Any, told: Server)
         page.locator(".matrix").wait_for()
         assert page.input_value("#search") == "delay"
         assert rows.count() == 2
+
+
+#: What each filter shows of what the seeds tell, and of an approval and a drift that are added.
+SHOWN = {
+    "attention": ["crew-rota", "flight-delay", "gate-display"],
+    "unhealthy": ["gate-display"],
+    "outofsync": ["crew-rota"],
+    "drift": ["flight-delay"],
+    "unapproved": [
+        *(
+            "basket",
+            "checkout",
+            "crew-rota",
+            "delay-api",
+            "flight-delay",
+            "gate-display",
+            "loyalty",
+            "seat-map",
+        ),
+        "weather-feed",
+    ],
+}
+
+
+def test_each_filter_shows_what_it_says(browser: Any, told: Server) -> None:
+    story = Story("drift_to_retrain")
+    yes = {"subject": "Ship it?", "approved": True, "approved_by": "Ines", "answer": "Approve"}
+    approval = story.tell("approval", 2, yes, of="agreed", environment="production")
+    live = {"revision": sha("agreed"), "health": "Healthy", "sync": "Synced"}
+    story.tell("release", 1, live, approval, of="agreed", environment="production")
+    moved = {"batch": "2014-01", "drifted": True, "verdict": "drift", "share": 0.5}
+    story.tell("drift", 1, moved, of="flight-delay")
+    told.gets(story.records)
+    with opened(browser, told) as page:
+        go(page, told, "panel=matrix")
+        rows = page.locator(".matrix tbody tr:not(.group)")
+        assert rows.count() == 10
+        for name, shown in SHOWN.items():
+            page.select_option("#filter", name)
+            assert [row.split()[0] for row in rows.all_inner_texts()] == shown, name
+        page.select_option("#filter", "")
+        page.select_option("#group", "prefix")
+        words = [
+            "agreed",
+            "basket",
+            "checkout",
+            "crew",
+            "delay",
+            "flight",
+            "gate",
+            "loyalty",
+            "seat",
+            "weather",
+        ]
+        assert [group.split()[0] for group in page.locator("tr.group").all_inner_texts()] == words
 
 
 def test_what_nobody_knows_is_not_well(browser: Any, told: Server) -> None:
@@ -351,12 +411,13 @@ def test_what_was_altered_in_the_index_is_seen_in_the_browser(browser: Any, told
 
 
 def signed(server: Server, key: Any) -> None:
-    """Write the ledger that the index is of, and a checkpoint that this key has signed."""
+    """Write the ledger that the index is of, and a checkpoint that this key has signed, or nobody."""
     shutil.rmtree(server.home / "pipeops" / "ledger", ignore_errors=True)
     ledger = Ledger.open((server.home / "pipeops" / "ledger").as_uri())
     entries = numbered(whole())
     ledger.append(entries, ledger.head())
-    advance(ledger, len(entries), Signer("ledger.example.com", key), "ledger.example.com/test")
+    signer = Signer("ledger.example.com", key) if key else None
+    advance(ledger, len(entries), signer, "ledger.example.com/test")
 
 
 def test_the_checkpoint_is_verified_in_the_browser(browser: Any, told: Server) -> None:
@@ -374,6 +435,123 @@ def test_the_checkpoint_is_verified_in_the_browser(browser: Any, told: Server) -
         path.write_text(path.read_text().replace("1.3.0", "1.3.9"))
         go(page, told, "panel=passport&ref=delay-api@production")
         page.get_by_text("Checkpoint: the entry is not in the tree that the checkpoint signs").wait_for()
+
+
+def test_a_checkpoint_that_nobody_signs_is_no_alarm(browser: Any, below: Server) -> None:
+    """As in every ledger where nothing is configured."""
+    below.holds(whole())
+    with opened(browser, below) as page:
+        for key, said in (
+            (None, "which nobody signs"),
+            (SIGNER, "signed by a key that this Airflow does not know"),
+        ):
+            signed(below, key)
+            go(page, below, "panel=passport&ref=flight-delay@production")
+            mark = page.locator(".seals .mark").filter(has_text=f"In the checkpoint of 172 entries, {said}")
+            mark.wait_for()
+            assert mark.get_attribute("class") == "mark unknown"
+            assert page.locator(".seals .bad").count() == 0
+            assert page.locator(".seals code").inner_text() == "[pipeops] ledger_key_conn_id"
+        shot(page, "delivery-unsigned")
+        # That nobody signs it lets nothing be altered.
+        path = below.home / "pipeops" / "ledger" / "entries" / "000" / "000.jsonl"
+        path.write_text(path.read_text().replace("1.3.0", "1.3.9"))
+        go(page, below, "panel=passport&ref=delay-api@production")
+        page.locator(".seals .bad").get_by_text("Checkpoint: the entry is not in the tree").wait_for()
+
+
+def linked() -> list[Record]:
+    """A model from commit to release, each of whose records leads somewhere; and one that would lead astray."""
+    story, of = Story(), "linked"
+    forge, desired = "https://github.com/acme/delay", "git@gitlab.example.com:acme/deploy.git"
+    code, done = sha("code"), sha("desired")
+    born = story.tell(
+        "commit", 5, {"commit": code, "subject": "Better", "repository": forge}, of=of, commit=code
+    )
+    version = {
+        "name": of,
+        "version": "3",
+        "registry_url": "https://mlflow.example.com/#/models/linked/versions/3",
+    }
+    model = story.tell("model", 4, version, born, of=of, commit=code)
+    changed = {"commit": done, "changed": True, "repository": desired}
+    change = story.tell("change", 3, changed, model, of=of, environment="production", commit=code)
+    live = {"revision": done, "health": "Healthy", "url": "https://argocd.example.com/applications/linked"}
+    story.tell("release", 2, live, change, of=of, environment="production")
+    astray = {
+        "commit": sha("astray"),
+        "repository": "javascript:alert(1)//github.com/a/b",
+        "url": "data:text/html,x",
+    }
+    story.tell("commit", 1, astray, of=of, commit=sha("astray"))
+    return story.records
+
+
+def test_records_lead_out_to_forge_registry_and_controller(browser: Any, told: Server) -> None:
+    records = linked()
+    told.gets(records)
+    code = f"https://github.com/acme/delay/commit/{sha('code')}"
+    desired = f"https://gitlab.example.com/acme/deploy/-/commit/{sha('desired')}"
+    wanted = {
+        "commit": {code, "https://github.com/acme/delay"},
+        "model": {code, "https://mlflow.example.com/#/models/linked/versions/3"},
+        "change": {code, desired},
+        "release": {desired, "https://argocd.example.com/applications/linked"},
+    }
+    with opened(browser, told) as page:
+        for node, (kind, found) in zip(records, wanted.items(), strict=False):
+            go(page, told, f"panel=passport&ref=linked@production&node={node.id}")
+            links = page.locator(".side a[target=_blank]")
+            assert {link.get_attribute("href") for link in links.all()} == found, kind
+            assert {link.get_attribute("rel") for link in links.all()} == {"noopener noreferrer"}
+        shot(page, "delivery-links")
+        go(page, told, f"panel=passport&ref={records[-1].id}")
+        assert page.locator(".side a[target=_blank]").count() == 0
+
+
+def test_airflows_frame_leads_out_prints_and_downloads(browser: Any, told: Server) -> None:
+    told.gets(linked())
+    with opened(browser, told) as page:
+        page.context.add_init_script(
+            "window.print = () => { document.documentElement.dataset.printed = ''; }"
+        )
+        page.context.route(
+            re.compile("^https://(github|argocd)"), lambda route: route.fulfill(body="the other side")
+        )
+        page.goto(f"{told.url}/plugin/delivery/pipeops/page?panel=passport&ref=linked@production")
+        inner = page.frame_locator("iframe[title=Delivery]")
+        inner.get_by_text("4 of 4 records hash to their ids").wait_for()
+        with page.context.expect_page() as led:
+            inner.get_by_role("link", name="Controller").first.click()
+        led.value.wait_for_url("https://argocd.example.com/applications/linked")
+        assert led.value.evaluate("window.opener") is None
+        with page.expect_download() as kept:
+            inner.get_by_role("button", name="Download").click()
+        found = json.loads(kept.value.path().read_text())
+        assert kept.value.suggested_filename == f"passport-{found['walk']['steps'][0]['id'][:12]}.json"
+        assert found == told.get("/api/passport/linked@production").json()
+        # The frame may not print: a page of its own does, which Airflow is not around.
+        with page.context.expect_page() as alone:
+            inner.get_by_role("button", name="Print").click()
+        alone.value.locator("html[data-printed]").wait_for()
+        assert "print=1" not in alone.value.url
+        assert alone.value.get_by_text("4 of 4 records hash to their ids").is_visible()
+
+
+def test_on_paper_the_graph_is_a_list(browser: Any, told: Server) -> None:
+    with opened(browser, told, viewport={"width": 720, "height": 1000}) as page:
+        go(page, told, "panel=passport&ref=flight-delay@production")
+        page.get_by_text("records hash to their ids").wait_for()
+        steps = page.locator(".outline li")
+        assert not steps.first.is_visible()
+        page.pdf(format="A4")  # as the browser's own printing does, this tells the page before
+        page.emulate_media(media="print")
+        assert steps.count() == page.locator(".node").count()
+        assert all(step.is_visible() for step in steps.all())
+        assert not page.locator(".drawn").is_visible()
+        assert not page.get_by_role("button", name="Print").is_visible()
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        shot(page, "delivery-paper", full_page=True)
 
 
 def test_the_timeline_says_what_changed_before(browser: Any, told: Server) -> None:
@@ -437,8 +615,26 @@ def test_data_shows_drift_performance_and_decisions(browser: Any, told: Server) 
         head = page.locator(".chart").first.locator("th").all_inner_texts()
         assert head == ["When", "Batch", "auc", "agreed level", "Interval", "Verdict"]
         page.locator(".chart summary").first.click()
-        assert page.get_by_text("a retrain pays").count() == 1
+        assert page.locator("table").get_by_text("a retrain pays").count() == 1
         shot(page, "delivery-data")
+        # Each decision stands on the axis with its reason, for the pointer and for keys.
+        chart = page.locator(".chart").first
+        marks, said = chart.locator(".decided"), chart.locator(".told")
+        assert marks.count() == 10
+        assert [mark.get_attribute("tabindex") for mark in marks.all()] == [*["-1"] * 9, "0"]
+        retrain = chart.get_by_role("link", name=re.compile("retrain: The AUC is .047 below the level"))
+        assert "a retrain pays" in retrain.get_attribute("title")
+        retrain.hover()
+        assert "a retrain pays" in said.inner_text()
+        marks.last.focus()
+        assert "hold: The AUC is within what people accepted." in said.inner_text()
+        for _ in range(5):
+            page.keyboard.press("ArrowLeft")
+        assert "a retrain pays" in said.inner_text()
+        shot(page, "delivery-decision")
+        page.keyboard.press("Enter")
+        page.locator(".node").first.wait_for()
+        assert "Decision: retrain" in page.locator(".side h3").inner_text()
 
 
 def test_figures_show_their_denominators(browser: Any, told: Server) -> None:
@@ -448,8 +644,29 @@ def test_figures_show_their_denominators(browser: Any, told: Server) -> None:
         assert re.search(r"\d+ of \d+ deployments", fail.inner_text())
         assert page.locator(".figure").count() == 5
         shot(page, "delivery-figures")
-        go(page, told, "panel=figures&deliverable=flight-delay")
+        assert page.locator(".chart").count() == 5
+        go(page, told, "panel=figures&deliverable=flight-delay&days=365")
         assert page.locator(".figure").count() == 9
+        captions = page.locator(".chart figcaption").all_inner_texts()
+        assert captions == [
+            "Change lead time, hours",
+            "Deployment frequency, a week",
+            "Failed deployment recovery time, hours",
+            "Change fail rate, %",
+            "Deployment rework rate, %",
+            "Age of the data in production, days",
+            "From drift to a fixed model, hours",
+            "Challengers rejected, %",
+            "Retrains that helped, %",
+        ]
+        age = page.locator(".chart").filter(has_text="Age of the data in production")
+        age.locator("summary").click()
+        days = [row.inner_text().split("\t")[-1] for row in age.locator("tbody tr").all()]
+        # The data of the live model came 1197 hours ago, those of its predecessor 2200; before, none was live.
+        assert float(days[0]) == pytest.approx(1197 / 24, abs=0.1)
+        assert float(days[1]) == pytest.approx(2200 / 24 - 365 / 6, abs=0.1)
+        assert days[2:] == ["unknown"] * 4
+        shot(page, "delivery-figures-model", full_page=True)
 
 
 def test_a_new_fact_appears_by_itself(browser: Any, told: Server) -> None:
@@ -515,13 +732,54 @@ def test_it_is_the_picture_of_the_readme(browser: Any, told: Server) -> None:
         shot(page, "delivery")
 
 
-def test_a_dag_has_a_tab_of_what_it_recorded(browser: Any, told: Server) -> None:
+#: As Airflow names a run, with letters that an address has other uses for.
+RUN = "manual__2026-01-01T00:00:00+00:00"
+
+
+def test_dags_runs_and_tasks_have_a_tab_of_what_they_recorded(browser: Any, told: Server) -> None:
+    made = told.python(
+        f"""
+from datetime import datetime, timezone
+from airflow.models.serialized_dag import SerializedDagModel
+from airflow.utils.session import create_session
+from airflow.utils.state import DagRunState
+from airflow.utils.types import DagRunTriggeredByType, DagRunType
+now = datetime.now(timezone.utc)
+with create_session() as session:
+    run = SerializedDagModel.get_dag("fails", session=session).create_dagrun(
+        run_id="{RUN}", run_type=DagRunType.MANUAL, state=DagRunState.RUNNING, logical_date=now,
+        data_interval=(now, now), run_after=now, triggered_by=DagRunTriggeredByType.TEST, session=session)
+    print(sorted((ti.task_id, ti.map_index) for ti in run.task_instances))
+"""
+    )
+    assert "('judge', 1)" in made
+    story = Story("fails")
+    for task, index in (("judge", 0), ("judge", 1), ("lost", -1)):
+        one = story.tell(
+            "evaluation", 1, {"promote": True, "reason": f"{task} {index}"}, of="judged", task=task
+        )
+        story.records[-1] = replace(one, source={**one.source, "run": RUN, "map_index": index})
+    story.tell("evaluation", 9, {"promote": True, "reason": "another run"}, of="judged", task="judge")
+    told.gets(story.records)
+    run = f"dags/fails/runs/{quote(RUN)}"
+    tabs = {
+        "dags/fails/plugin/delivery-dag": ("DAG fails", 4),
+        f"{run}/plugin/delivery-dag-run": (f"run {RUN} of DAG fails", 3),
+        f"{run}/tasks/lost/plugin/delivery-task-instance": (f"task lost of run {RUN} of DAG fails", 1),
+        f"{run}/tasks/judge/mapped/1/plugin/delivery-task-instance": (
+            f"task judge of run {RUN} of DAG fails",
+            1,
+        ),
+    }
     with opened(browser, told) as page:
-        page.goto(f"{told.url}/dags/code_to_release/plugin/delivery-dag")
-        inner = page.frame_locator("iframe[title=Delivery]")
-        inner.get_by_role("heading", name="Recorded by DAG code_to_release").wait_for()
-        assert inner.locator("tbody tr").count() > 50
-        shot(page, "delivery-tab")
+        for path, (where, count) in tabs.items():
+            page.goto(f"{told.url}/{path}")
+            inner = page.frame_locator("iframe[title=Delivery]")
+            inner.get_by_role("heading", name=f"Recorded by {where}", exact=True).wait_for()
+            assert inner.locator("tbody tr").count() == count, path
+            if "mapped" in path:
+                assert "judge 1" in inner.locator("tbody tr").inner_text()
+            shot(page, f"delivery-{path.rpartition('/')[2]}")
 
 
 def test_below_a_base_path_and_empty(browser: Any, below: Server) -> None:
@@ -628,12 +886,29 @@ def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(browser: Any, told: Server, axe: str, scheme: str) -> None:
+    kept = store(b"<p>a report</p>", "drift.html", base_uri=told.evidence, dag_id="drift_to_retrain")
+    records = whole((kept,))
+    told.holds(records)
+    incident = next(one for one in records if one.kind == "incident")
+    states = {
+        **STATES,
+        "records": "dag=code_to_release",
+        "report": f"panel=report&by=drift_to_retrain&digest={kept.sha256}&name=drift.html",
+        "suspects": f"panel=timeline&deliverable=delay-api&moment={quote(incident.at)}&about={incident.id}",
+        "empty": "",
+    }
     with opened(browser, told, bypass_csp=True, color_scheme=scheme) as page:
-        for name, query in STATES.items():
+        for name, query in states.items():
+            if name == "empty":
+                told.holds([])
             go(page, told, query)
+            assert page.locator(".suspects").count() == (name == "suspects")
             assert page.evaluate("document.documentElement.dataset.theme") == scheme
             page.evaluate(axe)
-            found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+            # A report is a page of another's, in a frame that no script of this one enters.
+            found = page.evaluate("axe.run(document, {resultTypes: ['violations'], iframes: false})")[
+                "violations"
+            ]
             serious = [
                 (one["id"], [node["html"][:120] for node in one["nodes"][:3]])
                 for one in found

@@ -51,7 +51,8 @@ class RegisterModelOperator(DeliveryOperator):
         with no_retry():
             given = trained(self.challenger)
             artifact.verify(given["artifact_uri"], given["sha256"])
-            version = registry_of(self.mlflow_conn_id).register(
+            registry = registry_of(self.mlflow_conn_id)
+            version = registry.register(
                 self.model,
                 given["artifact_uri"],
                 given["sha256"],
@@ -73,6 +74,7 @@ class RegisterModelOperator(DeliveryOperator):
                 "data_digest": given.get("data_digest"),
                 "training_uri": given.get("training_uri"),
                 "training_sha256": given.get("training_sha256"),
+                "registry_url": registry.page(version.name, version.version),
             }
             training = parent_ids([given.get("record_id")])
             record_id = self.emit(context, "model", body, commit=self.commit or None, parents=training)

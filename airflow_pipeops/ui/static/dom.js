@@ -88,15 +88,20 @@ function root() {
   return new URL("..", document.baseURI);
 }
 
-function leave(event, href, target = "_blank") {
+function leave(event, href, target) {
+  if (byHost(href, target)) event.preventDefault();
+}
+
+/** Let Airflow's own document follow a link, which its frame may not; false where the page stands alone. */
+export function byHost(href, target = "_blank") {
   const host = frame();
-  if (!host) return;
-  event.preventDefault();
+  if (!host) return false;
   const link = host.document.createElement("a");
   Object.assign(link, { href, target, rel: "noopener noreferrer" });
   host.document.body.append(link);
   link.click();
   link.remove();
+  return true;
 }
 
 /** Airflow's window, if the page is framed by it; null if it stands alone. */

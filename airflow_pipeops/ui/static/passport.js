@@ -1,7 +1,7 @@
 // Passport: what something was made from, as a graph, verified here; and what changed against the one before.
 
 import { get } from "./api.js";
-import { fill, h, head, out, placeOf, scrolling, within } from "./dom.js";
+import { byHost, fill, h, head, out, placeOf, scrolling, within } from "./dom.js";
 import { empty } from "./empty.js";
 import { age, files, level, mark, moment, short, tag, tell, whose } from "./facts.js";
 import { graph } from "./graph.js";
@@ -34,7 +34,12 @@ export async function draw({ signal }) {
   };
   show();
   requestAnimationFrame(() => { const box = place.querySelector(".graphs"); if (box) box.scrollLeft = box.scrollWidth; });
-  check(found, verdicts).then((said) => { if (!signal.aborted) { fill(seal, said); show(); } });
+  check(found, verdicts).then((said) => {
+    if (signal.aborted) return;
+    fill(seal, said);
+    show();
+    if (state().print) { go(address({ print: "" }), { replace: true, quiet: true }); window.print(); }
+  });
   return [form(ref), heading(found), seal, answers(found, choose),
     h("div", { class: "card flush drawn" }, place), side,
     difference(found, signal), outline(found)];
@@ -73,7 +78,7 @@ function heading(found) {
       cell?.url ? out(cell.url, "Controller", { class: "button" }) : null,
       start.fact?.deliverable ? h("a", { class: "button", "data-go": "", href: elsewhere("timeline", { deliverable: start.fact.deliverable, moment: start.fact.at }) }, "Timeline") : null,
       h("button", { onclick: () => save(found) }, "Download"),
-      h("button", { onclick: () => window.print() }, "Print")));
+      h("button", { onclick: print }, "Print")));
 }
 
 /** What a person asks first, in words, each leading to the record that says so. */
@@ -85,6 +90,13 @@ function answers(found, choose) {
     return row(one.question, id ? h("button", { class: "link", onclick: () => choose(id) }, said) : said);
   }));
 }
+
+/** Airflow's frame may not print: there, a page of its own does. */
+function print() {
+  if (!byHost(new URL(address({ print: "1" }), location).href)) window.print();
+}
+
+addEventListener("beforeprint", () => document.querySelectorAll(".outline").forEach((list) => { list.open = true; }));
 
 function save(found) {
   const url = URL.createObjectURL(new Blob([JSON.stringify(found, null, 1)], { type: "application/json" }));
@@ -104,14 +116,14 @@ async function check(found, verdicts) {
     sound += fits ? 1 : 0;
   }
   const said = [sound === ids.length ? mark("good", `${sound} of ${ids.length} records hash to their ids`) : mark("bad", `${ids.length - sound} of ${ids.length} records do not hash to their ids`)];
-  if (!found.proof) return [...said, mark("unknown", "No signed checkpoint yet")];
+  if (!found.proof) return [...said, mark("unknown", "In no checkpoint yet")];
   try {
     const start = found.walk.steps[0].id;
     const told = JSON.parse(found.proof.line).extra ?? {};
     const its = told.id === start && await hashes(start, told, found.outside);
-    const wrong = its ? await proven(found.proof) : "the entry that is proved is not this record";
-    said.push(wrong ? mark("bad", `Checkpoint: ${wrong}`) : mark("good", `In the signed checkpoint of ${found.proof.size} entries`),
-      found.proof.id ? h("span", { class: "quiet small" }, `key ${found.proof.id}`) : null);
+    const verdict = its ? await proven(found.proof) : ["bad", "Checkpoint: the entry that is proved is not this record"];
+    said.push(mark(...verdict), h("span", { class: "quiet small" }, found.proof.id ? `key ${found.proof.id}`
+      : ["To have it signed, name a connection of type Signing key in ", h("code", {}, "[pipeops] ledger_key_conn_id"), "."]));
   } catch (error) {
     said.push(mark("unknown", `This browser cannot check the signature: ${error.message || error.name}`));
   }
@@ -132,14 +144,23 @@ function record(found, step) {
       row("Of", whose(fact)),
       row("When", [moment(fact.at), " (", age(fact.at), ")"]),
       row("Recorded by", fact.manual ? tag("unknown", "posted by hand") : source(fact)),
-      row("Commit", fact.commit ? h("code", {}, short(fact.commit)) : null),
+      row("Commit", commit(found, fact.commit)),
+      row("Desired state", [fact.body.commit, fact.body.revision].flat().filter((sha) => sha && sha !== fact.commit).map((sha) => [commit(found, sha), " "])),
+      row("Takes back", commit(found, fact.body.reverts)),
       row("Record", h("code", { class: "small" }, fact.id))),
     ways(fact), reports(fact),
     h("details", {}, h("summary", {}, "The whole record"), h("pre", { class: "code small", tabindex: 0 }, JSON.stringify(found.contents[fact.id] ?? fact, null, 1)))];
 }
 
+/** A commit, with the way to its page at the forge, where a record names the repository that it is in. */
+function commit(found, sha) {
+  if (!sha) return null;
+  const said = h("code", {}, short(sha));
+  return found.commits[sha] ? out(found.commits[sha], said, { "aria-label": `Commit ${short(sha)}` }) : said;
+}
+
 function row(name, value) {
-  return value ? [h("dt", {}, name), h("dd", {}, value)] : null;
+  return value?.length !== 0 && value ? [h("dt", {}, name), h("dd", {}, value)] : null;
 }
 
 function source(fact) {
@@ -154,7 +175,7 @@ function ways(fact) {
     else if (value && typeof value === "object" && found.length < 8) Object.entries(value).forEach(([key, item]) => look(item, Array.isArray(value) ? name : key));
   };
   look(fact.body, "");
-  const words = { url: "Controller", commit_url: "Commit", artifact_uri: "Artifact", repository: "Repository" };
+  const words = { url: "Controller", registry_url: "Registry", artifact_uri: "Artifact", repository: "Repository" };
   return found.length ? h("p", { class: "ways" }, found.map(([name, url]) => [out(url, words[name] ?? name.replaceAll("_", " ")), " "])) : null;
 }
 

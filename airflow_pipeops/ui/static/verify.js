@@ -64,12 +64,13 @@ async function signedBy(checkpoint, name, key) {
   return false;
 }
 
-/** Whether a proof leads from an entry to a signed checkpoint; says what is wrong, or nothing. */
+/** What a proof comes to, as a level and words: whether it leads from an entry to a checkpoint, and who has signed that. */
 export async function proven(proof) {
   const checkpoint = readCheckpoint(proof.checkpoint);
   const leaf = await sha256(concat([0], utf8(proof.line)));
   const root = await rootOf(leaf, proof.index, checkpoint.size, proof.path.map(bytesOf));
-  if (!root || hex(root) !== hex(checkpoint.root)) return "the entry is not in the tree that the checkpoint signs";
-  if (!proof.key) return "nobody has signed it";
-  return (await signedBy(checkpoint, proof.signer, proof.key)) ? "" : "the signature is not that of the ledger's key";
+  if (!root || hex(root) !== hex(checkpoint.root)) return ["bad", "Checkpoint: the entry is not in the tree that the checkpoint signs"];
+  if (!proof.key) return ["unknown", `In the checkpoint of ${checkpoint.size} entries, ${checkpoint.signatures.length ? "signed by a key that this Airflow does not know" : "which nobody signs"}`];
+  if (await signedBy(checkpoint, proof.signer, proof.key)) return ["good", `In the signed checkpoint of ${checkpoint.size} entries`];
+  return ["bad", "Checkpoint: the signature is not that of the ledger's key"];
 }
