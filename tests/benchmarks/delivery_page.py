@@ -34,6 +34,7 @@ from airflow_pipeops.delivery.ledger.ingest import Ingest
 from airflow_pipeops.delivery.ledger.tree import leaf_hash
 from tests.benchmarks.ledger import fill
 from tests.benchmarks.ledger_queries import CYCLE, START, p95, seed, sha
+from tests.browser import chromium, visit
 from tests.delivery.ledger.conftest import Database
 from tests.ui.conftest import Server, running
 from tests.ui.managers import NARROW
@@ -114,6 +115,44 @@ def ask(server: Server, records: int, deliverables: int, times: int) -> None:
                 f" first {first:.0f} ms, load {os.getloadavg()[0]:.0f}",
                 flush=True,
             )
+
+
+#: Notes when the first rows of the matrix, and when all of them, are painted, in milliseconds since the navigation began.
+_SEEN = """
+window.seen = {};
+const note = (name) => {
+  if (name in seen) return;
+  seen[name] = null;
+  requestAnimationFrame(() => setTimeout(() => {
+    seen[name] = performance.now();
+    document.documentElement.dataset[name] = "";
+  }));
+};
+new MutationObserver(() => {
+  if (document.querySelector(".matrix tbody tr")) note("first");
+  if (/^(\\d+) of \\1 deliverables$/.test(document.querySelector("#cells [role=status]")?.textContent ?? "")) note("whole");
+}).observe(document, { childList: true, subtree: true });
+"""
+
+
+def usable(server: Server, times: int = 10) -> None:
+    """Measure in a browser how long it takes from the navigation until the matrix is there; each with an empty cache."""
+    print("| in the browser | median ms | p95 ms |\n|---|---|---|")
+    took: dict[str, list[float]] = {"first": [], "whole": []}
+    with chromium() as browser:
+        for number in range(times + 1):
+            page = visit(browser)
+            page.context.add_cookies([{"name": "_token", "value": server.token("viewer"), "url": server.url}])
+            page.add_init_script(_SEEN)
+            page.goto(f"{server.url}/pipeops/page?panel=matrix")
+            page.locator("html[data-first][data-whole]").wait_for()
+            found = page.evaluate("seen")
+            page.context.close()
+            for name in took if number else ():  # the first starts the browser
+                took[name].append(found[name])
+    for name, what in {"first": "the first 250 deliverables", "whole": "all of them"}.items():
+        print(f"| {what} | {statistics.median(took[name]):.0f} | {p95(took[name]):.0f} |", flush=True)
+    print(f"load {os.getloadavg()[0]:.0f}")
 
 
 def status(server: Server) -> None:
@@ -210,6 +249,7 @@ def main() -> None:
         fcntl.flock(held, fcntl.LOCK_EX)  # the server does not fill it meanwhile
         with running(home / "airflow") as server:
             ask(server, given.records, given.deliverables, given.times)
+            usable(server)
             status(server)
         ingest(home, kept)
 
