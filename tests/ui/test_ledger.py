@@ -19,7 +19,7 @@ from airflow_pipeops.delivery.failures import Failures
 from airflow_pipeops.delivery.ledger.index import reader
 from tests.delivery.ledger.conftest import Database
 from tests.delivery.ledger.events import entry, record
-from tests.ui.conftest import Server
+from tests.ui.conftest import KEY, Server
 
 
 def test_what_is_emitted_and_what_is_posted_is_in_the_ledger_at_once(server: Server) -> None:
@@ -50,6 +50,26 @@ def test_what_is_emitted_and_what_is_posted_is_in_the_ledger_at_once(server: Ser
         pause.wait(0.2)
     assert found == [("by-hand", 1, "it was posted through Airflow's API"), ("of-a-task", 0, "")]
     assert (home / "pipeops" / "ledger" / "entries" / "000" / "000.jsonl").is_file()
+
+
+def test_a_command_takes_up_what_is_new_with_a_key_that_the_database_keeps(
+    below: Server, tmp_path: Path
+) -> None:
+    said = below.python(
+        f"""
+import os
+os.environ["AIRFLOW__PIPEOPS__LEDGER_KEY_CONN_ID"] = "kept"
+os.environ["AIRFLOW__PIPEOPS__LEDGER_PATH"] = "{tmp_path / "ledger"}"
+os.environ["AIRFLOW__PIPEOPS__INDEX_PATH"] = path = "{tmp_path / "index.db"}"
+from airflow.models.connection import Connection
+from airflow.utils.session import create_session
+from airflow_pipeops.delivery.commands.answers import _take_up
+with create_session() as session:
+    session.add(Connection(conn_id="kept", conn_type="pipeops_signing_key", extra={json.dumps({"private_key": KEY})!r}))
+print("taken up:", _take_up(path))
+"""
+    )
+    assert "taken up: True" in said
 
 
 def until(told: Callable[[], Any]) -> Any:

@@ -66,7 +66,7 @@ def opened(browser: Any, server: Server, **how: Any) -> Iterator[Any]:
     )
     yield page
     page.context.close()
-    assert wrong == []
+    assert wrong == [], wrong
 
 
 def go(page: Any, server: Server, query: str = "") -> None:

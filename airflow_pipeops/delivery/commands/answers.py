@@ -93,7 +93,8 @@ def _take_up(path: str) -> bool:
     from airflow_pipeops.delivery.ledger.ingest import Ingest
 
     try:
-        ingest = Ingest.configured()
+        with connections_of_the_database():  # the key that signs is one
+            ingest = Ingest.configured()
         try:
             if ingest.behind:
                 ingest.run(lock_file(path))
