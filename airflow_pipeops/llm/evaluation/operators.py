@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import timedelta, timezone
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from airflow_pipeops.base.arguments import (
     at_least,
     flag,
+    instance_of,
     mapping,
     not_empty,
     one_of,
@@ -28,8 +29,9 @@ from airflow_pipeops.llm.evaluation.scorers.base import Scorer
 
 if TYPE_CHECKING:
     import pandas as pd
-    from airflow.sdk import Context
+    from airflow.sdk import Asset, Context
 
+    from airflow_pipeops.delivery.deliverable import Deliverable
     from airflow_pipeops.llm.evaluation.asking import Asker
     from airflow_pipeops.llm.evaluation.client import Settings
     from airflow_pipeops.llm.evaluation.run import Found, Plan
@@ -38,6 +40,24 @@ if TYPE_CHECKING:
 Source = Literal["promptfoo", "deepeval", "evidently"]
 _SOURCES: tuple[Source, ...] = ("promptfoo", "deepeval", "evidently")
 _COLOR = "#e6f7ee"
+
+
+@runtime_checkable
+class Gate(Protocol):
+    """What will judge an evaluation, and can say beforehand what it would refuse."""
+
+    def assets(self, deliverable: Deliverable | None, environment: str | None) -> list[Asset]:
+        """Name what must be among the inlets of the task that evaluates."""
+
+    def check(
+        self,
+        context: Context,
+        planned: Mapping[str, Any],
+        unpriced: Sequence[str],
+        deliverable: Deliverable | None,
+        environment: str | None,
+    ) -> None:
+        """Refuse what could open no gate."""
 
 
 class _Evaluation(DeliveryOperator):
@@ -157,12 +177,14 @@ class EvaluateOperator(_Evaluation):
         mask: bool = True,
         storage_conn_id: str = "pipeops_artifacts",
         data_conn_id: str = "",
-        gate: Any = None,
+        gate: Gate | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.gate = gate
         if gate is not None:
+            # mypy knows no way to say: any class that fits the protocol.
+            instance_of("gate", gate, Gate, "Give HeldAgainst(policy).")  # type: ignore[type-abstract]
             needed = gate.assets(self.deliverable, self.environment)
             self.inlets = [*self.inlets, *(one for one in needed if one not in self.inlets)]
         self.dataset = dataset
