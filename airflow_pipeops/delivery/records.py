@@ -33,6 +33,7 @@ RecordKind = Literal[
     "image",
     "training",
     "model",
+    "alias",
     "prompt",
     "scores",
     "evaluation",
