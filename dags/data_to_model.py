@@ -232,7 +232,12 @@ with DAG(
     )
     production = live("production", to_production)
     champion = SetModelAliasOperator(
-        task_id="champion", model=model.name, version=register.output["version"], alias="champion"
+        task_id="champion",
+        model=model.name,
+        version=register.output["version"],
+        alias="champion",
+        deliverable=model,
+        parents=[production.output["record_id"]],
     )
 
     validate >> features >> train

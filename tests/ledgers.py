@@ -7,9 +7,12 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+from airflow_pipeops.delivery.ledger.checkpoints import TRAILER, advance, trailer
 from airflow_pipeops.delivery.ledger.entries import Entry
+from airflow_pipeops.delivery.ledger.files import Ledger
 from airflow_pipeops.delivery.ledger.index import Index, reader
 from airflow_pipeops.delivery.records import PER_ENVIRONMENT, Record
 
@@ -49,6 +52,26 @@ def record(
     )
 
 
+def event(extra: Mapping[str, Any], at: Any, asset: Any = None, **source: Any) -> SimpleNamespace:
+    """An event as Airflow gives it to a task: by the task that its record names, unless no task has emitted it."""
+    named = extra.get("source") or {}
+    known = {part: named.get(part) for part in ("dag", "run", "map_index")} | {
+        "task": named.get("task") or "task"
+    }
+    if extra.get("from_rest_api") or extra.get("from_trigger"):
+        known = dict.fromkeys(known)
+    known |= source
+    return SimpleNamespace(
+        extra=dict(extra),
+        timestamp=at,
+        source_dag_id=known["dag"],
+        source_run_id=known["run"],
+        source_task_id=known["task"],
+        source_map_index=known["map_index"],
+        **({"asset": asset} if asset is not None else {}),
+    )
+
+
 def entry(seq: int, found: Record, **changes: Any) -> Entry:
     """The entry of the ledger that Airflow's event of a record becomes."""
     path = [found.deliverable, found.kind]
@@ -65,6 +88,16 @@ def entry(seq: int, found: Record, **changes: Any) -> Entry:
 def entries(records: Iterable[Record]) -> list[Entry]:
     """Number records in the order in which they came."""
     return [entry(seq, found) for seq, found in enumerate(records, 1)]
+
+
+def checkpointed(folder: Path) -> tuple[str, str]:
+    """Make a ledger of one entry, with a checkpoint.
+
+    :return: its address, and the line by which a commit carries the checkpoint.
+    """
+    ledger = Ledger.open(folder.as_uri())
+    ledger.append([entry(0, record("dataset"), event=1)], ledger.head())
+    return folder.as_uri(), f"{TRAILER}: {trailer(advance(ledger, 1, None, 'pipeops.example.com'))}"
 
 
 def indexed(path: Path, given: Iterable[Entry]) -> sqlite3.Connection:

@@ -2,8 +2,9 @@
 
 An event is not believed for where it lies. Whoever may post asset events through Airflow's API can write anything into
 them; Airflow stamps those, and they are neither evidence nor a signal, unless a setting accepts them for an asset. A record
-must be about the deliverable, and of the kind, of its asset. A watcher repeats an event rather than lose it; the repetition
-has the same ``key``, and is dropped. What is left out is logged, with its reason.
+must come from the task that it names, and be about the deliverable, and of the kind, of its asset, as in the ledger. A
+watcher repeats an event rather than lose it; the repetition has the same ``key``, and is dropped. What is left out is
+logged, with its reason.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from airflow_pipeops.base.configuration import accepted_assets
 from airflow_pipeops.base.documents import map_, text
-from airflow_pipeops.delivery.records import SCHEMA, Record, placed_by
+from airflow_pipeops.delivery.records import SCHEMA, Record, emitted_elsewhere, placed_by
 from airflow_pipeops.exceptions import InvalidInput, NotConfigured
 
 if TYPE_CHECKING:
@@ -37,12 +38,20 @@ class Event:
     :param name: of the asset.
     :param uri: of the asset.
     :param at: when it was stored; of any type that can be ordered.
+    :param dag: that emitted it, as Airflow knows it; none if no task did.
+    :param run: of that DAG.
+    :param task: of that DAG.
+    :param map_index: of that task.
     """
 
     extra: Any
     name: str = ""
     uri: str = ""
     at: Any = None
+    dag: str | None = None
+    run: str | None = None
+    task: str | None = None
+    map_index: int | None = None
 
 
 @dataclass(frozen=True)
@@ -168,13 +177,16 @@ def read_records(events: Iterable[Event]) -> tuple[list[Record], list[str]]:
                 left_out.append(f"{event.name}: its record is of schema {text(extra.get('schema'), 40)!r}")
             continue
         why = _not_believed(event, accepted)
+        if not why and not event.task and not extra.get("from_rest_api"):
+            why = f"{event.name}: no task has emitted it"
         if not why:
             try:
                 record = Record.from_extra(extra)
             except InvalidInput as error:
                 why = f"{event.name}: its record cannot be read: {error.message[:200]}"
             else:
-                why = placed_by(extra, event.uri)
+                elsewhere = emitted_elsewhere(extra, event.dag, event.run, event.task, event.map_index)
+                why = f"{event.name}: {elsewhere}" if elsewhere else placed_by(extra, event.uri)
         if why:
             left_out.append(why)
         else:
@@ -193,9 +205,9 @@ def _not_believed(event: Event, accepted: frozenset[str]) -> str:
 
 def _event(event: Any, asset: Any) -> Event:
     at = getattr(event, "asset", None) or asset
-    return Event(
-        event.extra or {}, str(getattr(at, "name", at)), str(getattr(at, "uri", "")), event.timestamp
-    )
+    source = (getattr(event, f"source_{part}", None) for part in ("dag_id", "run_id", "task_id", "map_index"))
+    name, uri = str(getattr(at, "name", at)), str(getattr(at, "uri", ""))
+    return Event(event.extra or {}, name, uri, event.timestamp, *source)
 
 
 def _told_before(context: Context, event: Event, key: str) -> bool:

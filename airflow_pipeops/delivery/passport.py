@@ -12,7 +12,7 @@ from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.delivery.queries.attention import passed
 from airflow_pipeops.delivery.queries.facts import Fact
 from airflow_pipeops.delivery.queries.history import history
-from airflow_pipeops.delivery.queries.live import Cell, cell_of, live, revision_of, since
+from airflow_pipeops.delivery.queries.live import Cell, cell_of, live, previous, revision_of, since
 from airflow_pipeops.delivery.queries.tracing import Step, Walk, up
 
 #: Which fact of a record tells the most in one line.
@@ -25,6 +25,7 @@ _TELLS = {
     "image": ("reference", "builder"),
     "training": ("name", "trainer", "train_rows"),
     "model": ("name", "version", "sha256"),
+    "alias": ("name", "alias", "version"),
     "prompt": ("name", "model", "sha256"),
     "scores": ("partition", "version", "rows"),
     "evaluation": ("reason", "metric", "value"),
@@ -63,7 +64,7 @@ class Passport(JsonForm):
     """What a record was made from; of a release, with what a person asks about it.
 
     :param fact: the record, usually a release.
-    :param cell: of a release: what it brought.
+    :param cell: of a release: what it brought; of what is live, as it is now, else as it was right after it.
     :param live: of a release: whether it is what is live now.
     :param since: of a release: since when its version is, or was, live without another in between.
     :param before: of a release: what was live before that.
@@ -104,10 +105,10 @@ def passport(
         "environment": fact.environment,
         "allowed": allowed,
     }
-    cell = cell_of(connection, fact)
     now = live(connection, fact.deliverable, fact.environment, allowed=allowed)
+    cell = now if now is not None and now.release == fact.id else cell_of(connection, fact)
     first = since(connection, cell)
-    earlier = history(connection, **place, kinds=("release",), end=first, limit=1).items
+    earlier = previous(connection, cell, first)
     later = history(connection, **place, kinds=("release",), start=_after(fact), limit=1000).items
     ended = next((one.at for one in reversed(later) if cell.revision != revision_of(one)), "~")
     incidents = history(connection, **place, kinds=("incident",), start=first, end=ended, limit=10).items
@@ -116,11 +117,11 @@ def passport(
         for one in history(connection, **place, kinds=("incident",), start=ended, limit=10).items
         if fact.id in one.parents
     )
-    before = cell_of(connection, earlier[0]) if earlier else None
+    before = cell_of(connection, earlier) if earlier else None
     return Passport(
         fact,
         cell,
-        now is not None and now.release == fact.id and now.state == "live",
+        cell is now and cell.state == "live",
         first,
         before,
         incidents,
@@ -139,7 +140,8 @@ def _answers(
     """Answer what a person asks first. Pure."""
     found = []
     if cell is not None:
-        named = f"{cell.version} ({cell.version_of})" if cell.version else "unknown"
+        alias = f", {cell.alias}" if cell.alias else ""
+        named = f"{cell.version} ({cell.version_of}{alias})" if cell.version else "unknown"
         found.append(Answer("What is it?", named, (cell.release,)))
         found.append(Answer("Since when?", _time(first), (cell.release,)))
     data = walk.of_kind("dataset", "batch")

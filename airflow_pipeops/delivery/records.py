@@ -33,6 +33,7 @@ RecordKind = Literal[
     "image",
     "training",
     "model",
+    "alias",
     "prompt",
     "scores",
     "evaluation",
@@ -260,6 +261,26 @@ def placed_by(extra: Mapping[str, Any], uri: str) -> str:
         return ""
     where = f" in {environment}" if environment else ""
     return f"{uri}: a {kind} record of {about}{where} does not belong there"
+
+
+def emitted_elsewhere(
+    extra: Mapping[str, Any], dag: str | None, run: str | None, task: str | None, map_index: int | None
+) -> str:
+    """Say why the source that a record names is not the task that has emitted it, as Airflow knows it.
+
+    :param extra: of the event, as :meth:`Record.to_extra` returned it.
+    :param dag: of the event's source.
+    :param run: of that DAG.
+    :param task: of that DAG; none where no task has emitted it, which says nothing.
+    :param map_index: of that task.
+    :return: the reason; empty if it is, as far as the record says.
+    """
+    source = map_(extra.get("source"))
+    known = {"dag": dag, "run": run, "task": task, "map_index": map_index}
+    for part, value in known.items() if task else ():
+        if part in source and source[part] != value:
+            return f"it says that its {part} was {source[part]!r}, and Airflow that it was {value!r}"
+    return ""
 
 
 def parent_ids(values: Sequence[Any]) -> tuple[str, ...]:

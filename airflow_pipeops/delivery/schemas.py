@@ -115,6 +115,15 @@ BODIES: Mapping[str, Body] = {
             "metrics": "object: name -> value",
         },
     ),
+    "alias": Body(
+        "An alias of a model, such as champion, was moved in the registry, or was there already.",
+        {
+            "name": "string!: of the model",
+            "alias": "string!: that was moved",
+            "version": "string!: that it names now",
+            "previous": "string null: that it named before",
+        },
+    ),
     "prompt": Body(
         "A version of a prompt was taken up from Git.",
         {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_pipeops.base.arguments import mapping, not_empty, positive
 from airflow_pipeops.delivery.events import started_by
 from airflow_pipeops.delivery.holds import HOLDS, demand_promotable
-from airflow_pipeops.delivery.ledger.checkpoints import TRAILER, to_commit
+from airflow_pipeops.delivery.ledger.checkpoints import to_commit
 from airflow_pipeops.delivery.links import CommitLink
 from airflow_pipeops.delivery.operators import (
     DeliveryOperator,
@@ -125,8 +125,7 @@ class DesiredStateOperator(_GitOperator):
         if self.deliverable is not None:
             trailers["PipeOps-Deliverable"] = self.deliverable.name
             trailers["PipeOps-Environment"] = str(self.environment)
-            if checkpoint := to_commit():
-                trailers[TRAILER] = checkpoint
+            trailers |= to_commit()
         return trailers
 
     def _where(self, client: GitRepository) -> dict[str, Any]:

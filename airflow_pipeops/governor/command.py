@@ -174,14 +174,17 @@ def from_database(deliverable: str) -> list[Record]:
     try:
         with create_session() as session:
             for asset in (*kinds, model.retrain):
+                source = (AssetEvent.source_dag_id, AssetEvent.source_run_id)
+                task = (AssetEvent.source_task_id, AssetEvent.source_map_index)
                 query = (
-                    select(AssetEvent.timestamp, AssetEvent.extra)
+                    select(AssetEvent.timestamp, AssetEvent.extra, *source, *task)
                     .join(AssetModel, AssetModel.id == AssetEvent.asset_id)
                     .where(AssetModel.name == asset.name, AssetModel.uri == asset.uri)
                     .order_by(AssetEvent.timestamp.desc())
                     .limit(_EVENTS)
                 )
-                found.extend(Event(row[1], asset.name, asset.uri, row[0]) for row in session.execute(query))
+                for at, extra, *by in session.execute(query):
+                    found.append(Event(extra, asset.name, asset.uri, at, *by))
     except SQLAlchemyError as error:  # its text may hold the address, so only its type is told
         raise Unreachable(
             f"the database of this Airflow cannot be read ({type(error).__name__})",

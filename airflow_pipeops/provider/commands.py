@@ -50,6 +50,7 @@ _DOWN = _arg(("--down",), help="what was made of it, in place of what it was mad
 _STEPS = _arg(("--limit",), help="records at most (default: 1000)", type=int, default=1000)
 _HTML = _arg(("--html",), help="print a page that needs nothing else", action="store_true")
 _PLACE = _arg(("deliverable",), nargs="?", metavar="DELIVERABLE[@ENVIRONMENT]", help="by default all")
+_OF = _arg(("deliverable",), nargs="?", help="by default all")
 _KIND = _arg(("--kind",), help="of this kind alone; may be given several times", action="append")
 _FROM = _arg(("--from",), help="not before this time", dest="start", metavar="TIME")
 _TO = _arg(("--to",), help="before this time", dest="end", metavar="TIME")
@@ -125,6 +126,15 @@ def commands() -> list[GroupCommand]:
             "history",
             "Say what happened, the newest first",
             (_PLACE, _ENVIRONMENT, _KIND, _FROM, _TO, _ITEMS, _AFTER, _ALL),
+        ),
+        _reading(
+            "changes",
+            "Say what is live otherwise than at an earlier time, and what happened meanwhile",
+            (_PLACE, _SINCE, _TO, _ITEMS),
+            "comparing",
+        ),
+        _reading(
+            "gaps", "Say which records name one that nobody holds", (_OF, _SINCE, _TO, _ITEMS), "comparing"
         ),
         _reading("figures", "Say DORA's metrics, and those of the model", (_FIGURES_OF, _FROM, _TO, _PARTS)),
     )
@@ -232,11 +242,11 @@ def _command(
     )
 
 
-def _reading(name: str, help: str, args: tuple[Arg, ...]) -> ActionCommand:
+def _reading(name: str, help: str, args: tuple[Arg, ...], module: str = "reading") -> ActionCommand:
     """Make a command that answers from the ledger."""
     return _command(
         name,
-        f"airflow_pipeops.delivery.commands.reading.{name}_command",
+        f"airflow_pipeops.delivery.commands.{module}.{name}_command",
         help,
         f"{help}. Ends with 0, with 1 if what it found is not well, 2 if it could not answer, 3 if there is"
         " nothing by that name: see docs/cli.md.",

@@ -107,12 +107,13 @@ def facts(
     limit: Limit = 100,
     after: Name = "",
 ) -> Response:
-    """Say what happened, the newest first, with what is not believed."""
+    """Say what happened, the newest first, with what is not believed; what happens in no environment counts for each."""
     return asked.answer(
         lambda: history.history(
             asked.connection,
             deliverable=deliverable,
             environment=environment,
+            nowhere=True,
             kinds=[kind for kind in kinds.split(",") if kind],
             start=moment(start, "start") if start else history.FIRST,
             end=moment(end, "end") if end else history.LAST,
@@ -178,6 +179,7 @@ def records(
     task: Name = "",
     map_index: Annotated[int, Query(alias="map", ge=-1)] = -1,
     limit: Limit = 100,
+    after: Name = "",
 ) -> Response:
     """Say what a DAG, one of its runs or a task has recorded."""
     if dag in asked.hidden:
@@ -186,7 +188,14 @@ def records(
     allowed = None if dag in asked.readable else asked.allowed
     return asked.answer(
         lambda: recorded.recorded(
-            asked.connection, dag, run=run, task=task, map_index=map_index, allowed=allowed, limit=limit
+            asked.connection,
+            dag,
+            run=run,
+            task=task,
+            map_index=map_index,
+            allowed=allowed,
+            limit=limit,
+            after=after,
         ).to_json()
     )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +21,7 @@ from airflow_pipeops.argocd.operators import (
 from airflow_pipeops.delivery.deliverable import Deliverable
 from airflow_pipeops.exceptions import InvalidInput, Unreachable
 from tests.argocd.running import deploy, live, run, spy, status, task
+from tests.ledgers import event
 
 
 @pytest.fixture
@@ -226,7 +226,7 @@ def test_diff_of_what_is_clean_again_is_told_once(released: Any, context: Any, k
         done = run(made, context)
         if done["record_id"]:
             extra = json.loads(json.dumps(context["outlet_events"][asset].extra))
-            told.append(SimpleNamespace(extra=extra, asset=asset, timestamp=datetime.now(timezone.utc)))
+            told.append(event(extra, datetime.now(timezone.utc), asset))
         return done
 
     sandbox.patch(app, {"data": {"value": "by hand"}})

@@ -73,7 +73,7 @@ def panels(records: int, deliverables: int) -> dict[str, Callable[[random.Random
         return sha(draw.randrange(deliverables), draw.randrange(cycles), 8)
 
     return {
-        "is anything new? (every four seconds)": lambda d: ("/api/state", "viewer"),
+        "is anything new? (every two seconds)": lambda d: ("/api/state", "viewer"),
         "Now": lambda d: ("/api/now", "viewer"),
         "names of deliverables": lambda d: (f"/api/deliverables?after={name(d)}", "viewer"),
         "Matrix, 100 deliverables": lambda d: (f"/api/matrix?after={name(d)}", "viewer"),

@@ -17,6 +17,7 @@ from airflow_pipeops.build.operators import CoverageGateOperator, RunTestsOperat
 from airflow_pipeops.delivery.deliverable import Deliverable
 from airflow_pipeops.delivery.records import Record
 from airflow_pipeops.exceptions import BuildFailed, InvalidInput
+from tests.ledgers import event as as_read
 
 service = Deliverable("svc", environments=("production",))
 TODAY = date(2030, 5, 5)
@@ -248,7 +249,7 @@ def test_a_floor_is_a_share(floor: Any) -> None:
 
 def event(record: Record, minute: int) -> SimpleNamespace:
     at = datetime(2030, 1, 1, 0, minute, tzinfo=timezone.utc)
-    return SimpleNamespace(extra=record.to_extra(), timestamp=at)
+    return as_read(record.to_extra(), at)
 
 
 def released(failed: list[str], task: str = "task") -> dict[Any, list[SimpleNamespace]]:

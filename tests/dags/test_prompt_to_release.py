@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -26,6 +25,7 @@ from airflow_pipeops.provider.examples import example_dags
 from tests import openai
 from tests.dags.test_example_dags import run_dag
 from tests.git.conftest import git
+from tests.ledgers import event as as_read
 from tests.servers import free_ports
 
 NAME = "flight-notice"
@@ -127,7 +127,7 @@ def test_the_gate_finds_what_its_own_dag_has_released(context, approved: bool, n
             environment=task.environment if kind in PER_ENVIRONMENT else None,
             at=f"2026-01-01T00:0{number}:00+00:00",
         )  # fmt: skip
-        event = SimpleNamespace(extra=made[name].to_extra(), timestamp=datetime.fromisoformat(made[name].at))
+        event = as_read(made[name].to_extra(), datetime.fromisoformat(made[name].at))
         for asset in task.record_assets(kind):
             context["inlet_events"].setdefault(asset, []).append(event)
     for asset in gate.inlets:

@@ -107,6 +107,11 @@ def test_a_name_that_nothing_bears(airflow: Callable[..., Ran]) -> None:
         (("history", "--from", "tomorrow"), 2),
         (("history", "--after", "x"), 2),
         (("figures", "flight-delay"), 2),
+        (("changes", "--from", "2026-03-01"), 0),
+        (("changes", "--from", "soon"), 2),
+        (("gaps", "flight-delay", "--from", "2026-03-01"), 0),
+        (("gaps", "--from", "2026-03-01"), 1),
+        (("gaps", "--from", "2026-03-01", "--to", "2026-03-01"), 0),
         (("figures", "flight-delay@production"), 0),
     ],
 )
@@ -126,6 +131,8 @@ def test_exit_codes(
         ("trace", "flight-delay@production"),
         ("passport", "flight-delay@production"),
         ("history",),
+        ("changes", "flight-delay", "--from", "2026-02-01", "--to", "2026-04-01"),
+        ("gaps", "--from", "2026-02-01", "--to", "2026-04-01"),
         ("figures", "flight-delay@production", "--from", "2026-03-01", "--to", "2026-03-02", "--parts", "2"),
     ],
 )
@@ -167,10 +174,31 @@ def test_history_is_filtered_and_goes_on(pipeops: Callable[..., tuple[int, str, 
     assert {one["at"] for one in days["items"]} == {at(4), at(5)}
 
 
+def test_what_changed_between_two_times(pipeops: Callable[..., tuple[int, str, str]]) -> None:
+    asked = ("--from", at(4.5), "--to", at(8.5), "--output", "json")
+    (one,) = json.loads(pipeops("changes", "flight-delay@production", *asked)[1])["items"]
+    assert (one["before"]["version"], one["after"]["version"]) == ("flight-delay 1", "flight-delay 2")
+    assert {fact["kind"] for fact in one["added"]} >= {"release", "change", "model", "commit"}
+    assert [fact["kind"] for fact in one["between"]] == ["release", "change", "approval", "decision", "model"]
+    both = json.loads(pipeops("changes", *asked)[1])["items"]
+    assert [change["deliverable"] for change in both] == ["flight-delay", "second-model"]
+    assert [
+        change["deliverable"] for change in json.loads(pipeops("changes", "second-model", *asked)[1])["items"]
+    ] == ["second-model"]
+    said = pipeops("changes", "flight-delay@production", "--from", at(4.5), "--limit", "3")[1]
+    assert "More happened than 3 records" in said
+
+
+def test_gaps_name_the_record_and_what_is_missing(pipeops: Callable[..., tuple[int, str, str]]) -> None:
+    _, out, _ = pipeops("gaps", "--from", "2026-03-01", "--output", "json")
+    (gap,) = json.loads(out)["items"]
+    assert (gap["child"]["id"], gap["parent"]) == (GAP.id, "0" * 64)
+
+
 def test_trace_down(pipeops: Callable[..., tuple[int, str, str]]) -> None:
     found = json.loads(pipeops("trace", "flight-delay/2", "--down", "--output", "json")[1])
     assert [step["fact"]["kind"] for step in found["steps"]] == [
-        "model", "decision", "change", "release", "release", "incident",
+        "model", "decision", "approval", "change", "release", "release", "incident",
     ]  # fmt: skip
 
 
@@ -214,7 +242,9 @@ def test_an_index_that_is_damaged(
 
 PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
 ANSWERED = re.compile(r"```bash\n(airflow pipeops [^\n]+)\n```\n\n```text\n(.*?)```", re.DOTALL)
-ASKED = re.findall(r"^airflow pipeops ((?:status|trace|passport|history|figures)\b.*)$", PAGE, re.MULTILINE)
+ASKED = re.findall(
+    r"^airflow pipeops ((?:status|trace|passport|history|changes|gaps|figures)\b.*)$", PAGE, re.MULTILINE
+)
 
 
 @pytest.mark.parametrize("command", ASKED)

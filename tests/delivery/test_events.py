@@ -20,6 +20,7 @@ from airflow_pipeops.delivery.events import (
 )
 from airflow_pipeops.delivery.records import KINDS, PER_ENVIRONMENT, Record, placed_by
 from airflow_pipeops.exceptions import InvalidInput
+from tests.ledgers import event as as_read
 
 WEB, OTHER = Deliverable("web"), Deliverable("other")
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -28,7 +29,33 @@ DECISION = Record("decision", "web", {"action": "retrain"})
 
 
 def event(extra: Any, second: int = 0) -> SimpleNamespace:
-    return SimpleNamespace(timestamp=START + timedelta(seconds=second), extra=extra)
+    return as_read(extra or {}, START + timedelta(seconds=second))
+
+
+def test_a_record_counts_by_the_task_that_has_emitted_it(context) -> None:
+    asset, source = WEB.asset("validation"), {"dag": "gate", "run": "r", "task": "test", "map_index": -1}
+    record = Record("validation", "web", {"passed": True}, source=source)
+
+    def read(**by: Any) -> tuple[list[Record], list[str]]:
+        context["inlet_events"] = {asset: [as_read(record.to_extra(), START, asset, **by)]}
+        return read_on(context, asset)
+
+    assert read() == ([record], [])
+    for part, value in {"dag": "another", "run": "later", "task": "other", "map_index": 3}.items():
+        found, (why,) = read(**{part: value})
+        assert found == []
+        assert (
+            why
+            == f"{asset.name}: it says that its {part} was {source[part]!r}, and Airflow that it was {value!r}"
+        )
+    assert read(task=None) == ([], [f"{asset.name}: no task has emitted it"])
+
+
+def test_a_record_that_says_nothing_of_its_source_is_read_as_before(context) -> None:
+    asset = WEB.asset("validation")
+    old = Record("validation", "web", {"passed": True}, source={"dag": "gate"})
+    context["inlet_events"] = {asset: [as_read(old.to_extra(), START, asset, dag="gate", run="r", task="t")]}
+    assert records_on(context, asset) == [old]
 
 
 def told(payload: Any, **more: Any) -> dict[str, Any]:

@@ -29,8 +29,16 @@ def story(deliverable: str = "flight-delay") -> list[Record]:
     first = record("model", {"name": deliverable, "version": 1}, gate, minutes=3, **of)
     old = record("release", {"revision": "r1"}, first, environment="production", minutes=4, **of)
     model = record("model", {"name": deliverable, "version": 2}, gate, code, data, minutes=5, **of)
+    retrain = record(
+        "decision", {"action": "retrain", "approved": True, "approved_by": "Edsger"}, model, minutes=6, **of
+    )
     yes = record(
-        "decision", {"action": "retrain", "approved": True, "approved_by": "Grace"}, model, minutes=6, **of
+        "approval",
+        {"approved": True, "approved_by": "Grace"},
+        retrain,
+        environment="production",
+        minutes=6.5,
+        **of,
     )
     change = record(
         "change",
@@ -54,7 +62,7 @@ def story(deliverable: str = "flight-delay") -> list[Record]:
     broke = record(
         "incident", {"what": "the answers are slow"}, release, environment="production", minutes=10, **of
     )
-    return [data, gate, code, first, old, model, yes, change, release, again, broke]
+    return [data, gate, code, first, old, model, retrain, yes, change, release, again, broke]
 
 
 def told(ledger: sqlite3.Connection, asked: str) -> Passport:

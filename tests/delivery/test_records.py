@@ -116,7 +116,7 @@ def test_what_could_not_be_read_back_is_refused_when_it_is_written(
 
 
 def readable(extras: list[dict]) -> list[Record]:
-    return read_records(map(Event, extras))[0]
+    return read_records(Event(extra, task="task") for extra in extras)[0]
 
 
 @pytest.mark.parametrize("name", ["", "a/b", ".x", "a\0b", "a\nb", "é" * 128, "a\ud800", 5])

@@ -95,5 +95,5 @@ def test_it_is_read_by_whoever_reads_events_too(context) -> None:
     from airflow_pipeops.delivery.events import Event, read_records
 
     extra = later(kind="rumour", heard=1)
-    found, left_out = read_records([Event(extra, "shop.rumour", "pipeops://shop/rumour", 1)])
+    found, left_out = read_records([Event(extra, "shop.rumour", "pipeops://shop/rumour", 1, task="t")])
     assert ([one.kind for one in found], left_out) == (["rumour"], [])

@@ -74,10 +74,11 @@ def verified(capsys, **given) -> tuple[int, str]:
 
 
 def test_each_commit_carries_the_newest_checkpoint_and_a_rewritten_ledger_is_found(
-    tmp_path, database, remote, context, capsys
+    tmp_path, database, remote, context, capsys, caplog
 ) -> None:
     commit(context, 0)
     assert TRAILER not in remote.log("%B")[0]  # there is no ledger yet
+    assert "carries no checkpoint: this worker sees none; see [pipeops] ledger_path" in caplog.text
     for count in (1, 2):
         database.add(entry(record(body={"n": count}), 0))
         ingest(tmp_path)

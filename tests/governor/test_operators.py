@@ -17,6 +17,7 @@ from airflow_pipeops.governor import RetrainPolicy
 from airflow_pipeops.governor.history import Observation, deduplicated
 from airflow_pipeops.governor.operators import ApprovedRetrainOperator, RetrainGovernorOperator
 from airflow_pipeops.governor.records import observations, read_history
+from tests.ledgers import event as as_read
 
 MODEL = Deliverable("flight-delay")
 POLICY = RetrainPolicy(target=0.70)
@@ -105,7 +106,7 @@ NOTHING: dict = {MODEL.asset("evaluation"): [], MODEL.asset("validation"): []}
 
 def event(record: Record, days: int) -> SimpleNamespace:
     at = datetime(2013, 1, 1, tzinfo=timezone.utc) + timedelta(days=days)
-    return SimpleNamespace(extra=record.to_extra(), timestamp=at)
+    return as_read(record.to_extra(), at)
 
 
 def decision(**changes) -> Record:

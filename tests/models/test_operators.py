@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -27,6 +26,7 @@ from airflow_pipeops.models.operators import (
 )
 from airflow_pipeops.models.registry import Registry
 from airflow_pipeops.serving.api.operators import VerifyModelOperator
+from tests.ledgers import event
 from tests.models.conftest import Server
 
 DOMAIN = "airflow_pipeops.demo.flights"
@@ -132,7 +132,10 @@ def test_the_whole_way(ready, context, tmp_path):
 
     alias = {"model": MODEL.name, "version": "1", "alias": "champion"}
     assert run(context, SetModelAliasOperator, **alias)["previous"] is None
-    assert run(context, SetModelAliasOperator, **alias)["previous"] == "1"
+    moved = run(context, SetModelAliasOperator, **alias, deliverable=MODEL)
+    assert moved["previous"] == "1"
+    extra = context["outlet_events"][MODEL.asset("alias")].extra
+    assert (extra["id"], extra["body"]) == (moved.pop("record_id"), moved)
 
     march = flights.write_month(3, tmp_path / "data", 2000).as_uri()
     measured = run(
@@ -268,7 +271,7 @@ def test_challengers_that_were_tried_on_the_same_rows_are_counted(ready, context
         assert judged["challengers"] == min(number, 3)
         assert judged["alpha"] == pytest.approx(0.025 / min(number, 3) ** 2)
         extra = context["outlet_events"][asset].extra
-        events.append(SimpleNamespace(extra=dict(extra), asset=asset, timestamp=number))
+        events.append(event(extra, number, asset))
     again = evaluate(context, tried[0], scorer=None, metric="roc_auc", holdout=holdout, max_uses=2)
     assert (again["outcome"], again["promote"]) == ("invalid", False)
     assert "have judged 2 challengers, 2 are the most" in again["reason"]

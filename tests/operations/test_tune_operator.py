@@ -26,6 +26,7 @@ from airflow_pipeops.operations.tuning.sources import (
     of_retrains,
     read_outcomes,
 )
+from tests.ledgers import event
 
 MODEL = Deliverable("fraud", environments=("production",))
 NOW = datetime.now(timezone.utc)
@@ -82,12 +83,9 @@ def tune(context: dict, given: object, *records: Record, **kwargs) -> tuple[Tune
     context["inlet_events"] = {asset: [] for asset in operator.inlets}
     for number, record in enumerate(records):
         asset = MODEL.asset(record.kind, record.environment)
-        event = SimpleNamespace(
-            extra=record.to_extra(), asset=SimpleNamespace(name=asset.name, uri=asset.uri),
-            timestamp=NOW - DAY + number * DAY / 100,
-            source_dag_id="d", source_run_id="r", source_task_id="t", source_map_index=-1, source_aliases=[],
-        )  # fmt: skip
-        context["inlet_events"][asset].append(event)
+        at = NOW - DAY + number * DAY / 100
+        read = event(record.to_extra(), at, SimpleNamespace(name=asset.name, uri=asset.uri))
+        context["inlet_events"][asset].append(read)
     return operator, operator.execute(context)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -70,6 +72,15 @@ print("taken up:", _take_up(path))
 """
     )
     assert "taken up: True" in said
+
+
+def test_what_is_new_appears_as_soon_as_is_promised() -> None:
+    """Both pauses together leave a second for the work between them."""
+    from airflow_pipeops.delivery.ledger.feeder import _EVERY
+
+    page = files("airflow_pipeops.ui").joinpath("static/main.js").read_text(encoding="utf-8")
+    (pause,) = re.findall(r"const EVERY = (\d+);", page)
+    assert int(pause) / 1000 + _EVERY <= 4
 
 
 def until(told: Callable[[], Any]) -> Any:

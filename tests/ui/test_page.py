@@ -215,11 +215,42 @@ def test_each_filter_shows_what_it_says(browser: Any, told: Server) -> None:
 def test_what_nobody_knows_is_not_well(browser: Any, told: Server) -> None:
     story = Story()
     story.ship("ferry", "ferry", 2, production={"health": "Healthy", "sync": "Unknown"})
+    story.ship("pushed", "pushed", 2, production={"health": "Healthy", "sync": None})
     told.gets(story.records)
     with opened(browser, told) as page:
         go(page, told, "panel=matrix&show=unknown")
         rows = page.locator(".matrix tbody tr:not(.group)")
-        assert [row.split()[0] for row in rows.all_inner_texts()] == ["ferry", "seat-map"]
+        assert [row.split()[0] for row in rows.all_inner_texts()] == ["ferry", "pushed", "seat-map"]
+        assert "Sync unknown" in rows.nth(1).inner_text()
+
+
+def test_an_outage_is_seen_in_the_matrix_and_on_the_passport(browser: Any, told: Server) -> None:
+    story = Story()
+    _, live = story.ship("basket", "basket-2", 5)
+    where = {"of": "basket", "environment": "production"}
+    story.tell("incident", 0.5, {"what": "3 of 4 pods restart"}, live, **where)
+    story.tell(
+        "differences",
+        0.4,
+        {"app": "basket-production", "verdict": "different", "reason": "replicas"},
+        of="basket",
+    )
+    story.tell("drift", 0.3, {"subject": "data", "verdict": "no drift", "drifted": False}, of="basket")
+    told.gets(story.records)
+    with opened(browser, told) as page:
+        for show in ("unhealthy", "outofsync", "attention"):
+            go(page, told, f"panel=matrix&show={show}")
+            said = page.locator(".matrix tbody tr").filter(has_text="basket").inner_text()
+            assert "Degraded" in said
+            assert "Out of sync" in said
+        go(page, told, "panel=matrix&group=state&q=basket")
+        assert page.locator("tr.group").first.inner_text().startswith("Not healthy")
+        go(page, told, "panel=passport&ref=basket@production")
+        page.locator(".heading").get_by_text("Degraded").wait_for()
+        go(page, told, "panel=timeline&deliverable=basket&environment=production")
+        page.locator('.point[aria-label^="Drift"]').wait_for()
+        page.locator('.point[aria-label^="Incident"]').wait_for()
+        assert page.locator('.point[aria-label*="basket in staging"]').count() == 0
 
 
 def test_the_matrix_of_another_day(browser: Any, told: Server) -> None:
@@ -324,6 +355,11 @@ SAID: list[tuple[str, dict[str, Any], list[str]]] = [
         ["Scores of 2013-06", "28,243 rows \u00b7 delay v3 \u00b7 scored", "good"],
     ),
     ("model", {"name": "delay", "version": None, "sha256": "b" * 64}, ["Model delay", "b" * 8, "good"]),
+    (
+        "alias",
+        {"name": "delay", "alias": "champion", "version": "3", "previous": "2"},
+        ["Alias champion", "delay v3, before v2", "good"],
+    ),
     (
         "drift",
         {"batch": "2013-04", "share": None, "drifted": None},

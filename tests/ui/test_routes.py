@@ -155,18 +155,24 @@ def test_what_has_not_changed_is_not_sent_again(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "key"), [("/api/matrix", "deliverable"), ("/api/deliverables", ""), ("/api/history", "seq")]
+    ("path", "key"),
+    [
+        ("/api/matrix?", "deliverable"),
+        ("/api/deliverables?", ""),
+        ("/api/history?", "seq"),
+        ("/api/records?dag=code_to_release&", "seq"),
+    ],
 )
 def test_pages_follow_each_other(server: Server, path: str, key: str) -> None:
     def named(items: list[Any]) -> list[Any]:
         return [item[key] if key else item for item in items]
 
-    whole_ = named(server.get(f"{path}?limit=1000").json()["items"])
+    whole_ = named(server.get(f"{path}limit=1000").json()["items"])
     size = max(2, len(whole_) // 4)
     found: list[Any] = []
     after = ""
     while True:
-        page = server.get(f"{path}?limit={size}&after={after}").json()
+        page = server.get(f"{path}limit={size}&after={after}").json()
         assert len(page["items"]) <= size
         found += named(page["items"])
         after = page["after"]
@@ -180,6 +186,7 @@ def test_a_question_that_makes_no_sense_is_told_so(server: Server) -> None:
     assert server.get("/api/matrix?limit=100000").status_code == 422
     assert server.get("/api/before?moment=soon").status_code == 422
     assert server.get("/api/history?after=x").status_code == 422
+    assert server.get("/api/records?dag=platform&after=x").status_code == 422
     assert server.get("/api/passport/nothing@nowhere").status_code == 404
     assert "is no reference" in server.get("/api/passport/%F0%9F%A6%86").json()["detail"]
     assert server.get("/static/any/..%2F..%2Fapp.py").status_code == 404

@@ -101,11 +101,12 @@ def _asked(args: Any, names: Sequence[str]) -> list[dict[str, Any]]:
 
 def _live(cell: Cell, at: str) -> dict[str, Any]:
     when = datetime.fromisoformat(at) if at else None
+    version = cell.version + (f" ({cell.alias})" if cell.alias else "")
     behind = "" if cell.behind is None else f"{cell.behind}{'+' if cell.behind >= 100 else ''}"
     return {
         "deliverable": cell.deliverable,
         "environment": cell.environment,
-        "version": cell.version if cell.state == "live" else f"removed (was {cell.version})",
+        "version": version if cell.state == "live" else f"removed (was {version})",
         "released": f"{age(cell.at, when)} ago",
         "health": cell.health or "unknown",
         "sync": cell.sync or "unknown",

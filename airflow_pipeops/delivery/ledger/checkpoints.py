@@ -103,16 +103,18 @@ def newest(ledger: Ledger) -> str:
         return ""
 
 
-def to_commit() -> str:
-    """Return the newest checkpoint as the value of a trailer; where the ledger cannot be read, none: it stops no commit."""
+def to_commit() -> dict[str, str]:
+    """Return the newest checkpoint as a trailer; where the ledger cannot be read, none, and say so: it stops no commit."""
     from airflow_pipeops.base.configuration import ledger_path
     from airflow_pipeops.delivery.ledger.files import Ledger
 
     try:
-        return trailer(newest(Ledger.open(ledger_path())))
+        if note := newest(Ledger.open(ledger_path())):
+            return {TRAILER: trailer(note)}
+        log.warning("The commit carries no checkpoint: this worker sees none; see [pipeops] ledger_path")
     except Exception as error:
         log.warning("The commit carries no checkpoint: the ledger cannot be read: %s", error)
-        return ""
+    return {}
 
 
 def advance(ledger: Ledger, size: int, signer: Signer | None, origin: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from airflow_pipeops.base.documents import map_, maps, parsed, text
 from airflow_pipeops.base.serialisation import JsonForm
-from airflow_pipeops.delivery.records import STAMPS, identity, placed_by
+from airflow_pipeops.delivery.records import STAMPS, emitted_elsewhere, identity, placed_by
 from airflow_pipeops.exceptions import InvalidInput
 
 #: What an event carries beyond this is no record, and is kept as its digest only.
@@ -181,19 +181,8 @@ def _problem(entry: Entry, at: str, accepted: frozenset[str]) -> str:
         return "it says no time"
     if (stored := utc(entry.stored)) and datetime.fromisoformat(at) > datetime.fromisoformat(stored) + _AHEAD:
         return f"its time {at} is later than {stored}, when it was stored"
-    return _elsewhere(entry) or placed_by(extra, entry.uri)
-
-
-def _elsewhere(entry: Entry) -> str:
-    """Say why the source that a record names is not the task that has emitted it."""
-    source = map_(entry.extra.get("source"))
-    known = {"dag": entry.dag, "run": entry.run, "task": entry.task, "map_index": entry.map_index}
-    if not entry.task:
-        return ""
-    for part, value in known.items():
-        if part in source and source[part] != value:
-            return f"it says that its {part} was {source[part]!r}, and Airflow that it was {value!r}"
-    return ""
+    elsewhere = emitted_elsewhere(extra, entry.dag, entry.run, entry.task, entry.map_index)
+    return elsewhere or placed_by(extra, entry.uri)
 
 
 def _named(value: Any) -> str:

@@ -7,13 +7,24 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar, get_args
+from typing import Literal, get_args
 
 from airflow_pipeops.base.documents import text, whole
 from airflow_pipeops.base.serialisation import JsonForm
-from airflow_pipeops.delivery.queries.facts import Fact, select
+from airflow_pipeops.delivery.queries.conditions import (
+    EARLIER,
+    application,
+    clean,
+    deciding,
+    healed,
+    newest_first,
+    newest_of,
+    overtakes,
+    told_since,
+)
+from airflow_pipeops.delivery.queries.facts import Fact, listed, select
 from airflow_pipeops.delivery.queries.failing import made
-from airflow_pipeops.delivery.queries.history import deliverables, history, newest
+from airflow_pipeops.delivery.queries.history import LAST, deliverables, history, newest
 from airflow_pipeops.delivery.records import ILL, gate_passed
 
 Need = Literal[
@@ -29,8 +40,14 @@ Need = Literal[
     "investigate",
 ]
 NEEDS: tuple[Need, ...] = get_args(Need)
-Sort = TypeVar("Sort")
 
+#: Whether what is live in its environment came after it, or, where it has none, what is live of its application.
+_OVERTAKEN = """EXISTS (
+    SELECT 1 FROM live JOIN records AS release ON release.seq = live.seq
+    WHERE live.deliverable = found.deliverable AND live.at > found.at AND CASE found.environment
+    WHEN '' THEN release.content ->> '$.body.app' = found.content ->> '$.body.app'
+    ELSE live.environment = found.environment END
+)"""
 #: Of which kinds the newest are looked at, how many of each deliverable, and what makes one of them worth reading.
 _SUSPECT = {
     "approval": (3, "content ->> '$.body.approved' = 0"),
@@ -39,11 +56,11 @@ _SUSPECT = {
         "content ->> '$.body.needs_approval' OR content ->> '$.body.rule' IN ('budget', 'blind')"
         " OR content ->> '$.body.action' = 'investigate'",
     ),
-    "differences": (3, "content ->> '$.body.verdict' IS NOT 'clean'"),
+    "differences": (3, f"content ->> '$.body.verdict' IS NOT 'clean' AND NOT {_OVERTAKEN}"),
     "drift": (3, "content ->> '$.body.drifted' = 1 OR content ->> '$.body.verdict' = 'drift'"),
     "evaluation": (3, "content ->> '$.body.verdict' = 'too few labels'"),
     "failure": (6, "1"),
-    "incident": (3, "1"),
+    "incident": (3, f"NOT {_OVERTAKEN}"),
     "remediation": (20, "content ->> '$.body.state' = 'handed_over'"),
     "validation": (
         6,
@@ -52,11 +69,11 @@ _SUSPECT = {
 }
 #: What is read beside a record that may need somebody, since it may be the answer.
 _ANSWERS = {
-    "approval": {"release": 8},
+    "approval": {"release": EARLIER},
     "decision": {"approval": 20},
-    "differences": {"release": 8},
-    "incident": {"release": 8},
-    "remediation": {"release": 8},
+    "differences": {"release": EARLIER},
+    "incident": {"release": EARLIER},
+    "remediation": {"release": EARLIER},
 }
 #: Of each kind that a failed task makes, so many are looked through for a later one of it.
 _MADE = 20
@@ -154,13 +171,19 @@ def _read(connection: sqlite3.Connection, names: Sequence[str]) -> dict[str, lis
         facts |= (
             {found.seq: found for found in newest(connection, sorted(of), (kind,), each=each)} if of else {}
         )
-    ill = select(
+    given = {"names": json.dumps(list(names))}
+    live = "SELECT seq FROM live WHERE deliverable IN (SELECT value FROM json_each(:names))"
+    since = told_since(connection, [row[0] for row in connection.execute(live, given)], LAST)
+    facts |= {found.seq: found for found in since}
+    # What is live answers, however much was released elsewhere meanwhile.
+    given["told"] = listed({found.deliverable for found in facts.values()})
+    released = select(
         connection,
-        """seq IN (SELECT seq FROM live WHERE deliverable IN (SELECT value FROM json_each(:names)))
-        AND (content ->> '$.body.health' IN ('Degraded', 'Missing') OR content ->> '$.body.sync' = 'OutOfSync')""",
-        {"names": json.dumps(list(names))},
+        f"""seq IN ({live}) AND (deliverable IN (SELECT value FROM json_each(:told))
+        OR content ->> '$.body.health' IN ('Degraded', 'Missing') OR content ->> '$.body.sync' = 'OutOfSync')""",
+        given,
     )
-    facts |= {found.seq: found for found in ill}
+    facts |= {found.seq: found for found in released}
     by_name: dict[str, list[Fact]] = defaultdict(list)
     for found in facts.values():
         by_name[found.deliverable].append(found)
@@ -176,9 +199,8 @@ def needs(facts: Iterable[Fact]) -> list[Attention]:
     :param facts: in any order.
     :return: what needs somebody.
     """
-    ordered = sorted(facts, key=lambda fact: (fact.at, fact.seq), reverse=True)
     by_kind: dict[str, list[Fact]] = defaultdict(list)
-    for fact in ordered:
+    for fact in newest_first(facts):
         by_kind[fact.kind].append(fact)
     found: list[Attention] = []
     for judge in _JUDGES:
@@ -206,9 +228,7 @@ def _approvals(facts: Mapping[str, Sequence[Fact]]) -> list[Attention]:
 
 def _rejected(facts: Mapping[str, Sequence[Fact]]) -> list[Attention]:
     """A no is open until the same task was answered with a yes, or a release has come after it where it was asked about."""
-    asked = _newest_of(
-        facts["approval"], lambda fact: (fact.dag, fact.task, fact.map_index, fact.environment)
-    )
+    asked = newest_of(facts["approval"], lambda fact: (fact.dag, fact.task, fact.map_index, fact.environment))
     return [
         _item("rejected", fact, _rejection(fact))
         for fact in asked.values()
@@ -230,7 +250,7 @@ def _rejection(fact: Fact) -> str:
 
 def _failed(facts: Mapping[str, Sequence[Fact]]) -> list[Attention]:
     """A failure is open until the same task has made a record there, or a release has come after it where it happened."""
-    tasks = _newest_of(facts["failure"], lambda fact: (fact.dag, fact.task, fact.map_index, fact.environment))
+    tasks = newest_of(facts["failure"], lambda fact: (fact.dag, fact.task, fact.map_index, fact.environment))
     return [
         _item("failed", fact, failed(fact))
         for fact in tasks.values()
@@ -260,7 +280,7 @@ def _there(release: Fact, fact: Fact) -> bool:
 
 
 def _gates(facts: Mapping[str, Sequence[Fact]]) -> list[Attention]:
-    gates = _newest_of(
+    gates = newest_of(
         facts["validation"],
         lambda fact: (_subject(fact), fact.dag, fact.task, str(fact.body.get("shard") or "")),
     )
@@ -281,59 +301,34 @@ def _gate(fact: Fact) -> str:
 
 
 def _degraded(facts: Mapping[str, Sequence[Fact]]) -> list[Attention]:
-    incidents = _newest_of(facts["incident"], _environment)
     found = [
         _item("degraded", fact, text(fact.body.get("what")) or "A release went bad.")
-        for fact in incidents.values()
+        for fact in newest_of(facts["incident"], _environment).values()
         if not healed(fact, facts["release"])
     ]
-    for environment, release in _newest_of(facts["release"], _environment).items():
+    told = {item.environment for item in found}
+    for environment, release in newest_of(facts["release"], _environment).items():
         health = text(release.body.get("health"))
-        if health in ILL and environment not in incidents:
+        if health in ILL and environment not in told:
             found.append(_item("degraded", release, f"It was released, and was {health}."))
     return found
 
 
-def healed(incident: Fact, releases: Iterable[Fact]) -> bool:
-    """Whether a release has come after an incident, or is the one that the incident itself says has ended it."""
-    for release in releases:
-        if release.environment != incident.environment or release.id in incident.parents:
-            continue
-        if (release.at, release.seq) > (incident.at, incident.seq):
-            return True
-        restored = text(incident.body.get("restored_by"))
-        if restored and restored in (str(release.body.get("revision")), release.commit, release.id):
-            return True
-        if set(release.parents) & set(incident.parents):
-            return True  # made of the change that the incident was answered with
-    return False
-
-
 def _out_of_sync(facts: Mapping[str, Sequence[Fact]]) -> list[Attention]:
     found = []
-    differences = _newest_of(facts["differences"], _application)
-    for (_, app), fact in differences.items():
-        clean = text(fact.body.get("verdict")) == "clean"
-        if not clean and not any(_overtakes(release, fact) for release in facts["release"]):
+    for (_, app), fact in newest_of(facts["differences"], application).items():
+        if not clean(fact) and not any(overtakes(release, fact) for release in facts["release"]):
             said = text(fact.body.get("reason")) or "what is live is not what Git says"
             found.append(_item("out of sync", fact, f"{app or fact.deliverable}: {said[:300]}"))
-    for release in _newest_of(facts["release"], _environment).values():
-        if text(release.body.get("sync")) == "OutOfSync" and _application(release) not in differences:
+    for release in newest_of(facts["release"], _environment).values():
+        if text(release.body.get("sync")) == "OutOfSync" and deciding(release, facts["differences"]) is None:
             found.append(_item("out of sync", release, "It was released, and was OutOfSync."))
     return found
 
 
-def _overtakes(release: Fact, difference: Fact) -> bool:
-    if (release.at, release.seq) <= (difference.at, difference.seq):
-        return False
-    if difference.environment:
-        return release.environment == difference.environment
-    return text(release.body.get("app")) == text(difference.body.get("app"))
-
-
 def _drift(facts: Mapping[str, Sequence[Fact]]) -> list[Attention]:
     found = []
-    for subject, fact in _newest_of(facts["drift"], _subject).items():
+    for subject, fact in newest_of(facts["drift"], _subject).items():
         if fact.body.get("drifted") is True or text(fact.body.get("verdict")) == "drift":
             batch = text(fact.body.get("batch"))
             columns = whole(fact.body.get("columns_drifted"))
@@ -374,7 +369,7 @@ def _decisions(facts: Mapping[str, Sequence[Fact]]) -> list[Attention]:
 
 def _handed_over(facts: Mapping[str, Sequence[Fact]]) -> list[Attention]:
     """What a remediation has left to a person is open until something later was done, or a release has come."""
-    done = _newest_of((fact for fact in facts["remediation"] if fact.body.get("state")), _environment)
+    done = newest_of((fact for fact in facts["remediation"] if fact.body.get("state")), _environment)
     return [
         _item("investigate", fact, f"A remediation was handed over: {_why(fact)}")
         for environment, fact in done.items()
@@ -393,24 +388,12 @@ def _why(fact: Fact) -> str:
     return text(said) or f"The rule {text(fact.body.get('rule')) or 'is not told'}."
 
 
-def _newest_of(facts: Iterable[Fact], sort: Callable[[Fact], Sort]) -> dict[Sort, Fact]:
-    """Return the newest fact of each sort: the first, since the newest come first."""
-    found: dict[Sort, Fact] = {}
-    for fact in facts:
-        found.setdefault(sort(fact), fact)
-    return found
-
-
 def _subject(fact: Fact) -> str:
     return text(fact.body.get("subject"))
 
 
 def _environment(fact: Fact) -> str:
     return fact.environment
-
-
-def _application(fact: Fact) -> tuple[str, str]:
-    return fact.environment, text(fact.body.get("app"))
 
 
 _JUDGES: tuple[Callable[[Mapping[str, Sequence[Fact]]], list[Attention]], ...] = (

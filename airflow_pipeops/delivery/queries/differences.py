@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from airflow_pipeops.base.serialisation import JsonForm
@@ -89,6 +89,7 @@ def changed(
     start: str,
     end: str,
     *,
+    names: Sequence[str] = (),
     allowed: Collection[str] | None = None,
     limit: int = 100,
     after: str = "",
@@ -98,13 +99,14 @@ def changed(
     :param connection: to the index.
     :param start: the earlier time.
     :param end: the later time.
+    :param names: of these deliverables alone.
     :param allowed: the deliverables that the reader may see; none means all.
     :param limit: deliverables that are looked at.
     :param after: what the part before said.
     :return: the changes, without what lies between; and with what to ask for the next part, empty if there is none.
     """
-    old = matrix(connection, at=start, allowed=allowed, limit=limit, after=after)
-    new = matrix(connection, at=end, allowed=allowed, limit=limit, after=after)
+    old = matrix(connection, names=names, at=start, allowed=allowed, limit=limit, after=after)
+    new = matrix(connection, names=names, at=end, allowed=allowed, limit=limit, after=after)
     befores = {(cell.deliverable, cell.environment): cell for row in old.items for cell in row.cells}
     afters = {(cell.deliverable, cell.environment): cell for row in new.items for cell in row.cells}
     found = (Change(*place, befores.get(place), afters.get(place)) for place in sorted({*befores, *afters}))

@@ -170,7 +170,7 @@ def moment(given: str, field: str = "at") -> str:
 
 
 def paged(items: Sequence[Fact], limit: int) -> Page[Fact]:
-    """Make a page of facts that were read in the order of time, the newest first, and one more than the limit.
+    """Make a page of facts that were read the newest first, and one more than the limit.
 
     :return: the page; what follows it is found by :func:`key_of`.
     """

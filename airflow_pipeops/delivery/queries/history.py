@@ -30,6 +30,7 @@ def history(
     *,
     deliverable: str = "",
     environment: str = "",
+    nowhere: bool = False,
     kinds: Collection[str] = (),
     start: str = FIRST,
     end: str = LAST,
@@ -43,6 +44,7 @@ def history(
     :param connection: to the index.
     :param deliverable: of this one alone.
     :param environment: in this one alone.
+    :param nowhere: with what happens in no environment, such as a retrain, which counts for each.
     :param kinds: of these alone; none means all.
     :param start: not before this time.
     :param end: before this time.
@@ -55,18 +57,21 @@ def history(
     if deliverable and not may_see(deliverable, allowed):
         return Page(())
     before = key_of(after)
+    places = {environment, ""} if nowhere else {environment}
     given: dict[str, Any] = {
-        "deliverable": deliverable, "environment": environment, "start": start, "end": end, "limit": limit + 1, **before,
+        "deliverable": deliverable, "places": listed(places), "start": start, "end": end, "limit": limit + 1, **before,
     }  # fmt: skip
     only = " AND problem = ''" if believed else ""
     bounds = f"at >= :start AND at < :end AND (at, seq) < (:at, :seq){only}"
     if deliverable:
         given["kinds"] = listed(kinds or kinds_of(connection, deliverable))
-        place, by = (" AND environment = :environment", "by_place") if environment else ("", "by_kind")
+        where, place, by = "", "", "by_kind"
+        if environment:
+            where, place, by = ", json_each(:places) AS place", " AND environment = place.value", "by_place"
         found = select(
             connection,
             f"""seq IN (
-                SELECT found.seq FROM json_each(:kinds) AS wanted JOIN records AS found ON found.seq IN (
+                SELECT found.seq FROM json_each(:kinds) AS wanted{where} JOIN records AS found ON found.seq IN (
                     SELECT seq FROM records INDEXED BY {by}
                     WHERE deliverable = :deliverable{place} AND kind = wanted.value AND {bounds}
                     ORDER BY at DESC, seq DESC LIMIT :limit
@@ -75,7 +80,7 @@ def history(
             given,
         )
         return paged(found, limit)
-    wanted = " AND environment = :environment" if environment else ""
+    wanted = " AND environment IN (SELECT value FROM json_each(:places))" if environment else ""
     if kinds:
         wanted += " AND kind IN (SELECT value FROM json_each(:kinds))"
         given["kinds"] = listed(kinds)

@@ -6,13 +6,14 @@ import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from airflow_pipeops.base.documents import text
 from airflow_pipeops.base.serialisation import JsonForm
+from airflow_pipeops.delivery.queries.conditions import conditions
 from airflow_pipeops.delivery.queries.facts import Fact, Page, listed, may_see, select
-from airflow_pipeops.delivery.queries.history import LAST, deliverables
+from airflow_pipeops.delivery.queries.history import LAST, deliverables, history
 
 #: How far up from a release its model, image, commit and approval are looked for.
 _DEPTH = 10
@@ -20,10 +21,12 @@ _DEPTH = 10
 _BEHIND = 100
 #: Releases of one version that are looked at to find the first of them.
 _SINCE = 200
+#: Moves of aliases that are looked at, of each kind that tells of one.
+_ALIASES = 20
 #: What is looked for among what a release was made from.
 _TELLING = ("model", "image", "commit", "approval", "decision")
 #: What is read of their bodies.
-_FACTS = ("version", "name", "reference", "image", "commit", "approved", "approved_by", "by")
+_FACTS = ("version", "name", "reference", "image", "commit", "approved", "approved_by")
 
 
 @dataclass(frozen=True)
@@ -37,10 +40,15 @@ class Cell(JsonForm):
     :param seq: its number in the ledger.
     :param at: when it was released, in UTC.
     :param version: as people know it: a model's version, an image's tag, or a short commit.
+    :param alias: of a model's version, as the newest records of its aliases tell; several parted by commas.
+    :param alias_at: when the newest of them was moved there: a registry may have moved it since.
     :param version_of: ``model``, ``image``, ``commit`` or ``revision``: of what.
     :param revision: of the desired state.
-    :param health: as the controller told it then; empty for unknown.
-    :param sync: as the controller told it then; empty for unknown.
+    :param health: as the newest record tells it: the release, or an incident since then; empty for unknown.
+    :param health_at: when that was.
+    :param sync: as the newest record tells it: the release, or a comparison with the desired state since then; empty for
+        unknown.
+    :param sync_at: when that was.
     :param commit: that it was born from; empty for unknown.
     :param behind: commits that were recorded after that one and are not live here; none if nobody can tell. 100 means
         as many or more.
@@ -60,9 +68,13 @@ class Cell(JsonForm):
     at: str
     version: str = ""
     version_of: str = ""
+    alias: str = ""
+    alias_at: str = ""
     revision: str = ""
     health: str = ""
+    health_at: str = ""
     sync: str = ""
+    sync_at: str = ""
     commit: str = ""
     behind: int | None = None
     approved_by: str = ""
@@ -158,6 +170,25 @@ def since(connection: sqlite3.Connection, cell: Cell) -> str:
     return first
 
 
+def previous(connection: sqlite3.Connection, cell: Cell, first: str) -> Fact | None:
+    """Find what was live before the version of a cell: the last release of another one.
+
+    :param connection: to the index.
+    :param cell: what is live, or was.
+    :param first: since when its version is, as :func:`since` says it.
+    :return: the release; none where the ledger does not go back so far.
+    """
+    found = history(
+        connection,
+        deliverable=cell.deliverable,
+        environment=cell.environment,
+        kinds=("release",),
+        end=first,
+        limit=1,
+    )
+    return next(iter(found.items), None)
+
+
 #: The revision of a release, as :func:`revision_of` reads it: a JSON text in place of an object.
 _REVISION = "content ->> '$.body.revision'"
 
@@ -202,9 +233,14 @@ def _cells(connection: sqlite3.Connection, releases: Sequence[Fact], end: str) -
         if ident not in taken and (commit := _born(made_from[ident], cell.deliverable))
     }
     behind = _behind(connection, born, after)
+    now = conditions(connection, releases, after)
+    aliases = _aliases(
+        connection, {cell.deliverable for cell in cells.values() if cell.version_of == "model"}, after
+    )
     found = []
     for ident, cell in cells.items():
         drift, drift_at = drifts.get(cell.deliverable, ("", ""))
+        named = aliases.get((cell.deliverable, cell.version), {})
         found.append(
             replace(
                 cell,
@@ -212,6 +248,9 @@ def _cells(connection: sqlite3.Connection, releases: Sequence[Fact], end: str) -
                 behind=behind.get(ident),
                 drift=drift,
                 drift_at=drift_at,
+                alias=", ".join(sorted(named)),
+                alias_at=max(named.values(), default=""),
+                **asdict(now[ident]),
             )
         )
     return found
@@ -232,6 +271,31 @@ def _drifts(connection: sqlite3.Connection, names: Iterable[str], end: str) -> d
     return {name: (text(verdict), at) for name, verdict, at in rows}
 
 
+def _aliases(
+    connection: sqlite3.Connection, names: Collection[str], end: str
+) -> dict[tuple[str, str], dict[str, str]]:
+    """Read what the aliases of models name, and since when, by the deliverable and the version as people know it."""
+    rows = connection.execute(
+        f"""
+        SELECT deliverable, coalesce(content ->> '$.body.name', content ->> '$.body.model'), content ->> '$.body.alias',
+            content ->> '$.body.version', at
+        FROM json_each(:names) AS name, json_each('["alias", "rollback"]') AS kind JOIN records ON seq IN (
+            SELECT seq FROM records AS found INDEXED BY by_kind WHERE found.deliverable = name.value
+            AND found.kind = kind.value AND found.at < :end AND found.problem = ''
+            ORDER BY found.at DESC, found.seq DESC LIMIT {_ALIASES}
+        ) WHERE content ->> '$.body.alias' IS NOT NULL ORDER BY at DESC, seq DESC
+        """,
+        {"names": listed(names), "end": end},
+    )
+    moved: dict[tuple[str, str, str], tuple[str, str]] = {}
+    for deliverable, model, alias, version, at in rows:
+        moved.setdefault((deliverable, text(model), text(alias)), (text(version), at))
+    found: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
+    for (deliverable, model, alias), (version, at) in moved.items():
+        found[deliverable, f"{model} {version}"][alias] = at
+    return found
+
+
 def _born(above: Iterable[Fact], deliverable: str) -> Fact | None:
     """Return the nearest commit of a deliverable among what a release was made from."""
     return next((one for one in above if one.kind == "commit" and one.deliverable == deliverable), None)
@@ -249,7 +313,7 @@ def _made_from(connection: sqlite3.Connection, releases: Iterable[Fact]) -> dict
             JOIN parents ON parents.child_id = above.id WHERE above.depth < {_DEPTH}
         ), nearest(release, id, depth) AS (SELECT release, id, min(depth) FROM above GROUP BY release, id)
         SELECT nearest.release, seq, records.id, kind, deliverable, environment, commit_sha, at,
-            json_extract(content, {paths})
+            json_extract(content, {paths}, '$.parents')
         FROM nearest JOIN records INDEXED BY by_id ON records.id = nearest.id
         WHERE problem = '' AND kind IN (SELECT value FROM json_each(:kinds)) ORDER BY nearest.depth, seq DESC
         """,
@@ -257,9 +321,12 @@ def _made_from(connection: sqlite3.Connection, releases: Iterable[Fact]) -> dict
     )
     found: dict[str, list[Fact]] = defaultdict(list)
     for row in rows:
-        told = zip(_FACTS, json.loads(row[8]), strict=True)
-        body = {name: value for name, value in told if value is not None}
-        found[row[0]].append(Fact(row[1], row[2], row[3], row[4], row[5], row[6], row[7], body=body))
+        *told, parents = json.loads(row[8])
+        body = {name: value for name, value in zip(_FACTS, told, strict=True) if value is not None}
+        above = tuple(map(text, parents)) if isinstance(parents, list) else ()
+        found[row[0]].append(
+            Fact(row[1], row[2], row[3], row[4], row[5], row[6], row[7], body=body, parents=above)
+        )
     return found
 
 
@@ -268,7 +335,7 @@ def _cell(release: Fact, above: Sequence[Fact]) -> Cell:
     mine = [one for one in above if one.deliverable == release.deliverable]
     version, version_of = version_in(release, mine)
     commit = _born(mine, release.deliverable)
-    by, approval = _approved(mine)
+    by, approval = _approved(release, mine)
     return Cell(
         release.deliverable,
         release.environment,
@@ -279,8 +346,6 @@ def _cell(release: Fact, above: Sequence[Fact]) -> Cell:
         version=version,
         version_of=version_of,
         revision=revision_of(release),
-        health=text(body.get("health")),
-        sync=text(body.get("sync")),
         commit=(commit.commit or text(commit.body.get("commit"))) if commit else "",
         approved_by=by,
         approval=approval,
@@ -324,10 +389,13 @@ def _is_sha(value: str) -> bool:
     return len(value) in (40, 64) and all(letter in "0123456789abcdef" for letter in value)
 
 
-def _approved(above: Iterable[Fact]) -> tuple[str, str]:
+def _approved(release: Fact, above: Sequence[Fact]) -> tuple[str, str]:
+    """Say who agreed to a release: to it, in its environment or in any; not to another, and not to a retrain."""
+    decided = {one.id for one in above if one.kind == "decision"}
     for one in above:
-        given: Any = one.body.get("approved_by") or one.body.get("by")
-        if one.kind in ("approval", "decision") and given and one.body.get("approved", True) is not False:
+        mine = one.environment == release.environment or not (one.environment or decided & set(one.parents))
+        given: Any = one.body.get("approved_by")
+        if one.kind == "approval" and mine and given and one.body.get("approved") is True:
             return ", ".join(map(str, given)) if isinstance(given, list) else str(given), one.id
     return "", ""
 

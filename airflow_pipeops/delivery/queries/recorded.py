@@ -5,7 +5,16 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection
 
-from airflow_pipeops.delivery.queries.facts import Fact, Page, listed, scope, seen, select
+from airflow_pipeops.delivery.queries.facts import (
+    Fact,
+    Page,
+    key_of,
+    listed,
+    paged,
+    scope,
+    seen,
+    select,
+)
 
 
 def recorded(
@@ -17,6 +26,7 @@ def recorded(
     map_index: int = -1,
     allowed: Collection[str] | None = None,
     limit: int = 100,
+    after: str = "",
 ) -> Page[Fact]:
     """Read what a DAG has recorded, the newest first, with what is not believed.
 
@@ -26,8 +36,10 @@ def recorded(
     :param task: of this task alone, in this run.
     :param map_index: of this one of the task's instances alone; -1 for all.
     :param allowed: the deliverables that the reader may see; none means all.
-    :param limit: facts at most.
-    :return: a page, the only one; it says so if there is more.
+    :param limit: facts of a page.
+    :param after: what the page before said.
+    :return: a page.
+    :raises InvalidInput: if no page has said so.
     """
     wanted = " AND run_id = :run" if run else ""
     wanted += " AND task_id = :task" if run and task else ""
@@ -36,11 +48,20 @@ def recorded(
     found = select(
         connection,
         f"""seq IN (
-            SELECT seq FROM records INDEXED BY {by} WHERE dag_id = :dag{wanted}{seen(allowed)} ORDER BY seq DESC LIMIT :limit
+            SELECT seq FROM records INDEXED BY {by} WHERE dag_id = :dag{wanted}{seen(allowed)}
+            AND (:after = 0 OR seq < :after) ORDER BY seq DESC LIMIT :limit
         ) ORDER BY seq DESC""",
-        {"dag": dag, "run": run, "task": task, "map_index": map_index, "limit": limit + 1, **scope(allowed)},
+        {
+            "dag": dag,
+            "run": run,
+            "task": task,
+            "map_index": map_index,
+            "after": key_of(after)["seq"],
+            "limit": limit + 1,
+            **scope(allowed),
+        },
     )
-    return Page(tuple(found[:limit]), str(found[limit].seq) if len(found) > limit else "")
+    return paged(found, limit)
 
 
 def told_by(connection: sqlite3.Connection, dags: Collection[str]) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""What happened, in lanes on one axis; and what was measured, as series."""
+"""What was measured, as series; and what was decided."""
 
 from __future__ import annotations
 
@@ -12,32 +12,6 @@ from airflow_pipeops.base.documents import map_, maps, text
 from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.delivery.queries.facts import Fact
 from airflow_pipeops.delivery.queries.history import FIRST, LAST, history
-
-#: Lane -> the kinds of record in it.
-LANES = {
-    "deploys": ("change", "release", "rollback"),
-    "drift": ("drift",),
-    "retrains": ("decision", "training", "model"),
-    "scores": ("scores",),
-    "approvals": ("approval",),
-    "incidents": ("incident",),
-    "configuration drift": ("differences",),
-    "failures": ("failure",),
-}
-
-
-@dataclass(frozen=True)
-class Lane(JsonForm):
-    """What happened of one sort.
-
-    :param name: one of :data:`LANES`.
-    :param facts: the newest first.
-    :param more: whether there are earlier ones in the time.
-    """
-
-    name: str
-    facts: tuple[Fact, ...]
-    more: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,47 +50,6 @@ class Series(JsonForm):
 
     name: str
     points: tuple[Point, ...]
-
-
-def timeline(
-    connection: sqlite3.Connection,
-    start: str,
-    end: str,
-    *,
-    deliverable: str = "",
-    environment: str = "",
-    allowed: Collection[str] | None = None,
-    limit: int = 200,
-) -> tuple[Lane, ...]:
-    """Read what happened, by lanes.
-
-    :param connection: to the index.
-    :param start: of the time.
-    :param end: of the time.
-    :param deliverable: of this one alone.
-    :param environment: what happened in another one is left out.
-    :param allowed: the deliverables that the reader may see; none means all.
-    :param limit: facts of each lane; without a deliverable, of all lanes together six times as many.
-    :return: the lanes, also those in which nothing happened.
-    """
-    asked: dict[str, Any] = {"deliverable": deliverable, "start": start, "end": end, "allowed": allowed}
-    if deliverable:
-        pages = {name: history(connection, kinds=of, limit=limit, **asked) for name, of in LANES.items()}
-    else:
-        kinds = [kind for of in LANES.values() for kind in of]
-        pages = dict.fromkeys(LANES, history(connection, kinds=kinds, limit=len(LANES) * limit, **asked))
-    return tuple(
-        Lane(
-            name,
-            tuple(
-                one
-                for one in page.items
-                if one.kind in LANES[name] and (not environment or one.environment in ("", environment))
-            ),
-            bool(page.after),
-        )
-        for name, page in pages.items()
-    )
 
 
 def drift(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_pipeops.delivery.operators import DeliveryOperator, idempotency_key, no_retry
 from airflow_pipeops.delivery.records import parent_ids
@@ -109,7 +109,9 @@ def _run_of(given: Mapping[str, Any]) -> Run | None:
 
 
 class SetModelAliasOperator(DeliveryOperator):
-    """Let an alias, for example ``champion``, name a version. Returns ``{name, alias, version, previous}``.
+    """Let an alias, for example ``champion``, name a version.
+
+    Returns ``{name, alias, version, previous, record_id}``; with a deliverable it is recorded, since an alias moves.
 
     :param model: name of the model.
     :param version: as the registry counts; templated.
@@ -118,6 +120,7 @@ class SetModelAliasOperator(DeliveryOperator):
     """
 
     template_fields: Sequence[str] = ("model", "version", "alias", *DeliveryOperator.template_fields)
+    emits: ClassVar[tuple[str, ...]] = ("alias",)
     ui_color = UI_COLOR
 
     def __init__(
@@ -139,4 +142,10 @@ class SetModelAliasOperator(DeliveryOperator):
         """Move the alias, if it is not there already."""
         with no_retry():
             previous = registry_of(self.mlflow_conn_id).set_alias(self.model, self.alias, str(self.version))
-        return {"name": self.model, "alias": self.alias, "version": str(self.version), "previous": previous}
+            moved = {
+                "name": self.model,
+                "alias": self.alias,
+                "version": str(self.version),
+                "previous": previous,
+            }
+            return {**moved, "record_id": self.emit(context, "alias", moved)}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_pipeops.base.arguments import mapping, not_empty, one_of
 from airflow_pipeops.base.delimited import Csv
 from airflow_pipeops.base.documents import map_, parsed, text, time_of
+from airflow_pipeops.delivery.ledger.checkpoints import to_commit
 from airflow_pipeops.delivery.operators import DeliveryOperator, idempotency_key, no_retry, order_of
 from airflow_pipeops.exceptions import InvalidInput, ModelRejected, NotFound, PipeOpsError
 from airflow_pipeops.models.desired import ModelInGit
@@ -102,7 +103,8 @@ class ModelRollbackOperator(DeliveryOperator):
             ):  # else an earlier attempt, or another task, has checked it
                 fit = self._fit(target, git)
                 self._demand(fit, order)
-            trailers = {"Airflow-Dag": context["ti"].dag_id, "Airflow-Run": context["ti"].run_id}
+            source = {"Airflow-Dag": context["ti"].dag_id, "Airflow-Run": context["ti"].run_id}
+            trailers = source | to_commit()
             begun = rollback.begin(idempotency_key(context), again=order_of(context), trailers=trailers)
             if not begun.mine:
                 self._skip(rollback, begun)

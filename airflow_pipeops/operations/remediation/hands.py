@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.connections import Result, work_with
 from airflow_pipeops.base.documents import map_, text, whole
+from airflow_pipeops.delivery.ledger.checkpoints import to_commit
 from airflow_pipeops.exceptions import InvalidInput, SystemFailure
 
 if TYPE_CHECKING:
@@ -144,4 +145,5 @@ def _trailers(operation: Operation) -> dict[str, str]:
         TRAILER: operation.id,
         "PipeOps-Deliverable": operation.deliverable,
         "PipeOps-Environment": operation.environment,
+        **to_commit(),
     }

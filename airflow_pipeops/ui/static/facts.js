@@ -155,6 +155,7 @@ const KINDS = {
   image: (b) => [`Image ${short(b.digest || b.reference)}`, b.reference || b.image || "", "good"],
   training: (b) => ["Training", [b.name, b.metrics && Object.entries(b.metrics).map(([k, v]) => `${k} ${number(v)}`).join(", ")].filter(Boolean).join(": "), "good"],
   model: (b) => [`Model ${b.name ?? ""} ${b.version ? `v${b.version}` : ""}`, short(b.sha256), "good"],
+  alias: (b) => [`Alias ${b.alias ?? ""}`, `${b.name ?? ""} v${b.version}${b.previous && b.previous !== b.version ? `, before v${b.previous}` : ""}`, "good"],
   scores: (b) => [`Scores of ${short(b.partition, 30)}`, [b.rows ? `${number(b.rows, 6)} rows` : "", b.version ? `${b.model ?? "model"} v${b.version}` : "", b.outcome].filter(Boolean).join(" \u00b7 "), b.shown ? "good" : "warn"],
   evaluation: (b) => (EVALUATIONS[b.subject] ?? compared)(b),
   drift: (b) => ["Drift", `${b.verdict ?? judged(b.drifted, "drift", "no drift", "cannot tell")}${share(b.share)}${b.batch ? ` \u00b7 ${short(b.batch, 30)}` : ""}`, judged(b.drifted, "warn", "good")],

@@ -65,7 +65,8 @@ function options(list, chosen = "") {
 /** The level of a cell: that of its worst word; what nobody knows is never well. */
 function worst(cell) {
   if (cell.state === "removed") return "unknown";
-  const levels = [level(cell.health), cell.sync ? level(cell.sync) : null, cell.drift ? level(cell.drift) : null].filter(Boolean);
+  const levels = [level(cell.health), level(cell.sync)];
+  if (cell.drift || cell.version_of === "model") levels.push(level(cell.drift)); // what has no data does not drift
   if (levels[0] === "unknown") return levels.includes("bad") ? "bad" : "unknown";
   return ["bad", "warn", "busy", "unknown"].find((one) => levels.includes(one)) ?? "good";
 }
@@ -73,14 +74,14 @@ function worst(cell) {
 function fits(cell, show) {
   const worse = worst(cell);
   return {
-    attention: ["bad", "warn"].includes(worse), unhealthy: level(cell.health) === "bad", outofsync: Boolean(cell.sync) && level(cell.sync) !== "good",
+    attention: ["bad", "warn"].includes(worse), unhealthy: level(cell.health) === "bad", outofsync: level(cell.sync) === "warn",
     drift: level(cell.drift) === "warn", behind: cell.behind > 0, unapproved: !cell.approved_by, unknown: worse === "unknown",
   }[show] ?? true;
 }
 
 function matches(row, query) {
   const words = query.toLowerCase().split(/\s+/).filter(Boolean);
-  const text = [row.deliverable, ...row.cells.flatMap((c) => [c.environment, c.version, c.commit, c.approved_by, c.health, c.app])].join(" ").toLowerCase();
+  const text = [row.deliverable, ...row.cells.flatMap((c) => [c.environment, c.version, c.alias, c.commit, c.approved_by, c.health, c.app])].join(" ").toLowerCase();
   return words.every((word) => text.includes(word));
 }
 
@@ -130,13 +131,19 @@ function inside(cell, dimmed) {
     h("a", { "data-go": "", class: "version", href: elsewhere("passport", { ref }), "data-key": ref,
       title: `${cell.version_of || "version"} ${cell.version || "unknown"}${cell.commit ? `, commit ${cell.commit}` : ""}` }, cell.version || "unknown version"),
     h("div", { class: "marks" },
-      gone ? mark("unknown", "Removed") : mark(level(cell.health), cell.health || "Health unknown"),
-      !gone && cell.sync && level(cell.sync) !== "good" ? tag(level(cell.sync), words(cell.sync)) : null,
+      cell.alias ? h("span", { class: "tag", title: `recorded ${ago(cell.alias_at)}` }, cell.alias) : null,
+      gone ? mark("unknown", "Removed") : [mark(level(cell.health), cell.health || "Health unknown"), later(cell, cell.health_at)],
+      !gone && level(cell.sync) !== "good" ? [tag(level(cell.sync), words(cell.sync), `told ${ago(cell.sync_at)}`), later(cell, cell.sync_at)] : null,
       cell.drift && level(cell.drift) !== "good" ? tag(level(cell.drift), level(cell.drift) === "warn" ? "Drift" : `Drift: ${cell.drift}`, `compared ${ago(cell.drift_at)}`) : null,
       cell.behind > 0 ? h("span", { class: "tag" }, `${cell.behind}${cell.behind >= 100 ? "+" : ""} commit${cell.behind === 1 ? "" : "s"} behind`) : null),
     h("div", { class: "quiet small" }, age(cell.at), cell.approved_by ? ` \u00b7 approved by ${short(cell.approved_by, 30)}` : ""));
 }
 
+/** The age of what was told after the release, whose own age stands below. */
+function later(cell, at) {
+  return at && at !== cell.at ? age(at) : null;
+}
+
 function words(text) {
-  return { OutOfSync: "Out of sync" }[text] ?? text;
+  return { OutOfSync: "Out of sync", Unknown: "Sync unknown", "": "Sync unknown" }[text] ?? text;
 }

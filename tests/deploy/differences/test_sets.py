@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -27,6 +26,7 @@ from tests.deploy.apply.cluster import KINDS, configmap
 from tests.deploy.apply.test_operators import SECRET, WEB
 from tests.deploy.conftest import Cluster
 from tests.kubernetes.apiserver import ApiServer, serving
+from tests.ledgers import event as as_read
 
 
 class Store:
@@ -120,9 +120,7 @@ def test_what_differs_is_told_by_field_and_owner_and_recorded(
     assert (record["kind"], record["id"]) == ("differences", found["record_id"])
     assert record["body"]["fingerprint"] == found["fingerprint"]
 
-    told = [
-        SimpleNamespace(extra=record, asset=deliverable.differences, timestamp=datetime.now(timezone.utc))
-    ]
+    told = [as_read(record, datetime.now(timezone.utc), deliverable.differences)]
     context["inlet_events"] = {deliverable.differences: told}
     written(applied.api, WEB_PATH, {"spec": {"replicas": 2}})
     written(applied.api, SETTINGS, {"data": {"value": "1", "other": None}})
@@ -131,15 +129,11 @@ def test_what_differs_is_told_by_field_and_owner_and_recorded(
     assert again["record_id"], "that it is over is told, once"
     record = context["outlet_events"][deliverable.differences].extra
     assert record["body"]["verdict"] == "clean"
-    told.append(
-        SimpleNamespace(extra=record, asset=deliverable.differences, timestamp=datetime.now(timezone.utc))
-    )
+    told.append(as_read(record, datetime.now(timezone.utc), deliverable.differences))
     assert looked(context, deliverable=deliverable)["record_id"] is None
     assert looked(context, deliverable=deliverable, environment="staging")["record_id"] is None
     other = Record("differences", "web", told[0].extra["body"], environment="staging").to_extra()
-    told.append(
-        SimpleNamespace(extra=other, asset=deliverable.differences, timestamp=datetime.now(timezone.utc))
-    )
+    told.append(as_read(other, datetime.now(timezone.utc), deliverable.differences))
     assert looked(context, deliverable=deliverable)["record_id"] is None, "of the same name, and elsewhere"
     assert looked(context, deliverable=deliverable, environment="staging")["record_id"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -32,6 +31,7 @@ from airflow_pipeops.llm.gate.policy import GatePolicy
 from airflow_pipeops.llm.gate.rate import halves
 from airflow_pipeops.models.storage import sha256
 from tests import openai
+from tests.ledgers import event
 from tests.llm.gate.tables import coins, table
 
 PROMPT = Deliverable("support-answers")
@@ -131,8 +131,8 @@ def told(context: dict[str, Any], *records: Record) -> None:
     """Lay records on their assets."""
     for record in records:
         asset = PROMPT.asset(record.kind, record.environment)
-        event = SimpleNamespace(extra=record.to_extra(), timestamp=datetime.fromisoformat(record.at))
-        context["inlet_events"].setdefault(asset, []).append(event)
+        read = event(record.to_extra(), datetime.fromisoformat(record.at))
+        context["inlet_events"].setdefault(asset, []).append(read)
 
 
 def lived(pin: dict[str, Any], at: datetime, commit: str) -> list[Record]:

@@ -33,6 +33,7 @@ from airflow_pipeops.serving.api.operators import VerifyModelOperator
 from airflow_pipeops.serving.batch.operators import BatchScoreOperator
 from tests.build.test_registry import client, image
 from tests.git.conftest import Remote, git
+from tests.ledgers import checkpointed, event
 from tests.models.conftest import Server
 from tests.registry import LOGIN, PASSWORD, registry
 
@@ -84,9 +85,9 @@ def live(year, connections, context, tmp_path) -> SimpleNamespace:
         commit = remote.commit(f"Deploy {number}")
         record = Record("release", MODEL.name, {"app": "m", "revision": commit}, environment="production")
         at = datetime(2013, int(number), 1, tzinfo=timezone.utc)
-        events.append(SimpleNamespace(extra=record.to_extra(), timestamp=at))
+        events.append(event(record.to_extra(), at))
         model = Record("model", MODEL.name, {"name": MODEL.name, "version": number, "sha256": stored.sha256})
-        models.append(SimpleNamespace(extra=model.to_extra(), timestamp=at))
+        models.append(event(model.to_extra(), at))
     registry.set_alias(MODEL.name, "champion", "2")
     context["inlet_events"] = {MODEL.released("production"): events, MODEL.model: models}
     return SimpleNamespace(remote=remote, registry=registry, context=context, year=year)
@@ -125,13 +126,21 @@ def guarded(live, labelled: Any, **arguments: Any) -> dict[str, Any]:
     )
 
 
+@pytest.fixture
+def checkpoint(tmp_path, monkeypatch) -> str:
+    """A ledger that the worker sees: the line that its commits carry."""
+    address, line = checkpointed(tmp_path / "ledger")
+    monkeypatch.setenv("AIRFLOW__PIPEOPS__LEDGER_PATH", address)
+    return line
+
+
 def back(live, order: Any, **arguments: Any) -> dict[str, Any]:
     given = {"data": str(live.year.folder / "today.parquet"), **HERE}
     return run(live, ModelRollbackOperator, "back", order=order, desired=DESIRED, **{**given, **arguments})
 
 
 @pytest.mark.timeout(300)
-def test_what_is_worse_beyond_doubt_goes_back_on_both_sides(live):
+def test_what_is_worse_beyond_doubt_goes_back_on_both_sides(live, checkpoint):
     labelled = joined(live)
     assert labelled == {**joined(live), "record_id": labelled["record_id"]}, "joining again changes nothing"
     assert labelled["counts"]["labelled"] == 12_000
@@ -149,6 +158,8 @@ def test_what_is_worse_beyond_doubt_goes_back_on_both_sides(live):
     begun = back(live, guard)
     assert (begun["version"], begun["sha256"]) == ("1", live.year.summer.sha256)
     assert begun["fit"]["verdict"] == "fits"
+    trailers = git("log", "-1", "--format=%(trailers)", "main", cwd=live.remote.path)
+    assert checkpoint in trailers.splitlines()
     first = Record.from_extra(live.context["inlet_events"][MODEL.model][0].extra)
     change = Record.from_extra(emitted(live, MODEL.changed("production")))
     assert change.parents == (first.id,), "what runs again was made from what it was made from"

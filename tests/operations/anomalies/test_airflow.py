@@ -18,6 +18,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow_pipeops import AnomalyPolicy, Deliverable, JudgeRun, RunAnomalyOperator, RunAnomalyTrigger
 from airflow_pipeops.operations.remediation.findings import Finding
 from airflow_pipeops.operations.remediation.judges import seen_in_airflow
+from tests.ledgers import event as as_read
 from tests.ui.conftest import Server, running
 
 #: A DAG that loads each hour, one that waits for it, and one of somebody else.
@@ -118,9 +119,7 @@ def test_a_look_goes_back_to_the_one_before_however_long_ago(context: dict[str, 
 
 
 def event(extra: dict[str, Any], asset: Any) -> Any:
-    return SimpleNamespace(
-        extra=extra, asset=SimpleNamespace(name=asset.name, uri=asset.uri), timestamp=time.time()
-    )
+    return as_read(extra, time.time(), SimpleNamespace(name=asset.name, uri=asset.uri))
 
 
 @pytest.mark.usefixtures("connection")

@@ -20,6 +20,7 @@ from airflow_pipeops.operations.remediation.marks import held, quarantined
 from airflow_pipeops.operations.remediation.operators import RemediateOperator, VerifyRemediationOperator
 from airflow_pipeops.operations.remediation.releasing import releasing
 from tests.git.conftest import Remote, git
+from tests.ledgers import checkpointed, event
 
 DELAYS = Deliverable("delays")
 POLICY = {
@@ -228,10 +229,8 @@ def test_somebody_else_is_releasing(root: Path, context: Any) -> None:
         source={"dag": "ship"},
     )
 
-    class Event:
-        extra, timestamp, asset = change.to_extra(), datetime.now(timezone.utc), DELAYS.changed("production")
-
-    context["inlet_events"][DELAYS.changed("production")] = [Event]
+    changed = DELAYS.changed("production")
+    context["inlet_events"][changed] = [event(change.to_extra(), datetime.now(timezone.utc), changed)]
     found = operator.execute(context)
     assert (found["outcome"], found["stage"]) == ("refuse", "lock")
     assert "cccccccccccc of ship" in found["reason"]
@@ -270,7 +269,11 @@ def degraded(context: Any, commit: str, **more: Any) -> RemediateOperator:
     return remediate(context, finding=finding, policy=REVERT, **more)
 
 
-def test_a_commit_is_reverted_once_and_it_helps(root: Path, context: Any, remote: Remote) -> None:
+def test_a_commit_is_reverted_once_and_it_helps(
+    root: Path, context: Any, remote: Remote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, checkpoint = checkpointed(tmp_path / "ledger")
+    monkeypatch.setenv("AIRFLOW__PIPEOPS__LEDGER_PATH", address)
     bad = remote.commit("Ask for more", **{"app.yaml": "replicas: 300  # stays\n"})
     remote.commit("Say who owns it", owner="data\n")
     act = degraded(context, bad)
@@ -279,7 +282,9 @@ def test_a_commit_is_reverted_once_and_it_helps(root: Path, context: Any, remote
     assert remote.show("app.yaml") == "replicas: 3  # stays\n"
     assert remote.show("owner") == "data\n", "what came after it stays"
     assert remote.tip() == found["result"]["commit"]
-    assert found["operation"] in git("log", "-1", "--format=%(trailers)", "main", cwd=remote.path)
+    trailers = git("log", "-1", "--format=%(trailers)", "main", cwd=remote.path)
+    assert found["operation"] in trailers
+    assert checkpoint in trailers.splitlines()
     (_, said), (asset, change) = act.emitted
     assert (asset, change.kind, change.parents) == (DELAYS.changed("production"), "change", (said.id,))
     assert change.body["commit"] == remote.tip()

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -36,6 +35,7 @@ from tests.git.conftest import Remote, remote
 from tests.kubernetes import workloads
 from tests.kubernetes.apiserver import serving
 from tests.kubernetes.workloads import playing
+from tests.ledgers import event
 from tests.openapi import problems
 
 __all__ = ["remote"]
@@ -161,8 +161,7 @@ def test_the_record_of_the_version_is_a_parent(
     registry.register("flight-delay", champion.artifact_uri, champion.sha256)
     registry.set_alias("flight-delay", "champion", "1")
     record = Record("model", MODEL.name, {"name": MODEL.name, "version": "1", "sha256": champion.sha256})
-    event = SimpleNamespace(extra=record.to_extra(), asset=MODEL.model, timestamp=1)
-    context["inlet_events"] = {MODEL.model: [event]}
+    context["inlet_events"] = {MODEL.model: [event(record.to_extra(), 1, MODEL.model)]}
     assert promoted(deliverable=MODEL, inlets=[MODEL.model]).execute(context)["record_id"] == record.id
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from airflow_pipeops.serving.batch.contract import ScoreContract
 from airflow_pipeops.serving.batch.manifest import Pinned
 from airflow_pipeops.serving.batch.pairs import Unscored
 from airflow_pipeops.serving.batch.shadows import EvaluateShadowOperator
+from tests.ledgers import event
 from tests.serving.batch.conftest import lines, pinned
 
 MODEL = Deliverable("flight-delay")
@@ -174,7 +174,7 @@ def test_looks_are_read_from_the_records(
     first = evaluate(facts)
     assert (first["challengers"], first["alpha"]) == (1, 0.025)
     extra = dict(context["outlet_events"][asset].extra)
-    context["inlet_events"][asset] = [SimpleNamespace(extra=extra, asset=asset, timestamp=1)]
+    context["inlet_events"][asset] = [event(extra, 1, asset)]
     assert evaluate(facts)["challengers"] == 1, "a retry is no other look"
     flights.write(frame.assign(late=late), february)
     grown = run(shadows=(challenger,), carry=CARRY)
