@@ -119,20 +119,15 @@ with DAG(
         from airflow_pipeops.delivery.events import records_on, started_by
         from airflow_pipeops.operations.remediation.marks import kept_out
 
-        started = started_by(context)
+        started, released = started_by(context), records_on(context, model.released("production"))
         decisions = [record for record in started.records if record.kind == "decision"]
-        released = records_on(context, model.released("production"))
         if started.by_nothing or (started.signals and not decisions and released):
             return None  # the batch waits for the retrain policy
-        batches = sorted(
-            str(path)
-            for path in StorageHook("pipeops_data").get_conn().iterdir()
-            if path.suffix == ".parquet"
-        )
-        out = kept_out(batches)
-        print(f"Kept out: {out or 'nothing'}")
-        batches = [one for one in batches if one not in out]
-        return {"data": batches[-BATCHES:], "parents": [decision.id for decision in decisions]}
+        files = StorageHook("pipeops_data").get_conn().iterdir()
+        batches = sorted(str(path) for path in files if path.suffix == ".parquet")
+        print(f"Kept out: {(out := kept_out(batches)) or 'nothing'}")
+        last = [one for one in batches if one not in out]
+        return {"data": last[-BATCHES:], "parents": [one.id for one in decisions]}
 
     @task.short_circuit(ignore_downstream_trigger_rules=True)
     def better(evaluation: dict) -> bool:
@@ -213,7 +208,6 @@ with DAG(
         kind="approval",
         body={
             "subject": question,
-            "body": "{{ ti.xcom_pull('evaluate')['reason'] }}",
             "answer": "Approve",
             "approved": True,
             "approved_by": "policy",

@@ -34,8 +34,7 @@ DESIRED_STATE = "pipeops_gitops_repo"
 CLUSTER = "kubernetes_default"
 PRODUCTION = "production"
 ENVIRONMENTS = ("staging", PRODUCTION)
-#: Of these, RolloutSensor has recorded the release.
-WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Rollout")
+WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Rollout")  # whose releases are RolloutSensor's
 
 service = Deliverable("delay-api", environments=ENVIRONMENTS)
 model = Deliverable("flight-delay", environments=ENVIRONMENTS)
@@ -66,9 +65,7 @@ def released(name: str, environment: str, **context) -> dict | None:
         return None
     body = mine[-1].body
     if body.get("kind") in WORKLOADS:
-        print(
-            f"{body.get('app')} was changed in place, and no record says from what: taking it back is for a person"
-        )
+        print(f"{body.get('app')} was changed in place: to take it back is for a person")
         return None
     by_flux = body.get("kind") in ("Kustomization", "HelmRelease")
     pushed = body.get("pushed") or {"by": "flux" if by_flux else "git"}

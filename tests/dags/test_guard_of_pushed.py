@@ -22,6 +22,7 @@ from tests.deploy.helm.conftest import Repository, repo
 from tests.deploy.helm.running import deployments_live, helm
 from tests.deploy.test_steady import image
 from tests.kubernetes.apiserver import ApiServer, serving
+from tests.ledgers import event
 
 __all__ = ["data_only", "repo"]
 BUNDLES = "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"
@@ -84,7 +85,7 @@ def test_what_was_changed_in_place_is_left_to_a_person(
     body = {"app": "web", "kind": kind, "revision": "a" * 40}
     body |= {"pushed": {"by": "manifests"}} if kind == "ApplySet" else {}
     item = Record("release", "delay-api", body, environment="production", source={"dag": "deploys"})
-    happened = SimpleNamespace(timestamp=datetime.now(timezone.utc), extra=item.to_extra())
+    happened = event(item.to_extra(), datetime.now(timezone.utc))
     asset = Deliverable("delay-api").released("production")
     context |= {
         "triggering_asset_events": {asset: [happened]},
