@@ -224,7 +224,8 @@ class EvaluationGateOperator(_Gate):
                     f"{self.environment}",
                     field="baseline",
                     value=found.subject,
-                    remedy="Evaluate the released version beside the candidate.",
+                    remedy="Evaluate the released version beside the candidate. If Git wants one that never came live, "
+                    "revert that commit first.",
                 )
             return found
         return pinned(evaluation, self.policy, live, self.baseline)
