@@ -10,9 +10,17 @@ from typing import Any
 from airflow_pipeops.base.documents import map_, text
 from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.delivery.queries.attention import passed
-from airflow_pipeops.delivery.queries.facts import Fact
+from airflow_pipeops.delivery.queries.facts import Fact, may_see
 from airflow_pipeops.delivery.queries.history import history
-from airflow_pipeops.delivery.queries.live import Cell, cell_of, live, previous, revision_of, since
+from airflow_pipeops.delivery.queries.live import (
+    Cell,
+    began,
+    cell_of,
+    change_of,
+    live,
+    previous,
+    revision_of,
+)
 from airflow_pipeops.delivery.queries.tracing import Step, Walk, up
 
 #: Which fact of a record tells the most in one line.
@@ -107,7 +115,10 @@ def passport(
     }
     now = live(connection, fact.deliverable, fact.environment, allowed=allowed)
     cell = now if now is not None and now.release == fact.id else cell_of(connection, fact)
-    first = since(connection, cell)
+    first, release = began(connection, cell)
+    change = change_of(connection, release)
+    if change is not None and not may_see(change.deliverable, allowed):
+        change = None
     earlier = previous(connection, cell, first)
     later = history(connection, **place, kinds=("release",), start=_after(fact), limit=1000).items
     ended = next((one.at for one in reversed(later) if cell.revision != revision_of(one)), "~")
@@ -125,7 +136,7 @@ def passport(
         first,
         before,
         incidents,
-        _answers(walk, cell, first, before, incidents),
+        _answers(walk, cell, first, before, incidents, change),
         walk,
     )
 
@@ -135,7 +146,12 @@ def _after(fact: Fact) -> str:
 
 
 def _answers(
-    walk: Walk, cell: Cell | None, first: str, before: Cell | None, incidents: Sequence[Fact]
+    walk: Walk,
+    cell: Cell | None,
+    first: str,
+    before: Cell | None,
+    incidents: Sequence[Fact],
+    change: Fact | None = None,
 ) -> tuple[Answer, ...]:
     """Answer what a person asks first. Pure."""
     found = []
@@ -148,7 +164,8 @@ def _answers(
     found.append(_answer("Made from which data?", data, _data))
     found.append(_answer("From which commit?", walk.of_kind("commit")[:1], _commit))
     if cell is not None:
-        found.append(_answer("Deployed by which commit?", walk.of_kind("change")[:1], _change))
+        changes = [change] if change is not None else walk.of_kind("change")[:1]
+        found.append(_answer("Deployed by which commit?", changes, _change))
         approved = Answer(
             "Approved by whom?", cell.approved_by or "unknown", tuple(filter(None, [cell.approval]))
         )
@@ -191,7 +208,10 @@ def _commit(fact: Fact) -> str:
 
 def _change(fact: Fact) -> str:
     commit, repository = text(fact.body.get("commit")), text(fact.body.get("repository"))
-    return f"{commit[:12]}{f' in {repository}' if repository else ''}"
+    where = f" in {repository}" if repository else ""
+    if commit and fact.body.get("changed") is False:
+        return f"one before {commit[:12]}{where}, which had it already; no record names it"
+    return f"{commit[:12]}{where}"
 
 
 def _gate(fact: Fact) -> str:

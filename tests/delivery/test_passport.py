@@ -141,3 +141,27 @@ def test_the_page_needs_nothing_and_runs_nothing(tmp_path: Path) -> None:
     assert "default-src 'none'" in html
     assert "nobody holds this record any more" in html
     assert "It is not complete: 1 records" in html
+
+
+def test_what_is_released_again_by_a_commit_to_another_file_is_live_since_before(tmp_path: Path) -> None:
+    """A repository has many files: at another revision, the same values in the same file are the same version."""
+
+    def wanted(minutes: float, commit: str, value: str, changed: bool) -> Record:
+        body = {"commit": sha(commit), "file": "a.yaml", "set": {"tag": value}, "changed": changed}
+        return record("change", body, environment="production", minutes=minutes)
+
+    def said(*records: Record) -> tuple[str, str]:
+        connection = indexed(tmp_path / f"{len(records)}-{records[-1].id[:8]}.db", entries(list(records)))
+        found = passport(connection, resolve(connection, reference(records[-1].id)))
+        connection.close()
+        return found.since, {one.question: one.answer for one in found.answers}["Deployed by which commit?"]
+
+    first, again = wanted(1, "one", "v1", True), wanted(3, "other", "v1", False)
+    live = record("release", {"revision": "r1"}, first, environment="production", minutes=2)
+    once_more = record("release", {"revision": "r2"}, again, environment="production", minutes=4)
+    assert said(first, live, again, once_more) == (live.at, sha("one")[:12])
+    # Somebody has committed by hand: the values are others than those of the release before, and no record says by whom.
+    by_hand = wanted(3, "other", "v2", False)
+    other = record("release", {"revision": "r2"}, by_hand, environment="production", minutes=4)
+    told = f"one before {sha('other')[:12]}, which had it already; no record names it"
+    assert said(first, live, by_hand, other) == (other.at, told)

@@ -26,6 +26,8 @@ KINDS = (
     ("kustomize.toolkit.fluxcd.io", "v1", "kustomizations"),
     ("networking.k8s.io", "v1", "networkpolicies"),
     ("policy", "v1", "poddisruptionbudgets"),
+    ("rbac.authorization.k8s.io", "v1", "clusterrolebindings"),
+    ("rbac.authorization.k8s.io", "v1", "clusterroles"),
     ("rbac.authorization.k8s.io", "v1", "roles"),
     ("rbac.authorization.k8s.io", "v1", "rolebindings"),
     ("source.toolkit.fluxcd.io", "v1", "gitrepositories"),
@@ -65,6 +67,7 @@ def test_a_trial_becomes_production_and_leaves_nothing_behind(
     production = made(api)
     assert not {kind for kind, _ in production} & {"statefulsets", "appprojects", "applications"}
     assert {("kustomizations", "delay-api-staging"), ("serviceaccounts", "pipeops-waiter")} <= production
+    assert {kind for kind, _ in production} >= {"clusterroles", "clusterrolebindings"}
     kept = api.all("namespaces")
     assert {one["metadata"]["name"] for one in kept} >= {"delay-api-staging", "flight-delay-production"}
     run(major, config, "upgrade", "pipeops", str(CHART), "--values", values("production"), "--no-hooks")

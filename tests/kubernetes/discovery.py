@@ -12,6 +12,8 @@ from tests.kubernetes.objects import Kept, Object
 _NAMES = {
     "inferenceservices": "InferenceService",
     "appprojects": "AppProject",
+    "clusterrolebindings": "ClusterRoleBinding",
+    "clusterroles": "ClusterRole",
     "configmaps": "ConfigMap",
     "customresourcedefinitions": "CustomResourceDefinition",
     "daemonsets": "DaemonSet",
@@ -27,7 +29,9 @@ _NAMES = {
     "servingruntimes": "ServingRuntime",
     "statefulsets": "StatefulSet",
 }
-_CLUSTER = frozenset({"namespaces", "customresourcedefinitions", "persistentvolumes"})
+_CLUSTER = frozenset(
+    {"namespaces", "clusterrolebindings", "clusterroles", "customresourcedefinitions", "persistentvolumes"}
+)
 _VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
 
 

@@ -69,9 +69,12 @@ from airflow_pipeops.delivery.commands.answers import _take_up
 with create_session() as session:
     session.add(Connection(conn_id="kept", conn_type="pipeops_signing_key", extra={json.dumps({"private_key": KEY})!r}))
 print("taken up:", _take_up(path))
+from airflow_pipeops.delivery.ledger.command import ingest_command
+print("code:", ingest_command(None))
 """
     )
     assert "taken up: True" in said
+    assert "code: 0" in said
 
 
 def test_what_is_new_appears_as_soon_as_is_promised() -> None:

@@ -44,5 +44,6 @@ def _taken_up() -> tuple[int | None, Ingest]:
     from airflow_pipeops.delivery.ledger.feeder import lock_file
     from airflow_pipeops.delivery.ledger.ingest import Ingest
 
-    ingest = Ingest.configured()
-    return ingest.run(lock_file(index_path()), wait=True), ingest
+    with connections_of_the_database():  # the key that signs is one
+        ingest = Ingest.configured()
+        return ingest.run(lock_file(index_path()), wait=True), ingest

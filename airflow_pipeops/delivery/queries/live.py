@@ -157,17 +157,45 @@ def cell_of(connection: sqlite3.Connection, release: Fact) -> Cell:
 
 def since(connection: sqlite3.Connection, cell: Cell) -> str:
     """Say since when the version of a cell is live without another in between, as far as the ledger goes back."""
+    return began(connection, cell)[0]
+
+
+def began(connection: sqlite3.Connection, cell: Cell) -> tuple[str, str]:
+    """Find the first release of the version of a cell that is live without another in between.
+
+    Of the same version is what was released at the same revision, or by a change that wanted the same values in the same
+    file: a repository has many files, and a commit to another one makes no other version.
+
+    :param connection: to the index.
+    :param cell: what is live, or was.
+    :return: when, as far as the ledger goes back, and the id of the release.
+    """
     rows = connection.execute(
-        f"""SELECT at, {_REVISION} FROM records INDEXED BY by_place WHERE deliverable = ? AND environment = ?
-        AND kind = 'release' AND (at, seq) <= (?, ?) AND problem = '' ORDER BY at DESC, seq DESC LIMIT {_SINCE}""",
+        f"""SELECT at, id, {_REVISION}, {_WANTED} FROM records AS found INDEXED BY by_place
+        WHERE deliverable = ? AND environment = ? AND kind = 'release' AND (at, seq) <= (?, ?) AND problem = ''
+        ORDER BY at DESC, seq DESC LIMIT {_SINCE}""",
         (cell.deliverable, cell.environment, cell.at, cell.seq),
     )
-    first = cell.at
-    for at, revision in rows:
-        if (revision or "") != cell.revision:
+    first, its = (cell.at, cell.release), None
+    for at, ident, revision, wanted in rows:
+        its = wanted if ident == cell.release else its
+        if (revision or "") != cell.revision and (wanted is None or wanted != its):
             break
-        first = at
+        first = (at, ident)
     return first
+
+
+def change_of(connection: sqlite3.Connection, release: str) -> Fact | None:
+    """Find the change that a release was made of.
+
+    :param connection: to the index.
+    :param release: its id.
+    :return: the change; none where no record names it.
+    """
+    where = (
+        "kind = 'change' AND problem = '' AND id IN (SELECT parent_id FROM parents WHERE child_id = :release)"
+    )
+    return next(iter(select(connection, f"{where} ORDER BY seq LIMIT 1", {"release": release})), None)
 
 
 def previous(connection: sqlite3.Connection, cell: Cell, first: str) -> Fact | None:
@@ -191,6 +219,12 @@ def previous(connection: sqlite3.Connection, cell: Cell, first: str) -> Fact | N
 
 #: The revision of a release, as :func:`revision_of` reads it: a JSON text in place of an object.
 _REVISION = "content ->> '$.body.revision'"
+#: The file and the values that the change of a release wanted.
+_WANTED = """(
+    SELECT change.content ->> '$.body.file' || ' ' || (change.content ->> '$.body.set')
+    FROM parents JOIN records AS change ON change.id = parents.parent_id
+    WHERE parents.child_id = found.id AND change.kind = 'change' AND change.problem = '' ORDER BY change.seq LIMIT 1
+)"""
 
 
 def revision_of(release: Fact) -> str:
