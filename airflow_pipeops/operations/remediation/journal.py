@@ -143,7 +143,7 @@ class Journal:
         if (fs := getattr(folder, "fs", None)) is not None and hasattr(fs, "invalidate_cache"):
             fs.invalidate_cache()
         names: list[str] = []
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             names = self._asked(lambda: [path.name for path in folder.iterdir()])
         stems = (name.removesuffix(".json") for name in names)  # and no draft
         return [int(stem) for stem in stems if stem.isdecimal()]
@@ -154,7 +154,7 @@ class Journal:
     def _asked(self, call: Callable[[], Any]) -> Any:
         try:
             return call()
-        except (FileNotFoundError, FileExistsError):
+        except (FileNotFoundError, NotADirectoryError, FileExistsError):
             raise
         except PermissionError as error:
             raise SystemFailure(f"the remediator's history is not accessible: {error}") from error
@@ -182,5 +182,5 @@ def _linked(path: str, content: bytes) -> None:
     except OSError as error:
         raise Unreachable(f"the remediator's history cannot be written: {error}") from error
     finally:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             os.unlink(draft)
