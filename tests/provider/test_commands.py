@@ -41,7 +41,7 @@ def test_what_airflow_logs_is_no_part_of_an_answer(works: Any, capsys: pytest.Ca
         return 0
 
     found = list(works(work))
-    assert len(found) == 14
+    assert len(found) == 16
     for called, command in found:
         command(argparse.Namespace(verbose=False))
         assert capsys.readouterr() == ("the answer\n", ""), called

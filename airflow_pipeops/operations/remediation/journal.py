@@ -127,23 +127,23 @@ class Journal:
         return self.update(lambda history: history.with_reset(given))
 
     def _newest(self) -> int:
-        folders = self._numbers(self.root)
-        for folder in sorted(folders, reverse=True):
-            if files := self._numbers(self.root / f"{folder:06}"):
-                return folder * _FOLDER + max(files)
         if self._protocol not in _CREATING and not self._asked(self.root.exists):
             # An empty history would allow everything anew.
             raise Unreachable(
                 f"the folder of the remediator's history is not there: {self.root}",
                 remedy="Make it once, by hand; if it was there, find out where it is.",
             )
+        folders = self._numbers(self.root)
+        for folder in sorted(folders, reverse=True):
+            if files := self._numbers(self.root / f"{folder:06}"):
+                return folder * _FOLDER + max(files)
         return 0
 
     def _numbers(self, folder: Any) -> list[int]:
         if (fs := getattr(folder, "fs", None)) is not None and hasattr(fs, "invalidate_cache"):
             fs.invalidate_cache()
         names: list[str] = []
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        with contextlib.suppress(FileNotFoundError):
             names = self._asked(lambda: [path.name for path in folder.iterdir()])
         stems = (name.removesuffix(".json") for name in names)  # and no draft
         return [int(stem) for stem in stems if stem.isdecimal()]
@@ -154,7 +154,7 @@ class Journal:
     def _asked(self, call: Callable[[], Any]) -> Any:
         try:
             return call()
-        except (FileNotFoundError, NotADirectoryError, FileExistsError):
+        except (FileNotFoundError, FileExistsError):
             raise
         except PermissionError as error:
             raise SystemFailure(f"the remediator's history is not accessible: {error}") from error
@@ -182,5 +182,5 @@ def _linked(path: str, content: bytes) -> None:
     except OSError as error:
         raise Unreachable(f"the remediator's history cannot be written: {error}") from error
     finally:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        with contextlib.suppress(FileNotFoundError):
             os.unlink(draft)
