@@ -160,8 +160,7 @@ def _answers(
         named = f"{cell.version} ({cell.version_of}{alias})" if cell.version else "unknown"
         found.append(Answer("What is it?", named, (cell.release,)))
         found.append(Answer("Since when?", _time(first), (cell.release,)))
-    data = walk.of_kind("dataset", "batch")
-    found.append(_answer("Made from which data?", data, _data))
+    found.append(_answer("Made from which data?", _made_from(walk), _data))
     found.append(_answer("From which commit?", walk.of_kind("commit")[:1], _commit))
     if cell is not None:
         changes = [change] if change is not None else walk.of_kind("change")[:1]
@@ -185,6 +184,19 @@ def _answers(
         )
         found.append(Answer("What went wrong since?", went, tuple(one.id for one in incidents)))
     return tuple(found)
+
+
+def _made_from(walk: Walk) -> list[Fact]:
+    """Return the data nearest to it: those further up, such as what made somebody decide on a retrain, are no part."""
+    facts = {step.id: step.fact for step in walk.steps if step.fact is not None}
+    found: set[str] = set()
+    left = [walk.steps[0].id]
+    while left:
+        fact = facts.get(left.pop())
+        if fact is not None and fact.id not in found:
+            found.add(fact.id)
+            left += fact.parents if fact.kind not in ("dataset", "batch") else ()
+    return [fact for fact in walk.of_kind("dataset", "batch") if fact.id in found]
 
 
 def _answer(question: str, facts: Sequence[Fact], said: Any) -> Answer:

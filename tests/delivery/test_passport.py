@@ -165,3 +165,17 @@ def test_what_is_released_again_by_a_commit_to_another_file_is_live_since_before
     other = record("release", {"revision": "r2"}, by_hand, environment="production", minutes=4)
     told = f"one before {sha('other')[:12]}, which had it already; no record names it"
     assert said(first, live, by_hand, other) == (other.at, told)
+
+
+def test_data_that_led_to_the_decision_are_not_what_it_was_made_from(tmp_path: Path) -> None:
+    seen = record("batch", {"batch": "august.parquet"})
+    drift = record("drift", {"batch": "august.parquet"}, seen, minutes=1)
+    decision = record("decision", {"action": "retrain"}, drift, minutes=2)
+    data = record("dataset", {"batch": "june.parquet+july.parquet"}, decision, minutes=3)
+    model = record("model", {"name": "m", "version": 1}, data, minutes=4)
+    live = record("release", {"revision": "r1"}, model, environment="production", minutes=5)
+    connection = indexed(tmp_path / "index.db", entries([seen, drift, decision, data, model, live]))
+    found = passport(connection, resolve(connection, reference(live.id)))
+    connection.close()
+    said = {one.question: one.answer for one in found.answers}["Made from which data?"]
+    assert said == "june.parquet+july.parquet"

@@ -196,7 +196,9 @@ def test_the_callback_judges_the_run_that_ends(caplog: pytest.LogCaptureFixture)
     assert heard == ["too slow"]
     verdict = judge.judged("load", "load-5h")
     alone = JudgeRun(sharing=1).judged("load", "load-5h")
-    assert verdict.alpha == pytest.approx(alone.alpha / 2, rel=1e-3), "the budget is that of both of ann's DAGs"
+    assert verdict.alpha == pytest.approx(alone.alpha / 2, rel=1e-3), (
+        "the budget is that of both of ann's DAGs"
+    )
     judge({"ti": SimpleNamespace(dag_id="load", run_id="gone")})
     assert "run 'gone' is not among the last runs of load" in caplog.text
     assert heard == ["too slow"]
