@@ -159,9 +159,9 @@ def test_the_matrix_is_searched_filtered_and_grouped(browser: Any, told: Server)
 
 #: What each filter shows of what the seeds tell, and of an approval and a drift that are added.
 SHOWN = {
-    "attention": ["crew-rota", "flight-delay", "gate-display"],
+    "attention": ["crew-rota", "delay-api", "flight-delay", "gate-display"],
     "unhealthy": ["gate-display"],
-    "outofsync": ["crew-rota"],
+    "outofsync": ["crew-rota", "delay-api"],
     "drift": ["flight-delay"],
     "unapproved": [
         *(

@@ -233,7 +233,7 @@ def test_a_thousand_waits_share_one_stream_and_each_ends_on_an_answer() -> None:
         before = server.count("read")
         for name in names:
             server.set(app(name))
-        await world.until(lambda: all(task.done() for task in world.tasks), 15.0)
+        await world.until(lambda: all(task.done() for task in world.tasks))
         assert {one.state.verdict.state for one in waits.values()} == {"done"}
         assert server.count("stream") == 1
         assert server.count("read") - before <= 1100
