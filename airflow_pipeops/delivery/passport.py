@@ -187,15 +187,17 @@ def _answers(
 
 
 def _made_from(walk: Walk) -> list[Fact]:
-    """Return the data nearest to it: those further up, such as what made somebody decide on a retrain, are no part."""
+    """Return the data that a model was made from, or else what is there was; those that led to a decision are no part."""
     facts = {step.id: step.fact for step in walk.steps if step.fact is not None}
+    models = walk.of_kind("model")
     found: set[str] = set()
-    left = [walk.steps[0].id]
+    left = [models[0].id if models else walk.steps[0].id]
     while left:
         fact = facts.get(left.pop())
-        if fact is not None and fact.id not in found:
-            found.add(fact.id)
-            left += fact.parents if fact.kind not in ("dataset", "batch") else ()
+        if fact is None or fact.id in found or (models and fact.kind == "decision"):
+            continue
+        found.add(fact.id)
+        left += fact.parents if fact.kind not in ("dataset", "batch") else ()
     return [fact for fact in walk.of_kind("dataset", "batch") if fact.id in found]
 
 

@@ -172,9 +172,10 @@ def test_data_that_led_to_the_decision_are_not_what_it_was_made_from(tmp_path: P
     drift = record("drift", {"batch": "august.parquet"}, seen, minutes=1)
     decision = record("decision", {"action": "retrain"}, drift, minutes=2)
     data = record("dataset", {"batch": "june.parquet+july.parquet"}, decision, minutes=3)
-    model = record("model", {"name": "m", "version": 1}, data, minutes=4)
+    gate = record("validation", {"passed": True}, data, decision, minutes=3)  # as what one task emits
+    model = record("model", {"name": "m", "version": 1}, gate, minutes=4)
     live = record("release", {"revision": "r1"}, model, environment="production", minutes=5)
-    connection = indexed(tmp_path / "index.db", entries([seen, drift, decision, data, model, live]))
+    connection = indexed(tmp_path / "index.db", entries([seen, drift, decision, data, gate, model, live]))
     found = passport(connection, resolve(connection, reference(live.id)))
     connection.close()
     said = {one.question: one.answer for one in found.answers}["Made from which data?"]
