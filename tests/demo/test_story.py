@@ -235,7 +235,7 @@ def it_is_said_as_it_is(demo: SimpleNamespace, name: str, said: dict[str, str]) 
     assert int(at) <= since.timestamp() <= time.time()
     assert said["Approved by whom?"] == "admin"
     if name == "flight-delay":
-        names, digest = re.match(r"(\S+), \d+ rows, digest (\w+)", said["Made from which data?"]).groups()
+        names, digest = re.fullmatch(r"(\S+), \d+ rows, digest (\w+)", said["Made from which data?"]).groups()
         files = [(demo.home / "data" / one).as_uri() for one in names.split("+")]
         assert read(files).digest.startswith(digest)
 
