@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Hashable
+from contextlib import closing
 from pathlib import Path
 
 
@@ -59,3 +61,20 @@ def files(*folders: Path) -> Hashable:
                     continue
                 count += 1
     return count, size
+
+
+#: What moves of an application. That it was looked at, which happens every few seconds and is written each time, does not.
+_STATES = """
+SELECT name, json_extract(document, '$.status.sync'), json_extract(document, '$.status.health'),
+       json_extract(document, '$.status.operationState')
+FROM application ORDER BY name
+"""
+
+
+def states(applications: Path) -> Hashable:
+    """Return what the sandbox's applications are in: what they are synced to, their health and operation.
+
+    :param applications: the file that the sandbox keeps them in.
+    """
+    with closing(sqlite3.connect(f"{applications.as_uri()}?mode=ro", uri=True)) as database:
+        return tuple(database.execute(_STATES))

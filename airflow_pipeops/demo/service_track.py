@@ -144,14 +144,36 @@ class ServiceTrack:
         """Change a live object behind Git's back: it must be noticed and healed."""
         self.teller.chapter("Infrastructure: somebody changes production behind Git's back")
         known = self.teller.runs("desired_state_drift")
-        self.teller.scale_behind_git(NAME, "production", replicas=0)
-        self.teller.wait("production is down", lambda: self.version("production") is None or None)
-        run = self.teller.new_run("desired_state_drift", known)
+        run = self.noticed(known)
         state = self.teller.follow("desired_state_drift", run, "drift")
         self.claims.equal("the difference became an event, and was healed", state, "success")
         self.claims.check(
             "production answers again", self.version("production") is not None, self.version("production")
         )
+
+    def noticed(self, known: set[str]) -> str:
+        """Scale production to nothing until somebody notices.
+
+        Where another deliverable has committed since, Argo CD syncs this application to that commit as soon as it differs,
+        and may do so before anybody has seen the difference. Once it has, the same commit is not synced to again.
+
+        :param known: the runs that were there before.
+        :return: the run that the difference started.
+        """
+        self.teller.scale_behind_git(NAME, "production", replicas=0)
+        self.teller.wait("production is down", lambda: self.version("production") is None or None)
+
+        def look() -> str | None:
+            healed = (
+                self.version("production") is not None
+            )  # asked first: who healed it has had a run by then
+            if fresh := self.teller.runs("desired_state_drift") - known:
+                return fresh.pop()
+            if healed:
+                self.teller.scale_behind_git(NAME, "production", replicas=0)
+            return None
+
+        return str(self.teller.wait("the difference is noticed", look))
 
     def version(self, environment: str) -> str | None:
         """Return the version that an environment's endpoint answers with."""

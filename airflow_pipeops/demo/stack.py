@@ -17,7 +17,7 @@ from airflow_pipeops.demo.aircraft import write_items
 from airflow_pipeops.demo.airflow_api import AirflowApi
 from airflow_pipeops.demo.configuration import connections, environment, write_passwords
 from airflow_pipeops.demo.language_model import LanguageModel
-from airflow_pipeops.demo.patience import Patience, files
+from airflow_pipeops.demo.patience import Patience, files, states
 from airflow_pipeops.demo.preflight import MARKER, Ports, empty, occupy, problems
 from airflow_pipeops.demo.processes import Processes
 from airflow_pipeops.demo.seeds import PROMPT, Seeds
@@ -280,6 +280,4 @@ class Stack:
     def progress(self) -> Hashable:
         """Return something that differs when a task, a commit or an application has moved."""
         folders = self.home.glob("airflow/logs/dag_id=*")
-        return files(*folders, self.home / "git"), (
-            self.home / "sandbox" / "applications.sqlite"
-        ).stat().st_mtime
+        return files(*folders, self.home / "git"), states(self.home / "sandbox" / "applications.sqlite")

@@ -6,7 +6,8 @@ import os
 import shutil
 import threading
 
-from airflow_pipeops.demo.patience import Patience, files
+from airflow_pipeops.demo.patience import Patience, files, states
+from airflow_pipeops.demo.sandbox.store import ApplicationStore
 
 
 class Clock:
@@ -77,3 +78,18 @@ def test_a_folder_that_goes_away_meanwhile_is_no_error(tmp_path) -> None:
     finally:
         end.set()
         other.join()
+
+
+def test_an_application_that_is_only_looked_at_does_not_move(tmp_path) -> None:
+    file = tmp_path / "applications.sqlite"
+    store = ApplicationStore(file)
+    store.create({"metadata": {"name": "shop"}, "spec": {}, "status": {"sync": {"status": "Synced"}}})
+    before = states(file)
+    for second in range(3):
+        store.update(
+            "shop", lambda one, at=second: one["status"].update(reconciledAt=f"2026-01-01T00:00:0{at}Z")
+        )
+        assert states(file) == before
+    store.update("shop", lambda one: one["status"].update(sync={"status": "OutOfSync"}))
+    assert states(file) != before
+    store.close()
