@@ -72,9 +72,10 @@ FROM application ORDER BY name
 
 
 def states(applications: Path) -> Hashable:
-    """Return what the sandbox's applications are in: what they are synced to, their health and operation.
+    """Say in what state the sandbox's applications are.
 
     :param applications: the file that the sandbox keeps them in.
+    :return: of each its name, what it is synced to, its health and its operation.
     """
     with closing(sqlite3.connect(f"{applications.as_uri()}?mode=ro", uri=True)) as database:
         return tuple(database.execute(_STATES))
