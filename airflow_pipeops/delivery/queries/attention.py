@@ -67,6 +67,11 @@ _SUSPECT = {
         "content ->> '$.body.passed' = 0 OR content ->> '$.body.\"test-result\".result' = 'FAILED'",
     ),
 }
+#: Of which of these only the newest of its sort can need somebody, and by what sorts are told apart.
+_SORTS = {
+    "drift": "content ->> '$.body.subject'",
+    "validation": "content ->> '$.body.subject', dag_id, task_id, content ->> '$.body.shard'",
+}
 #: What is read beside a record that may need somebody, since it may be the answer.
 _ANSWERS = {
     "approval": {"release": EARLIER},
@@ -149,12 +154,21 @@ def _read(connection: sqlite3.Connection, names: Sequence[str]) -> dict[str, lis
     """Read what may need somebody, and what may answer it; of a deliverable with which all is well, nothing."""
     wanted: dict[tuple[str, int], set[str]] = defaultdict(set)
     for kind, (each, suspect) in _SUSPECT.items():
+        sort = _SORTS.get(kind)
+        place = (
+            f"row_number() OVER (PARTITION BY deliverable, {sort} ORDER BY at DESC, found.seq DESC)"
+            if sort
+            else "1"
+        )
         rows = connection.execute(
             f"""
-            SELECT DISTINCT name.value FROM json_each(:names) AS name JOIN records AS found ON found.seq IN (
-                SELECT seq FROM records INDEXED BY by_kind WHERE deliverable = name.value AND kind = :kind
-                AND problem = '' ORDER BY at DESC, seq DESC LIMIT :each
-            ) WHERE {suspect}
+            SELECT DISTINCT deliverable FROM (
+                SELECT deliverable, {suspect} AS is_suspect, {place} AS place
+                FROM json_each(:names) AS name JOIN records AS found ON found.seq IN (
+                    SELECT seq FROM records INDEXED BY by_kind WHERE deliverable = name.value AND kind = :kind
+                    AND problem = '' ORDER BY at DESC, seq DESC LIMIT :each
+                )
+            ) WHERE is_suspect AND place = 1
             """,
             {"names": json.dumps(list(names)), "kind": kind, "each": each},
         )
