@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from airflow_pipeops.argo_workflows.status import Node, WorkflowStatus
+from airflow_pipeops.kubernetes.errors import REFUSED, UNANSWERED
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,14 @@ _CAUSES: tuple[tuple[re.Pattern[str], Cause], ...] = (
     (
         re.compile(r"exceeded quota|must specify (?:limits|requests|cpu|memory)"),
         Cause("quota", "a quota of the namespace refuses its pod"),
+    ),
+    (
+        UNANSWERED,
+        Cause("webhook", "an admission webhook of the cluster did not answer", infrastructure=True),
+    ),
+    (
+        REFUSED,
+        Cause("admission", "a rule of the cluster or the namespace refuses its pod"),
     ),
     (
         re.compile(r"is forbidden|cannot (?:create|get|patch|list) resource"),

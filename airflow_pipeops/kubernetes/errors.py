@@ -52,8 +52,9 @@ class FieldsImmutable(InvalidInput):
 _IMMUTABLE = re.compile(
     r"immutable|updates to .* are forbidden|may not change once set|cannot change roleRef|may not be changed"
 )
-_WEBHOOK = re.compile(r"failed calling webhook (\"[^\"]+\")")
-_REFUSED = re.compile(r"admission webhook .* denied the request|denied request:|violates PodSecurity")
+#: An admission webhook did not answer; and a rule of admission does not allow an object.
+UNANSWERED = re.compile(r"failed calling webhook (\"[^\"]+\")")
+REFUSED = re.compile(r"admission webhook .* denied the request|denied request:|violates PodSecurity")
 
 
 def error_of(status: int, content: bytes, about: str, url: str) -> PipeOpsError:
@@ -100,7 +101,7 @@ def error_of_status(body: Mapping[str, Any], about: str, url: str) -> PipeOpsErr
 def _ruled(status: int, message: str, body: Mapping[str, Any], about: str) -> PipeOpsError | None:
     """Return what a rule about objects means: of admission, or of fields that cannot be changed."""
     said = f": {message}" if message else ""
-    if status in (400, 403, 422) and _REFUSED.search(message):
+    if status in (400, 403, 422) and REFUSED.search(message):
         return InvalidInput(
             f"an admission rule of the cluster refuses {about}{said}",
             field="object",
@@ -108,7 +109,7 @@ def _ruled(status: int, message: str, body: Mapping[str, Any], about: str) -> Pi
         )
     if status == 422 and (fields := _immutable(maps(map_(body.get("details")).get("causes")))):
         return FieldsImmutable(f"{about} has fields that cannot be changed: {'; '.join(fields)}", fields)
-    if status >= 500 and (webhook := _WEBHOOK.search(message)):
+    if status >= 500 and (webhook := UNANSWERED.search(message)):
         return Unreachable(
             f"the admission webhook {webhook[1]} did not answer about {about}{said}",
             remedy="Nothing of its kind can be changed until it answers.",

@@ -596,9 +596,24 @@ class ArgoServer(ApiServer):
 
     def _do_cron_create(self, values: dict[str, str], query: dict[str, str], sent: Object) -> Object:
         made = _placed(sent.get("cronWorkflow") or {}, values["namespace"])
-        if not (made["spec"].get("schedule") or made["spec"].get("schedules")):
-            raise Grpc(3, "cron workflow must have at least one schedule")
+        made["spec"] = self._cron_spec(made["spec"])
         return self.insert(self.kinds[GROUP, VERSION, "cronworkflows"], made)
+
+    def _cron_spec(self, given: Object) -> Object:
+        """Return a spec as the server's own types hold it: what they do not know is dropped, what is empty is there."""
+        spec = copy.deepcopy(given)
+        if not self.version_said.startswith("v3."):
+            spec.pop("schedule", None)
+        if not (spec.get("schedule") or spec.get("schedules")):
+            raise Grpc(3, "cron workflow must have at least one schedule")
+        workflow = spec.setdefault("workflowSpec", {})
+        workflow.setdefault("arguments", {})
+        for template in workflow.get("templates") or ():
+            for part in ("inputs", "outputs", "metadata"):
+                template.setdefault(part, {})
+            if "container" in template:
+                template["container"] = {"name": "", "resources": {}, **template["container"]}
+        return spec
 
     def _cron(self, values: dict[str, str]) -> Object:
         return self._one(self.kinds[GROUP, VERSION, "cronworkflows"], values["namespace"], values["name"])
@@ -613,7 +628,9 @@ class ArgoServer(ApiServer):
         return self.store(self.kinds[GROUP, VERSION, "cronworkflows"], found, after)
 
     def _do_cron_update(self, values: dict[str, str], query: dict[str, str], sent: Object) -> Object:
-        return self._cron_write(values, lambda item: item.update(spec=sent["cronWorkflow"]["spec"]))
+        return self._cron_write(
+            values, lambda item: item.update(spec=self._cron_spec(sent["cronWorkflow"]["spec"]))
+        )
 
     def _do_cron_suspend(self, values: dict[str, str], query: dict[str, str], sent: Object) -> Object:
         return self._cron_write(values, lambda item: item["spec"].update(suspend=True))

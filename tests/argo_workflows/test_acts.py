@@ -20,6 +20,7 @@ from airflow_pipeops.argo_workflows.operators import (
     ArgoWorkflowSuspendOperator,
     ArgoWorkflowTerminateOperator,
 )
+from airflow_pipeops.argo_workflows.operators.cron import bare
 from airflow_pipeops.argo_workflows.sensors import ArgoWorkflowSensor
 from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
 from tests.argo_workflows.running import MANIFEST, Play, run, task, until
@@ -347,7 +348,7 @@ def test_which_workflow_must_be_said(given: dict[str, str]) -> None:
 
 CRON: dict[str, Any] = {
     "metadata": {"name": "nightly", "labels": {"team": "ml"}},
-    "spec": {"schedule": "0 2 * * *", "workflowSpec": {"workflowTemplateRef": {"name": "train"}}},
+    "spec": {"schedules": ["0 2 * * *"], "workflowSpec": {"workflowTemplateRef": {"name": "train"}}},
 }
 
 
@@ -365,15 +366,59 @@ def test_a_cron_workflow_is_created_changed_or_left(
         ArgoCronWorkflowSuspendOperator, task_id="task", name="nightly", argo_workflows_conn_id=conn_id
     )
     assert run(rest(), context)["suspended"] is True
-    later = {**CRON, "spec": {**CRON["spec"], "schedule": "0 3 * * *"}}
-    assert run(declare(conn_id, later), context)["changed"] is True
+    later = {**CRON, "spec": {**CRON["spec"], "schedules": ["0 3 * * *"]}}
+    again = run(declare(conn_id, later), context)
+    assert (again["changed"], again["suspended"]) == (True, True)
     found = argo.read("cronworkflows", "argo", "nightly")
     assert found is not None
     # The pause of a person stays.
-    assert (found["spec"]["schedule"], found["spec"]["suspend"]) == ("0 3 * * *", True)
+    assert (found["spec"]["schedules"], found["spec"]["suspend"]) == (["0 3 * * *"], True)
     assert found["metadata"]["labels"] == {"team": "ml"}
     run(rest(suspend=False), context)
     assert argo.read("cronworkflows", "argo", "nightly")["spec"]["suspend"] is False  # type: ignore[index]
+
+
+def test_a_cron_workflow_with_templates_of_its_own_is_left_as_the_server_writes_it(
+    argo: ArgoServer, context: dict[str, Any]
+) -> None:
+    whole = {**CRON, "spec": {**CRON["spec"], "workflowSpec": MANIFEST["spec"]}}
+    assert run(declare("argo_workflows_default", whole), context)["changed"] is True
+    stored = argo.read("cronworkflows", "argo", "nightly")
+    assert stored is not None
+    assert stored["spec"]["workflowSpec"]["templates"][1]["container"]["resources"] == {}
+    assert run(declare("argo_workflows_default", whole), context)["changed"] is False
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "same"),
+    [
+        ({"a": 1, "resources": {}, "name": "", "at": None}, {"a": 1}, True),
+        ({"a": [{"b": 1, "inputs": {}}]}, {"a": [{"b": 1}]}, True),
+        ({}, {"labels": {}, "suspend": False}, True),
+        ({"a": 1, "image": "x"}, {"a": 1}, False),
+        ({"a": [1]}, {"a": [1, 2]}, False),
+        ({"limit": 0}, {}, False),
+        ({"limit": 0}, {"limit": 3}, False),
+        ({"suspend": True}, {}, False),
+        ({"a": {"b": 1}}, {"a": [1]}, False),
+    ],
+)
+def test_what_is_empty_may_be_written_or_left_out(found: Any, wanted: Any, same: bool) -> None:
+    assert (bare(found) == bare(wanted)) is same
+
+
+@pytest.mark.parametrize(("version", "knows"), [("v3.7.14", True), ("v4.1.2", False)])
+def test_the_schedule_of_old_is_none_to_a_newer_server(
+    argo: ArgoServer, context: dict[str, Any], version: str, knows: bool
+) -> None:
+    argo.version_said = version
+    spec = {"schedule": "0 2 * * *", "workflowSpec": CRON["spec"]["workflowSpec"]}
+    made = declare("argo_workflows_default", {**CRON, "spec": spec})
+    if knows:
+        assert run(made, context)["changed"] is True
+    else:
+        with pytest.raises(AirflowFailException, match="at least one schedule"):
+            run(made, context)
 
 
 @pytest.mark.parametrize("conn_id", BOTH)
@@ -401,7 +446,7 @@ def test_a_lost_answer_leaves_one_cron_workflow(argo: ArgoServer, context: dict[
     ("manifest", "said"),
     [
         ({"kind": "Workflow", "spec": {}}, "of kind 'Workflow', and no CronWorkflow"),
-        ({"spec": {"schedule": "x"}}, "is no name"),
+        ({"spec": {"schedules": ["x"]}}, "is no name"),
         ({"metadata": {"name": "a"}, "spec": {"workflowSpec": {}}}, "at least one schedule"),
     ],
 )

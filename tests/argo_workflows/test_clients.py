@@ -200,6 +200,11 @@ def test_an_answer_without_an_end_is_not_read(
             AccessDenied,
             "lacks a permission",
         ),
+        (
+            'admission webhook "validate.kyverno.svc-fail" denied the request: every workflow has an owner',
+            InvalidInput,
+            "every workflow has an owner",
+        ),
     ],
 )
 def test_what_kubernetes_forbids_is_told_from_a_permission(said: str, kind: type, words: str) -> None:
@@ -280,7 +285,7 @@ def test_templates_and_cron_workflows(argo: ArgoServer, way: str) -> None:
         "apiVersion": "argoproj.io/v1alpha1",
         "kind": "CronWorkflow",
         "metadata": {"name": "nightly", "namespace": "argo"},
-        "spec": {"schedule": "0 2 * * *", "workflowSpec": WORKFLOW["spec"]},
+        "spec": {"schedules": ["0 2 * * *"], "workflowSpec": WORKFLOW["spec"]},
     }
     run(way, lambda client: client.create_cron("argo", cron))
     assert (
@@ -288,8 +293,8 @@ def test_templates_and_cron_workflows(argo: ArgoServer, way: str) -> None:
         is True
     )
     found = run(way, lambda client: client.cron("argo", "nightly"))
-    changed = {**found, "spec": {**found["spec"], "schedule": "0 3 * * *"}}
-    assert run(way, lambda client: client.replace_cron("argo", changed))["spec"]["schedule"] == "0 3 * * *"
+    changed = {**found, "spec": {**found["spec"], "schedules": ["0 3 * * *"]}}
+    assert run(way, lambda client: client.replace_cron("argo", changed))["spec"]["schedules"] == ["0 3 * * *"]
 
 
 # ---- logs and streams --------------------------------------------------------------------------------------------------

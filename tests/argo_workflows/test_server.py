@@ -80,7 +80,7 @@ def test_each_call_answers_as_the_description_says(argo: ArgoServer, http: httpx
     assert http.post(f"{base}/submit", json={"namespace": "argo", **ref}).status_code == 200
     cron = {
         "metadata": {"name": "nightly"},
-        "spec": {"schedule": "0 2 * * *", "workflowSpec": WORKFLOW["spec"]},
+        "spec": {"schedules": ["0 2 * * *"], "workflowSpec": WORKFLOW["spec"]},
     }
     crons = "/api/v1/cron-workflows/argo"
     assert http.post(crons, json={"namespace": "argo", "cronWorkflow": cron}).status_code == 200

@@ -12,6 +12,7 @@ from airflow_pipeops.exceptions import (
     Unreachable,
     Unsupported,
 )
+from airflow_pipeops.kubernetes.errors import REFUSED
 
 #: What the server says, as an internal error, of an act on a workflow that has ended.
 _ENDED = ("cannot shutdown a completed workflow", "cannot suspend completed workflows", "already shutdown")
@@ -70,6 +71,12 @@ def _forbidden(message: str, said: str, about: str) -> PipeOpsError:
     if "exceeded quota" in message:
         return Conflict(
             f"there is no room for {about} in its namespace (403){said}", remedy="Raise the quota."
+        )
+    if REFUSED.search(message):
+        return InvalidInput(
+            f"a rule of the cluster refuses {about} (403){said}",
+            field="workflow",
+            remedy="Change the workflow as the rule asks, or ask whoever owns the rule.",
         )
     if "is being terminated" in message:
         return NotFound(f"the namespace of {about} is being deleted{said}", remedy="Name another namespace.")

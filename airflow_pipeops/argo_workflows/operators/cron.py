@@ -37,7 +37,7 @@ class CronOperator(ConnectedOperator):
 class ArgoCronWorkflowOperator(CronOperator):
     """Have a ``CronWorkflow`` be as it is declared: created, changed, or left as it is.
 
-    Returns ``{name, namespace, changed, url}``.
+    Returns ``{name, namespace, changed, suspended, url}``: one that somebody has suspended stays so, and starts none.
 
     :param manifest: a dict; YAML, or the name of a YAML file, relative to the DAG file; a model of the ``argo_workflows``
         package; or an object with ``to_dict()``.
@@ -54,8 +54,16 @@ class ArgoCronWorkflowOperator(CronOperator):
             manifest = manifest_of(self.manifest, folder, "CronWorkflow")
             name = object_name(text(map_(manifest.get("metadata")).get("name")))
             hook, namespace = self.reached(name, namespace_of(manifest, self.namespace or ""))
-            changed = hook.run(lambda client: declared(client, namespace, name, manifest))
-            return {"name": name, "namespace": namespace, "changed": changed, "url": self.workflow_url}
+            changed, spec = hook.run(lambda client: declared(client, namespace, name, manifest))
+            if suspended := spec.get("suspend") is True:
+                self.log.warning("cron workflow %s/%s is suspended, and starts no workflows", namespace, name)
+            return {
+                "name": name,
+                "namespace": namespace,
+                "changed": changed,
+                "suspended": suspended,
+                "url": self.workflow_url,
+            }
 
 
 class ArgoCronWorkflowSuspendOperator(CronOperator):
@@ -97,14 +105,16 @@ class ArgoCronWorkflowSuspendOperator(CronOperator):
             }
 
 
-async def declared(client: ArgoWorkflows, namespace: str, name: str, manifest: Mapping[str, Any]) -> bool:
+async def declared(
+    client: ArgoWorkflows, namespace: str, name: str, manifest: Mapping[str, Any]
+) -> tuple[bool, Mapping[str, Any]]:
     """Have a cron workflow be as it is declared.
 
     :param client: reaches it.
     :param namespace: where it is.
     :param name: its name.
     :param manifest: as it is to be.
-    :return: whether anything had to be changed.
+    :return: whether anything had to be changed, and its spec then.
     """
     last: PipeOpsError | None = None
     for _ in range(_TRIES):
@@ -115,7 +125,7 @@ async def declared(client: ArgoWorkflows, namespace: str, name: str, manifest: M
         try:
             if not found:
                 await client.create_cron(namespace, manifest)
-                return True
+                return True, map_(manifest.get("spec"))
             kept = map_(found.get("metadata"))
             wanted = map_(manifest.get("metadata"))
             spec = dict(map_(manifest.get("spec")))
@@ -126,8 +136,8 @@ async def declared(client: ArgoWorkflows, namespace: str, name: str, manifest: M
                 for part in ("labels", "annotations")
                 for key, value in map_(wanted.get(part)).items()
             )
-            if same and map_(found.get("spec")) == spec:
-                return False
+            if same and bare(map_(found.get("spec"))) == bare(spec):
+                return False, spec
             metadata = {
                 **kept,
                 **{
@@ -136,8 +146,21 @@ async def declared(client: ArgoWorkflows, namespace: str, name: str, manifest: M
                 },
             }
             await client.replace_cron(namespace, {**found, "metadata": metadata, "spec": spec})
-            return True
+            return True, spec
         except (Conflict, Unreachable) as error:
             last = error
     assert last is not None
     raise last
+
+
+def bare(value: Any) -> Any:
+    """Return a value of JSON without what is empty: a server of Go writes that out here, and leaves it out there.
+
+    :param value: as it is declared, or as the API sent it.
+    :return: the same, so that two of them can be compared.
+    """
+    if isinstance(value, Mapping):
+        left = {key: bare(item) for key, item in value.items()}
+        # A number that is zero says something.
+        return {key: item for key, item in left.items() if item or (item == 0 and item is not False)}
+    return [bare(item) for item in value] if isinstance(value, list) else value
