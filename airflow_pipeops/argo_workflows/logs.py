@@ -148,6 +148,9 @@ async def say_logs(client: ArgoWorkflows, status: WorkflowStatus, said: Mapping[
     """
     left = MOST_LINES - sum(said.values())
     for node in [node for node in status.nodes if node.type == "Pod" and node.started_at]:
+        if node.remembered:
+            say(f"[{node.shown}] was not run: its outputs are remembered (memoize)")
+            continue
         already = said.get(node.pod(status.name), 0)
         log = await log_of(client, status, node)
         if log.lines is None and not already:

@@ -59,6 +59,7 @@ class Node:
     :param parameters: its output parameters.
     :param artifacts: references to its output artifacts, as the manifest has them; never their content.
     :param children: ids of the nodes below it, in their order.
+    :param remembered: it was not run: its outputs are those of an earlier one (``memoize``).
     """
 
     id: str
@@ -74,6 +75,7 @@ class Node:
     parameters: Mapping[str, str] = field(default_factory=dict)
     artifacts: tuple[Mapping[str, Any], ...] = ()
     children: tuple[str, ...] = ()
+    remembered: bool = False
 
     @property
     def failed(self) -> bool:
@@ -267,6 +269,7 @@ def _node(node: Mapping[str, Any]) -> Node:
         children=tuple(one for one in node.get("children") or () if isinstance(one, str))
         if isinstance(node.get("children"), list)
         else (),
+        remembered=map_(node.get("memoizationStatus")).get("hit") is True,
     )
 
 

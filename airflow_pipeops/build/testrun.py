@@ -104,8 +104,9 @@ def attempt(request: TestRequest, worker: Worker, scratch: Path) -> Attempt:
 
 
 def worth_a_rerun(attempt: Attempt) -> bool:
-    """Tell whether running the tests again may show that some are flaky."""
-    return attempt.status != 0 and not attempt.timed_out and attempt.report is not None
+    """Tell whether running the tests again may show that some are flaky: it names some that failed, and nothing else did."""
+    found = read(attempt).summary
+    return attempt.status != 0 and not attempt.timed_out and found is not None and found.failed > 0
 
 
 def read(attempt: Attempt) -> ReadAttempt:

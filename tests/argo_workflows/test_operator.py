@@ -283,6 +283,28 @@ def test_when_pods_are_gone_the_archived_log_is_read_or_its_loss_is_said(
     assert said in log.text
 
 
+def test_what_was_remembered_or_borne_is_said(
+    argo: ArgoServer, context: dict[str, Any], log: pytest.LogCaptureFixture
+) -> None:
+    """A node of an earlier run has no log to be missed, and one that failed may fail where the template goes on."""
+
+    def remembered(item: dict[str, Any]) -> None:
+        found = next(one for one in item["status"]["nodes"].values() if one["displayName"] == "prepare")
+        found["memoizationStatus"] = {"hit": True, "key": "k", "cacheName": "c"}
+
+    def work(name: str) -> None:
+        argo.begin(name)
+        argo.change("workflows", "argo", name, remembered)
+        argo.node(name, "fit", "Failed", message="Error (exit code 1)", exit_code=1)
+        argo.finish(name)
+
+    with Play(argo, work):
+        assert run(operator(logs="end"), context)["phase"] == "Succeeded"
+    assert "[prepare] was not run: its outputs are remembered (memoize)" in log.text
+    assert "[prepare] no logs are left" not in log.text
+    assert "It is Succeeded although fit is Failed (continueOn)" in log.text
+
+
 @pytest.mark.parametrize(
     ("archived", "faults", "door", "said"),
     [

@@ -126,6 +126,8 @@ def cannot_pull(container: str = "", message: str = "manifest unknown") -> Step:
         said = f'Back-off pulling image "{image}": ErrImagePull: {message}'
         pod.set(name, waiting={"reason": "ImagePullBackOff", "message": said})
         pod.event("Failed", f'Failed to pull image "{image}": {message}')
+        pod.event("Failed", "Error: ErrImagePull")
+        pod.event("Failed", "Error: ImagePullBackOff")
         pod.show()
 
     return step

@@ -237,12 +237,15 @@ class WorkflowRunOperator(WorkflowWaitMixin):
     # ---- the end -----------------------------------------------------------------------------------------------------
 
     def _finish(self, context: Context, ref: WorkflowRef, decided: Decided, attached: bool) -> dict[str, Any]:
+        from airflow_pipeops.argo_workflows.causes import failed_nodes
         from airflow_pipeops.argo_workflows.reports import for_record
 
         if decided.verdict.state == "failed":
             raise self._failure(ref, decided)
         status = self.seen_ended(ref, decided, lambda client: self._whole(client, ref))
         show_progress(context, status)
+        for node in failed_nodes(status.nodes)[:5]:
+            self.log.warning("It is %s although %s is %s (continueOn)", status.phase, node.shown, node.phase)
         facts = self.facts_of(status)
         record_id = self.emit(context, "workflow", for_record(facts), commit=self.commit or None)
         return {**facts, "attached": attached, "record_id": record_id}

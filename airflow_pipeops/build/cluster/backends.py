@@ -130,10 +130,11 @@ class KubernetesBackend:
         self.poll_interval = positive("poll_interval", poll_interval).total_seconds()
         self.deferrable = deferrable_by_default() if deferrable is None else deferrable
         self._ref: JobRef | None = None
+        self._killed = False
 
     def kill(self) -> None:
         """Delete the Job that is waited for: nobody waits for it any more."""
-        ref = self._ref
+        ref, self._killed = self._ref, True
         if ref is None:
             return
 
@@ -187,6 +188,8 @@ class KubernetesBackend:
 
         ref, new = await begin(client, self.namespace, act, make)
         self._ref = ref
+        if self._killed:  # before there was anything to delete
+            await remove(client, ref)
         worker.say(f"Job {ref.namespace}/{ref.name} {'created' if new else 'found, which was begun before'}")
         return ref
 

@@ -16,6 +16,7 @@ from airflow_pipeops.base.documents import map_, maps, text, whole
 from airflow_pipeops.build.cluster.pods import MAIN
 from airflow_pipeops.build.cluster.steps import unreachable
 from airflow_pipeops.git.process import passing
+from airflow_pipeops.kubernetes.errors import UNANSWERED
 from airflow_pipeops.waits.expectation import Verdict
 from airflow_pipeops.waits.rulebook import Rulebook
 from airflow_pipeops.waits.rules import fail, recreated, wait
@@ -39,10 +40,15 @@ _TAKEN = (
     "UnexpectedAdmissionError", "OutOfcpu", "OutOfmemory", "OutOfpods", "OutOfephemeral-storage",
 )  # fmt: skip
 _CANNOT_RUN = ("ContainerCannotRun", "StartError")
+#: After the event that says why an image does not come, the kubelet tells another with the name of the state alone.
+_STATE = re.compile(r"Error: \w+")
 _MISSING = re.compile(r"(secret|configmap) \"[^\"]+\" not found|references non-existent (secret|config) key")
 #: Rules by which a wait fails that another attempt may pass.
 LOST = frozenset(
-    {"lost", "gone", "quota", "unschedulable", "starting", "image_unreachable", "source_unreachable"}
+    {
+        *("lost", "gone", "quota", "unschedulable", "starting", "suspended"),
+        *("image_unreachable", "source_unreachable", "webhook_unreachable"),
+    }
 )
 #: Rules by which the work itself has ended, however it did; the others say that it could not be done.
 ENDED = frozenset({"complete", "exit", "too_long"})
@@ -143,9 +149,9 @@ class Seen:
         return ""
 
     def told(self, *reasons: str) -> str:
-        """Return the last message of an event for one of these reasons."""
+        """Return the last message of an event for one of these reasons; one that only repeats a state explains nothing."""
         said = [text(event.get("message"), 600) for event in self.events if event.get("reason") in reasons]
-        return said[-1] if said else ""
+        return next((one for one in reversed(said) if not _STATE.fullmatch(one)), said[-1] if said else "")
 
 
 # ---- rules ---------------------------------------------------------------------------------------------------------------
@@ -233,6 +239,8 @@ def _not_created(look: Look) -> Verdict | None:
         return None
     if "exceeded quota" in said:
         return _for_a_while(look, "quota", f"there is no room for its pod: {said}", seen.startup)
+    if UNANSWERED.search(said):
+        return _for_a_while(look, "webhook_unreachable", f"nobody admits its pod: {said}", seen.startup)
     return _for_a_while(look, "refused", f"its pod is refused: {said}", PATIENCE)
 
 
@@ -269,6 +277,9 @@ def _running(look: Look) -> Verdict:
         if taken is not None:
             return wait("being_lost", taken.reason)
         return wait("running", "it runs" if seen.phase == "Running" else "its node does not answer")
+    if not seen.pod and map_(seen.job.get("spec")).get("suspend") is True:
+        held = "it is suspended, as a queue of the cluster does it, until somebody lets it begin"
+        return _for_a_while(look, "suspended", held + _after(seen), seen.startup)
     if not seen.pod:
         return _for_a_while(look, "starting", "it has no pod yet" + _after(seen), seen.startup)
     began = any(
@@ -289,7 +300,7 @@ def _lasting(look: Look) -> list[str]:
     seen = seen_in(look)
     if seen.phase in ("Running", "Succeeded", "Failed", "Unknown"):
         return []
-    found = ["starting", "unschedulable"]
+    found = ["starting", "suspended", "unschedulable"]
     if any(reason in _PULLING for _, reason, _ in seen.waiting()):
         found += ["image", "image_unreachable"]
     if any(reason in _ARRANGING for _, reason, _ in seen.waiting()):
@@ -297,7 +308,7 @@ def _lasting(look: Look) -> list[str]:
     if _MISSING.search(seen.told("FailedMount", "FailedAttachVolume")):
         found.append("mount")
     if not seen.pod and seen.told("FailedCreate"):
-        found += ["quota", "refused"]
+        found += ["quota", "refused", "webhook_unreachable"]
     return found
 
 

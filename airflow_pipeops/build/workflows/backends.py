@@ -78,7 +78,9 @@ _REMEDIES = {
     "image": "Check the name of the image, and that the cluster may pull it (workflows.registrySecret).",
     "memory": "Raise the memory limit of the template (workflows.build.resources, workflows.test.resources).",
     "refused": "Give the workflow's service account what it lacks (workflows.serviceAccount).",
+    "denied": "The namespace must admit such pods: see docs/build-kubernetes.md.",
     "source": "Check workflows.gitSecret, and that the cluster reaches the repository.",
+    "remembered": "Take memoize out of the template.",
     "stopped": "Clear the task to run it anew.",
 }
 
@@ -198,7 +200,14 @@ class WorkflowsBackend:
 
     async def _passing(self, client: ArgoWorkflows, status: WorkflowStatus) -> bool:
         """Whether a workflow that was found failed is to be tried again; one that was lost has been already."""
-        return False
+        if RETRYING in client.lacks or status.phase == "Succeeded":
+            return False
+        whole = read(await client.get(WorkflowRef(status.name, status.namespace, status.uid), whole=True))
+        return await self._may_do(client, whole)
+
+    async def _may_do(self, client: ArgoWorkflows, status: WorkflowStatus) -> bool:
+        """Whether what failed was neither the work nor what it was told."""
+        return end_of(status).rule == "source_unreachable"
 
     async def _over(
         self,
@@ -337,13 +346,10 @@ class WorkflowsBuild(WorkflowsBackend):
         )
         return for_build(pod, request.timeout.total_seconds())
 
-    async def _passing(self, client: ArgoWorkflows, status: WorkflowStatus) -> bool:
+    async def _may_do(self, client: ArgoWorkflows, status: WorkflowStatus) -> bool:
         """Whether the registry or the network failed, and no command."""
-        if RETRYING in client.lacks or status.phase == "Succeeded":
-            return False
-        whole = read(await client.get(WorkflowRef(status.name, status.namespace, status.uid), whole=True))
-        step = await self._step(client, whole) if end_of(whole).rule == "exit" else None
-        return isinstance(step, FailedStep) and step.passing
+        step = await self._step(client, status) if end_of(status).rule == "exit" else None
+        return (isinstance(step, FailedStep) and step.passing) or await super()._may_do(client, status)
 
     async def _built(
         self, client: ArgoWorkflows, worker: Worker, request: BuildRequest, over: _Over

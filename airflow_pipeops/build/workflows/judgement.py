@@ -14,6 +14,7 @@ from airflow_pipeops.argo_workflows.status import Node, WorkflowStatus
 from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.build.cluster.judgement import PATIENCE
 from airflow_pipeops.build.cluster.steps import unreachable
+from airflow_pipeops.git.process import passing
 
 #: What a cause of a failed node is called here.
 _CALLED = {
@@ -21,6 +22,8 @@ _CALLED = {
     "image": "image",
     "quota": "quota",
     "permission": "refused",
+    "admission": "denied",
+    "webhook": "lost",
     "infrastructure": "lost",
     "deadline": "too_long",
 }
@@ -40,8 +43,12 @@ class End(JsonForm):
 
 
 def pod_of(status: WorkflowStatus) -> Node | None:
-    """Return the node of the pod; ``None`` where there is none yet, or where nodes are hidden."""
-    pods = [node for node in status.nodes if node.type == "Pod"]
+    """Return the node of the pod; ``None`` where there is none yet, or where nodes are hidden.
+
+    Exit handlers and hooks, which those who run the cluster may give to each workflow, have pods of their own.
+    """
+    beside = (f"{status.name}.onExit", f"{status.name}.hooks.")
+    pods = [node for node in status.nodes if node.type == "Pod" and not node.name.startswith(beside)]
     return max(pods, key=lambda node: node.started_at, default=None)
 
 
@@ -55,6 +62,8 @@ def end_of(status: WorkflowStatus) -> End:
     message = (node.message if node else "") or status.message
     if status.hidden:
         return End("unexplained", f"how it has ended cannot be told: {status.hidden}")
+    if node is not None and node.remembered:
+        return End("remembered", "nothing was run: its outputs are those of an earlier run (memoize)")
     if status.phase == "Succeeded":
         return End("complete", "it has ended well")
     if status.shutdown:
@@ -66,7 +75,10 @@ def end_of(status: WorkflowStatus) -> End:
         return End("exit", f"it ended with status {node.exit_code}")
     # The main container has not even begun, so it was one before it.
     if node is not None and node.exit_code is None and _EXIT.search(message):
-        return End("source", f"its source could not be fetched: {message}")
+        rule = "source_unreachable" if passing(message) else "source"
+        return End(rule, f"its source could not be fetched: {message}")
+    if node is not None and node.phase == "Succeeded":
+        return End("beside", f"its work ended well, and an exit handler or a hook did not: {status.message}")
     return End("unexplained", f"it failed, and nobody says more than: {message or 'nothing'}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import gzip
 import hashlib
 import json
@@ -518,6 +519,27 @@ def test_a_task_that_is_killed_takes_its_job_with_it(api: ApiServer) -> None:
     cluster.stop()
     assert api.all("jobs") == []
     assert api.all("pods") == []
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_a_task_that_is_killed_while_its_job_is_created_takes_it_away(
+    api: ApiServer, deferrable: bool
+) -> None:
+    backend = Task().build(deferrable=deferrable, startup_timeout=timedelta(seconds=2))
+    task = Task()
+    api.faults.append(Fault("delay", method="POST", path="*/jobs", count=1, seconds=1.0))
+
+    def kill_before_it_is_there() -> None:
+        until(lambda: any(one.startswith("POST") for one in api.requests))
+        backend.kill()
+
+    thread = threading.Thread(target=kill_before_it_is_there)
+    thread.start()
+    with contextlib.suppress(NotFound, PodFailed):  # deferred, it is the trigger that finds nothing
+        backend.start(request(), task.worker)
+    thread.join(60)
+    assert any(one.startswith("POST") for one in api.requests)
+    assert api.all("jobs") == []
 
 
 def test_a_deferred_task_that_is_killed_takes_its_job_with_it(api: ApiServer) -> None:

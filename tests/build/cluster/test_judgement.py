@@ -76,6 +76,10 @@ def event(reason: str, message: str) -> dict[str, Any]:
 
 RUNS = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
 QUOTA = 'Error creating: pods "p" is forbidden: exceeded quota: team, requested: pods=1'
+WEBHOOK = (
+    'Error creating: Internal error occurred: failed calling webhook "mutate.example.com": failed to call webhook: '
+    'no endpoints available for service "mutate"'
+)
 TAKEN = condition(
     "DisruptionTarget", "DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint"
 )
@@ -132,11 +136,30 @@ CASES: list[Any] = [
         "PodSecurity",
     ),
     (
+        "no webhook",
+        Seen(job(), {}, (event("FailedCreate", WEBHOOK),)),
+        "wait webhook_unreachable",
+        "failed webhook_unreachable",
+        "no endpoints available",
+    ),
+    (
+        "queued",
+        Seen({**job(), "spec": {"suspend": True}}, {}),
+        "wait suspended",
+        "failed suspended",
+        "suspended, as a queue of the cluster does it",
+    ),
+    (
         "no image",
         Seen(
             job(),
             pod("Pending", waits("ImagePullBackOff", "Back-off pulling image")),
-            (event("Failed", "manifest unknown"),),
+            # As the kubelet tells it: the cause first, then the states that follow from it.
+            (
+                event("Failed", "manifest unknown"),
+                event("Failed", "Error: ErrImagePull"),
+                event("Failed", "Error: ImagePullBackOff"),
+            ),
         ),
         "wait image",
         "failed image",
@@ -352,7 +375,8 @@ def test_what_is_seen_is_judged(seen: Seen, first: str, later: str, said: str) -
 def test_what_another_attempt_may_pass_is_told_from_what_none_does() -> None:
     lost = {case[0] for case in CASES if (case[3] or case[2]).split()[1] in LOST}
     assert lost == {
-        "no pod yet", "creating", "no node", "quota", "registry down", "never began", "evicted", "disrupted", "gone",
+        "no pod yet", "queued", "creating", "no node", "no webhook", "quota", "registry down", "never began",
+        "evicted", "disrupted", "gone",
         "source down", "complete and gone", "shutdown", "nonsense",
     }  # fmt: skip
 

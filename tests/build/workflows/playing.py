@@ -16,6 +16,8 @@ from typing import Any
 
 from airflow_pipeops.build.backends import BUILDS, TESTS, Waiting, Worker, make
 from tests.argo_workflows.server import ArgoServer
+from tests.argo_workflows.server import _node as node
+from tests.kubernetes.objects import now
 
 DIGEST = "sha256:" + "d" * 64
 TICK = timedelta(seconds=0.05)
@@ -90,6 +92,30 @@ def ends(answer: str = "", code: int | None = 0, message: str = "", phase: str =
         argo.finish(name, how, message=message)
 
     return step
+
+
+def handles(phase: str) -> Step:
+    """An exit handler, which those who run the cluster give to each workflow, has run in a pod of its own."""
+
+    def step(argo: ArgoServer, name: str) -> None:
+        def change(item: dict[str, Any]) -> None:
+            made = node(f"{name}-1", f"{name}.onExit", f"{name}.onExit", "Pod", "notify")
+            code = "0" if phase == "Succeeded" else "1"
+            made |= {"phase": phase, "finishedAt": now(), "startedAt": "2999-01-01T00:00:00Z"}
+            item["status"]["nodes"][made["id"]] = {**made, "outputs": {"exitCode": code}}
+
+        argo.change("workflows", "argo", name, change)
+
+    return step
+
+
+def remembers(argo: ArgoServer, name: str) -> None:
+    """The template has ``memoize``, and its cache an earlier run: nothing is run."""
+
+    def change(item: dict[str, Any]) -> None:
+        item["status"]["nodes"][name]["memoizationStatus"] = {"hit": True, "key": "k", "cacheName": "c"}
+
+    argo.change("workflows", "argo", name, change)
 
 
 BUILT: tuple[Step, ...] = (begins, says("#1 building", "#2 pushing"), ends(json.dumps({"digest": DIGEST})))

@@ -45,8 +45,10 @@ from tests.build.workflows.playing import (
     done,
     ends,
     handing_over,
+    handles,
     pends,
     playing,
+    remembers,
     says,
     until,
     waits,
@@ -57,6 +59,7 @@ JUNIT = b'<testsuite tests="1"><testcase classname="t" name="a"/></testsuite>'
 FAILING = (
     b'<testsuite tests="1"><testcase classname="t" name="a"><failure message="no"/></testcase></testsuite>'
 )
+NO_HOST = "Error (exit code 128): fatal: unable to access 'https://git.invalid/': Could not resolve host: git.invalid"
 
 
 def fired(trigger: Any) -> Any:
@@ -313,6 +316,8 @@ def test_a_registry_that_fails_may_do_better_and_is_tried_again(server: ArgoServ
         (None, "pod deleted", PodLost, "its machine was lost"),
         (None, "The node was low on resource: memory. Evicted", PodLost, "its machine was lost"),
         (None, 'pods "x" is forbidden: cannot create resource "pods"', PodFailed, "lacks a permission"),
+        (None, 'pods "x" is forbidden: violates PodSecurity "baseline:latest"', PodFailed, "namespace must admit"),
+        (None, 'Internal error occurred: failed calling webhook "a": EOF', PodLost, "did not answer"),
         (
             None,
             "Error (exit code 128): fatal: Authentication failed for 'https://git.example.com/'",
@@ -343,8 +348,9 @@ def test_a_lost_pod_is_not_tried_again_where_its_workflow_cannot_be(server: Argo
     assert not error.retryable
 
 
-def test_a_lost_pod_is_tried_again_in_the_same_workflow(server: ArgoServer) -> None:
-    assert isinstance(failing(server, begins, ends(code=None, message="pod deleted")), PodLost)
+@pytest.mark.parametrize("message", ["pod deleted", NO_HOST])
+def test_a_lost_pod_is_tried_again_in_the_same_workflow(server: ArgoServer, message: str) -> None:
+    assert isinstance(failing(server, begins, ends(code=None, message=message)), PodLost)
 
     def watch() -> None:
         until(lambda: server.workflows()[0]["status"]["phase"] == "Running")
@@ -482,6 +488,45 @@ def test_tests_that_left_no_report_are_not_run_again(server: ArgoServer) -> None
         (attempt,) = ran(Task(), test_request(reruns=3)).attempts
     assert (attempt.status, attempt.report) == (139, None)
     assert len(server.workflows()) == 1
+
+
+@pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
+def test_an_exit_handler_is_not_taken_for_the_tests(server: ArgoServer, phase: str) -> None:
+    bad = ends(handing_over(junit=FAILING), code=1, message="Error (exit code 1)")
+    with playing(server, (begins, handles(phase), bad)):
+        (attempt,) = ran(Task()).attempts
+    assert (attempt.status, attempt.report) == (1, FAILING)
+
+
+def test_an_exit_handler_that_fails_is_said_to_be_at_fault(server: ArgoServer) -> None:
+    def fails(argo: ArgoServer, name: str) -> None:
+        argo.node(name, name, "Succeeded", exit_code=0, outputs={"answer": handing_over(junit=JUNIT)})
+        argo.finish(name, "Failed", message="no such channel")
+
+    with (
+        playing(server, (begins, handles("Failed"), fails)),
+        pytest.raises(PodFailed, match="its work ended well, and an exit handler or a hook did not: no such"),
+    ):
+        ran(Task())
+
+
+def test_tests_that_were_not_run_are_not_believed(server: ArgoServer) -> None:
+    """A template with ``memoize`` gives the report of another run, of which nobody knows what it ran."""
+    good = ends(handing_over(junit=JUNIT))
+    with (
+        playing(server, (begins, remembers, good)),
+        pytest.raises(PodFailed, match=r"nothing was run.*Take memoize out of the template"),
+    ):
+        ran(Task())
+
+
+@pytest.mark.parametrize("report", [JUNIT[:-20], JUNIT], ids=["cut", "green"])
+def test_what_was_no_failing_test_is_not_run_again(server: ArgoServer, report: bytes) -> None:
+    """Another run that passes would say nothing of it."""
+    bad = ends(handing_over(junit=report), code=139, message="Error (exit code 139)")
+    with playing(server, (begins, bad)):
+        (attempt,) = ran(Task(), test_request(reruns=3)).attempts
+    assert (attempt.status, attempt.report) == (139, report)
 
 
 def test_failed_tests_are_no_failure_of_the_workflow_engine(server: ArgoServer) -> None:
