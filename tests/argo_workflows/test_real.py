@@ -1,11 +1,18 @@
 """The part of the suite that drives no fault: against a real server where ``PIPEOPS_TEST_ARGO_WORKFLOWS`` names one.
 
 Each test says in its name which of the two it ran against. A real server needs the image ``alpine``, and
-a token that may do all that the operators do in the namespace.
+a token that may do all that the operators do in the namespace. Beside the server's URL there are
+
+- ``PIPEOPS_TEST_ARGO_WORKFLOWS_TOKEN``: that token;
+- ``PIPEOPS_TEST_ARGO_WORKFLOWS_NAMESPACE``: the namespace (``argo``);
+- ``PIPEOPS_TEST_ARGO_WORKFLOWS_ACCOUNT``: a service account that pods can run as (that of the namespace);
+- ``PIPEOPS_TEST_ARGO_WORKFLOWS_EXTRA``: what else the connection is to say, as JSON: ``{"ca_file": "/path/of/ca.pem"}``,
+  since a server that was just installed has signed its certificate itself.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import uuid
@@ -34,8 +41,12 @@ from tests.argo_workflows.server import Plan, serving_argo
 
 REAL = os.environ.get("PIPEOPS_TEST_ARGO_WORKFLOWS", "")
 NAMESPACE = os.environ.get("PIPEOPS_TEST_ARGO_WORKFLOWS_NAMESPACE", "argo")
+ACCOUNT = os.environ.get("PIPEOPS_TEST_ARGO_WORKFLOWS_ACCOUNT", "")
+EXTRA = json.loads(os.environ.get("PIPEOPS_TEST_ARGO_WORKFLOWS_EXTRA", "{}"))
+AS: dict[str, Any] = {"serviceAccountName": ACCOUNT} if ACCOUNT else {}
 HELLO: dict[str, Any] = {
     "spec": {
+        **AS,
         "entrypoint": "main",
         "arguments": {"parameters": [{"name": "who", "value": "world"}]},
         "templates": [
@@ -51,11 +62,12 @@ HELLO: dict[str, Any] = {
     }
 }
 PAUSE: dict[str, Any] = {
-    "spec": {"entrypoint": "main", "templates": [{"name": "main", "suspend": {"duration": "600"}}]}
+    "spec": {**AS, "entrypoint": "main", "templates": [{"name": "main", "suspend": {"duration": "600"}}]}
 }
 
 FAILS: dict[str, Any] = {
     "spec": {
+        **AS,
         "entrypoint": "main",
         "templates": [
             {
@@ -67,12 +79,17 @@ FAILS: dict[str, Any] = {
 }
 
 
+def reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the connection to the real server."""
+    token = os.environ.get("PIPEOPS_TEST_ARGO_WORKFLOWS_TOKEN", "")
+    connect(monkeypatch, REAL, token, **{"namespace": NAMESPACE, **EXTRA})
+
+
 @pytest.fixture(params=["a real server" if REAL else "the server for tests"])
 def plan(request: pytest.FixtureRequest, warm: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """How the server for tests runs workflows; a real one does as it does."""
     if REAL:
-        token = os.environ.get("PIPEOPS_TEST_ARGO_WORKFLOWS_TOKEN", "")
-        connect(monkeypatch, REAL, token, namespace=NAMESPACE)
+        reach(monkeypatch)
         yield Plan()
         return
     with serving_argo() as server:
@@ -148,7 +165,9 @@ def test_a_stopped_workflow_is_retried(plan: Plan, context: dict[str, Any]) -> N
 
 def test_a_cron_workflow(plan: Plan, context: dict[str, Any]) -> None:
     name = f"pipeops-{uuid.uuid4().hex[:8]}"
-    cron = {"metadata": {"name": name}, "spec": {"schedule": "0 0 1 1 *", "workflowSpec": HELLO["spec"]}}
+    cron = {"metadata": {"name": name}, "spec": {"schedules": ["0 0 1 1 *"], "workflowSpec": HELLO["spec"]}}
     assert run(ArgoCronWorkflowOperator(task_id="task", manifest=cron), context)["changed"] is True
     assert run(ArgoCronWorkflowOperator(task_id="task", manifest=cron), context)["changed"] is False
     assert run(ArgoCronWorkflowSuspendOperator(task_id="task", name=name), context)["suspended"] is True
+    left = run(ArgoCronWorkflowOperator(task_id="task", manifest=cron), context)
+    assert (left["changed"], left["suspended"]) == (False, True)

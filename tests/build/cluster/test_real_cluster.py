@@ -2,8 +2,7 @@
 
 See :mod:`tests.kubernetes.real`. Each test says in its name which of the two it ran. What each case's command does on a
 real node, its steps say of a played one. A whole build needs more: ``PIPEOPS_TEST_BUILD``, a JSON object with the ``git``
-URL and ``commit`` of a source with a Containerfile, the ``repository`` to push to, and options of the backend, such as
-``registry_secret``.
+URL and ``commit`` of any source, the ``repository`` to push to, and options of the backend, such as ``registry_secret``.
 """
 
 from __future__ import annotations
@@ -209,6 +208,7 @@ def test_an_image_is_built_and_pushed(monkeypatch: pytest.MonkeyPatch, where: st
     given = dict(BUILD) if REAL else {"git": "https://git.example.com/shop.git", "commit": "a" * 40}
     url, task = given.pop("git"), Task(key)
     about = {name: given.pop(name) for name in ("commit", "repository") if name in given}
+    about["containerfile"] = "FROM scratch\nCOPY . /\n"
     with cluster(monkeypatch, GOOD):
         source(monkeypatch, url)
         built = task.build(**given).start(request(tag=f"test-{uuid.uuid4().hex}", **about), task.worker)
