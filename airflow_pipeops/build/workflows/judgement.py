@@ -43,9 +43,10 @@ class End(JsonForm):
 
 
 def pod_of(status: WorkflowStatus) -> Node | None:
-    """Return the node of the pod; ``None`` where there is none yet, or where nodes are hidden.
+    """Find the node of the pod. Exit handlers and hooks, which a cluster may give to each workflow, have pods of their own.
 
-    Exit handlers and hooks, which those who run the cluster may give to each workflow, have pods of their own.
+    :param status: the whole workflow.
+    :return: the node; ``None`` where there is none yet, or where nodes are hidden.
     """
     beside = (f"{status.name}.onExit", f"{status.name}.hooks.")
     pods = [node for node in status.nodes if node.type == "Pod" and not node.name.startswith(beside)]
