@@ -186,7 +186,7 @@ if TYPE_CHECKING:
     from airflow_pipeops.serving.batch.contract import ScoreContract as ScoreContract
     from airflow_pipeops.serving.batch.operators import BatchScoreOperator as BatchScoreOperator
     from airflow_pipeops.serving.batch.operators import PromotedModelOperator as PromotedModelOperator
-    from airflow_pipeops.serving.batch.shadows import EvaluateShadowOperator as EvaluateShadowOperator
+    from airflow_pipeops.serving.shadows import EvaluateShadowOperator as EvaluateShadowOperator
     from airflow_pipeops.serving.stream.operators import StreamAnnounceOperator as StreamAnnounceOperator
     from airflow_pipeops.serving.stream.operators import StreamBeginOperator as StreamBeginOperator
     from airflow_pipeops.serving.stream.sensors import StreamLiveSensor as StreamLiveSensor
@@ -252,7 +252,7 @@ _MODULES = {
     "EvaluateModelOperator": "models.operators.evaluate",
     "FeatureSet": "models.features.sets",
     "EvaluateOperator": "llm.evaluation.operators",
-    "EvaluateShadowOperator": "serving.batch.shadows",
+    "EvaluateShadowOperator": "serving.shadows",
     "Finding": "operations.remediation.findings",
     "FinishModelRollbackOperator": "models.operators.rollback",
     "FluxDriftOperator": "flux.operators",

@@ -166,6 +166,7 @@ BODIES: Mapping[str, Body] = {
             "metric": "string: that was measured",
             "reason": "string: of the verdict",
             "unscored": "object: of a shadow: labelled rows that the champion, the challenger or either gave no score for",
+            "lost": "object null: of joined labels: digest of a model -> why -> how many rows have no score of it",
             "dataset_sha256": "string: digest of the items that were asked, in whatever order",
             "arms": "object: name -> digest of prompt, model and parameters",
             "scorers": "object: name -> digest of what judged",

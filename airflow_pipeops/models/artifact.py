@@ -164,6 +164,11 @@ def verify(uri: str, sha256: str) -> dict[str, bytes]:
     return contents
 
 
+def manifest_of(uri: str, sha256: str) -> Manifest:
+    """Verify an artifact, and read what it says of itself; see :func:`verify`."""
+    return Manifest.from_bytes(verify(uri, sha256)["model.json"], uri)
+
+
 def load(uri: str, sha256: str, *, trusted: Iterable[str] = ()) -> Loaded:
     """Verify an artifact, then load it."""
     contents = verify(uri, sha256)

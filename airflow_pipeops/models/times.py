@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import time, timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow_pipeops.base.documents import time_of
 from airflow_pipeops.exceptions import InvalidInput
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from airflow_pipeops.models.artifact import Manifest
 
 #: The zone at the end of a time.
 _ZONE = r"[T ]\d{2}.*(?:Z|[-+]\d{2}(?::?\d{2})?)$"
@@ -67,3 +72,40 @@ def after(given: pd.Series[Any], time_column: str, until: str) -> bool | None:
         return bool(first > type(first)(until))
     except (TypeError, ValueError):
         return None
+
+
+def predicted_after(at: pd.Series[Any], until: str) -> bool | None:
+    """Whether all predictions were made after the time up to which a model has learned.
+
+    :param at: their times, in UTC.
+    :param until: what :func:`latest` returned of the rows that it learned from; midnight stands for the whole day.
+    :return: ``None`` where that is no time, and nobody can tell.
+    """
+    last = time_of(until)
+    if last is None:
+        return None
+    return bool(at.min() >= last + timedelta(days=1) if last.time() == time() else at.min() > last)
+
+
+def seen(models: Iterable[Manifest], rows: pd.DataFrame, *, at: str = "", needed: bool = False) -> str:
+    """Say why models may have learned from the rows that they are judged on.
+
+    :param models: what they say of themselves.
+    :param rows: that judge them.
+    :param at: column of the time, in UTC, at which they were predicted; by default the column by which each model learned.
+    :param needed: whether rows without that column are a reason, too.
+    :return: the reason; empty where they come later, or a model does not say up to when it learned.
+    """
+    for one in models:
+        column, until = at or one.time_column, one.trained_until
+        if column is None or until is None or not (needed or column in rows.columns):
+            continue
+        learned = f"a model has learned from rows up to {until}"
+        if column not in rows.columns:
+            return f"{learned}, and these rows have no {column!r} to tell whether they come later"
+        later = predicted_after(rows[at], until) if at else after(rows[column], column, until)
+        if later is None:
+            return f"{learned}, which the held-out {column!r} cannot be compared with"
+        if not later:
+            return f"{learned}, and the held-out rows do not all come after that"
+    return ""

@@ -7,7 +7,8 @@ it may read other features, and their files then have other columns.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, TypeGuard
 from urllib.parse import quote
@@ -32,15 +33,21 @@ def is_kept(given: Any) -> TypeGuard[Mapping[str, Any]]:
     return isinstance(given, Mapping) and bool(set(_KEYS) & set(given))
 
 
-def predictions_of(given: Mapping[str, Any], columns: Columns, root_of: Callable[[str], Any]) -> pd.DataFrame:
-    """Read predictions that were kept; rows without a score are left out.
+#: Why a row has no score, beside what a server says it has lost: the model gave none.
+NO_SCORE = "no_score"
+
+
+def predictions_of(
+    given: Mapping[str, Any], columns: Columns, root_of: Callable[[str], Any]
+) -> tuple[pd.DataFrame, dict[str, dict[str, int]]]:
+    """Read predictions that were kept; rows without a score are left out, and counted.
 
     :param given: ``{"samples": <SAMPLE_URI>, "model": ...}``, with a ``version`` where only one is wanted; or
         ``{"scores": <name>}``, with a ``storage_conn_id`` where they are kept elsewhere. With ``since``, only what was
         predicted from then on is read.
     :param columns: what they are called.
     :param root_of: returns the root of a storage connection; that of an empty name is where scores are by default.
-    :return: a row for each key and model.
+    :return: a row for each key and model; and of each model, by digest, why -> how many rows it has no score of.
     :raises InvalidInput: for what is named otherwise, or a missing column.
     :raises NotFound: if there are none.
     """
@@ -48,8 +55,12 @@ def predictions_of(given: Mapping[str, Any], columns: Columns, root_of: Callable
 
     kind, value, more = _named(given)
     since = _since(more.get("since"))
+    lost: dict[str, Counter[str]] = defaultdict(Counter)
     if kind == "samples":
-        where, found = f"samples of {more['model']} below {value}", _sampled(value, more, columns, since)
+        parts = list(samples.parts(value, str(more["model"]), more.get("version"), since=since))
+        for part in parts:
+            lost[part.sha256].update(part.lost_rows)
+        where, found = f"samples of {more['model']} below {value}", _sampled(parts, columns, since)
     else:
         root = root_of(str(more.get("storage_conn_id") or ""))
         where, found = f"scores of {value} below {storage.uri_of(root)}", _scored(root, value, columns, since)
@@ -58,7 +69,11 @@ def predictions_of(given: Mapping[str, Any], columns: Columns, root_of: Callable
         raise NotFound(
             f"there are no {where}{f' since {since}' if since else ''}", remedy="Check where they are kept."
         )
-    return pd.concat(frames, ignore_index=True).dropna(subset=[columns.score]).reset_index(drop=True)
+    rows = pd.concat(frames, ignore_index=True)
+    for sha256, count in rows.loc[rows[columns.score].isna(), columns.sha256].value_counts().items():
+        lost[str(sha256)][NO_SCORE] += int(count)
+    kept = rows.dropna(subset=[columns.score]).reset_index(drop=True)
+    return kept, {sha256: dict(reasons) for sha256, reasons in lost.items() if reasons}
 
 
 def _named(given: Mapping[str, Any]) -> tuple[str, str, dict[str, Any]]:
@@ -89,9 +104,9 @@ def _since(given: Any) -> datetime | None:
 
 
 def _sampled(
-    uri: str, more: Mapping[str, Any], columns: Columns, since: datetime | None
+    parts: Iterable[samples.Part], columns: Columns, since: datetime | None
 ) -> Iterator[pd.DataFrame]:
-    for part in samples.parts(uri, str(more["model"]), more.get("version"), since=since):
+    for part in parts:
         rows = samples.read(part, columns.predicted)
         has_columns(f"sample {part.file} of version {part.version}", rows.column_names, columns.predicted)
         frame = rows.to_pandas()

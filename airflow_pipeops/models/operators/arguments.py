@@ -12,6 +12,8 @@ from airflow_pipeops.base.documents import map_, text
 from airflow_pipeops.exceptions import InvalidInput, NotFound
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from airflow_pipeops.models.registry import ModelVersion, Registry
 
 UI_COLOR = "#efe7ff"
@@ -108,6 +110,30 @@ def check_name(name: str) -> None:
             value=name,
             remedy="Use letters, digits, dots, dashes and underscores, starting with a letter or digit.",
         )
+
+
+def labelled_of(given: Any) -> tuple[pd.DataFrame, str]:
+    """Read the table to whose rows labels were joined.
+
+    :param given: what :class:`~airflow_pipeops.models.operators.labels.JoinLabelsOperator` returned, or its URI.
+    :return: the table, and its digest.
+    :raises InvalidInput: for anything else, or a table that was altered.
+    """
+    from airflow_pipeops.models import storage
+    from airflow_pipeops.models.labels.joining import joined
+
+    found = map_(given) if isinstance(given, Mapping) else {"uri": given}
+    uri, sha256 = str(found.get("uri") or ""), found.get("sha256")
+    if not uri:
+        raise InvalidInput(
+            "labelled is not what JoinLabelsOperator returns",
+            field="labelled",
+            remedy="Pass join.output, or the URI of a joined table.",
+        )
+    frame, digest = storage.read_tables([uri])
+    if sha256:
+        storage.demand(uri, digest, sha256)
+    return joined(frame), digest
 
 
 def storage_root(storage_conn_id: str) -> Any:

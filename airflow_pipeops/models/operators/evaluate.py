@@ -260,17 +260,8 @@ class EvaluateModelOperator(DeliveryOperator):
 
 def _no_pair(new: Loaded, old: Loaded | None, frame: pd.DataFrame) -> str:
     """Say why two models cannot be compared on these rows; empty where they can, or nobody knows of times."""
-    from airflow_pipeops.models.times import after
+    from airflow_pipeops.models.times import seen
 
     if old is not None and old.sha256 == new.sha256:
         return "the challenger is the champion itself"
-    for manifest in (new.manifest, *([old.manifest] if old else [])):
-        column, until = manifest.time_column, manifest.trained_until
-        if column is None or until is None or column not in frame.columns:
-            continue
-        later = after(frame[column], column, until)
-        if later is None:
-            return f"a model has learned from rows up to {until}, which the held-out {column!r} cannot be compared with"
-        if not later:
-            return f"a model has learned from rows up to {until}, and the held-out rows do not all come after that"
-    return ""
+    return seen([one.manifest for one in (new, old) if one], frame)

@@ -12,7 +12,15 @@ from airflow_pipeops.base.delimited import Csv
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.exceptions import InvalidInput, NotFound
 from airflow_pipeops.models.desired import ModelInGit
-from airflow_pipeops.models.operators.arguments import UI_COLOR, data_uris, figure, moment, registry_of
+from airflow_pipeops.models.labels.joining import AT
+from airflow_pipeops.models.operators.arguments import (
+    UI_COLOR,
+    data_uris,
+    figure,
+    labelled_of,
+    moment,
+    registry_of,
+)
 from airflow_pipeops.models.performance import METRICS
 from airflow_pipeops.models.rollback.guard import GuardDecision, GuardPolicy, Seen, judge
 
@@ -237,6 +245,8 @@ class ModelGuardOperator(DeliveryOperator):
         if since is None:
             unfit = "Git does not say since when the release is wanted: name since="
             return judge(Seen(0, unfit=unfit), self.policy), digest
+        if unfit := self._learned([release, before], frame, since):
+            return judge(Seen(0, unfit=unfit), self.policy), digest
         now = datetime.now(timezone.utc)
         seen = look(frame, release.sha256, before.sha256, self.policy, self.ask, now, since)
         estimated, expected = figure("estimated", self.estimated), figure("expected", self.expected)
@@ -244,24 +254,24 @@ class ModelGuardOperator(DeliveryOperator):
         seen = replace(seen, estimated=estimated, expected=expected, higher_is_better=higher)
         return judge(seen, self.policy), digest
 
+    def _learned(self, models: Sequence[ModelVersion], frame: pd.DataFrame, since: datetime) -> str:
+        """Say which model has learned from rows of the time on which both are judged; empty where none is known to."""
+        from airflow_pipeops.models.artifact import manifest_of
+        from airflow_pipeops.models.times import predicted_after
+
+        at = frame[AT][frame[AT] >= since]
+        for one in models:
+            until = manifest_of(one.artifact_uri, one.sha256).trained_until
+            if until and len(at) and predicted_after(at, until) is False:
+                return f"version {one.version} has learned from rows up to {until}, and predictions from then on judge it"
+        return ""
+
     def _rows(self, before: ModelVersion) -> tuple[pd.DataFrame, str]:
         """Return the joined rows, with those of the model before."""
         from airflow_pipeops.models import artifact, storage
-        from airflow_pipeops.models.labels.joining import joined
         from airflow_pipeops.models.rollback.looks import rescored
 
-        given = self.labelled if isinstance(self.labelled, Mapping) else {"uri": self.labelled}
-        uri, sha256 = str(given.get("uri") or ""), given.get("sha256")
-        if not uri:
-            raise InvalidInput(
-                "labelled is not what JoinLabelsOperator returns",
-                field="labelled",
-                remedy="Pass join.output, or the URI of a joined table.",
-            )
-        frame, digest = storage.read_tables([uri])
-        if sha256:
-            storage.demand(uri, digest, sha256)
-        frame = joined(frame)
+        frame, digest = labelled_of(self.labelled)
         if self.data:
             data, _ = storage.read_tables(data_uris(self.data), self.csv)
             loaded = artifact.load(before.artifact_uri, before.sha256, trusted=self.trusted)

@@ -30,8 +30,9 @@ class JoinLabelsOperator(DeliveryOperator):
     come days later, twice, corrected (the newest counts) or withdrawn (null); labels without a prediction are counted, and
     join when it comes. Joining the same again gives the same file.
 
-    Returns ``{uri, sha256, counts, cohorts, metric, record_id}``: ``uri`` is the joined table, stored by its digest;
-    ``cohorts`` are measured with their interval, or say why not: see ``docs/model-guard.md``.
+    Returns ``{uri, sha256, counts, lost, cohorts, metric, record_id}``: ``uri`` is the joined table, stored by its digest;
+    ``cohorts`` are measured with their interval, or say why not: see ``docs/model-guard.md``; ``lost`` says of each model,
+    by digest, why -> how many rows have no score, and is null for files of one's own.
 
     :param predictions: ``{"samples": <SAMPLE_URI>, "model": ...}``, what an endpoint was asked and its models answered;
         ``{"scores": <name>}``, what :class:`~airflow_pipeops.serving.batch.operators.BatchScoreOperator` scored; either with
@@ -103,7 +104,7 @@ class JoinLabelsOperator(DeliveryOperator):
         from airflow_pipeops.models.labels.joining import join
 
         with no_retry():
-            predictions = self._predicted()
+            predictions, lost = self._predicted()
             labels = self._read(self.labels, "labels", self.columns.labelled)
             joined = join(predictions, labels, self.columns)
             found = cohorts(joined.frame, self.ask, datetime.now(timezone.utc))
@@ -113,6 +114,7 @@ class JoinLabelsOperator(DeliveryOperator):
                 "uri": uri,
                 "sha256": sha256,
                 "counts": joined.counts.to_json(),
+                "lost": lost,
                 "cohorts": [one.to_json() for one in found],
             }
             self.log.info("%s", facts["counts"])
@@ -127,11 +129,12 @@ class JoinLabelsOperator(DeliveryOperator):
             record = self.emit(context, "evaluation", told)
         return {**facts, "record_id": record}
 
-    def _predicted(self) -> pd.DataFrame:
+    def _predicted(self) -> tuple[pd.DataFrame, dict[str, dict[str, int]] | None]:
+        """Return the predictions, and what those that were kept say they lack."""
         from airflow_pipeops.models.labels.kept import is_kept, predictions_of
 
         if not is_kept(self.predictions):
-            return self._read(self.predictions, "predictions", self.columns.predicted)
+            return self._read(self.predictions, "predictions", self.columns.predicted), None
         return predictions_of(
             self.predictions, self.columns, lambda name: storage_root(name or self.artifacts_conn_id)
         )

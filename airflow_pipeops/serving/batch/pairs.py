@@ -4,60 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.arguments import has_columns
-from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.exceptions import InvalidInput
+from airflow_pipeops.serving.pairs import CHALLENGER, CHAMPION
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from airflow_pipeops.models.artifact import Manifest as Model
     from airflow_pipeops.serving.batch.manifest import Manifest
-
-#: Columns of the two scores.
-CHAMPION, CHALLENGER = "champion_score", "challenger_score"
-
-
-@dataclass(frozen=True)
-class Unscored(JsonForm):
-    """Labelled rows that are not compared, since a model gave no score for them.
-
-    :param rows: that one or both gave none for.
-    :param champion: that the champion gave none for.
-    :param challenger: that the challenger gave none for.
-    """
-
-    rows: int
-    champion: int
-    challenger: int
-
-    @classmethod
-    def of(cls, frame: pd.DataFrame) -> Unscored:
-        """Count them."""
-        old, new = frame[CHAMPION].isna(), frame[CHALLENGER].isna()
-        return cls(int((old | new).sum()), int(old.sum()), int(new.sum()))
-
-    def told(self, rows: int) -> str:
-        """Say it of so many rows."""
-        return (
-            f"{self.rows:,} of {rows:,} labelled rows have no score (the challenger gave none for {self.challenger:,}, "
-            f"the champion for {self.champion:,})"
-        )
-
-    def invalid(self, rows: int, most: float) -> str:
-        """Say why what is left cannot be compared: whoever leaves out the hard rows looks good on the others.
-
-        :param rows: that have a label.
-        :param most: share of them that may have no score.
-        :return: a reason; empty where there is none.
-        """
-        if self.challenger > self.champion:
-            return f"{self.told(rows)}, and one that leaves out hard rows looks good on the others"
-        if self.rows > most * rows:
-            return f"{self.told(rows)}, and {most:.2%} may"
-        return ""
 
 
 def read(
@@ -66,7 +23,7 @@ def read(
     key: Sequence[str],
     columns: Sequence[str],
     output: str,
-) -> tuple[pd.DataFrame, str]:
+) -> tuple[pd.DataFrame, str, list[Model]]:
     """Put the scores of both models beside each other.
 
     :param given: what :class:`~airflow_pipeops.serving.batch.operators.BatchScoreOperator` returned for each partition.
@@ -74,11 +31,14 @@ def read(
     :param key: columns that name a row.
     :param columns: further ones that were carried.
     :param output: the column of the models that is compared.
-    :return: the rows that readers saw, with both scores, null where there is none; and the digest of what was scored.
+    :return: the rows that readers saw, with both scores, null where there is none, and the time by which each model learned,
+        where it was carried; the digest of what was scored; and what both models say of themselves.
     :raises InvalidInput: for several champions, a partition that the challenger has no scores of that held its contract, a
         column that is not there, or a key that names several rows.
     """
     import pandas as pd
+
+    from airflow_pipeops.models.artifact import manifest_of
 
     champions = {one.get("sha256") for one in given}
     if len(champions) != 1:
@@ -89,6 +49,7 @@ def read(
             remedy="Compare with one at a time.",
         )
     found, digests = [], []
+    models: list[Model] = []
     for one in given:
         shadow: Mapping[str, Any] = next(
             (each for each in one.get("shadows") or () if each.get("sha256") == challenger), {}
@@ -103,7 +64,13 @@ def read(
                 remedy=f"It said: {shadow.get('reason') or 'it was no shadow of that run'}",
             )
         released = _manifest(str(one["manifest"]))
-        shown = _rows(str(one["manifest"]), released, list(dict.fromkeys([*key, *columns, output])))
+        models = models or [
+            manifest_of(of.artifact_uri, of.sha256) for of in (manifest.model, released.model)
+        ]
+        there = {name for name, _ in released.columns}
+        times = [model.time_column for model in models if model.time_column in there]
+        wanted = dict.fromkeys([*key, *columns, output, *filter(None, times)])
+        shown = _rows(str(one["manifest"]), released, list(wanted))
         beside = _rows(str(shadow["manifest"]), manifest, [*key, output])
         if shown.duplicated(list(key)).any():
             raise InvalidInput(
@@ -116,9 +83,8 @@ def read(
         beside = beside.rename(columns={output: CHALLENGER})
         found.append(shown.merge(beside, on=list(key), how="left", validate="one_to_one"))
         digests.append(f"{one.get('partition')}={released.input_digest}")
-    return pd.concat(found, ignore_index=True), hashlib.sha256(
-        "\n".join(sorted(digests)).encode()
-    ).hexdigest()
+    digest = hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()
+    return pd.concat(found, ignore_index=True), digest, models
 
 
 def _manifest(uri: str) -> Manifest:

@@ -105,7 +105,7 @@ def test_labels_join_to_the_scores_of_partitions_and_of_shadows_by_what_readers_
     assert (joined["counts"]["predictions"], joined["counts"]["labelled"]) == (6000, 6000)
 
     def kept(columns: Columns = SCORED, **more: Any) -> pd.DataFrame:
-        return predictions_of({"scores": "flight-delay", **more}, columns, lambda _: store)
+        return predictions_of({"scores": "flight-delay", **more}, columns, lambda _: store)[0]
 
     def of(model: Any) -> list[float]:
         found = kept()

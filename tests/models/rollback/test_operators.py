@@ -306,6 +306,15 @@ def test_without_scores_of_the_model_before_nobody_can_tell(live):
     assert "no row was predicted by both" in found["reason"]
 
 
+def test_rows_that_the_release_has_learned_from_judge_nobody(live, tmp_path):
+    frame = pd.read_parquet(joined(live)["uri"].removeprefix("file://"))
+    frame.assign(at=pd.to_datetime(frame["at"]) - timedelta(days=1)).to_parquet(tmp_path / "early.parquet")
+    found = guarded(live, str(tmp_path / "early.parquet"), since="2013-09-01")
+    assert (found["verdict"], found["act"]) == ("cannot tell", False)
+    assert "version 2 has learned from rows up to 2013-09-30" in found["reason"]
+    assert guarded(live, str(tmp_path / "early.parquet"), since="2013-10-01")["verdict"] == "worse"
+
+
 def test_an_estimate_asks_for_labels_and_takes_nothing_back(live, tmp_path):
     few = pd.read_parquet(live.year.folder / "labels.parquet").head(2500)
     few.to_parquet(tmp_path / "few.parquet", index=False)

@@ -14,12 +14,13 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow_pipeops.delivery.deliverable import Deliverable
 from airflow_pipeops.demo import flights
 from airflow_pipeops.exceptions import InvalidInput
+from airflow_pipeops.models import artifact
 from airflow_pipeops.models.operators.comparison import looks
 from airflow_pipeops.models.performance import measure
 from airflow_pipeops.serving.batch.contract import ScoreContract
 from airflow_pipeops.serving.batch.manifest import Pinned
-from airflow_pipeops.serving.batch.pairs import Unscored
-from airflow_pipeops.serving.batch.shadows import EvaluateShadowOperator
+from airflow_pipeops.serving.pairs import Unscored
+from airflow_pipeops.serving.shadows import EvaluateShadowOperator
 from tests.ledgers import event
 from tests.serving.batch.conftest import lines, pinned
 
@@ -124,6 +125,38 @@ def test_one_that_refuses_hard_rows_is_not_promoted_by_the_others(
     assert strict["shadows"][0]["outcome"] == "failed"
     with pytest.raises(AirflowFailException, match=r"do not hold the contract .*have no score"):
         evaluate(strict, challenger_sha256=picky.sha256)
+
+
+@pytest.mark.parametrize(
+    ("until", "carry", "why"),
+    [
+        ("2013-01-31", CARRY, ""),
+        (
+            "2013-02-10",
+            CARRY,
+            "learned from rows up to 2013-02-10, and the held-out rows do not all come after",
+        ),
+        ("2013-01-31", ("late", "origin"), "these rows have no 'day' to tell whether they come later"),
+    ],
+)
+def test_a_challenger_is_not_judged_by_labels_that_it_may_have_learned_from(
+    run: Any,
+    evaluate: Evaluate,
+    fitted: Any,
+    table: pd.DataFrame,
+    tmp_path: Path,
+    until: str,
+    carry: Any,
+    why: str,
+) -> None:
+    features = artifact.features_of(table, flights.FEATURES)
+    said = artifact.Manifest(MODEL.name, features, flights.TARGET, time_column="day", trained_until=until)
+    stored = artifact.save(fitted, said, tmp_path / "learned")
+    learned = Pinned(MODEL.name, "4", stored.sha256, stored.uri)
+    facts = run(shadows=(learned,), carry=carry)
+    found = evaluate(facts, challenger_sha256=learned.sha256, cluster=())
+    assert (found["outcome"] == "invalid") is bool(why)
+    assert why in found["reason"]
 
 
 @pytest.mark.parametrize(
