@@ -187,6 +187,7 @@ if TYPE_CHECKING:
     from airflow_pipeops.serving.batch.operators import BatchScoreOperator as BatchScoreOperator
     from airflow_pipeops.serving.batch.operators import PromotedModelOperator as PromotedModelOperator
     from airflow_pipeops.serving.shadows import EvaluateShadowOperator as EvaluateShadowOperator
+    from airflow_pipeops.serving.stream.desired import ModelInTable as ModelInTable
     from airflow_pipeops.serving.stream.operators import StreamAnnounceOperator as StreamAnnounceOperator
     from airflow_pipeops.serving.stream.operators import StreamBeginOperator as StreamBeginOperator
     from airflow_pipeops.serving.stream.sensors import StreamLiveSensor as StreamLiveSensor
@@ -294,6 +295,7 @@ _MODULES = {
     "ModelDisagreementTrigger": "serving.agreement",
     "ModelGuardOperator": "models.operators.guard",
     "ModelInGit": "models.desired",
+    "ModelInTable": "serving.stream.desired",
     "ModelPerformanceOperator": "models.operators.performance",
     "ModelRollbackOperator": "models.operators.rollback",
     "NotConfigured": "exceptions",

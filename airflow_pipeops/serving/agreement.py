@@ -13,7 +13,8 @@ from airflow_pipeops.base.documents import map_, text
 from airflow_pipeops.base.watchers import Watcher, told_before
 from airflow_pipeops.exceptions import PipeOpsError
 from airflow_pipeops.models.agreement import Sides, judge
-from airflow_pipeops.models.desired import ModelInGit
+from airflow_pipeops.models.desired import WantedModel, wanted_model
+from airflow_pipeops.serving.stream.desired import ModelInTable
 
 if TYPE_CHECKING:
     from airflow_pipeops.git.repository import GitRepository
@@ -94,7 +95,7 @@ class ModelDisagreementTrigger(DisagreementTrigger):
 
     :param model: its name in the registry and at the endpoint.
     :param desired: where Git names the model: a :class:`~airflow_pipeops.models.desired.ModelInGit`, or a mapping of its
-        fields.
+        fields; of a stream a :class:`~airflow_pipeops.serving.stream.desired.ModelInTable`.
     :param alias: in the registry.
     :param http_conn_id: connection of type ``http`` to the endpoint; empty to leave out what runs.
     :param grace: how long the sides may differ, while a promotion or a rollback is under way.
@@ -111,7 +112,7 @@ class ModelDisagreementTrigger(DisagreementTrigger):
         self,
         *,
         model: str,
-        desired: ModelInGit | Mapping[str, Any],
+        desired: WantedModel | Mapping[str, Any],
         alias: str = "champion",
         http_conn_id: str = "",
         grace: timedelta | float = timedelta(minutes=15),
@@ -121,7 +122,7 @@ class ModelDisagreementTrigger(DisagreementTrigger):
     ) -> None:
         super().__init__()
         self.model = model
-        self.desired = ModelInGit.of(desired).to_json()
+        self.desired = _place(desired).to_json()
         self.alias = alias
         self.http_conn_id = http_conn_id
         self.grace = interval("grace", grace)
@@ -145,7 +146,7 @@ class ModelDisagreementTrigger(DisagreementTrigger):
         return await in_thread(LOOK_TIMEOUT, lambda: self._named(git, registry, live, why))
 
     def _named(self, git: GitRepository, registry: Registry, live: str | None, why: str) -> Sides:
-        wanted = ModelInGit.of(self.desired).digest(git)
+        wanted = _place(self.desired).digest(git)
         named = registry.by_alias(self.model, self.alias)
         known = bool(wanted) and registry.find(self.model, wanted) is not None
         return Sides(wanted, named.sha256 if named else "", live, known, bool(self.http_conn_id), why)
@@ -164,3 +165,8 @@ class ModelDisagreementTrigger(DisagreementTrigger):
             return None, error.message
         digest = text(map_(said.get("parameters")).get("sha256"))
         return (digest, "") if digest else (None, "its server names no digest")
+
+
+def _place(given: Any) -> WantedModel:
+    """Return where Git names the model, from itself or from its JSON form: a table has a file and no fields."""
+    return ModelInTable.from_json(given) if set(map_(given)) == {"file"} else wanted_model(given)

@@ -11,7 +11,7 @@ from airflow_pipeops.base.arguments import instance_of
 from airflow_pipeops.base.delimited import Csv
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.exceptions import InvalidInput, NotFound
-from airflow_pipeops.models.desired import ModelInGit
+from airflow_pipeops.models.desired import WantedModel, wanted_model
 from airflow_pipeops.models.labels.joining import AT
 from airflow_pipeops.models.operators.arguments import (
     UI_COLOR,
@@ -50,7 +50,7 @@ class ModelGuardOperator(DeliveryOperator):
     :param model: its name in the registry.
     :param labelled: what :class:`~airflow_pipeops.models.operators.labels.JoinLabelsOperator` returned; templated.
     :param desired: where Git names the model: a :class:`~airflow_pipeops.models.desired.ModelInGit`, or a mapping of its
-        fields.
+        fields; of a stream a :class:`~airflow_pipeops.serving.stream.desired.ModelInTable`.
     :param policy: when a release goes back.
     :param since: from when on predictions count: ``release``, the commit that brought the model to Git; or a time, where the
         predictions have another clock than Git, as those of replayed data; templated.
@@ -82,7 +82,7 @@ class ModelGuardOperator(DeliveryOperator):
         *,
         model: str,
         labelled: Any,
-        desired: ModelInGit | Mapping[str, Any],
+        desired: WantedModel | Mapping[str, Any],
         policy: GuardPolicy | None = None,
         since: str = RELEASE,
         before: str = "",
@@ -105,7 +105,7 @@ class ModelGuardOperator(DeliveryOperator):
 
         self.model = model
         self.labelled = labelled
-        self.desired = ModelInGit.of(desired)
+        self.desired = wanted_model(desired)
         self.policy = instance_of("policy", policy or GuardPolicy(), GuardPolicy, "Give a GuardPolicy.")
         self.ask = Ask(
             self.policy.metric,

@@ -12,7 +12,7 @@ from airflow_pipeops.base.documents import map_, parsed, text, time_of
 from airflow_pipeops.delivery.ledger.checkpoints import to_commit
 from airflow_pipeops.delivery.operators import DeliveryOperator, idempotency_key, no_retry, order_of
 from airflow_pipeops.exceptions import InvalidInput, ModelRejected, NotFound, PipeOpsError
-from airflow_pipeops.models.desired import ModelInGit
+from airflow_pipeops.models.desired import WantedModel, wanted_model
 from airflow_pipeops.models.operators.arguments import UI_COLOR, data_uris, registry_of
 
 if TYPE_CHECKING:
@@ -33,12 +33,13 @@ class ModelRollbackOperator(DeliveryOperator):
     commit is live, proves which model runs, and ends with :class:`FinishModelRollbackOperator`.
 
     Returns ``{commit, changed, file, set, previous, order, fit, model, version, artifact_uri, sha256, record_id}``, where
-    ``model``, ``version``, ``artifact_uri`` and ``sha256`` are of the model that runs again.
+    ``model``, ``version``, ``artifact_uri`` and ``sha256`` are of the model that runs again. Of a stream, also ``release``:
+    it is announced, and begins by :class:`~airflow_pipeops.serving.stream.operators.StreamBeginOperator`.
 
     :param order: what :class:`~airflow_pipeops.models.operators.guard.ModelGuardOperator` returned, whose ``act`` or
         ``propose`` must say so; or its ``order`` alone, which is carried out; templated.
     :param desired: where Git names the model: a :class:`~airflow_pipeops.models.desired.ModelInGit`, or a mapping of its
-        fields.
+        fields; of a stream a :class:`~airflow_pipeops.serving.stream.desired.ModelInTable`.
     :param data: Parquet or CSV files of today, whose columns the model before must find; templated.
     :param max_age: how long ago the model before may have learned its last row.
     :param image: that will serve the model before, to be looked for in its registry: its name, or ``{"file", "at"}``, the
@@ -61,7 +62,7 @@ class ModelRollbackOperator(DeliveryOperator):
         self,
         *,
         order: Any,
-        desired: ModelInGit | Mapping[str, Any],
+        desired: WantedModel | Mapping[str, Any],
         data: str | Sequence[str] = "",
         max_age: timedelta | None = None,
         image: str | Mapping[str, str] = "",
@@ -75,7 +76,7 @@ class ModelRollbackOperator(DeliveryOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.order = order
-        self.desired = ModelInGit.of(desired)
+        self.desired = wanted_model(desired)
         self.data = data
         self.max_age = max_age
         self.image = image
@@ -137,6 +138,7 @@ class ModelRollbackOperator(DeliveryOperator):
             "version": target.version,
             "artifact_uri": target.artifact_uri,
             "sha256": target.sha256,
+            **self.desired.told(begun.values),
             "record_id": record,
         }
 
@@ -259,7 +261,7 @@ class FinishModelRollbackOperator(DeliveryOperator):
         *,
         rollback: Any,
         proof: Any,
-        desired: ModelInGit | Mapping[str, Any],
+        desired: WantedModel | Mapping[str, Any],
         git_conn_id: str = "pipeops_gitops_repo",
         mlflow_conn_id: str = "mlflow_default",
         **kwargs: Any,
@@ -267,7 +269,7 @@ class FinishModelRollbackOperator(DeliveryOperator):
         super().__init__(**kwargs)
         self.rollback = rollback
         self.proof = proof
-        self.desired = ModelInGit.of(desired)
+        self.desired = wanted_model(desired)
         self.git_conn_id = git_conn_id
         self.mlflow_conn_id = mlflow_conn_id
 

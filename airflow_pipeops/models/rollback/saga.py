@@ -2,7 +2,8 @@
 
 Git is the truth, and the registry follows it::
 
-    1  begin   commit to Git: the values of the model before, only where those of the bad one stand
+    1  begin   commit to Git: the values of the model before, only where those of the bad one stand; in the release table
+               of a stream its announcement, and who waits then lets it begin at an offset of each partition
     2  begin   block the bad version in the registry, so that nothing promotes it again
     3  proof   by whoever waits: endpoint, batch output, or offsets say that the model before runs
     4  finish  Git still wants it? Then move the alias, and look at both sides again
@@ -25,10 +26,11 @@ from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.base.typed import demand_types
 from airflow_pipeops.delivery.records import canonical
 from airflow_pipeops.exceptions import InvalidInput, NotJudged, ReleaseFailed
-from airflow_pipeops.models.desired import ModelInGit
+from airflow_pipeops.models.desired import WantedModel
 from airflow_pipeops.models.rollback.proof import against
 
 if TYPE_CHECKING:
+    from airflow_pipeops.git.commits import Change
     from airflow_pipeops.git.repository import GitRepository
     from airflow_pipeops.models.registry import ModelVersion, Registry
     from airflow_pipeops.models.rollback.proof import Proof
@@ -110,7 +112,7 @@ class ModelRollback:
     """
 
     def __init__(
-        self, git: GitRepository, registry: Registry, desired: ModelInGit, order: RollbackOrder
+        self, git: GitRepository, registry: Registry, desired: WantedModel, order: RollbackOrder
     ) -> None:
         self.git, self.registry, self.desired, self.order = git, registry, desired, order
 
@@ -146,18 +148,22 @@ class ModelRollback:
         :raises ReleaseFailed: if Git wants a third model: somebody has decided otherwise meanwhile.
         """
         order = self.order
-        values = self.desired.values(self.target())
-        if self.wanted() not in (order.release_sha256, order.before_sha256):
+        target = self.target()
+        if not any(self.desired.wants(self.git, one) for one in (order.release_sha256, order.before_sha256)):
             raise self._superseded()
-        change = self.git.commit_edit(
-            self.desired.file,
-            values,
-            f"Roll {order.model} back from version {order.release} to {order.before}\n\n{order.reason}",
-            key=key,
-            order=again,
-            expect={self.desired.digest_path: order.release_sha256},
-            trailers={**(trailers or {}), TRAILER: order.id},
-        )
+
+        def commit(values: dict[str, str], expect: dict[str, str | None]) -> Change:
+            return self.git.commit_edit(
+                self.desired.file,
+                values,
+                f"Roll {order.model} back from version {order.release} to {order.before}\n\n{order.reason}",
+                key=key,
+                order=again,
+                expect=expect,
+                trailers={**(trailers or {}), TRAILER: order.id},
+            )
+
+        values, change = self.desired.put(self.git, target, order.release_sha256, commit)
         if change.changed:
             self.registry.block(order.model, order.release, order.reason)
         return Begun(change.commit, change.changed, change.previous, values)
@@ -177,7 +183,7 @@ class ModelRollback:
                 f"{self.wanted()[:12]}, and the alias {order.alias!r} still names version {self._named()}",
                 remedy="See why the model before did not come up. Nothing more is changed by itself.",
             )
-        if self.wanted() != order.before_sha256:
+        if not self._back():
             raise self._superseded()
         before = self._named()
         if before not in (order.release, order.before, None):
@@ -187,9 +193,14 @@ class ModelRollback:
                 remedy="Decide which model is wanted: Git says one thing, and the alias another.",
             )
         self.registry.set_alias(order.model, order.alias, order.before)
-        if self.wanted() != order.before_sha256 or self._named() != order.before:
+        if not self._back() or self._named() != order.before:
             raise self._superseded()
         return before
+
+    def _back(self) -> bool:
+        """Whether Git wants the model before, and nowhere the release."""
+        wants = self.desired.wants
+        return wants(self.git, self.order.before_sha256) and not wants(self.git, self.order.release_sha256)
 
     def _named(self) -> str | None:
         found = self.registry.by_alias(self.order.model, self.order.alias)

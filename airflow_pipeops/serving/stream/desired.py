@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.documents import map_
 from airflow_pipeops.exceptions import InvalidInput
-from airflow_pipeops.serving.stream.releases import Release, Table, read
+from airflow_pipeops.models.desired import WantedModel
+from airflow_pipeops.serving.stream.releases import Model, Release, Table, announced, read
 
 if TYPE_CHECKING:
     from airflow_pipeops.git.commits import Change
     from airflow_pipeops.git.repository import GitRepository
+    from airflow_pipeops.models.desired import Commits
+    from airflow_pipeops.models.registry import ModelVersion
 
 #: How often somebody else may write a release first.
 _ATTEMPTS = 5
@@ -70,3 +74,53 @@ def written(
             if not left or now.get(release.revision) == there:
                 raise
     raise AssertionError("unreachable")
+
+
+@dataclass(frozen=True)
+class ModelInTable(WantedModel):
+    """The release table of a stream, as the place in Git that says which model is wanted.
+
+    Wanted is the model of the newest release that has begun. To take it back, the one before is announced as a release of
+    its own, which then begins at an offset: what is scored already stays.
+
+    :param file: of its ConfigMap.
+    """
+
+    file: str
+
+    def digest(self, git: GitRepository, revision: str = "") -> str:
+        """Read the digest of the newest release that has begun; empty where none has."""
+        return _wanted(self._table(git, revision))
+
+    def wants(self, git: GitRepository, sha256: str) -> bool:
+        """Whether a model scores what comes next in any partition."""
+        return _scores(self._table(git), sha256)
+
+    def put(
+        self, git: GitRepository, version: ModelVersion, instead: str, commit: Commits
+    ) -> tuple[dict[str, str], Change]:
+        """Announce a version, unless it has begun wherever the other one had."""
+        model = Model(version.name, version.version, version.artifact_uri, version.sha256)
+
+        def plan(table: Table) -> Release:
+            if _wanted(table) == model.sha256 and not _scores(table, instead):
+                return next(one for one in reversed(table.releases) if one.start is not None)
+            return announced(table, model)
+
+        release, change = written(git, self.file, plan, commit)
+        return {f"data.{release.revision}": release.to_text()}, change
+
+    def told(self, values: Mapping[str, Any]) -> dict[str, str]:
+        """Return the name of the release."""
+        return {"release": str(next(iter(values), "")).removeprefix("data.")}
+
+    def _table(self, git: GitRepository, revision: str = "") -> Table:
+        return table_in(git.read(self.file, revision), self.file)
+
+
+def _wanted(table: Table) -> str:
+    return next((one.model.sha256 for one in reversed(table.releases) if one.start is not None), "")
+
+
+def _scores(table: Table, sha256: str) -> bool:
+    return any(one.model.sha256 == sha256 for one in table.scoring().values())

@@ -91,6 +91,10 @@ class Table:
         """Return the partitions in which any release has begun."""
         return tuple(sorted({number for one in self.releases for number in one.start or ()}))
 
+    def scoring(self) -> dict[int, Release]:
+        """Return the release that scores what comes last in each partition in which any has begun."""
+        return {number: one for one in self.releases for number in one.start or ()}
+
     def model_for(self, partition: int, offset: int) -> Release | None:
         """Return the release that scores a record; ``None`` where none has begun there."""
         begun = (

@@ -18,7 +18,10 @@ from airflow_pipeops.delivery.deliverable import Deliverable
 from airflow_pipeops.delivery.records import Record
 from airflow_pipeops.exceptions import AccessDenied, Unreachable
 from airflow_pipeops.models import artifact
-from airflow_pipeops.serving.stream.desired import table_in
+from airflow_pipeops.models.operators import FinishModelRollbackOperator, ModelRollbackOperator
+from airflow_pipeops.models.registry import Registry
+from airflow_pipeops.models.rollback.saga import RollbackOrder
+from airflow_pipeops.serving.stream.desired import ModelInTable, table_in
 from airflow_pipeops.serving.stream.look import GroupReader
 from airflow_pipeops.serving.stream.operators import StreamAnnounceOperator, StreamBeginOperator
 from airflow_pipeops.serving.stream.releases import Model, Release
@@ -344,7 +347,16 @@ def sensor(stream, release, **named):
     )  # fmt: skip
 
 
-def test_a_release_is_announced_begun_and_proven_live_and_taken_back(stream, models, desired, context):
+def test_a_release_is_announced_begun_and_proven_live_and_taken_back(
+    stream, models, desired, context, monkeypatch, tmp_path
+):
+    registry = Registry(f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_MLFLOW_DEFAULT", json.dumps({"conn_type": "mlflow", "host": registry.tracking_uri})
+    )
+    for one in models[:2]:
+        registry.register(one.name, one.uri, one.sha256)
+    registry.set_alias("demo", "champion", "2")
     made = announce(models[0], context)
     assert (made["release"], made["start"], made["changed"]) == ("r1", None, True)
     assert announce(models[0], context)["commit"] == made["commit"]
@@ -392,15 +404,33 @@ def test_a_release_is_announced_begun_and_proven_live_and_taken_back(stream, mod
     assert record.body["partitions"]["0"]["last"] in ("", "r1", "r2")
     stream.passed(80)
 
-    # A release that is live no more is not taken for live.
-    rolled = announce(models[0], context)
-    assert rolled["release"] == "r3"
+    # Back on both sides: the table in Git by one more release, and, once it is proven, the alias.
+    back = {
+        "desired": ModelInTable(FILE),
+        "deliverable": DEMO,
+        "environment": "production",
+    }
+    order = RollbackOrder("demo", "2", models[1].sha256, "1", models[0].sha256, "worse on 20 days").to_json()
+    rolled = ModelRollbackOperator(task_id="back", order=order, on_unknown="accept", **back).execute(context)
+    assert (rolled["release"], rolled["version"]) == ("r3", "1")
+    assert registry.version("demo", "2").blocked == "worse on 20 days"
     desired()
     sensor(stream, "r3", stage="ready", deferrable=False).execute(context)
     begin(stream, "r3", context)
     desired()
     stream.produce(count=10, first=80)
-    sensor(stream, "r3", deferrable=False).execute(context)
+    proof = sensor(stream, "r3", deferrable=False, on_idle="wait").execute(context)
+
+    def finish(seen):
+        return FinishModelRollbackOperator(task_id="finish", rollback=rolled, proof=seen, **back).execute(
+            context
+        )
+
+    with pytest.raises(AirflowFailException, match="nothing proves that"):
+        finish(found)
+    assert registry.by_alias("demo", "champion").version == "2"
+    assert (finish(proof)["version"], registry.by_alias("demo", "champion").version) == ("1", "1")
+    # A release that is live no more is not taken for live.
     with pytest.raises(AirflowFailException, match=r"was scored by r3, beyond the start 50 \(wrong_model\)"):
         sensor(stream, "r2", deferrable=False).execute(context)
     check_outputs(stream, 90, {"r1": {0: 0, 1: 0}, "r2": {0: 50, 1: 50}, "r3": {0: 80, 1: 80}})
