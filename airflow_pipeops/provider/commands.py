@@ -79,6 +79,11 @@ _TOLERANCE = _arg(
     type=float,
     default=1e-3,
 )
+_CHECKOUT = _arg(
+    ("--checkout",),
+    help="run the commit of the code that is recorded, from this working copy or repository, and not what is installed",
+    metavar="REPOSITORY",
+)
 _RESET = _arg(
     ("--reset",),
     help="NAME@ENVIRONMENT, rule:NAME, 'batch URI' or 'promotion NAME@ENVIRONMENT'; may be given several times",
@@ -152,7 +157,7 @@ def commands() -> list[GroupCommand]:
         "Make a model again from its record, and say whether it is the same",
         "Trains it with the code that is installed here. Ends with 0 if it is identical, equivalent or close, with 1"
         " if it is different, and with 2 if nobody can tell: see docs/training.md.",
-        (_REF, _TOLERANCE, _JSON, ARG_OUTPUT, _AS_IT_IS),
+        (_REF, _TOLERANCE, _CHECKOUT, _JSON, ARG_OUTPUT, _AS_IT_IS),
     )
     doctor = _command(
         "doctor",

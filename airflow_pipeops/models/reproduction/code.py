@@ -13,12 +13,13 @@ import importlib.machinery
 import importlib.util
 import site
 import sysconfig
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from airflow_pipeops.base.serialisation import JsonForm
-from airflow_pipeops.exceptions import PipeOpsError
+from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
 
 _LIBRARY = "airflow_pipeops"
 _RELEASED = tuple(
@@ -70,6 +71,42 @@ def files_of(paths: Iterable[str]) -> dict[str, str]:
     :return: module -> SHA-256 of its file.
     """
     return _digests(_modules(paths)[1])
+
+
+def checked_out(code: Code, repository: str, folder: Path) -> list[str]:
+    """Check the commit of recorded code out, into a folder of its own.
+
+    :param code: as it was recorded.
+    :param repository: a working copy or a repository that has the commit; it is only read.
+    :param folder: that is made.
+    :return: the folders within it from which the modules are imported, those first that hold most of them as recorded.
+    :raises InvalidInput: where no commit is recorded, or it holds none of the modules.
+    :raises SystemFailure: where the repository or the commit cannot be read.
+    """
+    from airflow_pipeops.git.credentials import Credentials, shown
+    from airflow_pipeops.git.process import Git
+
+    remedy = "Leave --checkout out, or name a working copy or repository of the code."
+    if not code.commit:
+        raise InvalidInput("no commit of the code is recorded", field="--checkout", remedy=remedy)
+    git = Git(repository, Credentials(), _PATIENCE)
+    git.run("clone", "--quiet", "--no-checkout", "--", repository, str(folder))
+    git.run("-C", str(folder), "checkout", "--quiet", "--detach", code.commit)
+    roots: Counter[str] = Counter()
+    for name, sha256 in code.files.items():
+        for end in (f"{name.replace('.', '/')}.py", f"{name.replace('.', '/')}/__init__.py"):
+            for path in folder.rglob(end):
+                same = hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+                roots[str(path)[: -len(end) - 1]] += 1 + len(code.files) * same
+    if not roots:
+        named = ", ".join(list(code.files)[:5])
+        raise InvalidInput(
+            f"commit {code.commit[:12]} of {shown(repository)} has none of the modules {named}",
+            field="--checkout",
+            value=shown(repository),
+            remedy=remedy,
+        )
+    return [root for root, _ in roots.most_common()]
 
 
 def _digests(found: Mapping[str, Path]) -> dict[str, str]:

@@ -38,7 +38,7 @@ def reproduce_command(args: Any) -> int:
     with opened(args) as connection:
         uri, sha256 = _training_of(connection, resolve(connection, reference(args.ref)), args.ref)
     with connections_of_the_database():
-        found = reproduced(uri, sha256, tolerance=args.tolerance)
+        found = reproduced(uri, sha256, tolerance=args.tolerance, repository=args.checkout or "")
     code = _CODES.get(found.outcome, WELL)
     if shown({**found.to_json(), "training_uri": uri}, "json" if args.json else args.output):
         return code

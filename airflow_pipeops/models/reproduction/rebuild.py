@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from airflow_pipeops.base.arguments import function
 from airflow_pipeops.base.documents import map_, parsed
 from airflow_pipeops.exceptions import InvalidInput, NotFound, PipeOpsError
 from airflow_pipeops.models import artifact, behaviour, storage
+from airflow_pipeops.models.reproduction.code import checked_out
 from airflow_pipeops.models.reproduction.comparison import Reproduction, judge, unknown
 from airflow_pipeops.models.reproduction.environment import THREADS
 from airflow_pipeops.models.reproduction.manifest import TrainingManifest, read
@@ -23,12 +24,13 @@ from airflow_pipeops.models.reproduction.manifest import TrainingManifest, read
 _CONNECTION = "pipeops_reproduction"
 
 
-def reproduced(uri: str, sha256: str, *, tolerance: float = 1e-3) -> Reproduction:
+def reproduced(uri: str, sha256: str, *, tolerance: float = 1e-3, repository: str = "") -> Reproduction:
     """Make a model again, with as many threads as it was made with, and compare it with the recorded one.
 
     :param uri: of the ``training.json``.
     :param sha256: that its bytes must have.
     :param tolerance: up to which distance of their scores the two are close.
+    :param repository: from which the recorded commit of the code is checked out; by default what is installed is run.
     :return: the verdict; ``cannot tell`` where something that it was made from is gone.
     """
     try:
@@ -36,21 +38,27 @@ def reproduced(uri: str, sha256: str, *, tolerance: float = 1e-3) -> Reproductio
     except (NotFound, InvalidInput) as error:
         return unknown({}, f"what it was made from is not there as it was recorded: {error.message}")
     with tempfile.TemporaryDirectory(prefix="pipeops-reproduce-") as folder:
-        made, problem = _made(recorded, Path(folder))
+        try:
+            code = checked_out(recorded.code, repository, Path(folder, "code")) if repository else []
+        except PipeOpsError as error:
+            return unknown(recorded.to_json(), f"its code cannot be checked out: {error.message}")
+        made, problem = _made(recorded, Path(folder), code)
         if made is None:
             return unknown(recorded.to_json(), f"it cannot be made again: {problem}")
         return _compared(recorded, made, tolerance)
 
 
-def _made(recorded: TrainingManifest, folder: Path) -> tuple[TrainingManifest | None, str]:
-    """Train in a process of its own; return what it left, or why it left nothing."""
+def _made(
+    recorded: TrainingManifest, folder: Path, code: Sequence[str]
+) -> tuple[TrainingManifest | None, str]:
+    """Train in a process of its own, with folders of code before all others; return what it left, or why it left nothing."""
     result = folder / "result.json"
     arguments = {**recorded.arguments, "storage_conn_id": _CONNECTION}
     threads = map_(recorded.machine.get("threads"))
     environment = {name: value for name, value in os.environ.items() if name not in THREADS}
     environment |= {name: str(value) for name, value in threads.items() if name in THREADS}
     environment |= {
-        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "PYTHONPATH": os.pathsep.join([*code, *filter(None, sys.path)]),
         "PIPEOPS_RESULT": str(result),
         f"AIRFLOW_CONN_{_CONNECTION.upper()}": json.dumps(
             {"conn_type": "pipeops_storage", "host": (folder / "store").as_uri()}
@@ -58,7 +66,10 @@ def _made(recorded: TrainingManifest, folder: Path) -> tuple[TrainingManifest | 
     }
     (folder / "store").mkdir()
     command = [sys.executable, "-m", "airflow_pipeops.models.pod", json.dumps(arguments)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    # The folder in which somebody asks comes before all that is named, and may hold the code of today.
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, cwd=folder if code else None
+    )
     if done.returncode or not result.exists():
         lines = done.stderr.strip().splitlines()
         return None, lines[-1] if lines else f"the process ended with status {done.returncode}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -156,6 +157,36 @@ def test_other_code_that_does_the_same_is_identical_and_named(reproduce: Ran, mo
     code, found = reproduce()
     assert (code, found["outcome"]) == (0, "identical"), found
     assert found["differences"][0]["input"] == "code.files.clinic_model"
+
+
+def test_the_recorded_commit_is_run_from_a_repository_whatever_is_installed(
+    module: Path, connections: Any, context: Any, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    def git(*arguments: str) -> None:
+        who = ["-c", "user.name=A", "-c", "user.email=a@example.com"]
+        subprocess.run(["git", "-C", str(module.parent), *who, *arguments], check=True, capture_output=True)
+
+    git("init", "-q")
+    (module.parent / ".gitignore").write_text("__pycache__/\n", encoding="utf-8")
+    git("add", ".")
+    git("commit", "-qm", "then")
+    reproduce: Ran = request.getfixturevalue("reproduce")
+    module.write_text(MODULE.replace("C=C", "C=C / 1000"), encoding="utf-8")
+    git("commit", "-qam", "now")
+    assert reproduce()[1]["outcome"] == "different"
+    code, found = reproduce("clinic/1", "--checkout", str(module.parent))
+    assert (code, found["outcome"]) == (0, "identical"), found
+    assert not [one for one in found["differences"] if one["input"].startswith("code")]
+    assert module.read_text(encoding="utf-8") != MODULE, "what is installed stays as it is"
+    code, found = reproduce("clinic/1", "--checkout", str(tmp_path))
+    assert (code, found["outcome"]) == (2, "cannot tell")
+    assert "its code cannot be checked out" in found["reason"]
+
+
+def test_code_of_no_commit_cannot_be_checked_out(reproduce: Ran, module: Path) -> None:
+    code, found = reproduce("clinic/1", "--checkout", str(module.parent))
+    assert (code, found["outcome"]) == (2, "cannot tell")
+    assert "no commit of the code is recorded" in found["reason"]
 
 
 def test_a_model_of_other_features_is_another_whatever_the_data(
