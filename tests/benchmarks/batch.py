@@ -1,7 +1,8 @@
 """Memory and time of batch scoring beside the script that reads all rows with pandas.
 
 Usage: python tests/benchmarks/batch.py ROWS... Each measurement is a process of its own; memory is its peak. The rows are
-those of real flights, repeated, each with a number of its own.
+those of real flights, repeated, each with a number of its own. Neither may take more memory than the machine has free, so
+that one which needs more fails by itself and takes nobody else along.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("PYTHONWARNINGS", "ignore")
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 _BLOCK = 200_000
 
@@ -26,6 +28,19 @@ def peak() -> int:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+def free() -> int:
+    """Return how much memory the machine has free, in bytes."""
+    said = Path("/proc/meminfo").read_text(encoding="utf-8")
+    return int(said.partition("MemAvailable:")[2].split()[0]) * 1024
+
+
+def limit() -> None:
+    """Let this process take no more than is free."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_DATA, (free(), free()))
 
 
 def prepare(folder: Path) -> None:
@@ -107,13 +122,18 @@ def main(rows: list[int]) -> None:
             for how in ("ours", "naive"):
                 words = [sys.executable, __file__, how, str(folder), str(path)]
                 done = subprocess.run(words, capture_output=True, text=True, check=False)
-                said = done.stdout.strip().splitlines()[-1] if done.returncode == 0 else "| failed | | |"
+                if done.returncode:
+                    why = (done.stderr.strip().splitlines() or ["killed"])[-1]
+                    said = f"| failed: {why[:100]} | | |"
+                else:
+                    said = done.stdout.strip().splitlines()[-1]
                 print(f"| {count:,} | {how} {said}", flush=True)
             path.unlink()
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] in (["ours"], ["naive"]):
+        limit()
         began = time.monotonic()
         scored = {"ours": ours, "naive": naive}[sys.argv[1]](Path(sys.argv[2]), Path(sys.argv[3]))
         print(f"| {time.monotonic() - began:.1f} | {time.process_time():.1f} | {peak():,} MB |")
