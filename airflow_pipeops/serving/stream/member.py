@@ -151,7 +151,9 @@ class Member:
             said = told.read(one.metadata) if offset is not None else None
             if offset is None and fresh is None:
                 fresh = not self._broker.lost()
-            part = Partition(one.partition, offset, said or Progress(), fresh=bool(fresh))
+            part = Partition(
+                one.partition, offset, said or Progress(), fresh=bool(fresh), said_at=self._clock()
+            )
             self.partitions[one.partition] = part
             self._steer(part)
             part.progress = replace(part.progress, paused="", reason="", ready=(), member=self._at.member)

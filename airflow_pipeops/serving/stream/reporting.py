@@ -40,14 +40,21 @@ def status(member: Member, configured: Settings, now: float) -> dict[str, Any]:
     judged = health.judge(list(member.samples), most_behind=configured.most_behind, most_catch_up=CATCH_UP)
     parts = list(member.partitions.values())
     paused = {str(one.number): f"{one.rule}: {one.reason}" for one in parts if one.rule}
-    state = "paused" if paused else judged.state
+    state, reason = ("paused", next(iter(paused.values()))) if paused else (judged.state, judged.reason)
+    age = _commit_age(member, now)
+    if not paused and age is not None and age > max(configured.most_behind, 3 * configured.report):
+        state, reason = (
+            "behind",
+            f"a partition was committed {age:.0f} s ago, and is each {configured.report:g} s",
+        )
     return {
         "member": configured.member,
         "group": configured.group,
         "delivery": configured.delivery,
         "health": state,
-        "reason": next(iter(paused.values()), judged.reason),
+        "reason": reason,
         "seconds_since_turn": round(now - member.turned_at, 3),
+        "seconds_since_commit": None if age is None else round(age, 3),
         "behind": None if math.isnan(judged.behind) else round(judged.behind, 3),
         "starts": {one.revision: one.start for one in member.table.releases},
         "table_error": member.table_error,
@@ -56,6 +63,13 @@ def status(member: Member, configured: Settings, now: float) -> dict[str, Any]:
             str(one.number): {"next": one.next, **one.progress.to_json(), "paused": one.rule} for one in parts
         },
     }
+
+
+def _commit_age(member: Member, now: float) -> float | None:
+    """Return how long ago the partition was committed whose commit is the oldest; ``None`` where there is none to commit."""
+    return max(
+        (now - one.said_at for one in list(member.partitions.values()) if one.next is not None), default=None
+    )
 
 
 class _Figures:
@@ -88,6 +102,9 @@ class _Figures:
             yield GaugeMetricFamily(f"{_PREFIX}waiting", "Records that wait.", last.lag)
             if not math.isnan(last.behind):
                 yield GaugeMetricFamily(f"{_PREFIX}behind_seconds", "How late scores are.", last.behind)
+        if told["seconds_since_commit"] is not None:
+            said = "Since the last commit, of the partition where it is the longest."
+            yield GaugeMetricFamily(f"{_PREFIX}commit_age_seconds", said, told["seconds_since_commit"])
         age = self._now - member.turned_at
         yield GaugeMetricFamily(f"{_PREFIX}turn_age_seconds", "Since the last round.", age)
         healthy = told["health"] == "healthy"

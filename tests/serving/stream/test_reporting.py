@@ -10,6 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from airflow_pipeops.serving.stream import reporting
+from airflow_pipeops.serving.stream.health import Sample
 from airflow_pipeops.serving.stream.member import Member
 from airflow_pipeops.serving.stream.partition import Partition
 from airflow_pipeops.serving.stream.progress import Progress
@@ -46,6 +47,23 @@ def test_what_is_counted_is_told_to_the_last_record_and_whatever_stands_in_a_lab
     assert found["release", "0", 'r"1\n', "a" * 12] == 1
     assert found["paused", "1", "no_release"] == 1
     assert ("waiting",) not in found
+
+
+@pytest.mark.parametrize(
+    ("said_at", "health", "age"),
+    [((100.0, 95.0), "healthy", 35), ((100.0, 60.0), "behind", 70), ((None, None), "healthy", None)],
+)
+def test_without_a_commit_there_is_no_progress_whatever_waits(member, said_at, health, age):
+    """A broker that takes no commit, while nothing seems to wait: an idle partition is committed each few seconds, too."""
+    member.samples.append(Sample(100.0, 0, 0.0, 5))
+    for number, at in enumerate(said_at):
+        member.partitions[number] = Partition(
+            number, None if at is None else 5, Progress(), said_at=at or 0.0
+        )
+    code, content, _ = reporting.answer(member, AT, "/health", 130.0)
+    told = json.loads(content)
+    assert (code == 200, told["health"], told["seconds_since_commit"]) == (health == "healthy", health, age)
+    assert figures(member).get(("commit_age_seconds",)) == age
 
 
 @pytest.mark.parametrize(
