@@ -188,6 +188,7 @@ if TYPE_CHECKING:
     from airflow_pipeops.serving.batch.operators import PromotedModelOperator as PromotedModelOperator
     from airflow_pipeops.serving.shadows import EvaluateShadowOperator as EvaluateShadowOperator
     from airflow_pipeops.serving.stream.desired import ModelInTable as ModelInTable
+    from airflow_pipeops.serving.stream.kept import KeepScoresOperator as KeepScoresOperator
     from airflow_pipeops.serving.stream.operators import StreamAnnounceOperator as StreamAnnounceOperator
     from airflow_pipeops.serving.stream.operators import StreamBeginOperator as StreamBeginOperator
     from airflow_pipeops.serving.stream.sensors import StreamLiveSensor as StreamLiveSensor
@@ -284,6 +285,7 @@ _MODULES = {
     "Join": "models.features.joins",
     "JoinLabelsOperator": "models.operators.labels",
     "JudgeRun": "operations.anomalies.callbacks",
+    "KeepScoresOperator": "serving.stream.kept",
     "KServeModelOperator": "serving.api.operators",
     "Knob": "operations.tuning.knob",
     "MLflowHook": "models.hook",

@@ -179,6 +179,7 @@ def real(name: str) -> None:
         scored.append({at: model.predict_proba(parts[at][0])[:, 1] for at in later})
     for metric in ("roc_auc", "log_loss"):
         counts: dict[str, list[bool]] = {rule: [] for rule in RULES}
+        wider: list[float] = []
         pairs = 0
         for at, (_, known, _) in enumerate(parts):
             models = [one[at] for one in scored if at in one]
@@ -194,11 +195,17 @@ def real(name: str) -> None:
                 truth = gain(metric, y[~early], new[~early], old[~early]).value
                 for rule, unit in RULES.items():
                     units = unit(days.part(early))
-                    if promoted(gain(metric, y[early], new[early], old[early], units=units), rule):
+                    found = gain(metric, y[early], new[early], old[early], units=units)
+                    if promoted(found, rule):
                         counts[rule].append(truth < 0)
+                    if rule == "days" and found.design_effect:
+                        wider.append(found.design_effect**0.5)
         for rule, worse in counts.items():
             share = f"{100 * np.mean(worse):.0f} %" if worse else "none"
             print(f"| {name} | {metric} | {pairs} | {rule} | {len(worse)} | {share} |", flush=True)
+        low, middle, high = np.quantile(wider, (0.05, 0.5, 0.95))
+        said = f"{middle:.1f} times that by rows ({low:.1f} to {high:.1f} in 90 of 100 pairs)"
+        print(f"| {name} | {metric} | {pairs} | the error by days | | {said} |", flush=True)
 
 
 RULES: dict[str, Callable[[Units], Units | None]] = {

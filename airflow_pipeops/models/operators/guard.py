@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_pipeops.base.arguments import instance_of
 from airflow_pipeops.base.delimited import Csv
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
-from airflow_pipeops.exceptions import InvalidInput, NotFound
+from airflow_pipeops.exceptions import InvalidInput, NotFound, PipeOpsError
 from airflow_pipeops.models.desired import WantedModel, wanted_model
 from airflow_pipeops.models.labels.joining import AT
 from airflow_pipeops.models.operators.arguments import (
@@ -261,7 +261,15 @@ class ModelGuardOperator(DeliveryOperator):
 
         at = frame[AT][frame[AT] >= since]
         for one in models:
-            until = manifest_of(one.artifact_uri, one.sha256).trained_until
+            try:
+                until = manifest_of(one.artifact_uri, one.sha256).trained_until
+            except PipeOpsError as error:
+                if error.retryable:
+                    raise
+                self.log.warning(
+                    "Up to when version %s has learned nobody can tell: %s", one.version, error.message
+                )
+                continue
             if until and len(at) and predicted_after(at, until) is False:
                 return f"version {one.version} has learned from rows up to {until}, and predictions from then on judge it"
         return ""

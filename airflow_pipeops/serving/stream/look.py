@@ -19,7 +19,7 @@ from airflow_pipeops.waits.streams.source import problem_of
 #: Seconds that Kafka has for one call.
 CALL = 20.0
 #: What the hook decides; the rest of the connection's extra is the client's configuration.
-_NOT_OF_THE_CLIENT = ("group.id", "client.id", "enable.auto.commit", "auto.offset.reset")
+NOT_OF_THE_CLIENT = ("group.id", "client.id", "enable.auto.commit", "auto.offset.reset")
 
 
 class GroupReader:
@@ -37,7 +37,7 @@ class GroupReader:
     def __init__(self, config: Mapping[str, Any], group: str, topic: str, output: str = "") -> None:
         kafka = library()
         self._kafka, self._group, self._topic, self._output = kafka, group, topic, output
-        common = {name: value for name, value in config.items() if name not in _NOT_OF_THE_CLIENT}
+        common = {name: value for name, value in config.items() if name not in NOT_OF_THE_CLIENT}
         quiet = logging.getLogger("airflow_pipeops.kafka")
         quiet.setLevel(
             logging.CRITICAL

@@ -11,17 +11,23 @@ import time
 from dataclasses import replace
 from datetime import timedelta
 
+import pandas as pd
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from airflow_pipeops.delivery.deliverable import Deliverable
 from airflow_pipeops.delivery.records import Record
 from airflow_pipeops.exceptions import AccessDenied, Unreachable
-from airflow_pipeops.models import artifact
-from airflow_pipeops.models.operators import FinishModelRollbackOperator, ModelRollbackOperator
+from airflow_pipeops.models import artifact, samples
+from airflow_pipeops.models.operators import (
+    FinishModelRollbackOperator,
+    JoinLabelsOperator,
+    ModelRollbackOperator,
+)
 from airflow_pipeops.models.registry import Registry
 from airflow_pipeops.models.rollback.saga import RollbackOrder
 from airflow_pipeops.serving.stream.desired import ModelInTable, table_in
+from airflow_pipeops.serving.stream.kept import KeepScoresOperator
 from airflow_pipeops.serving.stream.look import GroupReader
 from airflow_pipeops.serving.stream.operators import StreamAnnounceOperator, StreamBeginOperator
 from airflow_pipeops.serving.stream.releases import Model, Release
@@ -215,6 +221,59 @@ def test_a_group_whose_offsets_are_gone_neither_skips_nor_repeats(stream, models
     assert member.get("/health").json()["paused"]["0"].startswith("offsets_lost")
     assert len(stream.kafka.records(stream.output)) == 40
     assert member.terminate() == 0
+
+
+def test_scores_are_kept_as_samples_once_and_labels_join_to_them(
+    stream, models, context, monkeypatch, tmp_path
+):
+    for name, said in {
+        "kafka_default": {"conn_type": "kafka", "extra": stream.kafka.config},
+        "pipeops_artifacts": {"conn_type": "pipeops_storage", "host": f"file://{tmp_path}/store"},
+    }.items():
+        monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", json.dumps(said))
+    place = (tmp_path / "samples").as_uri()
+
+    def keep(**named):
+        given = {"topic": stream.output, "samples": place, "group": "kept", "file_rows": 30}
+        return KeepScoresOperator(task_id="keep", **{**given, **named}).execute(context)
+
+    stream.release(Release("r1", models[0], {0: 0, 1: 0}), Release("r2", models[1], {0: 30, 1: 30}))
+    stream.produce(count=40)
+    member = stream.member()
+    stream.passed(40)
+    stream.kafka.produce(stream.output, [(0, b"k", b"{}"), (1, None, b"no score")])
+    assert keep() == {"rows": 80, "foreign": 2, "lost": 0}
+    assert keep() == {"rows": 0, "foreign": 0, "lost": 0}, "what was read is not read again"
+    stream.produce(count=5, first=40)
+    stream.passed(45)
+    assert member.terminate() == 0
+    assert keep()["rows"] == 10
+    # A task that died before it said how far it had read: the same rows lie there twice, and count once.
+    assert keep(group="again")["rows"] == 90
+    parts = list(samples.parts(place, "demo"))
+    assert {(one.version, one.sha256) for one in parts} == {(one.version, one.sha256) for one in models[:2]}
+    assert max(one.rows for one in parts) < 90, "files are as large as they may be, and not all in one"
+
+    ids = [f"{p}-{n}" for p in (0, 1) for n in range(45)]
+    came = {"request_id": ids, "at": "2098-01-01T00:00:00Z", "label": [n % 2 for n in range(90)]}
+    pd.DataFrame(came).to_parquet(tmp_path / "labels.parquet")
+    joined = JoinLabelsOperator(
+        task_id="join", predictions={"samples": place, "model": "demo"}, labels=str(tmp_path / "labels.parquet"),
+        key="request_id", score="probability",
+    ).execute(context)  # fmt: skip
+    counts = joined["counts"]
+    assert (counts["predictions"], counts["labelled"], counts["repeated_predictions"]) == (90, 90, 90)
+    rows = pd.read_parquet(joined["uri"].removeprefix("file://")).set_index("request_id")
+    assert (rows["sha256"]["0-29"], rows["sha256"]["0-30"]) == (models[0].sha256, models[1].sha256)
+    (said,) = [one for one in stream.kafka.records(stream.output) if one.key() == b"1-33"]
+    assert rows["score"]["1-33"] == json.loads(said.value())["probability"]
+
+    with pytest.raises(AirflowFailException, match="Kafka has no topic 'absent'"):
+        keep(topic="absent")
+    assert keep(group="by source", by="source")["rows"] == 90
+    assert f"{stream.topic}/0/7" in {
+        name for part in samples.parts(place, "demo") for name in samples.read(part)["request_id"].to_pylist()
+    }
 
 
 def test_at_least_once_marks_each_output_so_that_a_copy_is_told(stream, models):
