@@ -48,11 +48,20 @@ class WantedModel(JsonForm, ABC):
         """
 
     def wants(self, git: GitRepository, sha256: str) -> bool:
-        """Whether a model is wanted anywhere, by its digest."""
+        """Whether a model is wanted anywhere.
+
+        :param git: the repository.
+        :param sha256: its digest.
+        :return: whether it is.
+        """
         return self.digest(git) == sha256
 
     def told(self, values: Mapping[str, Any]) -> dict[str, str]:
-        """Return what else a task should know of values that :meth:`put` has written."""
+        """Return what else a task should know of what was written.
+
+        :param values: that :meth:`put` has returned.
+        :return: plain facts.
+        """
         return {}
 
     def brought(self, git: GitRepository) -> Commit | None:
@@ -113,7 +122,14 @@ class ModelInGit(InGit, WantedModel):
     def put(
         self, git: GitRepository, version: ModelVersion, instead: str, commit: Commits
     ) -> tuple[dict[str, str], Change]:
-        """Write the values of a version where those of another stand."""
+        """Write the values of a version where those of another stand.
+
+        :param git: the repository.
+        :param version: the version.
+        :param instead: digest of the model that must be wanted now.
+        :param commit: writes it.
+        :return: the values that stand there, by path, and the commit.
+        """
         values = self.values(version)
         return values, commit(values, {self.digest_path: instead})
 
@@ -133,6 +149,7 @@ def wanted_model(given: Any) -> WantedModel:
     """Return what says where a model is wanted.
 
     :param given: that, or a mapping of the fields of a :class:`ModelInGit`.
+    :return: the place.
     :raises InvalidInput: for anything else.
     """
     return given if isinstance(given, WantedModel) else ModelInGit.of(given)

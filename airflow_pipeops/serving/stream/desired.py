@@ -89,17 +89,34 @@ class ModelInTable(WantedModel):
     file: str
 
     def digest(self, git: GitRepository, revision: str = "") -> str:
-        """Read the digest of the newest release that has begun; empty where none has."""
+        """Read the digest of the newest release that has begun.
+
+        :param git: the repository.
+        :param revision: a commit; by default the tip of the branch.
+        :return: the digest; empty where none has begun.
+        """
         return _wanted(self._table(git, revision))
 
     def wants(self, git: GitRepository, sha256: str) -> bool:
-        """Whether a model scores what comes next in any partition."""
+        """Whether a model scores what comes next in any partition.
+
+        :param git: the repository.
+        :param sha256: its digest.
+        :return: whether it does.
+        """
         return _scores(self._table(git), sha256)
 
     def put(
         self, git: GitRepository, version: ModelVersion, instead: str, commit: Commits
     ) -> tuple[dict[str, str], Change]:
-        """Announce a version, unless it has begun wherever the other one had."""
+        """Announce a version, unless it has begun wherever the other one had.
+
+        :param git: the repository.
+        :param version: the version.
+        :param instead: digest of the model that must be wanted now.
+        :param commit: writes it.
+        :return: the values that stand there, by path, and the commit.
+        """
         model = Model(version.name, version.version, version.artifact_uri, version.sha256)
 
         def plan(table: Table) -> Release:
@@ -111,7 +128,11 @@ class ModelInTable(WantedModel):
         return {f"data.{release.revision}": release.to_text()}, change
 
     def told(self, values: Mapping[str, Any]) -> dict[str, str]:
-        """Return the name of the release."""
+        """Return the name of the release that was written.
+
+        :param values: that :meth:`put` has returned.
+        :return: ``{release}``.
+        """
         return {"release": str(next(iter(values), "")).removeprefix("data.")}
 
     def _table(self, git: GitRepository, revision: str = "") -> Table:
