@@ -10,10 +10,8 @@ import asyncio
 import contextlib
 import os
 import re
-import shutil
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 import weakref
@@ -22,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from airflow_pipeops.base.folders import PrivateFolder
 from airflow_pipeops.exceptions import AccessDenied, InvalidInput, NotFound, SystemFailure, Unreachable
 from airflow_pipeops.git.credentials import Credentials, environment, shown
 
@@ -140,8 +139,9 @@ class Git:
         self.timeout = timeout
         self._private: Path | None = None
         if credentials.private_key or credentials.known_hosts or credentials.signing_private_key:
-            self._private = Path(tempfile.mkdtemp(prefix="pipeops-git-"))
-            weakref.finalize(self, shutil.rmtree, self._private, ignore_errors=True)
+            folder = PrivateFolder("pipeops-git-")
+            self._private = folder.path
+            weakref.finalize(self, folder.close)
         self._environment = environment(url, credentials, self._private)
 
     def run(

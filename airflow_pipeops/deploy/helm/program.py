@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from airflow_pipeops.base.folders import PrivateFolder
 from airflow_pipeops.exceptions import InvalidInput, WaitTimeout
 from airflow_pipeops.kubernetes.kubeconfig import Endpoint
 
@@ -66,7 +67,8 @@ class Helm:
         self._program, self._namespace, self._say = found, namespace, say
         self._process: subprocess.Popen[bytes] | None = None
         self._killed = False
-        self.place = Path(tempfile.mkdtemp(prefix="pipeops-helm-"))
+        self._folder = PrivateFolder("pipeops-helm-")
+        self.place = self._folder.path
         self.version = ""
 
     def __enter__(self) -> Helm:
@@ -75,7 +77,7 @@ class Helm:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        shutil.rmtree(self.place, ignore_errors=True)
+        self._folder.close()
 
     @property
     def major(self) -> int:
@@ -133,6 +135,7 @@ class Helm:
                 stdout=output,
                 stderr=said,
                 start_new_session=True,
+                pass_fds=(self._folder.lock,),
             )
             try:
                 if self._killed:

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import pytest
+
+from airflow_pipeops.deploy.helm.program import Helm
 from tests.deploy.helm.running import NAMESPACE, chart, kubeconfig, run
 from tests.kubernetes.apiserver import ApiServer
 
@@ -37,3 +45,30 @@ def test_a_trial_changes_nothing(api: ApiServer, major: str, tmp_path: Path) -> 
     said = run(major, config, "upgrade", "--install", "web", str(web), "--dry-run=server", "-o", "json")
     assert "registry.example.com/web:1" in json.loads(said[said.index("{") :])["manifest"]
     assert (api.all("secrets"), api.all("configmaps")) == ([], [])
+
+
+def test_the_folder_of_a_killed_task_stays_for_its_helm_and_then_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the way to the cluster and the values in it."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    program = tmp_path / "helm"
+    program.write_text("#!/bin/sh\necho $$ > begun.part; mv begun.part begun; exec sleep 600\n")
+    program.chmod(0o755)
+    work = f"from airflow_pipeops.deploy.helm.program import Helm\nHelm({str(program)!r}, 'shop').run('x', timeout=600)"
+
+    def left() -> list[Path]:
+        with Helm(str(program), "shop") as mine:
+            return [one for one in tmp_path.glob("pipeops-helm-*") if one != mine.place]
+
+    with subprocess.Popen([sys.executable, "-c", work]) as task:
+        end = time.monotonic() + 60
+        while not (begun := [*tmp_path.glob("pipeops-helm-*/begun")]):
+            assert time.monotonic() < end
+        pid = int(begun[0].read_text())
+        task.kill()
+    assert left() == [begun[0].parent]
+    os.kill(pid, signal.SIGKILL)
+    while left():
+        assert time.monotonic() < end
