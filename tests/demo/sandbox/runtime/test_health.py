@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from airflow_pipeops.demo.sandbox.runtime.health import health
+from tests.deploy.test_readiness import TABLE
 
 
 def obj(
@@ -209,3 +210,47 @@ CASES = [
 @pytest.mark.parametrize(("live", "status", "message"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
 def test_health(live: dict[str, Any], status: str | None, message: str) -> None:
     assert health(live) == (status, message)
+
+
+#: Where Argo CD's health and our readiness say different things, by kind and rule: what Argo CD says, and why that is so.
+DIFFERENT = {
+    ("Deployment", "zero_replicas"): ("Healthy", "nothing is wanted, so nothing is missing"),
+    ("Deployment", "rolling_out"): ("Healthy", "it asks for available pods, and never for ready ones"),
+    ("Deployment", "old_pods"): (
+        "Healthy",
+        "it compares all pods with updated ones, and not with those wanted",
+    ),
+    ("Deployment", "replica_failure"): ("Healthy", "of conditions it reads the progress deadline alone"),
+    ("Deployment", "progressing"): ("Healthy", "as above"),
+    ("Deployment", "not_available"): ("Healthy", "as above"),
+    ("ReplicaSet", "rolling_out"): ("Healthy", "it asks for available pods alone"),
+    ("ReplicaSet", "replica_failure"): ("Degraded", "it does not wait for a quota to be raised"),
+    ("ReplicaSet", "zero_replicas"): ("Healthy", "nothing is wanted, so nothing is missing"),
+    ("Pod", "bad_image"): ("Progressing", "it reads words that begin with Err or end in Error or BackOff"),
+    ("Pod", "pod_not_ready"): (
+        "Degraded",
+        "an image that cannot be pulled is no failure here before its time is up",
+    ),
+    ("PersistentVolumeClaim", "not_bound"): ("Healthy", "it may wait for its first consumer"),
+    ("Service", "no_cluster_ip"): ("Healthy", "only a LoadBalancer is looked at"),
+}
+_SAME = {
+    "ready": ("Healthy",),
+    "waiting": ("Progressing", "Suspended"),
+    "failed": ("Degraded",),
+    "unknown": ("Unknown",),
+}
+
+
+def test_it_differs_from_our_readiness_only_where_that_is_known() -> None:
+    """The sandbox tells what Argo CD does; ``docs/decisions/0023-the-sandbox-tells-argo-cds-health.md`` says why."""
+    compared, different = 0, {}
+    for item, state, rule in TABLE:
+        if not isinstance((item.get("status") or {}).get("observedGeneration", 0), int):
+            continue  # no API server keeps such a status of a kind that has a health here
+        told, _ = health(item)
+        compared += told is not None
+        if told not in (None, *_SAME[state]):
+            different[item["kind"], rule] = told
+    assert compared > 35
+    assert different == {key: told for key, (told, _) in DIFFERENT.items()}
