@@ -29,6 +29,16 @@ _LEVEL = re.compile(
 )
 
 
+#: How Helm 4 tells of fields that others hold: each object, and for each owner one field behind it, or a list.
+_CONTESTED = re.compile(
+    r"while applying object (?P<place>\S+) \S*, Kind=(?P<kind>\w+): (?P<said>.*?)(?= && conflict occurred|\Z)",
+    re.DOTALL,
+)
+_OWNED = re.compile(
+    r"conflicts? with \"(?P<owner>[^\"]+)\"[^:\n]*:(?P<fields>.*?)(?=conflicts? with \"|\Z)", re.DOTALL
+)
+
+
 @dataclass(frozen=True)
 class _Rule:
     """What some words mean.
@@ -153,9 +163,9 @@ _RULES = (
         'Leave the field, or say on_immutable="replace": the object is deleted, and made anew.',
     ),
     _Rule(
-        r"conflicts? with \"(?P<who>[^\"]+)\"",
+        r"conflicts? with \"[^\"]+\"",
         ReleaseFailed,
-        "fields of the chart belong to {who}: {said}",
+        "fields of the chart belong to others: {said}",
         "Take these fields out of the chart, or end what writes them.",
     ),
     _Rule(
@@ -220,9 +230,23 @@ def said_in(output: str) -> str:
     return excerpt("\n".join(lines).removeprefix("Error: "), _SAID)
 
 
+def _contested(words: str) -> str:
+    """Return which fields others hold, each with its object and its owner; empty where none are told."""
+    found = []
+    for one in _CONTESTED.finditer(words):
+        for owned in _OWNED.finditer(one["said"]):
+            fields = [
+                field.strip() for field in re.split(r"\n\s*- |, (?=\.)", owned["fields"]) if field.strip()
+            ]
+            found += [
+                f"{one['kind']} {one['place'].lstrip('/')}: {field} is {owned['owner']}'s" for field in fields
+            ]
+    return "; ".join(found)
+
+
 def _made(rule: _Rule, found: re.Match[str], words: str, status: str) -> PipeOpsError:
     groups = {name: " ".join((value or "").split()) for name, value in found.groupdict().items()}
-    message = rule.message.format(said=" ".join(words.split()), **groups)
+    message = rule.message.format(said=_contested(words) or " ".join(words.split()), **groups)
     if status == "failed" and not issubclass(rule.kind, InvalidInput):
         message += " (the revision is recorded as failed)"
     if issubclass(rule.kind, InvalidInput):

@@ -57,8 +57,15 @@ SAID: list[tuple[str, type[PipeOpsError], str]] = [
         "Invalid value: {}: field is immutable", ReleaseFailed, "spec.selector cannot be changed",
     ),
     (
-        'Error: UPGRADE FAILED: conflict occurred while applying object: Apply failed with 1 conflict: conflict with '
-        '"hpa-controller" using apps/v1: .spec.replicas', ReleaseFailed, "belong to hpa-controller",
+        "Error: UPGRADE FAILED: conflict occurred while applying object shop/web-config /v1, Kind=ConfigMap: Apply failed "
+        'with 1 conflict: conflict with "kubectl-edit" using v1: .data.greeting && conflict occurred while applying object '
+        'shop/web apps/v1, Kind=Deployment: Apply failed with 3 conflicts: conflicts with "hpa" using apps/v1:\n'
+        '- .spec.replicas\nconflicts with "kubectl-edit" using apps/v1:\n- .spec.paused\n'
+        '- .spec.template.spec.containers[name="web"].ports[containerPort=80,protocol="TCP"].name', ReleaseFailed,
+        "belong to others: ConfigMap shop/web-config: .data.greeting is kubectl-edit's; "
+        "Deployment shop/web: .spec.replicas is hpa's; Deployment shop/web: .spec.paused is kubectl-edit's; "
+        'Deployment shop/web: .spec.template.spec.containers[name="web"].ports[containerPort=80,protocol="TCP"].name is '
+        "kubectl-edit's",
     ),
     (
         'Error: admission webhook "policy.example.com" denied the request: no latest tags', ReleaseFailed, "no latest tags",
