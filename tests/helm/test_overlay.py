@@ -13,13 +13,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pandas
 import pytest
 import yaml
-from kubernetes.client import V1PersistentVolumeClaim, V1PodSpec
+from kubernetes.client import V1PersistentVolume, V1PersistentVolumeClaim, V1PodSpec
 
 from airflow_pipeops import __version__
 from airflow_pipeops.build import backends
 from airflow_pipeops.build.cluster.backends import KubernetesBuild
+from airflow_pipeops.demo.cluster.planting import write_desired_state
+from airflow_pipeops.demo.flights import TYPES
+from airflow_pipeops.demo.preflight import kubectl
 from airflow_pipeops.provider.examples import example_dags
 from airflow_pipeops.provider.metadata import get_provider_info
 from tests.deploy.helm.running import MAJORS
@@ -138,11 +142,15 @@ def test_the_trial_builds_by_a_job_where_no_engine_runs(monkeypatch: pytest.Monk
 # -- the guide
 
 
-def block(name: str) -> dict[str, Any]:
+def shown(name: str) -> str:
     """Return the file of this name that the guide shows."""
     text = (ROOT / "docs" / "deploy-helm.md").read_text(encoding="utf-8")
-    (found,) = re.findall(rf"^```yaml\n(# {re.escape(name)}\b.*?)^```", text, re.MULTILINE | re.DOTALL)
-    read: dict[str, Any] = yaml.safe_load(found)
+    (found,) = re.findall(rf"^```yaml\n(# {re.escape(name)}(?:\n|:).*?)^```", text, re.MULTILINE | re.DOTALL)
+    return str(found)
+
+
+def block(name: str) -> dict[str, Any]:
+    read: dict[str, Any] = yaml.safe_load(shown(name))
     return read
 
 
@@ -175,6 +183,94 @@ def test_the_volume_of_the_guide_is_what_the_trial_mounts() -> None:
     assert problems(claim, V1PersistentVolumeClaim) == []
     (volume,) = overlay(OVERLAYS[1])["volumes"]
     assert volume["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+
+
+#: The DAGs that the guide switches on for the model, beside that of the service.
+LOOP = (
+    "data_to_model",
+    "drift_to_retrain",
+    "batch_scores",
+    "model_guard",
+    "release_guard",
+    "desired_state_drift",
+)
+
+
+def merged(*layers: dict[str, Any]) -> dict[str, Any]:
+    """Merge values as Helm does: maps key by key, all else whole."""
+    found: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            both = isinstance(value, dict) and isinstance(found.get(key), dict)
+            found[key] = merged(found[key], value) if both else value
+    return found
+
+
+def test_the_guide_gives_each_dag_of_the_loop_what_it_asks_for() -> None:
+    values = merged(block("pipeops.yaml"), block("model-connections.yaml"))
+    (secret,) = [d for d in objects(template(MAJORS[-1], values)) if d["kind"] == "Secret"]
+    told = {
+        key.removeprefix("AIRFLOW_CONN_").lower(): json.loads(base64.b64decode(value))["conn_type"]
+        for key, value in secret["data"].items()
+    }
+    text = (ROOT / "docs" / "deploy-helm.md").read_text(encoding="utf-8")
+    assert f"for dag in {' '.join(LOOP)}; do" in text
+    for dag in LOOP:
+        needed = runpy.run_path(str(example_dags() / f"{dag}.py"))["needed"]
+        # A cluster itself may be asked for Applications, too.
+        assert {**needed, "argocd_default": "kubernetes"}.items() <= told.items(), dag
+
+
+def test_the_guide_leaves_nothing_of_the_trial_out_where_it_replaces_a_list() -> None:
+    trial, model = overlay(OVERLAYS[1]), block("model-airflow.yaml")
+    for part in ("volumes", "volumeMounts", "env"):
+        assert [one for one in trial[part] if one not in model[part]] == [], part
+    mounted = {one["name"]: one["mountPath"] for one in model["volumeMounts"]}
+    stored = block("model-connections.yaml")["connections"]["values"].values()
+    hosts = [one["host"] for one in stored if one["conn_type"] != "http"]
+    assert all(re.fullmatch(rf"(file|sqlite)://+{mounted['models'][1:]}/.+", host) for host in hosts), hosts
+
+
+def test_the_guide_mounts_the_models_where_they_are_written_and_where_they_are_served(tmp_path: Path) -> None:
+    for namespace in ("airflow", "flight-delay-staging", "flight-delay-production"):
+        volume, claim = yaml.safe_load_all(shown("models.yaml").replace("NAMESPACE", namespace))
+        assert problems(volume, V1PersistentVolume) == problems(claim, V1PersistentVolumeClaim) == []
+        assert volume["spec"]["claimRef"] == {key: claim["metadata"][key] for key in ("namespace", "name")}
+        assert claim["spec"]["volumeName"] == volume["metadata"]["name"]
+    write_desired_state(tmp_path, "registry.example.com/team", "registry.example.com/airflow-pipeops:1")
+    (before,) = rendered(tmp_path)
+    for name in ("models.yaml", "kustomization.yaml"):
+        (tmp_path / "apps/flight-delay/base" / name).write_text(shown(f"apps/flight-delay/base/{name}"))
+    (after,) = rendered(tmp_path)
+    pod = after["spec"]["template"]["spec"]
+    (mount,), (volumes,) = pod["containers"][0].pop("volumeMounts"), pod.pop("volumes")
+    assert after == before, "nothing else changes"
+    airflow = block("model-airflow.yaml")
+    assert {key: mount[key] for key in ("name", "mountPath")} in airflow["volumeMounts"]
+    assert volumes in airflow["volumes"]
+
+
+def rendered(folder: Path) -> list[dict[str, Any]]:
+    """Return the Deployments of the model's staging."""
+    overlay = folder / "apps/flight-delay/overlays/staging"
+    done = subprocess.run([kubectl(), "kustomize", str(overlay)], capture_output=True, text=True, check=True)
+    return [one for one in yaml.safe_load_all(done.stdout) if one["kind"] == "Deployment"]
+
+
+def test_the_guide_writes_a_batch_that_the_dags_read(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "deploy-helm.md").read_text(encoding="utf-8")
+    (script,) = re.findall(r"python -c '\n(.*?)' /opt", text, re.DOTALL)
+    command = [sys.executable, "-c", script, str(tmp_path), "01", "02"]
+    subprocess.run(command, check=True, capture_output=True, timeout=240)
+    frame = pandas.read_parquet(tmp_path / "flights-2013-01-02.parquet")
+    assert len(frame) == 2 * 9000
+    assert list(frame.columns) == list(TYPES)
+
+
+def test_the_image_can_serve_the_example_that_the_chart_deploys() -> None:
+    recipe = (CHART / "Containerfile").read_text()
+    (extras,) = re.findall(r'^ARG EXTRAS="(.*)"$', recipe, re.MULTILINE)
+    assert extras.split() == ["--extra", "serving"], "the server of models needs all of it"
 
 
 # -- the umbrella
