@@ -12,7 +12,17 @@ from typing import Any
 from airflow_pipeops.base.documents import map_
 from airflow_pipeops.deploy.images import images_that_run
 from airflow_pipeops.deploy.rules import rule_of
-from airflow_pipeops.deploy.seen import Applied, Readiness, Seen, State, failed, marks, unknown, waiting
+from airflow_pipeops.deploy.seen import (
+    Applied,
+    Readiness,
+    Seen,
+    State,
+    failed,
+    held_by,
+    marks,
+    unknown,
+    waiting,
+)
 
 __all__ = ["Applied", "Readiness", "State", "judge"]
 
@@ -63,6 +73,10 @@ def _identity(seen: Seen, applied: Applied) -> Readiness | None:
         )
     if applied.generation and seen.generation > applied.generation:
         return _changed_since(seen, applied)
+    if applied.held and held_by(seen.metadata, applied.manager) != applied.held:
+        return failed(
+            "overwritten", f"{seen} was changed since it was applied, by somebody else or once more"
+        )
     return None
 
 

@@ -12,6 +12,8 @@ from airflow_pipeops.base.documents import map_, maps, text, whole
 from airflow_pipeops.base.serialisation import JsonForm
 
 State = Literal["ready", "waiting", "failed", "unknown"]
+#: Kinds of which a server counts no generation, and whose content is what was applied.
+_DATA = frozenset({"ConfigMap", "Secret"})
 
 
 @dataclass(frozen=True)
@@ -59,22 +61,32 @@ class Applied(JsonForm):
     :param spec: a mark of each value of the spec that was applied, as the server stored it; no value itself, which may be a
         secret. Where something else has changed the object since, an autoscaler for example, they tell whether what was
         applied still holds.
+    :param held: of a Secret or ConfigMap, a mark of the fields that whoever applied it holds, and of when it took them: all
+        that tells whether it was changed since, as it counts no generation. Empty: nobody can tell.
+    :param manager: who that is.
     """
 
     uid: str
     generation: int = 0
     images: tuple[str, ...] = ()
     spec: tuple[str, ...] = ()
+    held: str = ""
+    manager: str = ""
 
     @classmethod
     def of(
-        cls, answer: Mapping[str, Any], manifest: Mapping[str, Any] | None = None, images: Sequence[str] = ()
+        cls,
+        answer: Mapping[str, Any],
+        manifest: Mapping[str, Any] | None = None,
+        images: Sequence[str] = (),
+        manager: str = "",
     ) -> Applied:
         """Return what was applied.
 
         :param answer: the object as the server returned it.
         :param manifest: what it was given.
         :param images: that the pods must run; by default those of the manifest's pods that name a digest.
+        :param manager: under whose name it was applied.
         :return: what readiness is bound to.
         """
         metadata = map_(answer.get("metadata"))
@@ -83,7 +95,8 @@ class Applied(JsonForm):
         generation = number(metadata.get("generation"))
         uid = text(metadata.get("uid"))
         spec = marks(uid, map_(answer.get("spec")), given) if given else ()
-        return cls(uid, max(0, generation or 0), pinned, spec)
+        held = held_by(metadata, manager) if answer.get("kind") in _DATA else ""
+        return cls(uid, max(0, generation or 0), pinned, spec, held, manager if held else "")
 
 
 @dataclass(frozen=True)
@@ -220,6 +233,16 @@ def marks(uid: str, spec: Any, only: Any = None) -> tuple[str, ...]:
             text_ = json.dumps([uid, place, value], sort_keys=True, default=str)
             found.append(hashlib.sha256(text_.encode()).hexdigest()[:16])
     return tuple(found)
+
+
+def held_by(metadata: Mapping[str, Any], manager: str) -> str:
+    """Return a mark of what a manager holds of an object; no value is in it. Empty where it holds nothing."""
+    told = [
+        one
+        for one in maps(metadata.get("managedFields"))
+        if one.get("manager") == manager and not one.get("subresource")
+    ]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16] if told else ""
 
 
 def condition_of(one: Mapping[str, Any]) -> Condition:

@@ -84,5 +84,7 @@ def joined(conn_id: str) -> AbstractAsyncContextManager[Cluster]:
 
 
 def _kept(item: dict[str, Any]) -> dict[str, Any]:
-    metadata = {key: value for key, value in map_(item.get("metadata")).items() if key != "managedFields"}
+    metadata = map_(item.get("metadata"))
+    if "spec" in item:  # of what has none, who holds its fields is all that tells whether it was changed
+        metadata = {key: value for key, value in metadata.items() if key != "managedFields"}
     return {**{key: value for key, value in item.items() if key not in _DROPPED}, "metadata": metadata}

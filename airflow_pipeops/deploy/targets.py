@@ -45,6 +45,7 @@ class Target(JsonForm):
         manifest: Mapping[str, Any] | None = None,
         images: Sequence[str] = (),
         *,
+        manager: str = "",
         pods: bool = False,
         empty_ok: bool = False,
     ) -> Target:
@@ -54,6 +55,7 @@ class Target(JsonForm):
         :param plural: the name of its kind in paths.
         :param manifest: what the server was given.
         :param images: that its pods must run; see :meth:`Applied.of`.
+        :param manager: under whose name it was applied.
         :param pods: read its pods, too.
         :param empty_ok: that no pod is wanted is in order.
         :return: the object, and what was applied.
@@ -65,7 +67,7 @@ class Target(JsonForm):
             plural,
             text(metadata.get("name")),
             text(metadata.get("namespace")),
-            Applied.of(answer, manifest, images),
+            Applied.of(answer, manifest, images, manager),
             pods,
             empty_ok,
             "ttlSecondsAfterFinished" in map_(answer.get("spec")),

@@ -434,6 +434,25 @@ def test_only_what_was_applied(metadata: Object, given: Applied, state: str, rul
     assert (found.state, found.rule) == (state, rule), found.reason
 
 
+def test_a_secret_counts_no_generation_and_it_tells_who_holds_its_fields_since_when() -> None:
+    def secret(time: str = "1", key: str = "f:key", more: tuple[Object, ...] = ()) -> Object:
+        fields = {"f:data": {key: {}}}
+        mine = {"manager": "us", "operation": "Apply", "time": time, "fieldsV1": fields}
+        return {**thing("v1", "Secret", generation=0, managedFields=[mine, *more]), "data": {"key": "b25l"}}
+
+    applied = Applied.of(secret(), manager="us")
+    assert applied.held
+    assert "b25l" not in json.dumps(applied.to_json())
+    assert judge(secret(), applied).state == "ready"
+    others = ({"manager": "them", "operation": "Update", "fieldsV1": {"f:metadata": {}}},)
+    assert judge(secret(more=others), applied).state == "ready"
+    for changed in (secret(time="2"), secret(key="f:other"), thing("v1", "Secret", generation=0)):
+        assert judge(changed, applied).rule == "overwritten"
+    assert judge(secret(time="2"), Applied.of(secret())).state == "ready", "nobody can tell"
+    role = {**secret(), "kind": "ClusterRole"}
+    assert Applied.of(role, manager="us").held == "", "its controller may write what was applied"
+
+
 def test_an_aborted_rollout_that_somebody_put_back_is_not_the_one_that_was_applied() -> None:
     template = {"spec": {"containers": [{"name": "web", "image": "shop/web:2"}]}}
     manifest = thing("argoproj.io/v1alpha1", "Rollout", spec={"template": template})

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Object = dict[str, Any]
+#: Kinds of which a server counts no generation.
+_UNCOUNTED = frozenset({"configmaps", "secrets", "serviceaccounts", "roles", "rolebindings", "events"})
 
 
 class Refused(Exception):
@@ -112,7 +114,8 @@ class Objects:
             raise Refused(409, "AlreadyExists", f'{kind.plural} "{key[1]}" already exists')
         metadata.setdefault("uid", str(uuid.uuid4()))
         metadata.setdefault("creationTimestamp", now())
-        metadata["generation"] = 1
+        if kind.plural not in _UNCOUNTED:
+            metadata["generation"] = 1
         self._record(kind, "ADDED", body, None)
         kind.objects[key] = body
         return copy.deepcopy(body)
@@ -124,7 +127,7 @@ class Objects:
                 after["metadata"][name] = before["metadata"][name]
         if after == before:
             return copy.deepcopy(before)
-        if after.get("spec") != before.get("spec"):
+        if after.get("spec") != before.get("spec") and kind.plural not in _UNCOUNTED:
             after["metadata"]["generation"] = before["metadata"]["generation"] + 1
         if after["metadata"].get("deletionTimestamp") and not after["metadata"].get("finalizers"):
             del kind.objects[key]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -166,9 +167,7 @@ def placed(
             metadata["namespace"] = text(metadata.get("namespace")) or namespace
         else:
             metadata.pop("namespace", None)
-        one = Manifest(
-            {**{key: value for key, value in body.items() if key != "status"}, "metadata": metadata}, kind
-        )
+        one = Manifest({**_stored(body), "metadata": metadata}, kind)
         identity = f"{kind.group_kind} {one.namespace}/{one.name}"
         if identity in found:
             raise InvalidInput(
@@ -177,6 +176,16 @@ def placed(
         found[identity] = one
     kinds = {kind: place for place, kind in enumerate(dict.fromkeys(one.served for one in found.values()))}
     return sorted(found.values(), key=lambda one: (rank(one.served.kind), kinds[one.served]))
+
+
+def _stored(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an object as the server keeps it: of what ``stringData`` becomes, nobody would hold the fields."""
+    kept, given = {key: value for key, value in body.items() if key != "status"}, map_(body.get("stringData"))
+    if body.get("kind") == "Secret" and given and all(isinstance(value, str) for value in given.values()):
+        coded = {key: base64.b64encode(value.encode()).decode() for key, value in given.items()}
+        kept = {**kept, "data": {**map_(kept.get("data")), **coded}}
+        kept.pop("stringData")
+    return kept
 
 
 #: The server writes these itself; an apply that carries them is refused, or meant for another object.

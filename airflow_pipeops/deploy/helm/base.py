@@ -200,7 +200,7 @@ class HelmWaitOperator(AppliedWaitOperator, HelmOperator):
             target = Target(version, kind, plural, text(metadata.get("name")), place)
             answer = await client.get(target.served, target.name, place)
             answer = {**answer, "apiVersion": version, "kind": kind}
-            targets.append(Target.of(answer, plural, item, pods=True, empty_ok=self.empty_ok))
+            targets.append(Target.of(answer, plural, item, manager="helm", pods=True, empty_ok=self.empty_ok))
         return AppliedSet(f"release {self.release}", tuple(targets), self.namespace)
 
     def judged_failed(self, number: int) -> None:
