@@ -6,9 +6,10 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_pipeops.base.arguments import flag, one_of
+from airflow_pipeops.base.arguments import flag, one_of, positive
 from airflow_pipeops.base.documents import map_, text
 from airflow_pipeops.delivery.operators import idempotency_key, no_retry, order_key, source_of
 from airflow_pipeops.delivery.records import Evidence
@@ -18,6 +19,7 @@ from airflow_pipeops.deploy.helm.charts import Fetched, Source, fetch
 from airflow_pipeops.deploy.helm.errors import said_in
 from airflow_pipeops.deploy.helm.program import Helm
 from airflow_pipeops.deploy.helm.releases import Ours, Revision, label_of, plan_recovery
+from airflow_pipeops.deploy.helm.replacing import left_of
 from airflow_pipeops.deploy.reading import logs_of
 from airflow_pipeops.deploy.targets import AppliedSet
 from airflow_pipeops.deploy.triggers import ReleaseTrigger
@@ -366,13 +368,17 @@ class HelmUninstallOperator(HelmOperator):
     Returns ``{release, namespace, changed, record_id}``.
 
     :param keep_history: keep the revisions, so that it can be rolled back to life.
+    :param gone_within: in which its objects must be gone: one that finalizers hold for longer is an error.
     """
 
     emits = ("change",)
 
-    def __init__(self, *, keep_history: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self, *, keep_history: bool = False, gone_within: timedelta = timedelta(minutes=2), **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.keep_history = keep_history
+        self.gone_within = positive("gone_within", gone_within, zero=True)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Uninstall it, if it is there."""
@@ -389,4 +395,22 @@ class HelmUninstallOperator(HelmOperator):
                 "changed": there,
                 "uninstalled": True,
             }
-            return {**facts, "record_id": self.emit(context, "change", facts) if there else None}
+            result = {**facts, "record_id": self.emit(context, "change", facts) if there else None}
+            if there:
+                self._gone(history[-1].manifest)
+            return result
+
+    def _gone(self, manifest: str) -> None:
+        """Wait a while until the objects have gone.
+
+        :raises ReleaseFailed: if one is held.
+        """
+        bodies = manifests.objects_of(manifest)
+        left = self.run_with(
+            lambda client: left_of(client, bodies, self.namespace, self.gone_within.total_seconds())
+        )
+        if left:
+            raise ReleaseFailed(
+                f"release {self.release} is uninstalled, and {len(left)} of its objects do not go: {'; '.join(left[:50])}",
+                remedy="Let whoever set the finalizers end its work, or take them away; nothing else is left to do.",
+            )

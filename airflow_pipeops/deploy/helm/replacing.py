@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from airflow_pipeops.base.documents import map_, text
 from airflow_pipeops.base.parallel import in_parallel
-from airflow_pipeops.deploy.apply.cluster import gone, live_of, propagation_of, uid_of
+from airflow_pipeops.deploy.apply.cluster import gone, held_by, live_of, propagation_of, uid_of
 from airflow_pipeops.deploy.apply.hooks import as_another
 from airflow_pipeops.deploy.apply.objects import Manifest, Served, placed
 from airflow_pipeops.deploy.apply.sets import GUARDED
@@ -69,17 +71,7 @@ async def make_way(
     :return: what was deleted: its name as ``object``, and its uid as ``before``.
     :raises InvalidInput: for what is not deleted; then nothing was.
     """
-    kinds, served = Kinds(client), dict[tuple[str, str], Served]()
-    known = dict[tuple[str, ...], Mapping[str, Any]]()
-    for body in bodies:
-        version, kind = text(body.get("apiVersion")), text(body.get("kind"))
-        # Of a kind that the cluster lacks there is no object; Helm says what it thinks of it.
-        if found := (await kinds.of(version)).get(kind):
-            served[version, kind] = found
-            place, name = name_of(body)
-            # Helm takes an object that is there twice, and the last one stays.
-            known[found.group_kind, (place or namespace) if found.namespaced else "", name] = body
-    wanted = placed([*known.values()], served, namespace)
+    wanted = await _rendered(client, bodies, namespace)
 
     async def tried(one: Manifest) -> Fixed | None:
         try:
@@ -105,6 +97,46 @@ async def make_way(
     for one in reversed(fixed):
         await gone(client, one.manifest, one.live, propagation_of(one.manifest, one.live))
     return [{"object": str(one.manifest), "before": uid_of(one.live)} for one in fixed]
+
+
+async def left_of(
+    client: KubernetesClient, bodies: Sequence[Mapping[str, Any]], namespace: str, seconds: float
+) -> list[str]:
+    """Wait until what is being deleted of a release is gone.
+
+    :param bodies: its objects.
+    :param namespace: of the release.
+    :param seconds: for which it is waited.
+    :return: what does not go, each with the finalizers that hold it.
+    """
+    end = time.monotonic() + seconds
+    rendered = await _rendered(client, bodies, namespace)
+    while True:
+        found = zip(rendered, await in_parallel(lambda one: live_of(client, one), rendered), strict=True)
+        going = [
+            (one, live) for one, live in found if live and "deletionTimestamp" in map_(live.get("metadata"))
+        ]
+        if not going or time.monotonic() > end:
+            return [f"{one}{held_by(live)}" for one, live in going]
+        rendered = [one for one, _ in going]
+        await asyncio.sleep(1.0)
+
+
+async def _rendered(
+    client: KubernetesClient, bodies: Sequence[Mapping[str, Any]], namespace: str
+) -> list[Manifest]:
+    """Return rendered objects, each with its kind and its namespace."""
+    kinds, served = Kinds(client), dict[tuple[str, str], Served]()
+    known = dict[tuple[str, ...], Mapping[str, Any]]()
+    for body in bodies:
+        version, kind = text(body.get("apiVersion")), text(body.get("kind"))
+        # Of a kind that the cluster lacks there is no object; Helm says what it thinks of it.
+        if found := (await kinds.of(version)).get(kind):
+            served[version, kind] = found
+            place, name = name_of(body)
+            # Helm takes an object that is there twice, and the last one stays.
+            known[found.group_kind, (place or namespace) if found.namespaced else "", name] = body
+    return placed([*known.values()], served, namespace)
 
 
 async def _try(client: KubernetesClient, one: Manifest) -> None:

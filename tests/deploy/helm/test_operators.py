@@ -26,6 +26,7 @@ from airflow_pipeops.deploy.helm.operators import (
 )
 from airflow_pipeops.deploy.helm.program import Helm
 from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
+from tests.deploy.differences.test_sets import written
 from tests.deploy.helm.conftest import Repository
 from tests.deploy.helm.running import (
     CONFIG,
@@ -124,6 +125,25 @@ def test_what_wants_no_pod_or_is_paused_may_be_meant(
             task(HelmReleaseOperator, "helm4", on_paused="fail", on_unknown="fail").execute(context)
     released = context["outlet_events"][SHOP.asset("release", "staging")].extra
     assert bool(released) is (rule == "ready"), "what is accepted without being ready is no release"
+
+
+def test_fields_that_others_hold_are_told_by_object_field_and_owner(
+    api: ApiServer, repo: Repository, context: dict[str, Any]
+) -> None:
+    """Helm 4 applies on the server."""
+    with deployments_live(api):
+        task(HelmReleaseOperator, "helm4").execute(context)
+        written(api, f"/api/v1/namespaces/{NAMESPACE}/configmaps/web-config", {"data": {"greeting": "mine"}})
+        replicas = {"spec": {"replicas": 7}}
+        written(api, f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/web", replicas, "autoscaler")
+        context["ti"].run_id = "next"
+        operator = task(HelmReleaseOperator, "helm4", values={"greeting": "ours"}, on_failure="keep")
+        with pytest.raises(AirflowFailException) as told:
+            operator.execute(context)
+    held = "ConfigMap shop/web-config: .data.greeting is kubectl-edit's; Deployment shop/web: .spec.replicas is autoscaler's"
+    assert f"fields of the chart belong to others: {held} (the revision is recorded as failed)" in str(
+        told.value
+    )
 
 
 def test_a_policy_that_is_none_is_refused() -> None:
@@ -395,6 +415,21 @@ def test_history_and_uninstall(api: ApiServer, major: str, repo: Repository, con
     assert task(HelmHistoryOperator, major).execute(context)["revisions"] == []
 
 
+def test_what_finalizers_hold_is_told_when_a_release_is_uninstalled(
+    api: ApiServer, major: str, repo: Repository, context: dict[str, Any]
+) -> None:
+    with deployments_live(api):
+        task(HelmReleaseOperator, major).execute(context)
+    held = {"finalizers": ["example.com/audit"]}
+    api.change("configmaps", NAMESPACE, "web-config", lambda item: item["metadata"].update(held))
+    told = r"ConfigMap shop/web-config: finalizers hold it: example\.com/audit"
+    with pytest.raises(
+        AirflowFailException, match=f"release web is uninstalled, and 1 of its objects do not go: {told}"
+    ):
+        task(HelmUninstallOperator, major, gone_within=timedelta(0)).execute(context)
+    assert api.all("deployments") == []
+
+
 def test_a_test_needs_a_release(api: ApiServer, repo: Repository, context: dict[str, Any]) -> None:
     with pytest.raises(AirflowFailException, match="there is no release shop/web"):
         task(HelmTestOperator, "helm4").execute(context)
@@ -456,6 +491,19 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a file": ({"values_files": ["no.yaml"]}, "no file 'no.yaml'"),
     "a secret": ({"secret_values": {"a": "db"}}, "a field of a connection"),
 }
+
+
+@pytest.mark.parametrize("version", ["v3.16.4", "v2.17.0", "v5.0.0"])
+def test_a_version_that_does_not_serve_is_told_with_those_that_do(
+    api: ApiServer, repo: Repository, context: dict[str, Any], tmp_path: Path, version: str
+) -> None:
+    program = tmp_path / "helm"
+    program.write_text(f"#!/bin/sh\necho {version}\n")
+    program.chmod(0o755)
+    with pytest.raises(
+        AirflowFailException, match=rf"(?s)no Helm that serves.*{version}.*Helm 3\.17 or newer, or Helm 4"
+    ):
+        task(HelmReleaseOperator, "helm3", helm=str(program)).execute(context)
 
 
 @pytest.mark.parametrize(("arguments", "told"), BAD.values(), ids=BAD)
