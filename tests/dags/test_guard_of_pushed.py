@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.sdk import Asset
 
 from airflow_pipeops.delivery.deliverable import Deliverable
 from airflow_pipeops.delivery.records import Record
@@ -94,6 +95,29 @@ def test_what_was_changed_in_place_is_left_to_a_person(
     context["params"] = {"environment": "production", "deliverable": "all", "revision": None}
     found = released("delay-api", "production", **context)
     assert (found and found["pushed_by"]) == by
+
+
+@pytest.mark.parametrize("how", [None, {}, {"pushed": {"by": "manifests"}}, {"pushed": {"by": "helm"}}])
+def test_a_batch_waits_for_the_retrain_policy_however_the_model_was_delivered(
+    how: dict[str, Any] | None, context: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """While nothing is in production, the batch itself starts the training."""
+    connection = {"conn_type": "pipeops_storage", "host": tmp_path.as_uri()}
+    for name in ("PIPEOPS_DATA", "PIPEOPS_REMEDIATION"):
+        monkeypatch.setenv(f"AIRFLOW_CONN_{name}", json.dumps(connection))
+    (tmp_path / "flights.parquet").touch()
+    plan = runpy.run_path(str(example_dags() / "data_to_model.py"))["plan"].function
+    model, now = Deliverable("flight-delay"), datetime.now(timezone.utc)
+    batch = event({"from_trigger": True, "payload": {"uri": str(tmp_path / "flights.parquet")}}, now)
+    body = {"app": "flight-delay", "revision": "a" * 40}
+    known = Record(
+        "release", "flight-delay", {**body, **(how or {})}, environment="production", source={"dag": "d"}
+    )
+    context["triggering_asset_events"] = {Asset("flight-delay.batch"): [batch]}
+    context["inlet_events"] = {
+        model.released("production"): [] if how is None else [event(known.to_extra(), now)]
+    }
+    assert (plan(**context) is None) is (how is not None)
 
 
 @pytest.mark.nightly  # minutes long; its operators are tested in the gate, without a DAG around them
