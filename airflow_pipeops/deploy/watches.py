@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from airflow_pipeops.deploy.apply.cluster import PARENTS
 from airflow_pipeops.deploy.apply.parents import Parent
+from airflow_pipeops.deploy.apply.sets import Ref
 from airflow_pipeops.deploy.judgement import RULEBOOK
 from airflow_pipeops.deploy.pushed import Pushed, Watched, wellness
 from airflow_pipeops.deploy.reading import history_in
@@ -49,7 +49,8 @@ class PushedController:
     async def _standing(self, pushed: Pushed) -> str:
         """Return which release stands."""
         if pushed.by == "manifests":
-            return Parent.of(await self._client.get(PARENTS, pushed.name, pushed.namespace)).standing
+            ref = Ref.of(pushed.name, pushed.namespace)
+            return Parent.of(await self._client.get(ref.at, ref.name, ref.namespace)).standing
         history = await history_in(self._client, pushed.name, pushed.namespace)
         if not history:
             raise NotFound(f"there is no Helm release {pushed.namespace}/{pushed.name} any more")

@@ -18,7 +18,7 @@ from airflow_pipeops.base.connections import work_with
 from airflow_pipeops.deploy.apply.operators import ApplyManifestsOperator, UndoManifestsOperator
 from airflow_pipeops.deploy.helm.operators import HelmReleaseOperator, HelmUninstallOperator
 from airflow_pipeops.deploy.helm.rollback import HelmRollbackOperator
-from airflow_pipeops.exceptions import NotFound
+from airflow_pipeops.exceptions import Conflict, NotFound
 from airflow_pipeops.kubernetes.client import KubernetesClient
 from airflow_pipeops.kubernetes.connections import connect
 from airflow_pipeops.kubernetes.kinds import JOBS, Kind
@@ -210,3 +210,48 @@ def test_a_release_of_helm_is_rolled_back(
     finally:
         HelmUninstallOperator(task_id="gone", **common).execute(as_run(context, "gone"))
     assert read(DEPLOYMENTS, name) is None
+
+
+def settings(name: str, **data: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": name, "namespace": PLACE},
+        "data": data,
+    }
+
+
+def test_what_was_applied_on_the_client_is_taken_over(name: str, context: dict[str, Any], where: str) -> None:
+    """What the cluster for tests is taken for here: whoever writes the list of managers moves fields between them."""
+    made = settings(f"{name}-a", value="1", old="1")
+    made["metadata"]["annotations"] = {"kubectl.kubernetes.io/last-applied-configuration": "{}"}
+    ask(lambda client: client.create(CONFIGMAPS, made, PLACE))
+    wanted = [settings(f"{name}-a", value="2")]
+    ApplyManifestsOperator(
+        task_id="deploy", name=name, manifests=wanted, force_from=["airflow-pipeops"], **WAIT
+    ).execute(context)
+    found = read(CONFIGMAPS, f"{name}-a")
+    assert found is not None
+    assert found["data"] == {"value": "2"}
+    assert [one["manager"] for one in found["metadata"]["managedFields"]] == ["pipeops"]
+
+
+def test_an_apply_that_is_to_create_meets_what_is_there(name: str, where: str) -> None:
+    """No object has the version with which it is sent; a uid that is gone makes nothing."""
+
+    async def work(client: KubernetesClient) -> None:
+        body = settings(f"{name}-a", value="1")
+        only = {**body["metadata"], "resourceVersion": "1"}
+        made = await client.apply(CONFIGMAPS, {**body, "metadata": only}, "pipeops")
+        for value in ("1", "2"):
+            with pytest.raises(Conflict):
+                await client.apply(
+                    CONFIGMAPS, {**body, "metadata": only, "data": {"value": value}}, "pipeops"
+                )
+        await client.delete(CONFIGMAPS, f"{name}-a", PLACE)
+        uid = {"uid": made["metadata"]["uid"], "resourceVersion": made["metadata"]["resourceVersion"]}
+        with pytest.raises(Conflict):
+            await client.apply(CONFIGMAPS, {**body, "metadata": {**body["metadata"], **uid}}, "pipeops")
+
+    ask(work)
+    assert read(CONFIGMAPS, f"{name}-a") is None

@@ -219,6 +219,7 @@ class ApiServer(Objects):
         body = _body(method, content, raw)
         if method == "POST":
             body = _placed(body, namespace)
+            body = managed.created(body, query.get("fieldManager", ""), "Update")
             return 201, self.tried(kind, body) if is_dry(query) else self.admit(kind, body)
         if content == APPLY:
             return self._apply(kind, namespace, name, body, query)
@@ -246,10 +247,14 @@ class ApiServer(Objects):
         if body["metadata"].setdefault("name", name) != name:
             raise Refused(400, "BadRequest", f"the name of the object is not {name!r}")
         managed.refuse_unknown(body)
-        expected = body["metadata"].pop("resourceVersion", "")
+        expected, uid = body["metadata"].pop("resourceVersion", ""), body["metadata"].pop("uid", "")
         found = kind.objects.get((namespace, name))
-        if expected and (found is None or found["metadata"]["resourceVersion"] != expected):
+        # As on a real server, a version counts only for what is there, and a uid also for what is not.
+        if expected and found is not None and found["metadata"]["resourceVersion"] != expected:
             raise Refused(409, "Conflict", "the object has been modified; please apply your changes to it")
+        if uid and uid != (found or {"metadata": {}})["metadata"].get("uid"):
+            said = f"the provided object specified uid {uid}, and no existing object was found"
+            raise Refused(409, "Conflict", f"uid mismatch: {said}")
         if found is None:
             made = managed.created(body, manager)
             return 201, self.tried(kind, made) if is_dry(query) else self.admit(kind, made)

@@ -74,21 +74,24 @@ def apply(found: Object, wanted: Object, manager: str, *, force: bool) -> Object
         if not any(other[: len(path)] == path for other in kept):
             _remove(after, path)
     after = dict(strategic(after, {**wanted, "metadata": _own_metadata(wanted)}))
+    if after != found:
+        mine.raw = {}  # its time is that of the change
     mine.paths = paths
     _write(after, [*others, mine])
     return after
 
 
-def created(body: Object, manager: str) -> Object:
-    """Return an object that is made by an apply."""
+def created(body: Object, manager: str, operation: str = "Apply") -> Object:
+    """Return an object that is made by an apply, or by another write."""
     after = copy.deepcopy(body)
-    _write(after, [Entry(manager, "Apply", set(paths_of(body)))])
+    if manager:
+        _write(after, [Entry(manager, operation, set(paths_of(body)))])
     return after
 
 
 def updated(before: Object, after: Object, manager: str) -> None:
-    """Put down to a manager what another write than an apply has changed."""
-    entries = _entries(before)
+    """Put down to a manager what another write than an apply has changed; who manages what may be written itself."""
+    entries = _entries(after) or _entries(before)
     if not entries:
         return
     was, now_ = set(paths_of(before)), set(paths_of(after))
@@ -144,7 +147,7 @@ def _write(item: Object, entries: list[Entry]) -> None:
                 {
                     "manager": entry.manager,
                     "operation": entry.operation,
-                    "apiVersion": item["apiVersion"],
+                    "apiVersion": item.get("apiVersion", ""),
                     "time": now(),
                     "fieldsType": "FieldsV1",
                     "fieldsV1": fields,

@@ -11,15 +11,14 @@ from typing import Any
 from airflow_pipeops.base.documents import map_, maps, text
 from airflow_pipeops.deploy.apply.objects import Manifest, Served
 from airflow_pipeops.deploy.apply.parents import COMMIT, Parent
-from airflow_pipeops.deploy.apply.sets import PART_OF, Member, Prune, Scope, check_parent, prune, set_id
+from airflow_pipeops.deploy.apply.sets import PART_OF, Member, Prune, Ref, Scope, check_parent, prune
 from airflow_pipeops.deploy.apply.wanted import Wanted
 from airflow_pipeops.deploy.reading import Kinds, Labelled, labelled
 from airflow_pipeops.exceptions import InvalidInput, NotFound, PipeOpsError, ReleaseFailed
 from airflow_pipeops.kubernetes.client import KubernetesClient
-from airflow_pipeops.kubernetes.kinds import Kind, name_of, version_of
+from airflow_pipeops.kubernetes.kinds import name_of, version_of
 
 MANAGER = "pipeops"
-PARENTS = Kind("", "v1", "configmaps")
 #: Seconds in which an object must be gone, once it was deleted to be made anew.
 _GONE = 60.0
 
@@ -33,17 +32,18 @@ class SetCluster:
 
     def __init__(self, client: KubernetesClient, wanted: Wanted) -> None:
         self._client, self._wanted = client, wanted
-        self._id = set_id(wanted.name, wanted.namespace)
+        self._parent = Ref.of(wanted.name, wanted.namespace)
+        self._id = self._parent.id
         self._served = Kinds(client)
 
     async def parent(self) -> Parent:
         """Read the parent; an empty one where there is none."""
-        wanted = self._wanted
+        ref = self._parent
         try:
-            found = await self._client.get(PARENTS, wanted.name, wanted.namespace)
+            found = await self._client.get(ref.at, ref.name, ref.namespace)
         except NotFound:
             return Parent()
-        check_parent(found, wanted.take_over)
+        check_parent(found, ref, self._wanted.take_over)
         return Parent.of(found)
 
     async def _kinds(self) -> dict[tuple[str, str], Served]:
@@ -82,10 +82,15 @@ class SetCluster:
                 return None
             raise
 
-    def _labelled(self, one: Manifest, version: str = "") -> dict[str, Any]:
+    def _labelled(self, one: Manifest, **only: str) -> dict[str, Any]:
+        """Return an object with what is written on each member.
+
+        :param only: ``uid`` and ``resourceVersion`` that it must have.
+        :return: the object.
+        """
         metadata = map_(one.body.get("metadata"))
         labels = {**map_(metadata.get("labels")), PART_OF: self._id}
-        more: dict[str, Any] = {"resourceVersion": version} if version else {}
+        more: dict[str, Any] = {key: value for key, value in only.items() if value}
         if self._wanted.commit:
             # With each commit, each object changes: of a worker that slept, no version that it has read holds any more.
             more["annotations"] = {**map_(metadata.get("annotations")), COMMIT: self._wanted.commit}

@@ -16,7 +16,6 @@ from typing import Any
 from airflow_pipeops.base.parallel import in_parallel
 from airflow_pipeops.deploy.apply.cluster import (
     MANAGER,
-    PARENTS,
     defined,
     gone,
     members_of,
@@ -29,6 +28,7 @@ from airflow_pipeops.deploy.apply.differences import contested, may_force
 from airflow_pipeops.deploy.apply.hooks import Hook, begun_by, marked
 from airflow_pipeops.deploy.apply.looking import Looker
 from airflow_pipeops.deploy.apply.objects import Manifest, digest, rank, waves
+from airflow_pipeops.deploy.apply.ownership import moved
 from airflow_pipeops.deploy.apply.parents import Holder, Parent, Release
 from airflow_pipeops.deploy.apply.sets import Member, Scope, scope_of
 from airflow_pipeops.deploy.apply.wanted import Done, Look, Wanted
@@ -44,6 +44,8 @@ LEASE = 300.0
 _ATTEMPTS = 5
 #: Seconds for which a kind may not be served yet whose definition is of the same release.
 _DEFINED = 30.0
+#: A version that no object has: with it, an apply makes what is not there, and is refused where something is.
+_ABSENT = "1"
 #: Nothing can run without these: they are applied before the Jobs that run before all else.
 FOUNDATIONS = frozenset({"CustomResourceDefinition", "Namespace"})
 
@@ -214,7 +216,7 @@ class Applier(Looker):
             self._may_replace(one, live)
             await self._still_ours()
             await gone(self._client, one, live)
-        body = marked(self._labelled(one), self._wanted.key)
+        body = marked(self._labelled(one, resourceVersion=_ABSENT), self._wanted.key)
         return await self._client.apply(one.served.at, body, MANAGER)
 
     def _held(self, parent: Parent) -> Parent:
@@ -234,21 +236,17 @@ class Applier(Looker):
         raise AssertionError("unreachable")
 
     async def _write(self, parent: Parent) -> Parent:
-        wanted = self._wanted
-        body = parent.written(wanted.name, wanted.namespace)
+        ref = self._parent
+        body = parent.written(ref)
         if parent.resource_version:
             answer = await self._client.patch(
-                PARENTS, wanted.name, body, wanted.namespace, resource_version=parent.resource_version
+                ref.at, ref.name, body, ref.namespace, resource_version=parent.resource_version
             )
         else:
             told = {key: value for key, value in body["metadata"]["annotations"].items() if value is not None}
-            metadata = {
-                **body["metadata"],
-                "name": wanted.name,
-                "namespace": wanted.namespace,
-                "annotations": told,
-            }
-            answer = await self._client.create(PARENTS, {**body, "metadata": metadata}, wanted.namespace)
+            named = {"name": ref.name, "namespace": ref.namespace, "annotations": told}
+            body["metadata"] |= named
+            answer = await self._client.create(ref.at, body, ref.namespace)
         return replace(parent, resource_version=version_of(answer))
 
     async def _still_ours(self) -> Parent:
@@ -261,30 +259,47 @@ class Applier(Looker):
 
     async def _put(self, one: Manifest, live: Mapping[str, Any] | None) -> dict[str, Any]:
         """Apply one object over what was read of it: a worker that slept does not overwrite what came since."""
-        began = time.monotonic()
+        began, absent = time.monotonic(), _ABSENT
         for attempt in range(_ATTEMPTS):
-            version = version_of(live) if live else ""
-            body, force = self._labelled(one, version), False
             try:
-                try:
-                    answer = await self._client.apply(one.served.at, body, MANAGER)
-                except FieldConflict as error:
-                    force = may_force(contested(error.causes), self._wanted.force_from)
-                    if not force:
-                        raise
-                    answer = await self._client.apply(one.served.at, body, MANAGER, force=True)
+                answer = await self._over(one, live) if live else await self._made(one, absent)
                 return {**answer, "apiVersion": one.served.version, "kind": one.served.kind}
             except Conflict:
                 if attempt == _ATTEMPTS - 1:
                     raise
+                refused = live is None
             except NotFound:
-                fresh = (one.served.version, one.served.kind) in defined(self._wanted.bodies)
+                refused, fresh = False, (one.served.version, one.served.kind) in defined(self._wanted.bodies)
                 if live is None and (not fresh or time.monotonic() - began > _DEFINED):
                     raise
                 await asyncio.sleep(0.5 if fresh else 0)
             live = await self._get(one)
             await self._still_ours()
+            if live is not None:
+                self._may_change(one, live)
+            elif refused:
+                absent = ""  # this server takes no version for what is not there
         raise AssertionError("unreachable")
+
+    async def _made(self, one: Manifest, absent: str) -> dict[str, Any]:
+        """Create an object, which must not be there: all sets have one manager, and so contest no field of each other's."""
+        return await self._client.apply(one.served.at, self._labelled(one, resourceVersion=absent), MANAGER)
+
+    async def _over(self, one: Manifest, live: Mapping[str, Any]) -> dict[str, Any]:
+        """Apply over this very state of an object."""
+        owners, tool = self._owners(live)
+        if (fields := moved(live, MANAGER, owners, tool)) is not None:
+            patch = {"metadata": {"managedFields": fields}}
+            live = await self._client.patch(
+                one.served.at, one.name, patch, one.namespace, resource_version=version_of(live)
+            )
+        body = self._labelled(one, uid=uid_of(live), resourceVersion=version_of(live))
+        try:
+            return await self._client.apply(one.served.at, body, MANAGER)
+        except FieldConflict as error:
+            if not may_force(contested(error.causes), {*owners, tool}):
+                raise
+            return await self._client.apply(one.served.at, body, MANAGER, force=True)
 
 
 def release_of(wanted: Wanted, manifests: Sequence[Manifest], sha256: str = "") -> Release:

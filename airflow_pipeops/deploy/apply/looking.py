@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_pipeops.base.documents import map_, text
 from airflow_pipeops.base.parallel import in_parallel
-from airflow_pipeops.deploy.apply.cluster import SetCluster, held_by, members_of
+from airflow_pipeops.deploy.apply.cluster import MANAGER, SetCluster, held_by, members_of
 from airflow_pipeops.deploy.apply.commits import Relation, may_apply
 from airflow_pipeops.deploy.apply.differences import contested, differences, may_force
 from airflow_pipeops.deploy.apply.hooks import Hook, as_another, hooks_of
 from airflow_pipeops.deploy.apply.objects import Manifest, placed
+from airflow_pipeops.deploy.apply.ownership import going
 from airflow_pipeops.deploy.apply.parents import Parent, may_undo
 from airflow_pipeops.deploy.apply.sets import GUARDED, PART_OF, check_members
 from airflow_pipeops.deploy.apply.wanted import Look, Wanted
@@ -139,11 +140,12 @@ class Looker(SetCluster):
             found.live[str(one)] = live
             self._may_change(one, live)
         after: Mapping[str, Any] | None
+        owners, tool = self._owners(live)
         try:
             after = await self._tried(one)
         except FieldConflict as error:
             contests = contested(error.causes)
-            if not may_force(contests, wanted.force_from):
+            if not may_force(contests, {*owners, tool}):
                 found.conflicts += [f"{one}: {each}" for each in contests]
                 return found
             after = await self._tried(one, force=True)
@@ -162,8 +164,17 @@ class Looker(SetCluster):
             found.replaced.add(str(one))
             found.lines.append(f"! {said}; it is deleted and made anew")
             after = one.body
+        if live and after and (lost := going(live, after, MANAGER, owners, tool)):
+            found.lines.append(
+                f"! {one}: what another tool applied is taken over, and these go: {', '.join(lost)}"
+            )
         found.lines += differences(str(one), live, after if after is not None else one.body)
         return found
+
+    def _owners(self, live: Mapping[str, Any] | None) -> tuple[Collection[str], str]:
+        """Say from whom fields of an object may be taken: which managers, and the tool whose set is taken over."""
+        mine = live is not None and set_of(live) == self._id
+        return self._wanted.force_from, self._wanted.take_over if mine else ""
 
     def _may_change(self, one: Manifest, live: Mapping[str, Any]) -> None:
         metadata = map_(live.get("metadata"))

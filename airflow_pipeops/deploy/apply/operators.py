@@ -12,10 +12,12 @@ from airflow_pipeops.base.documents import map_, text
 from airflow_pipeops.delivery.operators import no_retry, order_key
 from airflow_pipeops.delivery.records import Evidence
 from airflow_pipeops.deploy.apply import sources
+from airflow_pipeops.deploy.apply.cluster import MANAGER
 from airflow_pipeops.deploy.apply.commits import Relation
 from airflow_pipeops.deploy.apply.engine import Applier, release_of
 from airflow_pipeops.deploy.apply.objects import Manifest, digest, written
 from airflow_pipeops.deploy.apply.parents import Parent, Release, may_undo, undo_to
+from airflow_pipeops.deploy.apply.sets import Ref
 from airflow_pipeops.deploy.apply.wanted import Done, Look, Wanted
 from airflow_pipeops.deploy.base import AppliedWaitOperator
 from airflow_pipeops.deploy.pushed import Pushed
@@ -42,14 +44,15 @@ _OURS = ("applied", "evidence", "set", "after", "pinned", "job", "ready")
 class SetOperator(AppliedWaitOperator):
     """What applying and undoing share.
 
-    :param name: of the set: of the ConfigMap that is its parent. Templated.
+    :param name: of the set: of the ConfigMap that is its parent, or ``secrets/NAME`` where that is a Secret, as kubectl has
+        it by default. Templated.
     :param namespace: of the parent, and of objects that name none; by default that of the connection, else ``default``.
         Templated.
     :param kubernetes_conn_id: connection of type ``kubernetes``.
     :param prune_named: objects of the kinds Namespace, CustomResourceDefinition and PersistentVolumeClaim that may be
         pruned, each as ``"Kind namespace/name"`` or ``"Kind name"``.
     :param prune_allowed: so many objects may be pruned; by default three, or a fifth of the set. Templated.
-    :param force_from: managers of fields from whom fields may be taken.
+    :param force_from: managers from whom fields may be taken; from one that has applied on the client, all of them.
     :param on_immutable: what becomes of an object with fields that cannot be changed: ``fail``, before anything is touched,
         or ``replace``: it is deleted, with what it has made, and made anew. The pods of a StatefulSet run on, where its
         selector stays. A Namespace, CustomResourceDefinition or PersistentVolumeClaim only if ``prune_named`` names it.
@@ -178,10 +181,10 @@ class SetOperator(AppliedWaitOperator):
         self, wanted: Wanted, look: Look, done: Done, evidence: Sequence[Evidence], after: Sequence[str]
     ) -> dict[str, Any]:
         targets = tuple(
-            Target.of(answer, one.served.plural, one.body, empty_ok=self.empty_ok)
+            Target.of(answer, one.served.plural, one.body, manager=MANAGER, empty_ok=self.empty_ok)
             for one, answer in done.answers
         )
-        app = f"{wanted.namespace}/{wanted.name}"
+        app = f"{wanted.namespace}/{Ref.of(wanted.name, wanted.namespace).name}"
         return {
             "app": app,
             "commit": wanted.commit,
@@ -330,7 +333,7 @@ class ApplyManifestsOperator(SetOperator):
     :param uri: of a file with rendered manifests: ``file://``, an object store, or ``https://``. Templated.
     :param sha256: that this file must have, in hex; by default any, but one of a web server needs it. Templated.
     :param rollback: the commit may be older than the one that was applied. Templated.
-    :param take_over: a tool whose set may be taken over, for example ``kubectl``.
+    :param take_over: a tool whose set may be taken over, for example ``kubectl``, with all that it holds of the members.
     """
 
     template_fields: Sequence[str] = (

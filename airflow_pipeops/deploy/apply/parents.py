@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow_pipeops.base.documents import map_, maps, parsed, text
 from airflow_pipeops.base.serialisation import JsonForm
-from airflow_pipeops.deploy.apply.sets import Scope, parent_fields, scope_told
+from airflow_pipeops.deploy.apply.sets import Ref, Scope, parent_fields, scope_told
 from airflow_pipeops.exceptions import Conflict, InvalidInput
 
 COMMIT = "pipeops/commit"
@@ -101,9 +101,9 @@ class Parent:
                 remedy=f"Take {HOLDER}, {INTENT} and {RELEASES} away from it.",
             ) from error
 
-    def written(self, name: str, namespace: str) -> dict[str, Any]:
+    def written(self, ref: Ref) -> dict[str, Any]:
         """Return what the object is to say, as a merge patch: what others wrote on it stays."""
-        fields = parent_fields(name, namespace, self.scope)
+        fields = parent_fields(ref, self.scope)
         told = {
             COMMIT: self.commit or None,
             HOLDER: json.dumps(self.holder.to_json()) if self.holder else None,
@@ -111,7 +111,7 @@ class Parent:
             RELEASES: json.dumps([one.to_json() for one in self.releases]),
         }
         metadata = {"labels": fields["labels"], "annotations": {**fields["annotations"], **told}}
-        return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
+        return {"apiVersion": "v1", "kind": ref.kind, "metadata": metadata}
 
     def held(self, holder: Holder, now: float) -> Parent:
         """Return the parent in the hands of somebody.

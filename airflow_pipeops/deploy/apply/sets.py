@@ -15,18 +15,62 @@ from typing import Any
 from airflow_pipeops.base.documents import map_, text
 from airflow_pipeops.deploy.apply.objects import Manifest, Served
 from airflow_pipeops.exceptions import InvalidInput
+from airflow_pipeops.kubernetes.kinds import SECRETS, Kind
 
 ID = "applyset.kubernetes.io/id"
 PART_OF = "applyset.kubernetes.io/part-of"
 TOOLING = "applyset.kubernetes.io/tooling"
 KINDS = "applyset.kubernetes.io/contains-group-kinds"
 NAMESPACES = "applyset.kubernetes.io/additional-namespaces"
+#: What a parent may be, as a set's name says it before a slash: its kind, and where the API serves it.
+_PARENTS = {"configmaps": ("ConfigMap", Kind("", "v1", "configmaps")), "secrets": ("Secret", SECRETS)}
 #: What the parent's tooling annotation says of us.
 TOOL = "pipeops/v1"
 #: Kinds that take much else with them: pruned only where somebody names the object.
 GUARDED = frozenset({"Namespace", "CustomResourceDefinition", "PersistentVolumeClaim"})
 #: So many objects may be pruned at once, or this share of the set, whichever is more.
 FEW, SHARE = 3, 0.2
+
+
+@dataclass(frozen=True)
+class Ref:
+    """The parent of a set, by its name.
+
+    :param kind: ``ConfigMap`` or ``Secret``.
+    :param at: where the API serves that.
+    :param name: of the object.
+    :param namespace: it is in.
+    """
+
+    kind: str
+    at: Kind
+    name: str
+    namespace: str
+
+    @classmethod
+    def of(cls, name: str, namespace: str) -> Ref:
+        """Read a set's name: of a ConfigMap, or ``secrets/NAME`` where its parent is a Secret.
+
+        :return: the parent.
+        :raises InvalidInput: for a parent of another kind.
+        """
+        resource, _, plain = name.rpartition("/")
+        if (resource or "configmaps") not in _PARENTS or not plain:
+            raise InvalidInput(
+                f"{name!r} names no parent of an apply set",
+                field="name",
+                value=name,
+                remedy="Give the name of a ConfigMap, or secrets/NAME where the parent is a Secret.",
+            )
+        return cls(*_PARENTS[resource or "configmaps"], plain, namespace)
+
+    @property
+    def id(self) -> str:
+        """The id of the set."""
+        return set_id(self.name, self.namespace, self.kind)
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}"
 
 
 @dataclass(frozen=True)
@@ -107,49 +151,56 @@ def scope_told(parent: Mapping[str, Any]) -> Scope:
     )
 
 
-def parent_fields(name: str, namespace: str, scope: Scope, tooling: str = TOOL) -> dict[str, dict[str, str]]:
+def parent_fields(ref: Ref, scope: Scope, tooling: str = TOOL) -> dict[str, dict[str, str]]:
     """Return the labels and annotations of a parent."""
     return {
-        "labels": {ID: set_id(name, namespace)},
+        "labels": {ID: ref.id},
         "annotations": {
             TOOLING: tooling,
             KINDS: ",".join(sorted(scope.kinds)),
-            NAMESPACES: ",".join(sorted(scope.namespaces - {namespace})),
+            NAMESPACES: ",".join(sorted(scope.namespaces - {ref.namespace})),
         },
     }
 
 
-def check_parent(parent: Mapping[str, Any], take_over: str = "") -> str:
+def check_parent(parent: Mapping[str, Any], ref: Ref, take_over: str = "") -> str:
     """Refuse a parent that is not ours to use.
 
+    :param ref: by which it was read.
     :param take_over: a tool whose sets may be taken over, for example ``kubectl``.
     :return: what its tooling annotation is to say.
-    :raises InvalidInput: for a set of another tool, and for a wrong id.
+    :raises InvalidInput: for a set of another tool, for one of which nobody can tell whose it is, and for a wrong id.
     """
     metadata = map_(parent.get("metadata"))
-    name, namespace = text(metadata.get("name")), text(metadata.get("namespace"))
     told = text(map_(metadata.get("labels")).get(ID))
-    if told and told != set_id(name, namespace):
+    if told and told != ref.id:
         raise InvalidInput(
-            f"ConfigMap {namespace}/{name} carries the id {told} of another apply set",
+            f"{ref} carries the id {told} of another apply set",
             field="name",
-            value=name,
+            value=ref.name,
             remedy="It was copied or renamed: take the label away, or use another name.",
         )
     tooling = text(map_(metadata.get("annotations")).get(TOOLING))
     tool = tooling.partition("/")[0]
     if not tooling and not told:
         raise InvalidInput(
-            f"ConfigMap {namespace}/{name} is there, and is no apply set's parent",
+            f"{ref} is there, and is no apply set's parent",
             field="name",
-            value=name,
+            value=ref.name,
             remedy="Use another name for the set.",
+        )
+    if not tool:
+        raise InvalidInput(
+            f"the apply set of {ref} does not say which tool it belongs to: its annotation {TOOLING} is {tooling!r}",
+            field="name",
+            value=ref.name,
+            remedy=f"Write its tool there ({TOOLING}={TOOL}, if it is to be ours), or use another name.",
         )
     if tool not in (TOOL.partition("/")[0], take_over):
         raise InvalidInput(
-            f"the apply set {namespace}/{name} belongs to {tooling or 'a tool that does not say its name'}",
+            f"the apply set of {ref} belongs to {tooling}",
             field="name",
-            value=name,
+            value=ref.name,
             remedy=f"Use another name, or take it over with take_over={tool!r}.",
         )
     return TOOL

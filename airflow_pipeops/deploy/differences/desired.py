@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.documents import map_, text
-from airflow_pipeops.deploy.apply.cluster import MANAGER, PARENTS
+from airflow_pipeops.deploy.apply.cluster import MANAGER
 from airflow_pipeops.deploy.apply.hooks import HOOK
 from airflow_pipeops.deploy.apply.parents import COMMIT, Parent
-from airflow_pipeops.deploy.apply.sets import GUARDED, PART_OF, Scope, set_id
+from airflow_pipeops.deploy.apply.sets import GUARDED, PART_OF, Ref, Scope
 from airflow_pipeops.deploy.apply.sources import from_release
 from airflow_pipeops.deploy.differences.fields import Path
 from airflow_pipeops.deploy.helm.manifests import objects_of
@@ -107,12 +107,11 @@ async def of_set(client: KubernetesClient, name: str, namespace: str) -> Desired
     :return: its objects, or why nobody can tell.
     :raises NotFound: if there is no such set.
     """
-    app = f"{namespace}/{name}"
-    parent = Parent.of(await client.get(PARENTS, name, namespace))
+    ref = Ref.of(name, namespace)
+    app = f"{namespace}/{ref.name}"
+    parent = Parent.of(await client.get(ref.at, ref.name, namespace))
     if not parent.releases:
-        raise NotFound(
-            f"ConfigMap {app} is of no set that was applied", remedy="Check its name and namespace."
-        )
+        raise NotFound(f"{ref} is of no set that was applied", remedy="Check its name and namespace.")
     last = parent.releases[-1]
     if parent.intent is not None:
         unclear = f"a release of {app} by {parent.intent.key} is under way, or was never ended"
@@ -121,7 +120,7 @@ async def of_set(client: KubernetesClient, name: str, namespace: str) -> Desired
     if kept is None:
         unclear = f"the manifests of the last release of {app} are not kept, or cannot be read here"
         return Desired(app, last.commit, namespace, unclear=unclear)
-    labels = {PART_OF: set_id(name, namespace)}
+    labels = {PART_OF: ref.id}
     annotations = {COMMIT: last.commit} if last.commit else {}
     # A Job that ran before or after the release has had its time.
     applied = [body for body in kept if HOOK not in map_(map_(body["metadata"]).get("annotations"))]

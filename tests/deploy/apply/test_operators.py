@@ -168,7 +168,7 @@ def test_no_digest_that_others_can_read_depends_on_what_a_secret_holds(
         assert parent is not None
         parents.append(json.loads(parent["metadata"]["annotations"]["pipeops/releases"])[-1])
     (secret,) = cluster.api.all("secrets")
-    assert secret["stringData"] == {"key": "hunter3hunter3"}
+    assert secret["data"] == {"key": "aHVudGVyM2h1bnRlcjM="}
     assert parents[0] == {**parents[1], "key": parents[0]["key"]}
 
 
@@ -190,7 +190,7 @@ def test_undo_goes_back_and_secrets_stay_as_they_are(
     (found,) = cluster.api.all("deployments")
     assert found["spec"]["template"]["spec"]["containers"][0]["image"] == "shop/web:1"
     (secret,) = cluster.api.all("secrets")
-    assert secret["stringData"] == {"key": "hunter2hunter2"}
+    assert secret["data"] == {"key": "aHVudGVyMmh1bnRlcjI="}
     with pytest.raises(AirflowFailException, match="no release before"):
         task(UndoManifestsOperator, wait=False).execute(as_run(context, "further"))
 

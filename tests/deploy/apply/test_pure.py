@@ -8,11 +8,12 @@ from airflow_pipeops.deploy.apply.commits import Relation, may_apply
 from airflow_pipeops.deploy.apply.differences import Contested, contested, differences, may_force
 from airflow_pipeops.deploy.apply.objects import Served, parse, placed
 from airflow_pipeops.deploy.apply.parents import Holder, Parent, Release, undo_to
-from airflow_pipeops.deploy.apply.sets import Member, check_parent, prune, set_id
+from airflow_pipeops.deploy.apply.sets import TOOLING, Member, Ref, check_parent, prune, set_id
 from airflow_pipeops.deploy.helm.manifests import objects_of
 from airflow_pipeops.exceptions import Conflict, InvalidInput
 
 MAP = Served("v1", "ConfigMap", "configmaps", True)
+WEB = Ref.of("web", "shop")
 CLAIM = Served("v1", "PersistentVolumeClaim", "persistentvolumeclaims", True)
 
 
@@ -211,12 +212,24 @@ def test_a_set_of_another_tool_is_refused_until_it_is_taken_over() -> None:
         "annotations": {"applyset.kubernetes.io/tooling": "kubectl/v1.37"},
     }
     with pytest.raises(InvalidInput, match=r"belongs to kubectl/v1\.37"):
-        check_parent({"metadata": metadata})
-    assert check_parent({"metadata": metadata}, "kubectl") == "pipeops/v1"
+        check_parent({"metadata": metadata}, WEB)
+    assert check_parent({"metadata": metadata}, WEB, "kubectl") == "pipeops/v1"
+    for tooling in ({}, {TOOLING: ""}, {TOOLING: "/v1"}):
+        with pytest.raises(InvalidInput, match="does not say which tool it belongs to"):
+            check_parent({"metadata": {**metadata, "annotations": tooling}}, WEB)
     with pytest.raises(InvalidInput, match="of another apply set"):
-        check_parent({"metadata": {**metadata, "name": "copy"}}, "kubectl")
+        check_parent({"metadata": {**metadata, "name": "copy"}}, Ref.of("copy", "shop"), "kubectl")
     with pytest.raises(InvalidInput, match="no apply set's parent"):
-        check_parent({"metadata": {"name": "web", "namespace": "shop"}})
+        check_parent({"metadata": {"name": "web", "namespace": "shop"}}, WEB)
+
+
+def test_a_parent_is_a_config_map_or_a_secret() -> None:
+    assert Ref.of("configmaps/web", "shop") == WEB
+    assert (str(WEB), str(Ref.of("secrets/web", "shop"))) == ("ConfigMap shop/web", "Secret shop/web")
+    assert WEB.id != Ref.of("secrets/web", "shop").id == set_id("web", "shop", "Secret")
+    for name in ("pods/web", "secrets/", "a/secrets/web"):
+        with pytest.raises(InvalidInput, match="names no parent of an apply set"):
+            Ref.of(name, "shop")
 
 
 def test_a_lock_is_anothers_until_its_time_and_our_own_at_once() -> None:
@@ -243,7 +256,7 @@ def test_undo_goes_back_one_release_and_its_retry_to_the_same() -> None:
 
 def test_a_parent_is_read_as_it_was_written() -> None:
     parent = Parent(commit="abc", holder=Holder("k", "t", 1.0), intent=Release("k", "abc", "d"))
-    item = parent.written("web", "shop")
+    item = parent.written(WEB)
     item["metadata"]["namespace"] = "shop"
     read = Parent.of(item)
     assert (read.commit, read.holder, read.intent) == (parent.commit, parent.holder, parent.intent)

@@ -145,14 +145,14 @@ def test_an_object_that_is_gone_and_a_secret_that_was_written(
     with applied.api.lock:
         applied.api._delete(maps, maps.objects["shop", "settings"], {})
     assert ("shop", "key") in secrets.objects
-    written(applied.api, "/api/v1/namespaces/shop/secrets/key", {"stringData": {"key": "another-value"}})
+    written(applied.api, "/api/v1/namespaces/shop/secrets/key", {"data": {"key": "YW5vdGhlci12YWx1ZQ=="}})
     found = looked(context)
     assert [(one["name"], one["change"], one["fields"]) for one in found["resources"]] == [
         ("settings", "missing", []),
         ("key", "modified", ["data.key"]),
     ]
     text = Path(found["diff_uri"].removeprefix("file://")).read_text(encoding="utf-8")
-    assert "another-value" not in text
+    assert "YW5vdGhlci" not in text
     assert "hunter2" not in text
 
 
