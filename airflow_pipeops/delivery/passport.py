@@ -11,16 +11,9 @@ from airflow_pipeops.base.documents import map_, text
 from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.delivery.queries.attention import passed
 from airflow_pipeops.delivery.queries.facts import Fact, may_see
-from airflow_pipeops.delivery.queries.history import history
-from airflow_pipeops.delivery.queries.live import (
-    Cell,
-    began,
-    cell_of,
-    change_of,
-    live,
-    previous,
-    revision_of,
-)
+from airflow_pipeops.delivery.queries.history import LAST
+from airflow_pipeops.delivery.queries.live import Cell, cell_of, live
+from airflow_pipeops.delivery.queries.runs import began, blamed, change_of, ended, previous
 from airflow_pipeops.delivery.queries.tracing import Step, Walk, up
 
 #: Which fact of a record tells the most in one line.
@@ -72,13 +65,14 @@ class Passport(JsonForm):
     """What a record was made from; of a release, with what a person asks about it.
 
     :param fact: the record, usually a release.
-    :param cell: of a release: what it brought; of what is live, as it is now, else as it was right after it.
-    :param live: of a release: whether it is what is live now.
+    :param cell: of a release: what it brought; of the version that is live, as it is now, else as it was right after it.
+    :param live: of a release: whether its version is what is live now.
     :param since: of a release: since when its version is, or was, live without another in between.
     :param before: of a release: what was live before that.
     :param incidents: of a release: what went wrong from then until the next version, the newest first.
     :param answers: to what a person asks.
     :param walk: all that it was made from.
+    :param until: of a release: when another version was live after its own; empty as long as none was.
     """
 
     fact: Fact
@@ -89,6 +83,7 @@ class Passport(JsonForm):
     incidents: tuple[Fact, ...]
     answers: tuple[Answer, ...]
     walk: Walk
+    until: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form, with whether it is complete."""
@@ -108,26 +103,18 @@ def passport(
     walk = up(connection, fact.id, allowed=allowed)
     if fact.kind != "release" or not fact.environment or fact.problem:
         return Passport(fact, None, False, "", None, (), _answers(walk, None, "", None, ()), walk)
-    place: dict[str, Any] = {
-        "deliverable": fact.deliverable,
-        "environment": fact.environment,
-        "allowed": allowed,
-    }
-    now = live(connection, fact.deliverable, fact.environment, allowed=allowed)
-    cell = now if now is not None and now.release == fact.id else cell_of(connection, fact)
-    first, release = began(connection, cell)
+    now, until = (
+        live(connection, fact.deliverable, fact.environment, allowed=allowed),
+        ended(connection, fact),
+    )
+    cell = now if now is not None and until == LAST else cell_of(connection, fact)
+    first, release = began(connection, fact)
     change = change_of(connection, release)
     if change is not None and not may_see(change.deliverable, allowed):
         change = None
-    earlier = previous(connection, cell, first)
-    later = history(connection, **place, kinds=("release",), start=_after(fact), limit=1000).items
-    ended = next((one.at for one in reversed(later) if cell.revision != revision_of(one)), "~")
-    incidents = history(connection, **place, kinds=("incident",), start=first, end=ended, limit=10).items
-    incidents += tuple(
-        one
-        for one in history(connection, **place, kinds=("incident",), start=ended, limit=10).items
-        if fact.id in one.parents
-    )
+    earlier = previous(connection, fact, first)
+    incidents = blamed(connection, fact, first, until)
+    until = "" if until == LAST else until
     before = cell_of(connection, earlier) if earlier else None
     return Passport(
         fact,
@@ -136,13 +123,10 @@ def passport(
         first,
         before,
         incidents,
-        _answers(walk, cell, first, before, incidents, change),
+        _answers(walk, cell, first, before, incidents, change, until),
         walk,
+        until,
     )
-
-
-def _after(fact: Fact) -> str:
-    return fact.at + "~"  # the next time that a text can hold
 
 
 def _answers(
@@ -152,6 +136,7 @@ def _answers(
     before: Cell | None,
     incidents: Sequence[Fact],
     change: Fact | None = None,
+    until: str = "",
 ) -> tuple[Answer, ...]:
     """Answer what a person asks first. Pure."""
     found = []
@@ -159,9 +144,12 @@ def _answers(
         alias = f", {cell.alias}" if cell.alias else ""
         named = f"{cell.version} ({cell.version_of}{alias})" if cell.version else "unknown"
         found.append(Answer("What is it?", named, (cell.release,)))
-        found.append(Answer("Since when?", _time(first), (cell.release,)))
-    found.append(_answer("Made from which data?", _made_from(walk), _data))
-    found.append(_answer("From which commit?", walk.of_kind("commit")[:1], _commit))
+        ended_ = f" until {_time(until)}" if until else ""
+        found.append(Answer("Since when?", _time(first) + ended_, (cell.release,)))
+    found.append(_answer("Made from which data?", walk.made_from(), _data))
+    commits = walk.of_kind("commit")
+    own = [one for one in commits if cell is None or one.deliverable == cell.deliverable]
+    found.append(_answer("From which commit?", (own or commits)[:1], _commit))
     if cell is not None:
         changes = [change] if change is not None else walk.of_kind("change")[:1]
         found.append(_answer("Deployed by which commit?", changes, _change))
@@ -169,7 +157,11 @@ def _answers(
             "Approved by whom?", cell.approved_by or "unknown", tuple(filter(None, [cell.approval]))
         )
         found.append(approved)
-    gates = [one for one in walk.of_kind("validation", "evaluation") if passed(one) is not None]
+    gates = [
+        one
+        for one in walk.of_kind("validation", "evaluation")
+        if one.kind == "validation" or passed(one) is not None
+    ]
     found.append(_answer("Which gates has it passed?", gates, _gate))
     if cell is not None:
         was = (
@@ -180,25 +172,10 @@ def _answers(
         found.append(Answer("What was live before?", was, (before.release,) if before else ()))
         went = (
             "; ".join(text(one.body.get("what"), 200) or "an incident" for one in incidents)
-            or "nothing that was recorded"
+            or "no incident was recorded"
         )
         found.append(Answer("What went wrong since?", went, tuple(one.id for one in incidents)))
     return tuple(found)
-
-
-def _made_from(walk: Walk) -> list[Fact]:
-    """Return the data that a model was made from, or else what is there was; those that led to a decision are no part."""
-    facts = {step.id: step.fact for step in walk.steps if step.fact is not None}
-    models = walk.of_kind("model")
-    found: set[str] = set()
-    left = [models[0].id if models else walk.steps[0].id]
-    while left:
-        fact = facts.get(left.pop())
-        if fact is None or fact.id in found or (models and fact.kind == "decision"):
-            continue
-        found.add(fact.id)
-        left += fact.parents if fact.kind not in ("dataset", "batch") else ()
-    return [fact for fact in walk.of_kind("dataset", "batch") if fact.id in found]
 
 
 def _answer(question: str, facts: Sequence[Fact], said: Any) -> Answer:
@@ -229,7 +206,8 @@ def _change(fact: Fact) -> str:
 
 
 def _gate(fact: Fact) -> str:
-    return f"{text(fact.body.get('subject')) or 'challenger'}: {'yes' if passed(fact) else 'no'}"
+    said = {True: "yes", False: "no", None: "cannot tell"}[passed(fact)]
+    return f"{text(fact.body.get('subject')) or 'challenger'}: {said}"
 
 
 def lines(walk: Walk) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -180,3 +181,66 @@ def test_data_that_led_to_the_decision_are_not_what_it_was_made_from(tmp_path: P
     connection.close()
     said = {one.question: one.answer for one in found.answers}["Made from which data?"]
     assert said == "june.parquet+july.parquet"
+
+
+def wanting(minutes: float, commit: str, value: str, changed: bool = True) -> Record:
+    body = {"commit": sha(commit), "file": "a.yaml", "set": {"tag": value}, "changed": changed}
+    return record("change", body, environment="production", minutes=minutes)
+
+
+def shipped_by(minutes: float, change: Record, revision: str, **body: Any) -> Record:
+    told = {"revision": revision, "health": "Healthy", **body}
+    return record("release", told, change, environment="production", minutes=minutes)
+
+
+def incident(minutes: float, what: str, *parents: Record) -> Record:
+    return record("incident", {"what": what}, *parents, environment="production", minutes=minutes)
+
+
+def test_a_version_is_live_until_another_one_is_and_not_until_another_commit(tmp_path: Path) -> None:
+    one, kept, other = wanting(1, "one", "v1"), wanting(4, "two", "v1", False), wanting(8, "three", "v2")
+    first, again = shipped_by(2, one, "r1"), shipped_by(5, kept, "r2", changed=False)
+    story = [one, first, incident(3, "slow"), kept, again, incident(6, "slower")]
+    connection = indexed(tmp_path / "one.db", entries(story))
+    found = passport(connection, resolve(connection, reference(first.id)))
+    assert (found.live, found.until, found.since) == (True, "", at(2))
+    assert found.cell is not None
+    assert (found.cell.release, found.cell.health) == (again.id, "Degraded"), "as its version is now"
+    assert [one.body["what"] for one in found.incidents] == ["slower", "slow"]
+    connection.close()
+    ended = shipped_by(9, other, "r3")
+    late = [incident(10, "another's"), incident(11, "named late", first)]
+    connection = indexed(tmp_path / "two.db", entries([*story, other, ended, *late]))
+    found = passport(connection, resolve(connection, reference(first.id)))
+    assert (found.live, found.until) == (False, at(9))
+    assert [one.body["what"] for one in found.incidents] == ["named late", "slower", "slow"]
+    said = {one.question: one.answer for one in found.answers}["Since when?"]
+    assert said == "2026-03-01 00:02:00 UTC until 2026-03-01 00:09:00 UTC"
+    connection.close()
+
+
+def test_of_releases_without_a_revision_nobody_knows_that_they_are_the_same(tmp_path: Path) -> None:
+    one = record("release", {"version": "1"}, environment="production", minutes=1)
+    two = record("release", {"version": "2"}, environment="production", minutes=2)
+    kept = record("release", {"version": "2", "changed": False}, environment="production", minutes=3)
+    connection = indexed(tmp_path / "index.db", entries([one, two, kept]))
+    found = passport(connection, resolve(connection, reference(kept.id)))
+    assert (found.since, found.before and found.before.release) == (at(2), one.id)
+    connection.close()
+
+
+def test_a_gate_that_cannot_tell_is_named_and_a_commit_of_something_else_is_not_its_own(
+    tmp_path: Path,
+) -> None:
+    theirs = record("commit", {"commit": sha("theirs")}, commit=sha("theirs"), deliverable="library")
+    own = record("commit", {"commit": CODE}, commit=CODE)
+    skew = record("validation", {"subject": "skew", "passed": None}, own, minutes=1)
+    image = record("validation", {"subject": "image", "passed": True}, skew, minutes=2)
+    live = record("release", {"revision": "r1"}, theirs, image, environment="production", minutes=3)
+    connection = indexed(tmp_path / "index.db", entries([theirs, own, skew, image, live]))
+    found = passport(connection, resolve(connection, reference(live.id)))
+    said = {one.question: one.answer for one in found.answers}
+    assert said["From which commit?"] == CODE[:12]
+    assert said["Which gates has it passed?"] == "image: yes; skew: cannot tell"
+    assert said["What went wrong since?"] == "no incident was recorded"
+    connection.close()

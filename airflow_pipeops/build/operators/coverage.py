@@ -77,7 +77,7 @@ class CoverageGateOperator(DeliveryOperator):
                 "files": len({file for file, _ in found.lines}),
                 "reports": len(digests),
             }
-            body = {"subject": "coverage", "floor": self.floor, **facts}
+            body = {"subject": "coverage", "passed": True, "floor": self.floor, **facts}
             record_id = self.emit(context, "validation", body, commit=self.commit or None)
         return {**facts, "record_id": record_id}
 

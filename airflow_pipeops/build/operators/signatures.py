@@ -168,7 +168,7 @@ class VerifyImageOperator(SignatureOperator):
                 "verified": verified,
                 "by": by,
             }
-            record_id = self.emit(context, "validation", {"subject": "image", **facts})
+            record_id = self.emit(context, "validation", {"subject": "image", "passed": True, **facts})
         return {**facts, "record_id": record_id}
 
     def _identity(self) -> Identity | None:

@@ -70,9 +70,11 @@ def summary(
     subjects += [one for entry in before if _kind(entry) == "model" for one in _of(entry)]
     if not subjects:
         return None
-    failed = [entry for entry in before if passed(_kind(entry), map_(entry.extra.get("body"))) is False]
+    said = [(entry, passed(_kind(entry), map_(entry.extra.get("body")))) for entry in before]
+    failed = [entry for entry, good in said if good is False]
+    unsure = [entry for entry, good in said if good is None and _kind(entry) == "validation"]
     built = any(_kind(entry) in ("image", "model") for entry in before)
-    complete = not list(missing) and built and not failed
+    complete = not list(missing) and built and not failed and not unsure
     environment = text(extra.get("environment"))
     return _statement(
         subjects,
@@ -91,6 +93,7 @@ def summary(
             "slsaVersion": "1.0",
             "pipeopsMissing": list(missing),
             "pipeopsFailed": [text(entry.extra.get("id")) for entry in failed],
+            "pipeopsUnknown": [text(entry.extra.get("id")) for entry in unsure],
             OWN: dict(extra),
         },
     )

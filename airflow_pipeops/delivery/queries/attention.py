@@ -12,14 +12,17 @@ from typing import Literal, get_args
 from airflow_pipeops.base.documents import text, whole
 from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.delivery.queries.conditions import (
+    DRIFTS,
     EARLIER,
     application,
     clean,
     deciding,
+    drifted,
     healed,
     newest_first,
     newest_of,
     overtakes,
+    subject,
     told_since,
 )
 from airflow_pipeops.delivery.queries.facts import Fact, listed, select
@@ -57,7 +60,7 @@ _SUSPECT = {
         " OR content ->> '$.body.action' = 'investigate'",
     ),
     "differences": (3, f"content ->> '$.body.verdict' IS NOT 'clean' AND NOT {_OVERTAKEN}"),
-    "drift": (3, "content ->> '$.body.drifted' = 1 OR content ->> '$.body.verdict' = 'drift'"),
+    "drift": (DRIFTS, "content ->> '$.body.drifted' = 1 OR content ->> '$.body.verdict' = 'drift'"),
     "evaluation": (3, "content ->> '$.body.verdict' = 'too few labels'"),
     "failure": (6, "1"),
     "incident": (3, f"NOT {_OVERTAKEN}"),
@@ -296,7 +299,7 @@ def _there(release: Fact, fact: Fact) -> bool:
 def _gates(facts: Mapping[str, Sequence[Fact]]) -> list[Attention]:
     gates = newest_of(
         facts["validation"],
-        lambda fact: (_subject(fact), fact.dag, fact.task, str(fact.body.get("shard") or "")),
+        lambda fact: (subject(fact), fact.dag, fact.task, str(fact.body.get("shard") or "")),
     )
     return [_item("gate", fact, _gate(fact)) for fact in gates.values() if passed(fact) is False]
 
@@ -307,11 +310,11 @@ def passed(gate: Fact) -> bool | None:
 
 
 def _gate(fact: Fact) -> str:
-    subject = _subject(fact) or "A gate"
+    what = subject(fact) or "A gate"
     named = text(fact.body.get("batch")) or (fact.commit or text(fact.body.get("commit")))[:7]
     counted = whole(fact.body.get("failed"))
     many = "" if counted is None else f": {counted} failed"
-    return f"The gate of {subject} said no{f' to {named}' if named else ''}{many}."
+    return f"The gate of {what} said no{f' to {named}' if named else ''}{many}."
 
 
 def _degraded(facts: Mapping[str, Sequence[Fact]]) -> list[Attention]:
@@ -342,21 +345,19 @@ def _out_of_sync(facts: Mapping[str, Sequence[Fact]]) -> list[Attention]:
 
 def _drift(facts: Mapping[str, Sequence[Fact]]) -> list[Attention]:
     found = []
-    for subject, fact in newest_of(facts["drift"], _subject).items():
-        if fact.body.get("drifted") is True or text(fact.body.get("verdict")) == "drift":
+    for what, fact in newest_of(facts["drift"], subject).items():
+        if drifted(fact):
             batch = text(fact.body.get("batch"))
             columns = whole(fact.body.get("columns_drifted"))
             many = "" if columns is None else f": {columns} columns moved"
             found.append(
-                _item(
-                    "drift", fact, f"The {subject or 'data'} drifted{f' in {batch}' if batch else ''}{many}."
-                )
+                _item("drift", fact, f"The {what or 'data'} drifted{f' in {batch}' if batch else ''}{many}.")
             )
     return found
 
 
 def _labels(facts: Mapping[str, Sequence[Fact]]) -> list[Attention]:
-    measured = [fact for fact in facts["evaluation"] if _subject(fact) == "performance"]
+    measured = [fact for fact in facts["evaluation"] if subject(fact) == "performance"]
     found = [
         _item(
             "late labels",
@@ -400,10 +401,6 @@ def _why(fact: Fact) -> str:
     reasons = fact.body.get("reasons")
     said = reasons[0] if isinstance(reasons, list) and reasons else fact.body.get("reason")
     return text(said) or f"The rule {text(fact.body.get('rule')) or 'is not told'}."
-
-
-def _subject(fact: Fact) -> str:
-    return text(fact.body.get("subject"))
 
 
 def _environment(fact: Fact) -> str:

@@ -16,6 +16,8 @@ Sort = TypeVar("Sort")
 
 #: Comparisons with the desired state since a release, the newest, among which those of its applications are looked for.
 _COMPARED = 20
+#: Comparisons of data, the newest, among which those of each subject (data, predictions, a provider) are looked for.
+DRIFTS = 6
 #: Releases of a place, the newest, among which the one is looked for that has ended an incident.
 EARLIER = 8
 
@@ -131,6 +133,31 @@ def newest_of(facts: Iterable[Fact], sort: Callable[[Fact], Sort]) -> dict[Sort,
     for fact in facts:
         found.setdefault(sort(fact), fact)
     return found
+
+
+def subject(fact: Fact) -> str:
+    """Return what a judgement is about."""
+    return text(fact.body.get("subject"))
+
+
+def drifted(comparison: Fact) -> bool:
+    """Whether a comparison of data has found drift."""
+    return comparison.body.get("drifted") is True or text(comparison.body.get("verdict")) == "drift"
+
+
+def drift(comparisons: Iterable[Fact]) -> Fact | None:
+    """Return the comparison that says how the data of a deliverable are. Pure.
+
+    :param comparisons: of its data, the newest first.
+    :return: of the newest of each subject one that has found drift, else one that cannot tell, else the newest; none
+        without any.
+    """
+    of_each = newest_of(comparisons, subject).values()
+    return min(
+        of_each,
+        key=lambda one: 0 if drifted(one) else 2 if one.body.get("drifted") is False else 1,
+        default=None,
+    )
 
 
 def told_since(connection: sqlite3.Connection, releases: Sequence[int], end: str) -> list[Fact]:

@@ -69,9 +69,15 @@ def change(
     after = live(connection, deliverable, environment, at=end, allowed=allowed)
     old, new = (_above(connection, cell, allowed) for cell in (before, after))
     page = history(
-        connection, deliverable=deliverable, start=start, end=end, allowed=allowed, limit=2 * limit
+        connection,
+        deliverable=deliverable,
+        environment=environment,
+        nowhere=True,
+        start=start,
+        end=end,
+        allowed=allowed,
+        limit=limit,
     )
-    between = [found for found in page.items if found.environment in ("", environment)]
     return Change(
         deliverable,
         environment,
@@ -79,8 +85,8 @@ def change(
         after,
         _only(new, old)[:limit],
         _only(old, new)[:limit],
-        tuple(between[:limit]),
-        bool(page.after) or len(between) > limit,
+        page.items,
+        bool(page.after),
     )
 
 

@@ -25,6 +25,7 @@ from airflow_pipeops.delivery.queries.figures import (
 )
 from airflow_pipeops.delivery.queries.history import LAST, history
 from airflow_pipeops.delivery.queries.live import live, revision_of
+from airflow_pipeops.delivery.queries.runs import runs as divided
 from airflow_pipeops.delivery.queries.tracing import down, up
 from airflow_pipeops.exceptions import InvalidInput
 
@@ -116,14 +117,7 @@ def deployments(
         history(connection, **of, kinds=("release",), end=start, limit=1).items if not page.after else ()
     )
     first = len(earlier)
-    runs: list[list[Fact]] = []
-    for release in [*earlier, *reversed(page.items)]:
-        if runs and (
-            release.body.get("changed") is False or revision_of(release) == revision_of(runs[-1][0])
-        ):
-            runs[-1].append(release)
-        else:
-            runs.append([release])
+    runs = divided(connection, [*earlier, *reversed(page.items)])
     near = _near(connection, [run[0] for run in runs])
     commits = _commits(connection, deliverable, runs, near)
     incidents = history(connection, **of, kinds=("incident", "rollback"), start=start, limit=_RELEASES).items
@@ -307,7 +301,7 @@ def _models(
     for first, last in times:
         cell = live(connection, deliverable, environment, at=last)
         if cell and cell.release not in newest:
-            data = up(connection, cell.release).of_kind("dataset", "batch")
+            data = up(connection, cell.release).made_from()
             newest[cell.release] = max((one.at for one in data), default="")
         said = verdicts(one for one in judged if first <= one.at < last)
         found.append(

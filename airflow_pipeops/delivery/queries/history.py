@@ -111,27 +111,32 @@ def before(
     environment: str = "",
     allowed: Collection[str] | None = None,
     limit: int = 20,
+    after: str = "",
 ) -> Page[Fact]:
     """Read what could have caused what was seen at a moment: the last changes, releases, models and decisions before it.
+
+    Without a deliverable, it may hold fewer than the limit, and yet not be all: see :func:`history`.
 
     :param connection: to the index.
     :param moment: the time.
     :param deliverable: of this one alone.
     :param environment: where what happens somewhere has happened; what happens nowhere is told, too.
     :param allowed: the deliverables that the reader may see; none means all.
-    :param limit: facts at most.
+    :param limit: facts of a page.
+    :param after: what the page before said.
     :return: the facts, the newest first.
     """
-    page = history(
+    return history(
         connection,
         deliverable=deliverable,
+        environment=environment,
+        nowhere=True,
         kinds=CAUSES,
         end=moment,
         allowed=allowed,
-        limit=limit if not environment else 4 * limit,
+        limit=limit,
+        after=after,
     )
-    near = [found for found in page.items if found.environment in ("", environment) or not environment]
-    return Page(tuple(near[:limit]))
 
 
 #: What can be the cause of a change in how something behaves.

@@ -11,16 +11,14 @@ from typing import Any
 
 from airflow_pipeops.base.documents import text
 from airflow_pipeops.base.serialisation import JsonForm
-from airflow_pipeops.delivery.queries.conditions import conditions
+from airflow_pipeops.delivery.queries.conditions import DRIFTS, conditions, drift
 from airflow_pipeops.delivery.queries.facts import Fact, Page, listed, may_see, select
-from airflow_pipeops.delivery.queries.history import LAST, deliverables, history
+from airflow_pipeops.delivery.queries.history import LAST, deliverables
 
 #: How far up from a release its model, image, commit and approval are looked for.
 _DEPTH = 10
 #: Commits that are counted at most.
 _BEHIND = 100
-#: Releases of one version that are looked at to find the first of them.
-_SINCE = 200
 #: Moves of aliases that are looked at, of each kind that tells of one.
 _ALIASES = 20
 #: What is looked for among what a release was made from.
@@ -155,78 +153,6 @@ def cell_of(connection: sqlite3.Connection, release: Fact) -> Cell:
     return _cells(connection, [release], release.at)[0]
 
 
-def since(connection: sqlite3.Connection, cell: Cell) -> str:
-    """Say since when the version of a cell is live without another in between, as far as the ledger goes back."""
-    return began(connection, cell)[0]
-
-
-def began(connection: sqlite3.Connection, cell: Cell) -> tuple[str, str]:
-    """Find the first release of the version of a cell that is live without another in between.
-
-    Of the same version is what was released at the same revision, or by a change that wanted the same values in the same
-    file: a repository has many files, and a commit to another one makes no other version.
-
-    :param connection: to the index.
-    :param cell: what is live, or was.
-    :return: when, as far as the ledger goes back, and the id of the release.
-    """
-    rows = connection.execute(
-        f"""SELECT at, id, {_REVISION}, {_WANTED} FROM records AS found INDEXED BY by_place
-        WHERE deliverable = ? AND environment = ? AND kind = 'release' AND (at, seq) <= (?, ?) AND problem = ''
-        ORDER BY at DESC, seq DESC LIMIT {_SINCE}""",
-        (cell.deliverable, cell.environment, cell.at, cell.seq),
-    )
-    first, its = (cell.at, cell.release), None
-    for at, ident, revision, wanted in rows:
-        its = wanted if ident == cell.release else its
-        if (revision or "") != cell.revision and (wanted is None or wanted != its):
-            break
-        first = (at, ident)
-    return first
-
-
-def change_of(connection: sqlite3.Connection, release: str) -> Fact | None:
-    """Find the change that a release was made of.
-
-    :param connection: to the index.
-    :param release: its id.
-    :return: the change; none where no record names it.
-    """
-    where = (
-        "kind = 'change' AND problem = '' AND id IN (SELECT parent_id FROM parents WHERE child_id = :release)"
-    )
-    return next(iter(select(connection, f"{where} ORDER BY seq LIMIT 1", {"release": release})), None)
-
-
-def previous(connection: sqlite3.Connection, cell: Cell, first: str) -> Fact | None:
-    """Find what was live before the version of a cell: the last release of another one.
-
-    :param connection: to the index.
-    :param cell: what is live, or was.
-    :param first: since when its version is, as :func:`since` says it.
-    :return: the release; none where the ledger does not go back so far.
-    """
-    found = history(
-        connection,
-        deliverable=cell.deliverable,
-        environment=cell.environment,
-        kinds=("release",),
-        end=first,
-        limit=1,
-    )
-    return next(iter(found.items), None)
-
-
-#: The revision of a release, as :func:`revision_of` reads it: a JSON text in place of an object.
-_REVISION = "content ->> '$.body.revision'"
-#: The file and the values that the change of a release wanted.
-_WANTED = """(
-    SELECT change.content ->> '$.body.file' || ' ' || (change.content ->> '$.body.set')
-    FROM parents JOIN records AS change ON change.id = parents.parent_id
-    WHERE parents.child_id = found.id AND change.kind = 'change' AND change.problem = '' ORDER BY change.seq LIMIT 1
-)"""
-
-
 def revision_of(release: Fact) -> str:
     """Return the revision of the desired state that a release is of; of several sources, as JSON."""
     given = release.body.get("revision")
@@ -273,14 +199,14 @@ def _cells(connection: sqlite3.Connection, releases: Sequence[Fact], end: str) -
     )
     found = []
     for ident, cell in cells.items():
-        drift, drift_at = drifts.get(cell.deliverable, ("", ""))
+        verdict, drift_at = drifts.get(cell.deliverable, ("", ""))
         named = aliases.get((cell.deliverable, cell.version), {})
         found.append(
             replace(
                 cell,
                 state="removed" if ident in taken else "live",
                 behind=behind.get(ident),
-                drift=drift,
+                drift=verdict,
                 drift_at=drift_at,
                 alias=", ".join(sorted(named)),
                 alias_at=max(named.values(), default=""),
@@ -291,18 +217,24 @@ def _cells(connection: sqlite3.Connection, releases: Sequence[Fact], end: str) -
 
 
 def _drifts(connection: sqlite3.Connection, names: Iterable[str], end: str) -> dict[str, tuple[str, str]]:
-    """Read the verdict and the time of the newest comparison of each deliverable's data."""
+    """Read the verdict of the newest comparisons of each deliverable's data, and its time."""
     rows = connection.execute(
-        """
-        SELECT deliverable, content ->> '$.body.verdict', at FROM json_each(:names) AS name JOIN records ON seq = (
+        f"""
+        SELECT seq, deliverable, at, json_extract(content, '$.body.subject', '$.body.verdict', '$.body.drifted')
+        FROM json_each(:names) AS name JOIN records ON seq IN (
             SELECT seq FROM records AS found INDEXED BY by_kind WHERE found.deliverable = name.value
             AND found.kind = 'drift' AND found.at < :end AND found.problem = ''
-            ORDER BY found.at DESC, found.seq DESC LIMIT 1
-        )
+            ORDER BY found.at DESC, found.seq DESC LIMIT {DRIFTS}
+        ) ORDER BY at DESC, seq DESC
         """,
         {"names": listed(names), "end": end},
     )
-    return {name: (text(verdict), at) for name, verdict, at in rows}
+    facts: dict[str, list[Fact]] = defaultdict(list)
+    for seq, name, at, told in rows:
+        body = dict(zip(("subject", "verdict", "drifted"), json.loads(told), strict=True))
+        facts[name].append(Fact(seq, "", "drift", name, at=at, body=body))
+    said = {name: drift(those) for name, those in facts.items()}
+    return {name: (text(one.body.get("verdict")), one.at) for name, one in said.items() if one is not None}
 
 
 def _aliases(

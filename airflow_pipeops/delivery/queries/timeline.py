@@ -10,6 +10,7 @@ from typing import Any
 
 from airflow_pipeops.base.documents import map_, maps, text
 from airflow_pipeops.base.serialisation import JsonForm
+from airflow_pipeops.delivery.queries.conditions import subject
 from airflow_pipeops.delivery.queries.facts import Fact
 from airflow_pipeops.delivery.queries.history import FIRST, LAST, history
 
@@ -46,10 +47,12 @@ class Series(JsonForm):
 
     :param name: of the column, or of the metric.
     :param points: the oldest first.
+    :param subject: of which data, of drift: the predictions are others than what they were made from.
     """
 
     name: str
     points: tuple[Point, ...]
+    subject: str = ""
 
 
 def drift(
@@ -69,12 +72,13 @@ def drift(
     :param end: of the time.
     :param allowed: the deliverables that the reader may see; none means all.
     :param limit: comparisons at most, the newest of them.
-    :return: a series for each column, and one for the share of columns that drifted, which has the empty name.
+    :return: of each subject a series for each column, and one for the share of columns that drifted, which has the empty
+        name.
     """
-    found: dict[str, list[Point]] = defaultdict(list)
+    found: dict[tuple[str, str], list[Point]] = defaultdict(list)
     for fact in _oldest_first(connection, deliverable, "drift", start, end, allowed, limit):
-        batch, body = text(fact.body.get("batch")), fact.body
-        found[""].append(
+        batch, body, what = text(fact.body.get("batch")), fact.body, subject(fact)
+        found[what, ""].append(
             Point(
                 fact.at,
                 _number(body.get("share")),
@@ -85,7 +89,7 @@ def drift(
             )
         )
         for column in maps(body.get("columns")):
-            found[text(column.get("column"))].append(
+            found[what, text(column.get("column"))].append(
                 Point(
                     fact.at,
                     _number(column.get("score")),
@@ -98,7 +102,7 @@ def drift(
                     _number(column.get("high")),
                 )
             )
-    return tuple(Series(name, tuple(points)) for name, points in found.items())
+    return tuple(Series(name, tuple(points), what) for (what, name), points in found.items())
 
 
 def performance(

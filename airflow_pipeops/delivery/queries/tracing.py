@@ -74,6 +74,20 @@ class Walk(JsonForm):
         """Return the records of these kinds, nearest first."""
         return tuple(found for found in self.facts if found.kind in kinds)
 
+    def made_from(self) -> tuple[Fact, ...]:
+        """Return the data that a model was made from, or else what is there was; not those that led to a decision."""
+        facts = {step.id: step.fact for step in self.steps if step.fact is not None}
+        models = self.of_kind("model")
+        found: set[str] = set()
+        left = [models[0].id if models else self.steps[0].id]
+        while left:
+            one = facts.get(left.pop())
+            if one is None or one.id in found or (models and one.kind == "decision"):
+                continue
+            found.add(one.id)
+            left += one.parents if one.kind not in ("dataset", "batch") else ()
+        return tuple(one for one in self.of_kind("dataset", "batch") if one.id in found)
+
 
 @dataclass(frozen=True)
 class Gap(JsonForm):

@@ -14,7 +14,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from securesystemslib.dsse import Envelope
 from securesystemslib.signer import SSlibKey
 
-from airflow_pipeops.delivery.ledger.attestations import OWN, PROVENANCE, SUMMARY, TEST_RESULT, VERIFICATION
+from airflow_pipeops.delivery.ledger.attestations import (
+    OWN,
+    PROVENANCE,
+    SUMMARY,
+    TEST_RESULT,
+    VERIFICATION,
+    summary,
+)
 from airflow_pipeops.delivery.ledger.entries import Entry
 from airflow_pipeops.delivery.ledger.export import Exported, export
 from airflow_pipeops.delivery.ledger.files import Ledger
@@ -230,6 +237,18 @@ def test_a_summary_passes_only_where_all_is_known(exported) -> None:
         ["9" * 64],
     )
     assert lost["predicate"]["verifiedLevels"] == []
+
+
+@pytest.mark.parametrize(("passed", "result"), [(True, "PASSED"), (False, "FAILED"), (None, "FAILED")])
+def test_a_gate_that_cannot_tell_opens_no_summary(passed: bool | None, result: str) -> None:
+    skew = record("validation", "shop", body={"subject": "skew", "passed": passed})
+    image = record("image", "shop", body={"reference": IMAGE}, parents=(skew.id,))
+    release = record("release", "shop", body={"images": [IMAGE]}, parents=(image.id,))
+    last, *before = (entry(one, number) for number, one in enumerate((release, image, skew), 1))
+    found = summary(last, before, [], "https://example.com")
+    assert found is not None
+    assert found["predicate"]["verificationResult"] == result
+    assert found["predicate"]["pipeopsUnknown"] == ([skew.id] if passed is None else [])
 
 
 def test_what_wants_an_explanation_is_listed(exported) -> None:

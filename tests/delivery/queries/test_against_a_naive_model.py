@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from airflow_pipeops.delivery.ledger.entries import Entry
 from airflow_pipeops.delivery.queries import history as of_history
 from airflow_pipeops.delivery.queries import live as of_live
-from airflow_pipeops.delivery.queries import tracing
+from airflow_pipeops.delivery.queries import runs, tracing
 from airflow_pipeops.delivery.queries.references import reference, resolve
 from airflow_pipeops.delivery.records import PER_ENVIRONMENT, Record
 from tests.ledgers import at, entry, indexed, record, sha
@@ -37,7 +37,13 @@ def ledgers(draw: st.DrawFn) -> list[Entry]:
             parents.append(made[parent] if 0 <= parent < len(made) else NOBODY)
         one = record(
             kind,
-            {"revision": sha(f"r{draw(st.integers(0, 3))}"), "n": number},
+            {
+                "revision": draw(st.sampled_from(("", sha("r0"), sha("r1"), sha("r2")))),
+                "n": number,
+                "file": "a.yaml",
+                "set": {"tag": draw(st.integers(0, 1))},
+                "changed": draw(st.booleans()),
+            },
             *parents,
             deliverable=draw(st.sampled_from(NAMES)),
             environment=draw(st.sampled_from(PLACES)) if kind in PER_ENVIRONMENT else None,
@@ -147,7 +153,9 @@ def test_what_is_live_now_and_at_any_time(entries: list[Entry]) -> None:
                     assert (cell.release if cell else None) == expected.get((name, where))
                     if cell:
                         assert (cell.commit, cell.behind) == behind(known, cell.release, moment)
-                        assert of_live.since(connection, cell) == first_of_its_revision(known, cell)
+                        first, end = spell(known, cell)
+                        assert runs.began(connection, cell)[0] == first
+                        assert runs.ended(connection, cell) == end
                         asked = f"{name}@{where}" + (f"@{moment}" if moment else "")
                         assert resolve(connection, reference(asked)).id == cell.release
 
@@ -183,20 +191,33 @@ def behind(known: dict[str, tuple[int, Record]], release: str, moment: str) -> t
     return str(born[1].commit), len({item[1].commit for item in mine} - older)
 
 
-def first_of_its_revision(known: dict[str, tuple[int, Record]], cell: of_live.Cell) -> str:
-    first = cell.at
+def spell(known: dict[str, tuple[int, Record]], cell: of_live.Cell) -> tuple[str, str]:
+    """Since when the version of a cell is live, and until when."""
+
+    def wanted(release: Record) -> object:
+        changes = [known[one] for one in release.parents if one in known and known[one][1].kind == "change"]
+        return min(changes, key=lambda item: item[0])[1].body["set"] if changes else None
+
+    def same(one: Record, other: Record) -> bool:
+        if other.body["revision"] and one.body["revision"] == other.body["revision"]:
+            return True
+        if wanted(one) and wanted(other):
+            return wanted(one) == wanted(other)
+        return other.body["changed"] is False
+
     releases = [
-        item
-        for item in known.values()
+        item[1]
+        for item in sorted(known.values(), key=place)
         if (item[1].kind, item[1].deliverable, item[1].environment)
         == ("release", cell.deliverable, cell.environment)
     ]
-    for item in sorted(releases, key=place, reverse=True):
-        if place(item) <= (cell.at, cell.seq):
-            if item[1].body["revision"] != cell.revision:
-                break
-            first = item[1].at
-    return first
+    mine = next(at for at, one in enumerate(releases) if one.id == cell.release)
+    first, last = mine, mine
+    while first and same(releases[first - 1], releases[first]):
+        first -= 1
+    while last + 1 < len(releases) and same(releases[last], releases[last + 1]):
+        last += 1
+    return releases[first].at, releases[last + 1].at if last + 1 < len(releases) else of_history.LAST
 
 
 @given(ledgers(), st.integers(1, 4))

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from airflow_pipeops.delivery.passport import passport
 from airflow_pipeops.delivery.queries.attention import agenda
-from airflow_pipeops.delivery.queries.live import Cell, cell_of, live, matrix, previous, since
+from airflow_pipeops.delivery.queries.live import Cell, cell_of, live, matrix
 from airflow_pipeops.delivery.queries.references import reference, resolve
+from airflow_pipeops.delivery.queries.runs import began, previous
 from airflow_pipeops.delivery.records import Record
 from tests.ledgers import at, entries, indexed, record
 
@@ -133,7 +134,7 @@ def test_what_was_live_before_is_another_version_however_often_one_was_released(
     connection = indexed(tmp_path / "index.db", entries([first, once, twice]))
     for one, expected in ((twice, first), (once, first), (first, None)):
         cell = cell_of(connection, resolve(connection, reference(one.id)))
-        before = previous(connection, cell, since(connection, cell))
+        before = previous(connection, cell, began(connection, cell)[0])
         assert (before.id if before else None) == (expected.id if expected else None)
     connection.close()
 
@@ -157,6 +158,22 @@ def test_an_alias_is_shown_where_it_was_last_recorded(cell: Any) -> None:
         == "stable"
     )
     assert cell(live_, moved(3, "r")).alias == ""
+
+
+def compared(minutes: float, subject: str, drifted: bool | None, verdict: str = "") -> Record:
+    return record("drift", {"subject": subject, "drifted": drifted, "verdict": verdict}, minutes=minutes)
+
+
+def test_data_drift_whatever_was_found_of_something_else_since(cell: Any, tmp_path: Path) -> None:
+    moved = compared(3, "data", True, "drift")
+    since = [compared(minute, "predictions", False, "no drift") for minute in (4, 5, 6)]
+    found = cell(release(1), moved, *since)
+    assert (found.drift, found.drift_at) == ("drift", at(3))
+    with closing(indexed(tmp_path / "agenda.db", entries([release(1), moved, *since]))) as connection:
+        assert [(one.need, one.at) for one in agenda(connection).items] == [("drift", at(3))]
+    unsure = compared(7, "provider", None, "cannot tell")
+    assert cell(release(1), compared(8, "data", False, "no drift"), unsure).drift == "cannot tell"
+    assert cell(release(1), moved, compared(8, "data", False, "no drift"), *since).drift == "no drift"
 
 
 def test_a_passport_tells_of_what_is_live_how_it_is_now(tmp_path: Path) -> None:

@@ -78,6 +78,28 @@ def test_what_changes_nothing_is_no_deployment(tmp_path: Path) -> None:
     ] == [at(2), at(5)]
 
 
+def test_a_commit_to_another_file_is_no_deployment_and_one_by_hand_is(tmp_path: Path) -> None:
+    def wanted(minutes: float, value: str) -> Record:
+        body = {"file": "a.yaml", "set": {"tag": value}, "changed": False, "n": minutes}
+        return record("change", body, environment="production", minutes=minutes)
+
+    changes = [wanted(1, "v1"), wanted(3, "v1"), wanted(5, "v2")]
+    made = [release(f"r{at}", 2 * at + 2, change, changed=False) for at, change in enumerate(changes)]
+    told = ledger(tmp_path, *changes, *made)
+    assert [one.at for one in deployments(told, "delay-api", "production", START)[0]] == [at(2), at(6)]
+
+
+def test_data_that_led_to_a_retrain_make_no_model_younger(tmp_path: Path) -> None:
+    data = record("dataset", {"rows": 3}, minutes=1)
+    seen = record("batch", {"batch": "newest"}, minutes=8)
+    decision = record("decision", {"action": "retrain"}, record("drift", {}, seen, minutes=9), minutes=10)
+    model = record("model", {"name": "m", "version": 1}, data, decision, minutes=11)
+    drift = record("drift", {}, seen, minutes=9)
+    one = found(tmp_path, data, seen, drift, decision, model, release("r1", 12, model)).model
+    assert one is not None
+    assert one.data_age == (10_080 - 1) * 60
+
+
 def test_a_release_before_the_time_is_only_what_the_first_one_is_compared_with(tmp_path: Path) -> None:
     before, again, other = release("r1", -5), release("r1", 1), release("r2", 2)
     assert [
