@@ -229,6 +229,7 @@ with DAG(
         git_conn_id=DESIRED_STATE,
         prompt=read.output,
         commit=to_production.output["commit"],
+        live=production.output,
         deliverable=notice,
         environment="production",
         parents=[production.output["record_id"]],

@@ -145,6 +145,8 @@ def test_many_come_to_life(fleet: Any, context: Any, deferrable: bool) -> None:
     record = context["outlet_events"][whole.released("production")].extra
     assert record["id"] == done["record_id"]
     assert sorted(record["body"]["apps"]) == names
+    agreed = [record["body"][name] for name in ("revision", "health", "sync")]
+    assert agreed == [revision, "Healthy", "Synced"], "what all of them say"
 
 
 def served(revision: str, **status: Any) -> tuple[int, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_pipeops.argocd.groups import failures, joined, meant, selected, standing
@@ -277,6 +277,7 @@ class ArgoCDAppSensor(ArgoCDWaitOperator):
             "app": ", ".join(list(found)[:_NAMED]),
             "apps": {app: {key: one[key] for key in short} for app, one in list(found.items())[:_NAMED]},
             "live": len(found),
+            **{name: _agreed(one[name] for one in found.values()) for name in ("revision", "health", "sync")},
             "url": self.argocd_url,
             "images": sorted({image for one in found.values() for image in one["images"]})[:_NAMED],
         }
@@ -285,6 +286,12 @@ class ArgoCDAppSensor(ArgoCDWaitOperator):
         text = json.dumps(found, indent=1, sort_keys=True).encode()
         evidence = [store(text, "applications.json", media_type="application/json")]
         return self.emit(context, "release", body, evidence=evidence)
+
+
+def _agreed(values: Iterable[Any]) -> Any:
+    """Return what all say; none if they differ."""
+    first, *others = values
+    return first if all(one == first for one in others) else None
 
 
 def _each(deliverables: Any) -> dict[str, Deliverable]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_pipeops.base.arguments import not_empty, one_of
+from airflow_pipeops.base.documents import map_, text
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.exceptions import Conflict, InvalidInput, NotJudged
 from airflow_pipeops.llm.prompts.projections import projection_of
@@ -185,11 +186,14 @@ class ReleasePromptOperator(DeliveryOperator):
     :param desired: where Git names the prompt: a :class:`PromptInGit`.
     :param alias: alias or label under which applications ask for it; by default the environment.
     :param commit: of the desired state, for the record and the registry; templated.
+    :param live: what the wait for the application that reads it has returned; templated. A place tells nothing about who
+        reads it, so the record has the health of that wait, if it was for the same commit, and else none.
     :param git_conn_id: the repository of the desired state.
-    :return: ``app`` (what people call it), ``version``, ``sha256``, ``alias``, ``revision``, ``reason``, ``record_id``.
+    :return: ``app`` (what people call it), ``version``, ``sha256``, ``alias``, ``revision``, ``reason``, ``record_id``; with
+        ``live`` also ``health``, ``sync`` and ``proven_by``.
     """
 
-    template_fields: Sequence[str] = ("prompt", "alias", "commit", *DeliveryOperator.template_fields)
+    template_fields: Sequence[str] = ("prompt", "alias", "commit", "live", *DeliveryOperator.template_fields)
     emits = ("release",)
     ui_color = UI_COLOR
 
@@ -201,6 +205,7 @@ class ReleasePromptOperator(DeliveryOperator):
         desired: PromptInGit | None = None,
         alias: str = "",
         commit: Any = "",
+        live: Any = None,
         git_conn_id: str = "pipeops_gitops_repo",
         **kwargs: Any,
     ) -> None:
@@ -210,6 +215,7 @@ class ReleasePromptOperator(DeliveryOperator):
         self.desired = desired
         self.alias = alias
         self.commit = commit
+        self.live = live
         self.git_conn_id = git_conn_id
         not_empty(
             "prompt",
@@ -251,10 +257,19 @@ class ReleasePromptOperator(DeliveryOperator):
                 "alias": label,
                 "revision": self.commit or None,
                 "reason": reason + (f"; clients that keep it follow within {cached} s" if cached else ""),
+                **self._seen(),
             }
             self.log.info("%s", facts["reason"])
             record_id = self.emit(context, "release", facts)
         return {**facts, "record_id": record_id}
+
+    def _seen(self) -> dict[str, Any]:
+        """Return how the application is that reads it, as the wait for this commit has seen it; nothing of another."""
+        told = map_(self.live)
+        if not self.commit or told.get("revision") != self.commit:
+            return {}
+        seen = {name: told[name] for name in ("health", "sync") if told.get(name)}
+        return {**seen, "proven_by": text(told.get("app"))} if seen else {}
 
     def _wanted(self) -> Prompt | None:
         from airflow_pipeops.git.hook import GitHook

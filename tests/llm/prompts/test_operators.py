@@ -139,7 +139,13 @@ def test_git_decides_and_the_registry_follows_there_and_back(request, desired: R
     with pytest.raises(AirflowFailException, match="Git wants no prompt for production"):
         release(context, prompt=ONE, **here)
     first = commit(context, ONE, "one")
-    shown = release(context, prompt=ONE, commit=first["commit"], **here)
+    seen = {"app": "notice-production", "revision": first["commit"], "health": "Healthy", "sync": "Synced"}
+    shown = release(context, prompt=ONE, commit=first["commit"], live=seen, **here)
+    told = emitted(context, "release", "production").body
+    assert (told["health"], told["sync"], told["proven_by"]) == ("Healthy", "Synced", "notice-production")
+    for unseen in (None, {**seen, "revision": "another"}, {**seen, "health": None, "sync": ""}):
+        shown = release(context, prompt=ONE, commit=first["commit"], live=unseen, **here)
+        assert "health" not in emitted(context, "release", "production").body, "nobody has seen it live"
     assert (shown["version"], shown["sha256"], shown["revision"]) == ("1", ONE.sha256, first["commit"])
     assert "follow within 60 s" in shown["reason"]
     assert emitted(context, "release", "production").body["app"] == shown["app"]
