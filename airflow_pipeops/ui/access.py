@@ -3,7 +3,8 @@
 Airflow's access control decides: whoever may read assets, asks; of a DAG that Airflow knows and the person may not read, no
 record is shown, nor is a deliverable that such a DAG has recorded something about: what is told of a deliverable is put
 together from all of its records. It is named as hidden to whoever may read another DAG that has recorded something about it;
-what that DAG has recorded is shown as the DAG's. A DAG that Airflow knows no more hides nothing.
+what that DAG has recorded is shown as the DAG's. A DAG that Airflow knows no more hides nothing. Of a deliverable that has
+an asset which the person may not read, nothing is shown at all.
 """
 
 from __future__ import annotations
@@ -29,11 +30,12 @@ from airflow_pipeops.delivery.ledger.index import Index, reader
 from airflow_pipeops.delivery.queries.history import deliverables
 from airflow_pipeops.delivery.queries.recorded import told_by
 from airflow_pipeops.exceptions import InvalidInput, NotFound
+from airflow_pipeops.ui.assets import closed
 from airflow_pipeops.ui.headers import DATA
 
 _ALL = 1_000_000
-#: The deliverables that a person may see, and those that are hidden in part.
-_Rights = tuple[frozenset[str], frozenset[str]]
+#: The deliverables that a person may see, those that are hidden in part, and those of which all assets may be read.
+_Rights = tuple[frozenset[str] | None, frozenset[str], frozenset[str] | None]
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Asked:
     :param readable: the DAGs that are there and that the person may read.
     :param allowed: the deliverables that the person may see; none means all.
     :param partly: those that are hidden, and that a readable DAG has recorded something about.
+    :param closed: those that have an asset which the person may not read.
+    :param open: those that have none; none means all.
     :param known: the tag of what the browser has already; empty for nothing.
     """
 
@@ -55,6 +59,8 @@ class Asked:
     readable: frozenset[str]
     allowed: frozenset[str] | None
     partly: frozenset[str] = frozenset()
+    closed: frozenset[str] = frozenset()
+    open: frozenset[str] | None = None
     known: str = ""
 
     def answer(self, work: Callable[[], Any], also: str = "") -> Response:
@@ -64,8 +70,8 @@ class Asked:
         :param also: what else the answer depends on, beside the ledger and who asks.
         :return: the answer; its tag changes when the answer may.
         """
-        dags = [sorted(self.hidden), sorted(self.readable) if self.hidden else []]
-        rights = hashlib.sha256(json.dumps(dags).encode()).hexdigest()[:12]
+        seen = [sorted(self.hidden), sorted(self.readable) if self.hidden else [], sorted(self.closed)]
+        rights = hashlib.sha256(json.dumps(seen).encode()).hexdigest()[:12]
         tag = f'"{self.revision}.{rights}{f".{also}" if also else ""}"'
         headers = {**DATA, "ETag": tag}
         if self.known == tag:
@@ -90,12 +96,10 @@ def asked(request: Request, user: GetUserDep, session: SessionDep) -> Iterator[A
         connection.execute("BEGIN")  # all that is read for one answer is of one moment
         revision = connection.execute("SELECT ifnull(max(seq), 0) FROM records").fetchone()[0]
         readable = frozenset(there - hidden)
-        allowed, partly = (
-            _rights(connection, path, revision, hidden, readable) if hidden else (None, frozenset())
-        )
-        yield Asked(
-            connection, revision, hidden, readable, allowed, partly, request.headers.get("if-none-match", "")
-        )
+        kept = closed(user, session)
+        allowed, partly, open_ = _rights(connection, path, revision, hidden, readable, kept)
+        known = request.headers.get("if-none-match", "")
+        yield Asked(connection, revision, hidden, readable, allowed, partly, kept, open_, known)
 
 
 #: A route that takes it is closed to whoever may not read assets.
@@ -109,14 +113,18 @@ def _rights(
     revision: int,
     hidden: frozenset[str],
     readable: frozenset[str],
+    kept: frozenset[str],
 ) -> _Rights:
-    def found() -> _Rights:
-        closed = told_by(connection, hidden)
-        return frozenset(deliverables(connection, limit=_ALL)) - closed, closed & told_by(
-            connection, readable
-        )
+    if not hidden and not kept:
+        return None, frozenset(), None
 
-    return _KEPT.of((path, revision, hidden, readable), found)
+    def found() -> _Rights:
+        of_others = told_by(connection, hidden)
+        open_ = frozenset(deliverables(connection, limit=_ALL)) - kept
+        partly = (of_others & told_by(connection, readable)) - kept
+        return open_ - of_others, partly, open_ if kept else None
+
+    return _KEPT.of((path, revision, hidden, readable, kept), found)
 
 
 class _Kept:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from airflow.api_fastapi.common.db.common import SessionDep
 from fastapi import APIRouter, HTTPException, Query, Response
+from sqlalchemy.orm import Session
 
 from airflow_pipeops.delivery import passport as passports
 from airflow_pipeops.delivery.queries import (
@@ -36,7 +37,7 @@ router = APIRouter(prefix="/api", dependencies=[ASSETS])
 @router.get("/state")
 def state(asked: AskedDep, session: SessionDep) -> Response:
     """Say whether anything is new: the one question that an open page repeats."""
-    questions = _sign(waiting(session, asked.hidden))
+    questions = _sign(_waiting(asked, session))
 
     def work() -> dict[str, Any]:
         newest = history.history(asked.connection, allowed=asked.allowed, limit=1).items
@@ -48,7 +49,7 @@ def state(asked: AskedDep, session: SessionDep) -> Response:
 @router.get("/now")
 def now(asked: AskedDep, session: SessionDep, after: Name = "") -> Response:
     """Say what needs a person."""
-    questions = waiting(session, asked.hidden)
+    questions = _waiting(asked, session)
 
     def work() -> dict[str, Any]:
         found = attention.agenda(asked.connection, allowed=asked.allowed, after=after)
@@ -59,7 +60,7 @@ def now(asked: AskedDep, session: SessionDep, after: Name = "") -> Response:
             "needs": [*needs, *(item.to_json() for item in found.items)],
             "at": newest[0].at if newest else "",
             "after": found.after,
-            "hidden": bool(asked.hidden),
+            "hidden": bool(asked.hidden or asked.closed),
         }
 
     return asked.answer(work, _sign(questions))
@@ -132,6 +133,7 @@ def before(
     deliverable: Name = "",
     environment: Name = "",
     limit: Limit = 20,
+    after: Name = "",
 ) -> Response:
     """Say what changed before a moment."""
     return asked.answer(
@@ -142,6 +144,7 @@ def before(
             environment=environment,
             allowed=asked.allowed,
             limit=limit,
+            after=after,
         ).to_json()
     )
 
@@ -185,7 +188,7 @@ def records(
     if dag in asked.hidden:
         raise HTTPException(403, f"You may not read the DAG {dag!r}.")
     # Each is shown for itself, as the DAG's: nothing is put together from what others have recorded.
-    allowed = None if dag in asked.readable else asked.allowed
+    allowed = asked.open if dag in asked.readable else asked.allowed
     return asked.answer(
         lambda: recorded.recorded(
             asked.connection,
@@ -198,6 +201,10 @@ def records(
             after=after,
         ).to_json()
     )
+
+
+def _waiting(asked: Asked, session: Session) -> list[dict[str, Any]]:
+    return [one for one in waiting(session, asked.hidden) if one["deliverable"] not in asked.closed]
 
 
 def _sign(questions: list[dict[str, Any]]) -> str:
@@ -216,7 +223,9 @@ def _passport(asked: Asked, ref: str, note: str) -> dict[str, Any]:
         "asked": ref,
         "walk": found.walk.to_json(),
         "cell": found.cell.to_json() if found.cell else None,
+        "live": found.live,
         "since": found.since,
+        "until": found.until,
         "previous": found.before.release if found.before else "",
         "answers": [answer.to_json() for answer in found.answers],
         "commits": pages(facts),

@@ -27,13 +27,13 @@ from airflow_pipeops.delivery.ledger.feeder import lock_file
 from airflow_pipeops.delivery.ledger.index import Index
 from airflow_pipeops.delivery.records import Record
 from tests.browser import chromium
-from tests.ui.managers import NARROW, OTHERS
+from tests.ui.managers import NARROW, NARROWER, OTHERS
 from tests.ui.seeds import seed
 
 ROOT = Path(__file__).parents[2]
 SIGNER = Ed25519PrivateKey.generate()
 KEY = SIGNER.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-ROLES = {"admin": "ADMIN", "viewer": "VIEWER", NARROW: "VIEWER", "guest": ""}
+ROLES = {"admin": "ADMIN", "viewer": "VIEWER", NARROW: "VIEWER", NARROWER: "VIEWER", "guest": ""}
 
 #: DAGs that Airflow knows; the others that the ledger tells of were removed.
 _DAGS = f"""

@@ -9,7 +9,7 @@ import pytest
 
 from tests.ledgers import sha
 from tests.ui.conftest import Server
-from tests.ui.managers import NARROW, OTHERS
+from tests.ui.managers import NARROW, NARROWER, OTHERS, THEIRS
 from tests.ui.seeds import Story, whole
 
 #: What each route is asked with; a route that is not here fails the test, so that none is forgotten.
@@ -136,6 +136,30 @@ def test_what_is_hidden_in_part_is_named_and_what_a_readable_dag_has_recorded_is
     assert SHARED in {fact["deliverable"] for fact in of_ours}
 
 
+def test_who_may_not_read_one_asset_sees_nothing_of_its_deliverable(server: Server) -> None:
+    of = THEIRS.removeprefix("pipeops://").partition("/")[0]
+    story = Story()
+    _, live = story.ship(of, of, 70)
+    server.gets(story.records)
+    asked = {
+        "/api/matrix?limit=1000": 200,
+        "/api/history?limit=1000": 200,
+        f"/api/history?deliverable={of}": 200,
+        "/api/deliverables": 200,
+        "/api/records?dag=code_to_release&limit=1000": 200,  # a DAG that this person may read
+        f"/api/passport/{of}@production": 404,
+        f"/api/passport/{live.id}": 404,
+    }
+    for path, status in asked.items():
+        hidden, seen = server.get(path, NARROWER), server.get(path, "viewer")
+        assert (hidden.status_code, seen.status_code) == (status, 200), path
+        assert live.id not in hidden.text.replace(f"name {live.id}", ""), path
+        assert f'"{of}"' not in hidden.text, path
+        assert f'"{of}"' in seen.text, path
+    assert "delay-api" in server.get("/api/matrix", NARROWER).text
+    assert server.get("/api/now", NARROWER).json()["hidden"] is True
+
+
 def test_a_dag_that_is_gone_hides_nothing(server: Server) -> None:
     found = server.get("/api/records?dag=platform", NARROW).json()
     assert {fact["deliverable"] for fact in found["items"]} > {"basket", "loyalty"}
@@ -161,6 +185,7 @@ def test_what_has_not_changed_is_not_sent_again(server: Server) -> None:
         ("/api/deliverables?", ""),
         ("/api/history?", "seq"),
         ("/api/records?dag=code_to_release&", "seq"),
+        ("/api/before?moment=2035-01-01&", "seq"),
     ],
 )
 def test_pages_follow_each_other(server: Server, path: str, key: str) -> None:
