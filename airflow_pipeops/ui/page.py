@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,15 +14,21 @@ from airflow_pipeops.ui.headers import PAGE
 
 STATIC = Path(__file__).parent / "static"
 
+#: What a module of the page imports.
+_IMPORTED = re.compile(r'^import .+ from "\./(.+)";$', re.MULTILINE)
+
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 router = APIRouter(dependencies=[Depends(requires_authenticated())])
 
 
 @router.get("/page")
-def page() -> Response:
+def page(panel: str = "", dag: str = "") -> Response:
     """Return the page itself; its state is in its address."""
-    html = (STATIC / "page.html").read_text(encoding="utf-8").replace('"static/', f'"static/{edition()}/')
+    first = panel or ("records" if dag else "now")
+    links = "".join(f'<link rel="modulepreload" href="static/{name}">\n' for name in needed(f"{first}.js"))
+    html = (STATIC / "page.html").read_text(encoding="utf-8").replace("</head>", f"{links}</head>")
+    html = html.replace('"static/', f'"static/{edition()}/')
     return Response(html, media_type="text/html", headers=PAGE)
 
 
@@ -40,6 +47,19 @@ def static(edition: str, path: str) -> Response:
 def edition() -> str:
     """Return what changes with any file of the page: part of the address of each."""
     return _edition()
+
+
+@lru_cache(maxsize=16)
+def needed(panel: str) -> tuple[str, ...]:
+    """Name the modules that the page and a panel of it import, so that a browser asks for all at once."""
+    found: list[str] = []
+    left = ["main.js", panel]
+    while left:
+        name = left.pop(0)
+        if name in _files() and name not in found:
+            found.append(name)
+            left += _IMPORTED.findall(_files()[name].read_text(encoding="utf-8"))
+    return tuple(found)
 
 
 @lru_cache(maxsize=1)

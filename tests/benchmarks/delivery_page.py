@@ -150,7 +150,7 @@ def usable(server: Server, times: int = 10) -> None:
             page.context.close()
             for name in took if number else ():  # the first starts the browser
                 took[name].append(found[name])
-    for name, what in {"first": "the first 250 deliverables", "whole": "all of them"}.items():
+    for name, what in {"first": "the first 100 deliverables", "whole": "all of them"}.items():
         print(f"| {what} | {statistics.median(took[name]):.0f} | {p95(took[name]):.0f} |", flush=True)
     print(f"load {os.getloadavg()[0]:.0f}")
 

@@ -840,6 +840,90 @@ def test_below_a_base_path_and_empty(browser: Any, below: Server) -> None:
         page.wait_for_url("**/af/dags/drift_to_retrain/**")
 
 
+def test_what_a_dag_has_recorded_is_leafed_through(browser: Any, told: Server) -> None:
+    story = Story("fails")
+    for number in range(230):
+        story.tell("evaluation", 1 + number / 100, {"promote": True, "reason": f"no. {number}"}, of="judged")
+    told.gets(story.records)
+    with opened(browser, told) as page:
+        go(page, told, "dag=fails")
+        rows, found = page.locator("tbody tr"), []
+        while True:
+            found += rows.all_inner_texts()
+            if not page.get_by_role("link", name="Earlier").count():
+                break
+            last = page.url
+            page.get_by_role("link", name="Earlier").click()
+            page.wait_for_function("before => location.href !== before", arg=last)
+            page.wait_for_selector("main:not([aria-busy])")
+        assert len(found) == 230
+        assert len({row.partition("no. ")[2] for row in found}) == 230
+        page.reload()  # a link shows another person the same part
+        rows.first.wait_for()
+        assert rows.count() == 30
+        page.get_by_role("link", name="Newest").click()
+        page.get_by_role("link", name="Earlier").wait_for()
+        assert rows.count() == 100
+
+
+def test_all_is_only_calm_when_all_were_looked_at(browser: Any, told: Server) -> None:
+    """A page of what needs somebody looks at a thousand deliverables."""
+    quiet = {"revision": 1, "needs": [], "at": "2026-03-01T00:00:00+00:00", "after": "d0999", "hidden": False}
+    with opened(browser, told) as page:
+        page.route("**/api/now", lambda route: route.fulfill(json=quiet))
+        go(page, told)
+        page.locator(".need").first.wait_for()
+        assert page.get_by_text("Nothing needs you").count() == 0
+        page.get_by_role("link", name="From the beginning").count()
+
+
+def test_a_passport_of_what_is_not_live_any_more_is_not_green(browser: Any, told: Server) -> None:
+    old = next(one for one in whole() if one.kind == "release" and one.environment == "production")
+    with opened(browser, told) as page:
+        go(page, told, f"panel=passport&ref={old.id}")
+        heading = page.locator(".heading")
+        assert "Not live any more" in heading.inner_text()
+        assert "until" in heading.inner_text()
+        assert heading.locator(".mark.good").count() == 0
+        go(page, told, f"panel=passport&ref={old.deliverable}@production")
+        assert "Not live any more" not in heading.inner_text()
+
+
+def test_each_of_a_kind_is_compared_with_the_release_before(browser: Any, told: Server) -> None:
+    story, of = Story(), {"of": "twofold", "environment": "production"}
+    same = story.tell("image", 9, {"reference": "registry.example.com/same:1"}, of="twofold")
+    old, new = (
+        story.tell("image", 8, {"reference": f"registry.example.com/other:{n}"}, of="twofold") for n in (1, 2)
+    )
+    story.tell("release", 7, {"revision": sha("old"), "health": "Healthy"}, same, old, **of)
+    story.tell("release", 6, {"revision": sha("new"), "health": "Healthy"}, same, new, **of)
+    told.gets(story.records)
+    with opened(browser, told) as page:
+        go(page, told, "panel=passport&ref=twofold@production")
+        page.get_by_text("What changed against the release before").click()
+        row = page.locator("details table tr").filter(has_text="image")
+        row.wait_for()
+        said = row.inner_text()
+        assert "changed" in said
+        assert "other:1" in said
+        assert "other:2" in said
+        assert "same:1" not in said
+
+
+def test_what_a_panel_imports_is_asked_for_with_the_page(browser: Any, told: Server) -> None:
+    for panel in (*PANELS, "records"):
+        with opened(browser, told) as page:
+            named: list[str] = []
+            page.on("request", lambda asked, named=named: named.append(asked.url.partition("/static/")[2]))
+            go(page, told, f"panel={panel}" if panel != "records" else "dag=code_to_release")
+            html = told.get(f"/page?panel={panel}").text
+            loaded = {one.partition("/")[2] for one in named if one.endswith(".js")}
+            linked = set(re.findall(r'modulepreload" href="static/[^/]+/([^"]+)"', html))
+            assert linked <= loaded, panel
+            # Of modules, only what a panel asks for where nothing is named comes later.
+            assert loaded - linked <= {"records.js"}, panel
+
+
 def test_a_thousand_deliverables(browser: Any, below: Server) -> None:
     below.holds(many(1000))
     with opened(browser, below) as page:

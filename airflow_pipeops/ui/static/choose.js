@@ -4,9 +4,15 @@ import { get } from "./api.js";
 import { h } from "./dom.js";
 import { address, go, state } from "./state.js";
 
-/** The names of the deliverables, at most a thousand. */
+/** The names of the deliverables. */
 export async function names(signal) {
-  return (await get("deliverables", { limit: 1000 }, { signal })).items;
+  const found = [];
+  for (let after = null; after !== "";) {
+    const page = await get("deliverables", { limit: 1000, after }, { signal });
+    found.push(...page.items);
+    after = page.after;
+  }
+  return found;
 }
 
 /** The field. It takes only names that there are; an empty one means all, where a panel can show all. */

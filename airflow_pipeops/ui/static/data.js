@@ -11,11 +11,12 @@ import { address, elsewhere, state } from "./state.js";
 const SHOWN = 6;
 
 export async function draw({ signal }) {
-  const known = await names(signal);
+  const { all, deliverable: asked } = state();
+  const read = (deliverable) => get("data", { deliverable, limit: 200 }, { signal });
+  const [known, first] = await Promise.all([names(signal), asked ? read(asked) : get("data", { limit: 1 }, { signal })]);
   if (!known.length) return empty();
-  const { all } = state();
-  const deliverable = state().deliverable || (await get("data", { limit: 1 }, { signal })).measured || named(known);
-  const found = await get("data", { deliverable, limit: 200 }, { signal });
+  const deliverable = asked || first.measured || named(known);
+  const found = asked ? first : await read(deliverable);
   const marks = found.decisions.map((one) => ({ at: one.at, level: { good: "soft", busy: "accent" }[level(one.action)] ?? level(one.action),
     text: [one.action || "unknown", ...one.reasons].join(": "), href: elsewhere("passport", { ref: one.record }) }));
   const bar = h("div", { class: "bar" }, chooser(known, deliverable));
@@ -26,15 +27,17 @@ export async function draw({ signal }) {
 }
 
 const last = (series) => series.points.at(-1);
+const said = (words, { verdict, at }) => h("div", {}, mark(level(verdict), words), " ", age(at));
+/** Words about a series of drift, with what it is of: mostly the data. */
+const of = ({ subject }, words) => (["", "data"].includes(subject) ? words : `${subject}: ${words}`);
 
 function summary(deliverable, found) {
-  const share = found.drift.find((one) => one.name === "");
-  const measured = found.performance[0];
+  const shares = found.drift.filter((one) => one.name === "");
   const decision = found.decisions.at(-1);
   const part = (title, content) => h("div", {}, h("div", { class: "quiet small" }, title), content);
   return h("div", { class: "card summary" },
-    part("Data", share ? [mark(level(last(share).verdict), last(share).verdict || "cannot tell"), " ", age(last(share).at)] : mark("unknown", "never compared")),
-    part("Model", measured ? [mark(level(last(measured).verdict), `${measured.name} ${number(last(measured).value)}`), " ", age(last(measured).at)] : mark("unknown", "never measured")),
+    part("Data", shares.length ? shares.map((one) => said(of(one, last(one).verdict || "cannot tell"), last(one))) : mark("unknown", "never compared")),
+    part("Model", found.performance.length ? found.performance.map((one) => said(`${one.name} ${number(last(one).value)}`, last(one))) : mark("unknown", "never measured")),
     part("Governor", decision ? [mark(level(decision.action), decision.action), " ", age(decision.at)] : mark("unknown", "has decided nothing")));
 }
 
@@ -48,10 +51,10 @@ function drift(found, marks, all) {
   const excess = (series) => { const point = last(series); return (point.value ?? -1) / (point.threshold || 1); };
   const ordered = [...columns].sort((a, b) => excess(b) - excess(a));
   const shown = all ? ordered : ordered.slice(0, SHOWN);
-  const share = found.drift.find((one) => one.name === "");
+  const shares = found.drift.filter((one) => one.name === "");
   return h("section", { "aria-labelledby": "drift" }, h("h2", { id: "drift" }, "Drift per feature"), h("div", { class: "charts" },
-    share ? chart({ title: "Share of columns that drifted", points: share.points, label: "share", against: "what is accepted", marks }) : null,
-    shown.map((series) => chart({ title: series.name, points: series.points, label: "distance", against: "threshold", marks }))),
+    shares.map((one) => chart({ title: of(one, "Share of columns that drifted"), points: one.points, label: "share", against: "what is accepted", marks })),
+    shown.map((series) => chart({ title: of(series, series.name), points: series.points, label: "distance", against: "threshold", marks }))),
   ordered.length > shown.length ? h("a", { class: "button", "data-go": "", href: address({ all: "1" }) }, `Show all ${ordered.length} columns`) : null);
 }
 

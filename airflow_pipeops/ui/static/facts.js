@@ -37,9 +37,9 @@ export function tag(level, word, title) {
 const LEVELS = {
   __proto__: null, // words come from records: "constructor" is none that is known
   healthy: "good", synced: "good", succeeded: "good", steady: "good", clean: "good", none: "good", passed: "good", approved: "good",
-  promoted: "good", kept: "good", hold: "good", ready: "good", "not drifted": "good", "no drift": "good",
+  promoted: "good", kept: "good", hold: "good", ready: "good", "not drifted": "good", "no drift": "good", "no change": "good",
   progressing: "busy", syncing: "busy", running: "busy", pending: "busy", retrain: "busy", waiting: "busy", suspended: "busy",
-  outofsync: "warn", "out of sync": "warn", different: "warn", drift: "warn", drifted: "warn", late: "warn", investigate: "warn", warned: "warn",
+  outofsync: "warn", "out of sync": "warn", different: "warn", drift: "warn", drifted: "warn", changed: "warn", late: "warn", investigate: "warn", warned: "warn",
   degraded: "bad", failed: "bad", missing: "bad", worse: "bad", rollback: "bad", rejected: "bad", incident: "bad", error: "bad",
 };
 

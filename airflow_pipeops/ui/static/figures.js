@@ -11,11 +11,12 @@ import { address, go, state } from "./state.js";
 const SPANS = [["30", "30 days"], ["90", "90 days"], ["365", "1 year"]];
 
 export async function draw({ signal }) {
-  const known = await names(signal);
+  const { days = "90", environment = "", deliverable: asked } = state();
+  const of = (deliverable) => get("figures", { deliverable, environment, days }, { signal });
+  const [known, first] = await Promise.all([names(signal), asked ? of(asked) : null]);
   if (!known.length) return empty();
   const deliverable = named(known);
-  const { days = "90", environment = "" } = state();
-  const found = await get("figures", { deliverable, environment, days }, { signal });
+  const found = first ?? await of(deliverable);
   const bar = h("div", { class: "bar" }, chooser(known, deliverable),
     h("label", {}, "Environment", h("select", { id: "environment", onchange: (event) => go(address({ environment: event.target.value })) },
       found.environments.map((name) => h("option", { value: name, selected: name === found.environment }, name)))),

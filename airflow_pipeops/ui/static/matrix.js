@@ -6,7 +6,8 @@ import { empty, nothing } from "./empty.js";
 import { age, ago, level, mark, short, tag } from "./facts.js";
 import { address, elsewhere, go, state } from "./state.js";
 
-const PAGE = 250;
+/** So few come first, and are painted soon. */
+const [FIRST, PAGE] = [100, 250];
 const FILTERS = [
   ["", "All"], ["attention", "Needs attention"], ["unhealthy", "Not healthy"], ["outofsync", "Out of sync"], ["drift", "Drifting"],
   ["behind", "Behind"], ["unapproved", "Nobody's approval recorded"], ["unknown", "Unknown"],
@@ -20,7 +21,7 @@ export async function draw({ signal }) {
   const rows = [];
   const place = h("div", { id: "cells" });
   const show = () => place.replaceChildren(table(rows, place.dataset.whole === "yes"));
-  const first = await get("matrix", { limit: PAGE, at }, { signal });
+  const first = await get("matrix", { limit: FIRST, at }, { signal });
   rows.push(...first.items);
   const hidden = first.partly?.length ? h("p", { class: "quiet", id: "partly" }, mark("unknown", "Hidden"),
     ` A DAG that you may not read has recorded something about ${first.partly.join(", ")}.`) : null;

@@ -4,7 +4,7 @@ import { get } from "./api.js";
 import { h, out, placeOf, within } from "./dom.js";
 import { empty } from "./empty.js";
 import { age, mark, whose } from "./facts.js";
-import { elsewhere } from "./state.js";
+import { elsewhere, further, state } from "./state.js";
 
 const WORDS = {
   approval: ["busy", "Approval waiting"], rejected: ["bad", "Rejected"], failed: ["bad", "Task failed"], gate: ["bad", "Gate failed"], degraded: ["bad", "Not healthy"],
@@ -13,13 +13,16 @@ const WORDS = {
 };
 
 export async function draw({ signal }) {
-  const found = await get("now", {}, { signal });
+  const { after } = state();
+  let found = await get("now", { after }, { signal });
+  // A page looks at a thousand deliverables: that nothing needs anybody is said when all of them were looked at.
+  while (!found.needs.length && found.after) found = await get("now", { after: found.after }, { signal });
   if (!found.revision && !found.needs.length) return empty();
-  if (!found.needs.length) return calm(found);
+  if (!found.needs.length && !after) return calm(found);
   return h("section", { "aria-labelledby": "needs" },
-    h("h2", { id: "needs" }, found.needs.length === 1 ? "One thing needs you" : `${found.needs.length}${found.after ? "+" : ""} things need you`),
+    h("h2", { id: "needs" }, { 0: "Nothing more needs you", 1: "One thing needs you" }[found.needs.length] ?? `${found.needs.length}${found.after ? "+" : ""} things need you`),
     h("ul", { class: "needs" }, found.needs.map(need)),
-    found.after ? h("p", { class: "quiet" }, "There is more than is shown here: filter the matrix by what needs attention.") : null,
+    further(after, found.after, "From the beginning", "More"),
     last(found));
 }
 

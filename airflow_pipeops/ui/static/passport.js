@@ -1,7 +1,7 @@
 // Passport: what something was made from, as a graph, verified here; and what changed against the one before.
 
 import { get } from "./api.js";
-import { byHost, fill, h, head, out, placeOf, scrolling, within } from "./dom.js";
+import { byHost, fill, grouped, h, head, out, placeOf, scrolling, within } from "./dom.js";
 import { empty } from "./empty.js";
 import { age, files, level, mark, moment, short, tag, tell, whose } from "./facts.js";
 import { graph } from "./graph.js";
@@ -66,12 +66,15 @@ function heading(found) {
   const { cell, walk } = found;
   const start = walk.steps[0];
   const [title, , lev] = tell(start.fact);
+  const hidden = walk.steps.filter((step) => step.hidden).length;
   const gaps = walk.steps.filter((step) => !step.hidden && (!step.fact || step.fact.problem)).length;
   return h("div", { class: "heading" },
     h("div", {}, h("h2", {}, whose(cell ?? start.fact) || title), h("div", { class: "marks" },
-      cell ? [h("strong", { class: "version" }, cell.version || "unknown version"), mark(level(cell.health), cell.health || "Health unknown"),
-        cell.sync ? mark(level(cell.sync), cell.sync) : null, h("span", { class: "quiet" }, "since ", age(found.since || cell.at))] : mark(lev, title),
-      gaps ? tag("unknown", `${gaps} gap${gaps === 1 ? "" : "s"}`) : walk.cut ? tag("unknown", "longer than what is shown") : tag("good", "no gap"),
+      cell ? [h("strong", { class: "version" }, cell.version || "unknown version"), found.live ? [mark(level(cell.health), cell.health || "Health unknown"),
+        cell.sync ? mark(level(cell.sync), cell.sync) : null] : mark("unknown", cell.state === "removed" ? "Removed" : "Not live any more"),
+        h("span", { class: "quiet" }, "since ", age(found.since || cell.at), found.until ? [", until ", age(found.until)] : null)] : mark(lev, title),
+      hidden ? tag("unknown", `${hidden} not yours to see`) : null,
+      gaps ? tag("unknown", `${gaps} gap${gaps === 1 ? "" : "s"}`) : walk.cut ? tag("unknown", "longer than what is shown") : hidden ? null : tag("good", "no gap"),
       cell && !cell.approved_by ? tag("unknown", "no approval recorded") : null,
       cell?.approved_by ? tag("good", `approved by ${short(cell.approved_by, 40)}`) : null)),
     h("div", { class: "actions" },
@@ -206,16 +209,20 @@ function difference(found, signal) {
   } }, h("summary", {}, "What changed against the release before"), place);
 }
 
+/** Of each kind, what both were made from where that is all, else what only one of them was. */
 function compared(now, before) {
-  const named = (passport) => {
-    const kinds = new Map();
-    passport.walk.steps.forEach(({ fact }) => { if (fact && !kinds.has(fact.kind)) kinds.set(fact.kind, fact); });
-    return kinds;
-  };
+  const facts = (passport) => passport.walk.steps.map(({ fact }) => fact).filter(Boolean);
+  const named = (passport) => grouped(facts(passport), ({ kind }) => kind);
   const [new_, old] = [named(now), named(before)];
-  const kinds = [...new Set([...new_.keys(), ...old.keys()])];
-  const line = (fact) => (fact ? [h("a", { "data-go": "", href: elsewhere("passport", { ref: fact.id }) }, tell(fact)[0]), " ", h("span", { class: "quiet" }, tell(fact)[1])] : h("span", { class: "quiet" }, "none"));
+  const both = new Set(facts(before).map(({ id }) => id).filter((id) => facts(now).some((fact) => fact.id === id)));
+  const line = (fact) => h("div", {}, h("a", { "data-go": "", href: elsewhere("passport", { ref: fact.id }) }, tell(fact)[0]), " ", h("span", { class: "quiet" }, tell(fact)[1]));
+  const lines = (of) => (of.length ? of.map(line) : h("span", { class: "quiet" }, "none"));
   return scrolling("What changed", h("table", {}, head(["Kind", "Before", "Now", ""]),
-    h("tbody", {}, kinds.map((kind) => h("tr", {}, h("th", { scope: "row" }, kind), h("td", {}, line(old.get(kind))), h("td", {}, line(new_.get(kind))),
-      h("td", {}, old.get(kind)?.id === new_.get(kind)?.id ? h("span", { class: "quiet" }, "the same") : tag("busy", "changed")))))), "");
+    h("tbody", {}, [...new Set([...new_.keys(), ...old.keys()])].map((kind) => {
+      const [was, is] = [old.get(kind) ?? [], new_.get(kind) ?? []];
+      const changed = [was, is].some((of) => of.some(({ id }) => !both.has(id)));
+      const shown = (of) => lines(changed ? of.filter(({ id }) => !both.has(id)) : of);
+      return h("tr", {}, h("th", { scope: "row" }, kind), h("td", {}, shown(was)), h("td", {}, shown(is)),
+        h("td", {}, changed ? tag("busy", "changed") : h("span", { class: "quiet" }, "the same")));
+    }))), "");
 }

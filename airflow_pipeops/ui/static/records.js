@@ -4,15 +4,15 @@ import { get } from "./api.js";
 import { h, head, scrolling } from "./dom.js";
 import { nothing } from "./empty.js";
 import { age, mark, tag, tell } from "./facts.js";
-import { elsewhere, state } from "./state.js";
+import { elsewhere, further, state } from "./state.js";
 
 export async function draw({ signal }) {
-  const { dag, run, task, map } = state();
-  const page = await get("records", { dag, run, task, map: /^\d+$/.test(map ?? "") ? map : undefined, limit: 100 }, { signal });
+  const { dag, run, task, map, after } = state();
+  const page = await get("records", { dag, run, task, map: /^\d+$/.test(map ?? "") ? map : undefined, limit: 100, after }, { signal });
   const where = [task && `task ${task}`, run && `run ${run}`, `DAG ${dag}`].filter(Boolean).join(" of ");
-  if (!page.items.length) return nothing(`Nothing has been recorded by ${where}. Tasks record what they did for a deliverable that their operator is given.`);
+  if (!page.items.length && !after) return nothing(`Nothing has been recorded by ${where}. Tasks record what they did for a deliverable that their operator is given.`);
   return h("section", {}, h("h2", {}, `Recorded by ${where}`), list(page.items),
-    page.after ? h("p", { class: "quiet" }, "Only the newest 100 are shown.") : null);
+    further(after, page.after, "Newest", "Earlier"));
 }
 
 /** Facts as a table, the newest first, in a box that scrolls. */

@@ -1,6 +1,6 @@
 // What the page shows is in its address, so that a link shows another person the same.
 
-import { frame } from "./dom.js";
+import { frame, h } from "./dom.js";
 
 const listeners = [];
 
@@ -23,6 +23,12 @@ export function address(changes, from = state()) {
 export function elsewhere(panel, more = {}) {
   const { dag, run, task, map } = state();
   return address({ panel, ...more }, { dag, run, task, map });
+}
+
+/** The ways to the first page and to the next one of a list, each by its key, so that what comes meanwhile moves nothing. */
+export function further(after, next, first, more, name = "after") {
+  const way = (key, text) => h("a", { class: "button", "data-go": "", "data-key": text, href: address({ [name]: key }) }, text);
+  return after || next ? h("div", { class: "actions" }, after ? way("", first) : null, next ? way(next, more) : null) : null;
 }
 
 /** Change the address, and draw anew. A step that a person made can be gone back from; a letter in a field cannot. */

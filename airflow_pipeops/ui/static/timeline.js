@@ -6,7 +6,7 @@ import { empty, nothing } from "./empty.js";
 import { moment, shape, tell, tick, whose } from "./facts.js";
 import { chooser, names } from "./choose.js";
 import { list } from "./records.js";
-import { address, go, state } from "./state.js";
+import { address, further, go, state } from "./state.js";
 import { suspects } from "./suspects.js";
 
 const LANES = [
@@ -19,10 +19,10 @@ const [LEFT, HIGH, STEP] = [132, 54, 15];
 
 export async function draw({ signal }) {
   const { deliverable = "", environment = "" } = state();
-  const known = await names(signal);
-  if (!known.length) return empty();
   const asked = bounds();
-  const page = await get("history", { deliverable, environment, start: iso(asked.start), end: iso(asked.end), limit: 500 }, { signal });
+  const [known, page, before] = await Promise.all([names(signal),
+    get("history", { deliverable, environment, start: iso(asked.start), end: iso(asked.end), limit: 500 }, { signal }), earlier(deliverable, environment, signal)]);
+  if (!known.length) return empty();
   const facts = page.items;
   const times = facts.map((fact) => Date.parse(fact.at)).filter((time) => !Number.isNaN(time));
   const end = asked.end ?? Math.max(Date.now(), ...times);
@@ -31,7 +31,7 @@ export async function draw({ signal }) {
   const start = asked.start ?? first - (end - first) / 50;
   const bar = controls(known, deliverable, environment, start, end);
   const drawing = facts.length ? h("div", { class: "card" }, lanes(facts, start, end), hint(page)) : nothing("Nothing was recorded in this time. Choose a longer one.");
-  return [bar, drawing, await earlier(deliverable, environment, signal), facts.length
+  return [bar, drawing, before, facts.length
     ? h("details", {}, h("summary", {}, `The same as a table (${facts.length})`), list(facts)) : null];
 }
 
@@ -104,7 +104,7 @@ function point(fact, [title, line, level], x, y) {
   const words = `${title}, ${whose(fact)}, ${moment(fact.at)}. ${line}`;
   const drawn = shape(level);
   Object.entries({ x: x - 7, y: y - 7, width: 14, height: 14 }).forEach(([key, value]) => drawn.setAttribute(key, value));
-  const choose = (event) => { event.stopPropagation(); go(address({ moment: fact.at, about: fact.id })); };
+  const choose = (event) => { event.stopPropagation(); go(address({ moment: fact.at, about: fact.id, earlier: "" })); };
   return s("g", { class: `point ${level}`, tabindex: 0, role: "button", "aria-label": words, "data-key": fact.id, onclick: choose,
     onkeydown: (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); choose(event); } } }, s("title", {}, words), drawn);
 }
@@ -112,7 +112,7 @@ function point(fact, [title, line, level], x, y) {
 function pick(event, start, end, width) {
   const box = event.currentTarget.getBoundingClientRect();
   const share = (event.clientX - box.left - LEFT) / (width - LEFT - 16);
-  if (share >= 0 && share <= 1) go(address({ moment: new Date(start + share * (end - start)).toISOString(), about: "" }));
+  if (share >= 0 && share <= 1) go(address({ moment: new Date(start + share * (end - start)).toISOString(), about: "", earlier: "" }));
 }
 
 const STEPS = [MINUTE, 2 * MINUTE, 5 * MINUTE, 15 * MINUTE, 30 * MINUTE, HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY, 7 * DAY, 14 * DAY, 30 * DAY, 91 * DAY, 182 * DAY, 365 * DAY];
@@ -130,11 +130,13 @@ function axis(start, end, most) {
 
 /** What changed before the chosen moment. */
 async function earlier(deliverable, environment, signal) {
-  const { moment: at, about } = state();
+  const { moment: at, about, earlier: after } = state();
   if (!at) return null;
-  const page = await get("before", { moment: at, deliverable, environment, limit: 20 }, { signal });
+  const [page, suspected] = await Promise.all([get("before", { moment: at, deliverable, environment, limit: 20, after }, { signal }), about ? suspects(about, signal) : null]);
   return h("section", { class: "before", "aria-live": "polite" }, h("h2", {}, "What changed before ", h("time", { datetime: at }, moment(at))),
     about ? h("p", {}, h("a", { "data-go": "", href: address({ panel: "passport", ref: about, node: "" }) }, "Passport of what was chosen")) : null,
-    about ? await suspects(about, signal) : null,
-    page.items.length ? list(page.items, "What changed before, the newest first") : nothing("Nothing that is recorded changed before."));
+    suspected,
+    page.items.length ? list(page.items, "What changed before, the newest first")
+      : nothing(page.after ? "Nothing changed in the last 20,000 records before: look earlier, or choose a deliverable." : "Nothing that is recorded changed before."),
+    further(after, page.after, "Last before it", "Earlier", "earlier"));
 }
