@@ -17,7 +17,7 @@ Sort = TypeVar("Sort")
 #: Comparisons with the desired state since a release, the newest, among which those of its applications are looked for.
 _COMPARED = 20
 #: Comparisons of data, the newest, among which those of each subject (data, predictions, a provider) are looked for.
-DRIFTS = 6
+DRIFTS = 4
 #: Releases of a place, the newest, among which the one is looked for that has ended an incident.
 EARLIER = 8
 
