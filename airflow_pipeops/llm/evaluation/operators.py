@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from airflow.sdk import Asset, Context
 
-    from airflow_pipeops.delivery.deliverable import Deliverable
     from airflow_pipeops.llm.evaluation.asking import Asker
     from airflow_pipeops.llm.evaluation.client import Settings
     from airflow_pipeops.llm.evaluation.run import Found, Plan
@@ -46,16 +45,11 @@ _COLOR = "#e6f7ee"
 class Gate(Protocol):
     """What will judge an evaluation, and can say beforehand what it would refuse."""
 
-    def assets(self, deliverable: Deliverable | None, environment: str | None) -> list[Asset]:
+    def assets(self, task: DeliveryOperator) -> list[Asset]:
         """Name what must be among the inlets of the task that evaluates."""
 
     def check(
-        self,
-        context: Context,
-        planned: Mapping[str, Any],
-        unpriced: Sequence[str],
-        deliverable: Deliverable | None,
-        environment: str | None,
+        self, task: DeliveryOperator, context: Context, planned: Mapping[str, Any], unpriced: Sequence[str]
     ) -> None:
         """Refuse what could open no gate."""
 
@@ -185,7 +179,7 @@ class EvaluateOperator(_Evaluation):
         if gate is not None:
             # mypy knows no way to say: any class that fits the protocol.
             instance_of("gate", gate, Gate, "Give HeldAgainst(policy).")  # type: ignore[type-abstract]
-            needed = gate.assets(self.deliverable, self.environment)
+            needed = gate.assets(self)
             self.inlets = [*self.inlets, *(one for one in needed if one not in self.inlets)]
         self.dataset = dataset
         # Airflow would fill in the braces of a prompt that stands here; what comes from another task it leaves as it is.
@@ -246,7 +240,7 @@ class EvaluateOperator(_Evaluation):
             if self.gate is not None:
                 models = [one.model for one in plan.subjects if not one.recorded]
                 unpriced = [one for one in models if not prices.known(one)]
-                self.gate.check(context, planned, unpriced, self.deliverable, self.environment)
+                self.gate.check(self, context, planned, unpriced)
             settings: dict[str, Settings] = {name: settings_of(name) for name in plan.connections}
             asker_of = partial(self._asker, context, plan, prices)
             found: Found = asyncio.run(evaluate(plan, settings, asker_of, partial(self.log.info, "%s")))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Asset, Context
 
     from airflow_pipeops.delivery.deliverable import Deliverable
+    from airflow_pipeops.delivery.operators import DeliveryOperator
     from airflow_pipeops.delivery.records import Record
 
 
@@ -27,25 +28,19 @@ class HeldAgainst:
     def __init__(self, policy: GatePolicy | Mapping[str, Any]) -> None:
         self.policy = GatePolicy.of(policy)
 
-    def assets(self, deliverable: Deliverable | None, environment: str | None) -> list[Asset]:
+    def assets(self, task: DeliveryOperator) -> list[Asset]:
         """Name what must be among the inlets of the task that evaluates."""
-        return watched(deliverable, environment)
+        return watched(task.deliverable, task.environment)
 
     def check(
-        self,
-        context: Context,
-        planned: Mapping[str, Any],
-        unpriced: Sequence[str],
-        deliverable: Deliverable | None,
-        environment: str | None,
+        self, task: DeliveryOperator, context: Context, planned: Mapping[str, Any], unpriced: Sequence[str]
     ) -> None:
         """Refuse an evaluation that could open no gate.
 
-        :param context: of the task that evaluates.
+        :param task: that evaluates; its deliverable's gate it is, and its environment has the baseline.
+        :param context: of that task.
         :param planned: what the evaluation will say of its dataset, arms and scorers.
         :param unpriced: models of its subjects without a price.
-        :param deliverable: whose gate it is.
-        :param environment: in which the baseline is released.
         :raises InvalidInput: for costs that nobody will know; and, of one arm, where nothing is known of what is released,
             or that is of another dataset, other scorers, or too old.
         """
@@ -59,8 +54,8 @@ class HeldAgainst:
         arms = list(map_(planned.get("arms")))
         if len(arms) > 1:
             return
-        records = recorded(context, deliverable, watched(deliverable, environment))
-        live = released(records, environment) if environment else None
+        records = recorded(context, task.deliverable, self.assets(task))
+        live = released(records, task.environment) if task.environment else None
         baseline = pinned(planned, self.policy, live, "baseline")
         comparable(Pin.of({**planned, "shards": 1}, arms[0]), baseline, self.policy.scorers)
         now, max_age = datetime.now(timezone.utc), timedelta(days=self.policy.max_age_days)
