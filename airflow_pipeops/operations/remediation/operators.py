@@ -200,12 +200,14 @@ class RemediateOperator(RemediationOperator):
         ``ApprovalOperator`` tells) counts. It turns a proposal into an act, within the same limits. Templated.
     :param population: deliverables in the environment. Templated.
     :param mode: no rule goes further than this, whatever the policy says: ``observe`` makes it a dry run. Templated.
+    :param labels_until: of a finding that rests on labels: time up to which they are there, ISO-8601. A release that is
+        newer is still under way, since labels that come now tell of the one before. Templated.
     :raises InvalidInput: for a policy or a finding that is none, and where the judge of a
         :class:`VerifyRemediationOperator` after it is none: nothing is done that nobody could verify.
     """
 
     template_fields: Sequence[str] = (
-        "finding", "approval", "population", "mode", *DeliveryOperator.template_fields,
+        "finding", "approval", "population", "mode", "labels_until", *DeliveryOperator.template_fields,
     )  # fmt: skip
 
     def __init__(
@@ -215,6 +217,7 @@ class RemediateOperator(RemediationOperator):
         approval: Any = None,
         population: int | str | None = None,
         mode: str = "",
+        labels_until: str = "",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -222,7 +225,8 @@ class RemediateOperator(RemediationOperator):
         self.approval = approval
         self.population = population
         self.mode = mode
-        self._demanded = given(mode=mode)
+        self.labels_until = labels_until
+        self._demanded = given(mode=mode, labels_until=labels_until)
         self.inlets = list(dict.fromkeys([*self.inlets, *self._read()]))
 
     def _read(self) -> list[Asset]:
@@ -280,10 +284,11 @@ class RemediateOperator(RemediationOperator):
 
     def _releasing(self, context: Context, finding: Finding, longest: timedelta) -> str:
         from airflow_pipeops.delivery.events import records_on
-        from airflow_pipeops.operations.remediation.releasing import releasing
+        from airflow_pipeops.operations.remediation.releasing import releasing, unlabelled
 
-        now = datetime.now(timezone.utc)
-        return releasing(records_on(context, *self._read()), now, longest, text(finding.target.get("commit")))
+        now, known = datetime.now(timezone.utc), list(records_on(context, *self._read()))
+        found = releasing(known, now, longest, text(finding.target.get("commit")))
+        return found or (unlabelled(known, self.labels_until) if self.labels_until else "")
 
 
 class VerifyRemediationOperator(RemediationOperator):

@@ -8,6 +8,7 @@ from typing import Any
 
 from airflow_pipeops.base.documents import map_, text
 from airflow_pipeops.delivery.records import Record
+from airflow_pipeops.operations.remediation.findings import moment
 
 #: Digits by which a shortened commit is known.
 _SHORT = 7
@@ -39,6 +40,22 @@ def releasing(records: Iterable[Record], now: datetime, longest: timedelta, comm
         if fresh and not (said and said == commit) and not ours:
             return f"{said[:12] or 'a change'} of {one.source.get('dag') or 'somebody'} at {one.at}"
     return ""
+
+
+def unlabelled(records: Iterable[Record], until: str) -> str:
+    """Say of which release no label tells yet: what labels say now was lost by the one before it.
+
+    :param records: as :func:`releasing` has them.
+    :param until: time up to which labels are there, ISO-8601 with a zone.
+    :return: the release; empty if labels tell of the newest.
+    :raises InvalidInput: for what is no time.
+    """
+    there = moment("labels_until", until)
+    last = max((one for one in records if one.kind == "release"), key=lambda one: one.at, default=None)
+    if last is None or there > datetime.fromisoformat(last.at):
+        return ""
+    which = text(last.body.get("revision"))[:12] or "what was released"
+    return f"{which} is live since {last.at}, and labels are there until {there.isoformat()}"
 
 
 def _ends(end: Record, change: Record) -> bool:

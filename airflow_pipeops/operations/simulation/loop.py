@@ -302,12 +302,12 @@ class Line:
         self.coming.append(_Coming(due, model, entry, outcome))
 
     def _busy(self, batch: int) -> str:
-        """Say whether somebody releases; with the interlock, until the labels of what was released are due, too."""
+        """Say whether somebody releases; with the interlock, until the labels of what was released are there, too."""
         if self.coming:
             return "a release is under way"
         last = self.trace.releases[-1] if self.trace.releases else None
-        if self.policies.interlock and last is not None and batch <= last + self.plant.label_delay + JUDGED:
-            return "the labels of the last release are not due"
+        if self.policies.interlock and last is not None and self.known <= last + JUDGED:
+            return "the labels of the last release are not there"
         return ""
 
     def _remedied(self) -> bool:

@@ -236,6 +236,27 @@ def test_somebody_else_is_releasing(root: Path, context: Any) -> None:
     assert "cccccccccccc of ship" in found["reason"]
 
 
+@pytest.mark.parametrize(
+    ("until", "outcome"), [("2026-03-01T11:59:00Z", "refuse"), ("2026-03-01T12:01:00Z", "act"), ("", "act")]
+)
+def test_labels_of_the_model_before_answer_nothing_about_the_new_one(
+    root: Path, context: Any, until: str, outcome: str
+) -> None:
+    operator = remediate(context, labels_until=until)
+    live = Record("release", "delays", {"revision": "c" * 40}, (), "production", at="2026-03-01T12:00:00Z")
+    released = DELAYS.asset("release", "production")
+    context["inlet_events"][released] = [event(live.to_extra(), datetime.now(timezone.utc), released)]
+    found = operator.execute(context)
+    assert found["outcome"] == outcome
+    assert ("cccccccccccc is live since 2026-03-01T12:00:00" in found["reason"]) is (outcome == "refuse")
+
+
+def test_until_when_there_are_labels_is_a_time(root: Path, context: Any) -> None:
+    with pytest.raises(AirflowFailException, match="labels_until 'May' is no time with a zone"):
+        remediate(context, labels_until="May").execute(context)
+    assert Journal(root).read()[0] == 0, "nothing was written"
+
+
 @pytest.fixture
 def remote(tmp_path_factory: Any, monkeypatch: Any) -> Remote:
     """The desired state, in a real repository, by its connection."""
