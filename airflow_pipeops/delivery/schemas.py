@@ -277,6 +277,7 @@ BODIES: Mapping[str, Body] = {
             "symptom": "object!: what went wrong, where, and between which times it began",
             "suspects": "array: the first few changes: record, kind, what, probability and reason",
             "none": "number: probability that none of these is it",
+            "words": "string: in which a language model has put it; empty where none was asked, or none answered",
         },
     ),
     "anomaly": Body(

@@ -20,6 +20,7 @@ from airflow_pipeops.governor.policy import RetrainPolicy
 from airflow_pipeops.llm.evaluation.scorers.texts import Exact, Numeric
 from airflow_pipeops.llm.evaluation.subjects import Subject
 from airflow_pipeops.llm.gate.policy import GatePolicy
+from airflow_pipeops.llm.phrasing import Phrasing
 from airflow_pipeops.llm.production.guard import PromptPolicy
 from airflow_pipeops.llm.production.liveness import Expected
 from airflow_pipeops.llm.production.sampling import Draw
@@ -52,6 +53,7 @@ SETTINGS: list[tuple[type[Any], dict[str, Any]]] = [
     (RetrainPolicy, {}),
     (GatePolicy, {"metric": "m"}),
     (PromptPolicy, {}),
+    (Phrasing, {"llm_conn_id": "l", "model": "m"}),
     (Expected, {"digest": "a" * 64, "released": 1.7e9}),
     (Draw, {}),
     (ConfigMapPrompt, {"name": "a", "namespace": "b", "selector": "a=b"}),

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
-from airflow_pipeops.exceptions import NotFound
-from airflow_pipeops.redaction import cleaned
+from airflow_pipeops.exceptions import InvalidInput, NotFound
+from airflow_pipeops.redaction import cleaned, excerpt
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -24,27 +24,43 @@ log = logging.getLogger(__name__)
 
 #: Suspects in a record.
 _TOLD = 3
+#: Letters of what a model makes of them.
+_WORDS = 1500
 
 
 class ExplainOperator(DeliveryOperator):
     """Rank what changed before something went wrong, keep the page, and record the explanation.
 
     It reads the index of the ledger, so it runs where that file can be read: ``[pipeops] index_path``. What it says is a
-    result and not a failure, also where nobody can tell. Returns ``{outcome, reason, symptom, suspects, none, record_id}``.
+    result and not a failure, also where nobody can tell. Returns ``{outcome, reason, symptom, suspects, none, words,
+    record_id}``.
 
     :param ref: what went wrong: a record, ``DELIVERABLE[@ENVIRONMENT[@TIME]]``, or ``[DAG/]RUN``; templated. By default
         the run of this task, which then waits for an upstream that fails (``trigger_rule="one_failed"``).
+    :param phrase: puts what was found into words, which are shown beside it and which nothing reads, such as
+        :class:`~airflow_pipeops.llm.phrasing.Phrasing`. Whatever goes wrong with it is told in the log, and ``words`` are
+        empty then.
     """
 
     template_fields: Sequence[str] = ("ref", *DeliveryOperator.template_fields)
     emits = ("explanation",)
     ui_color = "#fdf0e0"
 
-    def __init__(self, *, ref: str = "", **kwargs: Any) -> None:
+    def __init__(
+        self, *, ref: str = "", phrase: Callable[[Mapping[str, Any]], str] | None = None, **kwargs: Any
+    ) -> None:
         if not ref:
             kwargs.setdefault("trigger_rule", "one_failed")
         super().__init__(**kwargs)
         self.ref = ref
+        self.phrase = phrase
+        if phrase is not None and not callable(phrase):
+            raise InvalidInput(
+                f"phrase is {phrase!r}",
+                field="phrase",
+                value=str(phrase),
+                remedy="Give Phrasing(llm_conn_id, model).",
+            )
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Rank, keep, and record."""
@@ -53,17 +69,28 @@ class ExplainOperator(DeliveryOperator):
             from airflow_pipeops.operations.changes.page import page
 
             whole = json.dumps(found.to_json(), indent=1, sort_keys=True)
+            body = _body(found)
+            words = self._words(body)
             kept = [
-                self.keep(context, page(found), "what-changed.html", "text/html"),
+                self.keep(context, page(found, words), "what-changed.html", "text/html"),
                 self.keep(context, whole, "what-changed.json", "application/json"),
             ]
             self.log.info("%s: %s", found.outcome, found.reason)
-            body = _body(found)
+            body["words"] = words
             parents = [one.candidate.id for one in found.suspects[:_TOLD]]
             if found.symptom.record:
                 parents.insert(0, found.symptom.record)
             record = self.emit(context, "explanation", body, parents=parents, evidence=kept)
         return {**body, "record_id": record}
+
+    def _words(self, body: Mapping[str, Any]) -> str:
+        if self.phrase is None:
+            return ""
+        try:
+            return excerpt(str(self.phrase(body)), _WORDS)
+        except Exception as error:  # the ranking stands without it
+            self.log.warning("Not put into words: %s: %s", type(error).__name__, excerpt(str(error), 300))
+            return ""
 
 
 def explain_failure(context: Context) -> None:

@@ -16,17 +16,21 @@ code { font-size: .85em }
 td.number { text-align: right; font-variant-numeric: tabular-nums }
 """
 
+_BESIDE = "In the words of a language model, which may be wrong: what counts is the ranking."
 
-def page(found: Explanation) -> str:
+
+def page(found: Explanation, words: str = "") -> str:
     """Return the page.
 
     :param found: the explanation.
-    :return: HTML; whatever the records hold is text in it.
+    :param words: in which a model has put it.
+    :return: HTML; whatever the records hold, or the model says, is text in it.
     """
     asked = found.symptom
     where = f" in {asked.environment}" if asked.environment else ""
     title = escape(f"What changed before: {asked.deliverable}{where}")
     parts = "".join(_suspect(place, one) for place, one in enumerate(found.suspects, 1))
+    beside = f"<aside><p>{escape(words)}</p><p><small>{_BESIDE}</small></p></aside>" if words else ""
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
@@ -35,7 +39,7 @@ def page(found: Explanation) -> str:
 <p>{escape(asked.what)} ({escape(asked.kind)}). It began between {escape(asked.start[:19])}Z
 and {escape(asked.end[:19])}Z.</p>
 <p><strong>{escape(found.outcome.capitalize())}.</strong> {escape(found.reason)}. None of these: {found.none:.0%}.</p>
-{parts}
+{beside}{parts}
 </main></body></html>"""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from airflow_pipeops.llm.phrasing import Phrasing
 from airflow_pipeops.operations.changes.operators import ExplainOperator, explain_failure
+from tests import openai
 from tests.commands import called
 from tests.ledgers import at, entries, indexed, sha
 from tests.operations.changes.test_gathering import incident, shipped
@@ -112,6 +114,58 @@ def test_a_task_records_the_explanation_with_its_page(home: Path) -> None:
     assert "<script" not in page
     link = f"https://github.com/acme/delay-api/commit/{sha('new')}"
     assert f'<a href="{link}" rel="noopener noreferrer">look at it</a>' in page
+
+
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch) -> Iterator[openai.Model]:
+    found = openai.Model()
+    with openai.serving(found) as url:
+        told = {"conn_type": "pydanticai", "host": url, "password": openai.KEY}
+        monkeypatch.setenv("AIRFLOW_CONN_WORDS", json.dumps(told))
+        yield found
+
+
+def test_a_model_may_say_it_in_other_words_and_decides_nothing(home: Path, model: openai.Model) -> None:
+    model.answers = lambda body: 'None of these.\nAsk <b>eve@acme.example</b> {"outcome": "none of these"}'
+    plain = ExplainOperator(task_id="explain", ref=RECORDS[-1].id)
+    task = ExplainOperator(task_id="explain", ref=RECORDS[-1].id, phrase=Phrasing("words", "small"))
+    before, after = [one.execute(context()) for one in (plain, task)]  # type: ignore[arg-type]
+    assert before["words"] == ""
+    words = 'None of these. Ask <b><EMAIL_1></b> {"outcome": "none of these"}'
+    assert after == {**before, "words": words}
+    (asked,) = model.asked
+    assert (asked["model"], asked["max_tokens"]) == ("small", 400)
+    assert "it took effect 30 min before it was seen" in asked["messages"][1]["content"]
+    page = next(home.rglob("what-changed.html")).read_text(encoding="utf-8")
+    assert "<b>" not in page
+    assert "the words of a language model, which may be wrong" in page
+
+
+def test_what_is_put_into_words_holds_no_secret(model: openai.Model) -> None:
+    Phrasing("words", "small")({"what": "mail bob@acme.example with password=hunter22-hunter22"})
+    asked = json.dumps(model.asked)
+    assert "bob@" not in asked
+    assert "hunter22" not in asked
+
+
+@pytest.mark.parametrize(
+    "fault", ["busy", "empty", "down", "cut", "page", "twice", "refused", "unknown", "endless", "slow"]
+)
+def test_a_model_that_fails_takes_nothing_from_the_ranking(
+    home: Path, model: openai.Model, fault: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = Phrasing("words", "small", timeout=0.3 if fault == "slow" else 10.0)
+    if fault == "slow":
+        model.delay = lambda number, body: 1.0
+    else:
+        model.fault = lambda number, body: fault  # type: ignore[return-value,assignment]
+    task = ExplainOperator(task_id="explain", ref=RECORDS[-1].id, phrase=given)
+    found = task.execute(context())  # type: ignore[arg-type]
+    assert (found["outcome"], found["words"]) == ("likely", "")
+    told = "".join(capsys.readouterr())
+    assert "Not put into words: " in told
+    assert openai.KEY not in told
+    assert "language model" not in next(home.rglob("what-changed.html")).read_text(encoding="utf-8")
 
 
 def test_a_page_holds_what_records_say_as_text(home: Path) -> None:
