@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 #: Suspects in a record.
 _TOLD = 3
 #: Letters of what a model makes of them.
-_WORDS = 1500
+_WORDS = 1000
 
 
 class ExplainOperator(DeliveryOperator):
@@ -69,25 +69,24 @@ class ExplainOperator(DeliveryOperator):
             from airflow_pipeops.operations.changes.page import page
 
             whole = json.dumps(found.to_json(), indent=1, sort_keys=True)
-            body = _body(found)
-            words = self._words(body)
+            words = self._words(found)
             kept = [
                 self.keep(context, page(found, words), "what-changed.html", "text/html"),
                 self.keep(context, whole, "what-changed.json", "application/json"),
             ]
             self.log.info("%s: %s", found.outcome, found.reason)
-            body["words"] = words
+            body = {**_body(found), "words": words}
             parents = [one.candidate.id for one in found.suspects[:_TOLD]]
             if found.symptom.record:
                 parents.insert(0, found.symptom.record)
             record = self.emit(context, "explanation", body, parents=parents, evidence=kept)
         return {**body, "record_id": record}
 
-    def _words(self, body: Mapping[str, Any]) -> str:
+    def _words(self, found: Explanation) -> str:
         if self.phrase is None:
             return ""
         try:
-            return excerpt(str(self.phrase(body)), _WORDS)
+            return excerpt(str(self.phrase(_body(found)) or ""), _WORDS)
         except Exception as error:  # the ranking stands without it
             self.log.warning("Not put into words: %s: %s", type(error).__name__, excerpt(str(error), 300))
             return ""

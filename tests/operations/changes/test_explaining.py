@@ -141,6 +141,12 @@ def test_a_model_may_say_it_in_other_words_and_decides_nothing(home: Path, model
     assert "the words of a language model, which may be wrong" in page
 
 
+def test_who_puts_it_into_words_changes_nothing_of_it(home: Path) -> None:
+    task = ExplainOperator(task_id="explain", ref=RECORDS[-1].id, phrase=lambda body: body.clear())  # type: ignore[attr-defined]
+    found = task.execute(context())  # type: ignore[arg-type]
+    assert (found["outcome"], found["words"]) == ("likely", "")
+
+
 def test_what_is_put_into_words_holds_no_secret(model: openai.Model) -> None:
     Phrasing("words", "small")({"what": "mail bob@acme.example with password=hunter22-hunter22"})
     asked = json.dumps(model.asked)
