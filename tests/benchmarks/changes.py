@@ -3,7 +3,7 @@
 300 incidents of ten causes and 150 without one, each in a history of its own among 5 to 30 innocent changes; through a real
 index and the whole of ``airflow pipeops why``. The seeds are others than those with which the numbers were looked at.
 
-Run: python -m tests.benchmarks.changes [--each 30] [--idle 120] [--records 200000] [--first SEED]
+Run: python -m tests.benchmarks.changes [--each 30] [--idle 120] [--records 200000] [--first SEED] [--thresholds 30]
 """
 
 from __future__ import annotations
@@ -75,6 +75,35 @@ def idle(count: int, first: int) -> None:
     print(f"\n{row('nothing', found)}")
 
 
+def thresholds(each: int) -> None:
+    """Print what each probability from which a suspect is called would do; with histories of two other sets of seeds."""
+    halves = []
+    for first in (21_000_000, 22_000_000):
+        found = answers(episodes(each * len(CAUSES), first))
+        halves.append(
+            found + answers(History("nothing", first + 100_000 + n).make() for n in range(4 * each))
+        )
+    print(
+        "\n| called from | half | causes called | innocents blamed instead | without a cause, blamed | called, and right |"
+    )
+    print("|---|---|---|---|---|---|")
+    for certain in (0.5, 0.6, 2 / 3, 0.75, 0.8, 0.85, 0.9, 0.95):
+        for name, found in zip(("chosen on", "measured on"), halves, strict=True):
+            called = [
+                one for one in found if one.found.suspects and one.found.suspects[0].probability >= certain
+            ]
+            caused = [one for one in called if one.episode.cause != "nothing"]
+            right = sum(one.is_it(0) for one in caused)
+            of = sum(one.episode.cause != "nothing" for one in found)
+            figures = (
+                right / of,
+                (len(caused) - right) / of,
+                (len(called) - len(caused)) / (len(found) - of),
+                right / max(1, len(called)),
+            )
+            print(f"| {certain:.0%} | {name} | {' | '.join(f'{figure:.0%}' for figure in figures)} |")
+
+
 def speed(records: int) -> None:
     """Print how long it takes."""
     with tempfile.TemporaryDirectory() as folder:
@@ -105,11 +134,16 @@ def main() -> None:
     )
     parser.add_argument("--idle", type=int, default=120)
     parser.add_argument("--records", type=int, default=200_000)
+    parser.add_argument(
+        "--thresholds", type=int, default=0, metavar="EACH", help="of each cause, in each half"
+    )
     given = parser.parse_args()
     if given.each:
         quality(given.each, given.first)
     if given.idle:
         idle(given.idle, given.first + 100_000)
+    if given.thresholds:
+        thresholds(given.thresholds)
     if given.records:
         speed(given.records)
 
