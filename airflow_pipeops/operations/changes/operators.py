@@ -11,8 +11,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_pipeops.base.arguments import instance_of
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.exceptions import InvalidInput, NotFound
+from airflow_pipeops.operations.changes.settings import DEFAULT, Settings
 from airflow_pipeops.redaction import cleaned, excerpt
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ class ExplainOperator(DeliveryOperator):
 
     :param ref: what went wrong: a record, ``DELIVERABLE[@ENVIRONMENT[@TIME]]``, or ``[DAG/]RUN``; templated. By default
         the run of this task, which then waits for an upstream that fails (``trigger_rule="one_failed"``).
+    :param settings: the numbers of the ranking, such as the probability from which a suspect is called.
     :param phrase: puts what was found into words, which are shown beside it and which nothing reads, such as
         :class:`~airflow_pipeops.llm.phrasing.Phrasing`. Whatever goes wrong with it is told in the log, and ``words`` are
         empty then.
@@ -47,12 +50,18 @@ class ExplainOperator(DeliveryOperator):
     ui_color = "#fdf0e0"
 
     def __init__(
-        self, *, ref: str = "", phrase: Callable[[Mapping[str, Any]], str] | None = None, **kwargs: Any
+        self,
+        *,
+        ref: str = "",
+        settings: Settings = DEFAULT,
+        phrase: Callable[[Mapping[str, Any]], str] | None = None,
+        **kwargs: Any,
     ) -> None:
         if not ref:
             kwargs.setdefault("trigger_rule", "one_failed")
         super().__init__(**kwargs)
         self.ref = ref
+        self.settings = instance_of("settings", settings, Settings, "Give Settings(certain=0.8), say.")
         self.phrase = phrase
         if phrase is not None and not callable(phrase):
             raise InvalidInput(
@@ -65,7 +74,7 @@ class ExplainOperator(DeliveryOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Rank, keep, and record."""
         with no_retry():
-            found = _found(lambda connection: _asked(connection, context, self.ref))
+            found = _found(lambda connection: _asked(connection, context, self.ref, self.settings))
             from airflow_pipeops.operations.changes.page import page
 
             whole = json.dumps(found.to_json(), indent=1, sort_keys=True)
@@ -131,13 +140,15 @@ def _found(work: Callable[[sqlite3.Connection], Explanation]) -> Explanation:
         return work(connection)
 
 
-def _asked(connection: sqlite3.Connection, context: Context, ref: str) -> Explanation:
+def _asked(
+    connection: sqlite3.Connection, context: Context, ref: str, settings: Settings = DEFAULT
+) -> Explanation:
     from airflow_pipeops.operations.changes.gathering import explain, why
     from airflow_pipeops.operations.changes.questions import run_symptom
 
     ti = context["ti"]
     if ref and ref != f"{ti.dag_id}/{ti.run_id}":
-        return why(connection, ref)
+        return why(connection, ref, settings=settings)
     well = context.get("prev_start_date_success")
     failed = getattr(ti, "end_date", None) or datetime.now(timezone.utc)
     symptom = run_symptom(
@@ -148,7 +159,7 @@ def _asked(connection: sqlite3.Connection, context: Context, ref: str) -> Explan
         start=well.isoformat() if isinstance(well, datetime) else "",
         what=f"the run {ti.run_id} of {ti.dag_id} failed",
     )
-    return explain(connection, symptom)
+    return explain(connection, symptom, settings=settings)
 
 
 def _body(found: Explanation) -> dict[str, Any]:

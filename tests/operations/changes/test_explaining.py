@@ -13,6 +13,7 @@ import pytest
 
 from airflow_pipeops.llm.phrasing import Phrasing
 from airflow_pipeops.operations.changes.operators import ExplainOperator, explain_failure
+from airflow_pipeops.operations.changes.settings import Settings
 from tests import openai
 from tests.commands import called
 from tests.ledgers import at, entries, indexed, sha
@@ -172,6 +173,12 @@ def test_a_model_that_fails_takes_nothing_from_the_ranking(
     assert "Not put into words: " in told
     assert openai.KEY not in told
     assert "language model" not in next(home.rglob("what-changed.html")).read_text(encoding="utf-8")
+
+
+def test_who_wants_fewer_blamed_says_from_which_probability_one_is_called(home: Path) -> None:
+    task = ExplainOperator(task_id="explain", ref=RECORDS[-1].id, settings=Settings(certain=0.999))
+    found = task.execute(context())  # type: ignore[arg-type]
+    assert (found["outcome"], found["suspects"][0]["what"]) == ("cannot tell", "new")
 
 
 def test_a_page_holds_what_records_say_as_text(home: Path) -> None:
