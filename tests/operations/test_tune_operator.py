@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +18,7 @@ from airflow_pipeops.delivery.records import Record
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.git.operators import GitOpsCommitOperator
 from airflow_pipeops.operations.tuning.decision import replay
-from airflow_pipeops.operations.tuning.operators import TuneOperator
+from airflow_pipeops.operations.tuning.operators import RECORDED, TuneOperator
 from airflow_pipeops.operations.tuning.reading import knob
 from airflow_pipeops.operations.tuning.sources import (
     busy_with,
@@ -261,8 +262,31 @@ def test_gates_that_let_a_bad_one_through_are_hits() -> None:
         told("evaluation", 34, changes[4], subject="guard", verdict="wait"),
     ]  # fmt: skip
     assert [one.hit for one in of_gates(records)] == [False, True, True, True, None]
+    beaten = told("evaluation", 35, live, promote=False, outcome="worse")
+    assert of_gates([*records, beaten])[0].hit is False, "a challenger is worse than it, and never came live"
     later = told("rollback", 40, live, how="revert")
     assert of_gates([*records, later])[0].hit, "what was found no worse was bad all the same"
+
+
+def test_what_became_of_a_model_leads_back_to_its_gate(repository, context) -> None:
+    """By records as the example DAGs lay them: a model is between gate and change, and its guard names the commit alone."""
+    records = []
+    for n, verdict in enumerate(("no worse", "worse")):
+        gate = told("evaluation", n, promote=True, outcome="better", n=n)
+        model = told("model", n + 0.1, gate, version=str(n))
+        there: dict[str, str] = {"environment": "production"}
+        change = replace(told("change", n + 0.2, model, commit=f"{n}" * 40, changed=True), **there)
+        live = replace(told("release", n + 0.3, change, revision=f"{n}" * 40), **there)
+        joined = told("evaluation", n + 0.4, subject="labels", n=n)
+        order = {"revision": f"{n}" * 40}
+        records += [gate, model, change, live, joined]
+        records.append(told("evaluation", n + 0.5, joined, subject="guard", verdict=verdict, order=order))
+    assert [one.hit for one in of_gates(records)] == [False, True]
+    seen: list[Record] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(RECORDED, "gates", lambda given: seen.extend(given) or of_gates(given))
+        tune(context, "gates", *records)
+    assert [one.hit for one in of_gates(seen)] == [False, True], "the task reads all that leads there"
 
 
 @pytest.mark.parametrize("word", ["retrains", "alarms", "gates"])

@@ -96,6 +96,7 @@ class TuneOperator(DeliveryOperator):
             "evaluation",
             "validation",
             "anomaly",
+            "model",  # by which the gate of a model leads to its change
             "approval",
             "change",
             "release",

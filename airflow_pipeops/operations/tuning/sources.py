@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.arguments import has_columns
-from airflow_pipeops.base.documents import text
+from airflow_pipeops.base.documents import map_, text
 from airflow_pipeops.delivery.records import gate_passed
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.operations.tuning.evidence import Outcome
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: Kinds of record that say that something acts on a deliverable.
 ACTING = ("decision", "rollback", "incident", "remediation")
+#: Subjects of the evaluations that judge what is live.
+_GUARDS = ("guard", "prompt guard")
 _COLUMNS = ("at", "hit", "loss", "labelled_at")
 
 
@@ -124,9 +126,9 @@ def of_gates(records: Sequence[Record]) -> list[Outcome]:
     """Read what came of what gates let through: a hit is one that was bad.
 
     A gate is an *evaluation* that said yes. What came of it is made from it, or from the changes and releases that are, or
-    takes back their commits: a *rollback*, an *incident* or a guard's ``worse`` is a hit, a guard's ``no worse`` is none.
+    names their commits: a *rollback*, an *incident* or a guard's ``worse`` is a hit, a guard's ``no worse`` is none.
 
-    :param records: of the deliverable: evaluations, changes, releases, rollbacks, incidents.
+    :param records: of the deliverable: evaluations, models, approvals, changes, releases, rollbacks, incidents.
     :return: the outcomes, oldest first.
     """
     gates = [one for one in records if one.kind == "evaluation" and gate_passed(one.body) is True]
@@ -137,11 +139,16 @@ def of_gates(records: Sequence[Record]) -> list[Outcome]:
         through = set().union(*(opened.get(parent, set()) for parent in record.parents))
         opened.setdefault(record.id, set()).update(through)
         named = [text(record.body.get(part)) for part in ("reverts", "bad_revision")]
+        named.append(
+            text(map_(record.body.get("order")).get("revision"))
+        )  # the release that a guard of models has judged
         through = through.union(*(commits.get(name, set()) for name in named if name))
         said = {text(record.body.get(part)) for part in ("verdict", "outcome")}
         if record.kind == "change" and (commit := text(record.body.get("commit"))):
             commits.setdefault(commit, set()).update(opened[record.id])
-        guarded = record.kind in ("evaluation", "decision") and record.id not in {one.id for one in gates}
+        guarded = (
+            record.body.get("subject") in _GUARDS
+        )  # any other finds worse what is not live, or for reasons of its own
         bad = record.kind in ("rollback", "incident") or (guarded and "worse" in said)
         for gate in through:
             if bad or (guarded and "no worse" in said and gate not in known):
