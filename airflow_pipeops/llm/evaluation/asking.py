@@ -87,15 +87,33 @@ class Answers:
         :param since: from when on it must be.
         :return: the answer, if there is one.
         """
-        try:
-            found = Answer.from_json(parsed(self._path(key).read_bytes(), _STORED))
-        except (FileNotFoundError, ValueError, TypeError):
-            return None
-        if found.at < since or (self._max_age is not None and now - found.at > self._max_age):
+        found = self._stored(key)
+        if (
+            found is None
+            or found.at < since
+            or (self._max_age is not None and now - found.at > self._max_age)
+        ):
             return None
         if not self.mask:
             return None if found.masked else found
         return found if self._safe(found) == found else self.put(key, found)
+
+    def call(self, key: str) -> str:
+        """Name the call for an answer, the same for each try of it.
+
+        An endpoint that remembers calls by name would give what is stored, and not wanted any more, as if it were new.
+
+        :param key: name of the answer.
+        :return: the name of the call.
+        """
+        found = self._stored(key)
+        return key if found is None else f"{key}-{found.at:.0f}"
+
+    def _stored(self, key: str) -> Answer | None:
+        try:
+            return Answer.from_json(parsed(self._path(key).read_bytes(), _STORED))
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
 
     def put(self, key: str, answer: Answer) -> Answer:
         """Store an answer, whole or not at all.
@@ -253,6 +271,7 @@ class Asker:
 
     async def _tried(self, endpoint: Endpoint, path: str, body: Mapping[str, Any], key: str) -> Answer | str:
         """Try a call until it is answered and stored; return why it was not, where only this question is at fault."""
+        called = await asyncio.to_thread(self._answers.call, key)
         model, out = str(body.get("model")), 0 if path == "/embeddings" else bound(body)
         tokens = most_in(body) + (out or 0)
         most = Spent(self.prices.cost(model, most_in(body), out or 0) or 0.0, tokens)
@@ -265,7 +284,7 @@ class Asker:
             real = most  # also where we are cancelled: nobody knows then what it has cost
             try:
                 self.calls += 1
-                answer = await endpoint.ask(path, body, key)
+                answer = await endpoint.ask(path, body, called)
                 real = self._spent(model, answer, most)
                 self._in_vain = 0
                 self.pace.settle(guess, real.tokens)

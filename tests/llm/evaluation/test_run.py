@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -44,6 +45,28 @@ def test_each_question_is_asked_once_and_found_again(model: openai.Model, url: s
     assert len(model.asked) == 120
     run(url, tmp_path, plan(30, subjects=(subject("baseline"),), runs=3))
     assert len(model.asked) == 150
+
+
+def test_what_is_asked_for_anew_is_not_what_an_endpoint_remembers(
+    model: openai.Model, url: str, tmp_path: Path
+) -> None:
+    """One that honours the key of a call would give its old answer, as if it were of now."""
+    model.remembers, released = True, subject("baseline")
+    run(url, tmp_path, plan(3, subjects=(released,)))
+    old = {path: json.loads(path.read_text()) for path in (tmp_path / "answers").rglob("*.json")}
+    for path, answer in old.items():
+        path.write_text(json.dumps(answer | {"at": answer["at"] - 7200}))
+    aged = {path: path.read_text() for path in old}
+    model.answers = lambda body: "otherwise"
+    both = plan(3, subjects=(released, subject(prompt="Say: {{word}}")))
+    for _ in range(2):  # the second as the retry of a worker that was killed before it had stored them
+        for path, content in aged.items():
+            path.write_text(content)
+        frame = results.table(run(url, tmp_path, both).rows)
+        assert frame["output_digest"].nunique() == 1
+    assert sorted(model.paid.values()) == [1, 1, 1, 2, 2, 2], (
+        "each is paid once for each time that it was wanted"
+    )
 
 
 def test_the_schema_of_the_answer_is_sent(model: openai.Model, url: str, tmp_path: Path) -> None:
