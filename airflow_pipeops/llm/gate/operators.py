@@ -175,7 +175,9 @@ class EvaluationGateOperator(_Gate):
     def _far(self, frame: pd.DataFrame, beside: bool, candidate: Pin, baseline: Pin) -> str:
         """Say how far apart the arms have answered, if not together; refuse a baseline that is too old for that."""
         between = apart(frame, self.candidate, self.baseline)
-        if beside and (between is None or between <= TOGETHER):
+        if between is None and beside:
+            return "nobody knows when the two have answered"
+        if between is not None and beside and between <= TOGETHER:
             return ""
         now, max_age = datetime.now(timezone.utc), timedelta(days=self.policy.max_age_days)
         if why := stale(baseline, now, max_age) or changed(candidate, baseline):

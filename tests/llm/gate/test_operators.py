@@ -282,6 +282,18 @@ def test_arms_that_have_not_answered_together_are_held_apart(
         gate(context, given, policy=policy)
 
 
+def test_latencies_of_answers_of_unknown_times_are_no_comparison(context, tmp_path) -> None:
+    """As of two files of another tool: nobody knows whether one was made in a busy hour."""
+    scores = {"candidate": np.ones(400), "baseline": np.r_[np.ones(200), np.zeros(200)]}
+    frame = table(scores)
+    frame["latency"] = np.random.default_rng(1).uniform(1.0, 1.1, len(frame))
+    given = evaluation(tmp_path, scores, frame=frame)
+    found = gate(context, given, policy=GatePolicy("exact", guards={"latency": 0.2}), on_verdict="record")
+    assert (found["outcome"], found["mode"]) == ("cannot tell", "beside")
+    assert "nobody knows when the two have answered" in found["reason"]
+    assert gate(context, given)["outcome"] == "better", "of quality it says nothing"
+
+
 def test_scores_of_pairs_are_no_recorded_answers(context, tmp_path) -> None:
     """A share of comparisons won says nothing without the other side, which was another one then."""
     alone = evaluation(tmp_path, {"candidate": np.ones(30)}, judges=["exact"], flips={"exact": [0, 30]})
