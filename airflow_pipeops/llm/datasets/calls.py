@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from airflow_pipeops.base.documents import text
-from airflow_pipeops.llm.datasets.dataset import digest, squeezed
+from airflow_pipeops.llm.datasets.dataset import bad_row, digest, squeezed
 
 #: Columns by which a table of calls is known; it has no ``id``.
 _CALLS = ("request_id", "conversation", "input", "answer")
@@ -24,7 +24,7 @@ def is_calls(row: Mapping[str, Any]) -> bool:
     return "id" not in row and all(name in row for name in _CALLS)
 
 
-def items_of(calls: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def items_of(calls: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the rows of a dataset for calls.
 
     A call that was not answered is left out, and of those that ask and answer the same the first stays. Calls of one
@@ -32,7 +32,16 @@ def items_of(calls: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
     :param calls: rows.
     :return: rows with ``id``, ``inputs`` (``input`` and ``answer``), ``cluster`` and ``tags``.
+    :raises InvalidInput: for a row that is no call.
     """
+    if odd := next((place for place, one in enumerate(calls, 1) if not is_calls(one)), 0):
+        lacks = [name for name in _CALLS if name not in calls[odd - 1]]
+        said = (
+            f"is no call, as the first one is: it has no {lacks[0]!r}"
+            if lacks
+            else "has an 'id', and the first has none"
+        )
+        raise bad_row(odd, said, "Give sampled calls alone, or items alone.")
     found: dict[str, dict[str, Any]] = {}
     answered: Sequence[Mapping[str, Any]] = [one for one in calls if one["answer"] and not one.get("error")]
     named = Counter(text(one["request_id"]) for one in answered)

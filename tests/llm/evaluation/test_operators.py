@@ -473,6 +473,7 @@ def beside(context: dict[str, Any], *parts: dict[str, Any]) -> dict[str, Any]:
 
 def promptfoo(right: int, **changes: Any) -> dict[str, Any]:
     """A file of 40 tests, of which so many are passed; the prompt and its digest are in ``changes``."""
+    test = changes.pop("test", {})
     one = {
         "provider": {"id": "small", "label": ""},
         "promptId": "p1",
@@ -485,7 +486,7 @@ def promptfoo(right: int, **changes: Any) -> dict[str, Any]:
         {
             **one,
             "vars": {"question": f"q{n}"},
-            "testCase": {"assert": [{"type": "contains", "value": f"a{n}", "metric": "right"}], **one.pop("test", {})},
+            "testCase": {"assert": [{"type": "contains", "value": f"a{n}", "metric": "right"}], **test},
             "success": n < right, "score": float(n < right), "namedScores": {"right": float(n < right)},
         }
         for n in range(40)

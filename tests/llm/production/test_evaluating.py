@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from airflow_pipeops import (
     SampleTracesOperator,
     Subject,
 )
+from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.llm.datasets.reading import read
 from airflow_pipeops.llm.evaluation.scorers.texts import Matches
 from airflow_pipeops.llm.production.calls import Call
@@ -69,6 +71,22 @@ def test_calls_are_items_each_once(sampled) -> None:
     chained = read(sampled(both)["uri"]).items
     assert {one.id for one in chained} == {f"r1 {'a' * 12}", f"r1 {'b' * 12}"}
     assert len({one.cluster for one in chained}) == 1, "they ask the same"
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"answer": None}, r"row 2 of the dataset is no call, as the first one is: it has no 'answer'"),
+        ({"id": "x"}, r"row 2 of the dataset has an 'id', and the first has none"),
+    ],
+)
+def test_a_file_of_calls_holds_nothing_else(tmp_path: Path, more: dict[str, Any], said: str) -> None:
+    call = {"request_id": "r1", "conversation": "c", "input": "Hi", "answer": "Ho"}
+    odd = {name: one for name, one in {**call, **more}.items() if one is not None}
+    path = tmp_path / "calls.jsonl"
+    path.write_text("\n".join(json.dumps(one) for one in (call, odd)))
+    with pytest.raises(InvalidInput, match=said):
+        read(path.as_uri())
 
 
 def test_live_traffic_is_evaluated_and_gated(sampled, context, monkeypatch) -> None:
