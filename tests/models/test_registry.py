@@ -206,9 +206,8 @@ def test_a_server_is_told_who_asks(registry, username, password, sent):
 
 
 def test_mlflows_own_client_and_ours_say_the_same_of_a_server(registry):
-    from mlflow import MlflowClient
-
     """So the server here speaks as MLflow's does, as far as MLflow's client can tell."""
+    from mlflow import MlflowClient
 
     registry.register("m", "file:///a/1", ONE, metrics={"auc": 0.7})
     registry.set_alias("m", "champion", "1")

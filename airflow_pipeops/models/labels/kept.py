@@ -121,16 +121,18 @@ def _scored(root: Any, name: str, columns: Columns, since: datetime | None) -> I
         entry = _document(path)
         at = text(entry.get("manifest"))
         shown[at] = max(shown.get(at, _LONG_AGO), time_of(entry.get("at")) or _LONG_AGO)
-    newest: dict[tuple[str, str], tuple[datetime, str, dict[str, Any]]] = {}
+    newest: dict[tuple[str, str], tuple[bool, datetime, str, dict[str, Any]]] = {}
     for path in sorted(folder.glob("model=*/partition=*/key=*/_manifest.json"), key=str):
         manifest, uri = _document(path), storage.uri_of(path)
         made = time_of(manifest.get("finished"))
         if manifest.get("passed") is not True or made is None or (since and made < since):
             continue
-        seen = shown.get("/".join(uri.split("/")[-4:]), made)
+        seen = shown.get("/".join(uri.split("/")[-4:]))
         of = text(map_(manifest.get("model")).get("sha256")), text(manifest.get("partition"))
-        newest[of] = max(newest.get(of, (_LONG_AGO, "", {})), (seen, uri, manifest), key=lambda one: one[:2])
-    for (sha256, _), (_, uri, manifest) in newest.items():
+        # What nobody has seen, such as what a run that was killed has left, comes after all that somebody has.
+        found = seen is not None, seen or made, uri, manifest
+        newest[of] = max(newest.get(of, found), found, key=lambda one: one[:3])
+    for (sha256, _), (_, _, uri, manifest) in newest.items():
         yield from _of_manifest(uri, manifest, sha256, columns)
 
 

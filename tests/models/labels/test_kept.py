@@ -22,6 +22,7 @@ from airflow_pipeops.serving.api import protocol
 from airflow_pipeops.serving.api import verification as verifying
 from airflow_pipeops.serving.api.server import Service
 from airflow_pipeops.serving.api.settings import Sampling, Served, Settings
+from airflow_pipeops.serving.batch.store import ScoreStore
 from tests.serving.api.estimators import figures, running
 from tests.serving.batch.conftest import challenger, champion, february, lines, ordered, run
 
@@ -138,6 +139,28 @@ def test_labels_join_to_the_scores_of_partitions_and_of_shadows_by_what_readers_
         path.write_bytes(path.read_bytes() + b"x")
     with pytest.raises(InvalidInput, match="has been altered"):
         kept()
+
+
+def test_scores_that_no_reader_has_seen_yet_come_after_those_that_one_has(
+    run: Any, february: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A run that is killed between its manifest and the entry of the history."""
+    facts = run()
+    frame = pd.read_parquet(february)
+    flights.write(frame.assign(hour=(frame["hour"] + 7) % 24), february)
+    with monkeypatch.context() as patch:
+        patch.setattr(ScoreStore, "show", None)
+        with pytest.raises(TypeError):
+            run()
+
+    def kept() -> list[float]:
+        found = predictions_of({"scores": "flight-delay"}, SCORED, lambda _: tmp_path / "store")
+        return found.sort_values("flight")["probability"].tolist()
+
+    assert kept() == lines(facts).sort_values("flight")["probability"].tolist()
+    again = run()
+    assert again["outcome"] == "found"
+    assert kept() == lines(again).sort_values("flight")["probability"].tolist()
 
 
 def test_files_may_differ_in_columns_that_nobody_asks_for(tmp_path: Path) -> None:
