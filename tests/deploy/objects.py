@@ -150,10 +150,14 @@ def custom(*said: str, generation: int = 2, **status: Any) -> Object:
     return thing("acme.example/v1", "Widget", generation=generation, status=told)
 
 
-def application(health: str = "Healthy", sync: str = "Synced", revision: str = "v1", **status: Any) -> Object:
+def application(
+    health: str = "Healthy", sync: str = "Synced", revision: str = "v1", place: str = "shop", **status: Any
+) -> Object:
     """Return an Application of Argo CD that was compared, and found to be so."""
     source: Object = {"repoURL": "https://git.example.com/shop.git", "path": "deploy", "targetRevision": "v1"}
-    compared = {"source": source, "destination": {"namespace": "shop"}}
+    cluster: Object = {"name": "here", "server": "https://here.example.com"}
+    compared = {"source": source, "destination": {"namespace": "shop", **cluster}}
     told = {"health": {"status": health}, "sync": {"status": sync, "comparedTo": compared}, **status}
-    spec = {"source": {**source, "targetRevision": revision, "directory": {}}}
+    spec: Object = {"source": {**source, "targetRevision": revision, "directory": {}}}
+    spec["destination"] = {"name": "here", "namespace": place}
     return thing("argoproj.io/v1alpha1", "Application", spec=spec, status=told)

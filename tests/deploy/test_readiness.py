@@ -379,6 +379,7 @@ TABLE: list[tuple[Object, str, str]] = [
     (custom("Degraded=True", "Available=True@2"), "failed", "degraded"),
     (application(), "ready", "healthy"),
     (application(revision="v2"), "waiting", "not_observed"),
+    (application(place="other"), "waiting", "not_observed"),
     (application(sync="OutOfSync"), "waiting", "not_synced"),
     (application(operationState={"phase": "Running"}), "waiting", "not_synced"),
     (application("Degraded"), "failed", "degraded"),

@@ -12,10 +12,14 @@ _WORKLOAD_GENERATION = "rollout.argoproj.io/workload-generation"
 
 
 def application(seen: Seen) -> Readiness:
-    """Argo CD has compared this very source, found it synced, and calls it healthy."""
+    """Argo CD has compared this very source and destination, found it synced, and calls it healthy."""
     sync, health = map_(seen.status.get("sync")), map_(seen.status.get("health"))
     compared = map_(sync.get("comparedTo"))
-    if any(_given(seen.spec.get(name)) != _given(compared.get(name)) for name in ("source", "sources")):
+    # A cluster that is named may be compared with its address beside it.
+    elsewhere = _given(seen.spec.get("destination")) - _given(compared.get("destination"))
+    if elsewhere or any(
+        _given(seen.spec.get(name)) != _given(compared.get(name)) for name in ("source", "sources")
+    ):
         return waiting("not_observed", f"Argo CD has not compared what {seen} is to be now")
     operation = map_(seen.status.get("operationState"))
     said = text(operation.get("message"))
