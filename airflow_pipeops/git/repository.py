@@ -190,7 +190,8 @@ class GitRepository:
         fields = "%H%x00%an <%ae>%x00%s%x00%cI%x00%P"
         output = self._cache.run("log", "-1", "--no-show-signature", f"--format={fields}", sha, "--")
         full, author, subject, time, parents = output.decode("utf-8", "replace").rstrip("\n").split("\0")
-        return Commit(full, author, subject, time, tuple(parents.split()))
+        # A newer Git writes Z for UTC, which Python 3.10 does not read.
+        return Commit(full, author, subject, time.replace("Z", "+00:00"), tuple(parents.split()))
 
     @_healing
     def last_change(self, path: str, revision: str, *, of_lines: str = "", merged: bool = False) -> str:

@@ -131,6 +131,13 @@ class TestRead:
         assert not client.is_ancestor(sha, found.parents[0])
         assert client.paths_changed(found.parents[0], sha) == ("a.txt",)
 
+    def test_a_time_in_utc_is_one_that_every_python_reads(self, remote, tmp_path, fake_git, monkeypatch):
+        """Git writes Z for it since 2.45, and Python reads that since 3.11."""
+        monkeypatch.setenv("GIT_COMMITTER_DATE", "2026-01-31T10:00:00+0000")
+        sha = remote.commit("second", **{"a.txt": "x"})
+        fake_git('case "$*" in *%cI*) "$GIT" "$@" | sed "s/+00:00/Z/"; exit;; esac')
+        assert remote.client(tmp_path / "cache").describe(sha).time == "2026-01-31T10:00:00+00:00"
+
     def test_a_folder_has_one_tree_until_something_in_it_changes(self, remote, client):
         first = remote.commit("code", **{"app/a.txt": "x"})
         second = remote.commit("elsewhere", **{"other.txt": "x"})
