@@ -31,7 +31,7 @@ with DAG("load", schedule="@hourly", tags=["watched"], catchup=False, is_paused_
 with DAG("report", schedule=[made], tags=["watched"], is_paused_upon_creation=False):
     EmptyOperator(task_id="report", owner="ann")
 with DAG("other", schedule=None):
-    EmptyOperator(task_id="other", owner="bob")
+    EmptyOperator(task_id="other", owner="joann")
 """
 #: 150 hourly runs; the last ended one of both took six times as long, and one has been running for five hours.
 _RUNS = """
@@ -154,7 +154,7 @@ def test_one_dag_or_those_of_an_owner(context: dict[str, Any]) -> None:
     named = RunAnomalyOperator(task_id="look", dag_ids=["report"]).execute(context)
     assert {alarm["root"] for alarm in named["alarms"]} == {"report"}
     assert named["record_id"] is None
-    assert RunAnomalyOperator(task_id="look", owners=["bob"]).execute(context)["looked"] == 0
+    assert RunAnomalyOperator(task_id="look", owners=["joann"]).execute(context)["looked"] == 0
     with pytest.raises(AirflowFailException, match="has no DAG gone"):
         RunAnomalyOperator(task_id="look", dag_ids=["gone"]).execute(context)
 
