@@ -120,6 +120,7 @@ def test_one_that_refuses_hard_rows_is_not_promoted_by_the_others(
     assert found["unscored"] == {"rows": count, "champion": 0, "challenger": count}
     assert (found["rows"], found["outcome"], found["promote"]) == (3000 - count, "invalid", False)
     assert f"{count:,} of 3,000 labelled rows have no score" in found["reason"]
+    assert "one that leaves out hard rows looks good on the others" in found["reason"]
 
     strict = run(shadows=(picky,), carry=CARRY)
     assert strict["shadows"][0]["outcome"] == "failed"
