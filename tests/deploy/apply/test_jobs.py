@@ -195,6 +195,7 @@ def test_what_cannot_be_meant_is_told_before_anything_is_touched(
     assert not members(played.api)
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize(
     ("labels", "told"),
     [
@@ -203,13 +204,13 @@ def test_what_cannot_be_meant_is_told_before_anything_is_touched(
     ],
 )
 def test_a_job_of_somebody_else_is_left_alone(
-    played: Played, context: dict[str, Any], labels: dict[str, str], told: str
+    played: Played, context: dict[str, Any], labels: dict[str, str], told: str, when: str
 ) -> None:
-    theirs = job("migrate", "before")
+    theirs = job("migrate", when)
     theirs["metadata"] = {"name": "migrate", "namespace": "shop", "labels": labels}
     there = played.api.put("batch", "v1", "jobs", theirs)
     with pytest.raises(AirflowFailException, match=told):
-        task(manifests=[configmap("settings"), job("migrate", "before")]).execute(context)
+        task(manifests=[configmap("settings"), job("migrate", when)]).execute(context)
     left = played.api.read("jobs", "shop", "migrate")
     assert left is not None
     assert left["metadata"]["uid"] == there["metadata"]["uid"]
