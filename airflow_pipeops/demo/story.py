@@ -115,7 +115,7 @@ def table(facts: Iterable[Fact]) -> list[str]:
 
 
 class _MemoryPeak:
-    """Samples the memory of the stack every few seconds."""
+    """Samples the memory of the stack now and then: the system counts page by page, for most of a second."""
 
     def __init__(self, stack: Stack) -> None:
         self.bytes = 0
@@ -132,5 +132,5 @@ class _MemoryPeak:
         self._thread.join()
 
     def _sample(self) -> None:
-        while not self._done.wait(5):
+        while not self._done.wait(20):
             self.bytes = max(self.bytes, self._stack.memory())

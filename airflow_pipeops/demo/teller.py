@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 #: Seconds without any progress, of any task, commit or application, after which a thing will not come.
 PATIENCE = 300.0
+#: Seconds between two looks; and, at last, between two at a run, whose end may be seen a little later: Airflow's API server
+#: spends more on being asked for the tasks of runs than on all that the tasks want of it.
+_SOON, _LATER = 0.5, 2.0
 #: How long a person looks at a question before answering, seconds.
 _THINKING = 4.0
 #: Heartbeats of the scheduler before an answer: by then it has noted the question, however slow its rounds are.
@@ -77,14 +80,17 @@ class Teller:
         """End every wait: the story is over, for all tracks."""
         self._stopped.set()
 
-    def wait(self, what: str, look: Callable[[], Any], patience: float = PATIENCE) -> Any:
+    def wait(
+        self, what: str, look: Callable[[], Any], patience: float = PATIENCE, pause: float = _SOON
+    ) -> Any:
         """Look until there is something to see, for as long as anything moves.
 
+        :param pause: seconds between two looks at last; at first they come sooner.
         :return: what ``look`` found.
         :raises StoryBroken: when patience ends first.
         :raises ProcessDied: when a process of the stack ends meanwhile.
         """
-        left, silence = Patience(patience, self.stack.progress), ""
+        left, silence, rest = Patience(patience, self.stack.progress), "", _SOON
         while not left.ended:
             self.stack.check()
             try:
@@ -93,8 +99,9 @@ class Teller:
                 silence = ""
             except Unreachable as error:  # a server under load is as slow as whatever else is waited for
                 silence = f"; at the end {error}"
-            if self._stopped.wait(0.5):
+            if self._stopped.wait(rest):
                 raise StoryBroken(f"stopped while waiting: {what}")
+            rest = min(1.2 * rest, pause)
         raise StoryBroken(
             f"waited {left.waited:.0f} s in vain, the last {patience:.0f} s without any progress: {what}{silence}"
         )
@@ -135,7 +142,7 @@ class Teller:
                     self.say(f"    {label}: {mark} {task}")
             return state if state in _ENDED or (until and until(states)) else None
 
-        return str(self.wait(f"{dag} {run} ends", look))
+        return str(self.wait(f"{dag} {run} ends", look, pause=_LATER))
 
     def approve(self, dag: str, run: str, label: str) -> None:
         """Follow a run to its approval, and approve as a person would: not within the same second.
