@@ -171,8 +171,9 @@ class Stack:
         listed.unlink()
 
     def _start_airflow(self, *arguments: str) -> None:
-        # The scheduler's forks run the tasks: what it has loaded, they need not load.
-        module = "airflow_pipeops.demo.warm" if arguments[0] == "scheduler" else "airflow"
+        # Their forks run the tasks and read the DAG files: what they have loaded, these need not load.
+        forks = arguments[0] in ("scheduler", "dag-processor")
+        module = "airflow_pipeops.demo.warm" if forks else "airflow"
         command = [sys.executable, "-m", module, *arguments]
         self._processes.start(arguments[0], command, self._environment)
 
