@@ -10,7 +10,7 @@ from typing import Any
 from airflow_pipeops.demo.sandbox import autosync, spec
 from airflow_pipeops.demo.sandbox.compare import ResourceState, app_health, compare, sync_status
 from airflow_pipeops.demo.sandbox.faults import Faults
-from airflow_pipeops.demo.sandbox.manifests import Manifest, adopt, hook_phases, images
+from airflow_pipeops.demo.sandbox.manifests import Manifest, adopt, hook_phases, images, owner
 from airflow_pipeops.demo.sandbox.repository import Repositories, RepositoryError
 from airflow_pipeops.demo.sandbox.runtime.cluster import Cluster
 from airflow_pipeops.demo.sandbox.runtime.key import Key
@@ -144,7 +144,9 @@ class Reconciler:
 
     def states(self, name: str, targets: list[Manifest]) -> list[ResourceState]:
         """Return each resource's state as of now."""
-        return compare(name, targets, self._cluster.list(), self._cluster.health, self._cluster.last_applied)
+        wanted = {Key.of(target) for target in targets}
+        live = self._cluster.list(where=lambda one: Key.of(one) in wanted or owner(one) == name)
+        return compare(name, targets, live, self._cluster.health, self._cluster.last_applied)
 
     def _live_states(self, name: str) -> list[ResourceState]:
         return self.states(name, [])

@@ -159,13 +159,19 @@ class Cluster:
         namespace: str | None = None,
         name: str | None = None,
         labels: dict[str, str] | None = None,
+        where: Callable[[dict[str, Any]], bool] | None = None,
     ) -> _Objects:
-        """Return the live objects that match all given filters, in key order."""
+        """Return the live objects that match all given filters, in key order.
+
+        :param where: looks at an object, without changing it; only what it chooses is copied.
+        """
         found = []
         for key in self._store.snapshot():
             wanted = zip((group, kind, namespace, name), key, strict=True)
             live = self._store.peek(key)
             if live is None or any(want is not None and want != have for want, have in wanted):
+                continue
+            if where is not None and not where(live):
                 continue
             if (labels or {}).items() <= (live["metadata"].get("labels") or {}).items():
                 found.append(self._store.read(key) or {})
