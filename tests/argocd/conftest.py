@@ -154,7 +154,8 @@ class Sandbox:
         raise AssertionError(f"{app} stayed {json.dumps(found.get('status'))[:2000]}")
 
 
-@pytest.fixture(scope="session")
+# Of a module: it looks at all of its applications every second for as long as it runs.
+@pytest.fixture(scope="module")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     folder = tmp_path_factory.mktemp("sandbox")
     repository = Repository(folder)
