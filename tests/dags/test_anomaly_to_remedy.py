@@ -17,6 +17,7 @@ from airflow_pipeops.delivery.records import Record
 from airflow_pipeops.operations.remediation.journal import Journal
 from airflow_pipeops.operations.remediation.policy import RemediationPolicy
 from airflow_pipeops.provider.examples import example_dags
+from tests.once import airflow_database
 
 ROOT = Path(__file__).parents[2]
 POLICY = example_dags() / "anomaly_to_remedy.yaml"
@@ -55,7 +56,7 @@ class Home:
                 {"conn_type": "pipeops_storage", "host": (folder / "history").as_uri()}
             ),
         }  # fmt: skip
-        self.ran("-m", "airflow", "db", "migrate")
+        airflow_database(folder)
 
     def ran(self, *arguments: str, **more: str) -> str:
         run = subprocess.run(

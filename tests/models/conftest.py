@@ -16,6 +16,7 @@ import pytest
 
 from airflow_pipeops.demo import flights
 from airflow_pipeops.models import artifact
+from tests.once import mlflow_database
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,7 +53,7 @@ def connections(monkeypatch, tmp_path) -> Callable[..., None]:
             f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps({"conn_type": conn_type, "host": host, **fields})
         )
 
-    add("mlflow_default", "mlflow", f"sqlite:///{tmp_path}/mlflow.db")
+    add("mlflow_default", "mlflow", mlflow_database(tmp_path))
     add("pipeops_artifacts", "pipeops_storage", f"file://{tmp_path}/store")
     return add
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from airflow_pipeops.models.operators import (
     SetModelAliasOperator,
     TrainModelOperator,
 )
-from airflow_pipeops.models.registry import Registry
 from airflow_pipeops.serving.api.operators import VerifyModelOperator
 from tests.ledgers import event
 from tests.models.conftest import Server
@@ -33,17 +31,9 @@ DOMAIN = "airflow_pipeops.demo.flights"
 MODEL = Deliverable("flight-delay")
 
 
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    Registry(f"sqlite:///{path}").ping()
-    return path
-
-
 @pytest.fixture
-def ready(connections, migrated, tmp_path):
+def ready(connections):
     """Connections to a fresh registry and store."""
-    shutil.copy(migrated, tmp_path / "mlflow.db")
     return connections
 
 

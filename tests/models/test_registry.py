@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import uuid
@@ -17,24 +16,16 @@ from airflow_pipeops.exceptions import InvalidInput, ModelRejected, NotFound, Sy
 from airflow_pipeops.models.hook import MLflowHook
 from airflow_pipeops.models.registry import Registry, Run
 from tests.models.mlflow_server import registry_server
+from tests.once import mlflow_database
 from tests.servers import Postgres, postgres
 
 ROOT = Path(__file__).parents[2]
 ONE, TWO = "1" * 64, "2" * 64
 
 
-@pytest.fixture(scope="session")
-def database(tmp_path_factory) -> Path:
-    """A migrated, empty store: its migrations take seconds."""
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    Registry(f"sqlite:///{path}").ping()
-    return path
-
-
 @pytest.fixture
-def registry(database, tmp_path) -> Registry:
-    shutil.copy(database, tmp_path / "mlflow.db")
-    return Registry(f"sqlite:///{tmp_path}/mlflow.db")
+def registry(tmp_path) -> Registry:
+    return Registry(mlflow_database(tmp_path))
 
 
 @pytest.fixture(scope="module")
@@ -185,9 +176,9 @@ def test_a_duplicate_that_a_dead_process_left_is_taken_back(either):
     assert len(either._with_digest("m", ONE)) == 1
 
 
-def test_credentials_are_in_the_environment_for_one_call_only(database, monkeypatch):
+def test_credentials_are_in_the_environment_for_one_call_only(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "before")
-    registry = Registry(f"sqlite:///{database}", username="robot", password="s3cret")
+    registry = Registry(mlflow_database(tmp_path), username="robot", password="s3cret")
     seen = registry.call(lambda _: dict(os.environ))
     assert (seen["MLFLOW_TRACKING_USERNAME"], seen["MLFLOW_TRACKING_PASSWORD"]) == ("robot", "s3cret")
     assert seen["MLFLOW_DISABLE_TELEMETRY"] == "true"
@@ -244,9 +235,10 @@ def test_a_uri_that_is_none(uri):
         Registry(uri)
 
 
-def test_the_hook(connections, database):
-    connections("mlflow_default", "mlflow", f"sqlite:///{database}")
-    assert MLflowHook().test_connection() == (True, f"sqlite:///{database} answers; registered models: 0")
+def test_the_hook(connections, tmp_path):
+    connections("mlflow_default", "mlflow", mlflow_database(tmp_path))
+    found = f"sqlite:///{tmp_path}/mlflow.db answers; registered models: 0"
+    assert MLflowHook().test_connection() == (True, found)
     connections("mlflow_default", "mlflow", "")
     ok, why = MLflowHook().test_connection()
     assert not ok

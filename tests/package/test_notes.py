@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from airflow_pipeops.provider.notes import ended, starting
+from tests.once import airflow_database
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 PUSH = {"from_trigger": True, "payload": {"commit": COMMIT, "branch": "main", "git_conn_id": "x"}}
@@ -99,8 +100,7 @@ def test_airflow_keeps_the_note_and_nobody_elses_is_touched(tmp_path: Path) -> N
         "AIRFLOW__CORE__DAGS_FOLDER": str(folder),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
     }
-    migrate = [sys.executable, "-m", "airflow", "db", "migrate"]
-    subprocess.run(migrate, env=environment, check=True, capture_output=True)
+    airflow_database(tmp_path)
     run = subprocess.run(
         [sys.executable, str(folder / "shop.py")], env=environment, capture_output=True, text=True, check=True
     )

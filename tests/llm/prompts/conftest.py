@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from airflow_pipeops.llm.prompts.desired import PromptInGit
 from airflow_pipeops.llm.prompts.prompt import Prompt
-from airflow_pipeops.models.registry import Registry
 from tests.git.conftest import Remote, git
 from tests.llm.prompts.langfuse_server import Langfuse, serving
 from tests.models.mlflow_server import registry_server
+from tests.once import mlflow_database
 
 FILE = "apps/notice/overlays/production/prompt.yaml"
 TEXT = "ConfigMap/notice-prompt:data['prompt.json']"
@@ -81,19 +79,10 @@ def langfuse(connections) -> Iterator[Langfuse]:
         yield project
 
 
-@pytest.fixture(scope="session")
-def tables(tmp_path_factory) -> Path:
-    """An empty store of MLflow's, whose tables take seconds to make."""
-    path = tmp_path_factory.mktemp("mlflow") / "empty.db"
-    Registry(f"sqlite:///{path}").ping()
-    return path
-
-
 @pytest.fixture
-def database(tables, tmp_path) -> str:
-    """A copy of it."""
-    shutil.copy(tables, tmp_path / "mlflow.db")
-    return f"sqlite:///{tmp_path}/mlflow.db"
+def database(tmp_path) -> str:
+    """An empty store of MLflow's."""
+    return mlflow_database(tmp_path)
 
 
 @pytest.fixture

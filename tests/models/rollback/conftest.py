@@ -19,6 +19,7 @@ from airflow_pipeops.models.rollback.saga import ModelRollback, RollbackOrder
 from tests.git.conftest import Remote, git
 from tests.models.mlflow_server import registry_server
 from tests.mortal import started
+from tests.once import mlflow_database
 
 FILE = "apps/flight-delay/model.yaml"
 DESIRED = ModelInGit(
@@ -110,12 +111,12 @@ class Sides:
 @pytest.fixture(scope="session")
 def versions(tmp_path_factory) -> Path:
     """A registry with three versions, of which the second is the champion: its migrations take seconds."""
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    registry = Registry(f"sqlite:///{path}")
+    folder = tmp_path_factory.mktemp("mlflow")
+    registry = Registry(mlflow_database(folder))
     for number, sha256 in (("1", OLD), ("2", BAD), ("3", THIRD)):
         registry.register("m", f"file:///a/{number}", sha256)
     registry.set_alias("m", "champion", "2")
-    return path
+    return folder / "mlflow.db"
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from airflow_pipeops.delivery.records import Record
+from tests.once import airflow_database
 
 ROOT = Path(__file__).parents[3]
 
@@ -26,7 +27,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (home / "dags" / "remediation_dag.py").write_text(
         Path(__file__).with_name("remediation_dag.py").read_text()
     )
-    ran(home, "-m", "airflow", "db", "migrate")
+    airflow_database(home)
     return home
 
 
