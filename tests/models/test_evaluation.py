@@ -103,7 +103,7 @@ def test_pure_noise_is_promoted_as_seldom_as_it_says(guesses) -> None:
     for seed in range(20):
         random = np.random.default_rng(seed)
         frame = rows(400, MIN_UNITS, seed).assign(x=random.normal(size=400))
-        promoted += verdict(compare(other, guesses, frame, auc, target="y", rounds=50, seed=seed)).promote
+        promoted += verdict(compare(other, guesses, frame, auc, target="y", rounds=25, seed=seed)).promote
     # 2.5 % of 20; five or more have a chance of 1 in 10,000.
     assert promoted <= 4
 
@@ -192,7 +192,7 @@ def test_rows_of_a_day_that_move_together_do_not_make_a_gain(guesses) -> None:
     for seed in range(20):
         frame = days(15, 40, seed)
         for cluster in promoted:
-            found = compare(other, guesses, frame, auc, target="y", cluster=cluster, rounds=50, seed=seed)
+            found = compare(other, guesses, frame, auc, target="y", cluster=cluster, rounds=25, seed=seed)
             promoted[cluster] += verdict(found).promote
     assert promoted["day"] <= 4  # 2.5 % of 20; five or more have a chance of 1 in 10,000
     assert promoted[None] >= promoted["day"] + 2

@@ -201,7 +201,7 @@ class ControllerMachine(RuleBasedStateMachine):
 class TestController(ControllerMachine.TestCase):  # type: ignore[misc, name-defined]
     """The same stories at each run."""
 
-    settings = settings(max_examples=300, stateful_step_count=30, deadline=None, derandomize=True)
+    settings = settings(max_examples=150, stateful_step_count=30, deadline=None, derandomize=True)
 
 
 @pytest.mark.nightly
