@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -29,6 +26,8 @@ from tests.flux.objects import git as source
 from tests.flux.objects import ks
 from tests.git.conftest import git
 from tests.kubernetes.apiserver import ApiServer, serving
+from tests.once import airflow_database
+from tests.warm import AIRFLOW, Running, Warm
 
 ROOT = Path(__file__).resolve().parents[2]
 POLL = 0.2
@@ -114,8 +113,8 @@ class Airflow:
 
     def __init__(self, home: Path) -> None:
         home.mkdir()
-        self.database, self.log = home / "airflow.db", home / "triggerer.log"
-        self.environment = {
+        self.database = home / "airflow.db"
+        environment = {
             **os.environ,
             "PYTHONPATH": str(ROOT),
             "AIRFLOW_HOME": str(home),
@@ -123,43 +122,29 @@ class Airflow:
             "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.database}",
         }
-        self._process: subprocess.Popen[bytes] | None = None
-        self._run("-m", "airflow", "db", "migrate")
-        self._run("-c", _STORE, json.dumps({kind: one.serialize() for kind, (one, _) in WATCHERS.items()}))
-
-    def _run(self, *command: str) -> None:
-        done = subprocess.run(
-            [sys.executable, *command], env=self.environment, capture_output=True, text=True
-        )
+        self._process: Running | None = None
+        airflow_database(home)
+        self.warm = Warm(environment, (*AIRFLOW, "airflow.jobs.triggerer_job_runner"))
+        watchers = json.dumps({kind: one.serialize() for kind, (one, _) in WATCHERS.items()})
+        done = self.warm.run("-c", _STORE, watchers)
         assert done.returncode == 0, done.stderr[-3000:]
 
     def start(self) -> None:
         """Start the triggerer."""
-        self._written = self.log.stat().st_size if self.log.exists() else 0
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "airflow", "triggerer", "--skip-serve-logs"],
-                env=self.environment,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        self._process = self.warm.start("-m", "airflow", "triggerer", "--skip-serve-logs")
 
     def kill(self) -> None:
         """Kill it with all its processes, and give its triggers free, as another triggerer does after a while."""
         if self._process is None:
             return
-        os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait(20)
-        self._process = None
+        self._process.kill()
         with closing(sqlite3.connect(self.database, timeout=20)) as connection, connection:
             connection.execute("UPDATE trigger SET triggerer_id = NULL")
 
     def said(self) -> str:
         """Return the log of the running triggerer."""
-        with self.log.open("rb") as log:
-            log.seek(self._written)
-            return log.read().decode(errors="replace")
+        assert self._process is not None
+        return self._process.said()
 
     def fired(self, new: dict[str, str]) -> set[str]:
         """Return the kinds of watcher that have fired for these news since its start."""
@@ -221,6 +206,7 @@ def airflow(world: World, tmp_path: Path) -> Iterator[Airflow]:
     made = Airflow(tmp_path / "airflow")
     yield made
     made.kill()
+    made.warm.stop()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import json
 import runpy
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,6 +26,7 @@ from airflow_pipeops.demo.warm import LIBRARIES
 from airflow_pipeops.flux.sensors import FluxReadySensor
 from airflow_pipeops.models import training
 from airflow_pipeops.provider.examples import example_dags
+from tests import warm
 from tests.servers import free_ports
 
 RUNNER = Path(__file__).with_name("run_dag.py")
@@ -111,24 +111,15 @@ def run_dag(
 ) -> dict:
     """Run a DAG in a process of its own, by hand or by what watchers told; return the states."""
     if stack not in _WARM:
-        command = [sys.executable, str(RUNNER), "--warm", *_LOADED.get(dag, ())]
+        command = [sys.executable, warm.__file__, *warm.DAGS, *_LOADED.get(dag, ())]
         _WARM[stack] = stack._processes.start("warm", command, stack.environment, stdin=True)
-    warm = _WARM[stack]
-    assert warm.stdin is not None
     with TemporaryDirectory() as folder:
-        out, err, code = (Path(folder, name) for name in ("out", "err", "code"))
-        words = [dag, json.dumps(conf or {}), json.dumps(list(payloads))]
-        asked = {"words": words, "env": dict(env or {}), "folder": folder}
-        warm.stdin.write(json.dumps(asked).encode() + b"\n")
-        warm.stdin.flush()
-        deadline = time.monotonic() + timeout
-        while not code.exists():
-            stack.check()
-            assert time.monotonic() < deadline, f"{dag} has not ended after {timeout} s"
-            time.sleep(0.05)
-        log = out.read_text() + err.read_text()
-        assert code.read_text() == "0", log[-6000:]
-        found: dict = json.loads(out.read_text().splitlines()[-1])
+        words = [str(RUNNER), dag, json.dumps(conf or {}), json.dumps(list(payloads))]
+        warm.asked(_WARM[stack], words, env or {}, Path(folder))
+        done = warm.Running(Path(folder), stack.check).wait(timeout)
+        log = done.stdout + done.stderr
+        assert done.returncode == 0, log[-6000:]
+        found: dict = json.loads(done.stdout.splitlines()[-1])
     found["log"] = log
     return found
 

@@ -22,6 +22,7 @@ from tests.commands import called
 from tests.delivery.ledger.conftest import Database
 from tests.delivery.test_passport import story
 from tests.ledgers import at, entries, entry, indexed, record
+from tests.warm import Warm
 
 GAP = record("release", {"revision": "g"}, "0" * 64, deliverable="gappy", environment="staging", minutes=1)
 RECORDS: list[Record] = [*story(), *story("second-model"), GAP]
@@ -275,7 +276,7 @@ def test_an_index_that_could_not_be_filled_is_not_taken_for_an_empty_ledger(tmp_
     assert "there is no index of the ledger" in ran.stderr
 
 
-def test_what_is_new_is_taken_up_first(tmp_path: Path) -> None:
+def test_what_is_new_is_taken_up_first(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """From Airflow's own table of events to the answer, each by the real command."""
     from airflow.models import import_all_models
     from airflow.models.base import Base
@@ -284,16 +285,13 @@ def test_what_is_new_is_taken_up_first(tmp_path: Path) -> None:
     import_all_models()
     Base.metadata.create_all(database.engine)
     quiet = {"AIRFLOW__CORE__LOAD_EXAMPLES": "False", "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING"}
-    connected = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path / 'airflow.db'}"}
+    connected: dict[str, str] = {}
+    url = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path / 'airflow.db'}"}
+    warm = Warm({**os.environ, "AIRFLOW_HOME": str(tmp_path), "DO_NOT_TRACK": "1", **quiet, **url})
+    request.addfinalizer(warm.stop)
 
     def run(*arguments: str) -> Ran:
-        return subprocess.run(
-            [sys.executable, "-m", "airflow", "pipeops", *arguments],
-            env={**os.environ, "AIRFLOW_HOME": str(tmp_path), "DO_NOT_TRACK": "1", **quiet, **connected},
-            capture_output=True,
-            text=True,
-            timeout=280,
-        )
+        return warm.run("-m", "airflow", "pipeops", *arguments, **connected)
 
     database.add(entry(0, record("release", {"revision": "r1"}, environment="production", minutes=1)))
     first = run("ledger", "ingest")

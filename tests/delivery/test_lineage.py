@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 
 from airflow_pipeops.delivery.lineage import named, uris
+from tests.once import airflow_database
+from tests.warm import DAGS, Warm
 
 DAG = """
 from airflow.sdk import DAG, Asset
@@ -49,11 +49,11 @@ def events(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]
             {"type": "file", "log_file_path": str(told), "append": True}
         ),
     }
-    for command in (["-m", "airflow", "db", "migrate"], ["-m", "airflow", "dags", "reserialize"]):
-        subprocess.run([sys.executable, *command], env=environment, check=True, capture_output=True)
-    ran = subprocess.run(
-        [sys.executable, "ship.py"], cwd=home / "dags", env=environment, capture_output=True, text=True, timeout=280
-    )  # fmt: skip
+    airflow_database(home)
+    python = Warm(environment, DAGS)
+    python.run("-m", "airflow", "dags", "reserialize").check_returncode()
+    ran = python.run(str(home / "dags" / "ship.py"))
+    python.stop()
     assert "success" in ran.stdout.splitlines(), ran.stdout + ran.stderr
     found = [json.loads(line) for line in told.read_text().splitlines()]
     return {one["job"]["name"]: one for one in found if one["eventType"] == "COMPLETE"}

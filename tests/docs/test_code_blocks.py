@@ -6,7 +6,6 @@ import json
 import re
 import shlex
 import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 
 from airflow_pipeops.provider.metadata import get_provider_info
 from tests.forked import run_text
+from tests.warm import programs
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "helm").rglob("*.md"))]
@@ -50,9 +50,7 @@ def check_python(words: list[str]) -> None:
 
 @cache
 def prints_help(*script: str) -> None:
-    subprocess.run(
-        [sys.executable, *script, "--help"], cwd=ROOT, check=True, capture_output=True, timeout=240
-    )
+    programs().run(*script, "--help").check_returncode()
 
 
 def check_pip(words: list[str]) -> None:

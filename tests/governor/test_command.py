@@ -7,12 +7,15 @@ import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.governor.command import read_lines, read_policy
+from tests.once import airflow_database
+from tests.warm import DAGS, Warm
 
 HISTORY = [
     {
@@ -33,6 +36,7 @@ HISTORY = [
     },
     {"batch": "june", "at": "2013-07-01T00:00:00Z", "quality_passed": False, "action": "investigate"},
 ]
+PROGRAM = Path(__file__).with_name("governor_dag.py")
 POLICY = "target: 0.70\nretrain_cost: 0.03\n"
 
 
@@ -41,19 +45,14 @@ def home(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("airflow")
 
 
-def run(home: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def surroundings(home: Path, **environment: str) -> dict[str, str]:
     quiet = {"AIRFLOW__CORE__LOAD_EXAMPLES": "False", "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING"}
-    return subprocess.run(
-        [sys.executable, *command],
-        env={**os.environ, "AIRFLOW_HOME": str(home), "DO_NOT_TRACK": "1", **quiet, **environment},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+    return {**os.environ, "AIRFLOW_HOME": str(home), "DO_NOT_TRACK": "1", **quiet, **environment}
 
 
-def replay(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return run(home, "-m", "airflow", "pipeops", "replay", *arguments)
+def run(home: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    command = (sys.executable, *command)
+    return subprocess.run(command, env=surroundings(home), capture_output=True, text=True, timeout=240)
 
 
 def replay_here(*arguments: str) -> None:
@@ -74,7 +73,7 @@ def files(tmp_path: Path) -> tuple[str, str]:
 
 def test_a_table_with_reasons_and_totals(home: Path, files: tuple[str, str]) -> None:
     policy, history = files
-    ran = replay(home, policy, "--history", history)
+    ran = run(home, "-m", "airflow", "pipeops", "replay", policy, "--history", history)
     assert ran.returncode == 0, ran.stderr
     text = " ".join(ran.stdout.split())
     assert "may 0.630 retrain hold The metric was more than 0.02 worse" in text
@@ -129,19 +128,19 @@ def test_a_misspelt_limit_is_no_limit_and_so_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def database(home: Path) -> Path:
-    ran = run(home, "-m", "airflow", "db", "migrate")
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    return home
+def airflow(home: Path) -> Iterator[Warm]:
+    """An Airflow with a database, and with the DAG."""
+    airflow_database(home)
+    (home / "dags").mkdir()
+    (home / "dags" / PROGRAM.name).write_text(PROGRAM.read_text())
+    made = Warm(surroundings(home, AIRFLOW__CORE__DAGS_FOLDER=str(home / "dags")), DAGS)
+    yield made
+    made.stop()
 
 
-def govern(home: Path, mode: str, *metrics: float, **environment: str) -> list[dict]:
+def govern(airflow: Warm, mode: str, *metrics: float, **environment: str) -> list[dict]:
     """Run the DAG once for each metric; return what was decided."""
-    program = Path(__file__).with_name("governor_dag.py")
-    environment = {"GOVERNOR_MODE": mode, "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"), **environment}
-    (home / "dags").mkdir(exist_ok=True)
-    (home / "dags" / program.name).write_text(program.read_text())
-    ran = run(home, str(program), *map(str, metrics), **environment)
+    ran = airflow.run(str(PROGRAM), *map(str, metrics), GOVERNOR_MODE=mode, **environment)
     assert ran.returncode == 0, (ran.stdout + ran.stderr)[-5000:]
     return json.loads(ran.stdout.splitlines()[-1])
 
@@ -153,21 +152,22 @@ def events(home: Path, mode: str) -> dict[str, int]:
     return {name.rpartition(".")[2]: count for name, count in found.items() if mode in name}
 
 
-def test_decisions_in_a_dag_and_their_replay(database: Path, files: tuple[str, str]) -> None:
-    found = govern(database, "act", 0.62, 0.63, 0.60)
+def test_decisions_in_a_dag_and_their_replay(airflow: Warm, home: Path, files: tuple[str, str]) -> None:
+    found = govern(airflow, "act", 0.62, 0.63, 0.60)
     assert [item["action"] for item in found] == ["hold", "retrain", "hold"]
     assert [item["rule"] for item in found] == ["evidence", "consequence", "evidence"]
-    assert events(database, "act") == {"decision": 2, "retrain": 1}
-    ran = replay(database, files[0], "--deliverable", "late-flights-act", "--json")
+    assert events(home, "act") == {"decision": 2, "retrain": 1}
+    command = ("-m", "airflow", "pipeops", "replay", files[0], "--deliverable", "late-flights-act", "--json")
+    ran = airflow.run(*command)
     replayed = json.loads(ran.stdout)
     assert replayed["totals"]["batches"] == 3
     assert [step["recorded"] for step in replayed["steps"]] == [item["action"] for item in found]
 
 
-def test_a_person_is_asked_and_the_kill_switch_holds(database: Path) -> None:
-    found = govern(database, "propose", 0.62, 0.63)
+def test_a_person_is_asked_and_the_kill_switch_holds(airflow: Warm, home: Path) -> None:
+    found = govern(airflow, "propose", 0.62, 0.63)
     assert [item["states"]["start"] for item in found] == ["skipped", "success"]
-    assert events(database, "propose") == {"decision": 2, "retrain": 1}
-    stopped = govern(database, "propose", 0.1, AIRFLOW_VAR_RETRAINING_OFF="yes")
+    assert events(home, "propose") == {"decision": 2, "retrain": 1}
+    stopped = govern(airflow, "propose", 0.1, AIRFLOW_VAR_RETRAINING_OFF="yes")
     assert (stopped[0]["action"], stopped[0]["rule"]) == ("hold", "kill_switch")
-    assert events(database, "propose")["retrain"] == 1
+    assert events(home, "propose")["retrain"] == 1

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
@@ -30,6 +28,7 @@ from tests.build.cluster.test_backends import connect, fired
 from tests.kubernetes import workloads as pods
 from tests.kubernetes.apiserver import ApiServer, serving
 from tests.kubernetes.workloads import playing
+from tests.warm import programs
 
 IMAGE = "registry.example.com/train@sha256:" + "1" * 64
 DOMAIN = "airflow_pipeops.demo.flights"
@@ -73,13 +72,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiServer]:
 
 def really(command: list[str], env: Mapping[str, str], answer: Path) -> tuple[int, str]:
     """Run a container's command on this machine; its exit code, and its last word."""
-    done = subprocess.run(
-        [sys.executable, *command[1:]],
-        env={**os.environ, **env, "PIPEOPS_ANSWER": str(answer)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = programs().run(*command[1:], **{**os.environ, **env, "PIPEOPS_ANSWER": str(answer)})
     return done.returncode, answer.read_text(encoding="utf-8") if answer.exists() else done.stderr
 
 

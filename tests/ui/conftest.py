@@ -6,9 +6,7 @@ import fcntl
 import json
 import os
 import shutil
-import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -27,8 +25,10 @@ from airflow_pipeops.delivery.ledger.feeder import lock_file
 from airflow_pipeops.delivery.ledger.index import Index
 from airflow_pipeops.delivery.records import Record
 from tests.browser import chromium
+from tests.once import airflow_database
 from tests.ui.managers import NARROW, NARROWER, OTHERS
 from tests.ui.seeds import seed
+from tests.warm import Warm
 
 ROOT = Path(__file__).parents[2]
 SIGNER = Ed25519PrivateKey.generate()
@@ -90,7 +90,7 @@ class Server:
     url: str
     evidence: str
     home: Path
-    environment: dict[str, str] = field(hash=False)
+    warm: Warm = field(hash=False)
 
     @property
     def index(self) -> Path:
@@ -129,10 +129,9 @@ class Server:
 
     def python(self, program: str) -> str:
         """Run a program beside the server, on its database."""
-        command = [sys.executable, "-c", program]
-        return subprocess.run(
-            command, env=self.environment, check=True, capture_output=True, text=True
-        ).stdout
+        ran = self.warm.run("-c", program)
+        ran.check_returncode()
+        return ran.stdout
 
 
 _FILLING: dict[Path, IO[bytes]] = {}
@@ -200,34 +199,26 @@ def running(
             {"conn_type": "pipeops_signing_key", "login": "ledger.example.com", "extra": {"private_key": KEY}}
         ),
     }
-    airflow = [python, "-m", "airflow"]
-    for command in (
-        [*airflow, "db", "migrate"],
-        [*airflow, "dags", "reserialize"],
-        [python, "-c", people],
-    ):
-        subprocess.run(command, env=environment, check=True, capture_output=True)
-    with (home / "log").open("w") as log:
-        process = subprocess.Popen(
-            [*airflow, "api-server"],
-            env=environment,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    warm = Warm(environment, python=python)
+    airflow = ("-m", "airflow")
+    if people:  # they are in a database of another shape
+        before: list[tuple[str, ...]] = [(*airflow, "db", "migrate"), ("-c", people)]
+    else:
+        airflow_database(home)
+        before = []
+    for words in (*before, (*airflow, "dags", "reserialize")):
+        warm.run(*words).check_returncode()
+    process = warm.start(*airflow, "api-server")
     try:
         deadline = time.monotonic() + 180
         while not _answers(url):
             if process.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"the API server did not start: {(home / 'log').read_text()[-3000:]}")
+                pytest.fail(f"the API server did not start: {process.said()[-3000:]}")
             time.sleep(0.2)
-        yield Server(url, evidence, home, environment)
+        yield Server(url, evidence, home, warm)
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
+        warm.stop()
 
 
 @pytest.fixture(scope="session")

@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 
 def run(server: Any, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    home = Path(urlsplit(server.evidence).path).parent
-    given = {
-        **os.environ,
-        "AIRFLOW_HOME": str(home),
-        "AIRFLOW__API__BASE_URL": server.url,
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
-        **environment,
-    }
-    return subprocess.run(
-        [sys.executable, "-m", "airflow", *arguments], env=given, capture_output=True, text=True, timeout=280
-    )
+    ran: subprocess.CompletedProcess[str] = server.warm.run("-m", "airflow", *arguments, **environment)
+    return ran
 
 
 def test_it_finds_what_is_well_and_what_is_not(server: Any, tmp_path: Path) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from importlib.resources import files
@@ -102,9 +100,7 @@ import runpy, os
 dag = runpy.run_path(os.environ["AIRFLOW__CORE__DAGS_FOLDER"] + "/known.py")["asks"]
 print(dag.test().state)
 """
-    run = subprocess.Popen(
-        [sys.executable, "-c", program], env=server.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )  # fmt: skip
+    run = server.warm.start("-c", program)
 
     def mine() -> list[dict[str, Any]]:
         return [one for one in server.get("/api/now").json()["needs"] if one["deliverable"] == "asked-about"]
@@ -117,10 +113,8 @@ print(dag.test().state)
             "production",
         )
         assert asked["what"] == "Release 1.9.0?"
-        status = subprocess.run(
-            [sys.executable, "-m", "airflow", "pipeops", "status", "asked-about", "--output", "json", "--check"],
-            env=server.environment, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        command = ("-m", "airflow", "pipeops", "status", "asked-about", "--output", "json", "--check")
+        status = server.warm.run(*command)
         assert status.returncode == 1, status.stderr
         assert json.loads(status.stdout)["needs"] == [asked]
         of = asked["asked"]
@@ -132,7 +126,7 @@ print(dag.test().state)
         )
         assert answer.status_code == 200, answer.text
         (fact,) = until(lambda: server.get("/api/records?dag=asks").json()["items"])
-        ended, _ = run.communicate(timeout=120)
+        ended = run.wait(120)
     finally:
         run.kill()
     assert (fact["kind"], fact["environment"], fact["problem"]) == ("approval", "production", "")
@@ -140,7 +134,7 @@ print(dag.test().state)
     body = fact["body"]
     assert (body["approved"], body["answer"], body["approved_by"]) == (False, "Reject", "admin")
     assert (body["subject"], body["body"], body["timed_out"]) == ("Release 1.9.0?", "7 tests passed", False)
-    assert (run.returncode, ended.splitlines()[-1]) == (0, "failed"), ended
+    assert (ended.returncode, ended.stdout.splitlines()[-1]) == (0, "failed"), run.said()
     assert [(one["need"], one["what"]) for one in mine()] == [("rejected", "admin said no: Release 1.9.0?")]
 
 
@@ -149,9 +143,7 @@ def test_a_task_that_fails_is_recorded_once_with_why_and_what_it_had_found(serve
 import runpy, os
 runpy.run_path(os.environ["AIRFLOW__CORE__DAGS_FOLDER"] + "/known.py")["fails"].test()
 """
-    run = subprocess.run(
-        [sys.executable, "-c", program], env=server.environment, capture_output=True, text=True, check=False
-    )
+    run = server.warm.run("-c", program)
     assert run.returncode == -9, run.stderr[-2000:]
 
     def facts(kind: str = "failure") -> list[dict[str, Any]]:

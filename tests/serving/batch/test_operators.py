@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from datetime import timedelta
@@ -37,6 +36,7 @@ from tests.kubernetes.apiserver import serving
 from tests.kubernetes.workloads import playing
 from tests.ledgers import event
 from tests.openapi import problems
+from tests.warm import programs
 
 __all__ = ["remote"]
 
@@ -176,8 +176,7 @@ def command_of(made: dict[str, Any]) -> list[str]:
 def really(command: list[str], answer: Path) -> tuple[int, str]:
     """Run a container's command on this machine; its exit code, and its answer."""
     env = {**os.environ, elsewhere.ANSWER: str(answer), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *(word.replace("$$", "$") for word in command[1:])]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    done = programs().run(*(word.replace("$$", "$") for word in command[1:]), **env)
     return done.returncode, answer.read_text(encoding="utf-8") if answer.exists() else done.stderr[-3000:]
 
 

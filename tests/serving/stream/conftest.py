@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +21,7 @@ import pytest
 from airflow_pipeops.models import artifact
 from airflow_pipeops.serving.stream.releases import Model, Release
 from tests.kafka import Broker, broker
-
-ROOT = Path(__file__).parents[3]
+from tests.warm import Warm
 
 
 @pytest.fixture(scope="session")
@@ -54,6 +51,13 @@ def trained(root: Path) -> list[Model]:
         stored = artifact.save(model, manifest, root)
         made.append(Model("demo", version, stored.uri, stored.sha256))
     return made
+
+
+@cache
+def loaded() -> Warm:
+    """Return a Python that has loaded what a member loads; it ends with this process."""
+    libraries = ("confluent_kafka", "pandas", "prometheus_client", "sklearn.linear_model", "skops.io")
+    return Warm(os.environ, (*libraries, "airflow_pipeops.serving.stream.member"))
 
 
 class Stream:
@@ -89,9 +93,10 @@ class Stream:
             if not shown.is_symlink():
                 shown.symlink_to(Path("..data") / name)
 
-    def member(self, name: str = "", **environment: str) -> Member:
-        """Start a member."""
-        made = Member(self, name or f"m{len(self.members)}", {**self._environment, **environment})
+    def member(self, name: str = "", python: Warm | None = None, **environment: str) -> Member:
+        """Start a member, in a fork of a Python that has loaded what it needs unless another one is given."""
+        given = {**self._environment, **environment}
+        made = Member(self, name or f"m{len(self.members)}", given, python or loaded())
         self.members.append(made)
         return made
 
@@ -166,7 +171,7 @@ class Stream:
 class Member:
     """A member as a process of its own."""
 
-    def __init__(self, stream: Stream, name: str, environment: dict[str, str]) -> None:
+    def __init__(self, stream: Stream, name: str, environment: dict[str, str], python: Warm) -> None:
         said = {
             "KAFKA_CONFIG": str(stream.folder / "kafka.json"),
             "STREAM_GROUP": stream.group,
@@ -181,19 +186,11 @@ class Member:
             **environment,
         }
         self.name = name
-        self._log = stream.folder / f"{name}-{uuid.uuid4().hex[:6]}.log"
-        with self._log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "airflow_pipeops.serving.stream"],
-                cwd=ROOT,
-                env={**os.environ, **said},
-                stdout=log,
-                stderr=log,
-            )
+        self.process = python.start("-m", "airflow_pipeops.serving.stream", **said)
 
     def log(self) -> str:
         """Return what it has written."""
-        return self._log.read_text()
+        return self.process.said()
 
     def get(self, path: str) -> httpx.Response:
         """Ask it."""
@@ -206,14 +203,12 @@ class Member:
 
     def terminate(self) -> int:
         """End it as Kubernetes does; return its status."""
-        self.process.terminate()
-        return self.process.wait(60)
+        os.kill(self.process.pid, signal.SIGTERM)
+        return self.process.wait(60).returncode
 
     def kill(self) -> None:
         """End it as a power cut does."""
-        with contextlib.suppress(ProcessLookupError):
-            self.process.send_signal(signal.SIGKILL)
-        self.process.wait(30)
+        self.process.kill()
 
 
 @pytest.fixture
