@@ -164,6 +164,7 @@ class Cluster:
         """Return the live objects that match all given filters, in key order.
 
         :param where: looks at an object, without changing it; only what it chooses is copied.
+        :return: copies of them.
         """
         found = []
         for key in self._store.snapshot():
