@@ -178,7 +178,10 @@ def _look_after(words: Sequence[str], env: Mapping[str, str], folder: str) -> No
         os.setsid()
         _become(words, env, Path(folder))
     _write(Path(folder, "pid"), child)
-    _write(Path(folder, "code"), os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)  # what it has left behind
+    _write(Path(folder, "code"), code)
     os._exit(0)
 
 
