@@ -11,6 +11,7 @@ import ast
 import hashlib
 import importlib.machinery
 import importlib.util
+import re
 import site
 import sysconfig
 from collections import Counter
@@ -31,6 +32,8 @@ _RELEASED = tuple(
 )
 #: Seconds for which a look at the working copy may stand still.
 _PATIENCE = 30.0
+#: A commit, whole.
+_COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
 
 @dataclass(frozen=True)
@@ -87,11 +90,12 @@ def checked_out(code: Code, repository: str, folder: Path) -> list[str]:
     from airflow_pipeops.git.process import Git
 
     remedy = "Leave --checkout out, or name a working copy or repository of the code."
-    if not code.commit:
-        raise InvalidInput("no commit of the code is recorded", field="--checkout", remedy=remedy)
+    if not _COMMIT.fullmatch(code.commit or ""):  # else Git might take it for an option
+        said = "no commit of the code is recorded" if not code.commit else "what is recorded is no commit"
+        raise InvalidInput(said, field="--checkout", value=code.commit or "", remedy=remedy)
     git = Git(repository, Credentials(), _PATIENCE)
     git.run("clone", "--quiet", "--no-checkout", "--", repository, str(folder))
-    git.run("-C", str(folder), "checkout", "--quiet", "--detach", code.commit)
+    git.run("-C", str(folder), "checkout", "--quiet", "--detach", str(code.commit))
     roots: Counter[str] = Counter()
     for name, sha256 in code.files.items():
         for end in (f"{name.replace('.', '/')}.py", f"{name.replace('.', '/')}/__init__.py"):

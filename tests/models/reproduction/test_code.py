@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from airflow_pipeops.models.reproduction.code import Code, code_of, files_of
+from airflow_pipeops.exceptions import InvalidInput
+from airflow_pipeops.models.reproduction.code import Code, checked_out, code_of, files_of
 
 FILES = {
     "shop/__init__.py": "",
@@ -118,3 +119,11 @@ def test_what_is_installed_for_a_user_was_released(
 def test_of_this_package_a_functions_own_module_counts() -> None:
     found = code_of(["airflow_pipeops.demo.flights:train", "airflow_pipeops.demo.flights:score"])
     assert list(found.files) == ["airflow_pipeops.demo.flights"]
+
+
+@pytest.mark.parametrize("commit", ["--force", "main", "0" * 39, ""])
+def test_only_a_commit_is_checked_out(commit: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="commit") as refused:
+        checked_out(Code({"m": "0" * 64}, commit), str(tmp_path), tmp_path / "code")
+    assert refused.value.field == "--checkout"
+    assert not (tmp_path / "code").exists()
