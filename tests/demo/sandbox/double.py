@@ -11,6 +11,7 @@ import json
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -87,11 +88,11 @@ class MemoryCluster:
     def get(self, key: Key) -> dict[str, Any] | None:
         return clone(self._live[key]) if key in self._live else None
 
-    def list(self, **filters: Any) -> Any:
+    def list(self, where: Callable[[dict[str, Any]], bool] = bool, **filters: Any) -> Any:
         return [
             clone(live)
             for key, live in sorted(self._live.items())
-            if all(getattr(key, name) == value for name, value in filters.items())
+            if where(live) and all(getattr(key, name) == value for name, value in filters.items())
         ]
 
     def last_applied(self, key: Key) -> dict[str, Any] | None:
