@@ -13,7 +13,7 @@ from airflow_pipeops.delivery.queries.attention import passed
 from airflow_pipeops.delivery.queries.facts import Fact, may_see
 from airflow_pipeops.delivery.queries.history import LAST
 from airflow_pipeops.delivery.queries.live import Cell, cell_of, live
-from airflow_pipeops.delivery.queries.runs import began, blamed, change_of, ended, previous
+from airflow_pipeops.delivery.queries.runs import began, between, blamed, change_of, ended, previous
 from airflow_pipeops.delivery.queries.tracing import Step, Walk, up
 
 #: Which fact of a record tells the most in one line.
@@ -109,10 +109,10 @@ def passport(
     )
     cell = now if now is not None and until == LAST else cell_of(connection, fact)
     first, release = began(connection, fact)
-    change = change_of(connection, release)
-    if change is not None and not may_see(change.deliverable, allowed):
-        change = None
+    change = _seen(change_of(connection, release), allowed)
     earlier = previous(connection, fact, first)
+    brought = _seen(change_of(connection, earlier.id), allowed) if earlier else None
+    unnamed = between(brought.body, change.body) if brought and change else {}
     incidents = blamed(connection, fact, first, until)
     until = "" if until == LAST else until
     before = cell_of(connection, earlier) if earlier else None
@@ -123,10 +123,14 @@ def passport(
         first,
         before,
         incidents,
-        _answers(walk, cell, first, before, incidents, change, until),
+        _answers(walk, cell, first, before, incidents, change, until, unnamed),
         walk,
         until,
     )
+
+
+def _seen(fact: Fact | None, allowed: Collection[str] | None) -> Fact | None:
+    return fact if fact is not None and may_see(fact.deliverable, allowed) else None
 
 
 def _answers(
@@ -137,6 +141,7 @@ def _answers(
     incidents: Sequence[Fact],
     change: Fact | None = None,
     until: str = "",
+    unnamed: Mapping[str, str] | None = None,
 ) -> tuple[Answer, ...]:
     """Answer what a person asks first. Pure."""
     found = []
@@ -169,6 +174,9 @@ def _answers(
             if before
             else "nothing, as far as the ledger goes back"
         )
+        if unnamed:
+            path = min(unnamed, key=lambda one: len(unnamed[one]))
+            was += f"; then Git wanted {unnamed[path][:100]} ({path}), whose release no record names"
         found.append(Answer("What was live before?", was, (before.release,) if before else ()))
         went = (
             "; ".join(text(one.body.get("what"), 200) or "an incident" for one in incidents)

@@ -244,3 +244,31 @@ def test_a_gate_that_cannot_tell_is_named_and_a_commit_of_something_else_is_not_
     assert said["Which gates has it passed?"] == "image: yes; skew: cannot tell"
     assert said["What went wrong since?"] == "no incident was recorded"
     connection.close()
+
+
+def test_what_git_wanted_in_between_without_a_release_is_named_and_ends_the_version_before(
+    tmp_path: Path,
+) -> None:
+    def released(minute: int, wanted: str, found: str) -> list[Record]:
+        of = {"deliverable": "m", "environment": "production"}
+        values = {"file": "m.yaml", "set": {"env.VERSION": wanted}, "previous": {"env.VERSION": found}}
+        change = record("change", {"commit": sha(f"{minute}"), **values}, minutes=minute, **of)
+        return [change, record("release", {"revision": f"r{minute}"}, change, minutes=minute + 1, **of)]
+
+    def was(records: list[Record], name: str) -> tuple[str, str]:
+        found = told(indexed(tmp_path / name, entries(records)), "m@production")
+        return found.since, next(
+            one.answer for one in found.answers if one.question == "What was live before?"
+        )
+
+    first = released(1, "2", "1")
+    since, before = was([*first, *released(5, "2", "3")], "by-hand")
+    assert since == at(6)
+    assert "released 2026-03-01 00:02" in before
+    assert before.endswith("; then Git wanted 3 (env.VERSION), whose release no record names")
+    assert was([*first, *released(5, "2", "2")], "again") == (
+        at(2),
+        "nothing, as far as the ledger goes back",
+    )
+    since, before = was([*first, *released(5, "4", "2")], "next")
+    assert (since, "no record names" in before) == (at(6), False)

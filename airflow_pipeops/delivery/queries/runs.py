@@ -2,15 +2,17 @@
 
 One rule for the passport and the figures. Of the same version is what was released at the same revision, or by a change that
 wanted the same values in the same file: a repository has many files, and a commit to another one makes no other version.
+Unless that change found other values there: then Git has wanted something else between, and somebody may have had it live.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from airflow_pipeops.base.documents import map_, parsed
 from airflow_pipeops.delivery.queries.facts import Fact, listed, select
 from airflow_pipeops.delivery.queries.history import LAST, history
 from airflow_pipeops.delivery.queries.live import Cell, revision_of
@@ -19,9 +21,10 @@ from airflow_pipeops.delivery.queries.live import Cell, revision_of
 _LOOKED = 2000
 #: The revision of a release, as :func:`~airflow_pipeops.delivery.queries.live.revision_of` reads it.
 _REVISION = "content ->> '$.body.revision'"
-#: The file and the values that the change of a release wanted.
+#: The file of the change of a release, the values that it wanted there, and those that it found.
 _WANTED = """(
-    SELECT change.content ->> '$.body.file' || ' ' || (change.content ->> '$.body.set')
+    SELECT json_object('file', change.content -> '$.body.file', 'set', change.content -> '$.body.set',
+                       'previous', change.content -> '$.body.previous')
     FROM parents JOIN records AS change ON change.id = parents.parent_id
     WHERE parents.child_id = found.id AND change.kind = 'change' AND change.problem = '' ORDER BY change.seq LIMIT 1
 )"""
@@ -34,14 +37,14 @@ class Released:
     :param at: when it was, in UTC.
     :param id: of its record.
     :param revision: of the desired state; empty for unknown.
-    :param wanted: the file, and the values in it, that its change wanted; none for unknown.
+    :param wanted: of its change the ``file``, the values that it ``set`` there, and the ``previous`` ones; none for unknown.
     :param kept: whether it says itself that it has changed nothing.
     """
 
     at: str
     id: str
     revision: str
-    wanted: str | None
+    wanted: Mapping[str, Any] | None
     kept: bool
 
 
@@ -55,8 +58,26 @@ def same(earlier: Released, later: Released) -> bool:
     if later.revision and earlier.revision == later.revision:
         return True
     if earlier.wanted is not None and later.wanted is not None:
-        return earlier.wanted == later.wanted
+        alike = all(earlier.wanted.get(key) == later.wanted.get(key) for key in ("file", "set"))
+        return alike and not between(earlier.wanted, later.wanted)
     return later.kept
+
+
+def between(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, str]:
+    """Say what Git has wanted between two changes that no change of the ledger has brought. Pure.
+
+    :param earlier: of the change before its ``file`` and what it ``set``.
+    :param later: of the change its ``file`` and the ``previous`` values that it found.
+    :return: path -> value, of what the earlier one had set otherwise.
+    """
+    if earlier.get("file") != later.get("file"):
+        return {}
+    wanted, found = map_(earlier.get("set")), map_(later.get("previous"))
+    return {
+        path: str(value)
+        for path, value in found.items()
+        if path in wanted and str(wanted[path]) != str(value)
+    }
 
 
 def runs(connection: sqlite3.Connection, releases: Iterable[Fact]) -> list[list[Fact]]:
@@ -76,7 +97,7 @@ def runs(connection: sqlite3.Connection, releases: Iterable[Fact]) -> list[list[
     before: Released | None = None
     for one in given:
         release = Released(
-            one.at, one.id, revision_of(one), wanted.get(one.id), one.body.get("changed") is False
+            one.at, one.id, revision_of(one), _wanted(wanted.get(one.id)), one.body.get("changed") is False
         )
         if before is not None and same(before, release):
             found[-1].append(one)
@@ -131,7 +152,13 @@ def _released(
         (release.deliverable, release.environment, release.at, release.seq),
     )
     for at, ident, revision, wanted, kept in rows:  # one after the other: most are never read
-        yield Released(at, ident, str(revision or ""), wanted, bool(kept))
+        yield Released(at, ident, str(revision or ""), _wanted(wanted), bool(kept))
+
+
+def _wanted(told: str | None) -> dict[str, Any] | None:
+    """Read :data:`_WANTED`; none where it does not say a file and values."""
+    found = map_(parsed(told)) if told else {}
+    return found if found.get("file") is not None and found.get("set") is not None else None
 
 
 def change_of(connection: sqlite3.Connection, release: str) -> Fact | None:
