@@ -155,7 +155,7 @@ def _released(
         yield Released(at, ident, str(revision or ""), _wanted(wanted), bool(kept))
 
 
-def _wanted(told: str | None) -> dict[str, Any] | None:
+def _wanted(told: str | None) -> Mapping[str, Any] | None:
     """Read :data:`_WANTED`; none where it does not say a file and values."""
     found = map_(parsed(told)) if told else {}
     return found if found.get("file") is not None and found.get("set") is not None else None

@@ -90,12 +90,13 @@ def checked_out(code: Code, repository: str, folder: Path) -> list[str]:
     from airflow_pipeops.git.process import Git
 
     remedy = "Leave --checkout out, or name a working copy or repository of the code."
-    if not _COMMIT.fullmatch(code.commit or ""):  # else Git might take it for an option
-        said = "no commit of the code is recorded" if not code.commit else "what is recorded is no commit"
-        raise InvalidInput(said, field="--checkout", value=code.commit or "", remedy=remedy)
+    commit = code.commit or ""
+    if not _COMMIT.fullmatch(commit):  # else Git might take it for an option
+        said = "what is recorded is no commit" if commit else "no commit of the code is recorded"
+        raise InvalidInput(said, field="--checkout", value=commit, remedy=remedy)
     git = Git(repository, Credentials(), _PATIENCE)
     git.run("clone", "--quiet", "--no-checkout", "--", repository, str(folder))
-    git.run("-C", str(folder), "checkout", "--quiet", "--detach", str(code.commit))
+    git.run("-C", str(folder), "checkout", "--quiet", "--detach", commit)
     roots: Counter[str] = Counter()
     for name, sha256 in code.files.items():
         for end in (f"{name.replace('.', '/')}.py", f"{name.replace('.', '/')}/__init__.py"):
@@ -105,7 +106,7 @@ def checked_out(code: Code, repository: str, folder: Path) -> list[str]:
     if not roots:
         named = ", ".join(list(code.files)[:5])
         raise InvalidInput(
-            f"commit {code.commit[:12]} of {shown(repository)} has none of the modules {named}",
+            f"commit {commit[:12]} of {shown(repository)} has none of the modules {named}",
             field="--checkout",
             value=shown(repository),
             remedy=remedy,
