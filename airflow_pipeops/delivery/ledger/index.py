@@ -15,6 +15,9 @@ from airflow_pipeops.delivery.ledger.tree import leaf_hash
 #: Another one than that of a file means that the file is made anew.
 VERSION = 2
 
+#: Of the file a reader keeps so much in memory, in kB: a question to a large index reads the same pages often.
+_CACHE = 32_768
+
 _SCHEMA = """
 CREATE TABLE records (
     seq INTEGER PRIMARY KEY,
@@ -60,6 +63,7 @@ def reader(path: Path | str) -> sqlite3.Connection:
         f"file:{quote(str(path))}?mode=ro", uri=True, check_same_thread=False, isolation_level=None
     )
     found.row_factory = sqlite3.Row
+    found.execute(f"PRAGMA cache_size = -{_CACHE}")
     return found
 
 

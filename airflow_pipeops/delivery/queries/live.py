@@ -270,10 +270,13 @@ def _born(above: Iterable[Fact], deliverable: str) -> Fact | None:
 def _made_from(connection: sqlite3.Connection, releases: Iterable[Fact]) -> dict[str, list[Fact]]:
     """Read the telling records that each release was made from, the nearest first; of their bodies, what tells alone."""
     paths = ", ".join(f"'$.body.{name}'" for name in _FACTS)
+    ids = sorted(
+        one.id for one in releases
+    )  # a release is told by its place among them: numbers are sooner compared
     rows = connection.execute(
         f"""
         WITH RECURSIVE above(release, id, depth) AS (
-            SELECT value, value, 0 FROM json_each(:ids)
+            SELECT key, value, 0 FROM json_each(:ids)
             UNION
             SELECT above.release, parents.parent_id, above.depth + 1 FROM above
             JOIN parents ON parents.child_id = above.id WHERE above.depth < {_DEPTH}
@@ -283,14 +286,14 @@ def _made_from(connection: sqlite3.Connection, releases: Iterable[Fact]) -> dict
         FROM nearest JOIN records INDEXED BY by_id ON records.id = nearest.id
         WHERE problem = '' AND kind IN (SELECT value FROM json_each(:kinds)) ORDER BY nearest.depth, seq DESC
         """,
-        {"ids": listed(one.id for one in releases), "kinds": listed(_TELLING)},
+        {"ids": listed(ids), "kinds": listed(_TELLING)},
     )
     found: dict[str, list[Fact]] = defaultdict(list)
     for row in rows:
         *told, parents = json.loads(row[8])
         body = {name: value for name, value in zip(_FACTS, told, strict=True) if value is not None}
         above = tuple(map(text, parents)) if isinstance(parents, list) else ()
-        found[row[0]].append(
+        found[ids[row[0]]].append(
             Fact(row[1], row[2], row[3], row[4], row[5], row[6], row[7], body=body, parents=above)
         )
     return found
