@@ -154,7 +154,7 @@ def test_scores_that_no_reader_has_seen_yet_come_after_those_that_one_has(
             run()
 
     def kept() -> list[float]:
-        found = predictions_of({"scores": "flight-delay"}, SCORED, lambda _: tmp_path / "store")
+        found, _ = predictions_of({"scores": "flight-delay"}, SCORED, lambda _: tmp_path / "store")
         return found.sort_values("flight")["probability"].tolist()
 
     assert kept() == lines(facts).sort_values("flight")["probability"].tolist()
