@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import os
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 
@@ -17,7 +19,7 @@ def once(name: str, make: Callable[[Path], None]) -> Path:
 
     :param make: writes it to the path that it is given.
     """
-    shared = Path(os.environ["PIPEOPS_TESTS_FOLDER"], name)
+    shared = _folder() / name
     with shared.with_suffix(".lock").open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not shared.exists():
@@ -26,6 +28,15 @@ def once(name: str, make: Callable[[Path], None]) -> Path:
                 make(made)
                 made.rename(shared)
     return shared
+
+
+@cache
+def _folder() -> Path:
+    if named := os.environ.get("PIPEOPS_TESTS_FOLDER"):
+        return Path(named)
+    own = tempfile.TemporaryDirectory(prefix="once-")  # a benchmark, which runs without the suite
+    atexit.register(own.cleanup)
+    return Path(own.name)
 
 
 def airflow_database(home: Path) -> None:

@@ -89,12 +89,13 @@ class Warm:
     def __init__(
         self, environment: Mapping[str, str], modules: Sequence[str] = AIRFLOW, python: str = sys.executable
     ) -> None:
+        self.environment = dict(environment)
         self._folder = tempfile.TemporaryDirectory(prefix="warm-")
         self._count = 0
         with Path(self._folder.name, "log").open("wb") as log:
             self.process = subprocess.Popen(
                 [python, __file__, *modules],
-                env=dict(environment),
+                env=self.environment,
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
