@@ -11,7 +11,6 @@ import ast
 import hashlib
 import importlib.machinery
 import importlib.util
-import re
 import site
 import sysconfig
 from collections import Counter
@@ -21,6 +20,7 @@ from pathlib import Path
 
 from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
+from airflow_pipeops.waits.status import is_sha
 
 _LIBRARY = "airflow_pipeops"
 _RELEASED = tuple(
@@ -32,8 +32,6 @@ _RELEASED = tuple(
 )
 #: Seconds for which a look at the working copy may stand still.
 _PATIENCE = 30.0
-#: A commit, whole.
-_COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
 
 @dataclass(frozen=True)
@@ -86,17 +84,23 @@ def checked_out(code: Code, repository: str, folder: Path) -> list[str]:
     :raises InvalidInput: where no commit is recorded, or it holds none of the modules.
     :raises SystemFailure: where the repository or the commit cannot be read.
     """
-    from airflow_pipeops.git.credentials import Credentials, shown
+    from airflow_pipeops.git.cache import Cache
+    from airflow_pipeops.git.checkout import checkout
+    from airflow_pipeops.git.credentials import Credentials, repository_url, shown
     from airflow_pipeops.git.process import Git
 
     remedy = "Leave --checkout out, or name a working copy or repository of the code."
     commit = code.commit or ""
-    if not _COMMIT.fullmatch(commit):  # else Git might take it for an option
+    if not is_sha(commit):  # else Git might take it for an option
         said = "what is recorded is no commit" if commit else "no commit of the code is recorded"
         raise InvalidInput(said, field="--checkout", value=commit, remedy=remedy)
-    git = Git(repository, Credentials(), _PATIENCE)
-    git.run("clone", "--quiet", "--no-checkout", "--", repository, str(folder))
-    git.run("-C", str(folder), "checkout", "--quiet", "--detach", commit)
+    named = Path(repository)
+    git = Git(
+        repository_url(str(named.resolve()) if named.exists() else repository), Credentials(), _PATIENCE
+    )
+    cache = Cache(git, folder.with_name("git"))
+    cache.fetch_commit(commit)
+    checkout(git, cache, commit, folder)
     roots: Counter[str] = Counter()
     for name, sha256 in code.files.items():
         for end in (f"{name.replace('.', '/')}.py", f"{name.replace('.', '/')}/__init__.py"):
@@ -104,9 +108,9 @@ def checked_out(code: Code, repository: str, folder: Path) -> list[str]:
                 same = hashlib.sha256(path.read_bytes()).hexdigest() == sha256
                 roots[str(path)[: -len(end) - 1]] += 1 + len(code.files) * same
     if not roots:
-        named = ", ".join(list(code.files)[:5])
+        modules = ", ".join(list(code.files)[:5])
         raise InvalidInput(
-            f"commit {commit[:12]} of {shown(repository)} has none of the modules {named}",
+            f"commit {commit[:12]} of {shown(repository)} has none of the modules {modules}",
             field="--checkout",
             value=shown(repository),
             remedy=remedy,
