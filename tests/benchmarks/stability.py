@@ -33,6 +33,8 @@ PERIODS = (14, 30, 60, 120, 200)
 ALL = [*SCENARIOS.known, *(f"oscillating-{period}" for period in PERIODS)]
 #: What is switched off is advised; what is not is told apart.
 WITH = replace(ADVISED, remedy=remedy(PLANT.label_delay, PLANT.deploy))
+#: What a remediation would be that takes back on a level alone, and before there are labels.
+HASTY = {"evidence": False, "interlock": False}
 #: All loops there are.
 TOGETHER = replace(WITH, knob=advised(PLANT).policies().knob)
 
@@ -77,7 +79,7 @@ def remediation(runs: int, *names: str) -> None:
 
 
 def together(runs: int, *names: str) -> None:
-    """All loops at once, beside them without one part, and without the interlock."""
+    """All loops at once, beside them without one part, and with a remediation that takes back without evidence."""
     print(
         "| | policies | cost | rollbacks | calls | moves | reversals | circles (x2 delay) |\n"
         + "|---" * 8
@@ -86,7 +88,8 @@ def together(runs: int, *names: str) -> None:
     off = without(TOGETHER)
     cases = {
         "all": TOGETHER,
-        **{f"without {part}": off[part] for part in ("knob", "remediation", "interlock")},
+        **{f"without {part}": off[part] for part in ("knob", "remediation", "evidence")},
+        "without evidence and interlock": replace(TOGETHER, **HASTY),
     }
     for name in names or ALL:
         for case, policies in cases.items():
@@ -114,7 +117,8 @@ def parts(runs: int) -> None:
     for part, policies in without(ADVISED).items():
         told(f"without {part}", policies, SHORT, names, runs)
     told("with remediation", WITH, SHORT, names, runs)
-    told("with remediation, without its interlock", replace(WITH, interlock=False), SHORT, names, runs)
+    told("with remediation, without its evidence", replace(WITH, evidence=False), SHORT, names, runs)
+    told("with remediation, without evidence and interlock", replace(WITH, **HASTY), SHORT, names, runs)
     delays = {"label_delay_batches": SHORT.label_delay, "release_batches": SHORT.deploy}
     told("defaults, delays stated", Policies(RetrainPolicy(target=PLANT.level, **delays)), SHORT, names, runs)
     told("defaults of RetrainPolicy", Policies(RetrainPolicy(target=PLANT.level)), SHORT, names, runs)

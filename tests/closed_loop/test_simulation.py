@@ -265,8 +265,8 @@ def test_a_world_that_oscillates_at_any_period_finds_no_resonance() -> None:
 def test_a_remediation_that_does_not_wait_for_the_labels_of_a_release_takes_back_what_was_right() -> None:
     """The cost has changed, says the detection, of labels of the model before; alone, both loops are right."""
     patient = replace(ADVISED, remedy=remedy(PLANT.label_delay, PLANT.deploy))
-    hasty = replace(patient, interlock=False)
-    assert set(without(patient)) >= {"remediation", "interlock"}
+    hasty = replace(patient, interlock=False, evidence=False)
+    assert set(without(patient)) >= {"remediation", "evidence", "interlock"}
     (waits,) = measured(patient, PLANT, SCENARIOS["step"], [0])
     (fights,) = measured(hasty, PLANT, SCENARIOS["step"], [0])
     assert (waits.rollbacks, waits.calls, waits.reversals) == (0, 0, 0)
@@ -279,11 +279,27 @@ def test_a_remediation_that_does_not_wait_for_the_labels_of_a_release_takes_back
     assert sum(act.by == "remediation" for act in trace.acts) <= 4
 
 
+@pytest.mark.parametrize("scenario", ["adversary", "oscillating-200"])
+def test_a_remediation_takes_nothing_back_that_was_not_found_worse_than_the_model_before(
+    scenario: str,
+) -> None:
+    """What it took back on a level alone could not be mended where the budget of retrains was used up."""
+    both = replace(FULL, remedy=remedy(PLANT.label_delay, PLANT.deploy))
+    (alone,) = measured(FULL, PLANT, SCENARIOS[scenario], [0])
+    (found,) = measured(both, PLANT, SCENARIOS[scenario], [0])
+    (eager,) = measured(replace(both, evidence=False), PLANT, SCENARIOS[scenario], [0])
+    assert found.cost == alone.cost
+    assert eager.cost > 1.2 * alone.cost
+    # Without waiting for labels, too: there is nothing to compare until they are there.
+    (hasty,) = measured(replace(both, interlock=False), PLANT, SCENARIOS["step"], [0])
+    assert (hasty.rollbacks, hasty.calls) == (0, 0)
+
+
 def test_the_alarm_that_is_tuned_is_heard_by_the_remediation() -> None:
     """The world goes back to where the model before was right, and no label says so any more."""
     world = lambda batch: 0.4 if 100 <= batch < 300 else 0.0  # noqa: E731
     scenario = Scenario("back", world, (100, 300), no_labels=lambda batch: batch >= 300)
-    alone = replace(ADVISED, remedy=remedy(PLANT.label_delay, PLANT.deploy))
+    alone = replace(ADVISED, remedy=remedy(PLANT.label_delay, PLANT.deploy), evidence=False)
     assert "knob" in without(FULL)
     assert "knob" not in without(ADVISED)
     acts = {}
@@ -328,7 +344,7 @@ def test_labels_that_are_later_than_anybody_said_let_no_loop_fight_another() -> 
 
 def test_the_measure_finds_a_circle_of_loops_that_are_right_alone() -> None:
     """Nobody waits for labels: retrain, roll back, and so on."""
-    hasty = replace(FULL, remedy=remedy(PLANT.label_delay, PLANT.deploy), interlock=False)
+    hasty = replace(FULL, remedy=remedy(PLANT.label_delay, PLANT.deploy), interlock=False, evidence=False)
     (circles,) = measured(hasty, later(PLANT), SCENARIOS["label-delay"], [0])
     (alone,) = measured(ADVISED, later(PLANT), SCENARIOS["label-delay"], [0])
     assert circles.cycles

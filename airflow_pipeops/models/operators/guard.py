@@ -157,6 +157,7 @@ class ModelGuardOperator(DeliveryOperator):
                     ),
                     evidence=evidence,
                     origin=self._origin(context, before),
+                    verdict=decision.verdict,
                 )
             self.log.info("%s: %s", decision.verdict, decision.reason)
             facts = {

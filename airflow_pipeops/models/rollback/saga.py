@@ -53,6 +53,7 @@ class RollbackOrder(JsonForm):
     :param revision: commit that brought the release, if it is known.
     :param evidence: digest of the rows by which it was decided.
     :param origin: id of the record by which the model before was registered, if it is known.
+    :param verdict: of the release against the model before on the rows of the evidence; empty if nobody has compared them.
     """
 
     model: str
@@ -65,6 +66,7 @@ class RollbackOrder(JsonForm):
     revision: str = ""
     evidence: str = ""
     origin: str = ""
+    verdict: str = ""
 
     def __post_init__(self) -> None:
         for name in ("model", "release", "release_sha256", "before", "before_sha256", "reason", "alias"):

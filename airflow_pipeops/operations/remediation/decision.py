@@ -8,7 +8,8 @@ These are asked in this order; the first that applies decides, and says why:
 4. ``lock``: an operation on this deliverable is open (the one who does it goes on with it), somebody else is releasing it,
    or a person has it since an operation was handed over.
 5. ``answered``, ``itself``, ``stale``, ``precondition``: the finding was answered; what is at fault is what the remediator
-   has changed; the evidence is too old, or from the future; the finding does not name what the action needs.
+   has changed; the evidence is too old, or from the future; the finding does not name what the action needs,
+   or its order does not say that the release was found worse than the model before.
 6. ``blast_radius``: too many deliverables, too large a share of the environment, or a second environment.
 7. ``rate``: of the rule on this deliverable, of the environment, of all.
 8. ``budget``: the rule has acted on this deliverable as often as it may without a person.
@@ -26,6 +27,7 @@ from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from typing import Final, Literal
 
+from airflow_pipeops.base.documents import map_
 from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.operations.remediation.actions import ACTIONS, NOTIFY
@@ -173,6 +175,14 @@ def _precondition(look: _Look) -> _Found:
             "refuse",
             "precondition",
             f"{look.rule.action} needs {', '.join(absent)}, which the finding does not name.",
+        )
+    # That something has moved is no evidence that the model before is better, and nothing takes a rollback back.
+    if look.rule.action == "roll_back_model" and map_(finding.target["order"]).get("verdict") != "worse":
+        return (
+            "refuse",
+            "precondition",
+            "The order does not say that the release was found worse than the model before on the same rows; the model guard"
+            " does.",
         )
     return None
 

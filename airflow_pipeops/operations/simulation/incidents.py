@@ -20,7 +20,7 @@ from airflow_pipeops.operations.remediation.verification import Seen
 #: False alarms a week: what one of a hundred daily series has of the two that an owner bears by default.
 WATCHED = AnomalyPolicy(budget=0.02)
 #: Loss up to which it is well.
-_WELL = 0.02
+WELL = 0.02
 #: Batches that the judge looks at.
 JUDGED = 3
 _DELIVERABLE, _ENVIRONMENT = "model", "production"
@@ -136,15 +136,15 @@ class Responder:
         return self.moved or self._lost()
 
     def _lost(self) -> bool:
-        return sum(self.losses) > _WELL * len(self.losses)
+        return sum(self.losses) > WELL * len(self.losses)
 
-    def advance(self, batch: int, now: datetime, releasing: str, able: bool) -> None:
+    def advance(self, batch: int, now: datetime, releasing: str, verdict: str) -> None:
         """Answer what was found, and go on with what was begun.
 
         :param batch: the number of the newest one.
         :param now: the time.
         :param releasing: who is releasing the model; empty if nobody is.
-        :param able: whether there is a model to go back to.
+        :param verdict: on what serves against the model before, on the same batches; empty if there is none.
         """
         self.now = now
         place = f"{_DELIVERABLE}@{_ENVIRONMENT}"
@@ -158,9 +158,9 @@ class Responder:
             self.due, self.alarm = None, False
         if self.alarm and not self._ill():
             self.alarm = False
-        if self.alarm and able:
+        if self.alarm and verdict:
             finding = Finding(
-                "anomaly", _DELIVERABLE, _ENVIRONMENT, now.isoformat(), target={"order": "simulated"}
+                "anomaly", _DELIVERABLE, _ENVIRONMENT, now.isoformat(), target={"order": {"verdict": verdict}}
             )
             self.remediator.answer(finding, Surroundings(releasing=releasing))
         if batch % 30 == 0:

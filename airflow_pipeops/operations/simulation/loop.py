@@ -25,7 +25,7 @@ from airflow_pipeops.models.paired.gain import Gain
 from airflow_pipeops.models.rollback.guard import GuardPolicy, Seen, judge, sizes_reached
 from airflow_pipeops.operations.anomalies.policy import AnomalyPolicy
 from airflow_pipeops.operations.remediation.policy import RemediationPolicy
-from airflow_pipeops.operations.simulation.incidents import JUDGED, WATCHED, Responder
+from airflow_pipeops.operations.simulation.incidents import JUDGED, WATCHED, WELL, Responder
 from airflow_pipeops.operations.simulation.plant import Plant, Scenario
 from airflow_pipeops.operations.tuning.decision import decide, look
 from airflow_pipeops.operations.tuning.evidence import Outcome
@@ -56,6 +56,7 @@ class Policies:
     :param remedy: what answers an anomaly of what a batch costs; ``None`` for nothing.
     :param watched: what is an anomaly.
     :param interlock: whether the knob is frozen while a release is under way, and the remediator until its labels are due.
+    :param evidence: whether the remediator takes back only what was found worse than the model before, on the same batches.
     """
 
     governor: RetrainPolicy | None = field(default_factory=RetrainPolicy)
@@ -64,6 +65,7 @@ class Policies:
     remedy: RemediationPolicy | None = None
     watched: AnomalyPolicy = WATCHED
     interlock: bool = True
+    evidence: bool = True
 
 
 @dataclass(frozen=True)
@@ -195,7 +197,7 @@ class Line:
         self._guard(batch)
         self.now = batch
         if self.responder is not None:
-            self.responder.advance(batch, START + batch * DAY, self._busy(batch), self.before is not None)
+            self.responder.advance(batch, START + batch * DAY, self._busy(batch), self._verdict())
             self.trace.calls = self.responder.calls
         self._tune(batch, place)
         return moved
@@ -309,6 +311,17 @@ class Line:
         if self.policies.interlock and last is not None and self.known <= last + JUDGED:
             return "the labels of the last release are not there"
         return ""
+
+    def _verdict(self) -> str:
+        """Say how what serves does against the model before, on the batches since its release that have labels."""
+        if self.before is None:
+            return ""
+        if not self.policies.evidence:
+            return "worse"
+        latest = self.gains[-JUDGED:]
+        if len(latest) < JUDGED:
+            return "cannot tell"
+        return "worse" if sum(latest) < -WELL * JUDGED else "no worse"
 
     def _remedied(self) -> bool:
         """Roll back for the remediator, if there is a model before."""

@@ -222,6 +222,7 @@ def without(policies: Policies) -> Mapping[str, Policies]:
         found["knob"] = replace(policies, knob=None)
     if policies.remedy is not None:
         found["remediation"] = replace(policies, remedy=None)
+        found["evidence"] = replace(policies, evidence=False)
     if policies.remedy is not None or policies.knob is not None:
         found["interlock"] = replace(policies, interlock=False)
     return found

@@ -42,7 +42,7 @@ class Sides:
 
     @property
     def order(self) -> RollbackOrder:
-        return RollbackOrder("m", "2", BAD, "1", OLD, "worse on 20 days")
+        return RollbackOrder("m", "2", BAD, "1", OLD, "worse on 20 days", verdict="worse")
 
     def rollback(self, order: RollbackOrder | None = None) -> ModelRollback:
         return ModelRollback(self.git(), self.registry, DESIRED, order or self.order)

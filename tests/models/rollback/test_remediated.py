@@ -87,6 +87,18 @@ def test_the_model_before_runs_again_and_helps(ready: Sides, context: Any) -> No
     assert ready.state() == (OLD, "1", True), "the alias follows, as docs/remediation.md says"
 
 
+@pytest.mark.parametrize("verdict", ["no worse", "cannot tell", ""])
+def test_a_release_that_was_not_found_worse_is_not_taken_back(
+    ready: Sides, context: Any, verdict: str
+) -> None:
+    """The guard writes an order whatever it has found."""
+    tip = ready.remote.tip()
+    found = answer(context, {**ready.order.to_json(), "verdict": verdict}).execute(context)
+    assert (found["outcome"], found["stage"]) == ("refuse", "precondition")
+    assert "found worse" in found["reason"]
+    assert (ready.remote.tip(), ready.state()) == (tip, (BAD, "2", False))
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
