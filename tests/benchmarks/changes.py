@@ -3,7 +3,8 @@
 300 incidents of ten causes and 150 without one, each in a history of its own among 5 to 30 innocent changes; through a real
 index and the whole of ``airflow pipeops why``. The seeds are others than those with which the numbers were looked at.
 
-Run: python -m tests.benchmarks.changes [--each 30] [--idle 120] [--records 200000] [--first SEED] [--thresholds 30]
+Run: python -m tests.benchmarks.changes [--each 30] [--idle 120] [--records 200000] [--first SEED]
+    [--thresholds 30] [--demo 300]
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from airflow_pipeops.delivery.ledger.index import reader
 from airflow_pipeops.delivery.queries.history import newest
 from airflow_pipeops.operations.changes.gathering import why
 from tests.benchmarks.ledger_queries import p95, seed
+from tests.operations.changes import demo
 from tests.operations.changes.histories import CAUSES, History, episodes
 from tests.operations.changes.proof import Answer, answers, share
 
@@ -104,6 +106,33 @@ def thresholds(each: int) -> None:
             print(f"| {certain:.0%} | {name} | {' | '.join(f'{figure:.0%}' for figure in figures)} |")
 
 
+def demonstrated(count: int, first: int) -> None:
+    """Print what is found in the demo's own history, by its clock and by a slower and a faster one."""
+    print(
+        "| | incidents | first | first three | last of all changes | last of these | last deployed | likely | none |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
+    for pace in (demo.PACE, 60, 1440):
+        found = answers(demo.incidents(count, first, pace))
+        causes = sorted({one.episode.cause for one in found}) if pace == demo.PACE else []
+        for name in [*causes, f"all, {pace} times slower"]:
+            of = [one for one in found if name in (one.episode.cause, f"all, {pace} times slower")]
+            figures = (
+                share(one.place == 0 for one in of),
+                share(one.place < 3 for one in of),
+                share(demo.last_of_all(one.episode, one.found.symptom.end, pace) for one in of),
+                share(one.last for one in of),
+                share(one.last_deployed for one in of),
+                share(one.found.outcome == "likely" for one in of),
+                share(one.found.outcome == "none of these" for one in of),
+            )
+            print(f"| {name} | {len(of)} | {' | '.join(f'{figure:.0%}' for figure in figures)} |", flush=True)
+        idle = answers(demo.idle(count // 2, first, pace))
+        print(
+            f"of {len(idle)} without a cause, {share(one.found.outcome == 'likely' for one in idle):.0%} are blamed\n"
+        )
+
+
 def speed(records: int) -> None:
     """Print how long it takes."""
     with tempfile.TemporaryDirectory() as folder:
@@ -137,6 +166,7 @@ def main() -> None:
     parser.add_argument(
         "--thresholds", type=int, default=0, metavar="EACH", help="of each cause, in each half"
     )
+    parser.add_argument("--demo", type=int, default=0, metavar="INCIDENTS", help="in the demo's history")
     given = parser.parse_args()
     if given.each:
         quality(given.each, given.first)
@@ -144,6 +174,8 @@ def main() -> None:
         idle(given.idle, given.first + 100_000)
     if given.thresholds:
         thresholds(given.thresholds)
+    if given.demo:
+        demonstrated(given.demo, given.first)
     if given.records:
         speed(given.records)
 

@@ -26,7 +26,7 @@ from airflow_pipeops.operations.changes.suspects import Candidate, Earlier, Symp
 from airflow_pipeops.operations.changes.symptoms import hours_before
 
 #: Records of these kinds are what a deployment brings.
-_PARTS = ("commit", "image", "model", "training")
+_PARTS = ("commit", "image", "model", "prompt", "training")
 #: Arrivals of data without which nobody knows when the next is due, and by how much it must be late.
 _ARRIVALS, _LATE = 5, 1.25
 #: The same of what has come meanwhile.
@@ -221,14 +221,11 @@ class _Reader:
             by_file[file] += 1
             back[file] += bool(undone)
 
-    def _vehicle(self, by: Fact) -> bool:
-        """Whether a change brought a part to its own environment; another one may have had it before."""
+    def _vehicle(self, by: Fact) -> frozenset[str]:
+        """The kinds of the parts that a change brought to its own environment; another one may have had them before."""
         first = self.places[by.environment].first
-        return any(
-            first[ident] is by and self.graph.by_id[ident].kind in _PARTS
-            for ident in self.graph.above(by.id)
-            if ident in self.graph.by_id
-        )
+        above = [self.graph.by_id[ident] for ident in self.graph.above(by.id) if ident in self.graph.by_id]
+        return frozenset(one.kind for one in above if one.kind in _PARTS and first[one.id] is by)
 
     def _release_undone(self, by: Fact) -> str:
         """Of a deployment without a commit of its own, whatever its release names."""
@@ -236,11 +233,15 @@ class _Reader:
 
     def _parts(self, parts: Sequence[Fact], by: Fact, packages: str, bases: str) -> Iterable[Candidate]:
         commits = [one for one in parts if one.kind == "commit"]
+        # A commit that a prompt was read from is that prompt, unless an image was built of it, too.
+        prompts = {one.commit for one in parts if one.kind == "prompt"}
+        prompts -= {parent for one in parts if one.kind == "image" for parent in self._commits(one)}
         for one in parts:
             if one.kind == "commit":
                 size = one.body.get("lines")
+                kind: ChangeKind = "prompt" if one.commit in prompts else "code"
                 yield self._one(
-                    one, "code", by.at, what=text(one.body.get("subject"), 80) or f"commit {one.commit[:8]}",
+                    one, kind, by.at, what=text(one.body.get("subject"), 80) or f"commit {one.commit[:8]}",
                     author=text(one.body.get("author")), size=float(size) if isinstance(size, int) else None,
                     digest=one.commit,
                 )  # fmt: skip
@@ -256,10 +257,18 @@ class _Reader:
                     one, "model", by.at, what=version, digest=text(one.body.get("sha256")),
                     judged="ill" if judged == "ill" else "",
                 )  # fmt: skip
+            elif one.kind == "prompt":
+                if one.commit not in {commit.commit for commit in commits}:
+                    what = text(one.body.get("name")) or self.name
+                    yield self._one(one, "prompt", by.at, what=what, digest=text(one.body.get("sha256")))
             elif packages and text(one.body.get("packages_digest")) not in ("", packages):
                 yield self._one(one, "library", by.at, what="trained with other packages")
 
-    def _settings(self, by: Fact, vehicle: bool) -> Iterable[Candidate]:
+    def _commits(self, part: Fact) -> Iterable[str]:
+        above = (self.graph.by_id.get(ident) for ident in self.graph.above(part.id))
+        return (one.commit for one in above if one is not None and one.kind == "commit")
+
+    def _settings(self, by: Fact, brought: frozenset[str]) -> Iterable[Candidate]:
         """What a change of the desired state set, beside the version that it brought."""
         if by.body.get("reverts"):
             what = f"reverts {text(by.body.get('reverts'), 8)}: {text(by.body.get('reason'), 60)}"
@@ -268,7 +277,7 @@ class _Reader:
         kinds = kinds_of_change(by.body)
         given = bool(map_(by.body.get("set"))) or text(by.body.get("subject")) in kinds
         for kind, paths in kinds.items():
-            if vehicle and (not given or kind in ("image", "model")):
+            if brought and (not given or kind in ("image", "model") or kind in brought):
                 continue
             what, before = told_of_change(by.body, paths)
             what = what or f"desired state {text(by.body.get('commit'), 8) or by.id[:8]}"

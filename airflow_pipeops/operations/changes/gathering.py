@@ -28,6 +28,7 @@ _CAUSES = (
     "image",
     "training",
     "model",
+    "prompt",
     "change",
     "release",
     "rollback",

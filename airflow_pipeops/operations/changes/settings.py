@@ -113,8 +113,9 @@ class Settings(JsonForm):
     :param own_weight: so many changes is the prior of a kind worth against what happened to the thing itself.
     :param window: days before the onset beyond which nothing is looked at.
     :param resolution: hours by which times are rounded or clocks differ.
-    :param certain: from this probability on, a suspect is called the likely cause: it is twice as likely as all else
-        together. Who blames what is innocent has work done for nothing, and stops looking.
+    :param certain: from this probability on, a suspect is called the likely cause: it is four times as likely as all else
+        together. Who blames what is innocent has work done for nothing, and stops looking; where nothing is called, the
+        suspects are told all the same, so that a wrong call costs more than one that is left out.
     :param absent: from this probability on, none of these is said to be it.
     """
 
@@ -137,7 +138,7 @@ class Settings(JsonForm):
     own_weight: float = 40.0
     window: float = 14.0
     resolution: float = 1 / 60
-    certain: float = 2 / 3
+    certain: float = 0.8
     absent: float = 0.5
 
 

@@ -12,8 +12,8 @@ from airflow_pipeops.delivery.queries.facts import moment
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.operations.changes.settings import CHANGES, SYMPTOMS, ChangeKind, SymptomKind
 
-#: ``likely``: one suspect is twice as likely as all else together; ``none of these``: what is recorded is unlikely to be it;
-#: ``cannot tell``: neither.
+#: ``likely``: one suspect is four times as likely as all else together; ``none of these``: what is recorded is unlikely to
+#: be it; ``cannot tell``: neither.
 Outcome = Literal["likely", "none of these", "cannot tell"]
 
 

@@ -39,11 +39,15 @@ _SHOWS = {
     "provider": ("metric", "degraded"),
     "secret": ("failure", "failure", "degraded"),
     "nothing": ("degraded", "failure", "metric", "drift"),
+    # Of the demo alone.
+    "reverted": ("degraded", "failure"),
+    "by hand": ("degraded", "degraded", "failure"),
 }
 #: What the ranking may call each.
 KINDS = {
     "code": {"code"}, "image": {"image"}, "config": {"config", "infra", "flag"}, "schema": {"schema"}, "units": {"data"},
     "late": {"late data"}, "model": {"model"}, "prompt": {"prompt"}, "provider": {"provider"}, "secret": {"secret"},
+    "reverted": {"rollback"}, "by hand": {"config", "infra"},
 }  # fmt: skip
 
 
@@ -57,6 +61,7 @@ class Episode:
     :param symptom: id of the record of what went wrong.
     :param shows: how it does.
     :param innocent: changes that are not it.
+    :param kinds: what the ranking may call it; none for what it calls each such cause.
     """
 
     cause: str
@@ -65,6 +70,7 @@ class Episode:
     symptom: str = ""
     shows: str = ""
     innocent: int = 0
+    kinds: set[str] = field(default_factory=set)
 
 
 class History:

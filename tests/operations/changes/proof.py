@@ -27,7 +27,7 @@ class Answer:
     def is_it(self, place: int) -> bool:
         """Whether the suspect at a place is the true cause, by its record and its kind."""
         one = self.found.suspects[place].candidate
-        return one.id in self.episode.truth and one.kind in KINDS[self.episode.cause]
+        return one.id in self.episode.truth and one.kind in (self.episode.kinds or KINDS[self.episode.cause])
 
     @property
     def place(self) -> int:

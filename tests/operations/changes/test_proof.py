@@ -36,13 +36,13 @@ def test_the_true_cause_is_found(caused: list[Answer]) -> None:
 
 def test_without_a_cause_few_are_blamed(found: list[Answer]) -> None:
     idle = [one for one in found if one.episode.cause == "nothing"]
-    assert share(one.found.outcome == "likely" for one in idle) <= 0.25
+    assert share(one.found.outcome == "likely" for one in idle) <= 0.15
 
 
 def test_what_is_called_likely_mostly_is(found: list[Answer], caused: list[Answer]) -> None:
     named = [one for one in found if one.found.outcome == "likely"]
     assert share(one.place == 0 for one in named) >= 0.80
-    assert share(one.found.outcome == "likely" for one in caused) >= 0.50
+    assert share(one.found.outcome == "likely" for one in caused) >= 0.35
     assert share(one.found.outcome == "none of these" for one in caused) <= 0.125
 
 
