@@ -7,6 +7,7 @@ import pytest
 from tests.operations.changes.demo import FILE, changes, incidents, last_of_all, told
 from tests.operations.changes.proof import Answer, answers, share
 
+pytestmark = pytest.mark.timeout(600)
 #: Seeds of their own; with none of them was a number of the ranking chosen.
 FIRST = 500_000
 
@@ -16,7 +17,6 @@ def found() -> list[Answer]:
     return answers(incidents(300, FIRST))
 
 
-@pytest.mark.timeout(600)
 def test_the_true_cause_is_found_and_more_often_than_by_the_last_change(found: list[Answer]) -> None:
     first, three = share(one.place == 0 for one in found), share(one.place < 3 for one in found)
     assert len(found) == 300
