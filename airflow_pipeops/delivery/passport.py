@@ -72,7 +72,7 @@ class Passport(JsonForm):
     :param incidents: of a release: what went wrong from then until the next version, the newest first.
     :param answers: to what a person asks.
     :param walk: all that it was made from.
-    :param until: of a release: when another version was live after its own; empty as long as none was.
+    :param until: of a release: when another version was live after its own, or its own was taken away; empty until then.
     """
 
     fact: Fact
@@ -107,7 +107,7 @@ def passport(
         live(connection, fact.deliverable, fact.environment, allowed=allowed),
         ended(connection, fact),
     )
-    cell = now if now is not None and until == LAST else cell_of(connection, fact)
+    cell = now if now is not None and now.at < until else cell_of(connection, fact)
     first, release = began(connection, fact)
     change = _seen(change_of(connection, release), allowed)
     earlier = previous(connection, fact, first)

@@ -219,6 +219,29 @@ def test_a_version_is_live_until_another_one_is_and_not_until_another_commit(tmp
     connection.close()
 
 
+def test_what_was_taken_away_has_ended_and_begins_anew_when_it_comes_back(tmp_path: Path) -> None:
+    def told_of(*records: Record) -> tuple[bool, str, str, str]:
+        connection = indexed(tmp_path / f"{len(records)}.db", entries(records))
+        found = passport(connection, resolve(connection, reference("delay-api@production")))
+        connection.close()
+        assert found.cell is not None
+        return found.live, found.since, found.until, found.cell.state
+
+    def released(minutes: float) -> Record:
+        return record("release", {"revision": "r1"}, environment="production", minutes=minutes)
+
+    def changed(minutes: float, **body: Any) -> Record:
+        return record("change", body, environment="production", minutes=minutes)
+
+    first, again = released(1), released(2)
+    gone, made = changed(3, uninstalled=True), changed(4, action="created")
+    assert told_of(first, again) == (True, at(1), "", "live")
+    assert told_of(first, again, gone) == (False, at(1), at(3), "removed")
+    # A change brings nothing back; the release does.
+    assert told_of(first, again, gone, made) == (False, at(1), at(3), "removed")
+    assert told_of(first, again, gone, made, released(5)) == (True, at(5), "", "live")
+
+
 def test_of_releases_without_a_revision_nobody_knows_that_they_are_the_same(tmp_path: Path) -> None:
     one = record("release", {"version": "1"}, environment="production", minutes=1)
     two = record("release", {"version": "2"}, environment="production", minutes=2)

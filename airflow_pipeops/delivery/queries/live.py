@@ -25,6 +25,8 @@ _ALIASES = 20
 _TELLING = ("model", "image", "commit", "approval", "decision")
 #: What is read of their bodies.
 _FACTS = ("version", "name", "reference", "image", "commit", "approved", "approved_by")
+#: Whether a change has emptied its place.
+TAKES_AWAY = "(content ->> '$.body.uninstalled' = 1 OR content ->> '$.body.action' = 'deleted')"
 
 
 @dataclass(frozen=True)
@@ -376,24 +378,20 @@ _PLACED = ("id", "deliverable", "environment", "at", "seq")
 def _taken_away(connection: sqlite3.Connection, releases: Sequence[Fact], end: str) -> set[str]:
     """Find the releases that a later change of their environment has taken away."""
     rows = connection.execute(
-        """
-        SELECT release.value ->> 'id', (
-            SELECT content FROM records INDEXED BY by_place
+        f"""
+        SELECT release.value ->> 'id' FROM json_each(:releases) AS release WHERE EXISTS (
+            SELECT 1 FROM records INDEXED BY by_place
             WHERE deliverable = release.value ->> 'deliverable' AND environment = release.value ->> 'environment'
             AND kind = 'change' AND at >= release.value ->> 'at' AND at <= :end AND problem = ''
-            AND seq > release.value ->> 'seq' ORDER BY at DESC, seq DESC LIMIT 1
-        ) AS change FROM json_each(:releases) AS release WHERE change IS NOT NULL
+            AND seq > release.value ->> 'seq' AND {TAKES_AWAY}
+        )
         """,
         {
             "releases": json.dumps([{name: getattr(one, name) for name in _PLACED} for one in releases]),
             "end": end,
         },
-    )  # fmt: skip
-    return {row[0] for row in rows if _takes_away(json.loads(row[1]).get("body") or {})}
-
-
-def _takes_away(body: Mapping[str, Any]) -> bool:
-    return body.get("uninstalled") is True or body.get("action") == "deleted"
+    )
+    return {row[0] for row in rows}
 
 
 def _behind(connection: sqlite3.Connection, born: Mapping[str, Fact], end: str) -> dict[str, int]:

@@ -3,6 +3,7 @@
 One rule for the passport and the figures. Of the same version is what was released at the same revision, or by a change that
 wanted the same values in the same file: a repository has many files, and a commit to another one makes no other version.
 Unless that change found other values there: then Git has wanted something else between, and somebody may have had it live.
+What was taken away has ended with that, and is live since it came back, which the figures count as no deployment.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, Literal
 from airflow_pipeops.base.documents import map_, parsed
 from airflow_pipeops.delivery.queries.facts import Fact, listed, select
 from airflow_pipeops.delivery.queries.history import LAST, history
-from airflow_pipeops.delivery.queries.live import Cell, revision_of
+from airflow_pipeops.delivery.queries.live import TAKES_AWAY, Cell, revision_of
 
 #: Releases of one version that are looked at to find the first and the last of them.
 _LOOKED = 2000
@@ -114,27 +115,45 @@ def began(connection: sqlite3.Connection, release: Fact | Cell) -> tuple[str, st
     :param release: of the version.
     :return: when, as far as the ledger goes back, and the id of the release.
     """
-    first: Released | None = None
+    those: list[Released] = []
     for one in _released(connection, release, "<=", "DESC"):
-        if first is not None and not same(one, first):
+        if those and not same(one, those[-1]):
             break
-        first = one
-    return (first.at, first.id) if first else (release.at, "")
+        those.append(one)
+    if not those:
+        return release.at, ""
+    gone = _taken_away(connection, release, those[-1].at, release.at, "DESC")
+    first = next((one for one in reversed(those) if one.at > gone), those[0])
+    return first.at, first.id
 
 
 def ended(connection: sqlite3.Connection, release: Fact | Cell) -> str:
-    """Find when another version was live after that of a release.
+    """Find when another version was live after that of a release, or it was taken away.
 
     :param connection: to the index.
     :param release: of the version.
-    :return: when; :data:`~airflow_pipeops.delivery.queries.history.LAST` as long as none was.
+    :return: when; :data:`~airflow_pipeops.delivery.queries.history.LAST` as long as neither has come.
     """
-    last: Released | None = None
+    last, end = None, LAST
     for one in _released(connection, release, ">=", "ASC"):
         if last is not None and not same(last, one):
-            return one.at
+            end = one.at
+            break
         last = one
-    return LAST
+    return _taken_away(connection, release, release.at, end, "ASC") or end
+
+
+def _taken_away(
+    connection: sqlite3.Connection, release: Fact | Cell, start: str, end: str, order: Literal["ASC", "DESC"]
+) -> str:
+    """Find the first or the last time between two at which the place of a release was emptied; empty if it never was."""
+    row = connection.execute(
+        f"""SELECT at FROM records INDEXED BY by_place
+        WHERE deliverable = ? AND environment = ? AND kind = 'change' AND at >= ? AND at < ? AND problem = ''
+        AND (at, seq) {"<" if order == "DESC" else ">"} (?, ?) AND {TAKES_AWAY} ORDER BY at {order}, seq {order} LIMIT 1""",
+        (release.deliverable, release.environment, start, end, release.at, release.seq),
+    ).fetchone()
+    return str(row[0]) if row else ""
 
 
 def _released(
