@@ -13,6 +13,7 @@ from airflow_pipeops.delivery.queries.attention import passed
 from airflow_pipeops.delivery.queries.facts import Fact, may_see
 from airflow_pipeops.delivery.queries.history import LAST
 from airflow_pipeops.delivery.queries.live import Cell, cell_of, live
+from airflow_pipeops.delivery.queries.restored import restored
 from airflow_pipeops.delivery.queries.runs import began, between, blamed, change_of, ended, previous
 from airflow_pipeops.delivery.queries.tracing import Step, Walk, up
 
@@ -102,7 +103,11 @@ def passport(
     """
     walk = up(connection, fact.id, allowed=allowed)
     if fact.kind != "release" or not fact.environment or fact.problem:
-        return Passport(fact, None, False, "", None, (), _answers(walk, None, "", None, ()), walk)
+        return Passport(fact, None, False, "", None, (), _answers(walk, walk, None, "", None, ()), walk)
+    source, back = walk, restored(connection, [fact])
+    if fact.id in back:  # where nobody can tell what was restored, nobody can tell what it was made from
+        origin = back[fact.id]
+        source = up(connection, origin.id, allowed=allowed) if origin else Walk("up", walk.steps[:1])
     now, until = (
         live(connection, fact.deliverable, fact.environment, allowed=allowed),
         ended(connection, fact),
@@ -123,7 +128,7 @@ def passport(
         first,
         before,
         incidents,
-        _answers(walk, cell, first, before, incidents, change, until, unnamed),
+        _answers(walk, source, cell, first, before, incidents, change, until, unnamed),
         walk,
         until,
     )
@@ -135,6 +140,7 @@ def _seen(fact: Fact | None, allowed: Collection[str] | None) -> Fact | None:
 
 def _answers(
     walk: Walk,
+    source: Walk,
     cell: Cell | None,
     first: str,
     before: Cell | None,
@@ -143,16 +149,19 @@ def _answers(
     until: str = "",
     unnamed: Mapping[str, str] | None = None,
 ) -> tuple[Answer, ...]:
-    """Answer what a person asks first. Pure."""
+    """Answer what a person asks first, of what was restored by what its release was made from. Pure."""
     found = []
     if cell is not None:
         alias = f", {cell.alias}" if cell.alias else ""
         named = f"{cell.version} ({cell.version_of}{alias})" if cell.version else "unknown"
+        origin = source.steps[0].fact
+        if origin is not None and origin.id != walk.steps[0].id:
+            named += f", restored as it was released {_time(origin.at)}"
         found.append(Answer("What is it?", named, (cell.release,)))
         ended_ = f" until {_time(until)}" if until else ""
         found.append(Answer("Since when?", _time(first) + ended_, (cell.release,)))
-    found.append(_answer("Made from which data?", walk.made_from(), _data))
-    commits = walk.of_kind("commit")
+    found.append(_answer("Made from which data?", source.made_from(), _data))
+    commits = source.of_kind("commit")
     own = [one for one in commits if cell is None or one.deliverable == cell.deliverable]
     found.append(_answer("From which commit?", (own or commits)[:1], _commit))
     if cell is not None:
@@ -164,7 +173,7 @@ def _answers(
         found.append(approved)
     gates = [
         one
-        for one in walk.of_kind("validation", "evaluation")
+        for one in source.of_kind("validation", "evaluation")
         if one.kind == "validation" or passed(one) is not None
     ]
     found.append(_answer("Which gates has it passed?", gates, _gate))

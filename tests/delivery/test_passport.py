@@ -295,3 +295,72 @@ def test_what_git_wanted_in_between_without_a_release_is_named_and_ends_the_vers
     )
     since, before = was([*first, *released(5, "4", "2")], "next")
     assert (since, "no record names" in before) == (at(6), False)
+
+
+@pytest.mark.parametrize("way", ["revert", "undo", "rollback"])
+def test_what_was_taken_back_is_not_what_is_live(way: str, tmp_path: Path) -> None:
+    """A release after a rollback was made of the bad release, too; what runs is what was there before that."""
+
+    def version(name: str, minutes: float) -> list[Record]:
+        commit = record("commit", {"commit": sha(name)}, commit=sha(name), minutes=minutes)
+        gate = record("validation", {"subject": f"tests of {name}", "passed": True}, commit, minutes=minutes)
+        yes = record(
+            "approval", {"approved": True, "approved_by": f"who agreed to {name}"}, gate,
+            environment="production", minutes=minutes,
+        )  # fmt: skip
+        change = record("change", {"commit": f"c-{name}"}, yes, environment="production", minutes=minutes + 1)
+        return [commit, gate, yes, change, shipped_by(minutes + 2, change, f"c-{name}")]
+
+    def taken_back(minutes: float, bad: Record, wanted: str, name: str = "back") -> list[Record]:
+        told = {"reverts": bad.body["revision"], "revision": wanted, "how": way}
+        rollback = record("rollback", told, bad, environment="production", minutes=minutes)
+        change = record("change", {"commit": name}, bad, rollback, environment="production", minutes=minutes)
+        made_of = change if way == "revert" else rollback
+        after = record(
+            "release", {"revision": wanted}, made_of, environment="production", minutes=minutes + 1
+        )
+        return [rollback, change, after]
+
+    good, bad = version("good", 0), version("bad", 10)
+    back = taken_back(20, bad[-1], "revert" if way == "revert" else "c-good")
+    went = incident(22, "slow", bad[-1], back[1])
+    story = [*good, *bad, *back, went]
+    connection = indexed(tmp_path / "one.db", entries(story))
+    found = passport(connection, resolve(connection, reference("delay-api@production")))
+    said = {one.question: one.answer for one in found.answers}
+    assert found.cell is not None
+    assert (found.cell.version, found.cell.behind) == (sha("good")[:7], 1)
+    assert (
+        said["What is it?"]
+        == f"{sha('good')[:7]} (commit), restored as it was released 2026-03-01 00:02:00 UTC"
+    )
+    assert said["From which commit?"] == sha("good")[:12]
+    assert said["Approved by whom?"] == "who agreed to good"
+    assert said["Which gates has it passed?"] == "tests of good: yes"
+    assert said["What was live before?"].startswith(sha("bad")[:7])
+    assert said["What went wrong since?"] == "no incident was recorded", "it names the release before"
+    of_bad = passport(connection, shipped(connection, resolve(connection, reference(sha("bad")))))
+    assert of_bad.fact.id == bad[-1].id, "what took it back was not made of it"
+    assert [one.body["what"] for one in of_bad.incidents] == ["slow"]
+    connection.close()
+    # What was taken back is released again, by taking that back: then it is live, and not what was there in between.
+    again = taken_back(30, back[-1], "again" if way == "revert" else "c-bad", "again")
+    found = told(indexed(tmp_path / "two.db", entries([*story, *again])), "delay-api@production")
+    assert found.cell is not None
+    assert found.cell.version == sha("bad")[:7]
+
+
+def test_of_what_was_taken_back_to_what_no_record_names_nobody_can_tell(tmp_path: Path) -> None:
+    commit = record("commit", {"commit": CODE}, commit=CODE)
+    bad = record("release", {"revision": "bad"}, commit, environment="production", minutes=1)
+    rollback = record(
+        "rollback", {"reverts": "bad", "how": "revert"}, bad, environment="production", minutes=2
+    )
+    back = record("release", {"revision": "back"}, rollback, environment="production", minutes=3)
+    found = told(
+        indexed(tmp_path / "index.db", entries([commit, bad, rollback, back])), "delay-api@production"
+    )
+    assert found.cell is not None
+    assert (found.cell.version, found.cell.commit, found.cell.behind) == ("back", "", None)
+    assert found.answers[0].answer == "back (revision)"
+    assert {one.answer for one in found.answers if one.question == "From which commit?"} == {"unknown"}

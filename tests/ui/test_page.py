@@ -621,9 +621,11 @@ def test_a_story_of_minutes_fills_the_timeline(browser: Any, server: Server) -> 
     )
     said = {"subject": "guard", "verdict": "worse", "reason": "worse on 20 days"}
     story.tell("evaluation", 0.02 - since, said, of="m", environment="production")
+    story.tell("prompt", 0.1 - since, {"name": "m", "sha256": "a" * 64}, of="m")
     server.holds(story.records)
     with opened(browser, server) as page:
         go(page, server, "panel=timeline")
+        assert page.locator(".lanes .lane").all_text_contents() == ["Deploys", "Models, prompts"]
         worse = page.get_by_role(
             "button", name=re.compile("^Guard of the model, m in production.* worse on 20 days")
         )
@@ -642,14 +644,14 @@ def test_data_shows_drift_performance_and_decisions(browser: Any, told: Server) 
         page.locator(".plot canvas").first.wait_for()
         captions = page.locator(".chart figcaption").all_inner_texts()
         assert captions[:3] == [
-            "auc on what arrived, against the agreed level",
+            "auc on what arrived, against the expected level",
             "Share of columns that drifted",
             "dep_hour",
         ]
         # Behind each chart is a table.
         page.locator(".chart summary").first.click()
         head = page.locator(".chart").first.locator("th").all_inner_texts()
-        assert head == ["When", "Batch", "auc", "agreed level", "Interval", "Verdict"]
+        assert head == ["When", "Batch", "auc", "expected level", "Interval", "Verdict"]
         page.locator(".chart summary").first.click()
         assert page.locator("table").get_by_text("a retrain pays").count() == 1
         shot(page, "delivery-data")

@@ -169,6 +169,14 @@ def moment(given: str, field: str = "at") -> str:
         ) from error
 
 
+def revision_of(release: Fact) -> str:
+    """Return the revision of the desired state that a release is of; of several sources, as JSON."""
+    given = release.body.get("revision")
+    if isinstance(given, (Mapping, list)):
+        return json.dumps(given, separators=(",", ":"))
+    return "" if given is None else str(given)
+
+
 def paged(items: Sequence[Fact], limit: int) -> Page[Fact]:
     """Make a page of facts that were read the newest first, and one more than the limit.
 

@@ -12,7 +12,16 @@ from typing import Any
 
 from airflow_pipeops.base.documents import map_, text
 from airflow_pipeops.base.serialisation import JsonForm
-from airflow_pipeops.delivery.queries.facts import COLUMNS, Fact, fact, listed, may_see, moment, select
+from airflow_pipeops.delivery.queries.facts import (
+    COLUMNS,
+    Fact,
+    fact,
+    listed,
+    may_see,
+    moment,
+    revision_of,
+    select,
+)
 from airflow_pipeops.delivery.queries.failing import attempts, verdicts
 from airflow_pipeops.delivery.queries.figures import (
     Deployment,
@@ -24,7 +33,7 @@ from airflow_pipeops.delivery.queries.figures import (
     model_figures,
 )
 from airflow_pipeops.delivery.queries.history import LAST, history
-from airflow_pipeops.delivery.queries.live import live, revision_of
+from airflow_pipeops.delivery.queries.live import live
 from airflow_pipeops.delivery.queries.runs import runs as divided
 from airflow_pipeops.delivery.queries.tracing import down, up
 from airflow_pipeops.exceptions import InvalidInput

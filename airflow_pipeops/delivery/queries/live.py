@@ -12,8 +12,9 @@ from typing import Any
 from airflow_pipeops.base.documents import text
 from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.delivery.queries.conditions import DRIFTS, conditions, drift
-from airflow_pipeops.delivery.queries.facts import Fact, Page, listed, may_see, select
+from airflow_pipeops.delivery.queries.facts import Fact, Page, listed, may_see, revision_of, select
 from airflow_pipeops.delivery.queries.history import LAST, deliverables
+from airflow_pipeops.delivery.queries.restored import restored
 
 #: How far up from a release its model, image, commit and approval are looked for.
 _DEPTH = 10
@@ -155,14 +156,6 @@ def cell_of(connection: sqlite3.Connection, release: Fact) -> Cell:
     return _cells(connection, [release], release.at)[0]
 
 
-def revision_of(release: Fact) -> str:
-    """Return the revision of the desired state that a release is of; of several sources, as JSON."""
-    given = release.body.get("revision")
-    if isinstance(given, (Mapping, list)):
-        return json.dumps(given, separators=(",", ":"))
-    return "" if given is None else str(given)
-
-
 def _releases(connection: sqlite3.Connection, names: Sequence[str], at: str) -> list[Fact]:
     """Read the release that is live in each environment of each of these deliverables."""
     given = {"names": json.dumps(list(names)), "at": at or LAST}
@@ -183,7 +176,10 @@ def _releases(connection: sqlite3.Connection, names: Sequence[str], at: str) -> 
 def _cells(connection: sqlite3.Connection, releases: Sequence[Fact], end: str) -> list[Cell]:
     if not releases:
         return []
-    made_from = _made_from(connection, releases)
+    back = restored(connection, releases)
+    born_of = {one.id: origin for one in releases if (origin := back.get(one.id, one)) is not None}
+    above = _made_from(connection, born_of.values())
+    made_from = {one.id: above[born_of[one.id].id] if one.id in born_of else [] for one in releases}
     taken = _taken_away(connection, releases, end)
     names = {one.deliverable for one in releases}
     after = "~" if end == LAST else end + "~"  # up to the time itself

@@ -10,6 +10,7 @@ from typing import Literal
 
 from airflow_pipeops.delivery.queries.facts import Fact, may_see, moment, select
 from airflow_pipeops.delivery.queries.live import live
+from airflow_pipeops.delivery.queries.restored import restored
 from airflow_pipeops.delivery.queries.tracing import down
 from airflow_pipeops.exceptions import InvalidInput, NotFound
 
@@ -103,11 +104,17 @@ def resolve(
 
 
 def shipped(connection: sqlite3.Connection, found: Fact, *, allowed: Collection[str] | None = None) -> Fact:
-    """Return what a passport of a record begins with: the newest release that was made of it, else itself."""
+    """Return what a passport of a record begins with: the newest release that was made of it, else itself.
+
+    What has taken it back was made of it, too, and is left out.
+    """
     if found.kind == "release":
         return found
     releases = down(connection, found.id, allowed=allowed).of_kind("release")
-    return max(releases, key=lambda one: (one.at, one.seq), default=found)
+    back = restored(connection, releases)
+    return max(
+        (one for one in releases if one.id not in back), key=lambda one: (one.at, one.seq), default=found
+    )
 
 
 def _live(connection: sqlite3.Connection, wanted: Reference, allowed: Collection[str] | None) -> Fact:

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from airflow_pipeops.base.documents import map_, parsed
-from airflow_pipeops.delivery.queries.facts import Fact, listed, select
+from airflow_pipeops.delivery.queries.facts import Fact, listed, revision_of, select
 from airflow_pipeops.delivery.queries.history import LAST, history
-from airflow_pipeops.delivery.queries.live import TAKES_AWAY, Cell, revision_of
+from airflow_pipeops.delivery.queries.live import TAKES_AWAY, Cell
+from airflow_pipeops.delivery.queries.tracing import held
 
 #: Releases of one version that are looked at to find the first and the last of them.
 _LOOKED = 2000
-#: The revision of a release, as :func:`~airflow_pipeops.delivery.queries.live.revision_of` reads it.
+#: The revision of a release, as :func:`~airflow_pipeops.delivery.queries.facts.revision_of` reads it.
 _REVISION = "content ->> '$.body.revision'"
 #: The file of the change of a release, the values that it wanted there, and those that it found.
 _WANTED = """(
@@ -213,7 +214,7 @@ def previous(connection: sqlite3.Connection, release: Fact | Cell, first: str) -
 
 
 def blamed(connection: sqlite3.Connection, release: Fact, start: str, end: str) -> tuple[Fact, ...]:
-    """Read what went wrong while a version was live, and what names its release later.
+    """Read what went wrong while a version was live, unless it names another one, and what names its release later.
 
     :param connection: to the index.
     :param release: of the version.
@@ -229,7 +230,18 @@ def blamed(connection: sqlite3.Connection, release: Fact, start: str, end: str) 
         start=start,
         end=end,
         limit=10,
-    )
+    ).items
+    named = held(connection, {parent for one in then for parent in one.parents})
+
+    def its(incident: Fact) -> bool:
+        releases = [named[one] for one in incident.parents if one in named and named[one].kind == "release"]
+        here = [
+            one.at
+            for one in releases
+            if (one.deliverable, one.environment) == (release.deliverable, release.environment)
+        ]
+        return not here or any(start <= at < end for at in here)
+
     later = """kind = 'incident' AND deliverable = :deliverable AND environment = :environment AND at >= :end
         AND problem = '' AND id IN (SELECT child_id FROM parents WHERE parent_id = :id)
         ORDER BY at DESC, seq DESC LIMIT 10"""
@@ -239,4 +251,4 @@ def blamed(connection: sqlite3.Connection, release: Fact, start: str, end: str) 
         "end": end,
         "id": release.id,
     }
-    return (*select(connection, later, given), *then.items)
+    return (*select(connection, later, given), *filter(its, then))

@@ -24,7 +24,8 @@ class Point(JsonForm):
     :param record: id of the record.
     :param batch: of which data.
     :param verdict: what was judged of it.
-    :param threshold: what the value was held against; for a performance, the level that was agreed.
+    :param threshold: what the value was held against; for a performance, the level that was agreed, else the reference of
+        the measurement itself.
     :param noise: what chance alone gives.
     :param low: lower end of the interval.
     :param high: upper end of the interval.
@@ -116,12 +117,19 @@ def performance(
 ) -> tuple[Series, ...]:
     """Read how good the model was on what arrived, by metric. Arguments are those of :func:`drift`.
 
-    :return: a series for each metric; what was estimated without labels is a series of its own.
+    :return: a series for each metric; what was estimated without labels is a series of its own. What judges a release
+        instead, as a guard does, is in none.
     """
+    agreed = {
+        parent: target
+        for one in _oldest_first(connection, deliverable, "decision", start, end, allowed, limit)
+        if (target := _number(map_(one.body.get("policy")).get("target"))) is not None
+        for parent in one.parents
+    }
     found: dict[str, list[Point]] = defaultdict(list)
     for fact in _oldest_first(connection, deliverable, "evaluation", start, end, allowed, limit):
         body = fact.body
-        if "value" not in body or "promote" in body:
+        if "value" not in body or "promote" in body or subject(fact) not in ("", "performance"):
             continue
         name = text(body.get("metric")) + (" (estimated)" if body.get("estimated") else "")
         found[name].append(
@@ -131,7 +139,7 @@ def performance(
                 fact.id,
                 text(body.get("batch")),
                 text(body.get("verdict")),
-                _number(body.get("reference")),
+                agreed.get(fact.id, _number(body.get("reference"))),
                 None,
                 _number(body.get("low")),
                 _number(body.get("high")),

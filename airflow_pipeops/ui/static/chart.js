@@ -36,8 +36,9 @@ function mount(place, { points, label, against, marks, links, height }) {
   const line = { stroke: shade("line"), width: 1 };
   const axis = { stroke: shade("soft"), grid: line, ticks: line, font: "12px system-ui, sans-serif" };
   const options = {
-    width: 600, height, series, bands, tzDate: (time) => uPlot.tzDate(new Date(time * 1000), "UTC"),
-    axes: [{ ...axis, space: 90, values: (plot, splits) => splits.map((time) => tick(1000 * time, 1000 * (splits[1] - splits[0]))) }, { ...axis, size: 56 }], scales: { x: { range: (plot, min, max) => reaching(min, max, marks) }, y: { range: (plot, min, max) => padded(min, max) } }, legend: { show: false }, cursor: { y: false },
+    // Room for the half of a mark's text that is at the right end.
+    width: 600, height, series, bands, padding: [null, 36, null, null], tzDate: (time) => uPlot.tzDate(new Date(time * 1000), "UTC"),
+    axes: [{ ...axis, space: 90, values: (plot, splits) => splits.map((time) => tick(1000 * time, 1000 * (splits[1] - splits[0]))) }, { ...axis, size: 56 }], scales: { x: { range: () => reaching(data[0], marks) }, y: { range: (plot, min, max) => padded(min, max) } }, legend: { show: false }, cursor: { y: false },
     hooks: { drawAxes: [(plot) => decisions(plot, marks)], draw: [(plot) => { if (links) stand(links, plot, marks); }] },
   };
   const build = () => {
@@ -52,10 +53,10 @@ function padded(min, max) {
   return [min >= 0 ? Math.max(0, min - room) : min - room, max + room];
 }
 
-/** The axis of time goes on to the last decision, which comes after what it was taken on. */
-function reaching(min, max, marks) {
-  const last = Math.max(max, ...marks.map(({ at }) => Date.parse(at) / 1000));
-  return [min, last > min ? last : min + 86_400];
+/** The axis of time goes from the first point on to the last decision, which comes after what it was taken on. */
+function reaching(times, marks) {
+  const last = Math.max(times.at(-1), ...marks.map(({ at }) => Date.parse(at) / 1000));
+  return [times[0], last > times[0] ? last : times[0] + 86_400];
 }
 
 /** What was decided, each as a link above its line that says why; one stop of the Tab key, and arrow keys from one to the next. */

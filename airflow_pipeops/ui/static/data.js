@@ -42,7 +42,7 @@ function summary(deliverable, found) {
 }
 
 function performance(found, marks) {
-  return found.performance.map((series) => chart({ title: `${series.name || "Metric"} on what arrived, against the agreed level`, points: series.points, label: series.name || "value", against: "agreed level", marks, height: 220 }));
+  return found.performance.map((series) => chart({ title: `${series.name || "Metric"} on what arrived, against the expected level`, points: series.points, label: series.name || "value", against: "expected level", marks, height: 220 }));
 }
 
 function drift(found, marks, all) {

@@ -137,7 +137,7 @@ const guarded = (b) => [b.reason || "", { __proto__: null, worse: "bad", "no wor
 /** Evaluations that compare no challenger, by what they are about. */
 const EVALUATIONS = {
   __proto__: null,
-  performance: (b) => ["Performance", `${b.metric ?? "metric"} ${number(b.value)}${b.reference !== null && b.reference !== undefined ? `, agreed ${number(b.reference)}` : ""}`,
+  performance: (b) => ["Performance", `${b.metric ?? "metric"} ${number(b.value)}${b.reference !== null && b.reference !== undefined ? `, expected ${number(b.reference)}` : ""}`,
     b.verdict === "steady" ? "good" : b.worse ? "bad" : "unknown"],
   cohorts: (b) => ["Labels", b.reason || "", b.cohorts?.some((one) => one.state === "labels missing") ? "warn" : b.counts?.labelled ? "good" : "unknown"],
   guard: (b) => ["Guard of the model", ...guarded(b)],

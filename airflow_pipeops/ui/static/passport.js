@@ -90,7 +90,8 @@ function answers(found, choose) {
   return h("dl", { class: "card facts answers" }, found.answers.map((one) => {
     const id = one.records.find((record) => drawn.has(record));
     const said = one.answer === "unknown" ? tag("unknown", "unknown") : one.answer;
-    return row(one.question, id ? h("button", { class: "link", onclick: () => choose(id) }, said) : said);
+    if (id) return row(one.question, h("button", { class: "link", onclick: () => choose(id) }, said));
+    return row(one.question, one.records.length ? h("a", { "data-go": "", href: elsewhere("passport", { ref: one.records[0] }) }, said) : said);
   }));
 }
 

@@ -11,7 +11,7 @@ import { suspects } from "./suspects.js";
 
 const LANES = [
   ["Deploys", ["change", "release", "rollback"]], ["Builds and tests", ["commit", "image", "workflow"]], ["Data and drift", ["drift", "dataset", "batch", "validation"]],
-  ["Models", ["training", "model", "alias", "scores", "evaluation"]], ["Decisions", ["decision", "approval", "tuning"]], ["Incidents", ["incident", "anomaly", "remediation"]], ["Failed tasks", ["failure"]], ["Drift from Git", ["differences"]],
+  ["Models, prompts", ["training", "model", "alias", "scores", "prompt", "evaluation"]], ["Decisions", ["decision", "approval", "tuning"]], ["Incidents", ["incident", "anomaly", "explanation", "remediation"]], ["Failed tasks", ["failure"]], ["Drift from Git", ["differences"]],
 ];
 const SPANS = [["day", "24 hours", 1], ["week", "7 days", 7], ["month", "30 days", 30], ["quarter", "90 days", 90], ["year", "1 year", 365], ["all", "All", 0]];
 const [MINUTE, HOUR, DAY] = [60_000, 3_600_000, 86_400_000];
