@@ -12,10 +12,12 @@ from airflow.cli.cli_config import (
     GroupCommand,
     lazy_load_command,
 )
+from rich.markup import escape
 
 
-def _arg(flags: tuple[str, ...], **kwargs: Any) -> Arg:
-    return Arg(flags, **kwargs)  # type: ignore[no-untyped-call]
+def _arg(flags: tuple[str, ...], *, help: str, **kwargs: Any) -> Arg:
+    # Airflow prints help as rich's markup, which leaves out what stands in brackets.
+    return Arg(flags, help=escape(help), **kwargs)  # type: ignore[no-untyped-call]
 
 
 _POLICY = _arg(("policy",), help="JSON or YAML file of the policy, or package.module:NAME")

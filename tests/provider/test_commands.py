@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import structlog
 from airflow.cli.cli_config import ActionCommand, GroupCommand
+from rich.text import Text
 
 from airflow_pipeops.exceptions import InvalidInput, NotFound
 from airflow_pipeops.provider import commands
@@ -62,3 +63,10 @@ def test_what_is_wrong_is_one_sentence_and_a_code(
             command(argparse.Namespace(verbose=False))
         assert ended.value.code == code
         assert capsys.readouterr() == ("", f"airflow {called}: no such thing\n")
+
+
+def test_help_says_what_stands_in_brackets() -> None:
+    """Airflow prints it as markup, in which a word in brackets would be a style."""
+    said = [Text.from_markup(arg.kwargs["help"]).plain for arg in (commands._REF, commands._URL)]
+    assert said[0].endswith("DELIVERABLE@ENVIRONMENT[@TIME]")
+    assert said[1].endswith("by default [api] base_url")
