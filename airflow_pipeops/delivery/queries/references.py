@@ -107,6 +107,11 @@ def shipped(connection: sqlite3.Connection, found: Fact, *, allowed: Collection[
     """Return what a passport of a record begins with: the newest release that was made of it, else itself.
 
     What has taken it back was made of it, too, and is left out.
+
+    :param connection: to the index.
+    :param found: the record.
+    :param allowed: the deliverables that the reader may see; none means all.
+    :return: the release, or the record.
     """
     if found.kind == "release":
         return found
