@@ -17,12 +17,13 @@ from airflow_pipeops.argocd.messages import (
     unhealthy_pods,
     unhealthy_resources,
 )
+from airflow_pipeops.base.commits import is_sha
 from airflow_pipeops.base.connections import known_to_airflow
 from airflow_pipeops.base.deadlines import within
 from airflow_pipeops.base.documents import map_, maps
 from airflow_pipeops.exceptions import PipeOpsError
 from airflow_pipeops.git.forges import commit_url
-from airflow_pipeops.waits.status import Observed, Resource, is_sha
+from airflow_pipeops.waits.status import Observed, Resource
 
 if TYPE_CHECKING:
     from airflow_pipeops.argocd.clients.protocol import AppRef, ArgoCD

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 
+from airflow_pipeops.base.commits import is_sha
 from airflow_pipeops.flux.status import Names
-from airflow_pipeops.waits.status import is_sha
 
 _BUSY = re.compile(r"for revision (\S+) with a timeout of")
 

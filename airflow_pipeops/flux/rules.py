@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from airflow_pipeops.base.commits import is_sha
 from airflow_pipeops.flux.chain import (
     CANCELED,
     DEPENDENCY,
@@ -40,7 +41,7 @@ from airflow_pipeops.waits.expectation import Verdict
 from airflow_pipeops.waits.rulebook import Rulebook, facts_of
 from airflow_pipeops.waits.rules import Rule, by, deleting, fail, recreated, seconds
 from airflow_pipeops.waits.situation import ABSENT_AFTER, Look
-from airflow_pipeops.waits.status import is_sha, short
+from airflow_pipeops.waits.status import short
 
 _DIGEST = re.compile(r"(?:[^@\s]+@)?sha256:[0-9a-f]{64}")
 #: Failures that a Helm controller tries again without a sign, so that one attempt cannot be told from the next.

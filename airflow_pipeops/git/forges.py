@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from urllib.parse import quote
 
+from airflow_pipeops.base.commits import is_sha
 from airflow_pipeops.git.urls import parse
-from airflow_pipeops.waits.status import is_sha
 
 #: What a host's name says about the forge, and how that forge names a commit.
 _FORGES: tuple[tuple[str, str], ...] = (

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.listeners import hookimpl
 
+from airflow_pipeops.base.commits import is_sha
+
 if TYPE_CHECKING:
     from airflow.models.dagrun import DagRun
 
@@ -71,7 +73,7 @@ def _record(extra: Mapping[str, Any]) -> str:
 def _short(value: Any) -> str:
     text = str(value)
     digest = text.removeprefix("sha256:")
-    if len(digest) in (40, 64) and all(letter in "0123456789abcdef" for letter in digest):
+    if is_sha(digest):
         return digest[:8]
     return text if len(text) <= 80 else f"{text[:79]}…"
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from functools import cached_property
 
+from airflow_pipeops.base.commits import is_sha
 from airflow_pipeops.waits.expectation import Expectation, Memory
 from airflow_pipeops.waits.sources import wanted_of
-from airflow_pipeops.waits.status import Observed, Operation, is_sha, shorts
+from airflow_pipeops.waits.status import Observed, Operation, shorts
 
 #: After the end of an operation it takes so long until a comparison is surely in a later second of the server's clock.
 NEXT_SECOND = 1.05

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from airflow_pipeops.base.commits import is_sha
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.waits.expectation import Expectation
-from airflow_pipeops.waits.status import Source, is_digest, is_sha, same_repository, short
+from airflow_pipeops.waits.status import Source, is_digest, same_repository, short
 
 
 def wanted_of(

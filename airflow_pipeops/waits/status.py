@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-_SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+from airflow_pipeops.base.commits import is_sha
+
 _VERSION = re.compile(r"v?\d+\.\d+\.\d+(?:[-+][0-9A-Za-z.+-]+)?")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _SCP = re.compile(r"(?:[^@/]+@)?(?P<host>[^:/]+):(?!//)(?P<path>.+)")
@@ -283,11 +284,6 @@ class Trouble:
 
     kind: TroubleKind
     message: str = ""
-
-
-def is_sha(revision: str) -> bool:
-    """Whether this is a full commit id (SHA-1 or SHA-256, lower-case hex)."""
-    return bool(_SHA.fullmatch(revision))
 
 
 def is_digest(revision: str) -> bool:

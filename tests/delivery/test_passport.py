@@ -272,7 +272,7 @@ def test_a_gate_that_cannot_tell_is_named_and_a_commit_of_something_else_is_not_
 def test_what_git_wanted_in_between_without_a_release_is_named_and_ends_the_version_before(
     tmp_path: Path,
 ) -> None:
-    def released(minute: int, wanted: str, found: str) -> list[Record]:
+    def released(minute: int, wanted: str, found: str | None) -> list[Record]:
         of = {"deliverable": "m", "environment": "production"}
         values = {"file": "m.yaml", "set": {"env.VERSION": wanted}, "previous": {"env.VERSION": found}}
         change = record("change", {"commit": sha(f"{minute}"), **values}, minutes=minute, **of)
@@ -289,6 +289,9 @@ def test_what_git_wanted_in_between_without_a_release_is_named_and_ends_the_vers
     assert since == at(6)
     assert "released 2026-03-01 00:02" in before
     assert before.endswith("; then Git wanted 3 (env.VERSION), whose release no record names")
+    for value, said in (("", "an empty text"), (None, "nothing")):
+        _, before = was([*first, *released(5, "2", value)], f"{said}.db")
+        assert before.endswith(f"; then Git wanted {said} (env.VERSION), whose release no record names")
     assert was([*first, *released(5, "2", "2")], "again") == (
         at(2),
         "nothing, as far as the ledger goes back",

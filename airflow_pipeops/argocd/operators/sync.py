@@ -21,6 +21,7 @@ from airflow_pipeops.argocd.operators.base import ArgoCDOperator, ArgoCDWaitOper
 from airflow_pipeops.argocd.situation import in_progress, not_begun
 from airflow_pipeops.argocd.waits import Decided
 from airflow_pipeops.base.arguments import one_or_more
+from airflow_pipeops.base.commits import is_sha
 from airflow_pipeops.delivery.operators import no_retry, order_key
 from airflow_pipeops.exceptions import (
     Conflict,
@@ -32,7 +33,7 @@ from airflow_pipeops.exceptions import (
 from airflow_pipeops.git.ancestry import contains_commit, demand_set
 from airflow_pipeops.git.forges import first_commit_url
 from airflow_pipeops.waits.sources import revisions_of
-from airflow_pipeops.waits.status import Observed, Operation, is_sha, shorts
+from airflow_pipeops.waits.status import Observed, Operation, shorts
 from airflow_pipeops.waits.verdict import Expectation, Memory
 
 if TYPE_CHECKING:

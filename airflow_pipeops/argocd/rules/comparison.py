@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from airflow_pipeops.argocd.situation import ApplicationLook
+from airflow_pipeops.base.commits import is_sha
 from airflow_pipeops.waits.expectation import Verdict
 from airflow_pipeops.waits.rules import fail, seconds, wait
 from airflow_pipeops.waits.situation import ABSENT_AFTER
-from airflow_pipeops.waits.status import is_sha, short, shorts
+from airflow_pipeops.waits.status import short, shorts
 
 
 def skip_reconcile(look: ApplicationLook) -> Verdict | None:

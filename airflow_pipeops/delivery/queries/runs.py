@@ -70,16 +70,22 @@ def between(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, s
 
     :param earlier: of the change before its ``file`` and what it ``set``.
     :param later: of the change its ``file`` and the ``previous`` values that it found.
-    :return: path -> value, of what the earlier one had set otherwise.
+    :return: path -> value in words, of what the earlier one had set otherwise.
     """
     if earlier.get("file") != later.get("file"):
         return {}
     wanted, found = map_(earlier.get("set")), map_(later.get("previous"))
     return {
-        path: str(value)
+        path: _said(value)
         for path, value in found.items()
         if path in wanted and str(wanted[path]) != str(value)
     }
+
+
+def _said(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    return str(value) or "an empty text"
 
 
 def runs(connection: sqlite3.Connection, releases: Iterable[Fact]) -> list[list[Fact]]:

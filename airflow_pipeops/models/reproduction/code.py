@@ -18,9 +18,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from airflow_pipeops.base.commits import is_sha
 from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.exceptions import InvalidInput, PipeOpsError
-from airflow_pipeops.waits.status import is_sha
 
 _LIBRARY = "airflow_pipeops"
 _RELEASED = tuple(
