@@ -40,6 +40,8 @@ from airflow_pipeops.delivery.queries import (
     timeline,
     tracing,
 )
+from airflow_pipeops.delivery.queries.conditions import sort_of
+from airflow_pipeops.delivery.queries.facts import Fact
 from airflow_pipeops.delivery.queries.references import reference, resolve
 
 START = datetime(2025, 1, 1, tzinfo=timezone.utc)
@@ -145,6 +147,9 @@ def seed(path: Path, records: int, deliverables: int) -> None:
             "commit": commit or None, "at": row["at"], "source": {"dag": "d", "run": "r", "task": "t", "map_index": -1},
             "body": facts, "parents": row["parents"], "evidence": [], "id": ident,
         }  # fmt: skip
+        told = Fact(
+            row["seq"], ident, row["kind"], name, row["environment"], commit, row["at"], "d", "r", "t", -1, body=facts
+        )  # fmt: skip
         connection.execute(
             insert,
             {
@@ -152,7 +157,8 @@ def seed(path: Path, records: int, deliverables: int) -> None:
                 "environment": row["environment"], "commit_sha": commit, "at": row["at"], "stored": row["at"], "dag_id": "d",
                 "run_id": "r", "task_id": "t", "map_index": -1, "event_id": row["seq"],
                 "asset_name": path_.replace("/", "."),
-                "asset_uri": f"pipeops://{path_}", "manual": 0, "problem": "", "leaf": b"", "content": json.dumps(extra),
+                "asset_uri": f"pipeops://{path_}", "manual": 0, "problem": "",
+                "suspect": attention.suspect(told), "sort": sort_of(told), "leaf": b"", "content": json.dumps(extra),
             },
         )  # fmt: skip
         for parent in row["parents"]:

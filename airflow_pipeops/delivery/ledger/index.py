@@ -9,11 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
+from airflow_pipeops.base.documents import map_
 from airflow_pipeops.delivery.ledger.entries import Entry, Judged, judged
 from airflow_pipeops.delivery.ledger.tree import leaf_hash
+from airflow_pipeops.delivery.queries.attention import suspect
+from airflow_pipeops.delivery.queries.conditions import sort_of
+from airflow_pipeops.delivery.queries.facts import Fact
 
-#: Another one than that of a file means that the file is made anew.
-VERSION = 2
+#: Another one than that of a file means that the file is made anew: also one of records that were judged otherwise.
+VERSION = 3
 
 #: Of the file a reader keeps so much in memory, in kB: a question to a large index reads the same pages often.
 _CACHE = 32_768
@@ -25,10 +29,11 @@ CREATE TABLE records (
     at TEXT NOT NULL, stored TEXT NOT NULL,
     dag_id TEXT, run_id TEXT, task_id TEXT, map_index INTEGER,
     event_id INTEGER UNIQUE, asset_name TEXT NOT NULL, asset_uri TEXT NOT NULL,
-    manual INTEGER NOT NULL, problem TEXT NOT NULL, leaf BLOB NOT NULL, content TEXT NOT NULL
+    manual INTEGER NOT NULL, problem TEXT NOT NULL, suspect INTEGER NOT NULL, sort TEXT, leaf BLOB NOT NULL,
+    content TEXT NOT NULL
 );
 CREATE INDEX by_place ON records (deliverable, environment, kind, at);
-CREATE INDEX by_kind ON records (deliverable, kind, at);
+CREATE INDEX by_kind ON records (deliverable, kind, at, seq, problem, suspect, sort);
 CREATE INDEX by_id ON records (id);
 CREATE INDEX by_commit ON records (commit_sha);
 CREATE INDEX by_time ON records (at);
@@ -44,7 +49,7 @@ CREATE TABLE live (
 ) WITHOUT ROWID;
 """
 
-_INSERT = f"INSERT INTO records VALUES ({', '.join('?' * 19)})"
+_INSERT = f"INSERT INTO records VALUES ({', '.join('?' * 21)})"
 #: The newest by the time that it says; of two at the same time, the one that came later.
 _LIVE = """
 INSERT INTO live VALUES (?, ?, ?, ?)
@@ -204,6 +209,7 @@ class Index:
         run = self._connection.execute
         twice = run("SELECT seq FROM records WHERE event_id = ?", (entry.event,)).fetchone()
         problem = f"it repeats entry {twice[0]}" if twice else found.problem or self._repeated(found)
+        told = None if problem else _fact(entry, found)
         run(
             _INSERT,
             (
@@ -211,7 +217,8 @@ class Index:
                 found.at, entry.stored,
                 entry.dag, entry.run, entry.task, entry.map_index,
                 None if twice else entry.event, entry.name, entry.uri,
-                int(entry.manual), problem, leaf_hash(entry.line()), json.dumps(dict(entry.extra), sort_keys=True),
+                int(entry.manual), problem, bool(told and suspect(told)), told and sort_of(told), leaf_hash(entry.line()),
+                json.dumps(dict(entry.extra), sort_keys=True),
             ),
         )  # fmt: skip
         if problem:
@@ -238,3 +245,11 @@ class Index:
             self._connection.execute("ROLLBACK")
             raise
         self._connection.execute("COMMIT")
+
+
+def _fact(entry: Entry, found: Judged) -> Fact:
+    """Return what an entry says, as far as it is judged by itself."""
+    return Fact(
+        entry.seq, found.id, found.kind, found.deliverable, found.environment, found.commit, found.at,
+        entry.dag or "", entry.run or "", entry.task or "", entry.map_index, body=map_(entry.extra.get("body")),
+    )  # fmt: skip

@@ -18,6 +18,7 @@ from airflow_pipeops.delivery.queries.conditions import (
     clean,
     deciding,
     drifted,
+    gate,
     healed,
     newest_first,
     newest_of,
@@ -48,33 +49,24 @@ NEEDS: tuple[Need, ...] = get_args(Need)
 _OVERTAKEN = """EXISTS (
     SELECT 1 FROM live JOIN records AS release ON release.seq = live.seq
     WHERE live.deliverable = found.deliverable AND live.at > found.at AND CASE found.environment
-    WHEN '' THEN release.content ->> '$.body.app' = found.content ->> '$.body.app'
-    ELSE live.environment = found.environment END
+    WHEN '' THEN release.sort = found.sort ELSE live.environment = found.environment END
 )"""
-#: Of which kinds the newest are looked at, how many of each deliverable, and what makes one of them worth reading.
-_SUSPECT = {
-    "approval": (3, "content ->> '$.body.approved' = 0"),
-    "decision": (
-        1,
-        "content ->> '$.body.needs_approval' OR content ->> '$.body.rule' IN ('budget', 'blind')"
-        " OR content ->> '$.body.action' = 'investigate'",
-    ),
-    "differences": (3, f"content ->> '$.body.verdict' IS NOT 'clean' AND NOT {_OVERTAKEN}"),
-    "drift": (DRIFTS, "content ->> '$.body.drifted' = 1 OR content ->> '$.body.verdict' = 'drift'"),
-    "evaluation": (3, "content ->> '$.body.verdict' = 'too few labels'"),
-    "failure": (6, "1"),
-    "incident": (3, f"NOT {_OVERTAKEN}"),
-    "remediation": (20, "content ->> '$.body.state' = 'handed_over'"),
-    "validation": (
-        6,
-        "content ->> '$.body.passed' = 0 OR content ->> '$.body.\"test-result\".result' = 'FAILED'",
-    ),
+#: Of which kinds the newest are looked at, and how many of each deliverable.
+_LOOKED = {
+    "approval": 3,
+    "decision": 1,
+    "differences": 3,
+    "drift": DRIFTS,
+    "evaluation": 3,
+    "failure": 6,
+    "incident": 3,
+    "remediation": 20,
+    "validation": 6,
 }
-#: Of which of these only the newest of its sort can need somebody, and by what sorts are told apart.
-_SORTS = {
-    "drift": "content ->> '$.body.subject'",
-    "validation": "content ->> '$.body.subject', dag_id, task_id, content ->> '$.body.shard'",
-}
+#: Of which of these only the newest of its sort can need somebody.
+_SORTED = ("drift", "validation")
+#: Of which of these what is live may have overtaken one.
+_ENDED = ("differences", "incident")
 #: What is read beside a record that may need somebody, since it may be the answer.
 _ANSWERS = {
     "approval": {"release": EARLIER},
@@ -156,30 +148,16 @@ def agenda(
 def _read(connection: sqlite3.Connection, names: Sequence[str]) -> dict[str, list[Fact]]:
     """Read what may need somebody, and what may answer it; of a deliverable with which all is well, nothing."""
     wanted: dict[tuple[str, int], set[str]] = defaultdict(set)
-    for kind, (each, suspect) in _SUSPECT.items():
-        sort = _SORTS.get(kind)
-        place = (
-            f"row_number() OVER (PARTITION BY deliverable, {sort} ORDER BY at DESC, found.seq DESC)"
-            if sort
-            else "1"
-        )
-        rows = connection.execute(
-            f"""
-            SELECT DISTINCT deliverable FROM (
-                SELECT deliverable, {suspect} AS is_suspect, {place} AS place
-                FROM json_each(:names) AS name JOIN records AS found ON found.seq IN (
-                    SELECT seq FROM records INDEXED BY by_kind WHERE deliverable = name.value AND kind = :kind
-                    AND problem = '' ORDER BY at DESC, seq DESC LIMIT :each
-                )
-            ) WHERE is_suspect AND place = 1
-            """,
-            {"names": json.dumps(list(names)), "kind": kind, "each": each},
-        )
-        suspects = {row[0] for row in rows}
+    alone: list[int] = []  # only what is newer of the same sort answers them, and there is none
+    for kind, each in _LOOKED.items():
+        suspects = _suspects(connection, names, kind, each)
+        if kind in _SORTED:
+            alone += suspects
+            continue
         for other, number in {kind: each, **_ANSWERS.get(kind, {})}.items():
-            wanted[other, number] |= suspects
+            wanted[other, number] |= set(suspects.values())
     facts: dict[int, Fact] = {}
-    each = _SUSPECT["failure"][0]
+    each = _LOOKED["failure"]
     for found in newest(connection, sorted(wanted.pop(("failure", each))), ("failure",), each=each):
         facts[found.seq] = found
         for kind in ("release", *made(found)):  # what the same task has made since then
@@ -196,15 +174,45 @@ def _read(connection: sqlite3.Connection, names: Sequence[str]) -> dict[str, lis
     given["told"] = listed({found.deliverable for found in facts.values()})
     released = select(
         connection,
-        f"""seq IN ({live}) AND (deliverable IN (SELECT value FROM json_each(:told))
-        OR content ->> '$.body.health' IN ('Degraded', 'Missing') OR content ->> '$.body.sync' = 'OutOfSync')""",
+        f"seq IN ({live}) AND (suspect OR deliverable IN (SELECT value FROM json_each(:told)))",
         given,
     )
-    facts |= {found.seq: found for found in released}
+    judged = select(connection, "seq IN (SELECT value FROM json_each(:alone))", {"alone": json.dumps(alone)})
+    facts |= {found.seq: found for found in (*released, *judged)}
     by_name: dict[str, list[Fact]] = defaultdict(list)
     for found in facts.values():
         by_name[found.deliverable].append(found)
     return by_name
+
+
+def _suspects(connection: sqlite3.Connection, names: Sequence[str], kind: str, each: int) -> dict[int, str]:
+    """Find those of the newest records of a kind that may need somebody: their numbers, and whose they are."""
+    place = "row_number() OVER (PARTITION BY sort ORDER BY at DESC, seq DESC)" if kind in _SORTED else "1"
+    rows = connection.execute(
+        f"""
+        SELECT found.seq, found.deliverable FROM json_each(:names) AS name JOIN records AS found ON found.seq IN (
+            SELECT seq FROM (
+                SELECT seq, suspect, {place} AS place FROM (
+                    SELECT seq, at, suspect, sort FROM records INDEXED BY by_kind
+                    WHERE deliverable = name.value AND kind = :kind AND problem = '' ORDER BY at DESC, seq DESC LIMIT :each
+                )
+            ) WHERE suspect AND place = 1
+        ){f" WHERE NOT {_OVERTAKEN}" if kind in _ENDED else ""}
+        """,
+        {"names": json.dumps(list(names)), "kind": kind, "each": each},
+    )
+    return dict(rows.fetchall())
+
+
+def suspect(fact: Fact) -> bool:
+    """Judge whether a record needs somebody, as far as it tells by itself: what came later may have answered it. Pure.
+
+    The index keeps it: where this comes to say something else of a record, the index has another version.
+
+    :param fact: of any kind.
+    :return: whether it may need somebody; where not, it does not.
+    """
+    return bool(needs([fact]))
 
 
 def needs(facts: Iterable[Fact]) -> list[Attention]:
@@ -297,10 +305,7 @@ def _there(release: Fact, fact: Fact) -> bool:
 
 
 def _gates(facts: Mapping[str, Sequence[Fact]]) -> list[Attention]:
-    gates = newest_of(
-        facts["validation"],
-        lambda fact: (subject(fact), fact.dag, fact.task, str(fact.body.get("shard") or "")),
-    )
+    gates = newest_of(facts["validation"], gate)
     return [_item("gate", fact, _gate(fact)) for fact in gates.values() if passed(fact) is False]
 
 

@@ -7,7 +7,7 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from airflow_pipeops.base.documents import text
 from airflow_pipeops.delivery.queries.facts import Fact, select
@@ -140,6 +140,28 @@ def subject(fact: Fact) -> str:
     return text(fact.body.get("subject"))
 
 
+def gate(fact: Fact) -> tuple[str, str, str, str]:
+    """Return by what gates are told apart: what is judged, and by which task; of a test, by which of its parts."""
+    return subject(fact), fact.dag, fact.task, str(fact.body.get("shard") or "")
+
+
+def sort_of(fact: Fact) -> str | None:
+    """Return by what facts of its kind are told apart, beside their environment, as the index keeps it. Pure.
+
+    :param fact: of any kind.
+    :return: of a comparison of data its subject, of a gate :func:`gate`, of what happens to an application its name, as
+        JSON; none where it has none, and of other kinds.
+    """
+    found: Any = None
+    if fact.kind == "drift":
+        found = subject(fact)
+    elif fact.kind == "validation":
+        found = gate(fact)
+    elif fact.kind in ("release", "incident", "differences"):
+        found = text(fact.body.get("app")) or None
+    return None if found is None else json.dumps(found)
+
+
 def drifted(comparison: Fact) -> bool:
     """Whether a comparison of data has found drift."""
     return comparison.body.get("drifted") is True or text(comparison.body.get("verdict")) == "drift"
@@ -171,7 +193,7 @@ def told_since(connection: sqlite3.Connection, releases: Sequence[int], end: str
     """
     given = {"releases": json.dumps(list(releases)), "end": end, "each": _COMPARED}
     compared = """
-        SELECT found.seq, found.at, found.deliverable, found.environment, found.content ->> '$.body.app' AS app
+        SELECT found.seq, found.at, found.deliverable, found.environment, found.sort AS app
         FROM json_each(:releases) AS wanted JOIN records AS release ON release.seq = wanted.value
         JOIN records AS found ON found.seq IN (
             SELECT seq FROM records INDEXED BY by_place WHERE deliverable = release.deliverable AND environment = {place}

@@ -87,7 +87,7 @@ class Page(Generic[Item]):
 def fact(row: sqlite3.Row) -> Fact:
     """Read a row that has :data:`COLUMNS` first."""
     content = _object(row[13])
-    parents = content.get("parents")
+    parents, source = content.get("parents"), map_(content.get("source"))
     return Fact(
         seq=row[0],
         id=row[1],
@@ -105,9 +105,7 @@ def fact(row: sqlite3.Row) -> Fact:
         parents=tuple(filter(_is_text, parents)) if isinstance(parents, list) else (),
         body=map_(content.get("body")),
         evidence=tuple(maps(content.get("evidence"))),
-        versions={
-            name: said for name in VERSIONS if (said := text(map_(content.get("source")).get(name), 100))
-        },
+        versions={name: said for name in VERSIONS if (said := text(source.get(name), 100))},
     )
 
 

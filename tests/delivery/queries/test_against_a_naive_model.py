@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_pipeops.delivery.ledger.entries import Entry
+from airflow_pipeops.delivery.queries import attention, runs, tracing
 from airflow_pipeops.delivery.queries import history as of_history
 from airflow_pipeops.delivery.queries import live as of_live
-from airflow_pipeops.delivery.queries import runs, tracing
 from airflow_pipeops.delivery.queries.references import reference, resolve
 from airflow_pipeops.delivery.records import PER_ENVIRONMENT, Record
 from tests.ledgers import at, entry, indexed, record, sha
@@ -263,3 +263,75 @@ def test_history_by_pages(entries: list[Entry], limit: int) -> None:
         assert of_history.deliverables(connection) == tuple(
             sorted({Record.from_extra(e.extra).deliverable for e in entries})
         )
+
+
+#: Of each kind that may need somebody, so many of a deliverable are looked at; of the newest decision, it alone counts.
+LOOKED = {
+    "approval": 3,
+    "differences": 3,
+    "drift": 4,
+    "evaluation": 3,
+    "failure": 6,
+    "incident": 3,
+    "validation": 6,
+}
+JUDGED = (*LOOKED, "decision", "remediation", "release")
+
+
+@st.composite
+def judgements(draw: st.DrawFn) -> list[Entry]:
+    """Entries of all that may need somebody, with what answers it; no more of a kind than are looked at."""
+    found: list[Entry] = []
+    told: dict[tuple[str, str], int] = {}
+    said = draw(st.lists(st.tuples(st.sampled_from(JUDGED), st.sampled_from(NAMES)), min_size=1, max_size=14))
+    for number, (kind, name) in enumerate(said):
+        told[kind, name] = told.get((kind, name), 0) + 1
+        if told[kind, name] > LOOKED.get(kind, 14):
+            continue
+        somewhere = kind in PER_ENVIRONMENT or (
+            kind in ("approval", "differences", "failure") and draw(st.booleans())
+        )
+        one = record(
+            kind,
+            draw(_BODIES[kind]) | {"n": number},
+            deliverable=name,
+            environment=draw(st.sampled_from(PLACES)) if somewhere else None,
+            minutes=draw(st.integers(0, 6)),
+            task=draw(st.sampled_from(("one", "other"))),
+        )
+        found.append(entry(len(found) + 1, one, stored=at(10)))
+    return found
+
+
+def _one_of(**values: tuple[object, ...]) -> st.SearchStrategy[dict[str, object]]:
+    return st.fixed_dictionaries({name: st.sampled_from(of) for name, of in values.items()})
+
+
+_APPS = ("a", "b", None)
+_BODIES = {
+    "approval": _one_of(approved=(True, False, None), approved_by=("ada",)),
+    "decision": _one_of(action=("retrain", "investigate"), rule=("budget", "blind", "x"), needs_approval=(True, False)),
+    "differences": _one_of(verdict=("clean", "different", "unknown"), app=_APPS),
+    "drift": _one_of(verdict=("drift", "no drift"), drifted=(True, False, None), subject=("data", "predictions", None)),
+    "evaluation": _one_of(subject=("performance", "other"), verdict=("too few labels", "steady")),
+    "failure": _one_of(outcome=("refused", "failed"), of=(list(JUDGED),)),
+    "incident": _one_of(app=_APPS, restored_by=("r0", "")),
+    "release": _one_of(app=_APPS, revision=("r0", "r1"), health=("Healthy", "Degraded"), sync=("Synced", "OutOfSync")),
+    "remediation": _one_of(state=("handed_over", "helped", "")),
+    "validation": _one_of(subject=("data", "tests"), passed=(True, False, 3), shard=("1", None),
+                          **{"test-result": (None, {"result": "FAILED"}, {"result": "ERROR"})}),
+}  # fmt: skip
+
+
+@given(judgements())
+@settings(max_examples=100)
+def test_what_needs_somebody(entries: list[Entry]) -> None:
+    """What is judged of a few records is what is judged of all."""
+    with opened(entries) as connection:
+        found = attention.agenda(connection).items
+        expected = [
+            (item.need, item.fact.id)
+            for name in NAMES
+            for item in attention.needs(of_history.history(connection, deliverable=name, limit=100).items)
+        ]
+        assert sorted((item.need, item.fact.id) for item in found) == sorted(expected)

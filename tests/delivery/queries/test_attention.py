@@ -238,13 +238,30 @@ def test_records_of_any_form_raise_nothing(tmp_path: Path) -> None:
         "drifted": "yes",
         "passed": None,
         "needs_approval": 1,
+        "subject": ["\ud7ff", {}],
+        "app": {"a": []},
+        "shard": [[]],
+        "state": {},
+        "approved": [],
+        "test-result": "x",
     }
     records = [
         record(
             kind, {**odd, "n": number}, environment="production" if kind in ("release", "incident") else None
         )
         for number, kind in enumerate(
-            ("drift", "validation", "decision", "evaluation", "differences", "release", "incident")
+            (
+                "drift",
+                "validation",
+                "decision",
+                "evaluation",
+                "differences",
+                "release",
+                "incident",
+                "approval",
+                "failure",
+                "remediation",
+            )
         )
     ]
     assert isinstance(told(tmp_path, *records), list)
