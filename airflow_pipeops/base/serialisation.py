@@ -33,11 +33,18 @@ class JsonForm:
         return cls(**{name: _typed(hints[name], given[name]) for name in _names(cls) if name in given})
 
 
-def _names(kind: type) -> list[str]:
-    return [item.name for item in fields(cast(Any, kind))]
+_NAMES: dict[type, tuple[str, ...]] = {}
+
+
+def _names(kind: type) -> tuple[str, ...]:
+    if kind not in _NAMES:
+        _NAMES[kind] = tuple(item.name for item in fields(cast(Any, kind)))
+    return _NAMES[kind]
 
 
 def _plain(value: Any) -> Any:
+    if value is None or type(value) in (str, int, float, bool):  # most are, and are soon told so
+        return value
     if isinstance(value, JsonForm):
         return value.to_json()
     if isinstance(value, timedelta):

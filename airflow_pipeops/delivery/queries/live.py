@@ -6,9 +6,10 @@ import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+from airflow_pipeops.base.commits import is_sha
 from airflow_pipeops.base.documents import text
 from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.delivery.queries.conditions import DRIFTS, conditions, drift
@@ -208,7 +209,7 @@ def _cells(connection: sqlite3.Connection, releases: Sequence[Fact], end: str) -
                 drift_at=drift_at,
                 alias=", ".join(sorted(named)),
                 alias_at=max(named.values(), default=""),
-                **asdict(now[ident]),
+                **vars(now[ident]),
             )
         )
     return found
@@ -220,9 +221,13 @@ def _drifts(connection: sqlite3.Connection, names: Iterable[str], end: str) -> d
         f"""
         SELECT seq, deliverable, at, json_extract(content, '$.body.subject', '$.body.verdict', '$.body.drifted')
         FROM json_each(:names) AS name JOIN records ON seq IN (
-            SELECT seq FROM records AS found INDEXED BY by_kind WHERE found.deliverable = name.value
-            AND found.kind = 'drift' AND found.at < :end AND found.problem = ''
-            ORDER BY found.at DESC, found.seq DESC LIMIT {DRIFTS}
+            SELECT seq FROM (
+                SELECT seq, row_number() OVER (PARTITION BY sort ORDER BY at DESC, seq DESC) AS place FROM (
+                    SELECT seq, at, sort FROM records AS found INDEXED BY by_kind WHERE found.deliverable = name.value
+                    AND found.kind = 'drift' AND found.at < :end AND found.problem = ''
+                    ORDER BY found.at DESC, found.seq DESC LIMIT {DRIFTS}
+                )
+            ) WHERE place = 1
         ) ORDER BY at DESC, seq DESC
         """,
         {"names": listed(names), "end": end},
@@ -267,33 +272,55 @@ def _born(above: Iterable[Fact], deliverable: str) -> Fact | None:
 
 def _made_from(connection: sqlite3.Connection, releases: Iterable[Fact]) -> dict[str, list[Fact]]:
     """Read the telling records that each release was made from, the nearest first; of their bodies, what tells alone."""
+    ids = [one.id for one in releases]
+    parents = _parents(connection, ids)
+    telling = _telling(connection, parents)
+    found: dict[str, list[Fact]] = {}
+    for ident in ids:
+        above, ahead, near = {ident}, [ident], found.setdefault(ident, [])
+        for _ in range(_DEPTH):
+            ahead = list(dict.fromkeys(up for one in ahead for up in parents[one] if up not in above))
+            if not ahead:
+                break
+            above.update(ahead)
+            near += sorted((telling[one] for one in ahead if one in telling), key=lambda one: -one.seq)
+    return found
+
+
+def _parents(connection: sqlite3.Connection, ids: Iterable[str]) -> dict[str, list[str]]:
+    """Read what records were made from, and what those were, a step at a time: many releases share what is above them."""
+    found: dict[str, list[str]] = {}
+    ahead = set(ids)
+    for _ in range(_DEPTH):
+        found |= {one: [] for one in ahead}
+        for child, parent in connection.execute(
+            "SELECT child_id, parent_id FROM parents WHERE child_id IN (SELECT value FROM json_each(?))",
+            (listed(ahead),),
+        ):
+            found[child].append(parent)
+        ahead = {parent for one in ahead for parent in found[one]} - found.keys()
+        if not ahead:
+            break
+    return found | {one: [] for one in ahead}
+
+
+def _telling(connection: sqlite3.Connection, ids: Iterable[str]) -> dict[str, Fact]:
+    """Read those of these records that tell something of a release."""
     paths = ", ".join(f"'$.body.{name}'" for name in _FACTS)
-    ids = sorted(
-        one.id for one in releases
-    )  # a release is told by its place among them: numbers are sooner compared
     rows = connection.execute(
         f"""
-        WITH RECURSIVE above(release, id, depth) AS (
-            SELECT key, value, 0 FROM json_each(:ids)
-            UNION
-            SELECT above.release, parents.parent_id, above.depth + 1 FROM above
-            JOIN parents ON parents.child_id = above.id WHERE above.depth < {_DEPTH}
-        ), nearest(release, id, depth) AS (SELECT release, id, min(depth) FROM above GROUP BY release, id)
-        SELECT nearest.release, seq, records.id, kind, deliverable, environment, commit_sha, at,
-            json_extract(content, {paths}, '$.parents')
-        FROM nearest JOIN records INDEXED BY by_id ON records.id = nearest.id
-        WHERE problem = '' AND kind IN (SELECT value FROM json_each(:kinds)) ORDER BY nearest.depth, seq DESC
+        SELECT seq, id, kind, deliverable, environment, commit_sha, at, json_extract(content, {paths}, '$.parents')
+        FROM records INDEXED BY by_id WHERE id IN (SELECT value FROM json_each(:ids)) AND problem = ''
+        AND kind IN (SELECT value FROM json_each(:kinds))
         """,
         {"ids": listed(ids), "kinds": listed(_TELLING)},
     )
-    found: dict[str, list[Fact]] = defaultdict(list)
+    found: dict[str, Fact] = {}
     for row in rows:
-        *told, parents = json.loads(row[8])
-        body = {name: value for name, value in zip(_FACTS, told, strict=True) if value is not None}
+        *values, parents = json.loads(row[7])
+        body = {name: value for name, value in zip(_FACTS, values, strict=True) if value is not None}
         above = tuple(map(text, parents)) if isinstance(parents, list) else ()
-        found[ids[row[0]]].append(
-            Fact(row[1], row[2], row[3], row[4], row[5], row[6], row[7], body=body, parents=above)
-        )
+        found[row[1]] = Fact(row[0], row[1], row[2], row[3], row[4], row[5], row[6], body=body, parents=above)
     return found
 
 
@@ -335,7 +362,7 @@ def version_in(release: Fact, above: Iterable[Fact]) -> tuple[str, str]:
         if one.kind == "image":
             tag = _tag(text(body.get("reference")) or text(body.get("image")))
             if tag:
-                return (tag[:7] if _is_sha(tag) else tag), "image"
+                return (tag[:7] if is_sha(tag) else tag), "image"
             if one.commit:
                 return one.commit[:7], "commit"
         if one.kind == "commit" and (one.commit or body.get("commit")):
@@ -343,17 +370,13 @@ def version_in(release: Fact, above: Iterable[Fact]) -> tuple[str, str]:
     if version := text(release.body.get("chart_version")):
         return version, "chart"
     revision = revision_of(release)
-    return (revision[:7] if _is_sha(revision) else revision[:40]), "revision"
+    return (revision[:7] if is_sha(revision) else revision[:40]), "revision"
 
 
 def _tag(reference: str) -> str:
     name = reference.partition("@")[0]
     tag = name.rpartition("/")[2].partition(":")[2]
     return tag
-
-
-def _is_sha(value: str) -> bool:
-    return len(value) in (40, 64) and all(letter in "0123456789abcdef" for letter in value)
 
 
 def _approved(release: Fact, above: Sequence[Fact]) -> tuple[str, str]:
