@@ -160,14 +160,14 @@ def status(server: Server) -> None:
     program = """
 import contextlib, io, time
 from airflow.cli.cli_parser import get_parser
-given = get_parser().parse_args(["pipeops", "status", "--as-it-is", "--output", "json"])
 from airflow_pipeops.delivery.commands.reading import status_command
-for _ in range(5):
+for output in ["json", "table"] * 5:
+    given = get_parser().parse_args(["pipeops", "status", "--as-it-is", "--output", output])
     with contextlib.redirect_stdout(io.StringIO()) as said:
         began, busy = time.perf_counter(), time.process_time()
         status_command(given)
         took = time.perf_counter() - began, time.process_time() - busy
-    print(f"status: {took[0]:.2f} s on the clock, {took[1]:.2f} s of CPU, {len(said.getvalue()) / 1e6:.1f} MB")
+    print(f"status, {output}: {took[0]:.2f} s on the clock, {took[1]:.2f} s of CPU, {len(said.getvalue()) / 1e6:.1f} MB")
 """
     print(server.python(program), end="", flush=True)
     began = time.perf_counter()

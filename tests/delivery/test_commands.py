@@ -16,7 +16,9 @@ import pytest
 import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from rich.cells import cell_len
 
+from airflow_pipeops.delivery.commands.answers import rows
 from airflow_pipeops.delivery.records import Record
 from tests.commands import called
 from tests.delivery.ledger.conftest import Database
@@ -216,6 +218,25 @@ def test_what_records_hold_moves_no_cursor(
             assert "\x1b" not in out
             if command == ("status",):
                 assert "[red]x[/red]" in out
+
+
+def test_a_table_is_as_wide_as_it_may_be_and_loses_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    said = "one word after another, " * 20
+    rows(
+        "Live",
+        [{"what": said, "sha": "ab" * 60, "who": "漢字"}, {"what": "", "sha": None, "who": "b"}],
+        "table",
+        empty="",
+    )
+    title, *lines = capsys.readouterr().out.splitlines()
+    assert title == "Live"
+    assert {cell_len(line) for line in lines} == {200}
+    what, sha_, who = zip(
+        *([cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "│" in line), strict=True
+    )
+    assert " ".join(what).split() == said.split()
+    assert "".join(sha_) == "ab" * 60
+    assert "".join(who) == "漢字b"
 
 
 def test_no_ledger_yet(

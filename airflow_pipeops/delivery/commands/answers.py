@@ -7,9 +7,10 @@ import os
 import sqlite3
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime, timezone
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,15 +157,39 @@ def rows(title: str, table: Sequence[Mapping[str, Any]], output: str, *, empty: 
     if not table:
         console.print(f"{title}: {empty}", markup=False, highlight=False)
         return
-    from rich.table import Table
+    console.print(title, style="table.title", markup=False, highlight=False)
+    print("\n".join(_lines(console, table)), file=console.file)
+
+
+def _lines(console: Any, table: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Draw a table as rich does, in a tenth of its time: of a thousand rows, few have a cell that needs to be folded."""
+    from rich.box import HEAVY_HEAD
+    from rich.cells import cell_len, set_cell_size
     from rich.text import Text
 
-    drawn = Table(title=title, title_justify="left")
-    for name in table[0]:
-        drawn.add_column(name, overflow="fold")
-    for row in table:
-        drawn.add_row(*(Text(flat(value)) for value in row.values()))
-    console.print(drawn)
+    cells = [[flat(value) for value in row.values()] for row in table]
+    wide = [max(map(cell_len, column)) for column in zip(table[0], *cells, strict=True)]
+    while sum(wide) + 3 * len(wide) + 1 > max(console.width, 5 * len(wide)):
+        wide[wide.index(max(wide))] -= 1
+
+    def drawn(row: Iterable[str], left: str, between: str, right: str) -> Iterator[str]:
+        folded = [
+            [cell]
+            if cell_len(cell) <= size
+            else [one.plain for one in Text(cell).wrap(console, size, overflow="fold")]
+            for cell, size in zip(row, wide, strict=True)
+        ]
+        for parts in zip_longest(*folded, fillvalue=""):
+            line = (f" {set_cell_size(part, size)} " for part, size in zip(parts, wide, strict=True))
+            yield left + between.join(line) + right
+
+    box, around = HEAVY_HEAD.substitute(console.options), [size + 2 for size in wide]
+    yield box.get_top(around)
+    yield from drawn(table[0], box.head_left, box.head_vertical, box.head_right)
+    yield box.get_row(around, "head")
+    for row in cells:
+        yield from drawn(row, box.mid_left, box.mid_vertical, box.mid_right)
+    yield box.get_bottom(around)
 
 
 def age(at: str, now: datetime | None = None) -> str:
