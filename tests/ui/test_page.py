@@ -937,6 +937,69 @@ def test_a_thousand_deliverables(browser: Any, below: Server) -> None:
         page.locator(".lanes").wait_for()
 
 
+def test_further_rows_come_below_those_that_are_there(browser: Any, below: Server) -> None:
+    """The second page of the matrix is held back, to see what it finds and what it leaves."""
+    bad = {"health": "Degraded", "revision": sha("zebra"), "sync": "Synced"}
+    story = Story("platform")
+    story.tell("release", 1, bad, of="zebra", environment="production")
+    below.holds([*many(130), *story.records])
+    with opened(browser, below) as page:
+        held: list[Any] = []
+        page.route(re.compile("api/matrix.*after="), lambda route: held.append(route))
+        rows = page.locator(".matrix tbody tr:not(.group)")
+        count = page.locator("#cells [role=status]")
+
+        def rest(query: str = "") -> None:
+            held.clear()
+            go(page, below, f"panel=matrix{query}")
+            page.get_by_text(re.compile("so far$|^Still reading")).wait_for()
+            page.evaluate(
+                "window.first = document.querySelector('.matrix tbody tr:not(.group)');"
+                "first?.querySelector('a.version').focus();"
+            )
+            while not held:
+                page.evaluate("1")  # what the page asks for meanwhile is seen
+            held[0].continue_()
+            page.get_by_text(re.compile(r"^\d+ of 131 deliverables$")).wait_for()
+
+        def kept() -> bool:
+            return bool(page.evaluate("first.isConnected && first.contains(document.activeElement)"))
+
+        rest()
+        assert count.inner_text() == "131 of 131 deliverables"
+        assert kept()
+        names = [row.split()[0] for row in rows.all_inner_texts()]
+        assert len(names) == 131
+        assert names == sorted(names)
+        rest("&group=state")
+        assert kept()
+        groups = [" ".join(one.split()) for one in page.locator("tr.group").all_inner_texts()]
+        assert groups == ["Not healthy 1", "Well 130"]
+        assert rows.first.inner_text().split()[0] == "zebra"
+        rest("&group=prefix")
+        assert kept()
+        assert [" ".join(one.split()) for one in page.locator("tr.group").all_inner_texts()] == [
+            "service 130",
+            "zebra 1",
+        ]
+        rest("&show=unhealthy")
+        assert count.inner_text() == "1 of 131 deliverables"
+        page.select_option("#filter", "")
+        assert rows.count() == 131
+        # What is released elsewhere has a column of its own.
+        canary = Story("platform")
+        canary.tell("release", 1, bad, of="zebra", environment="canary")
+        below.gets(canary.records)
+        rest()
+        assert page.locator(".matrix thead th").all_inner_texts() == [
+            "Deliverable",
+            "staging",
+            "canary",
+            "production",
+        ]
+        assert rows.count() == 131
+
+
 def test_a_narrow_window_loses_nothing(browser: Any, told: Server) -> None:
     """As at a zoom of 400 %, with the longest that can be said of a checkpoint."""
     signed(told, Ed25519PrivateKey.generate())

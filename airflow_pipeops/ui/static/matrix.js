@@ -18,29 +18,33 @@ const STATES = [["bad", "Not healthy"], ["warn", "Needs attention"], ["busy", "O
 
 export async function draw({ signal }) {
   const { at } = state();
-  const rows = [];
   const place = h("div", { id: "cells" });
-  const show = () => place.replaceChildren(table(rows, place.dataset.whole === "yes"));
   const first = await get("matrix", { limit: FIRST, at }, { signal });
-  rows.push(...first.items);
+  const rows = [...first.items];
   const hidden = first.partly?.length ? h("p", { class: "quiet", id: "partly" }, mark("unknown", "Hidden"),
     ` A DAG that you may not read has recorded something about ${first.partly.join(", ")}.`) : null;
   if (!rows.length && !at) return hidden ?? empty();
-  place.dataset.whole = first.after ? "no" : "yes";
+  let whole = !first.after;
+  let drawn;
+  const show = () => { drawn = table(rows, whole); place.replaceChildren(drawn.element); };
+  const add = (items, last) => {
+    rows.push(...items);
+    whole = last;
+    if (!drawn.add(items, rows.length, whole)) show();
+  };
   show();
-  if (first.after) rest(first.after, rows, at, signal, place, show);
+  if (!whole) rest(first.after, at, signal, place, add);
   return [controls(show), place, hidden];
 }
 
-/** The other pages, one after the other: the first is useful meanwhile. */
-async function rest(after, rows, at, signal, place, show) {
+/** The other pages, one after the other: the first is useful meanwhile. The next is asked for while one is drawn. */
+async function rest(after, at, signal, place, add) {
+  const ask = (key) => (key ? get("matrix", { limit: PAGE, at, after: key }, { signal }) : null);
   try {
-    for (let key = after; key;) {
-      const page = await get("matrix", { limit: PAGE, at, after: key }, { signal });
-      rows.push(...page.items);
-      key = page.after;
-      place.dataset.whole = key ? "no" : "yes";
-      show();
+    for (let next = ask(after); next;) {
+      const page = await next;
+      next = ask(page.after);
+      add(page.items, !page.after);
     }
   } catch (error) {
     if (!signal.aborted) place.append(h("p", { class: "notice", role: "alert" }, `The rest could not be read: ${error.message}`));
@@ -86,18 +90,38 @@ function matches(row, query) {
   return words.every((word) => text.includes(word));
 }
 
+/** The table of the rows that are there, and a way to add rows below; false where they need another table, as one of more columns. */
 function table(rows, whole) {
   const { q = "", show = "", group = "" } = state();
-  const shown = rows.filter((row) => matches(row, q)).filter((row) => !show || row.cells.some((cell) => fits(cell, show)));
-  if (!shown.length) return nothing(whole ? "Nothing fits this search and this filter." : "Still reading\u2026");
-  const environments = [...new Set(shown.flatMap((row) => row.cells.map((cell) => cell.environment)))].sort(byStage);
-  const count = h("p", { class: "quiet small", role: "status" },
-    `${shown.length} of ${rows.length} deliverables${whole ? "" : " so far"}`);
-  const bodies = parts(shown, group).map(([title, items]) => h("tbody", {},
-    title ? h("tr", { class: "group" }, h("th", { colspan: environments.length + 1, scope: "rowgroup" }, title, h("span", { class: "quiet" }, ` ${items.length}`))) : null,
-    items.map((row) => line(row, environments, show))));
-  return h("div", {}, count, scrolling("Matrix of deliverables and environments",
-    h("table", { class: "matrix" }, h("caption", { class: "unseen" }, "What is live, per deliverable and environment"), head(["Deliverable", ...environments]), bodies)));
+  const fit = (row) => matches(row, q) && (!show || row.cells.some((cell) => fits(cell, show)));
+  const first = rows.filter(fit);
+  if (!first.length) return { element: nothing(whole ? "Nothing fits this search and this filter." : "Still reading\u2026"), add: () => false };
+  const environments = [...new Set(first.flatMap((row) => row.cells.map((cell) => cell.environment)))].sort(byStage);
+  const count = h("p", { class: "quiet small", role: "status" });
+  const cells = h("table", { class: "matrix" }, h("caption", { class: "unseen" }, "What is live, per deliverable and environment"), head(["Deliverable", ...environments]));
+  const bodies = new Map();
+  const begin = (title) => {
+    const body = h("tbody", {}, title ? h("tr", { class: "group" }, h("th", { colspan: environments.length + 1, scope: "rowgroup" }, title, h("span", { class: "quiet" }))) : null);
+    const below = group === "state" ? STATES.slice(STATES.findIndex(([, one]) => one === title)).find(([, one]) => bodies.has(one)) : null;
+    cells.insertBefore(body, below ? bodies.get(below[1]) : null);
+    bodies.set(title, body);
+    return body;
+  };
+  let shown = 0;
+  const add = (items, all, last) => {
+    const more = items.filter(fit);
+    if (more.some((row) => row.cells.some((cell) => !environments.includes(cell.environment)))) return false;
+    for (const [title, those] of parts(more, group)) {
+      const body = bodies.get(title) ?? begin(title);
+      body.append(...those.map((row) => line(row, environments, show)));
+      if (title) body.querySelector("span").textContent = ` ${body.rows.length - 1}`;
+    }
+    shown += more.length;
+    count.textContent = `${shown} of ${all} deliverables${last ? "" : " so far"}`;
+    return true;
+  };
+  add(first, rows.length, whole);
+  return { element: h("div", {}, count, scrolling("Matrix of deliverables and environments", cells)), add };
 }
 
 function parts(rows, group) {
