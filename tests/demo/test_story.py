@@ -39,7 +39,16 @@ def python(tmp_path_factory) -> Path:
     venv = tmp_path_factory.mktemp("environment") / "venv"
     base = getattr(sys, "_base_executable", sys.executable)
     subprocess.run([ROOT / ".ci" / "install", base, venv, "demo"], check=True, env=outside())
+    _copy_bytecode(Path(sys.prefix), venv)
     return venv / "bin" / "python"
+
+
+def _copy_bytecode(known: Path, venv: Path) -> None:
+    """Spare the demo to compile what is compiled in the environment of the tests; what is of another file is not used."""
+    for compiled in known.glob("lib/python*/site-packages/**/__pycache__"):
+        into = venv / compiled.relative_to(known)
+        if into.parent.is_dir():
+            shutil.copytree(compiled, into, dirs_exist_ok=True)
 
 
 @pytest.fixture(scope="module")
