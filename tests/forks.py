@@ -57,12 +57,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     count = session.config.option.forks
     if not count or session.testsfailed or session.config.option.collectonly:
         return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for name in LIBRARIES:
-            importlib.import_module(name)
-    gc.collect()
-    gc.freeze()
+    _load(session.config)
     session.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
     assert not (gone := [name for name in FIRST if not Path(name).exists()]), gone
     groups = grouped(session.items)
@@ -77,6 +72,20 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     if session.shouldfail:
         raise session.Failed(session.shouldfail)
     return True
+
+
+def _load(config: pytest.Config) -> None:
+    """Load what the forks will need, and let nobody hear what it says meanwhile."""
+    capturing: Any = config.pluginmanager.get_plugin("capturemanager")
+    capturing.resume_global_capture()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name in LIBRARIES:
+            importlib.import_module(name)
+    capturing.suspend_global_capture()
+    capturing.read_global_capture()
+    gc.collect()
+    gc.freeze()
 
 
 def grouped(items: Sequence[pytest.Item]) -> list[list[pytest.Item]]:

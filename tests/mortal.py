@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.warm import programs
+
 #: The package beside these tests, and no other one that is installed.
 HERE = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
 _done, _kill = 0, 0
@@ -77,7 +79,7 @@ def started(script: Path, log: Path) -> subprocess.Popen[str]:
     """
     with log.open("a", encoding="utf-8") as errors:
         return subprocess.Popen(
-            [sys.executable, str(script)],
+            [programs().command(), str(script)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,

@@ -4,6 +4,9 @@
 Python, "env": {}, "folder": ""}. What it prints is in the folder's out and err; pid is its process and process group; when
 it has ended, its exit code is in code. Its environment is that of the Python, and the variables of the line, which are in
 time only for what is read when it is needed: where Airflow's home is, for one, is read when Airflow is loaded.
+
+Where ``WARM_SOCKET`` names a socket, whoever connects to it sends words, environment and folder, and its files 0, 1 and 2,
+and is sent process and exit code: so does the program of :meth:`Warm.command`, which stands where Python would be started.
 """
 
 from __future__ import annotations
@@ -14,7 +17,9 @@ import json
 import logging
 import os
 import runpy
+import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -30,6 +35,24 @@ from typing import Any
 AIRFLOW = ("airflow.cli.cli_parser", "airflow.models.dag", "airflow.models.asset")
 #: What ``dag.test()`` loads beside it.
 DAGS = (*AIRFLOW, "airflow.models.dagrun", "airflow.sdk.execution_time.supervisor")
+
+_SOCKET = "WARM_SOCKET"
+#: Runs as little as can be: it has to begin at once.
+_COMMAND = """#!{python} -IS
+import json, os, signal, socket, sys
+with socket.socket(socket.AF_UNIX) as fork:
+    fork.connect({path!r})
+    said = json.dumps([sys.argv[1:], dict(os.environ), os.getcwd()]).encode()
+    socket.send_fds(fork, [b"%8d" % len(said)], [0, 1, 2])
+    fork.sendall(said)
+    pid = int(fork.recv(8))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: os.kill(pid, number))
+    code = int(fork.recv(8))
+if code < 0:
+    os.kill(os.getpid(), signal.SIGKILL)
+sys.exit(code)
+"""
 
 
 class Running:
@@ -92,10 +115,11 @@ class Warm:
         self.environment = dict(environment)
         self._folder = tempfile.TemporaryDirectory(prefix="warm-")
         self._count = 0
+        path = self._folder.name + "/socket"
         with Path(self._folder.name, "log").open("wb") as log:
             self.process = subprocess.Popen(
                 [python, __file__, *modules],
-                env=self.environment,
+                env={**self.environment, _SOCKET: path},
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -112,6 +136,21 @@ class Warm:
     def run(self, *words: str, timeout: float = 280, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a program to its end."""
         return self.start(*words, **environment).wait(timeout)
+
+    def command(self) -> str:
+        """Return the file of a program that takes the arguments of Python, and runs them in a fork.
+
+        It ends as that does, and ends it when it is ended; what the fork is killed by is always told as SIGKILL.
+        """
+        path = Path(self._folder.name, "python")
+        if not path.exists():
+            text = _COMMAND.format(python=sys.executable, path=f"{self._folder.name}/socket")
+            path.write_text(text, encoding="utf-8")
+            path.chmod(0o700)
+        while not path.with_name("socket").exists():
+            self._check()
+            time.sleep(0.05)
+        return str(path)
 
     def stop(self) -> None:
         """End it; programs that have not ended go on."""
@@ -161,6 +200,8 @@ def serve(modules: Sequence[str]) -> None:
         getattr(in_process_api_server().app, "_cadwyn_initialize", lambda: None)()
     assert threading.active_count() == 1, f"no fork has these: {threading.enumerate()}"
     signal.signal(signal.SIGCHLD, _reap)
+    if (path := os.environ.pop(_SOCKET, "")) and not os.fork():
+        _accept(path)
     for line in iter(sys.stdin.readline, ""):
         if not os.fork():
             _look_after(**json.loads(line))
@@ -172,12 +213,57 @@ def _reap(*_: object) -> None:
             pass
 
 
+def _accept(path: str) -> None:
+    """Fork for each that connects, as long as the Python lives."""
+    python = os.getppid()
+    listens = socket.socket(socket.AF_UNIX)
+    listens.bind(path + ".new")
+    listens.listen(64)
+    listens.settimeout(1)
+    os.rename(path + ".new", path)
+    while os.getppid() == python:
+        with contextlib.suppress(TimeoutError):
+            asks, _ = listens.accept()
+            if not os.fork():
+                listens.close()
+                _attend(asks)
+            asks.close()
+    os._exit(0)
+
+
+def _attend(asks: socket.socket) -> None:
+    """Run what somebody asks for, with the files of whoever asks, and end it when that one ends."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    asks.settimeout(None)
+    size, files, *_ = socket.recv_fds(asks, 8, 3)
+    with asks.makefile("rb") as sent:
+        words, env, folder = json.loads(sent.read(int(size)))
+    if not (child := os.fork()):
+        asks.close()
+        os.setsid()
+        os.chdir(folder)
+        os.environ.clear()
+        sys.path[:0] = [folder, *filter(None, env.get("PYTHONPATH", "").split(os.pathsep))]
+        _become(words, env, files)
+    for file in files:
+        os.close(file)
+    asks.sendall(b"%8d" % child)
+    with contextlib.suppress(OSError), open(os.pidfd_open(child), "rb") as ended:
+        if asks in select.select([asks, ended], [], [])[0]:
+            os.killpg(child, signal.SIGKILL)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    with contextlib.suppress(OSError):
+        asks.sendall(b"%8d" % code)
+    os._exit(0)
+
+
 def _look_after(words: Sequence[str], env: Mapping[str, str], folder: str) -> None:
     """Run a program in a child, and write down how it ended."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if not (child := os.fork()):
         os.setsid()
-        _become(words, env, Path(folder))
+        paths = (os.devnull, *(f"{folder}/{name}" for name in ("out", "err")))
+        _become(words, env, [os.open(path, os.O_RDWR | os.O_CREAT) for path in paths])
     _write(Path(folder, "pid"), child)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     with contextlib.suppress(ProcessLookupError):
@@ -192,11 +278,12 @@ def _write(path: Path, number: int) -> None:
     unfinished.rename(path)
 
 
-def _become(words: Sequence[str], env: Mapping[str, str], folder: Path) -> None:
+def _become(words: Sequence[str], env: Mapping[str, str], files: Sequence[int]) -> None:
     code: Any = 1
     try:
-        for number, path in enumerate((os.devnull, folder / "out", folder / "err")):
-            os.dup2(os.open(path, os.O_RDWR | os.O_CREAT), number)
+        for number, file in enumerate(files):
+            os.dup2(file, number)
+            os.close(file)
         os.environ.update(env)
         _run(words)
         code = 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 from airflow_pipeops.demo import flights
 from airflow_pipeops.models import artifact
 from tests.once import mlflow_database
+from tests.warm import Warm, programs
 
 ROOT = Path(__file__).parents[2]
 
@@ -58,6 +58,14 @@ def connections(monkeypatch, tmp_path) -> Callable[..., None]:
     return add
 
 
+@pytest.fixture(scope="session")
+def mlflow_python() -> Iterator[str]:
+    """A program that runs as Python does, in a fork of one that has loaded MLflow and Airflow's tasks."""
+    warm = Warm(os.environ, ("airflow.sdk", "mlflow.store.tracking.sqlalchemy_store", "psycopg2"))
+    yield warm.command()
+    warm.stop()
+
+
 class Server:
     """A model server in its own process."""
 
@@ -71,7 +79,7 @@ class Server:
             **environment,
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "airflow_pipeops.serving.api.server"],
+            [programs().command(), "-m", "airflow_pipeops.serving.api.server"],
             cwd=ROOT,
             env={**os.environ, **settings},
             stdout=subprocess.PIPE,

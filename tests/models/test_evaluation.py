@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import rankdata
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import get_scorer, mean_squared_error, roc_auc_score
 from sklearn.tree import DecisionTreeRegressor
@@ -18,7 +19,19 @@ COLUMNS = ["x", "noise"]
 
 
 def auc(model, frame):
-    return roc_auc_score(frame["y"], model.predict_proba(frame[list(model.feature_names_in_)])[:, 1])
+    """What ``roc_auc_score`` says, which takes most of its time to look at its arguments."""
+    positive = frame["y"].to_numpy() == 1
+    ranks = rankdata(model.predict_proba(frame[list(model.feature_names_in_)])[:, 1])
+    pairs = positive.sum() * (~positive).sum()
+    return (ranks[positive].sum() - positive.sum() * (positive.sum() + 1) / 2) / pairs
+
+
+def test_the_auc_here_is_that_of_scikit_learn() -> None:
+    frame = rows(400, 150).round(1)  # with ties
+    model = fitted("x")
+    assert auc(model, frame) == pytest.approx(
+        roc_auc_score(frame["y"], model.predict_proba(frame[["x"]])[:, 1])
+    )
 
 
 def rows(count: int, positives: int, seed: int = 0) -> pd.DataFrame:

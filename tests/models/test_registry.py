@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
@@ -139,7 +138,7 @@ def test_aliases(either):
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("store", ["registry", "on_postgresql"])
-def test_several_processes_registering_the_same_leave_one_version(request, store):
+def test_several_processes_registering_the_same_leave_one_version(request, store, mlflow_python):
     registry = request.getfixturevalue(store)
     code = (
         "import sys; from airflow_pipeops.models.registry import Registry; r = Registry(sys.argv[1]); r.ping();"
@@ -148,7 +147,7 @@ def test_several_processes_registering_the_same_leave_one_version(request, store
     )
     processes = [
         subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", code, registry.tracking_uri],
+            [mlflow_python, "-c", code, registry.tracking_uri],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 
 
-def test_a_new_store_is_made_once_by_processes_that_start_together(tmp_path) -> None:
+def test_a_new_store_is_made_once_by_processes_that_start_together(tmp_path, mlflow_python) -> None:
     program = (
         "import sys; from airflow_pipeops.models.registry import Registry\n"
         "print(Registry(sys.argv[1]).by_alias('flight-delay', 'champion'))"
     )
-    command = [sys.executable, "-c", program, f"sqlite:///{tmp_path}/mlflow.db"]
+    command = [mlflow_python, "-c", program, f"sqlite:///{tmp_path}/mlflow.db"]
     started = [
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)
     ]

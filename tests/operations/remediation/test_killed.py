@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -18,6 +17,7 @@ from airflow_pipeops.operations.remediation.history import History
 from airflow_pipeops.operations.remediation.journal import Journal
 from tests.git.conftest import Remote, git
 from tests.mortal import HERE, started
+from tests.warm import programs
 
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
@@ -188,9 +188,8 @@ def test_of_many_writers_of_one_version_one_wins(tmp_path: Path) -> None:
         "journal = Journal(Path(sys.argv[1]))\n"
         "for n in range(10): journal.reset(f'{sys.argv[2]}-{n}', 'ada')\n"
     )
-    writers = [
-        subprocess.Popen([sys.executable, "-c", program, str(tmp_path), str(n)], env=HERE) for n in range(3)
-    ]
+    python = programs().command()
+    writers = [subprocess.Popen([python, "-c", program, str(tmp_path), str(n)], env=HERE) for n in range(3)]
     assert [one.wait(120) for one in writers] == [0, 0, 0]
     number, history = Journal(tmp_path).read()
     assert number == 30
