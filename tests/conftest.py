@@ -27,10 +27,42 @@ if not hasattr(sys.modules["__main__"], "__file__"):
     sys.modules["__main__"].__file__ = pytest.__file__
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "gate"))
 
+#: Files and a folder that last so long that all others are at their end and wait for them, if they do not begin first.
+LONGEST = (
+    "tests/ui",
+    "tests/dags/test_model_guard.py",
+    "tests/closed_loop/test_simulation.py",
+    "tests/serving/stream/test_real_broker.py",
+    "tests/models/reproduction/test_reproduce.py",
+    "tests/dags/test_example_dags.py",
+    "tests/dags/test_workflow_to_image.py",
+    "tests/base/test_watchers_killed.py",
+    "tests/drift/test_compatible.py",
+    "tests/serving/batch/test_killed.py",
+    "tests/drift/test_engines_agree.py",
+    "tests/demo/sandbox/test_reconcile.py",
+    "tests/demo/sandbox/test_watch_faults.py",
+    "tests/git/test_repository.py",
+    "tests/deploy/helm/test_operators.py",
+    "tests/models/test_operators.py",
+)
+
 
 def pytest_configure() -> None:
     """Collect no garbage while tests are collected: they stay, and to look through them takes a fifth of the time."""
     gc.disable()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let what lasts longest begin first, and one worker of pytest-xdist run what shares a server."""
+    groups: dict[str, list[pytest.Item]] = {name: [] for name in LONGEST}
+    for item in items:
+        file = item.nodeid.partition("::")[0]
+        groups.setdefault("tests/ui" if file.startswith("tests/ui/") else file, []).append(item)
+    for name, those in groups.items():
+        for item in those:
+            item.add_marker(pytest.mark.xdist_group(name))
+    items[:] = [item for those in groups.values() for item in those]
 
 
 def pytest_collection_finish() -> None:

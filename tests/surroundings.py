@@ -68,16 +68,6 @@ def outside() -> dict[str, str]:
     return {**os.environ, **seen}
 
 
-def move() -> None:
-    """Take a home of one's own: for a fork of a process whose surroundings are arranged."""
-    os.environ.update(_home(os.environ[_FOLDER]))
-
-
-def _home(folder: str) -> dict[str, str]:
-    home = tempfile.mkdtemp(prefix="home-", dir=folder)
-    return {"HOME": home, "AIRFLOW_HOME": str(Path(home, "airflow"))}
-
-
 def _environment(before: dict[str, str]) -> dict[str, str]:
     kept = {name: text for name, text in before.items() if name in KEPT or name.startswith(OURS)}
     if _FOLDER not in kept:  # else a worker of pytest-xdist, whose environment is arranged already
@@ -86,10 +76,12 @@ def _environment(before: dict[str, str]) -> dict[str, str]:
         kept.setdefault("PIPEOPS_TEST_DATA", os.path.expanduser("~/.cache/airflow-pipeops"))
         kept[_FOLDER] = tempfile.mkdtemp(prefix="pipeops-tests-")
         atexit.register(shutil.rmtree, kept[_FOLDER], ignore_errors=True)
+    home = tempfile.mkdtemp(prefix="home-", dir=kept[_FOLDER])
     return {
         **kept,
-        **_home(kept[_FOLDER]),
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)]),
+        "HOME": home,
+        "AIRFLOW_HOME": str(Path(home, "airflow")),
         "LC_ALL": "C.UTF-8",
         "TZ": "UTC",
         "DO_NOT_TRACK": "1",
