@@ -1,4 +1,7 @@
-"""Values that meet each other: rows in which every three settings of the chart occur together, however they are chosen."""
+"""The settings of the chart, and rows of them in which every two occur together, however they are chosen.
+
+Each combination of all is rendered template by template; see ``parts.py``.
+"""
 
 from __future__ import annotations
 
@@ -44,12 +47,19 @@ def _flag(*path: str, **more: Any) -> list[Values]:
     return [{}, made]
 
 
-#: setting -> its levels; the first is what a chart without values does.
+def _switched(base: Values, *switches: str) -> list[Values]:
+    """Return values with each combination of some switches."""
+    found = product((True, False), repeat=len(switches))
+    return [{**base, **dict(zip(switches, each, strict=True))} for each in found]
+
+
+#: setting -> its levels; the first is what a chart without values does. A switch of a feature is turned where that is on.
 SETTINGS: Mapping[str, list[Values]] = {
     "account": [
         {},
         {"serviceAccount": {"perDuty": True, "annotations": {"eks.amazonaws.com/role-arn": "arn"}}},
         {"serviceAccount": {"create": False, "name": "mine"}},
+        {"serviceAccount": {"create": False, "perDuty": True}},
     ],
     "connections": [
         {},
@@ -63,7 +73,7 @@ SETTINGS: Mapping[str, list[Values]] = {
     "flux": _flag("rbac", "flux", namespaces=["flux-system", "apps"]),
     "argo workflows": [*_flag("rbac", "argoWorkflows"), {"rbac": {"argoWorkflows": {"enabled": True, "retry": True}}}],
     "build": _flag("rbac", "build"),
-    "deploy": [*_flag("rbac", "deploy"), {"rbac": {"deploy": {"enabled": True, "helm": True, "definitions": True}}}],
+    "deploy": [{}, *({"rbac": {"deploy": more}} for more in _switched({"enabled": True}, "helm", "definitions"))],
     "workflows": [
         *_flag("workflows"),
         {"workflows": FULL_WORKFLOWS},
@@ -71,7 +81,7 @@ SETTINGS: Mapping[str, list[Values]] = {
     ],
     "application": [
         {},
-        {"argocd": {"application": APPLICATION}},
+        *({"argocd": {"application": more}} for more in _switched(APPLICATION, "prune", "selfHeal")),
         {"argocd": {"application": {**APPLICATION, "automated": False}}},
     ],
     "project": _flag("argocd", "project", sourceRepos=["https://git/more"]),
@@ -84,6 +94,13 @@ SETTINGS: Mapping[str, list[Values]] = {
     "tests": [{}, {"tests": {"release": {"enabled": True, "secret": "airflow-admin"}}}],
     "names": [{}, {"fullnameOverride": "x" * 63, "commonLabels": {"team": "data"}, "imagePullSecrets": ["pull"]}],
 }  # fmt: skip
+#: setting -> those on which it depends what :func:`fitting` gives beside it.
+COUPLED: Mapping[str, tuple[str, ...]] = {
+    "connections": ("git", "seed"),
+    "gitops": ("git",),
+    "tests": ("gitops",),
+    "project": ("application", "gitops"),
+}
 _SIZES = tuple(len(levels) for levels in SETTINGS.values())
 
 
@@ -115,10 +132,10 @@ def fitting(row: Values) -> Values:
 
 
 @functools.cache
-def rows(strength: int = 3) -> tuple[tuple[int, ...], ...]:
-    """Choose rows of levels in which every so many settings occur in all their combinations. Always the same ones."""
+def rows() -> tuple[tuple[int, ...], ...]:
+    """Choose rows of levels in which every two settings occur in all their combinations. Always the same ones."""
     chance = random.Random(7)
-    groups = list(combinations(range(len(_SIZES)), strength))
+    groups = list(combinations(range(len(_SIZES)), 2))
     missing = {
         (group, levels) for group in groups for levels in product(*(range(_SIZES[at]) for at in group))
     }

@@ -1,6 +1,7 @@
 """Every object that the chart can make.
 
-Any two settings together are rendered by Helm's own programs of both majors, any three by the same engine as a library.
+The whole chart is rendered by Helm's own programs of both majors with any two settings together; each of its templates by
+the same engine as a library, with each combination of all that it reads (see ``parts.py``).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import helm_python
 import jsonschema
 import kubernetes.client.models as kube
 import pytest
@@ -19,7 +21,8 @@ from argo_workflows.model.io_argoproj_workflow_v1alpha1_workflow_template import
 )
 
 from tests.deploy.helm.running import MAJORS
-from tests.helm.combinations import IMAGE, STORE, rows, values_of
+from tests.helm import parts
+from tests.helm.combinations import IMAGE, SETTINGS, STORE, rows, values_of
 from tests.helm.crds import SPECS
 from tests.helm.policy import containers, restricted, violations
 from tests.helm.programs import CHART, leaves, objects, run, template
@@ -55,15 +58,19 @@ def role(**fields: Any) -> Object:
 
 
 @pytest.fixture(scope="module")
-def found() -> list[list[Object]]:
-    """What each row makes."""
-    return [render(values_of(row)) for row in rows()]
+def found() -> dict[str, list[tuple[Object, ...]]]:
+    """What each template makes, by each combination of the values that it reads; texts that differ once."""
+    return {
+        name: [parts.documents(text) for text in sorted(set(texts.values()))]
+        for name, texts in parts.made().items()
+        if name.endswith(".yaml")
+    }
 
 
 @pytest.fixture(scope="module")
-def each(found: list[list[Object]]) -> list[Object]:
-    """Each object of all rows once."""
-    whole = {json.dumps(one, sort_keys=True): one for row in found for one in row}
+def each(found: dict[str, list[tuple[Object, ...]]]) -> list[Object]:
+    """Each object of all combinations once."""
+    whole = {json.dumps(one, sort_keys=True): one for made in found.values() for many in made for one in many}
     return list(whole.values())
 
 
@@ -71,9 +78,9 @@ def about(item: Object) -> tuple[str, str]:
     return item["apiVersion"], item["kind"]
 
 
-@pytest.mark.parametrize("at", range(len(rows(2))))
+@pytest.mark.parametrize("at", range(len(rows())))
 def test_both_majors_make_the_same(at: int) -> None:
-    values = values_of(rows(2)[at])
+    values = values_of(rows()[at])
     first, second = (sorted(map(json.dumps, objects(template(major, values)))) for major in MAJORS)
     assert first == second == sorted(map(json.dumps, render(values)))
 
@@ -82,11 +89,48 @@ def test_all_kinds_are_made_and_each_is_known_here(each: list[Object]) -> None:
     assert {about(one) for one in each} == set(MODELS) | set(SPECS)
 
 
-def test_no_row_makes_an_object_twice(found: list[list[Object]]) -> None:
-    for row in found:
-        names = [(*about(one), one["metadata"].get("namespace"), one["metadata"]["name"]) for one in row]
-        assert len(names) == len(set(names))
-        assert max(len(one["metadata"]["name"]) for one in row if one["kind"] != "Secret") <= 63
+def test_no_combination_makes_an_object_twice(found: dict[str, list[tuple[Object, ...]]]) -> None:
+    """Not one template, and not two of them, whatever they are made with."""
+    owners: dict[tuple[str, ...], str] = {}
+    for template_, made in found.items():
+        for many in made:
+            names = [(*about(one), one["metadata"].get("namespace"), one["metadata"]["name"]) for one in many]
+            assert len(names) == len(set(names))
+            for name in names:
+                assert owners.setdefault(name, template_) == template_
+            assert all(len(name[-1]) <= 63 for name in names if name[1] != "Secret")
+
+
+@pytest.mark.parametrize("name", [*parts.names(), *(path.name for path in parts.TEMPLATES.glob("*.tpl"))])
+def test_it_can_be_told_which_values_a_template_reads(name: str) -> None:
+    assert parts.UNTOLD.findall((parts.TEMPLATES / name).read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("at", range(len(rows())))
+def test_what_a_template_makes_of_the_whole_values_is_what_it_made_of_those_it_reads(at: int) -> None:
+    values = values_of(rows()[at])
+    whole = parts.text_of(helm_python.Chart.load(CHART), values)
+    for name, made in parts.made().items():
+        assert made[parts.seen_by(parts.reads(name), values)] == whole.get(name, "")
+
+
+def test_each_switch_of_the_chart_is_on_and_off_in_the_settings() -> None:
+    levels = [leaves(level) for many in SETTINGS.values() for level in many if level]
+    defaults = leaves(yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8")))
+    switches = {path: value for path, value in defaults.items() if isinstance(value, bool)}
+    assert len(switches) > 20
+    for path, value in switches.items():
+        assert any(level.get(path) is (not value) for level in levels), path
+
+
+def test_each_combination_is_valid_by_the_schema() -> None:
+    """It judges each block of the values by itself, so that each combination of what a block can hold is enough."""
+    schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+    assert set(schema) == {"$schema", "title", "type", "additionalProperties", "definitions", "properties"}
+    validator = jsonschema.Draft7Validator(schema)
+    for block in schema["properties"]:
+        for values in parts.cases(frozenset({(block,)})).values():
+            assert [error.message for error in validator.iter_errors(values)] == []
 
 
 def test_each_object_has_the_form_that_its_server_demands(each: list[Object]) -> None:
@@ -214,7 +258,7 @@ def test_a_restricted_pod_is_known_and_each_of_its_parts_counts() -> None:
 @pytest.mark.parametrize("major", MAJORS)
 @pytest.mark.parametrize("at", range(0, 30, 3))
 def test_lint_finds_nothing(major: str, at: int) -> None:
-    done = run(major, "lint", "--strict", str(CHART), values=values_of(rows(2)[at]))
+    done = run(major, "lint", "--strict", str(CHART), values=values_of(rows()[at]))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "[WARNING]" not in done.stdout
 

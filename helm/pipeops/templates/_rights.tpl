@@ -125,9 +125,8 @@ deploy:
 
 {{/* Is any of them given? Only then do pods need a token. */}}
 {{- define "pipeops.anyRights" -}}
-{{- $found := false }}
-{{- range include "pipeops.rights" . | fromYaml }}{{ if .enabled }}{{ $found = true }}{{ end }}{{ end }}
-{{- and .Values.rbac.create $found }}
+{{- $rbac := .Values.rbac }}
+{{- and $rbac.create (or $rbac.argocd.enabled $rbac.flux.enabled $rbac.argoWorkflows.enabled $rbac.build.enabled $rbac.deploy.enabled) }}
 {{- end }}
 
 {{/* Name of the account of a duty. */}}
