@@ -23,8 +23,11 @@ class PrivateFolder:
             _delete_unheld(left)
         while True:
             self.path = Path(tempfile.mkdtemp(prefix=prefix))
-            #: An open file; a child that inherits it holds the folder, too.
-            self.lock = os.open(self.path, os.O_RDONLY)
+            try:
+                #: An open file; a child that inherits it holds the folder, too.
+                self.lock = os.open(self.path, os.O_RDONLY)
+            except FileNotFoundError:  # somebody deleted it before it was held
+                continue
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if self.path.exists():  # else somebody found it before it was held

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -62,3 +63,18 @@ def test_one_that_is_closed_is_gone_and_others_are_left_alone(here: Path) -> Non
     second.close()
     assert sorted(one.name for one in here.iterdir()) == ["another", "pipeops-test-file", "pipeops-test-link"]
     assert here.parent.exists()
+
+
+def test_one_that_goes_before_it_is_held_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process that tidies up may come between the two."""
+    made, others = tempfile.mkdtemp, iter([lambda: PrivateFolder("pipeops-test-").close()])
+
+    def interrupted(**more: str) -> str:
+        path = made(**more)
+        next(others, lambda: None)()
+        return path
+
+    monkeypatch.setattr("tempfile.mkdtemp", interrupted)
+    folder = PrivateFolder("pipeops-test-")
+    assert folder.path.is_dir()
+    folder.close()
