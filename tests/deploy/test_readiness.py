@@ -380,6 +380,7 @@ TABLE: list[tuple[Object, str, str]] = [
     (application(), "ready", "healthy"),
     (application(revision="v2"), "waiting", "not_observed"),
     (application(place="other"), "waiting", "not_observed"),
+    (application(place=""), "waiting", "not_observed"),
     (application(sync="OutOfSync"), "waiting", "not_synced"),
     (application(operationState={"phase": "Running"}), "waiting", "not_synced"),
     (application("Degraded"), "failed", "degraded"),

@@ -15,8 +15,11 @@ def application(seen: Seen) -> Readiness:
     """Argo CD has compared this very source and destination, found it synced, and calls it healthy."""
     sync, health = map_(seen.status.get("sync")), map_(seen.status.get("health"))
     compared = map_(sync.get("comparedTo"))
+    wanted, found_in = map_(seen.spec.get("destination")), map_(compared.get("destination"))
     # A cluster that is named may be compared with its address beside it.
-    elsewhere = _given(seen.spec.get("destination")) - _given(compared.get("destination"))
+    elsewhere = _given(wanted) - _given(found_in) or text(wanted.get("namespace")) != text(
+        found_in.get("namespace")
+    )
     if elsewhere or any(
         _given(seen.spec.get(name)) != _given(compared.get(name)) for name in ("source", "sources")
     ):
