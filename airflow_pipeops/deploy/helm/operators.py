@@ -24,6 +24,7 @@ from airflow_pipeops.deploy.reading import logs_of
 from airflow_pipeops.deploy.targets import AppliedSet
 from airflow_pipeops.deploy.triggers import ReleaseTrigger
 from airflow_pipeops.exceptions import BadResponse, Conflict, NotFound, NotJudged, PipeOpsError, ReleaseFailed
+from airflow_pipeops.redaction import cleaned
 from airflow_pipeops.waits.wait import Decided, raise_error_of
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ class HelmReleaseOperator(HelmWaitOperator):
             rendered = self._rendered(helm, fetched)
             live = [one for one in history if one.status == "deployed"]
             names, said = self._differs(live[-1].manifest if live else "", rendered)
-            self.log.info("What changes:\n%s", said)
+            self.log.info("What changes:\n%s", cleaned(said))
             kept = [self.keep(context, said, "difference.txt", "text/plain")]
             replaced = self.made_way(rendered, history)
             ours = replace(ours, commit=self.revision or str(fetched.facts["commit"]))
@@ -327,7 +328,7 @@ class HelmTestOperator(HelmOperator):
         # Helm's own --logs takes each test for a Pod, and fails where one is a Job.
         said = helm.run("test", self.release, "--timeout", f"{self.seconds:g}s", timeout=self.seconds + OVER)
         logs = self.run_with(lambda client: logs_of(client, tests, self.namespace))
-        told = "\n".join(filter(None, (said.output, said.complaints, logs)))
+        told = cleaned("\n".join(filter(None, (said.output, said.complaints, logs))))
         self.keep(context, told + "\n", "helm-test.txt", "text/plain")
         self.log.info("%s", told)
         if said.code:
@@ -363,11 +364,12 @@ class HelmHistoryOperator(ReleaseOperator):
 
 
 class HelmUninstallOperator(HelmOperator):
-    """Uninstall a release. Doing it twice changes nothing.
+    """Uninstall a release, and wait until its objects are gone. Doing it twice changes nothing.
 
     Returns ``{release, namespace, changed, record_id}``.
 
-    :param keep_history: keep the revisions, so that it can be rolled back to life.
+    :param keep_history: keep the revisions, so that it can be rolled back to life; else they go last, also those that an
+        uninstall before has kept.
     :param gone_within: in which its objects must be gone: one that finalizers hold for longer is an error.
     """
 
@@ -384,21 +386,23 @@ class HelmUninstallOperator(HelmOperator):
         """Uninstall it, if it is there."""
         with no_retry(), self.opened() as helm:
             history = self.history()
-            there = bool(history) and history[-1].status != "uninstalled"
-            if there:
-                more = ["--keep-history"] if self.keep_history else []
-                self.ran(helm, "uninstall", self.release, *more)
-            self.log.info("%s: %s", self.release, "uninstalled" if there else "is not there")
+            stands = bool(history) and history[-1].status != "uninstalled"
+            changed = stands or (bool(history) and not self.keep_history)
+            if stands:
+                # What is left of it is known by its revisions: they stay until it is gone, also for a retry.
+                self.ran(helm, "uninstall", self.release, "--keep-history")
+            if history:
+                self._gone(history[-1].manifest)
+            if changed and not self.keep_history:
+                self.ran(helm, "uninstall", self.release)
+            self.log.info("%s: %s", self.release, "uninstalled" if changed else "is not there")
             facts = {
                 "release": self.release,
                 "namespace": self.namespace,
-                "changed": there,
+                "changed": changed,
                 "uninstalled": True,
             }
-            result = {**facts, "record_id": self.emit(context, "change", facts) if there else None}
-            if there:
-                self._gone(history[-1].manifest)
-            return result
+            return {**facts, "record_id": self.emit(context, "change", facts) if changed else None}
 
     def _gone(self, manifest: str) -> None:
         """Wait a while until the objects have gone.

@@ -428,6 +428,24 @@ def test_what_finalizers_hold_is_told_when_a_release_is_uninstalled(
     ):
         task(HelmUninstallOperator, major, gone_within=timedelta(0)).execute(context)
     assert api.all("deployments") == []
+    with pytest.raises(
+        AirflowFailException, match=told
+    ):  # also whoever clears the task, or takes up a killed one
+        task(HelmUninstallOperator, major, gone_within=timedelta(0)).execute(context)
+    api.change("configmaps", NAMESPACE, "web-config", lambda item: item["metadata"].pop("finalizers"))
+    done = task(HelmUninstallOperator, major).execute(context)
+    assert (done["changed"], task(HelmHistoryOperator, major).execute(context)["revisions"]) == (True, [])
+
+
+def test_revisions_are_kept_for_whoever_wants_them(
+    api: ApiServer, major: str, repo: Repository, context: dict[str, Any]
+) -> None:
+    with deployments_live(api):
+        task(HelmReleaseOperator, major).execute(context)
+    uninstall = task(HelmUninstallOperator, major, keep_history=True)
+    assert [uninstall.execute(context)["changed"] for _ in range(2)] == [True, False]
+    (only,) = task(HelmHistoryOperator, major).execute(context)["revisions"]
+    assert only["status"] == "uninstalled"
 
 
 def test_a_test_needs_a_release(api: ApiServer, repo: Repository, context: dict[str, Any]) -> None:
