@@ -140,7 +140,7 @@ class SetOperator(AppliedWaitOperator):
         lost = [
             f"! {kind} is not served: what is left of it is neither seen nor pruned" for kind in look.lost
         ]
-        said = "\n".join([*look.lines, *lost]) or "nothing differs"
+        said = cleaned("\n".join([*look.lines, *lost])) or "nothing differs"
         self.log.info("%s/%s:\n%s", wanted.namespace, wanted.name, said[:20_000])
         difference = self.keep(context, said + "\n", "differences.txt", "text/plain; charset=utf-8")
         after = [hook.manifest.name for hook in look.hooks if hook.when == "after" and not wanted.undo]

@@ -13,6 +13,7 @@ from airflow_pipeops.deploy.base import ClusterOperator
 from airflow_pipeops.deploy.differences.look import Finding, look
 from airflow_pipeops.deploy.helm.base import ReleaseOperator
 from airflow_pipeops.exceptions import DriftFound
+from airflow_pipeops.redaction import cleaned
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -95,7 +96,7 @@ class LiveDriftOperator(ClusterOperator, DifferencesOperator):
 
     def _kept(self, context: Context, result: dict[str, Any], found: Finding) -> dict[str, Any]:
         """Keep the text, and record what was found."""
-        text = "\n".join(line for one in found.compared for line in one.lines())
+        text = cleaned("\n".join(line for one in found.compared for line in one.lines()))
         evidence = []
         if text:
             self.log.info("%s", text[:20_000])

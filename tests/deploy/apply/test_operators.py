@@ -95,6 +95,18 @@ def test_a_commit_is_applied_waited_for_and_recorded(
     assert "+ Deployment shop/web" in kept(result, "differences.txt")
 
 
+def test_a_secret_outside_of_secrets_is_told_in_no_log(
+    repository: Remote, cluster: Cluster, context: dict[str, Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    url = {**configmap("db"), "data": {"url": "postgres://shop:hunter2hunter2@db/shop"}}
+    repository.put("deploy/db.yaml", json.dumps(url))
+    repository.commit("with a password")
+    result = task(wait=False).execute(context)
+    said = "".join(capfd.readouterr())
+    assert "+ ConfigMap shop/db" in said
+    assert "hunter2hunter2" not in said + kept(result, "differences.txt")
+
+
 def test_again_nothing_differs_and_an_older_commit_is_refused(
     repository: Remote, cluster: Cluster, context: dict[str, Any]
 ) -> None:
