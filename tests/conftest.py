@@ -53,6 +53,7 @@ def pytest_configure() -> None:
     gc.disable()
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist, which writes the group into the name
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let what lasts longest begin first, and one worker of pytest-xdist run what shares a server."""
     groups: dict[str, list[pytest.Item]] = {name: [] for name in LONGEST}
