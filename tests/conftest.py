@@ -53,17 +53,29 @@ def pytest_configure() -> None:
     gc.disable()
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist, which writes the group into the name
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let what lasts longest begin first, and one worker of pytest-xdist run what shares a server."""
-    groups: dict[str, list[pytest.Item]] = {name: [] for name in LONGEST}
+    """Let what lasts longest begin first."""
+    by_scope: dict[str, list[pytest.Item]] = {name: [] for name in LONGEST}
     for item in items:
-        file = item.nodeid.partition("::")[0]
-        groups.setdefault("tests/ui" if file.startswith("tests/ui/") else file, []).append(item)
-    for name, those in groups.items():
-        for item in those:
-            item.add_marker(pytest.mark.xdist_group(name))
-    items[:] = [item for those in groups.values() for item in those]
+        by_scope.setdefault(_scope(item.nodeid), []).append(item)
+    items[:] = [item for those in by_scope.values() for item in those]
+
+
+def _scope(nodeid: str) -> str:
+    file = nodeid.partition("::")[0]
+    return "tests/ui" if file.startswith("tests/ui/") else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each file to one worker, and to one all files that share a server, which takes long to start."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _scope(nodeid)
+
+    return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def pytest_collection_finish() -> None:
