@@ -13,8 +13,8 @@ from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.models.labels.joining import AT, LABEL
 from airflow_pipeops.models.operators.arguments import UI_COLOR
-from airflow_pipeops.models.operators.comparison import check_planned, looks, told
-from airflow_pipeops.models.paired.decision import Enough, Policy, decide
+from airflow_pipeops.models.operators.comparison import check_planned, looks, policy_of, question_of, told
+from airflow_pipeops.models.paired.decision import Enough, decide
 from airflow_pipeops.models.paired.units import columns_of
 from airflow_pipeops.models.performance import METRICS
 from airflow_pipeops.models.times import seen
@@ -268,7 +268,7 @@ class EvaluateShadowOperator(DeliveryOperator):
                 value=self.unscored,
                 remedy="Give a share from 0 to 1.",
             )
-        self._policy()
+        policy_of(self)
         check_planned(self.planned_units)
         task = METRICS[self.metric].task
         for name in self.guards:
@@ -279,31 +279,11 @@ class EvaluateShadowOperator(DeliveryOperator):
                 called=f"metric of what {self.metric} is measured on",
             )
 
-    def _policy(self) -> Policy:
-        return Policy(
-            self.minimum_gain,
-            self.margin,
-            self.guards,
-            self.slice_margin,
-            self.enough,
-            max_uses=self.max_uses,
-        )
-
     def _measured(self, rows: pd.DataFrame, label: str) -> Compared:
-        from airflow_pipeops.models.paired.comparison import Question, compare_said
+        from airflow_pipeops.models.paired.comparison import compare_said
 
         new, old = rows[CHALLENGER].to_numpy(), rows[CHAMPION].to_numpy()
-        question = Question(
-            self.metric,
-            label,
-            tuple(self.guards),
-            self.slices,
-            self.cluster,
-            self.positive,
-            self.threshold,
-            self.planned_units,
-        )
-        return compare_said(lambda _: new, lambda _: old, rows, question)
+        return compare_said(lambda _: new, lambda _: old, rows, question_of(self, label, self.cluster))
 
     def _judged(
         self, context: Context, measured: Compared, facts: Mapping[str, Any], invalid: str
@@ -315,7 +295,7 @@ class EvaluateShadowOperator(DeliveryOperator):
         assert measured.gain is not None
         verdict = decide(
             measured.gain,
-            self._policy(),
+            policy_of(self),
             guards=measured.guards,
             slices=measured.slices,
             challengers=self.challengers,

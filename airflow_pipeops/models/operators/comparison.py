@@ -1,4 +1,4 @@
-"""What a record says of a comparison of two models, and which comparisons the records tell of."""
+"""What the tasks that compare two models ask, what their record says, and which comparisons the records tell of."""
 
 from __future__ import annotations
 
@@ -6,15 +6,53 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_pipeops.base.arguments import at_least
+from airflow_pipeops.models.paired.decision import Policy
 from airflow_pipeops.models.paired.gain import MIN_UNITS
 
 if TYPE_CHECKING:
-    from airflow_pipeops.models.paired.comparison import Compared
+    from airflow_pipeops.models.paired.comparison import Compared, Question
     from airflow_pipeops.models.paired.decision import Decision
     from airflow_pipeops.models.paired.gain import Gain
 
 #: So many slices that are too small to say are named in a record.
 _NAMED = 20
+
+
+def policy_of(task: Any) -> Policy:
+    """Return what a challenger must show.
+
+    :param task: that compares two models, with the arguments by which it was made.
+    :raises InvalidInput: for one that makes no sense.
+    """
+    return Policy(
+        task.minimum_gain,
+        task.margin,
+        task.guards,
+        task.slice_margin,
+        task.enough,
+        max_uses=task.max_uses,
+    )
+
+
+def question_of(task: Any, target: str, cluster: str | Sequence[str] | None) -> Question:
+    """Return what is to be compared.
+
+    :param task: see :func:`policy_of`.
+    :param target: name of the label's column.
+    :param cluster: columns by which rows move together.
+    """
+    from airflow_pipeops.models.paired.comparison import Question
+
+    return Question(
+        task.metric,
+        target,
+        tuple(task.guards),
+        task.slices,
+        cluster,
+        task.positive,
+        task.threshold,
+        task.planned_units,
+    )
 
 
 def check_planned(planned: int | None) -> None:

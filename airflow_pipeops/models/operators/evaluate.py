@@ -11,8 +11,8 @@ from airflow_pipeops.delivery.events import records_on
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.models.operators.arguments import UI_COLOR, registry_of, trained
-from airflow_pipeops.models.operators.comparison import check_planned, told
-from airflow_pipeops.models.paired.decision import Enough, Policy
+from airflow_pipeops.models.operators.comparison import check_planned, policy_of, question_of, told
+from airflow_pipeops.models.paired.decision import Enough
 from airflow_pipeops.models.paired.units import columns_of
 from airflow_pipeops.models.performance import METRICS
 
@@ -140,7 +140,7 @@ class EvaluateModelOperator(DeliveryOperator):
 
     def _check(self) -> None:
         """Refuse what contradicts itself while the DAG is read."""
-        self._policy()
+        policy_of(self)
         check_planned(self.planned_units)
         if self.scorer is None:
             for field, names in (("metric", (self.metric,)), ("guards", tuple(self.guards))):
@@ -156,16 +156,6 @@ class EvaluateModelOperator(DeliveryOperator):
                 value=str(getattr(self, set_[0])),
                 remedy=f"Leave scorer= out and name a metric ({', '.join(METRICS)}), or leave {set_[0]}= out.",
             )
-
-    def _policy(self) -> Policy:
-        return Policy(
-            self.minimum_gain,
-            self.margin,
-            self.guards,
-            self.slice_margin,
-            self.enough,
-            max_uses=self.max_uses,
-        )
 
     def _evaluate(self, context: Context) -> dict[str, Any]:
         from airflow_pipeops.models import artifact, champion, storage
@@ -184,7 +174,7 @@ class EvaluateModelOperator(DeliveryOperator):
         verdict = champion.judge(
             measured.challenger,
             measured.gain,
-            self._policy(),
+            policy_of(self),
             floor=self.floor,
             level=measured.level,
             doubt=measured.doubt,
@@ -215,7 +205,7 @@ class EvaluateModelOperator(DeliveryOperator):
         self, new: Loaded, old: Loaded | None, frame: pd.DataFrame, cluster: tuple[str, ...]
     ) -> Compared:
         from airflow_pipeops.models import evaluation
-        from airflow_pipeops.models.paired.comparison import Question, compare
+        from airflow_pipeops.models.paired.comparison import compare
 
         if self.scorer is not None:
             return evaluation.compare(
@@ -235,16 +225,7 @@ class EvaluateModelOperator(DeliveryOperator):
                 field="challenger",
                 remedy="Train it with target=, or pass a scorer= that knows.",
             )
-        question = Question(
-            self.metric,
-            new.manifest.target,
-            tuple(self.guards),
-            self.slices,
-            cluster,
-            self.positive,
-            self.threshold,
-            self.planned_units,
-        )
+        question = question_of(self, new.manifest.target, cluster)
         return compare(new.model, old.model if old else None, frame, question)
 
     def _tried(self, context: Context, data_digest: str, sha256: str) -> int:
