@@ -1,4 +1,5 @@
-"""Scores a partition in children that are killed, each at another line of the code that reads, scores and stores.
+"""Scores a partition in children that are killed, each when it comes for the first time to another line of the code that
+reads, scores and stores.
 
 Usage: python killed.py FOLDER KILLS, where FOLDER holds ``order.json``. Prints what became of it as JSON. This process has
 imported everything that the first child did, and has no threads, so that a child begins at once.
@@ -31,27 +32,28 @@ from airflow_pipeops.serving.batch.store import ScoreStore
 
 PACKAGE = Path(airflow_pipeops.__file__).parent
 #: The files whose lines are counted: all that writes, and all that decides what is written.
-COUNTED = {str(PACKAGE / "base" / "storage.py")} | {
-    str(path)
-    for path in (PACKAGE / "serving" / "batch").glob("*.py")
-    if path.name in ("scoring.py", "store.py", "scan.py", "worker.py")
+COUNTED = {
+    str(PACKAGE / f"{name}.py")
+    for name in (
+        *("base/files", "base/storage"),
+        *(f"serving/batch/{name}" for name in ("scoring", "store", "scan", "worker")),
+    )
 }
 
 
 def child(order: Order, root: Path, kill_at: int, count: Path | None = None) -> int:
-    """Score in a child that is killed at the n-th line; return its status."""
+    """Score in a child that is killed when it comes to its n-th new line; return its status."""
     pid = os.fork()
     if pid:
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    lines = 0
+    lines: set[tuple[str, int]] = set()
 
     def tracer(frame: FrameType, event: str, argument: Any) -> Any:
-        nonlocal lines
         if frame.f_code.co_filename not in COUNTED:
             return None
         if event == "line":
-            lines += 1
-            if lines == kill_at:
+            lines.add((frame.f_code.co_filename, frame.f_lineno))
+            if len(lines) == kill_at:
                 os.kill(os.getpid(), signal.SIGKILL)
         return tracer
 
@@ -64,7 +66,7 @@ def child(order: Order, root: Path, kill_at: int, count: Path | None = None) -> 
         status = 1
     sys.settrace(None)
     if count is not None:
-        count.write_text(json.dumps([lines, list(sys.modules)]))
+        count.write_text(json.dumps([len(lines), list(sys.modules)]))
     os._exit(status)
 
 

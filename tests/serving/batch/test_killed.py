@@ -13,13 +13,14 @@ import pytest
 
 from airflow_pipeops.demo import flights
 from airflow_pipeops.serving.batch.scoring import Order
+from tests.mortal import HERE
 from tests.serving.batch.conftest import partition
 
 SCRIPT = Path(__file__).with_name("killed.py")
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("kills", [5, pytest.param(100, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("kills", [15, pytest.param(100, marks=pytest.mark.nightly)])
 def test_whenever_it_is_killed_there_is_one_output(
     kills: int, ordered: Callable[..., Order], tmp_path: Path
 ) -> None:
@@ -30,7 +31,7 @@ def test_whenever_it_is_killed_there_is_one_output(
         capture_output=True,
         text=True,
         check=False,
-        cwd=Path(__file__).parents[3],
+        env=HERE,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
