@@ -16,28 +16,28 @@ from tests.warm import programs
 
 #: The package beside these tests, and no other one that is installed.
 HERE = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-_done, _kill = 0, 0
+_done: list[str] = []
+_kill = 0
 
 
-def step() -> None:
+def step(name: str = "") -> None:
     """Die here, if this is the place."""
-    global _done
-    _done += 1
-    if _done == _kill:
+    _done.append(name)
+    if len(_done) == _kill:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def mortal(owner: type, *names: str) -> None:
     """Let methods have a step before and one after each call."""
     for name in names:
-        setattr(owner, name, _stepping(getattr(owner, name)))
+        setattr(owner, name, _stepping(getattr(owner, name), name))
 
 
-def _stepping(method: Callable[..., Any]) -> Callable[..., Any]:
+def _stepping(method: Callable[..., Any], name: str) -> Callable[..., Any]:
     def called(self: Any, *args: Any, **kwargs: Any) -> Any:
-        step()
+        step(f"before {name}")
         found = method(self, *args, **kwargs)
-        step()
+        step(f"after {name}")
         return found
 
     return called
@@ -46,7 +46,7 @@ def _stepping(method: Callable[..., Any]) -> Callable[..., Any]:
 def attempts(attempt: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     """Read settings from the input, one JSON object a line, and make an attempt with each, in a process of its own.
 
-    What it returned is printed as a line of JSON, with the number of its ``steps``; of one that has died, whether it was
+    What it returned is printed as a line of JSON, with the names of its ``steps``; of one that has died, whether it was
     ``killed``.
 
     :param attempt: of the settings, whose ``kill`` is the number of the step at which it dies; 0 for never.

@@ -6,14 +6,14 @@ import json
 import shutil
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from airflow_pipeops.git.repository import GitRepository
-from airflow_pipeops.models.desired import ModelInGit
+from airflow_pipeops.models.desired import ModelInGit, WantedModel
 from airflow_pipeops.models.registry import Registry
 from airflow_pipeops.models.rollback.saga import ModelRollback, RollbackOrder
 from tests.git.conftest import Remote, git
@@ -25,6 +25,8 @@ FILE = "apps/flight-delay/model.yaml"
 DESIRED = ModelInGit(
     FILE, {"model.uri": "artifact_uri", "model.sha256": "sha256", "model.version": "version"}
 )
+#: Makes attempts whose proof is an endpoint's.
+BY_ENDPOINT = Path(__file__).with_name("two_sides.py")
 OLD, BAD, THIRD = "1" * 64, "2" * 64, "3" * 64
 
 
@@ -34,18 +36,27 @@ def manifest(version: str, sha256: str) -> str:
 
 @dataclass
 class Sides:
-    """Both sides, with version 2 live, and what an attempt leaves there."""
+    """Both sides, with version 2 live, and what an attempt leaves there.
+
+    The script makes the attempts, and ``more`` is what it wants to know beside what all of them do.
+    """
 
     remote: Remote
     registry: Registry
     folder: Path
+    model: str = "m"
+    old: str = OLD
+    bad: str = BAD
+    desired: WantedModel = DESIRED
+    script: Path = BY_ENDPOINT
+    more: dict[str, Any] = field(default_factory=dict)
 
     @property
     def order(self) -> RollbackOrder:
-        return RollbackOrder("m", "2", BAD, "1", OLD, "worse on 20 days", verdict="worse")
+        return RollbackOrder(self.model, "2", self.bad, "1", self.old, "worse on 20 days", verdict="worse")
 
     def rollback(self, order: RollbackOrder | None = None) -> ModelRollback:
-        return ModelRollback(self.git(), self.registry, DESIRED, order or self.order)
+        return ModelRollback(self.git(), self.registry, self.desired, order or self.order)
 
     def git(self) -> GitRepository:
         return self.remote.client(self.folder / "cache")
@@ -56,16 +67,23 @@ class Sides:
         self.remote.put(FILE, manifest(version, sha256))
         self.remote.commit(f"Deploy version {version}")
 
-    def reset(self) -> None:
-        """Version 2 is live again, and nothing has happened."""
-        self.want("2", BAD)
-        self.registry.block("m", "2", "")
-        self.registry.set_alias("m", "champion", "2")
+    def reset(self, key: str) -> None:
+        """Version 2 is live again, and nothing has happened that attempts of this key would know of."""
+        self.live(key)
+        self.registry.block(self.model, "2", "")
+        self.registry.set_alias(self.model, "champion", "2")
+
+    def live(self, key: str) -> None:
+        """Let version 2 be wanted, and run."""
+        self.want("2", self.bad)
+
+    def proven(self, key: str) -> None:
+        """Hold what the tasks that prove have left against what one attempt leaves that nobody kills."""
 
     def attempts(self) -> subprocess.Popen[str]:
         """Start what makes attempts in processes of their own."""
-        (self.folder / "records").mkdir(exist_ok=True)
-        return started(Path(__file__).with_name("two_sides.py"), self.folder / "attempts.log")
+        (self.folder / "returned").mkdir(exist_ok=True)
+        return started(self.script, self.folder / "attempts.log")
 
     def ask(self, attempts: subprocess.Popen[str], key: str, kill: int = 0) -> None:
         """Begin an attempt."""
@@ -73,12 +91,12 @@ class Sides:
             "git": str(self.remote.path),
             "registry": self.registry.tracking_uri,
             "cache": str(self.folder / "cache"),
-            "file": FILE,
-            "fields": dict(DESIRED.fields),
+            "desired": self.desired.to_json(),
             "order": self.order.to_json(),
             "key": key,
-            "record": str(self.folder / "records"),
+            "returned": str(self.folder / "returned"),
             "kill": kill,
+            **self.more,
         }
         assert attempts.stdin is not None
         attempts.stdin.write(json.dumps(settings) + "\n")
@@ -95,12 +113,14 @@ class Sides:
 
     def state(self) -> tuple[str, str, bool]:
         """The digest that Git wants, the version of the alias, and whether the bad one is blocked."""
-        found = self.registry.by_alias("m", "champion")
+        found = self.registry.by_alias(self.model, "champion")
         assert found is not None
-        return DESIRED.digest(self.git()), found.version, bool(self.registry.version("m", "2").blocked)
+        blocked = self.registry.version(self.model, "2").blocked
+        return self.desired.digest(self.git()), found.version, bool(blocked)
 
     def records(self) -> list[str]:
-        return sorted(path.name for path in (self.folder / "records").iterdir())
+        """The keys of the attempts that have left a record."""
+        return sorted(path.stem for path in (self.folder / "returned").glob("*.finish"))
 
     def rollbacks(self, since: str) -> int:
         """Commits of a rollback after another commit."""

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import random
-import subprocess
-from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -110,66 +106,3 @@ def test_a_manifest_needs_a_digest():
         ModelInGit(FILE, {"model.sha256": "digest"})
     assert error.value.field == "fields"
     assert ModelInGit.of(DESIRED.to_json()) == DESIRED
-
-
-@pytest.fixture
-def attempts(sides: Sides) -> Iterator[subprocess.Popen[str]]:
-    with sides.attempts() as process:
-        yield process
-
-
-@pytest.fixture
-def attempt(sides: Sides, attempts) -> Callable[..., dict[str, Any]]:
-    """Make an attempt, which may be killed, to its end."""
-
-    def made(key: str, kill: int = 0) -> dict[str, Any]:
-        sides.ask(attempts, key, kill)
-        return sides.answer(attempts)
-
-    return made
-
-
-def both_equal(sides: Sides, since: str, *keys: str) -> None:
-    assert sides.state() == (OLD, "1", True)
-    assert sides.rollbacks(since) == 1
-    assert sides.records() == sorted(keys)
-
-
-@pytest.mark.timeout(600)
-def test_killed_between_two_steps_a_retry_makes_both_sides_equal_with_one_record(sides: Sides, attempt):
-    """Before the push, after it, at the alias, and before the record; every step is for the night."""
-    for number, kill in enumerate((6, 9, 20, 25)):
-        sides.reset()
-        since, key = sides.remote.tip(), f"task {number}"
-        assert attempt(key, kill) == {"killed": True}
-        assert attempt(key)["mine"]
-        both_equal(sides, since, *(f"task {one}" for one in range(number + 1)))
-
-
-@pytest.mark.timeout(600)
-def test_of_two_guards_at_once_one_does(sides: Sides):
-    since = sides.remote.tip()
-    with sides.attempts() as one, sides.attempts() as two:
-        sides.ask(one, "one")
-        sides.ask(two, "two")
-        found = [sides.answer(process)["mine"] for process in (one, two)]
-    assert sorted(found) == [False, True]
-    both_equal(sides, since, ("one", "two")[found.index(True)])
-
-
-@pytest.mark.nightly
-@pytest.mark.timeout(7200)
-def test_killed_a_hundred_times_at_every_step_and_twice_in_a_row(sides: Sides, attempt):
-    steps = attempt("0")["steps"]
-    random_ = random.Random(0)
-    for number in range(1, 101):
-        sides.reset()
-        since, key = sides.remote.tip(), f"{number}"
-        for path in (sides.folder / "records").iterdir():
-            path.unlink()
-        kills = [(number - 1) % steps + 1, *([random_.randint(1, steps)] if number > steps else [])]
-        assert attempt(key, kills[0]) == {"killed": True}
-        for kill in kills[1:]:
-            attempt(key, kill)
-        assert attempt(key)["mine"]
-        both_equal(sides, since, key)

@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import threading
 import time
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -37,10 +39,12 @@ from airflow_pipeops.serving.stream.sensors import StreamLiveSensor
 from airflow_pipeops.serving.stream.triggers import StreamLiveTrigger
 from tests.git.conftest import git, remote
 from tests.kafka import broker
+from tests.models.rollback.conftest import Sides, sides, versions
+from tests.models.rollback.test_killed import a_hundred_times, attempting, killed, steps
 from tests.serving.stream.conftest import Stream
 from tests.warm import Warm
 
-__all__ = ["remote"]
+__all__ = ["remote", "sides", "versions"]
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -500,6 +504,110 @@ def test_a_release_is_announced_begun_and_proven_live_and_taken_back(
     with pytest.raises(AirflowFailException, match="partition 0 is scored up to 90, beyond the start 40"):
         begin(stream, "r3", context, start={"0": 40}, move=True)
     assert first.terminate() == 0
+
+
+class Streaming(Sides):
+    """Version 2 scores a stream; whatever Git wants reaches the members, and records come once they know it."""
+
+    stream: Stream
+    models: list[Model]
+    ended: threading.Event
+    offset = 0
+
+    def live(self, key: str) -> None:
+        """Let one more release of version 2 begin, and score."""
+        self.remote.pull()
+        releases = table_in((self.remote.work / FILE).read_bytes(), FILE).releases
+        name = f"r{len(releases) + 1}"
+        now = Release(name, self.models[1], dict.fromkeys(range(self.stream.partitions), self.offset))
+        self.remote.put(FILE, written(*releases, now))
+        self.remote.commit(f"Begin {name}")
+        self.stream.until(lambda told: all(one[1].last == name for one in told.values()))
+        self.more["start"] = {str(number): self.offset for number in range(self.stream.partitions)}
+
+    def proven(self, key: str) -> None:
+        """The newest release is of version 1, has begun once, and has scored all that came since."""
+        *_, bad, old = table_in(self.remote.show(FILE).encode(), FILE).releases
+        assert (bad.model.sha256, old.model.sha256) == (self.bad, self.old)
+        assert old.start == {int(number): offset for number, offset in self.more["start"].items()}
+        told = self.stream.passed(self.offset)
+        assert {(one[1].last, one[1].scored) for one in told.values()} == {(old.revision, self.offset)}
+
+    def deliver(self) -> None:
+        """Do what the cluster and the producers do: give members the table, and send records to what has begun in it."""
+        shown, known = "", ""
+        while not self.ended.wait(0.2):
+            if (said := self.remote.show(FILE)) != shown:
+                shown = said
+                self.stream.table = {}
+                self.stream.release(*table_in(said.encode(), FILE).releases)
+            last = table_in(shown.encode(), FILE).releases[-1]
+            (member,) = self.stream.members
+            if (
+                last.start
+                and last.revision != known
+                and member.get("/health").json()["starts"].get(last.revision)
+            ):
+                known, first, self.offset = last.revision, self.offset, self.offset + 5
+                self.stream.produce(count=5, first=first)
+
+
+def written(*releases: Release) -> str:
+    """Return the file of a table."""
+    data = {one.revision: one.to_text() for one in releases}
+    return json.dumps(
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "releases"}, "data": data}, indent=1
+    )
+
+
+@pytest.fixture
+def streaming(sides, stream, models, tmp_path):
+    """Two versions of a model for a stream, of which the first has begun."""
+    for one in models[:2]:
+        sides.registry.register(one.name, one.uri, one.sha256)
+    connections = {
+        "pipeops_gitops_repo": {"conn_type": "git_repository", "host": str(sides.remote.path)},
+        "kafka_default": {"conn_type": "kafka", "extra": stream.kafka.config},
+    }
+    environment = {f"AIRFLOW_CONN_{name.upper()}": json.dumps(one) for name, one in connections.items()}
+    made = Streaming(
+        sides.remote, sides.registry, sides.folder, models[0].name, models[0].sha256, models[1].sha256,
+        ModelInTable(FILE), Path(__file__).with_name("by_offsets.py"),
+        {"environment": environment, "group": stream.group, "topic": stream.topic},
+    )  # fmt: skip
+    made.stream, made.models, made.ended = stream, models, threading.Event()
+    made.remote.put(FILE, written(Release("r1", models[0], dict.fromkeys(range(stream.partitions), 0))))
+    made.remote.commit("The first release")
+    stream.member()
+    cluster = threading.Thread(target=made.deliver)
+    cluster.start()
+    yield made
+    made.ended.set()
+    cluster.join()
+
+
+@pytest.fixture
+def attempt(streaming):
+    with streaming.attempts() as process:
+        yield attempting(streaming, process)
+
+
+@pytest.mark.timeout(600)
+def test_a_rollback_by_offsets_that_is_killed_where_only_it_has_steps_ends_with_both_sides_equal(
+    streaming, attempt
+):
+    """The two pushes are the announcement and the start."""
+    there = steps(streaming, attempt)
+    assert there.count("after _push") == 2
+    begins = len(there) - there[::-1].index("after _push") - 1
+    for kill in (begins - 1, begins, there.index("begin is done"), there.index("live is done")):
+        killed(streaming, attempt, f"at-{kill}", kill + 1)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(7200)
+def test_a_rollback_by_offsets_that_is_killed_a_hundred_times(streaming, attempt):
+    a_hundred_times(streaming, attempt)
 
 
 def delete(stream: Stream, offset: int) -> None:
