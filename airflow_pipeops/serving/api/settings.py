@@ -168,15 +168,19 @@ def _served(given: Any, field: str) -> Served:
 def checked(one: Served, fields: Mapping[str, str]) -> Served:
     """Refuse a name, version or digest that is none.
 
-    :param fields: how the reader knows ``name``, ``version`` and ``sha256``.
+    :param fields: how the reader knows ``name``, ``version`` and ``sha256``, where not by these names.
     :return: the model.
     :raises InvalidInput: naming what is wrong.
     """
     for key in ("name", "version"):  # they are parts of paths
         form = "a name of letters, digits, '.', '_' and '-'"
-        matching(fields[key], getattr(one, key), _NAME, form, "Give it such a name.")
+        matching(fields.get(key, key), getattr(one, key), _NAME, form, "Give it such a name.")
     matching(
-        fields["sha256"], one.sha256, _SHA256, "a SHA-256 in hex", "Copy it from the registered version."
+        fields.get("sha256", "sha256"),
+        one.sha256,
+        _SHA256,
+        "a SHA-256 in hex",
+        "Copy it from the registered version.",
     )
     return one
 

@@ -33,8 +33,8 @@ def read(
     :param output: the column of the models that is compared.
     :return: the rows that readers saw, with both scores, null where there is none, and the time by which each model learned,
         where it was carried; the digest of what was scored; and what both models say of themselves.
-    :raises InvalidInput: for several champions, a partition that the challenger has no scores of that held its contract, a
-        column that is not there, or a key that names several rows.
+    :raises InvalidInput: for several champions, a partition that is there twice, or that the challenger has no scores of
+        that held its contract, a column that is not there, or a key that names several rows.
     """
     import pandas as pd
 
@@ -47,6 +47,14 @@ def read(
             field="scores",
             value=sorted(str(one)[:12] for one in champions),
             remedy="Compare with one at a time.",
+        )
+    named = [one.get("partition") for one in given]
+    if twice := {one for one in named if named.count(one) > 1}:
+        raise InvalidInput(
+            f"partition {min(map(str, twice))} is given twice, and its rows would count twice",
+            field="scores",
+            value=sorted(map(str, twice)),
+            remedy="Give the newest result of each partition.",
         )
     found, digests = [], []
     models: list[Model] = []

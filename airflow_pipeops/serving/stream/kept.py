@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
 from collections import defaultdict
@@ -11,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_pipeops.base.arguments import at_least, not_empty, one_of
 from airflow_pipeops.base.connections import read
+from airflow_pipeops.base.documents import map_, number, parsed
 from airflow_pipeops.delivery.operators import DeliveryOperator, no_retry
 from airflow_pipeops.exceptions import InvalidInput, Unreachable
-from airflow_pipeops.models.samples import Part, Scored, schema, table, write
+from airflow_pipeops.models.samples import OWN, Part, Scored, schema, table, write
+from airflow_pipeops.serving.api.settings import Served, checked
 from airflow_pipeops.serving.stream.errors import called, error_of, library, name_of, partitions_of
 from airflow_pipeops.serving.stream.look import CALL, NOT_OF_THE_CLIENT, client_config
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Which part of a record names its prediction.
 By = Literal["key", "source"]
+#: Name, version and digest of a model, and the names of its outputs.
+Kind = tuple[str, str, str, tuple[str, ...]]
 #: Seconds without a record after which the broker counts as away.
 _PATIENCE = 60.0
 
@@ -86,6 +89,34 @@ class KeepScoresOperator(DeliveryOperator):
             return dict(keeper.counts)
 
 
+def scored_in(message: Any, by: str) -> tuple[Kind, Scored] | None:
+    """Read a record of the topic of scores.
+
+    :param message: of the client.
+    :param by: as for :class:`KeepScoresOperator`.
+    :return: of which model with which outputs it is, and what it says; ``None`` where no stream of this package has written
+        it: others may write to the topic, too, and a name from there becomes the path of a file.
+    """
+    said = {name: (value or b"").decode("utf-8", "replace") for name, value in message.headers() or ()}
+    model, _, version = said.get("model", "").rpartition("/")
+    try:
+        given = map_(parsed(message.value() or b""))
+    except ValueError:
+        given = {}
+    outputs = {name: [found] for name, value in given.items() if (found := number(value)) is not None}
+    sha256, source = said.get("model-sha", ""), said.get("src", "")
+    if not (outputs and source) or len(outputs) < len(given) or set(outputs) & set(OWN):
+        return None
+    try:
+        checked(Served(model, version, "", sha256), {})
+    except InvalidInput:
+        return None
+    key = message.key().decode("utf-8", "backslashreplace") if message.key() else ""
+    name = key if by == "key" and key else source
+    scored = Scored(name, max(0, message.timestamp()[1]), {}, outputs, 1)
+    return (model, version, sha256, tuple(outputs)), scored
+
+
 class _Keeper:
     """Reads a topic from where its group stands to its present end, and stores it file by file."""
 
@@ -95,7 +126,7 @@ class _Keeper:
         self._kafka, self._topic, self._group = library(), topic, group
         self._root, self._by, self._file_rows = root, by, file_rows
         self.counts = {"rows": 0, "foreign": 0, "lost": 0}
-        self._waiting: dict[tuple[str, str, str], list[Scored]] = defaultdict(list)
+        self._waiting: dict[Kind, list[Scored]] = defaultdict(list)
         self._next: dict[int, int] = {}
         self._instance, self._sequence = uuid.uuid4().hex[:12], 0
         common = {name: value for name, value in config.items() if name not in NOT_OF_THE_CLIENT}
@@ -136,6 +167,8 @@ class _Keeper:
         for one in called(
             f"the offsets of group {self._group!r}", self._consumer.committed, places, timeout=CALL
         ):
+            if one.error is not None:
+                raise error_of(one.error, f"the offsets of group {self._group!r}")
             low, high = called(about, self._consumer.get_watermark_offsets, one, timeout=CALL)
             start = one.offset if one.offset >= 0 else low
             if start > high:
@@ -160,28 +193,18 @@ class _Keeper:
             raise error_of(error, f"topic {self._topic!r}")
         after = int(message.offset()) + 1
         self._next[message.partition()] = after
-        said = {name: (value or b"").decode("utf-8", "replace") for name, value in message.headers() or ()}
-        model, _, version = said.get("model", "").rpartition("/")
-        try:
-            outputs = {
-                str(name): [float(value)] for name, value in json.loads(message.value() or b"").items()
-            }
-        except (ValueError, TypeError, AttributeError):
-            outputs = {}
-        if not (outputs and model and version and said.get("model-sha") and said.get("src")):
+        found = scored_in(message, self._by)
+        if found is None:
             self.counts["foreign"] += 1
-            return after
-        key = message.key().decode("utf-8", "backslashreplace") if message.key() else ""
-        name = key if self._by == "key" and key else said["src"]
-        scored = Scored(name, max(0, message.timestamp()[1]), {}, outputs, 1)
-        self._waiting[model, version, said["model-sha"]].append(scored)
+        else:
+            self._waiting[found[0]].append(found[1])
         return after
 
     def _store(self) -> None:
         """Write what waits, and commit how far was read."""
-        for (model, version, sha256), scored in self._waiting.items():
+        for (model, version, sha256, outputs), scored in self._waiting.items():
             of: dict[str, Any] = {"model": model, "version": version, "sha256": sha256, "role": "answer"}
-            rows = table(scored, of, schema({}, list(scored[0].outputs)))
+            rows = table(scored, of, schema({}, outputs))
             first, last = min(one.at for one in scored), max(one.at for one in scored)
             write(
                 self._root,
@@ -197,5 +220,7 @@ class _Keeper:
         if self._next:
             places = [self._kafka.TopicPartition(self._topic, p, offset) for p, offset in self._next.items()]
             about = f"the offsets of group {self._group!r}"
-            called(about, self._consumer.commit, offsets=places, asynchronous=False)
+            for one in called(about, self._consumer.commit, offsets=places, asynchronous=False):
+                if one.error is not None:
+                    raise error_of(one.error, about)
             self._next.clear()

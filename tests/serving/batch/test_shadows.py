@@ -73,6 +73,8 @@ def test_labels_make_an_evaluation_of_shadow_scores(
 
     found = evaluate(facts)
     assert (found["rows"], found["unlabelled"], found["units"]) == (2700, 300, 28)
+    with pytest.raises(AirflowFailException, match="partition 2013-02 is given twice"):
+        evaluate(facts, facts, cluster=())
     assert found["unscored"] == {"rows": 0, "champion": 0, "challenger": 0}
     shown = lines(facts)
     known = shown[shown["late"].notna()]
