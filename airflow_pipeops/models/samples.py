@@ -181,7 +181,7 @@ def parts(
 
     :param root_uri: of all samples.
     :param version: all versions where none is given.
-    :param since: requests from this time on; days before it are not listed.
+    :param since: requests from this time on.
     :param until: requests before this time.
     :yield: the parts that may hold such requests.
     :raises BadResponse: for a manifest that makes no sense.

@@ -173,9 +173,9 @@ def _of_feature(
         if count := int(by_this.sum()):
             causes[cause] = count
         unexplained &= ~by_this
-    return FeatureSkew(
-        name, len(served), int(differs.sum()), causes, repr(one.iloc[0])[:80], repr(other.iloc[0])[:80]
-    )
+    # As Python writes it: a column of numbers would give one that says of which type of NumPy it is.
+    told = [repr(first.astype(object).iloc[0])[:80] for first in (one, other)]
+    return FeatureSkew(name, len(served), int(differs.sum()), causes, *told)
 
 
 def _any(found: Any) -> Any:

@@ -60,7 +60,7 @@ class Ask(JsonForm):
         one_of("metric", self.metric, tuple(METRICS), called="metric")
         one_of("by", self.by, tuple(_PERIODS), called="length of a cohort")
         positive("delay", self.delay, zero=True)
-        share("min_coverage", self.min_coverage, "Use a share from 0 to 1.")
+        share("min_coverage", self.min_coverage, "Use a share above 0 and below 1, such as 0.8.")
 
 
 @dataclass(frozen=True)

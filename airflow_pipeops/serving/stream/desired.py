@@ -116,12 +116,21 @@ class ModelInTable(WantedModel):
         :param instead: digest of the model that must be wanted now.
         :param commit: writes it.
         :return: the values that stand there, by path, and the commit.
+        :raises InvalidInput: where the other one scores nothing any more, and a third one is wanted.
         """
         model = Model(version.name, version.version, version.artifact_uri, version.sha256)
 
         def plan(table: Table) -> Release:
             if _wanted(table) == model.sha256 and not _scores(table, instead):
                 return next(one for one in reversed(table.releases) if one.start is not None)
+            if not _scores(table, instead):
+                raise InvalidInput(
+                    f"{self.file}: {instead[:12]} scores nothing any more, and {_wanted(table)[:12]} is wanted; nothing was "
+                    "written",
+                    field="instead",
+                    value=instead,
+                    remedy="Somebody has decided otherwise meanwhile: look at the file's history, then decide again.",
+                )
             return announced(table, model)
 
         release, change = written(git, self.file, plan, commit)

@@ -110,6 +110,13 @@ def test_the_verdict_is_beyond_chance_or_none(rows: int, differing: int, outcome
     assert said in report.reason
 
 
+def test_numbers_are_told_as_people_write_them() -> None:
+    frame = pd.DataFrame({"number": [1.5] * 3000, "hour": 4})
+    found = compared(frame, frame + 1, ["number", "hour"])
+    assert [(one.served, one.recomputed) for one in found.features] == [("1.5", "2.5"), ("4", "5")]
+    assert "served 1.5, recomputed 2.5" in found.reason
+
+
 def test_a_true_share_of_what_is_allowed_rarely_alarms() -> None:
     random = np.random.default_rng(0)
     alarms = [

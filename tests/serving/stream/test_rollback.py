@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from airflow_pipeops.exceptions import ReleaseFailed
+from airflow_pipeops.exceptions import InvalidInput, ReleaseFailed
+from airflow_pipeops.git.repository import GitRepository
 from airflow_pipeops.models.operators import ModelGuardOperator
 from airflow_pipeops.models.rollback.proof import Proof
 from airflow_pipeops.models.rollback.saga import ModelRollback
@@ -123,6 +124,27 @@ def test_a_third_model_that_scores_is_not_undone(live: Sides, third: Release) ->
     else:  # one that is announced scores nothing, and stays what it is
         assert IN_TABLE.told(rollback(live).begin("guard/1").values) == {"release": "r4"}
         assert table(live).releases[2] == third
+
+
+def test_a_third_model_that_begins_while_the_announcement_is_written_is_not_undone(live: Sides) -> None:
+    back = rollback(live)
+    wants, third = IN_TABLE.wants, release(3, "3", {0: 60, 1: 60})
+
+    class Raced(ModelInTable):
+        """A table in which somebody begins a third model between the look and the commit."""
+
+        def wants(self, git: GitRepository, sha256: str) -> bool:
+            found = wants(git, sha256)
+            want(live, release(1, "1", {0: 0, 1: 0}), release(2, "2", {0: 40, 1: 30}), third)
+            return found
+
+    back.desired = Raced(FILE)
+    with pytest.raises(
+        InvalidInput, match="222222222222 scores nothing any more, and 333333333333 is wanted"
+    ):
+        back.begin("guard/1")
+    assert table(live).releases[-1] == third
+    assert state(live) == (THIRD, "2", False)
 
 
 def test_the_commit_that_brought_the_model_is_the_one_by_which_it_began(live: Sides) -> None:
