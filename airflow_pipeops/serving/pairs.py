@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.exceptions import InvalidInput
-from airflow_pipeops.models.labels.joining import AT, LABEL, LABELLED_AT, SCORE, SHA256
+from airflow_pipeops.models.labels.joining import AT, LABEL, LABELLED_AT, SCORE, SHA256, key_of
 from airflow_pipeops.models.labels.kept import NO_SCORE
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def of_joined(frame: pd.DataFrame, champion: str, challenger: str) -> pd.DataFra
         none.
     :raises InvalidInput: where one of them has predicted nothing, or not in the time of the other.
     """
+    key = key_of(frame)
     old, new = (frame[frame[SHA256] == sha256].drop(columns=SHA256) for sha256 in (champion, challenger))
     start, end = max(old[AT].min(), new[AT].min()), min(old[AT].max(), new[AT].max())
     old, new = old[old[AT].between(start, end)], new[new[AT].between(start, end)]
@@ -83,7 +84,6 @@ def of_joined(frame: pd.DataFrame, champion: str, challenger: str) -> pd.DataFra
             value=challenger,
             remedy="Does the challenger run as a shadow, and are its samples among those that labels were joined to?",
         )
-    key = [name for name in old.columns if name not in (SCORE, *_SAID)]
     both = old.rename(columns={SCORE: CHAMPION}).merge(
         new.rename(columns={SCORE: CHALLENGER}),
         on=key,

@@ -148,10 +148,23 @@ def joined(frame: pd.DataFrame) -> pd.DataFrame:
 
     :param frame: a table that was read.
     :return: the table.
-    :raises InvalidInput: for a missing column, or times that are none.
+    :raises InvalidInput: for a missing column, times that are none, or what one model has predicted of a key twice.
     """
     has_columns("joined table", frame.columns, (AT, SHA256, SCORE, LABEL, LABELLED_AT))
+    named = [*key_of(frame), SHA256]
+    if twice := int(frame.duplicated(named).sum()):
+        raise InvalidInput(
+            f"{twice:,} rows of the joined table are of the same {', '.join(named)} as another one",
+            field="joined table",
+            value=named,
+            remedy="Give the table as JoinLabelsOperator has stored it.",
+        )
     return frame.assign(**{AT: _times(frame[AT], "joined table", AT)})
+
+
+def key_of(frame: pd.DataFrame) -> list[str]:
+    """Return the columns that name a prediction in joined rows: all that are not said of it."""
+    return [name for name in frame.columns if name not in (AT, SHA256, SCORE, LABEL, LABELLED_AT)]
 
 
 def _predictions(given: pd.DataFrame, columns: Columns) -> tuple[pd.DataFrame, int]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_pipeops.base.arguments import has_columns
 from airflow_pipeops.exceptions import InvalidInput
 from airflow_pipeops.models.labels.cohorts import Ask, truth
-from airflow_pipeops.models.labels.joining import AT, LABEL, LABELLED_AT, SCORE, SHA256
+from airflow_pipeops.models.labels.joining import AT, LABEL, SCORE, SHA256, key_of
 from airflow_pipeops.models.paired.gain import Gain
 from airflow_pipeops.models.paired.influence import gain
 from airflow_pipeops.models.paired.predictions import predictions
@@ -90,7 +90,7 @@ def rescored(frame: pd.DataFrame, data: pd.DataFrame, model: Any, sha256: str, a
 
     from airflow_pipeops.models.performance.labelled import alike
 
-    key = _key(frame)
+    key = key_of(frame)
     has_columns("data", data.columns, key)
     if twice := int(data.duplicated(key).sum()):
         raise InvalidInput(
@@ -118,13 +118,9 @@ def _said(at: datetime) -> str:
     return at.strftime("%Y-%m-%d %H:%M %Z").replace(" 00:00 UTC", "")
 
 
-def _key(frame: pd.DataFrame) -> list[str]:
-    return [name for name in frame.columns if name not in (AT, SHA256, SCORE, LABEL, LABELLED_AT)]
-
-
 def _paired(frame: pd.DataFrame, release: str, before: str) -> pd.DataFrame:
     """Return the rows that both have predicted, with both scores."""
-    key = _key(frame)
+    key = key_of(frame)
     other = frame[frame[SHA256] == before][[*key, SCORE]].rename(columns={SCORE: _OTHER})
     return frame[frame[SHA256] == release].merge(other, on=key, how="inner", validate="one_to_one")
 

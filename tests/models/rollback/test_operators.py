@@ -273,6 +273,10 @@ def test_a_table_that_was_altered_or_was_never_joined_decides_nothing(live, tmp_
         (
             (frame.drop(columns="sha256"), "the joined table has no column 'sha256'"),
             (frame.assign(at="yesterday"), "of the joined table holds values that are no times"),
+            (
+                pd.concat([frame, frame.head(2)]),
+                "2 rows of the joined table are of the same key, sha256 as another one",
+            ),
         )
     ):
         odd.to_parquet(tmp_path / f"{number}.parquet", index=False)
