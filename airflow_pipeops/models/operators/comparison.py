@@ -22,6 +22,7 @@ def policy_of(task: Any) -> Policy:
     """Return what a challenger must show.
 
     :param task: that compares two models, with the arguments by which it was made.
+    :return: the policy.
     :raises InvalidInput: for one that makes no sense.
     """
     return Policy(
@@ -40,6 +41,7 @@ def question_of(task: Any, target: str, cluster: str | Sequence[str] | None) -> 
     :param task: see :func:`policy_of`.
     :param target: name of the label's column.
     :param cluster: columns by which rows move together.
+    :return: the question.
     """
     from airflow_pipeops.models.paired.comparison import Question
 
