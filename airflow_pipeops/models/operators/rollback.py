@@ -147,7 +147,7 @@ class ModelRollbackOperator(DeliveryOperator):
         from airflow.sdk.exceptions import AirflowSkipException
 
         said = map_(self.order)
-        if "verdict" in said and not (said.get("act") or said.get("propose")):
+        if "order" in said and not (said.get("act") or said.get("propose")):
             raise AirflowSkipException(
                 f"The guard takes nothing back: {said['verdict']}. {said.get('reason')}"
             )
