@@ -161,6 +161,9 @@ def seed(path: Path, records: int, deliverables: int) -> None:
                 "suspect": attention.suspect(told), "sort": sort_of(told), "leaf": b"", "content": json.dumps(extra),
             },
         )  # fmt: skip
+        if (sort := sort_of(told)) is not None:
+            kept = (name, row["kind"], row["environment"], sort)
+            connection.execute("INSERT OR IGNORE INTO sorts VALUES (?, ?, ?, ?)", kept)
         for parent in row["parents"]:
             connection.execute("INSERT INTO parents VALUES (?, ?)", (ident, parent))
         named = {ident, commit, facts.get("digest", ""), facts.get("commit", ""), facts.get("revision", "")}

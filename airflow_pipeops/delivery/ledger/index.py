@@ -17,7 +17,7 @@ from airflow_pipeops.delivery.queries.conditions import sort_of
 from airflow_pipeops.delivery.queries.facts import Fact
 
 #: Another one than that of a file means that the file is made anew: also one of records that were judged otherwise.
-VERSION = 3
+VERSION = 4
 
 #: Of the file a reader keeps so much in memory, in kB: a question to a large index reads the same pages often.
 _CACHE = 32_768
@@ -33,7 +33,9 @@ CREATE TABLE records (
     content TEXT NOT NULL
 );
 CREATE INDEX by_place ON records (deliverable, environment, kind, at);
-CREATE INDEX by_kind ON records (deliverable, kind, at, seq, problem, suspect, sort);
+CREATE INDEX by_kind ON records (deliverable, kind, at);
+CREATE INDEX by_sort ON records (deliverable, kind, environment, sort, at, seq, suspect)
+    WHERE sort IS NOT NULL AND problem = '';
 CREATE INDEX by_id ON records (id);
 CREATE INDEX by_commit ON records (commit_sha);
 CREATE INDEX by_time ON records (at);
@@ -43,6 +45,10 @@ CREATE TABLE parents (child_id TEXT NOT NULL, parent_id TEXT NOT NULL, PRIMARY K
 CREATE INDEX by_parent ON parents (parent_id, child_id);
 CREATE TABLE names (name TEXT NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (name, seq)) WITHOUT ROWID;
 CREATE TABLE state (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE sorts (
+    deliverable TEXT NOT NULL, kind TEXT NOT NULL, environment TEXT NOT NULL, sort TEXT NOT NULL,
+    PRIMARY KEY (deliverable, kind, environment, sort)
+) WITHOUT ROWID;
 CREATE TABLE live (
     deliverable TEXT NOT NULL, environment TEXT NOT NULL, seq INTEGER NOT NULL, at TEXT NOT NULL,
     PRIMARY KEY (deliverable, environment)
@@ -210,6 +216,7 @@ class Index:
         twice = run("SELECT seq FROM records WHERE event_id = ?", (entry.event,)).fetchone()
         problem = f"it repeats entry {twice[0]}" if twice else found.problem or self._repeated(found)
         told = None if problem else _fact(entry, found)
+        sort = told and sort_of(told)
         run(
             _INSERT,
             (
@@ -217,7 +224,7 @@ class Index:
                 found.at, entry.stored,
                 entry.dag, entry.run, entry.task, entry.map_index,
                 None if twice else entry.event, entry.name, entry.uri,
-                int(entry.manual), problem, bool(told and suspect(told)), told and sort_of(told), leaf_hash(entry.line()),
+                int(entry.manual), problem, bool(told and suspect(told)), sort, leaf_hash(entry.line()),
                 json.dumps(dict(entry.extra), sort_keys=True),
             ),
         )  # fmt: skip
@@ -227,6 +234,11 @@ class Index:
             run("INSERT OR IGNORE INTO parents VALUES (?, ?)", (found.id, parent))
         for name in found.names:
             run("INSERT OR IGNORE INTO names VALUES (?, ?)", (name, entry.seq))
+        if sort is not None:
+            run(
+                "INSERT OR IGNORE INTO sorts VALUES (?, ?, ?, ?)",
+                (found.deliverable, found.kind, found.environment, sort),
+            )
         if found.kind == "release" and found.environment:
             run(_LIVE, (found.deliverable, found.environment, entry.seq, found.at))
 

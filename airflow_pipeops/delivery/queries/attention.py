@@ -12,17 +12,16 @@ from typing import Literal, get_args
 from airflow_pipeops.base.documents import text, whole
 from airflow_pipeops.base.serialisation import JsonForm
 from airflow_pipeops.delivery.queries.conditions import (
-    DRIFTS,
     EARLIER,
-    application,
+    NEWEST,
     clean,
     deciding,
     drifted,
-    gate,
     healed,
     newest_first,
     newest_of,
     overtakes,
+    sort_in_place,
     subject,
     told_since,
 )
@@ -51,22 +50,10 @@ _OVERTAKEN = """EXISTS (
     WHERE live.deliverable = found.deliverable AND live.at > found.at AND CASE found.environment
     WHEN '' THEN release.sort = found.sort ELSE live.environment = found.environment END
 )"""
-#: Of which kinds the newest are looked at, and how many of each deliverable.
-_LOOKED = {
-    "approval": 3,
-    "decision": 1,
-    "differences": 3,
-    "drift": DRIFTS,
-    "evaluation": 3,
-    "failure": 6,
-    "incident": 3,
-    "remediation": 20,
-    "validation": 6,
-}
-#: Of which of these only the newest of its sort can need somebody.
-_SORTED = ("drift", "validation")
-#: Of which of these what is live may have overtaken one.
-_ENDED = ("differences", "incident")
+#: Of which kinds the newest of each sort is looked at.
+_LOOKED = (
+    "approval", "decision", "differences", "drift", "evaluation", "failure", "incident", "remediation", "validation",
+)  # fmt: skip
 #: What is read beside a record that may need somebody, since it may be the answer.
 _ANSWERS = {
     "approval": {"release": EARLIER},
@@ -147,25 +134,16 @@ def agenda(
 
 def _read(connection: sqlite3.Connection, names: Sequence[str]) -> dict[str, list[Fact]]:
     """Read what may need somebody, and what may answer it; of a deliverable with which all is well, nothing."""
+    facts = {found.seq: found for found in _suspects(connection, names)}
     wanted: dict[tuple[str, int], set[str]] = defaultdict(set)
-    alone: list[int] = []  # only what is newer of the same sort answers them, and there is none
-    for kind, each in _LOOKED.items():
-        suspects = _suspects(connection, names, kind, each)
-        if kind in _SORTED:
-            alone += suspects
-            continue
-        for other, number in {kind: each, **_ANSWERS.get(kind, {})}.items():
-            wanted[other, number] |= set(suspects.values())
-    facts: dict[int, Fact] = {}
-    each = _LOOKED["failure"]
-    for found in newest(connection, sorted(wanted.pop(("failure", each))), ("failure",), each=each):
-        facts[found.seq] = found
-        for kind in ("release", *made(found)):  # what the same task has made since then
-            wanted[kind, _MADE].add(found.deliverable)
-    for (kind, each), of in wanted.items():
-        facts |= (
-            {found.seq: found for found in newest(connection, sorted(of), (kind,), each=each)} if of else {}
-        )
+    for found in facts.values():
+        for kind, number in _ANSWERS.get(found.kind, {}).items():
+            wanted[kind, number].add(found.deliverable)
+        if found.kind == "failure":
+            for kind in ("release", *made(found)):  # what the same task has made since then
+                wanted[kind, _MADE].add(found.deliverable)
+    for (kind, number), of in wanted.items():
+        facts |= {found.seq: found for found in newest(connection, sorted(of), (kind,), each=number)}
     given = {"names": json.dumps(list(names))}
     live = "SELECT seq FROM live WHERE deliverable IN (SELECT value FROM json_each(:names))"
     since = told_since(connection, [row[0] for row in connection.execute(live, given)], LAST)
@@ -177,31 +155,25 @@ def _read(connection: sqlite3.Connection, names: Sequence[str]) -> dict[str, lis
         f"seq IN ({live}) AND (suspect OR deliverable IN (SELECT value FROM json_each(:told)))",
         given,
     )
-    judged = select(connection, "seq IN (SELECT value FROM json_each(:alone))", {"alone": json.dumps(alone)})
-    facts |= {found.seq: found for found in (*released, *judged)}
+    facts |= {found.seq: found for found in released}
     by_name: dict[str, list[Fact]] = defaultdict(list)
     for found in facts.values():
         by_name[found.deliverable].append(found)
     return by_name
 
 
-def _suspects(connection: sqlite3.Connection, names: Sequence[str], kind: str, each: int) -> dict[int, str]:
-    """Find those of the newest records of a kind that may need somebody: their numbers, and whose they are."""
-    place = "row_number() OVER (PARTITION BY sort ORDER BY at DESC, seq DESC)" if kind in _SORTED else "1"
-    rows = connection.execute(
-        f"""
-        SELECT found.seq, found.deliverable FROM json_each(:names) AS name JOIN records AS found ON found.seq IN (
-            SELECT seq FROM (
-                SELECT seq, suspect, {place} AS place FROM (
-                    SELECT seq, at, suspect, sort FROM records INDEXED BY by_kind
-                    WHERE deliverable = name.value AND kind = :kind AND problem = '' ORDER BY at DESC, seq DESC LIMIT :each
-                )
-            ) WHERE suspect AND place = 1
-        ){f" WHERE NOT {_OVERTAKEN}" if kind in _ENDED else ""}
-        """,
-        {"names": json.dumps(list(names)), "kind": kind, "each": each},
+def _suspects(connection: sqlite3.Connection, names: Sequence[str]) -> list[Fact]:
+    """Read those of the newest records of each sort that may need somebody."""
+    return select(
+        connection,
+        f"""seq IN (
+            SELECT found.seq FROM json_each(:names) AS name, json_each(:kinds) AS kind
+            JOIN sorts ON sorts.deliverable = name.value AND sorts.kind = kind.value
+            JOIN records AS found ON found.seq = {NEWEST.format(where="suspect")}
+            WHERE found.kind NOT IN ('differences', 'incident') OR NOT {_OVERTAKEN}
+        )""",
+        {"names": json.dumps(list(names)), "kinds": json.dumps(_LOOKED), "end": LAST},
     )
-    return dict(rows.fetchall())
 
 
 def suspect(fact: Fact) -> bool:
@@ -246,14 +218,14 @@ def _approvals(facts: Mapping[str, Sequence[Fact]]) -> list[Attention]:
             fact,
             f"A person must agree to {text(fact.body.get('action')) or 'act'}: {_why(fact)}",
         )
-        for fact in facts["decision"][:1]
+        for fact in newest_of(facts["decision"], sort_in_place).values()
         if fact.body.get("needs_approval") and not fact.body.get("approved") and fact.id not in answers
     ]
 
 
 def _rejected(facts: Mapping[str, Sequence[Fact]]) -> list[Attention]:
     """A no is open until the same task was answered with a yes, or a release has come after it where it was asked about."""
-    asked = newest_of(facts["approval"], lambda fact: (fact.dag, fact.task, fact.map_index, fact.environment))
+    asked = newest_of(facts["approval"], sort_in_place)
     return [
         _item("rejected", fact, _rejection(fact))
         for fact in asked.values()
@@ -275,7 +247,7 @@ def _rejection(fact: Fact) -> str:
 
 def _failed(facts: Mapping[str, Sequence[Fact]]) -> list[Attention]:
     """A failure is open until the same task has made a record there, or a release has come after it where it happened."""
-    tasks = newest_of(facts["failure"], lambda fact: (fact.dag, fact.task, fact.map_index, fact.environment))
+    tasks = newest_of(facts["failure"], sort_in_place)
     return [
         _item("failed", fact, failed(fact))
         for fact in tasks.values()
@@ -305,7 +277,7 @@ def _there(release: Fact, fact: Fact) -> bool:
 
 
 def _gates(facts: Mapping[str, Sequence[Fact]]) -> list[Attention]:
-    gates = newest_of(facts["validation"], gate)
+    gates = newest_of(facts["validation"], sort_in_place)
     return [_item("gate", fact, _gate(fact)) for fact in gates.values() if passed(fact) is False]
 
 
@@ -338,10 +310,12 @@ def _degraded(facts: Mapping[str, Sequence[Fact]]) -> list[Attention]:
 
 def _out_of_sync(facts: Mapping[str, Sequence[Fact]]) -> list[Attention]:
     found = []
-    for (_, app), fact in newest_of(facts["differences"], application).items():
+    for fact in newest_of(facts["differences"], sort_in_place).values():
         if not clean(fact) and not any(overtakes(release, fact) for release in facts["release"]):
             said = text(fact.body.get("reason")) or "what is live is not what Git says"
-            found.append(_item("out of sync", fact, f"{app or fact.deliverable}: {said[:300]}"))
+            found.append(
+                _item("out of sync", fact, f"{text(fact.body.get('app')) or fact.deliverable}: {said[:300]}")
+            )
     for release in newest_of(facts["release"], _environment).values():
         if text(release.body.get("sync")) == "OutOfSync" and deciding(release, facts["differences"]) is None:
             found.append(_item("out of sync", release, "It was released, and was OutOfSync."))
@@ -350,13 +324,17 @@ def _out_of_sync(facts: Mapping[str, Sequence[Fact]]) -> list[Attention]:
 
 def _drift(facts: Mapping[str, Sequence[Fact]]) -> list[Attention]:
     found = []
-    for what, fact in newest_of(facts["drift"], subject).items():
+    for fact in newest_of(facts["drift"], sort_in_place).values():
         if drifted(fact):
             batch = text(fact.body.get("batch"))
             columns = whole(fact.body.get("columns_drifted"))
             many = "" if columns is None else f": {columns} columns moved"
             found.append(
-                _item("drift", fact, f"The {what or 'data'} drifted{f' in {batch}' if batch else ''}{many}.")
+                _item(
+                    "drift",
+                    fact,
+                    f"The {subject(fact) or 'data'} drifted{f' in {batch}' if batch else ''}{many}.",
+                )
             )
     return found
 
@@ -369,16 +347,20 @@ def _labels(facts: Mapping[str, Sequence[Fact]]) -> list[Attention]:
             fact,
             f"There are too few labels for {text(fact.body.get('batch')) or 'the last batch'}.",
         )
-        for fact in measured[:1]
+        for fact in newest_of(measured, sort_in_place).values()
         if text(fact.body.get("verdict")) == "too few labels"
     ]
-    blind = [fact for fact in facts["decision"][:1] if fact.body.get("rule") == "blind"]
+    blind = [
+        fact
+        for fact in newest_of(facts["decision"], sort_in_place).values()
+        if fact.body.get("rule") == "blind"
+    ]
     return found or [_item("late labels", fact, _why(fact)) for fact in blind]
 
 
 def _decisions(facts: Mapping[str, Sequence[Fact]]) -> list[Attention]:
     found = []
-    for fact in facts["decision"][:1]:
+    for fact in newest_of(facts["decision"], sort_in_place).values():
         rule = text(fact.body.get("rule"))
         if rule == "budget":
             found.append(_item("budget", fact, _why(fact)))

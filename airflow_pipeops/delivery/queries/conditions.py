@@ -14,12 +14,14 @@ from airflow_pipeops.delivery.queries.facts import Fact, select
 
 Sort = TypeVar("Sort")
 
-#: Comparisons with the desired state since a release, the newest, among which those of its applications are looked for.
-_COMPARED = 20
-#: Comparisons of data, the newest, among which those of each subject (data, predictions, a provider) are looked for.
-DRIFTS = 4
 #: Releases of a place, the newest, among which the one is looked for that has ended an incident.
 EARLIER = 8
+#: The number of the newest record of a row of ``sorts``, if it also has what is asked of it; among however many others.
+NEWEST = """(SELECT seq FROM (
+    SELECT seq, at, suspect FROM records INDEXED BY by_sort WHERE deliverable = sorts.deliverable AND kind = sorts.kind
+    AND environment = sorts.environment AND sort = sorts.sort AND problem = '' AND at < :end
+    ORDER BY at DESC, seq DESC LIMIT 1
+) WHERE {where})"""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def deciding(release: Fact, facts: Iterable[Fact]) -> Fact | None:
         for one in facts
         if one.kind == "differences" and about(release, one) and not overtakes(release, one)
     )
-    compared = list(newest_of(mine, application).values())
+    compared = list(newest_of(mine, sort_in_place).values())
     unclean = sorted((one for one in compared if not clean(one)), key=lambda one: _word(one) == "Unknown")
     own = (one for one in compared if text(one.body.get("app")) == text(release.body.get("app")))
     return next(iter(unclean), next(own, None))
@@ -117,11 +119,6 @@ def about(release: Fact, difference: Fact) -> bool:
     return text(release.body.get("app")) == text(difference.body.get("app"))
 
 
-def application(fact: Fact) -> tuple[str, str]:
-    """Return what a comparison is of: the environment, and the application."""
-    return fact.environment, text(fact.body.get("app"))
-
-
 def newest_first(facts: Iterable[Fact]) -> list[Fact]:
     """Order facts by time."""
     return sorted(facts, key=lambda fact: (fact.at, fact.seq), reverse=True)
@@ -140,26 +137,37 @@ def subject(fact: Fact) -> str:
     return text(fact.body.get("subject"))
 
 
-def gate(fact: Fact) -> tuple[str, str, str, str]:
-    """Return by what gates are told apart: what is judged, and by which task; of a test, by which of its parts."""
-    return subject(fact), fact.dag, fact.task, str(fact.body.get("shard") or "")
-
-
 def sort_of(fact: Fact) -> str | None:
-    """Return by what facts of its kind are told apart, beside their environment, as the index keeps it. Pure.
+    """Return by what facts of its kind are told apart, beside their environment: only the newest of a sort counts. Pure.
 
     :param fact: of any kind.
-    :return: of a comparison of data its subject, of a gate :func:`gate`, of what happens to an application its name, as
-        JSON; none where it has none, and of other kinds.
+    :return: as JSON: of a comparison of data and an evaluation its subject; of a gate its subject and task, of a test also
+        which of its parts; of an answer and a failure its task; of a comparison with the desired state and a release
+        its application; of a remediation whether something was done; nothing of a decision and an incident. None for
+        other kinds.
     """
-    found: Any = None
-    if fact.kind == "drift":
-        found = subject(fact)
-    elif fact.kind == "validation":
-        found = gate(fact)
-    elif fact.kind in ("release", "incident", "differences"):
-        found = text(fact.body.get("app")) or None
-    return None if found is None else json.dumps(found)
+    found: Any
+    match fact.kind:
+        case "drift" | "evaluation":
+            found = subject(fact)
+        case "validation":
+            found = subject(fact), fact.dag, fact.task, str(fact.body.get("shard") or "")
+        case "approval" | "failure":
+            found = fact.dag, fact.task, fact.map_index
+        case "differences" | "release":
+            found = text(fact.body.get("app"))
+        case "remediation":
+            found = bool(fact.body.get("state"))
+        case "decision" | "incident":
+            found = ""
+        case _:
+            return None
+    return json.dumps(found)
+
+
+def sort_in_place(fact: Fact) -> tuple[str, str | None]:
+    """Return by what facts of its kind are told apart: a yes in one environment answers no no in another."""
+    return fact.environment, sort_of(fact)
 
 
 def drifted(comparison: Fact) -> bool:
@@ -171,10 +179,10 @@ def drift(comparisons: Iterable[Fact]) -> Fact | None:
     """Return the comparison that says how the data of a deliverable are. Pure.
 
     :param comparisons: of its data, the newest first.
-    :return: of the newest of each subject one that has found drift, else one that cannot tell, else the newest; none
-        without any.
+    :return: of the newest of each subject and environment one that has found drift, else one that cannot tell, else the
+        newest; none without any.
     """
-    of_each = newest_of(comparisons, subject).values()
+    of_each = newest_of(comparisons, sort_in_place).values()
     return min(
         of_each,
         key=lambda one: 0 if drifted(one) else 2 if one.body.get("drifted") is False else 1,
@@ -191,32 +199,20 @@ def told_since(connection: sqlite3.Connection, releases: Sequence[int], end: str
     :param end: before this time.
     :return: incidents and differences.
     """
-    given = {"releases": json.dumps(list(releases)), "end": end, "each": _COMPARED}
-    compared = """
-        SELECT found.seq, found.at, found.deliverable, found.environment, found.sort AS app
-        FROM json_each(:releases) AS wanted JOIN records AS release ON release.seq = wanted.value
-        JOIN records AS found ON found.seq IN (
-            SELECT seq FROM records INDEXED BY by_place WHERE deliverable = release.deliverable AND environment = {place}
-            AND kind = 'differences' AND at >= release.at AND at < :end AND problem = ''
-            ORDER BY at DESC, seq DESC LIMIT :each
-        )
-    """
     rows = connection.execute(
         f"""
         SELECT found.seq FROM json_each(:releases) AS wanted JOIN records AS release ON release.seq = wanted.value
-        JOIN records AS found ON found.seq = (
-            SELECT seq FROM records INDEXED BY by_place
-            WHERE deliverable = release.deliverable AND environment = release.environment
-            AND kind = 'incident' AND at < :end AND problem = '' ORDER BY at DESC, seq DESC LIMIT 1
-        ) WHERE (found.at, found.seq) > (release.at, release.seq)
+        JOIN sorts ON sorts.deliverable = release.deliverable AND sorts.kind = 'incident'
+        AND sorts.environment = release.environment JOIN records AS found ON found.seq = {NEWEST.format(where="1")}
+        WHERE (found.at, found.seq) > (release.at, release.seq)
         OR EXISTS (SELECT 1 FROM parents WHERE child_id = found.id AND parent_id = release.id)
         UNION
-        SELECT seq FROM (
-            SELECT seq, row_number() OVER (PARTITION BY deliverable, environment, app ORDER BY at DESC, seq DESC) AS place
-            FROM ({compared.format(place="release.environment")} UNION {compared.format(place="''")})
-        ) WHERE place = 1
+        SELECT found.seq FROM json_each(:releases) AS wanted JOIN records AS release ON release.seq = wanted.value
+        JOIN sorts ON sorts.deliverable = release.deliverable AND sorts.kind = 'differences'
+        AND sorts.environment IN (release.environment, '') JOIN records AS found ON found.seq = {NEWEST.format(where="1")}
+        WHERE found.at >= release.at
         """,
-        given,
+        {"releases": json.dumps(list(releases)), "end": end},
     )
     numbers = [row[0] for row in rows]
     if not numbers:

@@ -12,7 +12,7 @@ from typing import Any
 from airflow_pipeops.base.commits import is_sha
 from airflow_pipeops.base.documents import text
 from airflow_pipeops.base.serialisation import JsonForm
-from airflow_pipeops.delivery.queries.conditions import DRIFTS, conditions, drift
+from airflow_pipeops.delivery.queries.conditions import NEWEST, conditions, drift
 from airflow_pipeops.delivery.queries.facts import Fact, Page, listed, may_see, revision_of, select
 from airflow_pipeops.delivery.queries.history import LAST, deliverables
 from airflow_pipeops.delivery.queries.restored import restored
@@ -219,23 +219,17 @@ def _drifts(connection: sqlite3.Connection, names: Iterable[str], end: str) -> d
     """Read the verdict of the newest comparisons of each deliverable's data, and its time."""
     rows = connection.execute(
         f"""
-        SELECT seq, deliverable, at, json_extract(content, '$.body.subject', '$.body.verdict', '$.body.drifted')
-        FROM json_each(:names) AS name JOIN records ON seq IN (
-            SELECT seq FROM (
-                SELECT seq, row_number() OVER (PARTITION BY sort ORDER BY at DESC, seq DESC) AS place FROM (
-                    SELECT seq, at, sort FROM records AS found INDEXED BY by_kind WHERE found.deliverable = name.value
-                    AND found.kind = 'drift' AND found.at < :end AND found.problem = ''
-                    ORDER BY found.at DESC, found.seq DESC LIMIT {DRIFTS}
-                )
-            ) WHERE place = 1
-        ) ORDER BY at DESC, seq DESC
+        SELECT found.seq, found.deliverable, found.environment, at,
+            json_extract(content, '$.body.subject', '$.body.verdict', '$.body.drifted')
+        FROM json_each(:names) AS name JOIN sorts ON sorts.deliverable = name.value AND sorts.kind = 'drift'
+        JOIN records AS found ON found.seq = {NEWEST.format(where="1")} ORDER BY at DESC, found.seq DESC
         """,
         {"names": listed(names), "end": end},
     )
     facts: dict[str, list[Fact]] = defaultdict(list)
-    for seq, name, at, told in rows:
+    for seq, name, environment, at, told in rows:
         body = dict(zip(("subject", "verdict", "drifted"), json.loads(told), strict=True))
-        facts[name].append(Fact(seq, "", "drift", name, at=at, body=body))
+        facts[name].append(Fact(seq, "", "drift", name, environment, at=at, body=body))
     said = {name: drift(those) for name, those in facts.items()}
     return {name: (text(one.body.get("verdict")), one.at) for name, one in said.items() if one is not None}
 

@@ -115,6 +115,35 @@ def test_a_failure_that_does_not_say_what_it_would_have_made_is_told_all_the_sam
     assert [need for need, _, _ in told(tmp_path, bad)] == ["failed"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "bad", "well"),
+    [
+        ("approval", {"approved": False}, {"approved": True}),
+        ("differences", {"verdict": "different", "app": "a"}, {"verdict": "clean", "app": "b"}),
+        ("drift", {"subject": "predictions", "drifted": True}, {"subject": "data", "drifted": False}),
+        ("evaluation", {"subject": "performance", "verdict": "too few labels"}, {"subject": "other"}),
+        ("failure", {"outcome": "failed", "of": ["image"]}, None),
+        ("validation", {"subject": "image", "passed": False}, {"subject": "data", "passed": True}),
+    ],
+)
+def test_many_others_hide_nothing(
+    tmp_path: Path, kind: str, bad: dict[str, object], well: dict[str, object] | None
+) -> None:
+    """However much was said since then of something else, or of the same in another environment."""
+
+    def one(body: dict[str, object], minutes: int, where: str, task: str) -> Record:
+        return record(kind, {**body, "n": minutes}, environment=where, minutes=minutes, task=task)
+
+    others = [one(well or bad, minutes, "production", f"other{minutes}") for minutes in range(1, 31)]
+    elsewhere = one({**bad, **well} if well else bad, 31, "staging", "task")
+    connection = indexed(
+        tmp_path / "index.db", entries([one(bad, 0, "production", "task"), *others, elsewhere])
+    )
+    said = [item for item in agenda(connection).items if item.fact.body["n"] == 0]
+    assert [item.environment for item in said] == ["production"]
+    connection.close()
+
+
 def test_of_tests_the_result_counts_and_not_how_many_passed(tmp_path: Path) -> None:
     bad = record(
         "validation", {"subject": "tests", "passed": 7, "failed": 1, "test-result": {"result": "FAILED"}}
