@@ -147,7 +147,8 @@ class ModelRollbackOperator(DeliveryOperator):
         from airflow.sdk.exceptions import AirflowSkipException
 
         said = map_(self.order)
-        if "order" in said and not (said.get("act") or said.get("propose")):
+        guard = {"order", "verdict"} <= said.keys()  # an order has a verdict, too
+        if guard and not (said.get("act") or said.get("propose")):
             raise AirflowSkipException(
                 f"The guard takes nothing back: {said['verdict']}. {said.get('reason')}"
             )
