@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,7 @@ def read(
             remedy="Compare with one at a time.",
         )
     named = [one.get("partition") for one in given]
-    if twice := {one for one in named if named.count(one) > 1}:
+    if twice := {one for one, times in Counter(named).items() if times > 1}:
         raise InvalidInput(
             f"partition {min(map(str, twice))} is given twice, and its rows would count twice",
             field="scores",
